@@ -1,0 +1,30 @@
+# The commands of this repository. Each installs what it needs and is missing.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint servers
+
+help: ## Lists these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Sweeps a throwaway server full of expired keys and shows it (ARGS=--once: ends by itself)
+	@scripts/toolchain cc
+	cargo build --release -p keysweep
+	@server=$$(scripts/demo-server) && KEYSWEEP_DEMO_SERVER=$$server exec cargo run --release -q -p keysweep -- demo $(ARGS)
+
+test: servers ## Runs all tests, against real servers
+	@scripts/toolchain cc nextest
+	@scripts/python
+	cargo test -q --doc --workspace
+	cargo nextest run --workspace
+
+check: ## Runs the unit tests only, in under a minute
+	@scripts/toolchain cc nextest
+	cargo nextest run --workspace --lib --bins
+
+lint: ## Checks format, clippy, and the licences and sources of dependencies
+	@scripts/toolchain cc deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo deny check bans licenses sources
+
+servers: ## Installs the pinned Redis and Valkey servers that the tests run against
+	@scripts/servers

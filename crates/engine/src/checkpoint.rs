@@ -1,0 +1,58 @@
+//! Where a sweep stands, in a form that outlives the process.
+//!
+//! A cursor means something only to the server process that gave it out: table positions depend on a hash seed that
+//! is drawn at start. The run id tells whether it is still the same process; if not, that shard starts again.
+
+use serde::{Deserialize, Serialize};
+
+/// The layout that this version writes. A reader that meets another one starts the sweep again.
+pub const VERSION: u32 = 1;
+
+/// Where each shard of a sweep stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The layout, see [`VERSION`].
+    pub version: u32,
+    /// Keys looked at so far, in all shards and passes.
+    pub keys_scanned: u64,
+    /// Expired keys released so far, in all shards and passes.
+    pub keys_released: u64,
+    /// Whether `keys_released` is exact.
+    pub exact: bool,
+    /// The shards that are known.
+    pub shards: Vec<ShardCheckpoint>,
+}
+
+/// Where one shard stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardCheckpoint {
+    /// The primary's address.
+    pub address: String,
+    /// The process that the cursors belong to; `None` where the server does not tell: the shard then starts again.
+    pub run_id: Option<String>,
+    /// Whether every database of it is done.
+    pub done: bool,
+    /// Keys looked at so far.
+    pub keys_scanned: u64,
+    /// Expired keys released so far.
+    pub keys_released: u64,
+    /// `used_memory` when the shard was first seen, bytes.
+    pub used_memory_before: Option<u64>,
+    /// `used_memory_rss` when the shard was first seen, bytes.
+    pub rss_before: Option<u64>,
+    /// The databases that held keys when the shard was begun.
+    pub databases: Vec<DatabaseCheckpoint>,
+}
+
+/// Where one database stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseCheckpoint {
+    /// Its number.
+    pub database: u32,
+    /// Keys that it held when the shard was begun: its weight in the progress.
+    pub keys: u64,
+    /// Where SCAN goes on.
+    pub cursor: u64,
+    /// Whether SCAN has been through it.
+    pub done: bool,
+}

@@ -1,0 +1,169 @@
+//! The books of one shard while it is swept: written by its thread, read by whoever watches.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    checkpoint::{DatabaseCheckpoint, ShardCheckpoint},
+    failure::Failure,
+    link::SliceReply,
+    progress::{self, ShardProgress},
+    report::{Quantiles, ShardReport, outcome},
+};
+
+/// What a shard is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Waiting,
+    Sweeping,
+    Away,
+    Done,
+    Failed,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sweeping => "sweeping",
+            Self::Away => "away",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The books of one shard.
+pub(crate) struct Ledger {
+    pub standing: ShardCheckpoint,
+    pub state: State,
+    pub exact: bool,
+    pub database: Option<u32>,
+    pub server: Option<String>,
+    pub used_memory_after: Option<u64>,
+    pub rss_after: Option<u64>,
+    pub server_cpu: Option<Duration>,
+    pub elapsed: Duration,
+    pub failure: Option<Failure>,
+    server_time: Duration,
+    /// Nanoseconds that each slice kept the server, to two significant digits.
+    slices: Histogram<u64>,
+}
+
+impl Ledger {
+    pub fn new(standing: ShardCheckpoint) -> Self {
+        Self {
+            standing,
+            state: State::Waiting,
+            exact: true,
+            database: None,
+            server: None,
+            used_memory_after: None,
+            rss_after: None,
+            server_cpu: None,
+            elapsed: Duration::ZERO,
+            failure: None,
+            server_time: Duration::ZERO,
+            slices: Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("valid bounds"),
+        }
+    }
+
+    /// Enters a slice that kept the server for `cost`.
+    pub fn enter(&mut self, index: usize, slice: &SliceReply, cost: Duration) {
+        self.standing.keys_released += slice.released;
+        self.standing.keys_scanned += slice.returned + slice.released;
+        let database = &mut self.standing.databases[index];
+        database.cursor = slice.cursor;
+        database.done = slice.cursor == 0;
+        self.server_time += cost;
+        self.slices.saturating_record(cost.as_nanos() as u64);
+    }
+
+    /// Share of this shard's keys that is done, 0–1.
+    pub fn fraction(&self) -> f64 {
+        if self.standing.done {
+            return 1.0;
+        }
+        let total = self.weight();
+        let databases = self.standing.databases.iter();
+        databases.map(|database| share(database) * weight(database) / total).sum()
+    }
+
+    /// What this shard weighs among others: its keys.
+    pub fn weight(&self) -> f64 {
+        self.standing.databases.iter().map(weight).sum::<f64>().max(1.0)
+    }
+
+    pub fn progress(&self) -> ShardProgress {
+        ShardProgress {
+            address: self.standing.address.clone(),
+            state: self.state.as_str().into(),
+            fraction: self.fraction(),
+            database: self.database,
+            keys_scanned: self.standing.keys_scanned,
+            keys_released: self.standing.keys_released,
+            slice_p50_seconds: self.quantiles().p50,
+        }
+    }
+
+    pub fn report(&self) -> ShardReport {
+        let standing = &self.standing;
+        let (outcome, reason, message) = outcome(self.failure.as_ref());
+        ShardReport {
+            address: standing.address.clone(),
+            run_id: standing.run_id.clone(),
+            server: self.server.clone(),
+            outcome,
+            reason,
+            message,
+            databases: standing.databases.iter().map(|database| database.database).collect(),
+            exact: self.exact,
+            keys_scanned: standing.keys_scanned,
+            keys_released: standing.keys_released,
+            used_memory_before: standing.used_memory_before,
+            used_memory_after: self.used_memory_after,
+            rss_before: standing.rss_before,
+            rss_after: self.rss_after,
+            elapsed_seconds: self.elapsed.as_secs_f64(),
+            server_seconds: self.server_time.as_secs_f64(),
+            server_cpu_seconds: self.server_cpu.map(|cpu| cpu.as_secs_f64()),
+            duty: self.server_time.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9),
+            slices: self.slices.len(),
+            slice_seconds: self.quantiles(),
+        }
+    }
+
+    /// Adds this shard's slices to those of others.
+    pub fn add_slices_to(&self, all: &mut Histogram<u64>) {
+        all.add(&self.slices).expect("histograms of the same bounds");
+    }
+
+    fn quantiles(&self) -> Quantiles {
+        quantiles(&self.slices)
+    }
+}
+
+/// The three numbers of a distribution of nanoseconds.
+pub(crate) fn quantiles(slices: &Histogram<u64>) -> Quantiles {
+    let seconds = |nanos: u64| nanos as f64 / 1e9;
+    match slices.is_empty() {
+        true => Quantiles::default(),
+        false => Quantiles {
+            p50: seconds(slices.value_at_quantile(0.5)),
+            p99: seconds(slices.value_at_quantile(0.99)),
+            max: seconds(slices.max()),
+        },
+    }
+}
+
+fn weight(database: &DatabaseCheckpoint) -> f64 {
+    database.keys.max(1) as f64
+}
+
+fn share(database: &DatabaseCheckpoint) -> f64 {
+    match database.done {
+        true => 1.0,
+        false => progress::fraction(database.cursor),
+    }
+}

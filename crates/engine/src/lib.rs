@@ -1,0 +1,41 @@
+//! keysweep's engine: releases the memory that expired keys hold in Redis and Valkey, gently, while clients go on.
+//!
+//! A library of its own: plain blocking code, no HTTP, no SQL, no global state. It hears what to do from a [`Target`]
+//! and [`Options`], speaks through a [`Monitor`], and can be ended by a [`Stop`].
+//!
+//! ```no_run
+//! use keysweep_engine::{Options, Stop, Target, sweep};
+//!
+//! let target: Target = "redis://127.0.0.1:6379".parse()?;
+//! let report = sweep(&target, &Options::default(), &(), &Stop::new());
+//! println!("{} of {} keys were dead", report.keys_released, report.keys_scanned);
+//! # Ok::<(), keysweep_engine::TargetError>(())
+//! ```
+
+mod checkpoint;
+mod failure;
+mod inspect;
+mod ledger;
+pub mod link;
+mod monitor;
+mod pace;
+mod progress;
+mod report;
+mod shard;
+mod stop;
+mod sweep;
+mod target;
+mod topology;
+
+pub use self::{
+    checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
+    failure::{Failure, FailureKind},
+    inspect::{Inspection, inspect},
+    monitor::Monitor,
+    pace::{Limits, Pace, Preset, Step},
+    progress::{Progress, ShardProgress, eta, fraction},
+    report::{Outcome, Quantiles, Report, ShardReport},
+    stop::Stop,
+    sweep::{Options, sweep, sweep_through},
+    target::{Address, Credentials, Target, TargetError},
+};

@@ -1,0 +1,87 @@
+//! An INFO reply as fields.
+
+use std::collections::HashMap;
+
+/// The fields of an INFO reply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Info(HashMap<String, String>);
+
+/// One line of INFO's keyspace section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keyspace {
+    /// The database.
+    pub database: u32,
+    /// Its keys, expired ones that are still held included.
+    pub keys: u64,
+    /// Those that have a TTL.
+    pub expires: u64,
+}
+
+impl Info {
+    /// Reads the text of an INFO reply.
+    pub fn read(text: &str) -> Self {
+        let fields = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
+        Self(fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+    }
+
+    /// A field as text.
+    pub fn text(&self, field: &str) -> Option<&str> {
+        self.0.get(field).map(String::as_str)
+    }
+
+    /// A field as a number of any kind.
+    pub fn number<T: std::str::FromStr>(&self, field: &str) -> Option<T> {
+        self.text(field)?.parse().ok()
+    }
+
+    /// The databases that hold keys, by number.
+    pub fn keyspace(&self) -> Vec<Keyspace> {
+        let mut databases: Vec<Keyspace> =
+            self.0.iter().filter_map(|(name, value)| keyspace_line(name, value)).collect();
+        databases.sort_by_key(|line| line.database);
+        databases
+    }
+
+    /// `valkey` or `redis`.
+    pub fn engine(&self) -> &'static str {
+        match self.text("valkey_version").is_some() || self.text("server_name") == Some("valkey") {
+            true => "valkey",
+            false => "redis",
+        }
+    }
+
+    /// The engine's own version: Valkey also reports the Redis version that it is compatible with.
+    pub fn engine_version(&self) -> Option<&str> {
+        self.text("valkey_version").or_else(|| self.text("redis_version"))
+    }
+}
+
+fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
+    let database = name.strip_prefix("db")?.parse().ok()?;
+    let count =
+        |field: &str| value.split(',').find_map(|pair| pair.strip_prefix(field)?.strip_prefix('=')?.parse().ok());
+    Some(Keyspace { database, keys: count("keys")?, expires: count("expires").unwrap_or(0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALKEY: &str = "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\nrun_id:abc\r\n\r\n\
+        # Keyspace\r\ndb11:keys=3,expires=2,avg_ttl=0\r\ndb2:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb_foo:keys=9\r\n";
+
+    #[test]
+    fn the_keyspace_comes_in_the_order_of_databases() {
+        let lines = Info::read(VALKEY).keyspace();
+        let expected = [Keyspace { database: 2, keys: 1, expires: 0 }, Keyspace { database: 11, keys: 3, expires: 2 }];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn valkey_is_known_by_its_own_version() {
+        let info = Info::read(VALKEY);
+        assert_eq!((info.engine(), info.engine_version()), ("valkey", Some("9.1.2")));
+        let redis = Info::read("redis_version:7.0.15\r\n");
+        assert_eq!((redis.engine(), redis.engine_version()), ("redis", Some("7.0.15")));
+    }
+}

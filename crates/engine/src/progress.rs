@@ -1,0 +1,118 @@
+//! How far a sweep is. Pure arithmetic on cursors.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The part of a table that lies behind a SCAN cursor, 0–1.
+///
+/// SCAN walks the table in reverse-binary order: it counts in the cursor's highest bit first, so that the cursor read
+/// backwards grows steadily from 0 to the end, whatever the table does meanwhile.
+pub fn fraction(cursor: u64) -> f64 {
+    cursor.reverse_bits() as f64 / 2f64.powi(64)
+}
+
+/// Time that is left when `done` of the work was done in `elapsed`, of which `before` was done earlier.
+///
+/// `None` while too little has been done to tell.
+pub fn eta(elapsed: Duration, before: f64, done: f64) -> Option<Duration> {
+    let (gained, left) = (done - before, 1.0 - done);
+    if gained < 1e-4 || elapsed < Duration::from_millis(200) {
+        return None;
+    }
+    Duration::try_from_secs_f64(elapsed.as_secs_f64() * left.max(0.0) / gained).ok()
+}
+
+/// A sweep under way, as it is shown.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Share of the work that is done, 0–1. Goes back only when a shard starts again.
+    pub fraction: f64,
+    /// Keys looked at so far.
+    pub keys_scanned: u64,
+    /// Expired keys released so far.
+    pub keys_released: u64,
+    /// Whether `keys_released` is exact.
+    pub exact: bool,
+    /// Keys looked at a second, over the last seconds.
+    pub keys_per_second: f64,
+    /// Seconds that are probably left.
+    pub eta_seconds: Option<f64>,
+    /// Seconds since this run of the sweep began.
+    pub elapsed_seconds: f64,
+    /// Each primary.
+    pub shards: Vec<ShardProgress>,
+}
+
+/// One primary under way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardProgress {
+    /// The primary's address.
+    pub address: String,
+    /// waiting, sweeping, away, done or failed.
+    pub state: String,
+    /// Share of its keys that is done, 0–1.
+    pub fraction: f64,
+    /// The database that is swept now.
+    pub database: Option<u32>,
+    /// Keys looked at so far.
+    pub keys_scanned: u64,
+    /// Expired keys released so far.
+    pub keys_released: u64,
+    /// Median time that a slice kept the server, seconds.
+    pub slice_p50_seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The servers' own step from one cursor to the next, for a table of `bits` bits (dict.c, dictScan).
+    fn next_cursor(cursor: u64, bits: u32) -> u64 {
+        let mask = (1u64 << bits) - 1;
+        ((cursor | !mask).reverse_bits().wrapping_add(1)).reverse_bits()
+    }
+
+    #[test]
+    fn the_fraction_walks_evenly_from_nothing_to_the_end() {
+        let (mut cursor, mut visited) = (0, 0);
+        loop {
+            assert!((fraction(cursor) - f64::from(visited) / 256.0).abs() < 1e-12);
+            cursor = next_cursor(cursor, 8);
+            visited += 1;
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert_eq!(visited, 256);
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_steps_back_while_the_table_grows_and_shrinks(sizes in prop::collection::vec(1u32..12, 1..400)) {
+            let (mut cursor, mut last) = (0, 0.0);
+            for bits in sizes {
+                // Servers walk all buckets of a larger table that stand for one of the smaller: a step at the
+                // smaller size never lands behind.
+                cursor = next_cursor(cursor, bits);
+                if cursor == 0 {
+                    break;
+                }
+                let now = fraction(cursor);
+                prop_assert!(now >= last, "{last} then {now}");
+                last = now;
+            }
+        }
+    }
+
+    #[test]
+    fn the_time_left_follows_from_what_this_run_did() {
+        let second = Duration::from_secs(1);
+        assert_eq!(eta(10 * second, 0.0, 0.5), Some(10 * second));
+        assert_eq!(eta(10 * second, 0.5, 0.75), Some(10 * second));
+        assert_eq!(eta(10 * second, 0.0, 1.0), Some(Duration::ZERO));
+        assert_eq!(eta(10 * second, 0.3, 0.3), None);
+    }
+}

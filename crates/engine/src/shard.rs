@@ -1,0 +1,358 @@
+//! One primary, from where it stands to done: connecting, its databases one after the other, slice after slice, and
+//! coming back after everything that can happen to a connection.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    checkpoint::DatabaseCheckpoint,
+    failure::{Failure, FailureKind, Trouble},
+    ledger::{Ledger, State},
+    link::{Abilities, Info, Link, LinkError, RoleView, ServerError},
+    monitor::Monitor,
+    pace::{Pace, Step},
+    stop::{Cause, Stop},
+    sweep::Options,
+    target::{Address, Target},
+    topology::{self, Access, Primary},
+};
+
+/// How often the idle round trip is measured anew.
+const PING_EVERY: Duration = Duration::from_millis(100);
+/// Idle round trips that are remembered; the least of them counts.
+const PINGS: usize = 10;
+/// First and longest wait before a server that is away is tried again.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How long the sizes after a sweep wait for memory that the server frees in the background.
+const LAZY_FREE_PATIENCE: Duration = Duration::from_secs(2);
+/// Databases that are tried where the server does not list them; servers come with 16.
+const MAX_GUESSED_DATABASES: u32 = 10_000;
+
+/// One shard's sweep.
+pub(crate) struct Shard<'a> {
+    pub target: &'a Target,
+    pub access: Access<'a>,
+    pub options: &'a Options,
+    pub monitor: &'a dyn Monitor,
+    pub ledger: &'a Mutex<Ledger>,
+    /// Sentences for the report's `warnings`.
+    pub warnings: &'a Mutex<Vec<String>>,
+    /// Whether the server was ever reached, by this sweep or by the one that it goes on from. A first contact that
+    /// fails, fails at once: the operator is watching and has mistyped something.
+    pub known: bool,
+}
+
+/// A connection ready for slices.
+struct Session {
+    address: Address,
+    link: Link,
+    abilities: Abilities,
+    cpu: Option<Duration>,
+}
+
+impl Shard<'_> {
+    /// Sweeps to the end, or to the failure that ended it.
+    pub fn run(mut self) {
+        let begun = Instant::now();
+        let result = self.persist();
+        let mut ledger = self.ledger();
+        ledger.elapsed = begun.elapsed();
+        ledger.database = None;
+        match result {
+            Ok(()) => (ledger.state, ledger.standing.done) = (State::Done, true),
+            Err(failure) => (ledger.state, ledger.failure) = (State::Failed, Some(failure)),
+        }
+    }
+
+    /// Attempts until one gets through, the server stays away for too long, or trying again would not help.
+    fn persist(&mut self) -> Result<(), Failure> {
+        let mut away_since: Option<Instant> = None;
+        let mut pause = BACK_OFF.0;
+        loop {
+            let scanned = self.ledger().standing.keys_scanned;
+            let trouble = match self.attempt() {
+                Ok(()) => return Ok(()),
+                Err(trouble) => trouble,
+            };
+            if let Some(cause) = self.stop().cause() {
+                return Err(Trouble::Halted(halted(cause)).into_failure(&self.target.address));
+            }
+            if self.ledger().standing.keys_scanned > scanned {
+                (away_since, pause) = (None, BACK_OFF.0);
+            }
+            let since = *away_since.get_or_insert_with(Instant::now);
+            match trouble {
+                Trouble::Away(failure) if self.known && since.elapsed() < self.options.unreachable_grace => {
+                    if self.ledger().state != State::Away {
+                        self.monitor.note(&format!("waiting: {failure}"));
+                    }
+                    self.ledger().state = State::Away;
+                }
+                Trouble::Demoted if since.elapsed() < self.options.unreachable_grace => {
+                    self.monitor.note("the server is no primary any more; looking for the one that took over");
+                }
+                trouble => return Err(trouble.into_failure(&self.target.address)),
+            }
+            self.stop().wait_until(Instant::now() + pause);
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+    }
+
+    fn attempt(&mut self) -> Result<(), Trouble> {
+        let mut session = self.connect()?;
+        self.known = true;
+        let databases = self.ledger().standing.databases.clone();
+        // One controller for the whole connection: a duty is a share of the server, not of a database.
+        let mut rhythm = Rhythm::begin(&mut session, self.options)?;
+        for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.done) {
+            self.sweep_database(&mut session, &mut rhythm, index, database)?;
+        }
+        self.close_books(&mut session)
+    }
+
+    /// Finds the primary and decides what of the books is still good for it.
+    fn connect(&mut self) -> Result<Session, Trouble> {
+        let Primary { address, mut link, tells_role, assumed } = topology::primary(self.target, self.access)?;
+        let trouble = |error| Trouble::at(&address, error);
+        let info = link.info(&["server", "memory", "cpu", "cluster", "keyspace"]).map_err(trouble)?;
+        let abilities = Abilities { role: tells_role, ..probe_abilities(&mut link).map_err(trouble)? };
+        self.warn_of_gaps(&address, info.as_ref(), abilities, assumed);
+        let run_id = info.as_ref().and_then(|info| info.text("run_id")).map(str::to_owned);
+        let databases = match &info {
+            Some(info) => info.keyspace().into_iter().map(|line| (line.database, line.keys)).collect(),
+            None => guess_databases(&mut link).map_err(trouble)?,
+        };
+        let info = info.unwrap_or_default();
+
+        let mut ledger = self.ledger();
+        ledger.server = info.engine_version().map(|version| format!("{} {version}", info.engine()));
+        ledger.state = State::Sweeping;
+        ledger.exact &= abilities.exact();
+        let standing = &mut ledger.standing;
+        let moved = standing.address != address.to_string();
+        if moved && (address != self.target.address || !standing.address.is_empty()) {
+            self.monitor.note(&format!("{} leads to the primary {address}, which is swept", self.target.address));
+        }
+        if moved || standing.run_id.is_none() || standing.run_id != run_id {
+            (standing.address, standing.run_id) = (address.to_string(), run_id);
+            standing.databases.clear();
+        }
+        standing.used_memory_before = standing.used_memory_before.or(info.number("used_memory"));
+        standing.rss_before = standing.rss_before.or(info.number("used_memory_rss"));
+        let wanted = |database: u32| self.target.database.is_none_or(|only| only == database);
+        for (database, keys) in databases.into_iter().filter(|(database, _)| wanted(*database)) {
+            if !standing.databases.iter().any(|known| known.database == database) {
+                standing.databases.push(DatabaseCheckpoint { database, keys, cursor: 0, done: false });
+            }
+        }
+        drop(ledger);
+        Ok(Session { address, link, abilities, cpu: main_thread_cpu(&info) })
+    }
+
+    fn warn_of_gaps(&self, address: &Address, info: Option<&Info>, abilities: Abilities, assumed: bool) {
+        if assumed {
+            self.warn(format!("{address} does not tell its role; it is taken for a primary"));
+        }
+        match info {
+            None => self.warn(format!(
+                "{address} refuses INFO; sizes are unknown, and after a lost connection the sweep starts again"
+            )),
+            Some(info) if info.text("cluster_enabled") == Some("1") => {
+                self.warn(format!("{address} is one node of a cluster; only this node is swept"));
+            }
+            Some(_) => {}
+        }
+        if !abilities.dbsize {
+            self.warn(format!("{address} refuses DBSIZE; released keys cannot be counted"));
+        } else if !abilities.transaction {
+            self.warn(format!(
+                "{address} refuses MULTI; released keys are counted together with what clients do meanwhile"
+            ));
+        }
+    }
+
+    /// Says something once, to whoever listens and in the report.
+    fn warn(&self, sentence: String) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warnings.contains(&sentence) {
+            self.monitor.note(&sentence);
+            warnings.push(sentence);
+        }
+    }
+
+    fn sweep_database(
+        &mut self,
+        session: &mut Session,
+        rhythm: &mut Rhythm,
+        index: usize,
+        database: &DatabaseCheckpoint,
+    ) -> Result<(), Trouble> {
+        let address = session.address.clone();
+        let trouble = |error| Trouble::at(&address, error);
+        self.ledger().database = Some(database.database);
+        if database.database != 0 || self.ledger().standing.databases.len() > 1 {
+            session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(trouble)?;
+        }
+        let mut cursor = database.cursor;
+        loop {
+            let count = rhythm.wait_for_turn(session, self.stop())?;
+            let (sent, offset) = (Instant::now(), rhythm.now());
+            let slice = session.link.slice(cursor, count, session.abilities).map_err(|error| {
+                // An answer that never came may have been a slice that was executed.
+                self.ledger().exact &= matches!(error, LinkError::Server(_));
+                trouble(error)
+            })?;
+            let cost = sent.elapsed().saturating_sub(rhythm.idle());
+            if matches!(slice.role, RoleView::Replica { .. }) {
+                return Err(Trouble::Demoted);
+            }
+            rhythm.pace.record(offset, cost, count, slice.returned + slice.released);
+            self.ledger().enter(index, &slice, cost);
+            cursor = slice.cursor;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the sizes after the sweep, once the server has freed what it frees in the background.
+    fn close_books(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        let deadline = Instant::now() + LAZY_FREE_PATIENCE;
+        loop {
+            let info = session.link.info(&["memory", "cpu"]).map_err(|error| Trouble::at(&session.address, error))?;
+            let Some(info) = info else { return Ok(()) };
+            let mut ledger = self.ledger();
+            ledger.used_memory_after = info.number("used_memory");
+            ledger.rss_after = info.number("used_memory_rss");
+            ledger.server_cpu =
+                session.cpu.zip(main_thread_cpu(&info)).map(|(before, after)| after.saturating_sub(before));
+            drop(ledger);
+            let pending: u64 = info.number("lazyfree_pending_objects").unwrap_or(0);
+            if pending == 0 || Instant::now() >= deadline || self.stop().is_raised() {
+                return Ok(());
+            }
+            self.stop().wait_until(Instant::now() + Duration::from_millis(50));
+        }
+    }
+
+    fn stop(&self) -> &Stop {
+        self.access.stop
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When the next slice may run, in this connection's own time.
+struct Rhythm {
+    pace: Pace,
+    begun: Instant,
+    pings: Vec<Duration>,
+    oldest_ping: usize,
+    next_ping: Instant,
+}
+
+impl Rhythm {
+    fn begin(session: &mut Session, options: &Options) -> Result<Self, Trouble> {
+        let begun = Instant::now();
+        let mut rhythm = Self {
+            pace: Pace::new(options.limits),
+            begun,
+            pings: Vec::with_capacity(PINGS),
+            oldest_ping: 0,
+            next_ping: begun,
+        };
+        for _ in 0..PINGS / 2 {
+            rhythm.measure_idle(session)?;
+        }
+        Ok(rhythm)
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// What an answer costs when the server has nothing to do for us.
+    fn idle(&self) -> Duration {
+        self.pings.iter().min().copied().unwrap_or_default()
+    }
+
+    fn measure_idle(&mut self, session: &mut Session) -> Result<(), Trouble> {
+        let round_trip = session.link.ping().map_err(|error| Trouble::at(&session.address, error))?;
+        match self.pings.len() < PINGS {
+            true => self.pings.push(round_trip),
+            false => self.pings[self.oldest_ping] = round_trip,
+        }
+        self.oldest_ping = (self.oldest_ping + 1) % PINGS;
+        self.next_ping = Instant::now() + PING_EVERY;
+        Ok(())
+    }
+
+    /// Waits for the budget and says how many keys to ask for.
+    fn wait_for_turn(&mut self, session: &mut Session, stop: &Stop) -> Result<u32, Trouble> {
+        loop {
+            if let Some(cause) = stop.cause() {
+                return Err(Trouble::Halted(halted(cause)));
+            }
+            if Instant::now() >= self.next_ping {
+                self.measure_idle(session)?;
+            }
+            match self.pace.next(self.now()) {
+                Step::Go(count) => return Ok(count),
+                Step::Wait(due) => stop.wait_until(self.begun + due),
+            }
+        }
+    }
+}
+
+fn halted(cause: Cause) -> FailureKind {
+    match cause {
+        Cause::Asked => FailureKind::Interrupted,
+        Cause::OutOfTime => FailureKind::Timeout,
+    }
+}
+
+/// Tries what a slice is made of. Only a refusal counts as one; anything else is an error of its own.
+fn probe_abilities(link: &mut Link) -> Result<Abilities, LinkError> {
+    let transaction = allowed(link.call(&[b"MULTI"]))? && {
+        let executed = allowed(link.call(&[b"EXEC"]))?;
+        if !executed {
+            allowed(link.call(&[b"DISCARD"]))?;
+        }
+        executed
+    };
+    Ok(Abilities { transaction, dbsize: allowed(link.call(&[b"DBSIZE"]))?, ..Abilities::ALL })
+}
+
+fn allowed<T>(result: Result<T, LinkError>) -> Result<bool, LinkError> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Finds the databases where INFO is refused: every number that can be selected.
+fn guess_databases(link: &mut Link) -> Result<Vec<(u32, u64)>, LinkError> {
+    let mut databases = Vec::new();
+    for database in 0..MAX_GUESSED_DATABASES {
+        match link.call(&[b"SELECT", database.to_string().as_bytes()]) {
+            Ok(_) => databases.push((database, 1)),
+            Err(LinkError::Server(ServerError(_))) if database > 0 => break,
+            Err(LinkError::Server(_)) => databases.push((0, 1)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(databases)
+}
+
+/// CPU of the thread that serves clients, or of the whole process on servers that do not tell them apart.
+fn main_thread_cpu(info: &Info) -> Option<Duration> {
+    let sum = |user: &str, system: &str| Some(info.number::<f64>(user)? + info.number::<f64>(system)?);
+    let seconds =
+        sum("used_cpu_user_main_thread", "used_cpu_sys_main_thread").or_else(|| sum("used_cpu_user", "used_cpu_sys"));
+    seconds.map(Duration::from_secs_f64)
+}

@@ -1,0 +1,123 @@
+//! What a sweep costs the sweeper: one write a slice, and no memory a key.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    io::{self, Read, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use keysweep_engine::{
+    Address, Credentials, Options, Preset, Stop, Target,
+    link::{Abilities, Dialer, Link, LinkError, Tcp, Transport},
+    sweep_through,
+};
+use keysweep_harness::{DataSet, Flavor, Names, Server};
+
+/// Counts what the one test thread allocates; the tests of this file run in processes of their own (nextest).
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// The one place where unsafe code cannot be done without: the trait is unsafe. It forwards and counts.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Counts what goes over a real connection.
+#[derive(Default)]
+struct Recorder {
+    writes: AtomicU64,
+    connections: AtomicU64,
+}
+
+struct RecordingDialer(Arc<Recorder>);
+
+struct RecordingStream(Box<dyn Transport>, Arc<Recorder>);
+
+impl Dialer for RecordingDialer {
+    fn dial(&self, address: &Address, patience: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
+        self.0.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(RecordingStream(Tcp.dial(address, patience, stop)?, Arc::clone(&self.0))))
+    }
+}
+
+impl Read for RecordingStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for RecordingStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.1.writes.fetch_add(1, Ordering::Relaxed);
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn a_sweep_is_one_connection_and_one_write_a_slice() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(40_000).dead(10_000).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    let recorder = Arc::new(Recorder::default());
+
+    let report =
+        sweep_through(&RecordingDialer(Arc::clone(&recorder)), &target, &Options::default(), &(), &Stop::new());
+
+    let (writes, connections) = (recorder.writes.load(Ordering::Relaxed), recorder.connections.load(Ordering::Relaxed));
+    assert_eq!((connections, report.keys_released), (1, 10_000));
+    // Beside the slices: the greeting, the questions before and after, and a PING every 100 ms.
+    let pings = (report.elapsed_seconds * 10.0).ceil() as u64;
+    assert!(
+        writes >= report.slices && writes <= report.slices + pings + 40,
+        "{writes} writes, {} slices",
+        report.slices
+    );
+    assert!(report.slices < 50_000 / 16, "COUNT grows: {} slices for 50,000 keys", report.slices);
+}
+
+#[test]
+fn a_slice_allocates_as_much_for_ten_keys_as_for_ten_thousand() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(30_000).names(Names::Binary).live(1_000).load(&server);
+    let address = Address { host: "127.0.0.1".into(), port: server.port() };
+    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
+    let mut measure = |count| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let slice = link.slice(0, count, Abilities::ALL).expect("a slice");
+        (ALLOCATIONS.load(Ordering::Relaxed) - before, slice.returned)
+    };
+    measure(10);
+    let ((few_allocations, few), (many_allocations, many)) = (measure(10), measure(10_000));
+    assert!(few < 100 && many >= 10_000, "{few} and {many} keys");
+    assert_eq!(few_allocations, many_allocations);
+}
+
+#[test]
+fn a_slice_at_pace_max_is_still_a_slice() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(100_000).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    let options = Options { limits: Preset::Max.limits(), pace: "max".into(), ..Options::default() };
+    let report = sweep_through(&Tcp, &target, &options, &(), &Stop::new());
+    assert!(report.slices > 50, "{} slices for 100,000 keys", report.slices);
+}

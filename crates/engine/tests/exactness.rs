@@ -1,0 +1,286 @@
+//! After a sweep no key that had expired before it began is left, and the count of what was released is exact.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use keysweep_engine::{
+    Checkpoint, FailureKind, Monitor, Options, Outcome, Preset, Progress, Report, Stop, Target, sweep,
+};
+use keysweep_harness::{DataSet, Flavor, Kind, Loaded, Names, Server, eventually};
+use rstest::rstest;
+
+fn target(server: &Server) -> Target {
+    server.url().parse().expect("a target")
+}
+
+fn scan(server: &Server) -> Report {
+    sweep(&target(server), &Options::default(), &(), &Stop::new())
+}
+
+fn size(server: &Server, database: u32) -> u64 {
+    let mut connection = server.connection();
+    redis::cmd("SELECT").arg(database).exec(&mut connection).expect("the database exists");
+    redis::cmd("DBSIZE").query(&mut connection).expect("a size")
+}
+
+#[rstest]
+fn every_dead_key_of_every_kind_and_database_is_released_and_counted(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let server = Server::start(flavor);
+    let mut data = DataSet::new().live(20_000).dead(5_000);
+    for (database, kind) in Kind::ALL.into_iter().enumerate() {
+        data = data.database(database as u32).kind(kind).prefix("kinds:").live(300).dead(200);
+    }
+    let data = data.database(9).kind(Kind::String).names(Names::Binary).live(200).dead(300);
+    let data = data.database(15).names(Names::Long).live(20).dead(30);
+    let loaded = data.load(&server);
+
+    let report = scan(&server);
+
+    assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
+    assert_eq!((report.keys_released, report.exact), (loaded.dead, true));
+    for (database, counts) in &loaded.per_database {
+        assert_eq!(size(&server, *database), counts.live, "database {database}");
+    }
+    let swept: Vec<u32> = loaded.per_database.keys().copied().collect();
+    assert_eq!(report.shards[0].databases, swept);
+    // SCAN may return a key twice while the table is resized; it never returns fewer than all.
+    assert!(report.keys_scanned >= loaded.live + loaded.dead);
+    assert_eq!(report.shards[0].server.as_deref().and_then(|server| server.split(' ').nth(1)), Some(flavor.version()));
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+}
+
+#[rstest]
+fn heavy_a_hash_of_a_million_fields_is_released_too(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(1_000).kind(Kind::Hash).elements(1_000_000).dead(1).load(&server);
+    let report = scan(&server);
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!(size(&server, 0), loaded.live);
+    let (before, after) = (report.used_memory_before.expect("a size"), report.used_memory_after.expect("a size"));
+    assert!(before - after > 20_000_000, "{before} bytes before, {after} after");
+}
+
+#[test]
+fn only_the_named_database_is_swept() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(10).dead(20).database(3).live(30).dead(40).load(&server);
+    let target: Target = format!("{}/3", server.url()).parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.keys_released, report.shards[0].databases.clone()), (40, vec![3]));
+    assert_eq!(size(&server, 0), loaded.per_database[&0].live + loaded.per_database[&0].dead);
+}
+
+#[test]
+fn an_empty_server_is_done_at_once() {
+    let report = scan(&Server::start(Flavor::Redis70));
+    assert_eq!((report.outcome, report.keys_scanned, report.keys_released, report.exact), (Outcome::Done, 0, 0, true));
+}
+
+/// Clients write, read and delete, and the server's own cycle is on: what was dead before is gone, and our count plus
+/// what everybody else expired is what the server says was expired in all.
+#[rstest]
+fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
+    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(30_000).dead(30_000).load(&server);
+    assert_eq!(held(&server, &loaded) as u64, loaded.dead, "what is looked for afterwards is there before");
+    let stop_clients = AtomicBool::new(false);
+
+    let (report, expired) = thread::scope(|scope| {
+        let clients = scope.spawn(|| churn(&server, &stop_clients));
+        let mut connection = server.connection();
+        redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).expect("counters start at 0");
+        redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(1).exec(&mut connection).expect("debug is allowed");
+        let report = scan(&server);
+        let info: String = redis::cmd("INFO").arg("stats").query(&mut connection).expect("INFO");
+        stop_clients.store(true, Ordering::Relaxed);
+        clients.join().expect("the clients end");
+        let expired: u64 =
+            info.lines().find_map(|line| line.strip_prefix("expired_keys:")?.parse().ok()).expect("a counter");
+        (report, expired)
+    });
+
+    assert_eq!((report.outcome, report.exact), (Outcome::Done, true));
+    assert!(report.keys_released <= expired, "we counted {} of {expired} expired keys", report.keys_released);
+    assert_eq!(held(&server, &loaded), 0, "no key is left that was dead before the sweep");
+    quiesce(&server);
+    assert_eq!(size(&server, 0), loaded.live, "the clients' own keys have gone by themselves, ours are alive");
+    assert!(report.keys_released > 0 && expired >= loaded.dead);
+}
+
+/// The dead keys that the server still holds. MEMORY USAGE looks a key up without expiring it.
+fn held(server: &Server, loaded: &Loaded) -> usize {
+    let mut pipeline = redis::pipe();
+    for number in loaded.live..loaded.live + loaded.dead {
+        pipeline.cmd("MEMORY").arg("USAGE").arg(format!("dead:{number}"));
+    }
+    let sizes: Vec<Option<u64>> = pipeline.query(&mut server.connection()).expect("sizes or nothing");
+    sizes.iter().flatten().count()
+}
+
+/// Sets keys that live for moments, reads them, deletes some.
+fn churn(server: &Server, stop: &AtomicBool) {
+    let mut connection = server.connection();
+    for round in 0u64.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut pipeline = redis::pipe();
+        for number in 0..20 {
+            let key = format!("churn:{}", (round * 20 + number) % 5_000);
+            pipeline.cmd("SET").arg(&key).arg("v").arg("PX").arg(20 + number).ignore();
+            pipeline.cmd("GET").arg(format!("churn:{}", (round * 7 + number) % 5_000)).ignore();
+            pipeline.cmd("DEL").arg(format!("churn:{}", (round * 13) % 5_000)).ignore();
+        }
+        pipeline.exec(&mut connection).expect("the server serves");
+    }
+}
+
+/// Waits until the clients' keys have gone: a second sweep takes what the server's cycle leaves.
+fn quiesce(server: &Server) {
+    eventually("no key with a short TTL is left", Duration::from_secs(10), || {
+        let report = scan(server);
+        (report.keys_released == 0).then_some(())
+    });
+}
+
+/// Stops the sweep at the first sign of progress and keeps the last checkpoint.
+struct StopEarly {
+    stop: Stop,
+    last: Mutex<Option<Checkpoint>>,
+}
+
+impl Monitor for StopEarly {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        *self.last.lock().expect("no panic") = Some(checkpoint.clone());
+        if progress.keys_scanned > 0 {
+            self.stop.raise();
+        }
+    }
+}
+
+#[rstest]
+fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(10_000).dead(10_000).database(2).live(5_000).dead(5_000).load(&server);
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(20_000);
+    let early = StopEarly { stop: Stop::new(), last: Mutex::new(None) };
+
+    let first = sweep(&target(&server), &options, &early, &early.stop);
+    assert_eq!((first.reason, first.exact), (Some(FailureKind::Interrupted), true));
+    assert!(first.keys_released > 0 && first.keys_released < loaded.dead, "{} released", first.keys_released);
+    let held = size(&server, 0) + size(&server, 2);
+    assert_eq!(held + first.keys_released, loaded.live + loaded.dead, "what the report says is what is gone");
+
+    let checkpoint = early.last.into_inner().expect("no panic");
+    let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
+    assert_eq!((rest.outcome, rest.keys_released, rest.exact), (Outcome::Done, loaded.dead, true));
+    assert!(rest.keys_scanned < loaded.live + loaded.dead + first.keys_scanned, "the first part is not swept again");
+    assert_eq!(size(&server, 0) + size(&server, 2), loaded.live);
+}
+
+#[test]
+fn a_checkpoint_of_another_process_is_started_again() {
+    let mut server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(20_000).dead(20_000).load(&server);
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(20_000);
+    let early = StopEarly { stop: Stop::new(), last: Mutex::new(None) };
+    let first = sweep(&target(&server), &options, &early, &early.stop);
+    server.kill();
+    server.restart();
+    let loaded = DataSet::new().live(300).dead(200).load(&server);
+
+    let checkpoint = early.last.into_inner().expect("no panic");
+    let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
+
+    assert_eq!((rest.outcome, size(&server, 0)), (Outcome::Done, loaded.live));
+    assert_eq!(rest.keys_released, first.keys_released + loaded.dead, "what the first process released still counts");
+}
+
+#[test]
+fn time_that_is_used_up_fails_the_sweep_and_keeps_what_was_done() {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().live(5_000).dead(5_000).load(&server);
+    let mut options = Options { timeout: Some(Duration::from_millis(300)), ..Options::default() };
+    options.limits.keys_per_second = Some(5_000);
+    let report = sweep(&target(&server), &options, &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Timeout));
+    assert!(report.elapsed_seconds < 2.0, "{} s", report.elapsed_seconds);
+    assert_eq!(size(&server, 0) + report.keys_released, loaded.live + loaded.dead);
+}
+
+#[test]
+fn a_server_that_goes_away_and_comes_back_is_swept_to_the_end() {
+    let server = Mutex::new(Server::start(Flavor::Valkey91));
+    let loaded = DataSet::new().live(10_000).dead(10_000).load(&server.lock().expect("no panic"));
+    let target = target(&server.lock().expect("no panic"));
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(20_000);
+    let cut = CutConnections { server: &server, done: AtomicBool::new(false) };
+
+    let report = sweep(&target, &options, &cut, &Stop::new());
+
+    assert!(cut.done.load(Ordering::Relaxed), "the connections were cut while the sweep ran");
+    assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
+    assert_eq!(size(&server.lock().expect("no panic"), 0), loaded.live);
+    assert!(report.keys_scanned < loaded.live + loaded.dead + 2_000, "it went on from its cursor, not from the start");
+}
+
+/// Has the server close every client's connection once.
+struct CutConnections<'a> {
+    server: &'a Mutex<Server>,
+    done: AtomicBool,
+}
+
+impl Monitor for CutConnections<'_> {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        if progress.keys_released > 0 && progress.fraction < 0.9 && !self.done.swap(true, Ordering::Relaxed) {
+            let mut connection = self.server.lock().expect("no panic").connection();
+            redis::cmd("CLIENT")
+                .arg("KILL")
+                .arg("TYPE")
+                .arg("normal")
+                .exec(&mut connection)
+                .expect("others are cut off");
+        }
+    }
+}
+
+#[test]
+fn the_capped_rate_is_kept_over_the_whole_sweep() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(5_000).load(&server);
+    let mut options = Options { pace: Preset::Max.to_string(), limits: Preset::Max.limits(), ..Options::default() };
+    options.limits.keys_per_second = Some(5_000);
+    let report = sweep(&target(&server), &options, &(), &Stop::new());
+    assert!((0.9..1.6).contains(&report.elapsed_seconds), "5,000 keys at 5,000/s took {} s", report.elapsed_seconds);
+}
+
+#[test]
+fn the_connection_is_named_so_that_an_operator_sees_who_is_there() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(20_000).load(&server);
+    let mut options = Options { client_name: "keysweep:task-1".into(), ..Options::default() };
+    options.limits.keys_per_second = Some(20_000);
+    let seen = Mutex::new(String::new());
+    struct Look<'a>(&'a Server, &'a Mutex<String>);
+    impl Monitor for Look<'_> {
+        fn progress(&self, _: &Progress, _: &Checkpoint) {
+            let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut self.0.connection()).expect("a list");
+            self.1.lock().expect("no panic").push_str(&list);
+        }
+    }
+    sweep(&target(&server), &options, &Look(&server, &seen), &Stop::new());
+    assert!(seen.lock().expect("no panic").contains("name=keysweep:task-1"));
+}

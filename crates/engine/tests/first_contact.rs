@@ -1,0 +1,138 @@
+//! What an operator reads who has mistyped something: one sentence with the cause and the remedy, at once.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
+
+use keysweep_engine::{FailureKind, Options, Report, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server, free_port};
+
+fn scan(url: &str) -> Report {
+    let target: Target = url.parse().expect("a target");
+    sweep(&target, &Options::default(), &(), &Stop::new())
+}
+
+fn assert_fails(report: &Report, kind: FailureKind, words: &[&str]) {
+    let message = report.message.clone().unwrap_or_default();
+    assert_eq!(report.reason, Some(kind), "{message}");
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in {message:?}");
+    }
+    assert_eq!(report.keys_scanned, 0);
+}
+
+#[test]
+fn nobody_listens() {
+    let begun = Instant::now();
+    let port = free_port();
+    assert_fails(
+        &scan(&format!("redis://127.0.0.1:{port}")),
+        FailureKind::Unreachable,
+        &["refused", &port.to_string()],
+    );
+    assert!(begun.elapsed() < Duration::from_secs(3), "a first contact fails at once");
+}
+
+#[test]
+fn the_name_does_not_exist() {
+    assert_fails(
+        &scan("redis://no-such-host.invalid"),
+        FailureKind::Unreachable,
+        &["no-such-host.invalid", "check the name"],
+    );
+}
+
+#[test]
+fn a_password_is_missing_or_wrong() {
+    let server = Server::with(Flavor::Redis70).password("right").start();
+    let port = server.port();
+    assert_fails(
+        &scan(&format!("redis://127.0.0.1:{port}")),
+        FailureKind::Denied,
+        &["wants a password", "REDISCLI_AUTH"],
+    );
+    let report = scan(&format!("redis://:wrong@127.0.0.1:{port}"));
+    assert_fails(&report, FailureKind::Denied, &["refuses the user or the password"]);
+    assert!(!format!("{report:?}").contains("wrong@"), "the password is not repeated");
+    assert_eq!(scan(&server.url()).reason, None);
+}
+
+#[test]
+fn a_password_is_given_and_none_is_wanted() {
+    let server = Server::start(Flavor::Redis62);
+    let report = scan(&format!("redis://:extra@127.0.0.1:{}", server.port()));
+    assert_fails(&report, FailureKind::Denied, &["check both"]);
+}
+
+#[test]
+fn the_user_may_not_scan() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(10).load(&server);
+    let mut connection = server.connection();
+    let rules = ["on", ">secret", "~*", "+@all", "-scan"];
+    redis::cmd("ACL").arg("SETUSER").arg("sweeper").arg(&rules).exec(&mut connection).expect("a user");
+    let report = scan(&format!("redis://sweeper:secret@127.0.0.1:{}", server.port()));
+    assert_fails(&report, FailureKind::Denied, &["scan", "docs/operations.md"]);
+}
+
+#[test]
+fn something_else_listens_there() {
+    for greeting in ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let other = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.write_all(greeting.as_bytes()).expect("a greeting");
+            // Open until the client goes: a close might overtake the greeting.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert_fails(
+            &scan(&format!("redis://{address}")),
+            FailureKind::Unsupported,
+            &["does not speak the Redis protocol"],
+        );
+        other.join().expect("the listener ends");
+    }
+}
+
+#[test]
+fn nothing_is_said_within_the_deadline() {
+    let mut server = Server::start(Flavor::Redis70);
+    server.pause();
+    let report = scan(&server.url());
+    server.resume();
+    assert_fails(&report, FailureKind::Unreachable, &["did not answer within 5 s"]);
+}
+
+#[test]
+fn the_server_is_still_loading() {
+    let server = Server::start(Flavor::Redis70);
+    let mut connection = server.connection();
+    // The server's own switch: each loaded key takes this many microseconds, so that loading takes a while.
+    DataSet::new().live(2_000).load(&server);
+    redis::cmd("CONFIG").arg("SET").arg("key-load-delay").arg(20_000).exec(&mut connection).expect("a slow load");
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("loading-process-events-interval-bytes")
+        .arg(1024)
+        .exec(&mut connection)
+        .expect("events");
+    redis::cmd("SAVE").exec(&mut connection).expect("a dump");
+    let mut background = server.connection();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            // Ends with an error when the server is killed below; its purpose is to make the server load.
+            let _ = redis::cmd("DEBUG").arg("RELOAD").arg("NOSAVE").exec(&mut background);
+        });
+        keysweep_harness::eventually("the server loads", Duration::from_secs(10), || {
+            let answer: redis::RedisResult<String> = redis::cmd("PING").query(&mut connection);
+            answer.err().filter(|error| error.to_string().contains("oading")).map(|_| ())
+        });
+        let report = scan(&server.url());
+        assert_fails(&report, FailureKind::Unreachable, &["still loading", "try again"]);
+        drop(server);
+    });
+}

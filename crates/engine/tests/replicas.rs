@@ -1,0 +1,96 @@
+//! SCAN on a replica succeeds and deletes nothing. A sweep must never mistake one for a primary.
+
+use std::sync::Mutex;
+
+use keysweep_engine::{FailureKind, Monitor, Options, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server};
+use rstest::rstest;
+
+/// Keeps what the engine says.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Monitor for Notes {
+    fn note(&self, sentence: &str) {
+        self.0.lock().expect("no test panics while it holds this").push(sentence.to_owned());
+    }
+}
+
+#[rstest]
+fn a_replica_is_followed_to_its_primary_and_said_so(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+    let primary = Server::start(flavor);
+    let loaded = DataSet::new().live(500).dead(300).load(&primary);
+    let replica = primary.replica();
+    let target: Target = replica.url().parse().expect("a target");
+    let notes = Notes::default();
+
+    let report = sweep(&target, &Options::default(), &notes, &Stop::new());
+
+    assert_eq!((report.reason, report.keys_released), (None, loaded.dead));
+    assert_eq!(report.shards[0].address, primary.address().to_string());
+    let notes = notes.0.into_inner().expect("no test panicked");
+    assert!(notes.iter().any(|note| note.contains(&primary.address().to_string())), "{notes:?}");
+}
+
+#[test]
+fn a_replica_is_refused_where_following_is_not_wanted() {
+    let primary = Server::start(Flavor::Valkey91);
+    let replica = primary.replica();
+    let mut target: Target = replica.url().parse().expect("a target");
+    target.follow = false;
+
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+
+    assert_eq!(report.reason, Some(FailureKind::Refused));
+    let message = report.message.expect("a sentence");
+    assert!(message.contains(&primary.address().to_string()), "the remedy names the primary: {message}");
+}
+
+#[test]
+fn a_primary_that_is_demoted_in_mid_sweep_is_left_for_the_new_one() {
+    let (first, second) = (Server::start(Flavor::Valkey91), Server::start(Flavor::Valkey91));
+    let loaded = DataSet::new().live(20_000).dead(20_000).load(&first);
+    replicate(&second, &first);
+    let target: Target = first.url().parse().expect("a target");
+    let mut options = Options::default();
+    // Slow enough that the roles change while it runs.
+    options.limits.keys_per_second = Some(20_000);
+    let swap = SwapOnProgress { first: &first, second: &second, done: Mutex::new(false) };
+
+    let report = sweep(&target, &options, &swap, &Stop::new());
+
+    assert!(*swap.done.lock().expect("no panic"), "the roles were swapped while the sweep ran");
+    assert_eq!(report.reason, None, "{:?}", report.message);
+    assert_eq!(report.shards[0].address, second.address().to_string());
+    let held: u64 = redis::cmd("DBSIZE").query(&mut second.connection()).expect("a size");
+    assert_eq!(held, loaded.live, "no dead key is left on the new primary");
+}
+
+/// Makes the replica the primary as soon as the sweep has released something.
+struct SwapOnProgress<'a> {
+    first: &'a Server,
+    second: &'a Server,
+    done: Mutex<bool>,
+}
+
+impl Monitor for SwapOnProgress<'_> {
+    fn progress(&self, progress: &keysweep_engine::Progress, _: &keysweep_engine::Checkpoint) {
+        let mut done = self.done.lock().expect("no panic");
+        if !*done && progress.keys_released > 0 && progress.fraction < 0.9 {
+            *done = true;
+            let mut connection = self.second.connection();
+            redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut connection).expect("the replica becomes a primary");
+            redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("debug is allowed");
+            replicate(self.first, self.second);
+        }
+    }
+}
+
+fn replicate(replica: &Server, primary: &Server) {
+    let mut connection = replica.connection();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).exec(&mut connection).expect("a replica");
+    keysweep_harness::eventually("the replica is in sync", std::time::Duration::from_secs(20), || {
+        let info: String = redis::cmd("INFO").arg("replication").query(&mut connection).expect("INFO");
+        info.contains("master_link_status:up").then_some(())
+    });
+}

@@ -1,0 +1,213 @@
+//! The real keysweep binary as its operators run it: an installation in a folder of its own, commands, a service.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything that should come about may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A database and a key file in a temporary folder, and the binary to use them with.
+pub struct Installation {
+    binary: PathBuf,
+    folder: TempDir,
+}
+
+impl Installation {
+    /// An empty installation of this binary (`env!("CARGO_BIN_EXE_keysweep")` in the tests of its package).
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self { binary: binary.into(), folder: TempDir::with_prefix("keysweep-test-").expect("a temporary folder") }
+    }
+
+    /// The folder that holds everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The SQLite file.
+    pub fn database(&self) -> PathBuf {
+        self.folder().join("keysweep.db")
+    }
+
+    /// The binary with these arguments and an environment without settings of the tester's own.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        for name in ["REDISCLI_AUTH", "KEYSWEEP_CONFIG", "KEYSWEEP_KEY_FILE", "KEYSWEEP_LISTEN", "KEYSWEEP_LOG"] {
+            command.env_remove(name);
+        }
+        command.env("KEYSWEEP_DATABASE", format!("sqlite:{}", self.database().display())).args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary starts")
+    }
+
+    /// Runs `keysweep admin … --json`, which must succeed.
+    pub fn admin(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["admin", "--json"];
+        all.extend(arguments);
+        let output = self.run(&all);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("one JSON document on standard output")
+    }
+
+    /// Adds a project and an instance in it; returns their ids.
+    pub fn register(&self, url: &str) -> (String, String) {
+        let project = id(&self.admin(&["project", "add", "test"]));
+        let instance = id(&self.admin(&["instance", "add", "cache", url, "--project", &project]));
+        (project, instance)
+    }
+
+    /// Starts `keysweep serve` on a free port and waits until it serves.
+    pub fn serve(&self, arguments: &[&str]) -> Service {
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        all.extend(arguments);
+        let mut child = self.command(&all).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let log = follow(&mut child);
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        let address = loop {
+            let line = log
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                .unwrap_or_else(|_| panic!("the service did not start; its log: {seen:#?}"));
+            if let Some(address) = serde_json::from_str::<Value>(&line).ok().and_then(|line| line["address"].as_str().map(str::to_owned)) {
+                break address;
+            }
+            seen.push(line);
+        };
+        Service { child, base: format!("http://{address}"), log }
+    }
+}
+
+/// The `id` of an answer.
+pub fn id(answer: &Value) -> String {
+    answer["id"].as_str().expect("an id").to_owned()
+}
+
+/// Reads a child's log in a thread of its own, so that it never blocks on a full pipe.
+fn follow(child: &mut Child) -> Receiver<String> {
+    let stderr = child.stderr.take().expect("a pipe");
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            // The receiver is gone once the test does not care any more.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// A running service. Killed on drop.
+pub struct Service {
+    child: Child,
+    /// Where its API is.
+    pub base: String,
+    log: Receiver<String>,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Its headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, `Null` if it is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Service {
+    /// Sends a request without a body and reads the answer.
+    pub fn request(&self, method: &str, path: &str) -> Answer {
+        self.try_request(method, path).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// Sends a request that may find nobody.
+    pub fn try_request(&self, method: &str, path: &str) -> Result<Answer, ureq::Error> {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
+        let url = format!("{}{path}", self.base);
+        let mut response = match method {
+            "GET" => agent.get(&url).call()?,
+            "POST" => agent.post(&url).send_empty()?,
+            "PUT" => agent.put(&url).send_empty()?,
+            "DELETE" => agent.delete(&url).call()?,
+            other => panic!("no test sends {other}"),
+        };
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned())).collect();
+        let text = response.body_mut().read_to_string()?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok(Answer { status: response.status().as_u16(), headers, body })
+    }
+
+    /// A GET that must be answered with 200.
+    pub fn get(&self, path: &str) -> Value {
+        let answer = self.request("GET", path);
+        assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+        answer.body
+    }
+
+    /// Asks until the answer is as wanted.
+    pub fn wait_for(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let body = self.get(path);
+            if wanted(&body) {
+                return body;
+            }
+            assert!(Instant::now() < deadline, "{path} stays {body:#}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it can be waited for");
+    }
+
+    /// Ends it with SIGTERM and returns its exit code and the rest of its log.
+    pub fn terminate(mut self) -> (Option<i32>, Vec<String>) {
+        crate::server::terminate(self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return (status.code(), self.log.iter().collect());
+            }
+            assert!(Instant::now() < deadline, "the service does not end on SIGTERM");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,248 @@
+//! Data sets of which a test knows exactly how many keys are alive and how many are dead.
+//!
+//! The server's own expiry is switched off (`DEBUG SET-ACTIVE-EXPIRE 0`), so a dead key stays until somebody
+//! touches it, and what a sweep releases can be compared to the key.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::Connection;
+
+use crate::condition::eventually;
+use crate::key::{Kind, Names};
+use crate::server::Server;
+
+/// Keys loaded in one round trip.
+const KEYS_PER_PIPELINE: u64 = 1_000;
+/// Bytes that one round trip may carry, about: large keys go in smaller numbers.
+const BYTES_PER_PIPELINE: usize = 8 * 1_024 * 1_024;
+/// How far ahead dead keys are set to expire. A time that has passed already would delete them at once, so
+/// this must be longer than a thousand PEXPIREATs take on a busy machine.
+const LEAD_MS: u64 = 500;
+/// How long that may take, by the clock of a server that might be frozen.
+const DEADLINE_LIMIT: Duration = Duration::from_secs(20);
+const DAY_MS: u64 = 86_400_000;
+
+/// A data set to be loaded. A setting (`database`, `kind`, `names`, `elements`, `value_bytes`) counts for the
+/// `live` and `dead` that follow it:
+///
+/// ```no_run
+/// # use keysweep_harness::{DataSet, Flavor, Kind, Names, Server};
+/// # let server = Server::start(Flavor::Valkey91);
+/// DataSet::new()
+///     .live(800).dead(200)
+///     .names(Names::Binary).dead(10)
+///     .database(3).names(Names::Plain).kind(Kind::Hash).elements(1_000_000).dead(1)
+///     .load(&server);
+/// ```
+#[derive(Clone, Debug)]
+pub struct DataSet {
+    prefix: String,
+    next: Batch,
+    batches: Vec<Batch>,
+}
+
+/// Keys that have everything in common but their number.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    database: u32,
+    kind: Kind,
+    names: Names,
+    elements: usize,
+    value_bytes: usize,
+    is_dead: bool,
+    keys: u64,
+}
+
+/// What a load has put into a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Keys that do not expire during a test: every second has a TTL of a day, the others none.
+    pub live: u64,
+    /// Keys that have expired and are still there.
+    pub dead: u64,
+    /// The same for each database that got keys.
+    pub per_database: BTreeMap<u32, Counts>,
+}
+
+/// Keys of one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys that do not expire during a test.
+    pub live: u64,
+    /// Keys that have expired and are still there.
+    pub dead: u64,
+}
+
+impl Default for DataSet {
+    fn default() -> Self {
+        let next = Batch {
+            database: 0,
+            kind: Kind::String,
+            names: Names::Plain,
+            elements: 3,
+            value_bytes: 16,
+            is_dead: false,
+            keys: 0,
+        };
+        Self { prefix: String::new(), next, batches: Vec::new() }
+    }
+}
+
+impl DataSet {
+    /// An empty data set: database 0, strings of 16 bytes, plain names.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What all names begin with. A second load into a server needs another one than the first.
+    #[must_use]
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The database for what follows.
+    #[must_use]
+    pub fn database(mut self, index: u32) -> Self {
+        self.next.database = index;
+        self
+    }
+
+    /// What the keys that follow hold.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.next.kind = kind;
+        self
+    }
+
+    /// How the keys that follow are named.
+    #[must_use]
+    pub fn names(mut self, names: Names) -> Self {
+        self.next.names = names;
+        self
+    }
+
+    /// Fields, members or entries of each collection that follows.
+    #[must_use]
+    pub fn elements(mut self, elements: usize) -> Self {
+        assert!(elements > 0, "an empty collection is no key");
+        self.next.elements = elements;
+        self
+    }
+
+    /// Size of a value in bytes, in collections that of each element.
+    #[must_use]
+    pub fn value_bytes(mut self, bytes: usize) -> Self {
+        self.next.value_bytes = bytes;
+        self
+    }
+
+    /// Adds keys that do not expire during a test.
+    #[must_use]
+    pub fn live(self, keys: u64) -> Self {
+        self.add(keys, false)
+    }
+
+    /// Adds keys that have expired when the load ends.
+    #[must_use]
+    pub fn dead(self, keys: u64) -> Self {
+        self.add(keys, true)
+    }
+
+    fn add(mut self, keys: u64, is_dead: bool) -> Self {
+        self.batches.push(Batch { keys, is_dead, ..self.next });
+        self
+    }
+
+    /// Switches the server's own expiry off, for good, loads everything, and waits until all that is to be
+    /// dead has expired by the server's clock.
+    ///
+    /// # Panics
+    /// When a command fails, or when the keys in the server afterwards are not exactly those.
+    pub fn load(self, server: &Server) -> Loaded {
+        let mut connection = server.connection();
+        redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
+
+        let mut per_database = BTreeMap::<u32, Counts>::new();
+        for batch in &self.batches {
+            let counts = per_database.entry(batch.database).or_default();
+            *(if batch.is_dead { &mut counts.dead } else { &mut counts.live }) += batch.keys;
+        }
+        let before: Vec<u64> = per_database.keys().map(|database| size(&mut connection, *database)).collect();
+
+        let mut number = 0;
+        for batch in &self.batches {
+            select(&mut connection, batch.database);
+            let end = number + batch.keys;
+            while number < end {
+                let some = number..end.min(number + batch.keys_per_pipeline());
+                number = some.end;
+                batch.load(&mut connection, some.map(|n| (n, batch.names.name(&self.prefix, batch.is_dead, n))));
+            }
+        }
+        if per_database.values().any(|counts| counts.dead > 0) {
+            await_deadline(&mut connection);
+        }
+
+        for ((database, counts), before) in per_database.iter().zip(before) {
+            let added = size(&mut connection, *database).checked_sub(before);
+            let meant = counts.live + counts.dead;
+            assert_eq!(added, Some(meant), "keys added to database {database}; a second load needs another prefix");
+        }
+        Loaded {
+            live: per_database.values().map(|counts| counts.live).sum(),
+            dead: per_database.values().map(|counts| counts.dead).sum(),
+            per_database,
+        }
+    }
+}
+
+impl Batch {
+    fn keys_per_pipeline(&self) -> u64 {
+        let elements = if self.kind == Kind::String { 1 } else { self.elements };
+        let name = if self.names == Names::Long { Names::LONG } else { 64 };
+        let keys = BYTES_PER_PIPELINE / (name + elements * (self.value_bytes + 32));
+        u64::try_from(keys).expect("usize fits").clamp(1, KEYS_PER_PIPELINE)
+    }
+
+    /// Loads keys first and sets their times in a second round trip: how long filling them takes must not
+    /// matter for those that are to expire soon, but not yet.
+    fn load(&self, connection: &mut Connection, keys: impl Iterator<Item = (u64, Vec<u8>)>) {
+        let keys: Vec<(u64, Vec<u8>)> = keys.collect();
+        let mut fill = redis::pipe();
+        for (_, key) in &keys {
+            self.kind.fill(&mut fill, key, self.elements, self.value_bytes);
+        }
+        fill.exec(connection).expect("keys can be loaded");
+
+        let at = server_ms(connection) + if self.is_dead { LEAD_MS } else { DAY_MS };
+        let mut expire = redis::pipe();
+        for (_, key) in keys.iter().filter(|(number, _)| self.is_dead || number % 2 == 0) {
+            expire.cmd("PEXPIREAT").arg(key).arg(at).ignore();
+        }
+        expire.exec(connection).expect("keys can be given a TTL");
+    }
+}
+
+/// Waits, after the last command of a load, until the last of its dead keys has expired.
+fn await_deadline(connection: &mut Connection) {
+    let deadline = server_ms(connection) + LEAD_MS;
+    eventually("the deadline of the dead keys", DEADLINE_LIMIT, || (server_ms(connection) > deadline).then_some(()));
+}
+
+fn select(connection: &mut Connection, database: u32) {
+    redis::cmd("SELECT").arg(database).exec(connection).expect("the database exists");
+}
+
+fn size(connection: &mut Connection, database: u32) -> u64 {
+    select(connection, database);
+    redis::cmd("DBSIZE").query(connection).expect("DBSIZE answers a number")
+}
+
+/// The server's clock, in milliseconds.
+fn server_ms(connection: &mut Connection) -> u64 {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(connection).expect("TIME answers two numbers");
+    seconds * 1_000 + micros / 1_000
+}
