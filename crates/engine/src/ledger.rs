@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     link::SliceReply,
     progress::{self, ShardProgress},
-    report::{Quantiles, ShardReport, outcome},
+    report::{Held, ProbeSeconds, Quantiles, ShardReport, outcome},
 };
 
 /// What a shard is doing.
@@ -46,6 +46,13 @@ pub(crate) struct Ledger {
     pub server_cpu: Option<Duration>,
     pub elapsed: Duration,
     pub failure: Option<Failure>,
+    pub backoffs: u64,
+    pub held: Held,
+    pub baseline_p90: Option<Duration>,
+    /// Where the databases stood at the last look that found expiry alive; what came after may have released nothing.
+    confirmed: Vec<DatabaseCheckpoint>,
+    /// Nanoseconds that each PING between slices took.
+    pings: Histogram<u64>,
     server_time: Duration,
     /// Nanoseconds that each slice kept the server, to two significant digits.
     slices: Histogram<u64>,
@@ -54,6 +61,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub fn new(standing: ShardCheckpoint) -> Self {
         Self {
+            confirmed: standing.databases.clone(),
             standing,
             state: State::Waiting,
             exact: true,
@@ -64,8 +72,12 @@ impl Ledger {
             server_cpu: None,
             elapsed: Duration::ZERO,
             failure: None,
+            backoffs: 0,
+            held: Held::default(),
+            baseline_p90: None,
+            pings: nanoseconds(),
             server_time: Duration::ZERO,
-            slices: Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("valid bounds"),
+            slices: nanoseconds(),
         }
     }
 
@@ -78,6 +90,32 @@ impl Ledger {
         database.done = slice.cursor == 0;
         self.server_time += cost;
         self.slices.saturating_record(cost.as_nanos() as u64);
+    }
+
+    /// Enters the round trip of a PING between slices.
+    pub fn enter_ping(&mut self, round_trip: Duration) {
+        self.pings.saturating_record(round_trip.as_nanos() as u64);
+    }
+
+    /// All that has been swept so far was swept while expiry was alive.
+    pub fn confirm(&mut self) {
+        self.confirmed.clone_from(&self.standing.databases);
+    }
+
+    /// Goes back to what was confirmed: what came after has to be swept again.
+    pub fn rewind(&mut self) {
+        self.standing.databases.clone_from(&self.confirmed);
+    }
+
+    /// Begins anew, for another process or primary; what was counted stays counted.
+    pub fn start_again(&mut self) {
+        self.standing.databases.clear();
+        self.confirmed.clear();
+    }
+
+    /// Where another sweep could go on.
+    pub fn checkpoint(&self) -> ShardCheckpoint {
+        ShardCheckpoint { databases: self.confirmed.clone(), ..self.standing.clone() }
     }
 
     /// Share of this shard's keys that is done, 0–1.
@@ -131,6 +169,12 @@ impl Ledger {
             duty: self.server_time.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9),
             slices: self.slices.len(),
             slice_seconds: self.quantiles(),
+            probe_seconds: ProbeSeconds {
+                baseline_p90: self.baseline_p90.map(|p90| p90.as_secs_f64()),
+                during_p90: (!self.pings.is_empty()).then(|| self.pings.value_at_quantile(0.9) as f64 / 1e9),
+            },
+            backoffs: self.backoffs,
+            held: self.held,
         }
     }
 
@@ -142,6 +186,11 @@ impl Ledger {
     fn quantiles(&self) -> Quantiles {
         quantiles(&self.slices)
     }
+}
+
+/// An empty distribution of nanoseconds, up to an hour, to two significant digits.
+pub(crate) fn nanoseconds() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000_000_000, 2).expect("valid bounds")
 }
 
 /// The three numbers of a distribution of nanoseconds.

@@ -14,13 +14,17 @@
 
 mod checkpoint;
 mod failure;
+mod guard;
 mod inspect;
 mod ledger;
 pub mod link;
+mod look;
 mod monitor;
 mod pace;
+mod probe;
 mod progress;
 mod report;
+mod rhythm;
 mod shard;
 mod stop;
 mod sweep;
@@ -34,7 +38,7 @@ pub use self::{
     monitor::Monitor,
     pace::{Limits, Pace, Preset, Step},
     progress::{Progress, ShardProgress, eta, fraction},
-    report::{Outcome, Quantiles, Report, ShardReport},
+    report::{Held, Outcome, ProbeSeconds, Quantiles, Report, ShardReport},
     stop::Stop,
     sweep::{Options, sweep, sweep_through},
     target::{Address, Credentials, Target, TargetError},

@@ -19,6 +19,8 @@ const AIM: f64 = 0.7;
 const MAX_DEBT: Duration = Duration::from_millis(2);
 /// Part of the duty that is planned with; the rest pays for the debt and for the slice that ends a second.
 const PLANNED: f64 = 0.99;
+/// What the presets let the p90 of a PING rise by.
+const GUARD: Duration = Duration::from_millis(1);
 /// Slices whose cost is remembered. The median of these decides, so that one hiccup of the machine does not.
 const REMEMBERED: usize = 9;
 
@@ -29,22 +31,26 @@ pub struct Limits {
     pub duty: f64,
     /// Longest that one slice should keep other clients waiting.
     pub max_slice: Duration,
+    /// How far the p90 of a PING may rise above what it was before the sweep; then the sweep backs off. `None`: any.
+    pub guard: Option<Duration>,
     /// Keys looked at a second, at most; `None`: as many as `duty` allows.
     pub keys_per_second: Option<u64>,
+    /// Keys released a second, at most; `None`: as many as there are.
+    pub releases_per_second: Option<u64>,
 }
 
 /// A named set of limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// 5 % of the main thread in slices of 100 µs: for a server that is busy already.
+    /// 5 % of the main thread in slices of 100 µs, backing off: for a server that is busy already.
     Gentle,
-    /// 25 % in slices of 200 µs.
+    /// 25 % in slices of 200 µs, backing off.
     #[default]
     Normal,
-    /// 50 % in slices of 500 µs.
+    /// 50 % in slices of 500 µs, backing off.
     Fast,
-    /// Everything in slices of 1 ms: for a server that nobody uses.
+    /// Everything in slices of 1 ms, without backing off: for a server that nobody uses.
     Max,
 }
 
@@ -64,13 +70,14 @@ impl Preset {
 
     /// What the preset stands for.
     pub fn limits(self) -> Limits {
-        let (duty, micros) = match self {
-            Self::Gentle => (0.05, 100),
-            Self::Normal => (0.25, 200),
-            Self::Fast => (0.5, 500),
-            Self::Max => (1.0, 1000),
+        let (duty, micros, guard) = match self {
+            Self::Gentle => (0.05, 100, Some(GUARD)),
+            Self::Normal => (0.25, 200, Some(GUARD)),
+            Self::Fast => (0.5, 500, Some(GUARD)),
+            Self::Max => (1.0, 1000, None),
         };
-        Limits { duty, max_slice: Duration::from_micros(micros), keys_per_second: None }
+        let max_slice = Duration::from_micros(micros);
+        Limits { duty, max_slice, guard, keys_per_second: None, releases_per_second: None }
     }
 }
 
@@ -104,6 +111,8 @@ pub enum Step {
 #[derive(Debug, Clone)]
 pub struct Pace {
     limits: Limits,
+    /// What may be used now: the limits' duty, or less while the guard has backed off.
+    duty: f64,
     count: u32,
     /// Seconds for each unit of COUNT of the last slices, the oldest overwritten.
     costs: Vec<f64>,
@@ -112,34 +121,52 @@ pub struct Pace {
     due: Duration,
     /// When the cap on keys allows it.
     keys_due: Duration,
+    /// When the cap on releases allows it.
+    releases_due: Duration,
 }
 
 impl Pace {
     /// A controller for these limits.
     pub fn new(limits: Limits) -> Self {
-        let due = Duration::ZERO;
-        Self { limits, count: FIRST_COUNT, costs: Vec::with_capacity(REMEMBERED), oldest: 0, due, keys_due: due }
+        Self {
+            limits,
+            duty: limits.duty,
+            count: FIRST_COUNT,
+            costs: Vec::with_capacity(REMEMBERED),
+            oldest: 0,
+            due: Duration::ZERO,
+            keys_due: Duration::ZERO,
+            releases_due: Duration::ZERO,
+        }
+    }
+
+    /// Sets the share of the main thread that may be used from now on, 0–1.
+    pub fn set_duty(&mut self, duty: f64) {
+        self.duty = duty;
     }
 
     /// Whether to wait or to run a slice at `now`.
     pub fn next(&self, now: Duration) -> Step {
-        let due = self.due.max(self.keys_due);
+        let due = self.due.max(self.keys_due).max(self.releases_due);
         match now < due {
             true => Step::Wait(due),
             false => Step::Go(self.count),
         }
     }
 
-    /// Takes note of a slice that started at `started`, kept the server for `cost`, was asked for `count` and looked
-    /// at `keys` keys.
-    pub fn record(&mut self, started: Duration, cost: Duration, count: u32, keys: u64) {
-        if self.limits.duty < 1.0 {
-            let share = self.limits.duty * PLANNED;
-            self.due = self.due.max(started.saturating_sub(MAX_DEBT)) + cost.div_f64(share);
+    /// Takes note of a slice that started at `started`, kept the server for `cost`, was asked for `count`, looked at
+    /// `keys` keys and released `released` of them.
+    pub fn record(&mut self, started: Duration, cost: Duration, count: u32, keys: u64, released: u64) {
+        let from = |due: Duration| due.max(started.saturating_sub(MAX_DEBT));
+        if self.duty < 1.0 {
+            self.due = from(self.due) + cost.div_f64(self.duty * PLANNED);
         }
+        let pause = |number: u64, rate: u64| Duration::from_secs_f64(number as f64 / rate.max(1) as f64);
         if let Some(rate) = self.limits.keys_per_second {
-            let pause = Duration::from_secs_f64(keys as f64 / rate.max(1) as f64);
-            self.keys_due = self.keys_due.max(started.saturating_sub(MAX_DEBT)) + pause;
+            self.keys_due = from(self.keys_due) + pause(keys, rate);
+        }
+        if let Some(rate) = self.limits.releases_per_second {
+            self.releases_due = from(self.releases_due) + pause(released, rate);
         }
         self.remember(cost.as_secs_f64() / f64::from(count.max(1)));
         self.adapt();
@@ -166,9 +193,10 @@ impl Pace {
         self.count = (aim as u32).clamp(MIN_COUNT, most.max(MIN_COUNT));
     }
 
-    /// With a cap on keys a slice takes at most a twentieth of a second's keys, so that the rate is even.
+    /// With a cap a slice takes at most a twentieth of a second's keys, so that the rate is even.
     fn most_for_the_cap(&self) -> u32 {
-        self.limits.keys_per_second.map_or(MAX_COUNT, |rate| (rate / 20).min(u64::from(MAX_COUNT)) as u32)
+        let caps = [self.limits.keys_per_second, self.limits.releases_per_second];
+        caps.into_iter().flatten().min().map_or(MAX_COUNT, |rate| (rate / 20).min(u64::from(MAX_COUNT)) as u32)
     }
 }
 
@@ -204,7 +232,7 @@ mod tests {
                     Step::Go(count) => {
                         let cost = fixed + per_key * count;
                         self.slices.push((self.now, cost, count));
-                        self.pace.record(self.now, cost, count, u64::from(count));
+                        self.pace.record(self.now, cost, count, u64::from(count), u64::from(count) / 2);
                         self.now += cost;
                     }
                 }
@@ -260,18 +288,29 @@ mod tests {
     }
 
     #[test]
+    fn a_lower_duty_takes_effect_at_once() {
+        let mut bench = Bench::new(Preset::Normal.limits());
+        bench.run(Duration::from_secs(1), 20 * MICRO, MICRO, 100 * MICRO);
+        bench.pace.set_duty(0.01);
+        let before = bench.slices.len();
+        bench.run(Duration::from_secs(1), 20 * MICRO, MICRO, 100 * MICRO);
+        let used: Duration = bench.slices[before..].iter().map(|(_, cost, _)| *cost).sum();
+        assert!(used < Duration::from_millis(11), "{used:?} of a second");
+    }
+
+    #[test]
     fn one_hiccup_changes_nothing() {
         let mut bench = Bench::new(Preset::Normal.limits());
         bench.run(Duration::from_secs(1), 10 * MICRO, MICRO, MICRO);
         let before = bench.pace.count;
-        bench.pace.record(bench.now, Duration::from_millis(5), before, u64::from(before));
+        bench.pace.record(bench.now, Duration::from_millis(5), before, u64::from(before), 0);
         assert_eq!(bench.pace.count, before);
     }
 
     #[test]
     fn a_long_slice_is_paid_for_before_the_next() {
         let mut pace = Pace::new(Preset::Normal.limits());
-        pace.record(Duration::from_secs(1), Duration::from_millis(500), 10, 10);
+        pace.record(Duration::from_secs(1), Duration::from_millis(500), 10, 10, 0);
         assert!(matches!(pace.next(Duration::from_millis(2990)), Step::Wait(_)));
         assert!(matches!(pace.next(Duration::from_millis(3050)), Step::Go(_)));
     }
@@ -307,12 +346,23 @@ mod tests {
         }
 
         #[test]
+        fn the_cap_on_releases_holds(rate in 1_000u64..100_000) {
+            let mut limits = Preset::Max.limits();
+            limits.releases_per_second = Some(rate);
+            let mut bench = Bench::new(limits);
+            bench.run(Duration::from_secs(3), 20 * MICRO, MICRO, 100 * MICRO);
+            let released: u64 = bench.slices.iter().map(|(_, _, count)| u64::from(*count) / 2).sum();
+            let allowed = rate as f64 * (bench.now.as_secs_f64() + 0.01);
+            prop_assert!((released as f64) <= allowed + rate as f64 / 20.0, "{released} released at {rate}/s");
+        }
+
+        #[test]
         fn it_never_gets_stuck(costs in prop::collection::vec(0u64..3_000_000, 1..50)) {
             let mut pace = Pace::new(Preset::Gentle.limits());
             let mut now = Duration::ZERO;
             for cost in costs {
                 let cost = Duration::from_micros(cost);
-                pace.record(now, cost, 10, 10);
+                pace.record(now, cost, 10, 10, 0);
                 now += cost;
                 if let Step::Wait(due) = pace.next(now) {
                     prop_assert!(due <= now + cost.mul_f64(21.0) + MICRO, "waits {:?} for {cost:?}", due - now);

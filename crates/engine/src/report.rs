@@ -53,6 +53,12 @@ pub struct Report {
     pub slices: u64,
     /// How long single slices kept a server.
     pub slice_seconds: Quantiles,
+    /// Latency of a PING between slices.
+    pub probe_seconds: ProbeSeconds,
+    /// How often the duty was halved because clients suffered.
+    pub backoffs: u64,
+    /// Seconds that the sweep held, by reason.
+    pub held: Held,
     /// What was noticed on the way and does not make the sweep a failure.
     pub warnings: Vec<String>,
     /// Each primary.
@@ -102,6 +108,47 @@ pub struct ShardReport {
     pub slices: u64,
     /// How long single slices kept the server.
     pub slice_seconds: Quantiles,
+    /// Latency of a PING between slices.
+    pub probe_seconds: ProbeSeconds,
+    /// How often the duty was halved because clients suffered.
+    pub backoffs: u64,
+    /// Seconds that the sweep held, by reason.
+    pub held: Held,
+}
+
+/// Latency as a client sees it, seconds. Missing where the sweep was too short to tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeSeconds {
+    /// The p90 before the first slice.
+    pub baseline_p90: Option<f64>,
+    /// The p90 over the whole sweep.
+    pub during_p90: Option<f64>,
+}
+
+/// Seconds that a sweep held, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// A replica lagged behind.
+    pub replica_lag: f64,
+    /// A replica that was there at the start was missing or synchronising.
+    pub replica_missing: f64,
+    /// The server was saving or rewriting its log in a child process.
+    pub fork: f64,
+    /// Expiry was paused.
+    pub paused: f64,
+}
+
+impl std::ops::Add for Held {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            replica_lag: self.replica_lag + other.replica_lag,
+            replica_missing: self.replica_missing + other.replica_missing,
+            fork: self.fork + other.fork,
+            paused: self.paused + other.paused,
+        }
+    }
 }
 
 /// A distribution in three numbers, seconds.

@@ -2,27 +2,26 @@
 //! coming back after everything that can happen to a connection.
 
 use std::{
+    ops::ControlFlow,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::{
     checkpoint::DatabaseCheckpoint,
-    failure::{Failure, FailureKind, Trouble},
+    failure::{Failure, Trouble},
     ledger::{Ledger, State},
     link::{Abilities, Info, Link, LinkError, RoleView, ServerError},
+    look::{Expiry, Look},
     monitor::Monitor,
-    pace::{Pace, Step},
-    stop::{Cause, Stop},
+    pace::Limits,
+    rhythm::{Memory, Rhythm, Turn, allowed, halted},
+    stop::Stop,
     sweep::Options,
     target::{Address, Target},
     topology::{self, Access, Primary},
 };
 
-/// How often the idle round trip is measured anew.
-const PING_EVERY: Duration = Duration::from_millis(100);
-/// Idle round trips that are remembered; the least of them counts.
-const PINGS: usize = 10;
 /// First and longest wait before a server that is away is tried again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How long the sizes after a sweep wait for memory that the server frees in the background.
@@ -42,6 +41,7 @@ pub(crate) struct Shard<'a> {
     /// Whether the server was ever reached, by this sweep or by the one that it goes on from. A first contact that
     /// fails, fails at once: the operator is watching and has mistyped something.
     pub known: bool,
+    pub memory: Memory,
 }
 
 /// A connection ready for slices.
@@ -49,6 +49,7 @@ struct Session {
     address: Address,
     link: Link,
     abilities: Abilities,
+    role: RoleView,
     cpu: Option<Duration>,
 }
 
@@ -103,22 +104,47 @@ impl Shard<'_> {
     fn attempt(&mut self) -> Result<(), Trouble> {
         let mut session = self.connect()?;
         self.known = true;
-        let databases = self.ledger().standing.databases.clone();
-        // One controller for the whole connection: a duty is a share of the server, not of a database.
-        let mut rhythm = Rhythm::begin(&mut session, self.options)?;
-        for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.done) {
-            self.sweep_database(&mut session, &mut rhythm, index, database)?;
+        let mut memory = std::mem::take(&mut self.memory);
+        // One rhythm for the whole connection: a duty is a share of the server, not of a database.
+        let rhythm = Rhythm::begin(&mut session.link, &session.address, self, &mut memory, session.role.clone());
+        self.memory = memory;
+        let mut rhythm = rhythm?;
+        let swept = self.sweep_databases(&mut session, &mut rhythm);
+        if let Err(Trouble::Halted(_)) = swept {
+            // A last look, so that whoever goes on need not repeat the last second. No answer, no harm.
+            if matches!(Look::take(&mut session.link), Ok(Look { expiry: Expiry::Live | Expiry::NotShown, .. })) {
+                self.ledger().confirm();
+            }
         }
+        swept?;
         self.close_books(&mut session)
+    }
+
+    /// Sweeps what is not done, until a look finds that expiry was alive all the while.
+    fn sweep_databases(&mut self, session: &mut Session, rhythm: &mut Rhythm<'_>) -> Result<(), Trouble> {
+        loop {
+            let databases = self.ledger().standing.databases.clone();
+            let mut turned_back = false;
+            for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.done) {
+                turned_back = self.sweep_database(session, rhythm, index, database)?.is_break();
+                if turned_back {
+                    break;
+                }
+            }
+            if !turned_back && rhythm.look(&mut session.link)? {
+                return Ok(());
+            }
+            self.ledger().rewind();
+        }
     }
 
     /// Finds the primary and decides what of the books is still good for it.
     fn connect(&mut self) -> Result<Session, Trouble> {
-        let Primary { address, mut link, tells_role, assumed } = topology::primary(self.target, self.access)?;
+        let Primary { address, mut link, role, tells_role } = topology::primary(self.target, self.access)?;
         let trouble = |error| Trouble::at(&address, error);
         let info = link.info(&["server", "memory", "cpu", "cluster", "keyspace"]).map_err(trouble)?;
         let abilities = Abilities { role: tells_role, ..probe_abilities(&mut link).map_err(trouble)? };
-        self.warn_of_gaps(&address, info.as_ref(), abilities, assumed);
+        self.warn_of_gaps(&address, info.as_ref(), abilities, role == RoleView::Unknown);
         let run_id = info.as_ref().and_then(|info| info.text("run_id")).map(str::to_owned);
         let databases = match &info {
             Some(info) => info.keyspace().into_iter().map(|line| (line.database, line.keys)).collect(),
@@ -137,8 +163,11 @@ impl Shard<'_> {
         }
         if moved || standing.run_id.is_none() || standing.run_id != run_id {
             (standing.address, standing.run_id) = (address.to_string(), run_id);
-            standing.databases.clear();
+            ledger.start_again();
         }
+        // Slices since the last clean look may have run while expiry was paused, for all that we know now.
+        ledger.rewind();
+        let standing = &mut ledger.standing;
         standing.used_memory_before = standing.used_memory_before.or(info.number("used_memory"));
         standing.rss_before = standing.rss_before.or(info.number("used_memory_rss"));
         let wanted = |database: u32| self.target.database.is_none_or(|only| only == database);
@@ -147,8 +176,9 @@ impl Shard<'_> {
                 standing.databases.push(DatabaseCheckpoint { database, keys, cursor: 0, done: false });
             }
         }
+        ledger.confirm();
         drop(ledger);
-        Ok(Session { address, link, abilities, cpu: main_thread_cpu(&info) })
+        Ok(Session { address, link, abilities, role, cpu: main_thread_cpu(&info) })
     }
 
     fn warn_of_gaps(&self, address: &Address, info: Option<&Info>, abilities: Abilities, assumed: bool) {
@@ -185,10 +215,10 @@ impl Shard<'_> {
     fn sweep_database(
         &mut self,
         session: &mut Session,
-        rhythm: &mut Rhythm,
+        rhythm: &mut Rhythm<'_>,
         index: usize,
         database: &DatabaseCheckpoint,
-    ) -> Result<(), Trouble> {
+    ) -> Result<ControlFlow<()>, Trouble> {
         let address = session.address.clone();
         let trouble = |error| Trouble::at(&address, error);
         self.ledger().database = Some(database.database);
@@ -197,7 +227,7 @@ impl Shard<'_> {
         }
         let mut cursor = database.cursor;
         loop {
-            let count = rhythm.wait_for_turn(session, self.stop())?;
+            let Turn::Go(count) = rhythm.wait_for_turn(&mut session.link)? else { return Ok(ControlFlow::Break(())) };
             let (sent, offset) = (Instant::now(), rhythm.now());
             let slice = session.link.slice(cursor, count, session.abilities).map_err(|error| {
                 // An answer that never came may have been a slice that was executed.
@@ -208,11 +238,11 @@ impl Shard<'_> {
             if matches!(slice.role, RoleView::Replica { .. }) {
                 return Err(Trouble::Demoted);
             }
-            rhythm.pace.record(offset, cost, count, slice.returned + slice.released);
+            rhythm.record(offset, cost, count, &slice);
             self.ledger().enter(index, &slice, cost);
             cursor = slice.cursor;
             if cursor == 0 {
-                return Ok(());
+                return Ok(ControlFlow::Continue(()));
             }
         }
     }
@@ -237,81 +267,17 @@ impl Shard<'_> {
         }
     }
 
+    /// What this shard may be taken of.
+    pub fn limits(&self) -> Limits {
+        self.options.limits
+    }
+
     fn stop(&self) -> &Stop {
         self.access.stop
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// When the next slice may run, in this connection's own time.
-struct Rhythm {
-    pace: Pace,
-    begun: Instant,
-    pings: Vec<Duration>,
-    oldest_ping: usize,
-    next_ping: Instant,
-}
-
-impl Rhythm {
-    fn begin(session: &mut Session, options: &Options) -> Result<Self, Trouble> {
-        let begun = Instant::now();
-        let mut rhythm = Self {
-            pace: Pace::new(options.limits),
-            begun,
-            pings: Vec::with_capacity(PINGS),
-            oldest_ping: 0,
-            next_ping: begun,
-        };
-        for _ in 0..PINGS / 2 {
-            rhythm.measure_idle(session)?;
-        }
-        Ok(rhythm)
-    }
-
-    fn now(&self) -> Duration {
-        self.begun.elapsed()
-    }
-
-    /// What an answer costs when the server has nothing to do for us.
-    fn idle(&self) -> Duration {
-        self.pings.iter().min().copied().unwrap_or_default()
-    }
-
-    fn measure_idle(&mut self, session: &mut Session) -> Result<(), Trouble> {
-        let round_trip = session.link.ping().map_err(|error| Trouble::at(&session.address, error))?;
-        match self.pings.len() < PINGS {
-            true => self.pings.push(round_trip),
-            false => self.pings[self.oldest_ping] = round_trip,
-        }
-        self.oldest_ping = (self.oldest_ping + 1) % PINGS;
-        self.next_ping = Instant::now() + PING_EVERY;
-        Ok(())
-    }
-
-    /// Waits for the budget and says how many keys to ask for.
-    fn wait_for_turn(&mut self, session: &mut Session, stop: &Stop) -> Result<u32, Trouble> {
-        loop {
-            if let Some(cause) = stop.cause() {
-                return Err(Trouble::Halted(halted(cause)));
-            }
-            if Instant::now() >= self.next_ping {
-                self.measure_idle(session)?;
-            }
-            match self.pace.next(self.now()) {
-                Step::Go(count) => return Ok(count),
-                Step::Wait(due) => stop.wait_until(self.begun + due),
-            }
-        }
-    }
-}
-
-fn halted(cause: Cause) -> FailureKind {
-    match cause {
-        Cause::Asked => FailureKind::Interrupted,
-        Cause::OutOfTime => FailureKind::Timeout,
     }
 }
 
@@ -325,14 +291,6 @@ fn probe_abilities(link: &mut Link) -> Result<Abilities, LinkError> {
         executed
     };
     Ok(Abilities { transaction, dbsize: allowed(link.call(&[b"DBSIZE"]))?, ..Abilities::ALL })
-}
-
-fn allowed<T>(result: Result<T, LinkError>) -> Result<bool, LinkError> {
-    match result {
-        Ok(_) => Ok(true),
-        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Finds the databases where INFO is refused: every number that can be selected.

@@ -1,22 +1,22 @@
 //! A whole sweep: all primaries of a target, watched from one place until the last of them is through.
 
 use std::{
+    ops::Add,
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
-
 use crate::{
     checkpoint::{self, Checkpoint, ShardCheckpoint},
     failure::{Failure, FailureKind},
-    ledger::{Ledger, quantiles},
+    ledger::{Ledger, nanoseconds, quantiles},
     link::{Dialer, Tcp},
     monitor::Monitor,
     pace::{Limits, Preset},
     progress::{Progress, eta},
-    report::{Report, ShardReport, outcome},
+    report::{Held, ProbeSeconds, Report, ShardReport, outcome},
+    rhythm::Memory,
     shard::Shard,
     stop::Stop,
     target::Target,
@@ -39,6 +39,12 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// How long a server that was reached once may be away.
     pub unreachable_grace: Duration,
+    /// Bytes that a replica may be behind; the sweep waits for one that is further.
+    pub max_replica_lag: u64,
+    /// Whether to wait while the server saves or rewrites its log in a child process.
+    pub hold_for_forks: bool,
+    /// How long to wait for a child process, or for a replica that is missing.
+    pub hold_limit: Duration,
     /// Name of the connections in the servers' `CLIENT LIST`.
     pub client_name: String,
     /// Where an earlier run of the same sweep got to.
@@ -52,6 +58,9 @@ impl Default for Options {
             pace: Preset::Normal.to_string(),
             timeout: None,
             unreachable_grace: Duration::from_secs(30),
+            max_replica_lag: 16 * 1024 * 1024,
+            hold_for_forks: true,
+            hold_limit: Duration::from_secs(10 * 60),
             client_name: "keysweep".into(),
             checkpoint: None,
         }
@@ -81,7 +90,8 @@ pub fn sweep_through(
 
     let access = Access { dialer, credentials: &target.credentials, client_name: &options.client_name, stop: &stop };
     let known = checkpoint.is_some();
-    let shard = Shard { target, access, options, monitor, ledger: &ledger, warnings: &warnings, known };
+    let memory = Memory::default();
+    let shard = Shard { target, access, options, monitor, ledger: &ledger, warnings: &warnings, known, memory };
     let mut watch = Watch::new(&ledger);
     thread::scope(|scope| {
         let (done, finished) = mpsc::channel::<()>();
@@ -135,7 +145,7 @@ impl<'a> Watch<'a> {
     fn tick(&mut self, monitor: &dyn Monitor) {
         let ledger = lock(self.ledger);
         let shard = ledger.progress();
-        let shards: Vec<ShardCheckpoint> = vec![ledger.standing.clone()];
+        let shards: Vec<ShardCheckpoint> = vec![ledger.checkpoint()];
         let exact = ledger.exact;
         drop(ledger);
 
@@ -176,7 +186,7 @@ impl<'a> Watch<'a> {
 fn report(target: &Target, options: &Options, ledger: &Ledger, warnings: Vec<String>, elapsed: Duration) -> Report {
     let shards: Vec<ShardReport> = vec![ledger.report()];
     let sum = |field: fn(&ShardReport) -> Option<u64>| shards.iter().map(field).sum::<Option<u64>>();
-    let mut slices = Histogram::new_with_max(3_600_000_000_000, 2).expect("valid bounds");
+    let mut slices = nanoseconds();
     ledger.add_slices_to(&mut slices);
     let (outcome, reason, message) = outcome(ledger.failure.as_ref());
     Report {
@@ -198,7 +208,17 @@ fn report(target: &Target, options: &Options, ledger: &Ledger, warnings: Vec<Str
         pace: options.pace.clone(),
         slices: slices.len(),
         slice_seconds: quantiles(&slices),
+        probe_seconds: worst_probe(&shards),
+        backoffs: shards.iter().map(|shard| shard.backoffs).sum(),
+        held: shards.iter().map(|shard| shard.held).fold(Held::default(), Held::add),
         warnings,
         shards,
     }
+}
+
+/// The probe of the shard whose clients had it worst.
+fn worst_probe(shards: &[ShardReport]) -> ProbeSeconds {
+    let probes = shards.iter().map(|shard| shard.probe_seconds);
+    let during = |probe: &ProbeSeconds| probe.during_p90.unwrap_or(0.0);
+    probes.max_by(|left, right| during(left).total_cmp(&during(right))).unwrap_or_default()
 }

@@ -31,10 +31,10 @@ impl Access<'_> {
 pub(crate) struct Primary {
     pub address: Address,
     pub link: Link,
+    /// What it said of its role; `Unknown`: it is taken for a primary, for want of anything better.
+    pub role: RoleView,
     /// Whether ROLE answers, so that every slice can prove where it ran.
     pub tells_role: bool,
-    /// Whether nothing told us that it is a primary.
-    pub assumed: bool,
 }
 
 /// Finds the primary behind the target's address.
@@ -59,8 +59,7 @@ pub(crate) fn primary(target: &Target, access: Access<'_>) -> Result<Primary, Tr
                     format!("{address} is a replica, where sweeping releases nothing; sweep its primary {primary}");
                 return Err(Trouble::Fatal(Failure::new(FailureKind::Refused, sentence)));
             }
-            RoleView::Primary { .. } => return Ok(Primary { address, link, tells_role, assumed: false }),
-            RoleView::Unknown => return Ok(Primary { address, link, tells_role: false, assumed: true }),
+            role => return Ok(Primary { address, link, role, tells_role }),
         }
     }
     let sentence = format!(

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -73,7 +74,8 @@ impl Installation {
     pub fn serve(&self, arguments: &[&str]) -> Service {
         let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
         all.extend(arguments);
-        let mut child = self.command(&all).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child =
+            self.command(&all).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = follow(&mut child);
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
@@ -81,7 +83,9 @@ impl Installation {
             let line = log
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
                 .unwrap_or_else(|_| panic!("the service did not start; its log: {seen:#?}"));
-            if let Some(address) = serde_json::from_str::<Value>(&line).ok().and_then(|line| line["address"].as_str().map(str::to_owned)) {
+            if let Some(address) =
+                serde_json::from_str::<Value>(&line).ok().and_then(|line| line["address"].as_str().map(str::to_owned))
+            {
                 break address;
             }
             seen.push(line);
@@ -153,7 +157,8 @@ impl Service {
             other => panic!("no test sends {other}"),
         };
         let headers = response.headers().iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned())).collect();
+        let headers =
+            headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned())).collect();
         let text = response.body_mut().read_to_string()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Answer { status: response.status().as_u16(), headers, body })
@@ -192,7 +197,7 @@ impl Service {
 
     /// Ends it with SIGTERM and returns its exit code and the rest of its log.
     pub fn terminate(mut self) -> (Option<i32>, Vec<String>) {
-        crate::server::terminate(self.child.id());
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a child can be sent signals");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {

@@ -73,6 +73,6 @@ impl Flavor {
 }
 
 fn folder() -> PathBuf {
-    env::var_os("KEYSWEEP_SERVERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/servers"), PathBuf::from)
+    let workspace = || Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/harness lies in it");
+    env::var_os("KEYSWEEP_SERVERS").map_or_else(|| workspace().join(".cache/servers"), PathBuf::from)
 }

@@ -14,6 +14,7 @@
 //! assert_eq!(loaded.per_database[&3].dead, 10);
 //! ```
 
+mod app;
 mod binaries;
 mod condition;
 mod dataset;
@@ -22,6 +23,7 @@ mod launch;
 mod port;
 mod server;
 
+pub use app::{Answer, Installation, Service, id};
 pub use binaries::Flavor;
 pub use condition::eventually;
 pub use dataset::{Counts, DataSet, Loaded};

@@ -1,0 +1,44 @@
+//! What a server says of its own state about once a second: whether expiry is paused, whether it has forked.
+//!
+//! While writes are paused (CLIENT PAUSE, a failover being handed over) SCAN succeeds, hides what is expired and
+//! deletes nothing. Nothing in its reply shows that, so it has to be asked for.
+
+use crate::link::{Link, LinkError};
+
+/// Whether expired keys are deleted now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// They are.
+    Live,
+    /// They are not.
+    Paused,
+    /// The server does not tell (before Redis 7.4 and Valkey 8.1, or where INFO is refused).
+    NotShown,
+}
+
+/// The state of a server at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether expired keys are deleted.
+    pub expiry: Expiry,
+    /// Whether a child process saves or rewrites: every page that changes meanwhile is copied.
+    pub forked: bool,
+}
+
+impl Look {
+    /// Asks the server.
+    pub fn take(link: &mut Link) -> Result<Self, LinkError> {
+        let Some(info) = link.info(&["clients", "replication", "persistence"])? else {
+            return Ok(Self { expiry: Expiry::NotShown, forked: false });
+        };
+        let handing_over = info.text("master_failover_state").is_some_and(|state| state != "no-failover");
+        let expiry = match info.text("paused_actions") {
+            _ if handing_over => Expiry::Paused,
+            Some("none") => Expiry::Live,
+            Some(_) => Expiry::Paused,
+            None => Expiry::NotShown,
+        };
+        let flag = |field: &str| info.text(field) == Some("1");
+        Ok(Self { expiry, forked: flag("rdb_bgsave_in_progress") || flag("aof_rewrite_in_progress") })
+    }
+}

@@ -1,0 +1,274 @@
+//! When the next slice may run: the pace, what the probe and the guard make of it, and the reasons to hold.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    failure::{FailureKind, Trouble},
+    guard::Guard,
+    ledger::Ledger,
+    link::{Link, LinkError, Reply, RoleView, SliceReply},
+    look::{Expiry, Look},
+    monitor::Monitor,
+    pace::{Pace, Step},
+    probe::{self, Probe},
+    stop::{Cause, Stop},
+    sweep::Options,
+    target::Address,
+};
+
+/// PINGs before the first slice, and the time between them: the baseline that the guard compares with.
+const BASELINE_PINGS: u32 = 20;
+const BASELINE_EVERY: Duration = Duration::from_millis(10);
+/// How often the server's state is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a reason to hold is looked at again.
+const HOLD_EVERY: Duration = Duration::from_millis(100);
+/// Keyspaces that are swept in less time than the guard needs to judge are swept without one.
+const WORTH_GUARDING: u64 = 20_000;
+
+/// What a turn of the rhythm ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Run a slice with this COUNT.
+    Go(u32),
+    /// Expiry was paused meanwhile: what was swept since the last clean look must be swept again.
+    Rewind,
+}
+
+/// What a shard takes along from one connection to the next.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    /// The p90 before the first slice.
+    baseline: Option<Duration>,
+    /// Replicas that were attached at the start.
+    replicas: Option<usize>,
+}
+
+/// When the next slice may run, in one connection's own time.
+pub(crate) struct Rhythm<'a> {
+    pub pace: Pace,
+    begun: Instant,
+    probe: Probe,
+    guard: Option<Guard>,
+    next_ping: Instant,
+    next_look: Instant,
+    /// What the last slice said of replicas.
+    role: RoleView,
+    replicas: usize,
+    options: &'a Options,
+    stop: &'a Stop,
+    monitor: &'a dyn Monitor,
+    ledger: &'a Mutex<Ledger>,
+    address: Address,
+}
+
+impl<'a> Rhythm<'a> {
+    /// Measures the baseline, once a shard, and begins.
+    pub fn begin(
+        link: &mut Link,
+        address: &Address,
+        shard: &crate::shard::Shard<'a>,
+        memory: &mut Memory,
+        role: RoleView,
+    ) -> Result<Self, Trouble> {
+        let begun = Instant::now();
+        let attached = if let RoleView::Primary { replicas, .. } = role { replicas } else { 0 };
+        let mut rhythm = Self {
+            pace: Pace::new(shard.limits()),
+            begun,
+            probe: Probe::default(),
+            guard: None,
+            next_ping: begun,
+            next_look: begun + LOOK_EVERY,
+            replicas: *memory.replicas.get_or_insert(attached),
+            role,
+            options: shard.options,
+            stop: shard.access.stop,
+            monitor: shard.monitor,
+            ledger: shard.ledger,
+            address: address.clone(),
+        };
+        let keys = rhythm.ledger().standing.databases.iter().map(|database| database.keys).sum::<u64>();
+        let (pings, every) = if keys < WORTH_GUARDING { (3, Duration::ZERO) } else { (BASELINE_PINGS, BASELINE_EVERY) };
+        for _ in 0..pings {
+            rhythm.ping(link)?;
+            rhythm.stop.wait_until(Instant::now() + every);
+        }
+        let tolerance = rhythm.options.limits.guard.filter(|_| keys >= WORTH_GUARDING);
+        if let (Some(tolerance), Some(p90)) = (tolerance, rhythm.probe.p90()) {
+            let baseline = *memory.baseline.get_or_insert(p90);
+            rhythm.guard = Some(Guard::new(rhythm.options.limits.duty, baseline, tolerance));
+            rhythm.ledger().baseline_p90 = Some(baseline);
+        }
+        rhythm.probe.start_over();
+        Ok(rhythm)
+    }
+
+    /// Time since the rhythm began.
+    pub fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// What an answer costs when the server has nothing to do for us.
+    pub fn idle(&self) -> Duration {
+        self.probe.idle()
+    }
+
+    /// Takes note of a slice.
+    pub fn record(&mut self, started: Duration, cost: Duration, count: u32, slice: &SliceReply) {
+        self.pace.record(started, cost, count, slice.returned + slice.released, slice.released);
+        self.role = slice.role.clone();
+    }
+
+    /// Waits for the budget, and as long as there is a reason to hold.
+    pub fn wait_for_turn(&mut self, link: &mut Link) -> Result<Turn, Trouble> {
+        loop {
+            self.check_stop()?;
+            self.hold_for_replicas(link)?;
+            if Instant::now() >= self.next_look && !self.look(link)? {
+                return Ok(Turn::Rewind);
+            }
+            if let Step::Wait(due) = self.pace.next(self.now()) {
+                self.wait_until(self.begun + due);
+                continue;
+            }
+            // Only now: a PING says most just before a slice, when the server has had its time to catch up.
+            if Instant::now() >= self.next_ping {
+                self.ping_and_judge(link)?;
+                continue;
+            }
+            if let Step::Go(count) = self.pace.next(self.now()) {
+                return Ok(Turn::Go(count));
+            }
+        }
+    }
+
+    fn check_stop(&self) -> Result<(), Trouble> {
+        self.stop.cause().map_or(Ok(()), |cause| Err(Trouble::Halted(halted(cause))))
+    }
+
+    /// Waits with the operating system's precision for all but the longest waits, which look at the stop.
+    fn wait_until(&self, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        match left < crate::stop::LOOK {
+            true => thread::sleep(left),
+            false => self.stop.wait_until(until),
+        }
+    }
+
+    fn ping(&mut self, link: &mut Link) -> Result<Duration, Trouble> {
+        let sent = self.now();
+        let round_trip = link.ping().map_err(|error| Trouble::at(&self.address, error))?;
+        self.probe.record(sent, round_trip);
+        self.next_ping = Instant::now() + probe::EVERY;
+        Ok(round_trip)
+    }
+
+    fn ping_and_judge(&mut self, link: &mut Link) -> Result<(), Trouble> {
+        let round_trip = self.ping(link)?;
+        self.ledger().enter_ping(round_trip);
+        let now = self.now();
+        let (Some(guard), Some(p90)) = (&mut self.guard, self.probe.p90()) else { return Ok(()) };
+        if guard.judge(now, p90) {
+            self.probe.start_over();
+        }
+        self.pace.set_duty(guard.duty());
+        let backoffs = guard.backoffs();
+        self.ledger().backoffs = backoffs;
+        Ok(())
+    }
+
+    /// Looks at the server's state: holds while it has forked, and while expiry is paused. `false`: it was paused.
+    pub fn look(&mut self, link: &mut Link) -> Result<bool, Trouble> {
+        let mut clean = true;
+        let begun = Instant::now();
+        let mut last = begun;
+        loop {
+            let look = Look::take(link).map_err(|error| Trouble::at(&self.address, error))?;
+            let paused = look.expiry == Expiry::Paused;
+            let forked = look.forked && self.options.hold_for_forks && begun.elapsed() < self.options.hold_limit;
+            clean &= !paused;
+            if !paused && !forked {
+                break;
+            }
+            if begun == last {
+                self.monitor.note(match paused {
+                    true => "the server has paused writes and with them expiry; the sweep waits and goes over the last second again",
+                    false => "the server is saving or rewriting its log in a child process; the sweep waits, to spare its memory",
+                });
+            }
+            self.check_stop()?;
+            self.stop.wait_until(Instant::now() + HOLD_EVERY);
+            let waited = last.elapsed();
+            last = Instant::now();
+            let mut ledger = self.ledger();
+            if paused { ledger.held.paused += waited.as_secs_f64() } else { ledger.held.fork += waited.as_secs_f64() }
+        }
+        self.next_look = Instant::now() + LOOK_EVERY;
+        if clean {
+            self.ledger().confirm();
+        }
+        Ok(clean)
+    }
+
+    /// Waits while a replica lags too far behind, or one that was there at the start is missing: deletes are
+    /// replicated, and must not overrun what the server keeps for its replicas.
+    fn hold_for_replicas(&mut self, link: &mut Link) -> Result<(), Trouble> {
+        let begun = Instant::now();
+        let mut last = begun;
+        while let RoleView::Primary { max_lag, replicas } = self.role {
+            let lags = max_lag > self.options.max_replica_lag;
+            if !lags && replicas >= self.replicas {
+                break;
+            }
+            if !lags && begun.elapsed() >= self.options.hold_limit {
+                self.monitor.note("a replica is still missing; the sweep goes on without it");
+                self.replicas = replicas;
+                break;
+            }
+            if begun == last {
+                self.monitor.note(match lags {
+                    true => "a replica lags behind; the sweep waits for it",
+                    false => "a replica is missing or synchronising; the sweep waits for it",
+                });
+            }
+            self.check_stop()?;
+            self.stop.wait_until(Instant::now() + HOLD_EVERY);
+            let reply = link.call(&[b"ROLE"]).map_err(|error| Trouble::at(&self.address, error))?;
+            self.role = RoleView::read(&reply);
+            let waited = last.elapsed().as_secs_f64();
+            last = Instant::now();
+            let mut ledger = self.ledger();
+            if lags { ledger.held.replica_lag += waited } else { ledger.held.replica_missing += waited }
+        }
+        match self.role {
+            RoleView::Replica { .. } => Err(Trouble::Demoted),
+            _ => Ok(()),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'a, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The failure that a stop amounts to.
+pub(crate) fn halted(cause: Cause) -> FailureKind {
+    match cause {
+        Cause::Asked => FailureKind::Interrupted,
+        Cause::OutOfTime => FailureKind::Timeout,
+    }
+}
+
+/// Whether a command may be run. Only a refusal counts as one; anything else is an error of its own.
+pub(crate) fn allowed(result: Result<Reply, LinkError>) -> Result<bool, LinkError> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,175 @@
+//! Reasons to wait that a server gives: paused expiry, child processes, replicas that lag or are missing.
+
+use std::{sync::Mutex, thread, time::Duration};
+
+use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server, eventually};
+use redis::Connection;
+
+fn run(connection: &mut Connection, command: &str) {
+    let mut words = command.split(' ');
+    let mut query = redis::cmd(words.next().expect("a command"));
+    words
+        .fold(&mut query, |query, word| query.arg(word))
+        .exec(connection)
+        .unwrap_or_else(|error| panic!("{command}: {error}"));
+}
+
+fn size(server: &Server) -> u64 {
+    redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
+}
+
+/// Does something to the server once, as soon as the sweep is well under way.
+struct Once<F: Fn() + Sync> {
+    what: F,
+    done: Mutex<bool>,
+}
+
+impl<F: Fn() + Sync> Once<F> {
+    fn new(what: F) -> Self {
+        Self { what, done: Mutex::new(false) }
+    }
+}
+
+impl<F: Fn() + Sync> Monitor for Once<F> {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        let mut done = self.done.lock().expect("no panic");
+        if !*done && progress.fraction > 0.2 && progress.fraction < 0.8 {
+            *done = true;
+            (self.what)();
+        }
+    }
+}
+
+/// Slow enough that what a test does falls into the middle of the sweep.
+fn slow() -> Options {
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(15_000);
+    options
+}
+
+#[test]
+fn what_was_swept_while_expiry_was_paused_is_swept_again() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    // Seen by a look a second later at the latest; until then SCAN succeeds and deletes nothing.
+    let pause = Once::new(|| run(&mut server.connection(), "CLIENT PAUSE 2500 WRITE"));
+
+    let report = sweep(&target, &slow(), &pause, &Stop::new());
+
+    assert!(*pause.done.lock().expect("no panic"));
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!(size(&server), loaded.live);
+    assert!(report.held.paused > 0.5, "{:?}", report.held);
+    assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
+}
+
+#[test]
+fn a_pause_that_ends_with_the_sweep_leaves_nothing_behind() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(500).dead(500).load(&server);
+    run(&mut server.connection(), "CLIENT PAUSE 1500 WRITE");
+    let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
+    assert!(report.held.paused > 0.5, "{:?}", report.held);
+}
+
+#[test]
+fn the_sweep_waits_while_the_server_saves_in_a_child_process() {
+    // The server's own switch makes saving take its time: 1 ms a key.
+    let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000").start();
+    let loaded = DataSet::new().live(2_000).dead(1_000).load(&server);
+    run(&mut server.connection(), "BGSAVE");
+    let mut options = slow();
+    options.limits.keys_per_second = Some(1_500);
+    let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    assert!(report.held.fork > 0.5, "{:?}", report.held);
+}
+
+#[test]
+fn the_wait_for_a_child_process_is_bounded() {
+    let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000000").start();
+    let loaded = DataSet::new().live(100).dead(100).load(&server);
+    run(&mut server.connection(), "BGSAVE");
+    let options = Options { hold_limit: Duration::from_millis(500), ..Options::default() };
+    let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    assert!((0.4..3.0).contains(&report.held.fork), "{:?}", report.held);
+}
+
+#[test]
+fn a_replica_that_goes_missing_is_waited_for() {
+    let primary = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(15_000).dead(15_000).load(&primary);
+    let replica = primary.replica();
+    let target: Target = primary.url().parse().expect("a target");
+    let detach = Once::new(|| {
+        run(&mut replica.connection(), "REPLICAOF NO ONE");
+        eventually("the primary has no replica", Duration::from_secs(10), || (replicas(&primary) == 0).then_some(()));
+    });
+    thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &slow(), &detach, &Stop::new()));
+        eventually("the replica was detached", Duration::from_secs(20), || detach.done.lock().ok()?.then_some(()));
+        // While it is away nothing more is released.
+        let held = eventually("the sweep holds", Duration::from_secs(10), || {
+            let before = size(&primary);
+            thread::sleep(Duration::from_millis(300));
+            (before == size(&primary)).then_some(before)
+        });
+        assert!(held > loaded.live && !sweeping.is_finished());
+        run(&mut replica.connection(), &format!("REPLICAOF 127.0.0.1 {}", primary.port()));
+        let report = sweeping.join().expect("no panic");
+        assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+        assert!(report.held.replica_missing > 0.2, "{:?}", report.held);
+    });
+}
+
+#[test]
+fn a_replica_that_lags_is_waited_for() {
+    let primary = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(5_000).dead(10_000).load(&primary);
+    let mut replica = primary.replica();
+    replica.pause();
+    // A replica that does not read falls behind by what is written: 2 MB against a limit of 1 MiB.
+    run(&mut primary.connection(), &format!("SET large {}", "x".repeat(2_000_000)));
+    let options = Options { max_replica_lag: 1024 * 1024, ..Options::default() };
+    let target: Target = primary.url().parse().expect("a target");
+    let (notes, stop) = (Notes::default(), Stop::new());
+    thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &options, &notes, &stop));
+        eventually("the sweep says that it waits", Duration::from_secs(10), || {
+            notes.heard("lags behind").then_some(())
+        });
+        let held = size(&primary);
+        thread::sleep(Duration::from_millis(300));
+        let still = size(&primary);
+        replica.resume();
+        let report = sweeping.join().expect("no panic");
+        assert!(held == still && held > loaded.live + 1, "{held} keys, then {still}, while the replica lagged");
+        assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+        assert!(report.held.replica_lag > 0.2, "{:?}", report.held);
+    });
+}
+
+/// Keeps what the engine says.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    fn heard(&self, words: &str) -> bool {
+        self.0.lock().expect("no panic").iter().any(|note| note.contains(words))
+    }
+}
+
+impl Monitor for Notes {
+    fn note(&self, sentence: &str) {
+        self.0.lock().expect("no panic").push(sentence.to_owned());
+    }
+}
+
+fn replicas(primary: &Server) -> u64 {
+    let info: String = redis::cmd("INFO").arg("replication").query(&mut primary.connection()).expect("INFO");
+    info.lines().find_map(|line| line.strip_prefix("connected_slaves:")?.parse().ok()).expect("a number")
+}
