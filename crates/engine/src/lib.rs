@@ -13,6 +13,7 @@
 //! ```
 
 mod checkpoint;
+mod checks;
 mod failure;
 mod guard;
 mod inspect;
@@ -33,6 +34,7 @@ mod topology;
 
 pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
+    checks::{Check, Verdict, check},
     failure::{Failure, FailureKind},
     inspect::{Inspection, inspect},
     monitor::Monitor,

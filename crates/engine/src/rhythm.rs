@@ -10,11 +10,12 @@ use crate::{
     failure::{FailureKind, Trouble},
     guard::Guard,
     ledger::Ledger,
-    link::{Link, LinkError, Reply, RoleView, SliceReply},
+    link::{Link, RoleView, SliceReply},
     look::{Expiry, Look},
     monitor::Monitor,
     pace::{Pace, Step},
     probe::{self, Probe},
+    shard::Shard,
     stop::{Cause, Stop},
     sweep::Options,
     target::Address,
@@ -46,6 +47,30 @@ pub(crate) struct Memory {
     baseline: Option<Duration>,
     /// Replicas that were attached at the start.
     replicas: Option<usize>,
+    /// What the checks before the sweep came to; `None`: they have not been made.
+    checked: Option<Checked>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Checked {
+    releases_cap: Option<u64>,
+}
+
+impl Memory {
+    /// Whether the checks before the sweep have been made.
+    pub fn is_checked(&self) -> bool {
+        self.checked.is_some()
+    }
+
+    /// They have, and ask for at most so many releases a second.
+    pub fn checked(&mut self, releases_cap: Option<u64>) {
+        self.checked = Some(Checked { releases_cap });
+    }
+
+    /// Releases a second that the checks ask for at most.
+    pub fn releases_cap(&self) -> Option<u64> {
+        self.checked?.releases_cap
+    }
 }
 
 /// When the next slice may run, in one connection's own time.
@@ -68,13 +93,7 @@ pub(crate) struct Rhythm<'a> {
 
 impl<'a> Rhythm<'a> {
     /// Measures the baseline, once a shard, and begins.
-    pub fn begin(
-        link: &mut Link,
-        address: &Address,
-        shard: &crate::shard::Shard<'a>,
-        memory: &mut Memory,
-        role: RoleView,
-    ) -> Result<Self, Trouble> {
+    pub fn begin(link: &mut Link, address: &Address, shard: &mut Shard<'a>, role: RoleView) -> Result<Self, Trouble> {
         let begun = Instant::now();
         let attached = if let RoleView::Primary { replicas, .. } = role { replicas } else { 0 };
         let mut rhythm = Self {
@@ -84,7 +103,7 @@ impl<'a> Rhythm<'a> {
             guard: None,
             next_ping: begun,
             next_look: begun + LOOK_EVERY,
-            replicas: *memory.replicas.get_or_insert(attached),
+            replicas: *shard.memory.replicas.get_or_insert(attached),
             role,
             options: shard.options,
             stop: shard.access.stop,
@@ -100,7 +119,7 @@ impl<'a> Rhythm<'a> {
         }
         let tolerance = rhythm.options.limits.guard.filter(|_| keys >= WORTH_GUARDING);
         if let (Some(tolerance), Some(p90)) = (tolerance, rhythm.probe.p90()) {
-            let baseline = *memory.baseline.get_or_insert(p90);
+            let baseline = *shard.memory.baseline.get_or_insert(p90);
             rhythm.guard = Some(Guard::new(rhythm.options.limits.duty, baseline, tolerance));
             rhythm.ledger().baseline_p90 = Some(baseline);
         }
@@ -220,7 +239,7 @@ impl<'a> Rhythm<'a> {
     fn hold_for_replicas(&mut self, link: &mut Link) -> Result<(), Trouble> {
         let begun = Instant::now();
         let mut last = begun;
-        while let RoleView::Primary { max_lag, replicas } = self.role {
+        while let RoleView::Primary { max_lag, replicas, .. } = self.role {
             let lags = max_lag > self.options.max_replica_lag;
             if !lags && replicas >= self.replicas {
                 break;
@@ -261,14 +280,5 @@ pub(crate) fn halted(cause: Cause) -> FailureKind {
     match cause {
         Cause::Asked => FailureKind::Interrupted,
         Cause::OutOfTime => FailureKind::Timeout,
-    }
-}
-
-/// Whether a command may be run. Only a refusal counts as one; anything else is an error of its own.
-pub(crate) fn allowed(result: Result<Reply, LinkError>) -> Result<bool, LinkError> {
-    match result {
-        Ok(_) => Ok(true),
-        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -9,13 +9,14 @@ use std::{
 
 use crate::{
     checkpoint::DatabaseCheckpoint,
-    failure::{Failure, Trouble},
+    checks::{self, Check, RELEASES_WHILE_LISTENED_TO, Verdict},
+    failure::{Failure, FailureKind, Trouble},
     ledger::{Ledger, State},
     link::{Abilities, Info, Link, LinkError, RoleView, ServerError},
     look::{Expiry, Look},
     monitor::Monitor,
     pace::Limits,
-    rhythm::{Memory, Rhythm, Turn, allowed, halted},
+    rhythm::{Memory, Rhythm, Turn, halted},
     stop::Stop,
     sweep::Options,
     target::{Address, Target},
@@ -104,11 +105,8 @@ impl Shard<'_> {
     fn attempt(&mut self) -> Result<(), Trouble> {
         let mut session = self.connect()?;
         self.known = true;
-        let mut memory = std::mem::take(&mut self.memory);
         // One rhythm for the whole connection: a duty is a share of the server, not of a database.
-        let rhythm = Rhythm::begin(&mut session.link, &session.address, self, &mut memory, session.role.clone());
-        self.memory = memory;
-        let mut rhythm = rhythm?;
+        let mut rhythm = Rhythm::begin(&mut session.link, &session.address, self, session.role.clone())?;
         let swept = self.sweep_databases(&mut session, &mut rhythm);
         if let Err(Trouble::Halted(_)) = swept {
             // A last look, so that whoever goes on need not repeat the last second. No answer, no harm.
@@ -140,11 +138,18 @@ impl Shard<'_> {
 
     /// Finds the primary and decides what of the books is still good for it.
     fn connect(&mut self) -> Result<Session, Trouble> {
-        let Primary { address, mut link, role, tells_role } = topology::primary(self.target, self.access)?;
+        let mut primary = topology::primary(self.target, self.access)?;
+        if !self.memory.is_checked() {
+            let checks = checks::examine(&mut primary, self.access);
+            self.heed(checks.map_err(|error| Trouble::at(&primary.address, error))?)?;
+        }
+        let Primary { address, mut link, role } = primary;
         let trouble = |error| Trouble::at(&address, error);
-        let info = link.info(&["server", "memory", "cpu", "cluster", "keyspace"]).map_err(trouble)?;
-        let abilities = Abilities { role: tells_role, ..probe_abilities(&mut link).map_err(trouble)? };
-        self.warn_of_gaps(&address, info.as_ref(), abilities, role == RoleView::Unknown);
+        let info = link.info(&["server", "memory", "cpu", "keyspace"]).map_err(trouble)?;
+        let (abilities, _) = checks::rights(&mut link).map_err(trouble)?;
+        if role == RoleView::Unknown {
+            self.warn(format!("{address} does not tell its role; it is taken for a primary"));
+        }
         let run_id = info.as_ref().and_then(|info| info.text("run_id")).map(str::to_owned);
         let databases = match &info {
             Some(info) => info.keyspace().into_iter().map(|line| (line.database, line.keys)).collect(),
@@ -181,26 +186,25 @@ impl Shard<'_> {
         Ok(Session { address, link, abilities, role, cpu: main_thread_cpu(&info) })
     }
 
-    fn warn_of_gaps(&self, address: &Address, info: Option<&Info>, abilities: Abilities, assumed: bool) {
-        if assumed {
-            self.warn(format!("{address} does not tell its role; it is taken for a primary"));
-        }
-        match info {
-            None => self.warn(format!(
-                "{address} refuses INFO; sizes are unknown, and after a lost connection the sweep starts again"
-            )),
-            Some(info) if info.text("cluster_enabled") == Some("1") => {
-                self.warn(format!("{address} is one node of a cluster; only this node is swept"));
+    /// Does what the checks before the sweep ask for.
+    fn heed(&mut self, checks: Vec<Check>) -> Result<(), Trouble> {
+        for check in &checks {
+            let remedy = check.remedy.as_deref().unwrap_or_default();
+            match check.verdict {
+                Verdict::Ok => {}
+                Verdict::Slower | Verdict::Warning => self.warn(format!("{}: {}; {remedy}", check.name, check.finding)),
+                Verdict::Refused if check.name == "rights" => {
+                    let sentence = format!("{} may not be swept: {}; {remedy}", self.target.address, check.finding);
+                    return Err(Trouble::Fatal(Failure::new(FailureKind::Denied, sentence)));
+                }
+                Verdict::Refused => {
+                    let sentence = format!("{}: {}; {remedy}", check.name, check.finding);
+                    return Err(Trouble::Fatal(Failure::new(FailureKind::Refused, sentence)));
+                }
             }
-            Some(_) => {}
         }
-        if !abilities.dbsize {
-            self.warn(format!("{address} refuses DBSIZE; released keys cannot be counted"));
-        } else if !abilities.transaction {
-            self.warn(format!(
-                "{address} refuses MULTI; released keys are counted together with what clients do meanwhile"
-            ));
-        }
+        self.memory.checked(checks.iter().any(Check::caps_releases).then_some(RELEASES_WHILE_LISTENED_TO));
+        Ok(())
     }
 
     /// Says something once, to whoever listens and in the report.
@@ -267,9 +271,11 @@ impl Shard<'_> {
         }
     }
 
-    /// What this shard may be taken of.
+    /// What may be taken of this shard.
     pub fn limits(&self) -> Limits {
-        self.options.limits
+        let limits = self.options.limits;
+        // Who says how many releases a second there may be has thought of who listens.
+        Limits { releases_per_second: limits.releases_per_second.or(self.memory.releases_cap()), ..limits }
     }
 
     fn stop(&self) -> &Stop {
@@ -279,18 +285,6 @@ impl Shard<'_> {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Tries what a slice is made of. Only a refusal counts as one; anything else is an error of its own.
-fn probe_abilities(link: &mut Link) -> Result<Abilities, LinkError> {
-    let transaction = allowed(link.call(&[b"MULTI"]))? && {
-        let executed = allowed(link.call(&[b"EXEC"]))?;
-        if !executed {
-            allowed(link.call(&[b"DISCARD"]))?;
-        }
-        executed
-    };
-    Ok(Abilities { transaction, dbsize: allowed(link.call(&[b"DBSIZE"]))?, ..Abilities::ALL })
 }
 
 /// Finds the databases where INFO is refused: every number that can be selected.

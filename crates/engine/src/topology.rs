@@ -33,8 +33,6 @@ pub(crate) struct Primary {
     pub link: Link,
     /// What it said of its role; `Unknown`: it is taken for a primary, for want of anything better.
     pub role: RoleView,
-    /// Whether ROLE answers, so that every slice can prove where it ran.
-    pub tells_role: bool,
 }
 
 /// Finds the primary behind the target's address.
@@ -43,11 +41,11 @@ pub(crate) fn primary(target: &Target, access: Access<'_>) -> Result<Primary, Tr
     for _ in 0..MAX_HOPS {
         let trouble = |error| Trouble::at(&address, error);
         let mut link = access.open(&address).map_err(trouble)?;
-        let (role, tells_role) = match link.call(&[b"ROLE"]) {
+        let role = match link.call(&[b"ROLE"]) {
             Ok(reply) if is_sentinel(&reply) => return Err(Trouble::Fatal(sentinel(&address))),
-            Ok(reply) => (RoleView::read(&reply), true),
+            Ok(reply) => RoleView::read(&reply),
             Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => {
-                (role_from_info(&link.info(&["replication"]).map_err(trouble)?.unwrap_or_default()), false)
+                role_from_info(&link.info(&["replication"]).map_err(trouble)?.unwrap_or_default())
             }
             Err(error) => return Err(trouble(error)),
         };
@@ -59,7 +57,7 @@ pub(crate) fn primary(target: &Target, access: Access<'_>) -> Result<Primary, Tr
                     format!("{address} is a replica, where sweeping releases nothing; sweep its primary {primary}");
                 return Err(Trouble::Fatal(Failure::new(FailureKind::Refused, sentence)));
             }
-            role => return Ok(Primary { address, link, role, tells_role }),
+            role => return Ok(Primary { address, link, role }),
         }
     }
     let sentence = format!(
@@ -83,7 +81,7 @@ fn sentinel(address: &Address) -> Failure {
 /// The role where ROLE itself is refused.
 fn role_from_info(replication: &Info) -> RoleView {
     match (replication.text("role"), replication.text("master_host"), replication.number("master_port")) {
-        (Some("master"), ..) => RoleView::Primary { max_lag: 0, replicas: 0 },
+        (Some("master"), ..) => RoleView::Primary { max_lag: 0, replicas: 0, addresses: Vec::new() },
         (Some("slave"), Some(host), Some(port)) => RoleView::Replica { host: host.to_owned(), port },
         _ => RoleView::Unknown,
     }

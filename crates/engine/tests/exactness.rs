@@ -33,7 +33,7 @@ fn size(server: &Server, database: u32) -> u64 {
 fn every_dead_key_of_every_kind_and_database_is_released_and_counted(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
-    let server = Server::start(flavor);
+    let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
     let mut data = DataSet::new().live(20_000).dead(5_000);
     for (database, kind) in Kind::ALL.into_iter().enumerate() {
         data = data.database(database as u32).kind(kind).prefix("kinds:").live(300).dead(200);

@@ -2,6 +2,7 @@
 //! released.
 
 use super::{ArrayHeader, Digits, Link, LinkError, Reply, ScanReply, ServerError, encode};
+use crate::target::Address;
 
 /// What a server lets us run beside SCAN. Managed servers refuse some of it; the sweep then goes on with less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub enum RoleView {
         max_lag: u64,
         /// Attached replicas.
         replicas: usize,
+        /// Where they are, as the primary sees them.
+        addresses: Vec<Address>,
     },
     /// It ran on a replica, which deletes nothing.
     Replica {
@@ -58,7 +61,8 @@ impl RoleView {
                     _ => None,
                 });
                 let max_lag = acknowledged.map(|at| offset.saturating_sub(at).max(0)).max().unwrap_or(0);
-                Self::Primary { max_lag: max_lag as u64, replicas: replicas.len() }
+                let addresses = replicas.iter().filter_map(address_of).collect();
+                Self::Primary { max_lag: max_lag as u64, replicas: replicas.len(), addresses }
             }
             (Some("slave" | "replica"), Some(host), Some(port)) => match (host.text(), port.integer()) {
                 (Some(host), Some(port)) if u16::try_from(port).is_ok() => {
@@ -69,6 +73,12 @@ impl RoleView {
             _ => Self::Unknown,
         }
     }
+}
+
+fn address_of(replica: &Reply) -> Option<Address> {
+    let Reply::Array(fields) = replica else { return None };
+    let port = fields.get(1)?.integer()?;
+    Some(Address { host: fields.first()?.text()?.to_owned(), port: u16::try_from(port).ok()? })
 }
 
 /// What one slice did.

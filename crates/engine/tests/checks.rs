@@ -1,0 +1,178 @@
+//! The checks before a sweep: each can come out otherwise, and none of them releases a key.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use keysweep_engine::{Check, FailureKind, Options, Outcome, Stop, Target, Verdict, check, link::Tcp, sweep};
+use keysweep_harness::{DataSet, Flavor, Server};
+use rstest::rstest;
+
+fn checks(url: &str) -> Vec<Check> {
+    let target: Target = url.parse().expect("a target");
+    check(&Tcp, &target, &Stop::new()).expect("a server to check")
+}
+
+fn verdict(checks: &[Check], name: &str) -> Verdict {
+    checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no check {name}: {checks:?}")).verdict
+}
+
+fn run(server: &Server, words: &[&str]) {
+    redis::cmd(words[0])
+        .arg(&words[1..])
+        .exec(&mut server.connection())
+        .unwrap_or_else(|error| panic!("{words:?}: {error}"));
+}
+
+#[rstest]
+fn nothing_stands_in_the_way_of_a_plain_server_and_nothing_is_released(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
+    let loaded = DataSet::new().live(50).dead(50).load(&server);
+    let checks = checks(&server.url());
+    assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:#?}");
+    let held: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size");
+    assert_eq!(held, loaded.live + loaded.dead);
+}
+
+#[test]
+fn large_values_that_block_are_warned_of() {
+    let server = Server::start(Flavor::Redis70);
+    assert_eq!(verdict(&checks(&server.url()), "freeing"), Verdict::Warning);
+    run(&server, &["CONFIG", "SET", "lazyfree-lazy-expire", "yes"]);
+    assert_eq!(verdict(&checks(&server.url()), "freeing"), Verdict::Ok);
+}
+
+#[test]
+fn an_append_only_file_that_waits_for_the_disk_makes_it_slower() {
+    let server = Server::with(Flavor::Valkey91).arg("--appendonly", "yes").start();
+    assert_eq!(verdict(&checks(&server.url()), "append-only file"), Verdict::Ok);
+    run(&server, &["CONFIG", "SET", "appendfsync", "always"]);
+    assert_eq!(verdict(&checks(&server.url()), "append-only file"), Verdict::Slower);
+}
+
+#[test]
+fn a_backlog_that_is_too_small_for_the_deletes_is_warned_of() {
+    let primary = Server::with(Flavor::Valkey91).arg("--repl-backlog-size", "16kb").start();
+    DataSet::new().dead(10_000).load(&primary);
+    assert_eq!(verdict(&checks(&primary.url()), "replicas"), Verdict::Ok, "without a replica it does not matter");
+    let _replica = primary.replica();
+    assert_eq!(verdict(&checks(&primary.url()), "replicas"), Verdict::Warning);
+}
+
+#[test]
+fn paused_expiry_is_told_beforehand() {
+    let server = Server::start(Flavor::Valkey91);
+    run(&server, &["CLIENT", "PAUSE", "60000", "WRITE"]);
+    assert_eq!(verdict(&checks(&server.url()), "state"), Verdict::Slower);
+}
+
+#[test]
+fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);
+    let documented = include_str!("../../../docs/operations.md");
+    let rule = documented.lines().find_map(|line| line.trim().strip_prefix("ACL SETUSER sweeper ")).expect("the rule");
+    let rule: Vec<&str> = rule.split(' ').collect();
+    run(&server, &[&["ACL", "SETUSER", "sweeper"], rule.as_slice()].concat());
+    let url = format!("redis://sweeper:PASSWORD@127.0.0.1:{}", server.port());
+    assert_eq!(verdict(&checks(&url), "rights"), Verdict::Ok);
+    let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true));
+
+    run(&server, &["ACL", "SETUSER", "sweeper", "-scan"]);
+    assert_eq!(verdict(&checks(&url), "rights"), Verdict::Refused);
+}
+
+#[rstest]
+#[case("multi", false)]
+#[case("dbsize", false)]
+#[case("role", true)]
+#[case("info", true)]
+#[case("client|setname", true)]
+fn without_one_of_the_other_rights_the_sweep_goes_on_and_says_what_is_lost(#[case] right: &str, #[case] exact: bool) {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);
+    run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", &format!("-{right}")]);
+    let target: Target = format!("redis://sweeper:p@127.0.0.1:{}", server.port()).parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.exact), (Outcome::Done, exact), "{:?}", report.message);
+    for database in 0..2 {
+        let mut connection = server.connection();
+        redis::cmd("SELECT").arg(database).exec(&mut connection).expect("it exists");
+        let held: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
+        assert_eq!(held, loaded.per_database[&database].live);
+    }
+    let warned = report.warnings.iter().any(|warning| warning.to_lowercase().contains(right));
+    assert!(warned || right == "client|setname", "{:?}", report.warnings);
+}
+
+#[test]
+fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped() {
+    let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "Ex").start();
+    let loaded = DataSet::new().live(1_000).dead(25_000).load(&server);
+    assert_eq!(verdict(&checks(&server.url()), "listeners"), Verdict::Ok, "nobody is subscribed yet");
+    let mut connection = server.connection();
+    let mut subscriber = connection.as_pubsub();
+    subscriber.psubscribe("__keyevent@*__:expired").expect("a subscription");
+    assert_eq!(verdict(&checks(&server.url()), "listeners"), Verdict::Slower);
+
+    let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
+
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    assert!(report.elapsed_seconds > 2.3, "25,000 releases at 10,000 a second took {} s", report.elapsed_seconds);
+    for _ in 0..loaded.dead {
+        subscriber.get_message().expect("every event arrives");
+    }
+    let mut options = Options::default();
+    options.limits.releases_per_second = Some(1_000_000);
+    DataSet::new().prefix("again:").dead(25_000).load(&server);
+    let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
+    assert!(report.elapsed_seconds < 2.0, "told otherwise, it took {} s", report.elapsed_seconds);
+}
+
+/// A server whose clock is wrong cannot be had without changing this machine's: this one speaks for it.
+fn fake_server_with_a_fast_clock(seconds: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("redis://{}", listener.local_addr().expect("an address"));
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut buffer = [0; 4096];
+            while let Ok(1..) = stream.read(&mut buffer) {
+                let asked = String::from_utf8_lossy(&buffer).to_uppercase();
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() + seconds;
+                let answer = match () {
+                    () if asked.contains("\r\nTIME\r\n") => {
+                        format!("*2\r\n${}\r\n{now}\r\n$1\r\n0\r\n", now.to_string().len())
+                    }
+                    () if asked.contains("\r\nROLE\r\n") => "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n".to_owned(),
+                    () if asked.contains("\r\nINFO\r\n") => "$0\r\n\r\n".to_owned(),
+                    () => "+OK\r\n".to_owned(),
+                };
+                buffer.fill(0);
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn clocks_that_are_apart_refuse_the_sweep() {
+    assert_eq!(verdict(&checks(&fake_server_with_a_fast_clock(0)), "clock"), Verdict::Ok);
+    let url = fake_server_with_a_fast_clock(5);
+    assert_eq!(verdict(&checks(&url), "clock"), Verdict::Refused);
+    let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Refused));
+    assert!(
+        report.message.as_deref().is_some_and(|message| message.contains("set the clocks")),
+        "{:?}",
+        report.message
+    );
+}
