@@ -1,0 +1,71 @@
+//! Instances: registering them, finding them, and the way in, with their secrets opened.
+
+use keysweep_engine::{Credentials, Preset};
+
+use super::{Fleet, FleetError, address::Address, check_name, id, now, taken};
+use crate::model::{Instance, Sealed};
+
+/// The field of an instance that is sealed.
+const PASSWORD: &str = "password";
+
+impl Fleet {
+    /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
+    /// is sealed. Nothing is dialled.
+    pub async fn add_instance(
+        &self,
+        project: &str,
+        name: &str,
+        url: &str,
+        id: Option<&str>,
+    ) -> Result<Instance, FleetError> {
+        check_name("instance name", name)?;
+        let id = id::given_or_new("instance id", id)?;
+        let Address { url, username, password } = Address::parse(url)?;
+        let password = password.map(|password| self.vault.seal(&id, PASSWORD, password.expose()));
+        let instance = Instance {
+            id,
+            project_id: self.project(project).await?.id,
+            name: name.to_owned(),
+            url,
+            username,
+            password,
+            sentinel_username: None,
+            sentinel_password: None,
+            ca_pem: None,
+            cert_pem: None,
+            client_key: None,
+            server_name: None,
+            address_map: None,
+            pace: Preset::default().to_string(),
+            window: None,
+            window_binds_manual: false,
+            manage_lazyfree: false,
+            paused: false,
+            facts: None,
+            created_at: now(),
+        };
+        let value_of = |field: &str| if field == "id" { instance.id.as_str() } else { name };
+        self.store.add_instance(&instance).await.map_err(taken(value_of))?;
+        Ok(instance)
+    }
+
+    /// All instances of a project, given by id or name, by name.
+    pub async fn instances(&self, project: &str) -> Result<Vec<Instance>, FleetError> {
+        let project = self.project(project).await?;
+        Ok(self.store.instances(&project.id).await?)
+    }
+
+    /// The instance of this id, if it belongs to the project of that id.
+    pub async fn instance(&self, project_id: &str, id: &str) -> Result<Option<Instance>, FleetError> {
+        Ok(self.store.instance(project_id, id).await?)
+    }
+
+    /// Who we are to an instance's data nodes.
+    pub fn credentials(&self, instance: &Instance) -> Result<Credentials, FleetError> {
+        let open = |sealed: &Sealed| self.vault.open_sealed(&instance.id, PASSWORD, sealed);
+        Ok(Credentials {
+            username: instance.username.clone(),
+            password: instance.password.as_ref().map(open).transpose()?.map(Into::into),
+        })
+    }
+}

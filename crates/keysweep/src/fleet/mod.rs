@@ -1,0 +1,120 @@
+//! Who and what there is: projects, people with their keys, and instances with what is needed to reach them.
+//!
+//! Doors, tasks and the command line ask here. The rules are here, the SQL is in the store, and every secret goes through
+//! the vault in between.
+
+pub mod vault;
+
+mod address;
+mod id;
+mod instance;
+mod people;
+mod server;
+
+use std::{path::Path, sync::Arc};
+
+use jiff::Timestamp;
+use keysweep_engine::TargetError;
+
+use self::vault::{Vault, VaultError};
+pub use self::{
+    id::{is_id, new_id},
+    server::LookError,
+    vault::Secret,
+};
+use crate::store::{SharedStore, StoreError};
+
+/// The fleet of one store. Clones share it.
+#[derive(Clone)]
+pub struct Fleet {
+    store: SharedStore,
+    vault: Arc<Vault>,
+}
+
+/// Why the fleet did not do what it was asked. Messages name the field, its value and the remedy; never a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// A value that may not be.
+    #[error("{field} {value:?} cannot be used: {remedy}")]
+    Invalid {
+        /// What was given.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should look like.
+        remedy: &'static str,
+    },
+    /// A URL that names no server. Not repeated: there may be a password in it.
+    #[error("the URL cannot be used: {0}")]
+    Url(String),
+    /// There is no such thing.
+    #[error("there is no {what} {value:?}; {remedy}")]
+    Unknown {
+        /// The noun.
+        what: &'static str,
+        /// The name or id that was given.
+        value: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A name or id that must be unique is taken.
+    #[error("there is already a {what} with the {field} {value:?}; choose another {field}")]
+    Taken {
+        /// The noun.
+        what: &'static str,
+        /// The field.
+        field: &'static str,
+        /// The value that is taken.
+        value: String,
+    },
+    /// What is stored of an instance does not lead to a server that this version can sweep.
+    #[error("instance {instance}: {source}")]
+    Target {
+        /// The instance's id.
+        instance: String,
+        /// Why.
+        source: TargetError,
+    },
+    /// The master key failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Fleet {
+    /// The fleet of a store whose secrets are sealed with the master key in this file, which is made when it is absent
+    /// and nothing has been sealed yet.
+    pub async fn open(store: SharedStore, key_file: &Path) -> Result<Self, FleetError> {
+        let vault = Vault::open(key_file, true)?;
+        vault.check(&*store).await?;
+        Ok(Self { store, vault: Arc::new(vault) })
+    }
+}
+
+/// The time, as exact as stores keep it: what is returned is what will be read.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+fn check_name(field: &'static str, name: &str) -> Result<(), FleetError> {
+    let length = name.chars().count();
+    match (1..=64).contains(&length) && name.trim() == name && !name.chars().any(char::is_control) {
+        true => Ok(()),
+        false => Err(FleetError::Invalid {
+            field,
+            value: name.chars().take(80).collect(),
+            remedy: "use 1 to 64 characters, without control characters and without spaces at either end",
+        }),
+    }
+}
+
+/// Gives a `Taken` of the store the value that is taken.
+fn taken<'v>(value_of: impl Fn(&str) -> &'v str) -> impl Fn(StoreError) -> FleetError {
+    move |error| match error {
+        StoreError::Taken { what, field } => FleetError::Taken { what, field, value: value_of(field).to_owned() },
+        other => other.into(),
+    }
+}

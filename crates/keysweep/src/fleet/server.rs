@@ -1,0 +1,54 @@
+//! The servers behind instances: what to sweep, and a look at what they say of themselves.
+
+use std::time::Duration;
+
+use keysweep_engine::{Failure, FailureKind, Inspection, Stop, Target, inspect, link::Tcp};
+
+use super::{Fleet, FleetError, now};
+use crate::model::{Facts, Instance};
+
+/// How long a look may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why nothing was seen of a server.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// It does not let itself be looked at.
+    #[error("{0}")]
+    Server(Failure),
+    /// It is not known how to reach it, or what was seen could not be kept.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+impl Fleet {
+    /// What to sweep for this instance, with its password opened.
+    pub fn target(&self, instance: &Instance) -> Result<Target, FleetError> {
+        let target: Target =
+            instance.url.parse().map_err(|source| FleetError::Target { instance: instance.id.clone(), source })?;
+        Ok(Target { credentials: self.credentials(instance)?, ..target })
+    }
+
+    /// Asks the instance's server what it is and holds, and keeps the answer for those who may not wait for a server.
+    pub async fn look(&self, instance: &Instance) -> Result<Facts, LookError> {
+        let target = self.target(instance)?;
+        let looked = tokio::task::spawn_blocking(move || inspect(&Tcp, &target, &Stop::new().within(Some(PATIENCE))));
+        let looked = looked.await.unwrap_or_else(|died| Err(Failure::new(FailureKind::Internal, died.to_string())));
+        let facts = facts(looked.map_err(LookError::Server)?);
+        self.store.record_facts(&instance.id, &facts).await.map_err(FleetError::from)?;
+        Ok(facts)
+    }
+}
+
+fn facts(seen: Inspection) -> Facts {
+    Facts {
+        engine: seen.engine,
+        engine_version: seen.engine_version,
+        mode: if seen.cluster { "cluster" } else { "standalone" }.to_owned(),
+        keys: seen.keys,
+        keys_with_ttl: seen.keys_with_ttl,
+        used_memory: seen.used_memory,
+        max_memory: seen.max_memory,
+        seen_at: now(),
+    }
+}

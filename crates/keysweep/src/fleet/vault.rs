@@ -1,0 +1,403 @@
+//! Secrets at rest: sealed with one master key, each for the row and field that it stands in.
+//!
+//! A sealed value is a version byte, the key's id (8 bytes), a random nonce (24 bytes) and the XChaCha20-Poly1305
+//! ciphertext; `row id/field` is authenticated with it, so that a value that was moved to another row does not open.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use sha2::{Digest, Sha256};
+
+use super::id::random;
+use crate::{
+    model::Sealed,
+    store::{Store, StoreError},
+};
+
+const VERSION: u8 = 1;
+const KEY_ID: usize = 8;
+const NONCE: usize = 24;
+const HEADER: usize = 1 + KEY_ID + NONCE;
+/// What the check value says once it is opened.
+const CHECK: &str = "keysweep";
+
+/// A text that is shown to nobody by accident, and whose memory is wiped when it goes.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Secret> for SecretString {
+    fn from(secret: Secret) -> Self {
+        secret.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Why the vault does not seal or open.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The key file cannot be read or made.
+    #[error("the key file {path} cannot be used: {source}", path = path.display())]
+    File {
+        /// The key file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is none.
+    #[error("there is no key file {path}; put it there, or name it with --key-file", path = path.display())]
+    Absent {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Others could read it.
+    #[error("the key file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}", path = path.display())]
+    Exposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// There is something else in it.
+    #[error("the key file {path} holds no key; it must be 32 random bytes in base64", path = path.display())]
+    NoKey {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// Sealed with another key.
+    #[error(
+        "the key file {path} holds key {ours}, but the database's secrets are sealed with key {theirs}; put back the key \
+         file that belongs to this database, or name it with --key-file",
+        path = path.display()
+    )]
+    OtherKey {
+        /// The key file.
+        path: PathBuf,
+        /// Id of the key in it.
+        ours: String,
+        /// Id of the key that would open it.
+        theirs: String,
+    },
+    /// The key file is gone, and what it sealed is still there.
+    #[error(
+        "there is no key file {path}, and the database's secrets are sealed with key {theirs}; put back the key file that \
+         belongs to this database, or name it with --key-file",
+        path = path.display()
+    )]
+    Lost {
+        /// Where it should be.
+        path: PathBuf,
+        /// Id of the key that would open it.
+        theirs: String,
+    },
+    /// Damaged, or moved from another row.
+    #[error("the sealed {field} of {row} has been changed since it was sealed; set it anew")]
+    Changed {
+        /// The row's id.
+        row: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// The check value could not be read or kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The master key, ready to seal and open.
+pub struct Vault {
+    path: PathBuf,
+    cipher: XChaCha20Poly1305,
+    key_id: [u8; KEY_ID],
+    /// Whether the key was made just now and so cannot have sealed anything yet.
+    is_new: bool,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("path", &self.path).field("key_id", &self.key_id()).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Reads the master key from its file; makes one when the file is absent and `create_if_absent` says so. A file
+    /// that others can read is refused: what it protects would be no secret.
+    pub fn open(path: &Path, create_if_absent: bool) -> Result<Self, VaultError> {
+        let (key, is_new) = match read(path)? {
+            Some(key) => (key, false),
+            None if create_if_absent => match create(path)? {
+                Some(key) => (key, true),
+                // Another process was faster: its key is the one.
+                None => (read(path)?.ok_or_else(|| VaultError::Absent { path: path.to_owned() })?, false),
+            },
+            None => return Err(VaultError::Absent { path: path.to_owned() }),
+        };
+        Ok(Self::with_key(path, &key, is_new))
+    }
+
+    fn with_key(path: &Path, key: &[u8; 32], is_new: bool) -> Self {
+        let digest = Sha256::new().chain_update(b"keysweep master key id, version 1\0").chain_update(key).finalize();
+        let mut key_id = [0; KEY_ID];
+        key_id.copy_from_slice(&digest[..KEY_ID]);
+        Self { path: path.to_owned(), cipher: XChaCha20Poly1305::new(key.into()), key_id, is_new }
+    }
+
+    /// The master key's id: tells keys apart, and nothing about them.
+    pub fn key_id(&self) -> String {
+        hex::encode(self.key_id)
+    }
+
+    /// Seals a text for one field of one row; it opens nowhere else.
+    pub fn seal(&self, row: &str, field: &'static str, text: &str) -> Sealed {
+        let nonce: [u8; NONCE] = random();
+        let aad = aad(row, field);
+        let ciphertext = self
+            .cipher
+            .encrypt(&XNonce::from(nonce), Payload { msg: text.as_bytes(), aad: aad.as_bytes() })
+            .expect("only texts of more than 256 GiB cannot be sealed");
+        Sealed([&[VERSION][..], &self.key_id, &nonce, &ciphertext].concat())
+    }
+
+    /// Opens what was sealed for this field of this row.
+    pub fn open_sealed(&self, row: &str, field: &'static str, sealed: &Sealed) -> Result<Secret, VaultError> {
+        let changed = || VaultError::Changed { row: row.to_owned(), field };
+        let (header, ciphertext) = sealed.0.split_at_checked(HEADER).ok_or_else(changed)?;
+        let (key_id, nonce) = header[1..].split_at(KEY_ID);
+        if header[0] != VERSION {
+            return Err(changed());
+        }
+        if key_id != self.key_id {
+            return Err(VaultError::OtherKey {
+                path: self.path.clone(),
+                ours: self.key_id(),
+                theirs: hex::encode(key_id),
+            });
+        }
+        let nonce = XNonce::try_from(nonce).map_err(|_| changed())?;
+        let aad = aad(row, field);
+        let opened = self.cipher.decrypt(&nonce, Payload { msg: ciphertext, aad: aad.as_bytes() });
+        let text = String::from_utf8(opened.map_err(|_| changed())?).map_err(|_| changed())?;
+        Ok(text.into())
+    }
+
+    /// Notices a wrong key file before anything is sealed with it: opens the check value that the store keeps, or has
+    /// it keep one when there is none.
+    pub async fn check(&self, store: &dyn Store) -> Result<(), VaultError> {
+        let row = "master_key_check";
+        let kept = store.key_check(&self.key_id(), &self.seal(row, "sealed", CHECK).0).await?;
+        match self.open_sealed(row, "sealed", &Sealed(kept)) {
+            Err(VaultError::OtherKey { path, theirs, .. }) if self.is_new => {
+                // It has sealed nothing, and would only stand where the right one belongs.
+                fs::remove_file(&path).map_err(|source| VaultError::File { path: path.clone(), source })?;
+                Err(VaultError::Lost { path, theirs })
+            }
+            opened => opened.map(drop),
+        }
+    }
+}
+
+fn aad(row: &str, field: &str) -> String {
+    format!("{row}/{field}")
+}
+
+/// The key in this file; `None` when there is no file.
+fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
+    let failed = |source| VaultError::File { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(VaultError::Exposed { path: path.to_owned(), mode });
+    }
+    // Bounded: whatever else was named by mistake need not fit into memory.
+    let mut text = Zeroizing::new(String::new());
+    let no_key = || VaultError::NoKey { path: path.to_owned() };
+    match file.take(1024).read_to_string(&mut text) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => return Err(no_key()),
+        read => read.map_err(failed)?,
+    };
+    let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.trim()).map_err(|_| no_key())?);
+    let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| no_key())?;
+    Ok(Some(Zeroizing::new(key)))
+}
+
+/// Makes a key and its file, which appears whole or not at all; `None` when another process was faster.
+fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
+    let failed = |source| VaultError::File { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let key = Zeroizing::new(random::<32>());
+    let line = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
+    // Its mode is 0600 from the start.
+    let mut file = tempfile::Builder::new().prefix(".keysweep-key-").tempfile_in(folder).map_err(failed)?;
+    file.write_all(line.as_bytes()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+        Err(error) => return Err(failed(error.error)),
+    }
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(Some(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn folder() -> TempDir {
+        TempDir::new().expect("a folder")
+    }
+
+    fn vault() -> Vault {
+        Vault::with_key(Path::new("test.key"), &random(), false)
+    }
+
+    fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) {
+        fs::write(path, content).expect("written");
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
+    }
+
+    #[test]
+    fn what_was_sealed_opens_for_its_row_and_field_only() {
+        let vault = vault();
+        let sealed = vault.seal("row-1", "password", "pässword");
+        assert_eq!(vault.open_sealed("row-1", "password", &sealed).expect("opens").expose(), "pässword");
+        for (row, field) in [("row-2", "password"), ("row-1", "client_key")] {
+            let error = vault.open_sealed(row, field, &sealed).expect_err("moved");
+            assert!(matches!(error, VaultError::Changed { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_text_is_sealed_too() {
+        let vault = vault();
+        assert_eq!(vault.open_sealed("r", "f", &vault.seal("r", "f", "")).expect("opens").expose(), "");
+    }
+
+    #[test]
+    fn sealing_twice_never_gives_the_same_and_never_shows_the_text() {
+        let vault = vault();
+        let (one, other) = (vault.seal("r", "f", "hunter2hunter2"), vault.seal("r", "f", "hunter2hunter2"));
+        assert_ne!(one, other);
+        assert!(!one.0.windows(7).any(|window| window == b"hunter2"));
+        let secret = Secret::from("hunter2".to_owned());
+        assert!(!format!("{one:?} {vault:?} {secret:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn any_changed_byte_is_noticed() {
+        let vault = vault();
+        let sealed = vault.seal("r", "f", "text");
+        for position in 0..sealed.0.len() {
+            let mut changed = sealed.clone();
+            changed.0[position] ^= 1;
+            let error = vault.open_sealed("r", "f", &changed).expect_err("changed");
+            match (1..=KEY_ID).contains(&position) {
+                true => assert!(matches!(error, VaultError::OtherKey { .. }), "byte {position}: {error}"),
+                false => assert!(matches!(error, VaultError::Changed { .. }), "byte {position}: {error}"),
+            }
+        }
+        for length in 0..sealed.0.len() {
+            let cut = Sealed(sealed.0[..length].to_vec());
+            assert!(vault.open_sealed("r", "f", &cut).is_err(), "cut to {length} bytes");
+        }
+    }
+
+    #[test]
+    fn another_key_is_named_with_the_one_that_is_needed() {
+        let (ours, theirs) = (vault(), vault());
+        let error = ours.open_sealed("r", "f", &theirs.seal("r", "f", "text")).expect_err("another key").to_string();
+        for part in [ours.key_id(), theirs.key_id(), "test.key".into(), "--key-file".into()] {
+            assert!(error.contains(&part), "{part} in: {error}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_made_for_its_owner_alone_and_read_the_next_time() {
+        let folder = folder();
+        let path = folder.path().join("new.key");
+        let first = Vault::open(&path, true).expect("made");
+        let metadata = fs::metadata(&path).expect("a file");
+        assert_eq!(metadata.mode() & 0o777, 0o600);
+        let sealed = first.seal("r", "f", "text");
+        let second = Vault::open(&path, true).expect("read");
+        assert_eq!(second.open_sealed("r", "f", &sealed).expect("opens").expose(), "text");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn an_absent_key_file_is_made_only_on_request() {
+        let folder = folder();
+        let path = folder.path().join("absent.key");
+        assert!(matches!(Vault::open(&path, false).expect_err("absent"), VaultError::Absent { .. }));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_key_file_is_never_written_over() {
+        let folder = folder();
+        let path = folder.path().join("a.key");
+        write(&path, "someone else's", 0o600);
+        assert!(create(&path).expect("no failure").is_none());
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "someone else's");
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused_with_the_remedy() {
+        let folder = folder();
+        let path = folder.path().join("open.key");
+        for mode in [0o640, 0o604, 0o644, 0o620] {
+            write(&path, BASE64_STANDARD.encode(random::<32>()), mode);
+            let error = Vault::open(&path, true).expect_err("exposed").to_string();
+            assert!(error.contains(&format!("{mode:o}")) && error.contains("chmod 600"), "{error}");
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).expect("a mode");
+        Vault::open(&path, true).expect("read only is fine");
+    }
+
+    #[test]
+    fn a_file_without_a_key_in_it_is_refused() {
+        let folder = folder();
+        let path = folder.path().join("bad.key");
+        let contents: [&[u8]; 5] = [b"", b"not base64!", &[0xff; 32], b"c2hvcnQ=", &[b'A'; 4096]];
+        for content in contents {
+            write(&path, content, 0o600);
+            let error = Vault::open(&path, true).expect_err("no key");
+            assert!(matches!(error, VaultError::NoKey { .. }), "{error}");
+            assert!(error.to_string().contains("base64"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! keysweep releases the memory that expired keys still hold in Redis and Valkey: the product behind the binary.
+//! ARCHITECTURE.md says where things are.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod fleet;
+pub mod model;
+pub mod store;
+pub mod task;
+pub mod telemetry;
+
+mod api;
+mod auth;
+mod dcs;
+mod http;

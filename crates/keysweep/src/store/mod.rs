@@ -1,0 +1,194 @@
+//! What the product asks of a database, and nothing of how: the SQL lives in one file an engine.
+//!
+//! Every verb is one transaction, none waits for a server, and none that changes a running task works without the
+//! task's lease.
+
+pub mod sqlite;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::model::{
+    AccessKey, Facts, Grant, Instance, KeyHolder, Lease, NewTask, Project, Reason, Status, Task, TaskDetail, User,
+};
+
+/// A store, shared by every room that needs one.
+pub type SharedStore = Arc<dyn Store>;
+
+/// Which clock a verb goes by: production uses the database's, so that workers agree; tests move their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Now {
+    /// The database's clock at the time of the transaction.
+    Database,
+    /// This instant.
+    At(Timestamp),
+}
+
+/// Why a verb did nothing. Every error leaves the store as it was, but for one case: when the answer to a commit is lost,
+/// the error is `Unavailable` and what the verb wrote may have been kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer, no space, no permission: may pass by itself.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// A name or id that must be unique is taken.
+    #[error("there is already a {what} with this {field}")]
+    Taken {
+        /// The noun.
+        what: &'static str,
+        /// The field that must be unique.
+        field: &'static str,
+    },
+    /// Something that the row refers to does not exist.
+    #[error("there is no such {0}")]
+    Missing(&'static str),
+    /// A row that this version cannot read.
+    #[error("the database holds something that this version cannot read: {0}")]
+    Unreadable(String),
+    /// keysweep and its schema disagree, for example about a value that may not be: a fault of keysweep's own.
+    #[error("the database refuses what this version asks of it: {0}")]
+    Internal(String),
+}
+
+/// What became of a request for a task.
+#[derive(Debug, Clone)]
+pub enum Created {
+    /// A new one was written.
+    New(Task),
+    /// The instance had an active one already, and this is it.
+    Active(Task),
+}
+
+/// Which tasks of an instance a list shows. The filter comes first, the counts after it, the page last.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// Only tasks in this state.
+    pub status: Option<Status>,
+    /// Tasks to leave out at the newest end.
+    pub offset: u64,
+    /// At most this many.
+    pub limit: u64,
+}
+
+/// A page of tasks, newest first.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The tasks of this page.
+    pub tasks: Vec<Task>,
+    /// Tasks that pass the filter, on all pages.
+    pub count: u64,
+    /// Expired keys that these released.
+    pub released: u64,
+}
+
+/// A task that a worker has just taken, with all that it needs to sweep.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The right to go on.
+    pub lease: Lease,
+    /// The task, running by now.
+    pub task: Task,
+    /// What to sweep.
+    pub instance: Instance,
+    /// Where an earlier worker got to, as versioned JSON.
+    pub checkpoint: Option<String>,
+}
+
+/// What a worker says of its task, about once a second.
+#[derive(Debug, Clone, Default)]
+pub struct Beat {
+    /// Running time used, over all workers of the task.
+    pub used: Duration,
+    /// Expired keys released so far, over all workers.
+    pub released: u64,
+    /// Keys looked at so far, over all workers.
+    pub scanned: u64,
+    /// Whether `released` is exact. Once it was not, the task's count stays inexact.
+    pub exact: bool,
+    /// Live progress, as JSON; `None` keeps what is there.
+    pub progress: Option<String>,
+    /// Where each shard stands, as versioned JSON; `None` keeps what is there.
+    pub checkpoint: Option<String>,
+}
+
+/// The store's answer to a beat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// The lease is renewed.
+    Held {
+        /// Somebody asked the task to stop.
+        cancel_requested: bool,
+    },
+    /// Somebody else has the lease: change nothing more.
+    Lost,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// `Ok`: success. `Err`: failed, with the reason and a sentence.
+    pub outcome: Result<(), (Reason, String)>,
+    /// The last numbers.
+    pub beat: Beat,
+    /// The engine's report, as JSON; `None` where the sweep never began.
+    pub report: Option<String>,
+}
+
+/// Everything that is kept, in one place.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Adds a project. `Taken` when its id or name is.
+    async fn add_project(&self, project: &Project) -> Result<(), StoreError>;
+    /// All projects, by name.
+    async fn projects(&self) -> Result<Vec<Project>, StoreError>;
+    /// Adds a user and its roles. `Taken` when the name is, `Missing` when a project is.
+    async fn add_user(&self, user: &User, grants: &[Grant]) -> Result<(), StoreError>;
+    /// The user of this name.
+    async fn user(&self, name: &str) -> Result<Option<User>, StoreError>;
+    /// Adds an access key. `Missing` when its user is.
+    async fn add_access_key(&self, key: &AccessKey) -> Result<(), StoreError>;
+    /// The access key of this name, with its user and roles.
+    async fn key_holder(&self, access: &str) -> Result<Option<KeyHolder>, StoreError>;
+    /// Registers an instance. `Taken` when its id, or its name in the project, is; `Missing` when the project is.
+    async fn add_instance(&self, instance: &Instance) -> Result<(), StoreError>;
+    /// The instance of this id, if it belongs to the project.
+    async fn instance(&self, project_id: &str, id: &str) -> Result<Option<Instance>, StoreError>;
+    /// All instances of a project, by name.
+    async fn instances(&self, project_id: &str) -> Result<Vec<Instance>, StoreError>;
+    /// Keeps what was seen of an instance's server. `Missing` when the instance is gone.
+    async fn record_facts(&self, instance_id: &str, facts: &Facts) -> Result<(), StoreError>;
+
+    /// Writes a task, unless the instance has an active one. `Missing` when the instance is.
+    async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError>;
+    /// A task of the project, with its documents.
+    async fn task(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, StoreError>;
+    /// A page of an instance's tasks, newest first.
+    async fn tasks(&self, instance_id: &str, page: &PageRequest) -> Result<Page, StoreError>;
+    /// Asks a task to stop: one that waits ends as failed (cancelled) at once, one that runs is told at its next
+    /// beat, one that has ended is left alone. Returns the task as it is then.
+    async fn request_cancel(&self, now: Now, project_id: &str, id: &str) -> Result<Option<Task>, StoreError>;
+    /// Takes the longest waiting task, or a running one whose lease has expired or was given back, for `lease` time.
+    ///
+    /// Taking over an expired lease counts as an attempt if the worker before got no further; from the fifth in a
+    /// row on the task is ended as failed (crashed) instead and the next one is looked for. Either way its count is not
+    /// exact any more: what the worker before released after its last beat is in no count.
+    async fn claim(&self, now: Now, owner: &str, lease: Duration) -> Result<Option<Claim>, StoreError>;
+    /// Renews a lease and keeps the numbers, or says that the lease is lost. One that has expired is renewed as long as
+    /// nobody has taken it over. Numbers never go back.
+    async fn beat(&self, now: Now, lease: &Lease, renew: Duration, beat: &Beat) -> Result<Pulse, StoreError>;
+    /// Keeps the numbers and lets go of a lease without ending the task: the next worker goes on.
+    async fn give_back(&self, now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError>;
+    /// Ends a task and lets go of its lease.
+    async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError>;
+
+    /// Returns the value kept for this key id, which only that master key can open. Where none is kept for it, returns
+    /// the one kept first for another key, so that the caller notices; keeps and returns this one where there is none.
+    async fn key_check(&self, key_id: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError>;
+    /// Whether the database answers; used by `/readyz`.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Takeovers without progress in a row that fail a task.
+pub const MAX_ATTEMPTS: u32 = 5;

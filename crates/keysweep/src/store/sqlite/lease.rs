@@ -1,0 +1,237 @@
+//! Claims, and all that only the holder of a lease may do to a running task.
+
+use std::time::Duration;
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    fault::Fault,
+    row::{self, DOCUMENT_VERSION, Reader, count, span},
+    task::documents,
+};
+use crate::{
+    model::{Lease, Reason, Status},
+    store::{Beat, Claim, Ending, MAX_ATTEMPTS, Pulse},
+};
+
+pub(super) async fn claim(
+    db: &mut SqliteConnection,
+    now: i64,
+    owner: &str,
+    lease: Duration,
+) -> Result<Option<Claim>, Fault> {
+    loop {
+        let Some(candidate) = claimable(db, now).await? else { return Ok(None) };
+        match candidate.attempts {
+            attempts if attempts >= MAX_ATTEMPTS => crash(db, now, &candidate).await?,
+            _ => return take(db, now, owner, lease, candidate).await.map(Some),
+        }
+    }
+}
+
+/// The oldest task that nobody answers for.
+struct Candidate {
+    task_id: String,
+    instance_id: String,
+    /// Takeovers in a row without progress, should it be taken now.
+    attempts: u32,
+    /// Whether a worker died over it: keys that it released after its last beat are in no count.
+    orphaned: bool,
+}
+
+async fn claimable(db: &mut SqliteConnection, now: i64) -> Result<Option<Candidate>, Fault> {
+    let found = sqlx::query(
+        "SELECT task.id, task.instance_id, task.attempts, task.status = 'running' AS is_running,
+                lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further
+         FROM task LEFT JOIN lease ON lease.instance_id = task.instance_id
+         WHERE task.status IN ('waiting', 'running')
+           AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= ?)
+         ORDER BY task.seq LIMIT 1",
+    )
+    .bind(now)
+    .fetch_optional(db)
+    .await?;
+    found.as_ref().map(candidate).transpose()
+}
+
+fn candidate(row: &SqliteRow) -> Result<Candidate, Fault> {
+    let row = Reader(row);
+    let is_held: Option<bool> = row.get("is_held")?;
+    let got_further: Option<bool> = row.get("got_further")?;
+    let orphaned = row.get("is_running")? && is_held == Some(true);
+    let attempts: u32 = row.get("attempts")?;
+    Ok(Candidate {
+        task_id: row.get("id")?,
+        instance_id: row.get("instance_id")?,
+        attempts: if orphaned && got_further == Some(false) { attempts + 1 } else { 0 },
+        orphaned,
+    })
+}
+
+async fn take(
+    db: &mut SqliteConnection,
+    now: i64,
+    owner: &str,
+    lease: Duration,
+    candidate: Candidate,
+) -> Result<Claim, Fault> {
+    let task = sqlx::query(
+        "UPDATE task SET status = 'running', started_at = COALESCE(started_at, MAX(?1, created_at)), attempts = ?2,
+                         exact = exact AND NOT ?3
+         WHERE id = ?4 RETURNING *",
+    )
+    .bind(now)
+    .bind(candidate.attempts)
+    .bind(candidate.orphaned)
+    .bind(&candidate.task_id)
+    .fetch_one(&mut *db)
+    .await?;
+    let task = row::task(&task)?;
+    let epoch = sqlx::query_scalar(
+        "INSERT INTO lease (instance_id, task_id, owner, epoch, expires_at, mark) VALUES (?, ?, ?, 1, ?, ?)
+         ON CONFLICT (instance_id) DO UPDATE SET
+             task_id = excluded.task_id, owner = excluded.owner, epoch = lease.epoch + 1,
+             expires_at = excluded.expires_at, mark = excluded.mark
+         RETURNING epoch",
+    )
+    .bind(&task.instance_id)
+    .bind(&task.id)
+    .bind(owner)
+    .bind(now.saturating_add(span(lease)))
+    .bind(count(task.scanned))
+    .fetch_one(&mut *db)
+    .await?;
+    let instance =
+        sqlx::query("SELECT * FROM instance WHERE id = ?").bind(&task.instance_id).fetch_one(&mut *db).await?;
+    let [_, checkpoint, _] = documents(db, &task.id).await?;
+    Ok(Claim {
+        lease: Lease {
+            instance_id: task.instance_id.clone(),
+            task_id: task.id.clone(),
+            owner: owner.to_owned(),
+            epoch,
+        },
+        task,
+        instance: row::instance(&instance)?,
+        checkpoint,
+    })
+}
+
+/// Ends a task over which too many workers have died, so that it does not take the next one with it.
+async fn crash(db: &mut SqliteConnection, now: i64, candidate: &Candidate) -> Result<(), Fault> {
+    sqlx::query(
+        "UPDATE task SET status = 'failed', reason = ?, reason_detail = ?, attempts = ?, exact = 0,
+                         finished_at = MAX(?, started_at)
+         WHERE id = ?",
+    )
+    .bind(Reason::Crashed.as_str())
+    .bind(format!("{MAX_ATTEMPTS} workers in a row died over this task without getting any further"))
+    .bind(candidate.attempts)
+    .bind(now)
+    .bind(&candidate.task_id)
+    .execute(&mut *db)
+    .await?;
+    release(db, &candidate.instance_id).await
+}
+
+pub(super) async fn beat(
+    db: &mut SqliteConnection,
+    now: i64,
+    lease: &Lease,
+    renew: Duration,
+    beat: &Beat,
+) -> Result<Pulse, Fault> {
+    // A lease that has expired and that nobody has taken over is renewed: the epoch is the fence, not the hour.
+    let Some(held) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
+    sqlx::query("UPDATE lease SET expires_at = ? WHERE instance_id = ?")
+        .bind(now.saturating_add(span(renew)))
+        .bind(&lease.instance_id)
+        .execute(db)
+        .await?;
+    Ok(held)
+}
+
+pub(super) async fn give_back(db: &mut SqliteConnection, lease: &Lease, beat: &Beat) -> Result<Pulse, Fault> {
+    let Some(held) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
+    release(db, &lease.instance_id).await?;
+    Ok(held)
+}
+
+pub(super) async fn end(db: &mut SqliteConnection, now: i64, lease: &Lease, ending: &Ending) -> Result<Pulse, Fault> {
+    let Some(held) = hold(db, lease, &ending.beat).await? else { return Ok(Pulse::Lost) };
+    let (status, reason, detail) = match &ending.outcome {
+        Ok(()) => (Status::Success, None, None),
+        Err((reason, detail)) => (Status::Failed, Some(reason.as_str()), Some(detail.as_str())),
+    };
+    sqlx::query(
+        "UPDATE task SET status = ?, reason = ?, reason_detail = ?, finished_at = MAX(?, started_at) WHERE id = ?",
+    )
+    .bind(status.as_str())
+    .bind(reason)
+    .bind(detail)
+    .bind(now)
+    .bind(&lease.task_id)
+    .execute(&mut *db)
+    .await?;
+    write_documents(db, &lease.task_id, [None, None, ending.report.as_deref()]).await?;
+    release(db, &lease.instance_id).await?;
+    Ok(held)
+}
+
+/// Keeps the numbers of a beat if the lease is still its holder's, and says whether it was asked to stop.
+async fn hold(db: &mut SqliteConnection, lease: &Lease, beat: &Beat) -> Result<Option<Pulse>, Fault> {
+    let cancel_requested: Option<bool> = sqlx::query_scalar(
+        "UPDATE task SET used_us = MAX(used_us, ?), released = MAX(released, ?), scanned = MAX(scanned, ?),
+                         exact = exact AND ?
+         WHERE id = ? AND status = 'running' AND EXISTS (
+             SELECT 1 FROM lease
+             WHERE lease.instance_id = ? AND lease.task_id = task.id AND lease.owner = ? AND lease.epoch = ?
+         ) RETURNING cancel_requested",
+    )
+    .bind(span(beat.used))
+    .bind(count(beat.released))
+    .bind(count(beat.scanned))
+    .bind(beat.exact)
+    .bind(&lease.task_id)
+    .bind(&lease.instance_id)
+    .bind(&lease.owner)
+    .bind(lease.epoch)
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(cancel_requested) = cancel_requested else { return Ok(None) };
+    write_documents(db, &lease.task_id, [beat.progress.as_deref(), beat.checkpoint.as_deref(), None]).await?;
+    Ok(Some(Pulse::Held { cancel_requested }))
+}
+
+/// Progress, checkpoint and report; what is `None` stays as it is.
+async fn write_documents(db: &mut SqliteConnection, task_id: &str, documents: [Option<&str>; 3]) -> Result<(), Fault> {
+    if documents == [None; 3] {
+        return Ok(());
+    }
+    let [progress, checkpoint, report] = documents;
+    sqlx::query(
+        "INSERT INTO task_document (task_id, version, progress, checkpoint, report) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (task_id) DO UPDATE SET
+             version = excluded.version,
+             progress = COALESCE(excluded.progress, task_document.progress),
+             checkpoint = COALESCE(excluded.checkpoint, task_document.checkpoint),
+             report = COALESCE(excluded.report, task_document.report)",
+    )
+    .bind(task_id)
+    .bind(DOCUMENT_VERSION)
+    .bind(progress)
+    .bind(checkpoint)
+    .bind(report)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Leaves the lease with nobody. The row stays: its epoch goes on from here.
+async fn release(db: &mut SqliteConnection, instance_id: &str) -> Result<(), Fault> {
+    sqlx::query("UPDATE lease SET owner = NULL, expires_at = 0 WHERE instance_id = ?")
+        .bind(instance_id)
+        .execute(db)
+        .await?;
+    Ok(())
+}

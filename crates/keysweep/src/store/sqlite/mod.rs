@@ -1,0 +1,230 @@
+//! The store in one SQLite file: for a single machine, and the default.
+//!
+//! One connection writes, so that writers queue here, in order, and not at SQLite's lock; others read beside it, which
+//! WAL allows. Every write begins with BEGIN IMMEDIATE: a transaction that reads first and turns into a writer later
+//! is refused at once when another process has written in between.
+
+mod fault;
+mod instance;
+mod lease;
+mod open;
+mod people;
+mod row;
+mod task;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{SqliteConnection, SqlitePool};
+
+pub use self::open::OpenError;
+use self::{fault::Fault, row::micros};
+use super::{Beat, Claim, Created, Ending, Now, Page, PageRequest, Pulse, Store, StoreError};
+use crate::model::{AccessKey, Facts, Grant, Instance, KeyHolder, Lease, NewTask, Project, Task, TaskDetail, User};
+
+/// How long a verb may take, waiting for its turn included.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A store in one SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Ends all connections and leaves nothing beside the file but the file. Verbs after that are `Unavailable`.
+    pub async fn close(&self) {
+        // The readers first: the last connection that may write puts the log back into the file.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn write<T>(
+        &self,
+        verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        bounded(async {
+            let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+            let done = verb(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(done)
+        })
+        .await
+    }
+
+    /// All that one verb reads, it reads from the same state of the database.
+    async fn read<T>(
+        &self,
+        verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        bounded(async {
+            let mut transaction = self.readers.begin().await?;
+            let done = verb(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(done)
+        })
+        .await
+    }
+}
+
+async fn bounded<T>(verb: impl Future<Output = Result<T, Fault>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(PATIENCE, verb).await {
+        Ok(done) => done.map_err(StoreError::from),
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// The time that a verb goes by, in microseconds. A SQLite file has no server whose clock it could be: everybody who
+/// opens it is on this machine, so this process's clock is the one that they agree on.
+fn clock(now: Now) -> i64 {
+    match now {
+        Now::Database => micros(Timestamp::now()),
+        Now::At(instant) => micros(instant),
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn add_project(&self, project: &Project) -> Result<(), StoreError> {
+        self.write(async |db| people::add_project(db, project).await).await
+    }
+
+    async fn projects(&self) -> Result<Vec<Project>, StoreError> {
+        self.read(async |db| people::projects(db).await).await
+    }
+
+    async fn add_user(&self, user: &User, grants: &[Grant]) -> Result<(), StoreError> {
+        self.write(async |db| people::add_user(db, user, grants).await).await
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<User>, StoreError> {
+        self.read(async |db| people::user(db, name).await).await
+    }
+
+    async fn add_access_key(&self, key: &AccessKey) -> Result<(), StoreError> {
+        self.write(async |db| people::add_access_key(db, key).await).await
+    }
+
+    async fn key_holder(&self, access: &str) -> Result<Option<KeyHolder>, StoreError> {
+        self.read(async |db| people::key_holder(db, access).await).await
+    }
+
+    async fn add_instance(&self, instance: &Instance) -> Result<(), StoreError> {
+        self.write(async |db| instance::add(db, instance).await).await
+    }
+
+    async fn instance(&self, project_id: &str, id: &str) -> Result<Option<Instance>, StoreError> {
+        self.read(async |db| instance::get(db, project_id, id).await).await
+    }
+
+    async fn instances(&self, project_id: &str) -> Result<Vec<Instance>, StoreError> {
+        self.read(async |db| instance::list(db, project_id).await).await
+    }
+
+    async fn record_facts(&self, instance_id: &str, facts: &Facts) -> Result<(), StoreError> {
+        self.write(async |db| instance::record_facts(db, instance_id, facts).await).await
+    }
+
+    async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError> {
+        self.write(async |db| task::create(db, clock(now), new).await).await
+    }
+
+    async fn task(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, StoreError> {
+        self.read(async |db| task::detail(db, project_id, id).await).await
+    }
+
+    async fn tasks(&self, instance_id: &str, page: &PageRequest) -> Result<Page, StoreError> {
+        self.read(async |db| task::page(db, instance_id, page).await).await
+    }
+
+    async fn request_cancel(&self, now: Now, project_id: &str, id: &str) -> Result<Option<Task>, StoreError> {
+        self.write(async |db| task::request_cancel(db, clock(now), project_id, id).await).await
+    }
+
+    async fn claim(&self, now: Now, owner: &str, lease: Duration) -> Result<Option<Claim>, StoreError> {
+        self.write(async |db| lease::claim(db, clock(now), owner, lease).await).await
+    }
+
+    async fn beat(&self, now: Now, lease: &Lease, renew: Duration, beat: &Beat) -> Result<Pulse, StoreError> {
+        self.write(async |db| lease::beat(db, clock(now), lease, renew, beat).await).await
+    }
+
+    async fn give_back(&self, _now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
+        self.write(async |db| lease::give_back(db, lease, beat).await).await
+    }
+
+    async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {
+        self.write(async |db| lease::end(db, clock(now), lease, ending).await).await
+    }
+
+    async fn key_check(&self, key_id: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.write(async |db| people::key_check(db, key_id, sealed).await).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read(async |db| {
+            sqlx::query("SELECT 1 FROM project LIMIT 1").execute(db).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn store(folder: &tempfile::TempDir) -> SqliteStore {
+        SqliteStore::open(&folder.path().join("store.db")).await.expect("a store")
+    }
+
+    async fn pragma(pool: &SqlitePool, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(pool).await.expect("a number")
+    }
+
+    #[tokio::test]
+    async fn every_commit_is_written_through_and_references_are_kept() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = store(&folder).await;
+        assert_eq!(pragma(&store.writer, "PRAGMA synchronous").await, 2, "FULL");
+        assert_eq!(pragma(&store.writer, "PRAGMA foreign_keys").await, 1);
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.writer).await.expect("a mode");
+        assert_eq!(journal, "wal");
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = store(&folder).await;
+        sqlx::query("DELETE FROM project").execute(&store.readers).await.expect_err("read only");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_unavailable_and_leaves_nothing_half_done() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = store(&folder).await;
+        // The one writing connection is told that there is no page left.
+        let pages = pragma(&store.writer, "PRAGMA page_count").await;
+        sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))
+            .execute(&store.writer)
+            .await
+            .expect("set");
+        let project = |number: u32| {
+            let id = format!("{number:032}");
+            Project { name: id.repeat(30), id, created_at: Timestamp::UNIX_EPOCH }
+        };
+        let mut added = 0;
+        let error = loop {
+            match store.add_project(&project(added)).await {
+                Ok(()) => added += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        assert_eq!(store.projects().await.expect("read").len(), added as usize);
+        // Held by the connection that it was set on; the next one finds space again.
+        store.add_project(&project(added)).await.expect("there is space again");
+    }
+}

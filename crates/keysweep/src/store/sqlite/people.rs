@@ -1,0 +1,92 @@
+//! Projects, users, their roles and keys, and the master key's check value.
+
+use sqlx::SqliteConnection;
+
+use super::{
+    fault::{Fault, missing},
+    row::{self, micros},
+};
+use crate::model::{AccessKey, Grant, KeyHolder, Project, User};
+
+pub(super) async fn add_project(db: &mut SqliteConnection, project: &Project) -> Result<(), Fault> {
+    sqlx::query("INSERT INTO project (id, name, created_at) VALUES (?, ?, ?)")
+        .bind(&project.id)
+        .bind(&project.name)
+        .bind(micros(project.created_at))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn projects(db: &mut SqliteConnection) -> Result<Vec<Project>, Fault> {
+    let rows = sqlx::query("SELECT * FROM project ORDER BY name").fetch_all(db).await?;
+    rows.iter().map(row::project).collect()
+}
+
+pub(super) async fn add_user(db: &mut SqliteConnection, user: &User, grants: &[Grant]) -> Result<(), Fault> {
+    sqlx::query("INSERT INTO account (id, name, password_hash, disabled, created_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(&user.id)
+        .bind(&user.name)
+        .bind(&user.password_hash)
+        .bind(user.disabled)
+        .bind(micros(user.created_at))
+        .execute(&mut *db)
+        .await?;
+    for grant in grants {
+        sqlx::query("INSERT INTO role_grant (account_id, project_id, role) VALUES (?, ?, ?)")
+            .bind(&user.id)
+            .bind(&grant.project_id)
+            .bind(grant.role.as_str())
+            .execute(&mut *db)
+            .await
+            .map_err(missing("project"))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn user(db: &mut SqliteConnection, name: &str) -> Result<Option<User>, Fault> {
+    let found = sqlx::query("SELECT * FROM account WHERE name = ?").bind(name).fetch_optional(db).await?;
+    found.as_ref().map(row::user).transpose()
+}
+
+pub(super) async fn add_access_key(db: &mut SqliteConnection, key: &AccessKey) -> Result<(), Fault> {
+    sqlx::query("INSERT INTO access_key (access, account_id, secret, disabled, created_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(&key.access)
+        .bind(&key.user_id)
+        .bind(&key.secret.0)
+        .bind(key.disabled)
+        .bind(micros(key.created_at))
+        .execute(db)
+        .await
+        .map_err(missing("user"))?;
+    Ok(())
+}
+
+pub(super) async fn key_holder(db: &mut SqliteConnection, access: &str) -> Result<Option<KeyHolder>, Fault> {
+    let found = sqlx::query("SELECT * FROM access_key WHERE access = ?").bind(access).fetch_optional(&mut *db).await?;
+    let Some(found) = found else { return Ok(None) };
+    let key = row::access_key(&found)?;
+    let user = sqlx::query("SELECT * FROM account WHERE id = ?").bind(&key.user_id).fetch_one(&mut *db).await?;
+    let grants = sqlx::query("SELECT * FROM role_grant WHERE account_id = ? ORDER BY project_id")
+        .bind(&key.user_id)
+        .fetch_all(&mut *db)
+        .await?;
+    let grants = grants.iter().map(row::grant).collect::<Result<_, _>>()?;
+    Ok(Some(KeyHolder { key, user: row::user(&user)?, grants }))
+}
+
+pub(super) async fn key_check(db: &mut SqliteConnection, key_id: &str, sealed: &[u8]) -> Result<Vec<u8>, Fault> {
+    sqlx::query(
+        "INSERT INTO master_key_check (key_id, sealed)
+         SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM master_key_check)",
+    )
+    .bind(key_id)
+    .bind(sealed)
+    .execute(&mut *db)
+    .await?;
+    let kept = sqlx::query_scalar("SELECT sealed FROM master_key_check ORDER BY key_id = ? DESC, seq LIMIT 1")
+        .bind(key_id)
+        .fetch_one(db)
+        .await?;
+    Ok(kept)
+}

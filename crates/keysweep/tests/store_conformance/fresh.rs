@@ -1,0 +1,186 @@
+//! A store of its own for each test, and what tests put into it.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use keysweep::{
+    model::{Instance, NewTask, Project, ScanType, Task},
+    store::{Beat, Claim, Created, Ending, Now, SharedStore, StoreError, sqlite::SqliteStore},
+};
+use tempfile::TempDir;
+
+/// How long leases last here.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// When the tests begin.
+const START: i64 = 1_767_225_600;
+
+/// A moved clock: so many seconds after the tests' beginning.
+pub fn at(seconds: i64) -> Now {
+    Now::At(time(seconds))
+}
+
+/// The time that this clock shows.
+pub fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_second(START + seconds).expect("a time")
+}
+
+/// An empty store. It is gone when this is.
+pub struct Fresh {
+    store: SharedStore,
+    place: Place,
+}
+
+enum Place {
+    Sqlite(TempDir),
+}
+
+impl Place {
+    async fn open(&self) -> SharedStore {
+        match self {
+            Self::Sqlite(folder) => {
+                Arc::new(SqliteStore::open(&folder.path().join("store.db")).await.expect("a store"))
+            }
+        }
+    }
+}
+
+impl Deref for Fresh {
+    type Target = SharedStore;
+
+    fn deref(&self) -> &SharedStore {
+        &self.store
+    }
+}
+
+impl Fresh {
+    /// On SQLite.
+    pub async fn sqlite() -> Self {
+        Self::in_place(Place::Sqlite(TempDir::new().expect("a folder"))).await
+    }
+
+    async fn in_place(place: Place) -> Self {
+        Self { store: place.open().await, place }
+    }
+
+    /// The same store, as the next process opens it.
+    pub async fn reopened(self) -> Self {
+        drop(self.store);
+        Self::in_place(self.place).await
+    }
+
+    /// A project of this name.
+    pub async fn project(&self, name: &str) -> Project {
+        let project = Project { id: id(name), name: name.to_owned(), created_at: time(0) };
+        self.add_project(&project).await.expect("added");
+        project
+    }
+
+    /// An instance of this name in a project of the same name.
+    pub async fn instance_of_its_own(&self, name: &str) -> Instance {
+        let project = self.project(name).await;
+        let instance = plain_instance(&project, name);
+        self.add_instance(&instance).await.expect("added");
+        instance
+    }
+
+    /// A new task that waits; the instance must have none.
+    pub async fn waiting(&self, instance: &Instance, now: Now) -> Task {
+        match self.create_task(now, &manual(instance)).await.expect("created") {
+            Created::New(task) => task,
+            Created::Active(task) => panic!("{task:?} is active already"),
+        }
+    }
+
+    /// The next task, which there must be, taken by this worker.
+    pub async fn claimed(&self, now: Now, owner: &str) -> Claim {
+        self.claim(now, owner, LEASE).await.expect("claims work").expect("a task to claim")
+    }
+
+    /// The task as it is now, without documents.
+    pub async fn seen(&self, task: &Task) -> Task {
+        self.task(&task.project_id, &task.id).await.expect("read").expect("it is there").task
+    }
+}
+
+/// 32 hexadecimal digits that are the same for the same name.
+pub fn id(name: &str) -> String {
+    let mut digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    digits.truncate(32);
+    format!("{digits:0>32}")
+}
+
+/// An instance with nothing but what it must have.
+pub fn plain_instance(project: &Project, name: &str) -> Instance {
+    Instance {
+        id: id(&format!("{name}{}", project.name)),
+        project_id: project.id.clone(),
+        name: name.to_owned(),
+        url: "redis://cache.example:6379".into(),
+        username: None,
+        password: None,
+        sentinel_username: None,
+        sentinel_password: None,
+        ca_pem: None,
+        cert_pem: None,
+        client_key: None,
+        server_name: None,
+        address_map: None,
+        pace: "normal".into(),
+        window: None,
+        window_binds_manual: false,
+        manage_lazyfree: false,
+        paused: false,
+        facts: None,
+        created_at: time(0),
+    }
+}
+
+/// A manual task for this instance, with an id that no other has.
+pub fn manual(instance: &Instance) -> NewTask {
+    NewTask {
+        id: keysweep::fleet::new_id(),
+        project_id: instance.project_id.clone(),
+        instance_id: instance.id.clone(),
+        scan_type: ScanType::Manual,
+        requested_by: Some("ada".into()),
+        timeout: Duration::from_secs(21_600),
+        keys_per_second: None,
+        due_at: None,
+    }
+}
+
+/// A beat after so many keys, of which a tenth was dead, and as many milliseconds.
+pub fn beat(scanned: u64) -> Beat {
+    Beat {
+        used: Duration::from_millis(scanned),
+        released: scanned / 10,
+        scanned,
+        exact: true,
+        progress: Some(format!("{{\"scanned\":{scanned}}}")),
+        checkpoint: Some(format!("{{\"cursor\":{scanned}}}")),
+    }
+}
+
+/// A good end after so many keys.
+pub fn success(scanned: u64) -> Ending {
+    Ending { outcome: Ok(()), beat: beat(scanned), report: Some("{\"outcome\":\"done\"}".into()) }
+}
+
+/// Checks that an error says that this is taken.
+#[track_caller]
+pub fn assert_taken<T: std::fmt::Debug>(result: Result<T, StoreError>, what: &str, field: &str) {
+    match result {
+        Err(StoreError::Taken { what: found, field: by }) => assert_eq!((found, by), (what, field)),
+        other => panic!("{what} should be taken by its {field}: {other:?}"),
+    }
+}
+
+/// Checks that an error says that this is missing.
+#[track_caller]
+pub fn assert_missing<T: std::fmt::Debug>(result: Result<T, StoreError>, what: &str) {
+    match result {
+        Err(StoreError::Missing(found)) => assert_eq!(found, what),
+        other => panic!("{what} should be missing: {other:?}"),
+    }
+}

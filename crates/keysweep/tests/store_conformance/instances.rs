@@ -1,0 +1,108 @@
+//! Instances and what was seen of them.
+
+use keysweep::model::{Facts, Instance, Project, Sealed};
+
+use crate::fresh::{Fresh, assert_missing, assert_taken, id, plain_instance, time};
+
+on_every_engine!(
+    every_field_of_an_instance_comes_back,
+    an_instance_is_unique_by_id_and_by_its_name_in_the_project,
+    an_instance_needs_a_project,
+    an_instance_is_found_in_its_own_project_only,
+    instances_are_listed_by_name,
+    the_newest_facts_are_kept,
+    instances_outlive_the_process,
+);
+
+fn full_instance(project: &Project) -> Instance {
+    Instance {
+        url: "rediss-sentinel://s1.example:26379,s2.example/main".into(),
+        username: Some("sweeper".into()),
+        password: Some(Sealed(vec![1, 0, 255])),
+        sentinel_username: Some("watcher".into()),
+        sentinel_password: Some(Sealed(vec![2])),
+        ca_pem: Some("CA".into()),
+        cert_pem: Some("CERT".into()),
+        client_key: Some(Sealed(vec![])),
+        server_name: Some("cache.example".into()),
+        address_map: Some("{\"10.0.0.1:6379\":\"cache.example:7001\"}".into()),
+        pace: "gentle".into(),
+        window: Some("02:00-05:00 Europe/Paris".into()),
+        window_binds_manual: true,
+        manage_lazyfree: true,
+        paused: true,
+        facts: Some(facts(1)),
+        ..plain_instance(project, "full")
+    }
+}
+
+fn facts(keys: u64) -> Facts {
+    Facts {
+        engine: "valkey".into(),
+        engine_version: "8.0.1".into(),
+        mode: "standalone".into(),
+        keys,
+        keys_with_ttl: keys / 2,
+        used_memory: 1 << 40,
+        max_memory: 0,
+        seen_at: time(keys as i64),
+    }
+}
+
+async fn every_field_of_an_instance_comes_back(store: Fresh) {
+    let project = store.project("shop").await;
+    for instance in [full_instance(&project), plain_instance(&project, "plain")] {
+        store.add_instance(&instance).await.expect("added");
+        assert_eq!(store.instance(&project.id, &instance.id).await.expect("read"), Some(instance));
+    }
+}
+
+async fn an_instance_is_unique_by_id_and_by_its_name_in_the_project(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    assert_taken(store.add_instance(&Instance { id: id("x"), ..instance.clone() }).await, "instance", "name");
+    assert_taken(store.add_instance(&Instance { name: "x".into(), ..instance.clone() }).await, "instance", "id");
+    let elsewhere = Instance { project_id: store.project("other").await.id, ..instance.clone() };
+    assert_taken(store.add_instance(&elsewhere).await, "instance", "id");
+    store.add_instance(&Instance { id: id("y"), ..elsewhere }).await.expect("another project may use the name");
+}
+
+async fn an_instance_needs_a_project(store: Fresh) {
+    let absent = Project { id: id("absent"), name: "absent".into(), created_at: time(0) };
+    assert_missing(store.add_instance(&plain_instance(&absent, "cache")).await, "project");
+}
+
+async fn an_instance_is_found_in_its_own_project_only(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let other = store.project("other").await;
+    assert_eq!(store.instance(&other.id, &instance.id).await.expect("read"), None);
+    assert_eq!(store.instance(&instance.project_id, &id("absent")).await.expect("read"), None);
+    assert_eq!(store.instances(&other.id).await.expect("read"), []);
+}
+
+async fn instances_are_listed_by_name(store: Fresh) {
+    let project = store.project("shop").await;
+    for name in ["b", "c", "a"] {
+        store.add_instance(&plain_instance(&project, name)).await.expect("added");
+    }
+    let names: Vec<_> =
+        store.instances(&project.id).await.expect("read").into_iter().map(|instance| instance.name).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+async fn the_newest_facts_are_kept(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    for keys in [10, 20] {
+        store.record_facts(&instance.id, &facts(keys)).await.expect("kept");
+        let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
+        assert_eq!(seen, Instance { facts: Some(facts(keys)), ..instance.clone() });
+    }
+    assert_missing(store.record_facts(&id("absent"), &facts(1)).await, "instance");
+}
+
+async fn instances_outlive_the_process(store: Fresh) {
+    let project = store.project("shop").await;
+    let instance = full_instance(&project);
+    store.add_instance(&instance).await.expect("added");
+    let store = store.reopened().await;
+    assert_eq!(store.instances(&project.id).await.expect("read"), [instance]);
+}

@@ -1,0 +1,296 @@
+//! What is particular to the store in a SQLite file: the file itself, its schema's history, its locks.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use keysweep::{
+    model::{NewTask, Project, Reason, Role, ScanType, Status},
+    store::{
+        Created, Now, PageRequest, Store, StoreError,
+        sqlite::{OpenError, SqliteStore},
+    },
+};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection, migrate::Migrator,
+    sqlite::SqliteConnectOptions,
+};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/samples/sqlite");
+
+fn folder() -> TempDir {
+    TempDir::new().expect("a folder")
+}
+
+async fn raw(path: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true).disable_statement_logging();
+    options.connect().await.expect("a connection")
+}
+
+fn project(name: &str) -> Project {
+    let created_at = jiff::Timestamp::from_second(1_767_225_600).expect("a time");
+    Project { id: format!("{name:0>32}"), name: name.into(), created_at }
+}
+
+#[tokio::test]
+async fn the_file_and_its_folder_are_made_for_their_owner_alone() {
+    let folder = folder();
+    let path = folder.path().join("new/data/store.db");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    store.add_project(&project("a")).await.expect("added");
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
+    assert_eq!(mode(path.parent().expect("a folder")), 0o700);
+    for entry in fs::read_dir(path.parent().expect("a folder")).expect("readable") {
+        let file = entry.expect("an entry").path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn closing_leaves_one_file_that_holds_everything() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    store.add_project(&project("a")).await.expect("added");
+    store.close().await;
+    assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+    let files: Vec<PathBuf> =
+        fs::read_dir(folder.path()).expect("readable").map(|entry| entry.expect("an entry").path()).collect();
+    assert_eq!(files, std::slice::from_ref(&path));
+    let store = SqliteStore::open(&path).await.expect("a store");
+    assert_eq!(store.projects().await.expect("read"), [project("a")]);
+}
+
+#[tokio::test]
+async fn several_processes_may_open_a_new_file_at_once() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    let mut opens = JoinSet::new();
+    for number in 0..6 {
+        let path = path.clone();
+        opens.spawn(async move {
+            let store = SqliteStore::open(&path).await.expect("a store");
+            store.add_project(&project(&format!("p{number}"))).await.expect("added");
+        });
+    }
+    opens.join_all().await;
+    let store = SqliteStore::open(&path).await.expect("a store");
+    assert_eq!(store.projects().await.expect("read").len(), 6);
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    SqliteStore::open(&path).await.expect("a store").close().await;
+    let mut newer = raw(&path).await;
+    newer
+        .execute("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)")
+        .await
+        .expect("written");
+    newer.close().await.expect("closed");
+    let before = fs::read(&path).expect("readable");
+
+    let error = SqliteStore::open(&path).await.expect_err("newer");
+    assert!(matches!(error, OpenError::Newer { found: 9999, .. }), "{error}");
+    let sentence = error.to_string();
+    assert!(sentence.contains("store.db") && sentence.contains("newer keysweep"), "{sentence}");
+    assert_eq!(fs::read(&path).expect("readable"), before);
+}
+
+#[tokio::test]
+async fn a_schema_that_no_release_has_made_is_refused() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    SqliteStore::open(&path).await.expect("a store").close().await;
+    let mut other = raw(&path).await;
+    other.execute("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1").await.expect("written");
+    other.close().await.expect("closed");
+    let error = SqliteStore::open(&path).await.expect_err("foreign");
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    let text = "not a database, but somebody's notes\n".repeat(100);
+    fs::write(&path, &text).expect("written");
+    let error = SqliteStore::open(&path).await.expect_err("no database");
+    assert!(matches!(error, OpenError::Store { source: StoreError::Unreadable(_), .. }), "{error}");
+    assert!(error.to_string().contains("store.db"), "{error}");
+    assert_eq!(fs::read_to_string(&path).expect("readable"), text);
+}
+
+#[tokio::test]
+async fn a_place_where_no_file_can_be_is_refused_with_its_name() {
+    let folder = folder();
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").expect("written");
+    let error = SqliteStore::open(&file.join("store.db")).await.expect_err("a file is no folder");
+    assert!(matches!(error, OpenError::Create { .. }), "{error}");
+    assert!(error.to_string().contains("a-file"), "{error}");
+    let error = SqliteStore::open(folder.path()).await.expect_err("a folder is no file");
+    assert!(matches!(error, OpenError::Store { source: StoreError::Unavailable(_), .. }), "{error}");
+}
+
+#[tokio::test]
+async fn while_another_process_holds_the_file_verbs_end_in_time_and_work_again_afterwards() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    store.add_project(&project("a")).await.expect("added");
+    let mut other = raw(&path).await;
+    other.execute("BEGIN EXCLUSIVE").await.expect("held");
+
+    let begun = Instant::now();
+    // Two at once: the second waits for the first one's connection, and that within its own bound.
+    let (b, c) = (project("b"), project("c"));
+    let (first, second) = tokio::join!(store.add_project(&b), store.add_project(&c));
+    let elapsed = begun.elapsed();
+    for answer in [first, second] {
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    }
+    assert!(elapsed < Duration::from_millis(3_500), "{elapsed:?}");
+    store.ping().await.expect("readers go on");
+    assert_eq!(store.projects().await.expect("read").len(), 1);
+
+    other.execute("ROLLBACK").await.expect("released");
+    store.add_project(&b).await.expect("works again, and the one before left nothing");
+    assert_eq!(store.projects().await.expect("read"), [project("a"), project("b")]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_locked_for_good_does_not_open_and_says_so_in_time() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    SqliteStore::open(&path).await.expect("a store").close().await;
+    let mut other = raw(&path).await;
+    other.execute("PRAGMA locking_mode = EXCLUSIVE").await.expect("set");
+    other.execute("BEGIN EXCLUSIVE").await.expect("held");
+    let begun = Instant::now();
+    let error = SqliteStore::open(&path).await.expect_err("locked");
+    assert!(matches!(error, OpenError::Store { source: StoreError::Unavailable(_), .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+/// The migrations on disk, with the sample that each leaves behind.
+async fn chain() -> Vec<(i64, String)> {
+    let migrator = Migrator::new(Path::new(MIGRATIONS)).await.expect("migrations");
+    let sample = |version: i64| {
+        let path = Path::new(SAMPLES).join(format!("{version:04}.sql"));
+        let sql = fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("a sample for each migration: {}: {error}", path.display()));
+        (version, sql)
+    };
+    migrator.iter().map(|migration| sample(migration.version)).collect()
+}
+
+#[tokio::test]
+async fn every_version_of_the_schema_upgrades_to_this_one_with_what_it_held() {
+    let chain = chain().await;
+    assert!(!chain.is_empty());
+    for (first, _) in &chain {
+        let folder = folder();
+        let path = folder.path().join("store.db");
+        let mut connection = raw(&path).await;
+        let migrator = Migrator::new(Path::new(MIGRATIONS)).await.expect("migrations");
+        // Each version runs for a while, from the first one on up to some version: then this one opens the file.
+        for (version, sample) in chain.iter().take_while(|(version, _)| version <= first) {
+            migrator.run_to(*version, &mut connection).await.expect("migrated");
+            connection.execute(AssertSqlSafe(sample.clone())).await.expect("the sample fits its schema");
+        }
+        connection.close().await.expect("closed");
+        let store = SqliteStore::open(&path).await.expect("upgraded");
+        assert_sample_is_there(&store).await;
+        let mut connection = raw(&path).await;
+        let dangling = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await.expect("checked");
+        assert_eq!(dangling.len(), 0);
+    }
+}
+
+/// What the first sample holds, as this version reads it.
+async fn assert_sample_is_there(store: &SqliteStore) {
+    let projects = store.projects().await.expect("read");
+    let names: Vec<_> = projects.iter().map(|project| project.name.as_str()).collect();
+    assert_eq!(names, ["search", "shop"]);
+    let shop = &projects[1].id;
+    let holder = store.key_holder("SAMPLESAMPLESAMPLE01").await.expect("read").expect("a holder");
+    assert_eq!((holder.user.name.as_str(), holder.grants.len()), ("ada", 2));
+    assert!(holder.grants.iter().any(|grant| grant.project_id == *shop && grant.role == Role::Admin));
+    assert!(store.user("bob").await.expect("read").is_some_and(|bob| bob.disabled && bob.password_hash.is_some()));
+
+    let instances = store.instances(shop).await.expect("read");
+    let [carts, sessions] = instances.as_slice() else { panic!("{instances:?}") };
+    assert!(carts.paused && carts.manage_lazyfree && carts.window_binds_manual);
+    assert_eq!(carts.facts.as_ref().map(|facts| facts.keys), Some(1_200));
+    assert!(carts.password.is_some() && carts.client_key.is_some() && sessions.password.is_none());
+
+    let all = PageRequest { status: None, offset: 0, limit: 10 };
+    let page = store.tasks(&sessions.id, &all).await.expect("read");
+    let statuses: Vec<_> = page.tasks.iter().map(|task| (task.status, task.scan_type)).collect();
+    assert_eq!(
+        statuses,
+        [(Status::Running, ScanType::Auto), (Status::Failed, ScanType::Manual), (Status::Success, ScanType::Manual)]
+    );
+    assert_eq!((page.released, page.tasks[1].reason), (254_000, Some(Reason::Cancelled)));
+    let detail = store.task(shop, &page.tasks[2].id).await.expect("read").expect("it is there");
+    assert_eq!(detail.report.as_deref(), Some("{\"outcome\":\"done\"}"));
+
+    let claim = store.claim(Now::Database, "w", Duration::from_secs(15)).await.expect("no failure").expect("a task");
+    assert_eq!((claim.task.id.as_str(), claim.lease.epoch), (page.tasks[0].id.as_str(), 8), "the epoch goes on");
+    assert_eq!(claim.task.attempts, 0, "it had got further than its mark");
+    assert_eq!(claim.checkpoint.as_deref(), Some("{\"shards\":[]}"));
+    assert_eq!(store.key_check("ours", b"ours").await.expect("kept")[0], 1, "the sample's");
+    let new = NewTask {
+        id: "d".repeat(32),
+        project_id: claim.instance.project_id.clone(),
+        instance_id: claim.instance.id.clone(),
+        scan_type: ScanType::Manual,
+        requested_by: None,
+        timeout: Duration::from_secs(1),
+        keys_per_second: None,
+        due_at: None,
+    };
+    assert!(matches!(store.create_task(Now::Database, &new).await, Ok(Created::Active(_))));
+}
+
+#[tokio::test]
+async fn a_row_that_no_version_wrote_is_unreadable_and_named() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    let mut connection = raw(&path).await;
+    let migrator = Migrator::new(Path::new(MIGRATIONS)).await.expect("migrations");
+    migrator.run(&mut connection).await.expect("migrated");
+    connection.execute(AssertSqlSafe(chain().await.remove(0).1)).await.expect("a sample");
+    connection
+        .execute("UPDATE task SET reason = 'bored' WHERE status = 'failed'; UPDATE task_document SET version = 99;")
+        .await
+        .expect("spoilt");
+    connection.close().await.expect("closed");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    let request = PageRequest { status: Some(Status::Failed), offset: 0, limit: 10 };
+    let error = store.tasks("b0000000000000000000000000000001", &request).await.expect_err("bored").to_string();
+    assert!(error.contains("bored") && error.contains("failure reason"), "{error}");
+    let project = "0123456789abcdef0123456789abcdef";
+    let error = store.task(project, "c0000000000000000000000000000001").await.expect_err("version 99").to_string();
+    assert!(error.contains("task_document") && error.contains("99"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_can_only_be_read_is_unavailable_and_named() {
+    let folder = folder();
+    let path = folder.path().join("sub");
+    fs::create_dir(&path).expect("made");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o500)).expect("a mode");
+    // The superuser writes anyway; then there is nothing to see.
+    if let Err(error) = SqliteStore::open(&path.join("store.db")).await {
+        assert!(error.to_string().contains("sub"), "{error}");
+    }
+}
