@@ -1,0 +1,96 @@
+//! One running service: the store it opened, its listener, its worker, and an orderly end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::{
+    auth::Authenticator,
+    config::StoreSettings,
+    fleet::Fleet,
+    http,
+    store::{SharedStore, sqlite::SqliteStore},
+    task::{Tasks, worker::Worker},
+};
+
+/// How long open requests may take to end at a shutdown.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Opens the store and what rests on it.
+pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Fleet)> {
+    let store = SqliteStore::open(&settings.database)
+        .await
+        .with_context(|| format!("the database {} cannot be opened", settings.database.display()))?;
+    let store: SharedStore = Arc::new(store);
+    let fleet = Fleet::open(Arc::clone(&store), &settings.key_file).await?;
+    Ok((store, fleet))
+}
+
+/// Who answers for what in this process.
+#[derive(Debug, Clone, Copy)]
+pub struct Roles {
+    /// Where to serve the API; `None`: not at all.
+    pub listen: Option<SocketAddr>,
+    /// Whether requests need credentials.
+    pub authenticate: bool,
+}
+
+/// A running service.
+pub struct App {
+    /// Where the API really listens.
+    pub address: Option<SocketAddr>,
+    /// What its doors use; the demo registers its instance here.
+    pub fleet: Fleet,
+    shutdown: watch::Sender<bool>,
+    worker: JoinHandle<()>,
+    server: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl App {
+    /// Starts everything that `roles` name.
+    pub async fn start(settings: &StoreSettings, roles: Roles) -> anyhow::Result<Self> {
+        let (store, fleet) = open(settings).await?;
+        let tasks = Tasks::new(store);
+        let (shutdown, down) = watch::channel(false);
+        let (address, server) = match roles.listen {
+            Some(listen) => {
+                let listener = TcpListener::bind(listen).await.with_context(|| {
+                    format!("cannot listen on {listen}; choose another address with --listen, or end what uses it")
+                })?;
+                let auth = if roles.authenticate {
+                    Authenticator::required(fleet.clone())
+                } else {
+                    Authenticator::off(fleet.clone())
+                };
+                let router = http::router(fleet.clone(), tasks.clone(), auth);
+                let mut down = down.clone();
+                let address = listener.local_addr()?;
+                let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+                    // An error means that the sender is gone, which is a shutdown as well.
+                    let _ = down.wait_for(|down| *down).await;
+                });
+                (Some(address), Some(tokio::spawn(server.into_future())))
+            }
+            None => (None, None),
+        };
+        let worker = tokio::spawn(Worker::new(tasks, fleet.clone()).run(down));
+        Ok(Self { address, fleet, shutdown, worker, server })
+    }
+
+    /// Stops the sweeps, gives their leases back and lets open requests end.
+    pub async fn stop(self) {
+        self.shutdown.send_replace(true);
+        if let Err(error) = self.worker.await {
+            tracing::error!(%error, "the worker died");
+        }
+        if let Some(server) = self.server {
+            match tokio::time::timeout(DRAIN, server).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::error!(%error, "the listener failed"),
+                Ok(Err(error)) => tracing::error!(%error, "the listener died"),
+                Err(_) => tracing::warn!("requests that did not end in time are dropped"),
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `keysweep admin`: projects, users, access keys and instances, written to the store directly.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::term;
+use crate::{
+    app,
+    config::{FileConfig, StoreArgs},
+    fleet::Fleet,
+    model::Role,
+};
+
+/// Arguments of `keysweep admin`.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Print one JSON object, or an array for lists
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Tenants, each with instances of its own
+    #[command(subcommand)]
+    Project(Project),
+    /// People and programs that call the API
+    #[command(subcommand)]
+    User(User),
+    /// Keys that requests are signed with
+    #[command(subcommand)]
+    AccessKey(AccessKey),
+    /// Servers to sweep
+    #[command(subcommand)]
+    Instance(Instance),
+}
+
+#[derive(Debug, Subcommand)]
+enum Project {
+    /// Add a project
+    Add {
+        /// Its name
+        name: String,
+        /// Its id, where it must be a certain one: 32 hexadecimal digits or a UUID
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// List all projects
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum User {
+    /// Add a user, who then needs an access key
+    Add {
+        /// The user's name
+        name: String,
+        /// Name or id of the project
+        #[arg(long)]
+        project: String,
+        /// What the user may do there: reader, operator or admin
+        #[arg(long)]
+        role: Role,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AccessKey {
+    /// Add a key; its secret is shown this once
+    Add {
+        /// The user's name
+        #[arg(long)]
+        user: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Instance {
+    /// Register a server
+    Add {
+        /// Its name
+        name: String,
+        /// Where it is: redis://host:port or redis://user:password@host:port
+        url: String,
+        /// Name or id of the project
+        #[arg(long)]
+        project: String,
+        /// Its id, where it must be a certain one: 32 hexadecimal digits or a UUID
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// List a project's instances
+    List {
+        /// Name or id of the project
+        #[arg(long)]
+        project: String,
+    },
+}
+
+/// Does what was typed.
+#[tokio::main]
+pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
+    let settings = args.store.resolve(&FileConfig::read(args.store.config.as_deref())?)?;
+    let (_, fleet) = app::open(&settings).await?;
+    let answer = match args.noun {
+        Noun::Project(project) => project.run(&fleet).await?,
+        Noun::User(user) => user.run(&fleet).await?,
+        Noun::AccessKey(key) => key.run(&fleet).await?,
+        Noun::Instance(instance) => instance.run(&fleet).await?,
+    };
+    answer.print(args.json);
+    Ok(())
+}
+
+/// A result, for people and for programs.
+struct Answer {
+    json: Value,
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Answer {
+    /// One thing: a line a field.
+    fn one(fields: &[(&'static str, &str)]) -> Self {
+        let object = fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let rows = fields.iter().map(|(name, value)| vec![(*name).to_owned(), (*value).to_owned()]).collect();
+        Self { json: Value::Object(object), header: Vec::new(), rows }
+    }
+
+    fn print(self, as_json: bool) {
+        match as_json {
+            true => term::json(&self.json),
+            false => term::table(&self.header, self.rows),
+        }
+    }
+}
+
+impl Project {
+    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+        match self {
+            Self::Add { name, id } => {
+                let project = fleet.add_project(&name, id.as_deref()).await?;
+                Ok(Answer::one(&[("id", &project.id)]))
+            }
+            Self::List => {
+                let projects = fleet.projects().await?;
+                let rows = projects.iter().map(|project| vec![project.id.clone(), project.name.clone()]).collect();
+                Ok(Answer { json: serde_json::to_value(&projects)?, header: vec!["id", "name"], rows })
+            }
+        }
+    }
+}
+
+impl User {
+    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+        let Self::Add { name, project, role } = self;
+        let user = fleet.add_user(&name, &project, role).await?;
+        Ok(Answer::one(&[("id", &user.id)]))
+    }
+}
+
+impl AccessKey {
+    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+        let Self::Add { user } = self;
+        let (access, secret) = fleet.add_access_key(&user).await?;
+        Ok(Answer::one(&[("access", &access), ("secret", secret.expose())]))
+    }
+}
+
+impl Instance {
+    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+        match self {
+            Self::Add { name, url, project, id } => {
+                let instance = fleet.add_instance(&project, &name, &url, id.as_deref()).await?;
+                // Registering does not depend on the server being up; what it says is kept when it is.
+                if let Err(cause) = fleet.look(&instance).await {
+                    term::note(&format!("registered, but not reachable now: {cause}"));
+                }
+                Ok(Answer::one(&[("id", &instance.id)]))
+            }
+            Self::List { project } => {
+                let instances = fleet.instances(&project).await?;
+                let rows = instances.iter().map(|instance| {
+                    let server = instance.facts.as_ref().map_or_else(
+                        || "not seen yet".to_owned(),
+                        |facts| format!("{} {}, {} keys", facts.engine, facts.engine_version, facts.keys),
+                    );
+                    vec![instance.id.clone(), instance.name.clone(), instance.url.clone(), server]
+                });
+                let rows = rows.collect();
+                let json = instances.iter().map(|instance| {
+                    json!({
+                        "id": instance.id, "name": instance.name, "url": instance.url, "username": instance.username,
+                        "pace": instance.pace, "paused": instance.paused, "facts": instance.facts,
+                        "created_at": instance.created_at,
+                    })
+                });
+                Ok(Answer { json: json.collect(), header: vec!["id", "name", "url", "server"], rows })
+            }
+        }
+    }
+}

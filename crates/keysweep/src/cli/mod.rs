@@ -1,0 +1,85 @@
+//! The command line: what can be typed, and which room answers.
+
+mod admin;
+mod demo;
+mod exit;
+mod scan;
+mod serve;
+mod term;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+pub use self::exit::Exit;
+use crate::config::StoreArgs;
+
+/// Releases the memory that expired keys still hold in Redis and Valkey, gently, while clients go on.
+#[derive(Debug, Parser)]
+#[command(name = "keysweep", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sweep one server now and print what it did
+    Scan(scan::ScanArgs),
+    /// Serve the API and carry out its tasks
+    Serve(serve::ServeArgs),
+    /// Carry out tasks without serving the API
+    Worker(StoreArgs),
+    /// Manage projects, users, access keys and instances in the store
+    Admin(admin::AdminArgs),
+    /// Show the whole thing on a throwaway server of its own
+    Demo(demo::DemoArgs),
+}
+
+impl Cli {
+    /// Does what was typed.
+    pub fn run(self) -> Exit {
+        match self.command {
+            Command::Scan(args) => scan::run(args),
+            Command::Serve(args) => finish(serve::serve(args)),
+            Command::Worker(args) => finish(serve::work(args)),
+            Command::Admin(args) => finish(admin::run(args)),
+            Command::Demo(args) => finish(demo::run(args)),
+        }
+    }
+}
+
+fn finish(result: anyhow::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            term::error(&format!("{error:#}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// Reads `90s`, `5m` or `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "write it as 90s, 5m or 1h30m".to_owned())?;
+    Duration::try_from(span).map_err(|_| "it must not be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert!(duration("90").is_err() && duration("-5s").is_err());
+    }
+}

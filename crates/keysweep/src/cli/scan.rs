@@ -1,0 +1,183 @@
+//! `keysweep scan`: one sweep in the foreground, without a store.
+
+use std::{io::Read, path::PathBuf, time::Duration};
+
+use clap::Args;
+use keysweep_engine::{Check, FailureKind, Limits, Options, Preset, Stop, Target, Verdict, check, link::Tcp, sweep};
+
+use super::{Exit, duration, term};
+
+/// Arguments of `keysweep scan`.
+#[derive(Debug, Args)]
+pub struct ScanArgs {
+    /// Where the server is: redis://host:port, redis://user:password@host:port, with /n for database n alone
+    url: String,
+    /// How much of the server's time to use: gentle, normal, fast or max
+    #[arg(long, value_name = "PACE", default_value = "normal")]
+    pace: Preset,
+    /// Share of the server's main thread in percent, instead of the pace's own
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    duty: Option<f64>,
+    /// Longest that one slice should keep clients waiting, in microseconds, instead of the pace's own
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(20..=100_000))]
+    max_slice: Option<u64>,
+    /// Look at no more than this many keys a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keys_per_second: Option<u64>,
+    /// Release no more than this many keys a second [default: 10000 while somebody listens to expired events]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    releases_per_second: Option<u64>,
+    /// Give up after this time, for example 90s or 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// How long a server that was reached may be away before the sweep fails
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    unreachable_grace: Duration,
+    /// Refuse a replica instead of following it to its primary
+    #[arg(long)]
+    no_follow: bool,
+    /// ACL user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Read the password from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
+    password_file: Option<PathBuf>,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+    /// Only check what stands in the way of a sweep; releases nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the report, or the checks, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sweeps, reports, and says how it went by the exit code.
+pub fn run(args: ScanArgs) -> Exit {
+    let (target, options) = match prepare(&args) {
+        Ok(prepared) => prepared,
+        Err(sentence) => {
+            term::error(&sentence);
+            return Exit::Usage;
+        }
+    };
+    let stop = Stop::new();
+    if let Err(error) = stop_on_signals(&stop) {
+        term::error(&format!("signals cannot be caught: {error}"));
+        return Exit::Failed;
+    }
+    if args.dry_run {
+        return dry_run(&target, &stop, args.json);
+    }
+    let live = term::Live::new();
+    let report = sweep(&target, &options, &live, &stop);
+    live.finish();
+    match args.json {
+        true => term::json(&report),
+        false if report.shards.iter().any(|shard| shard.slices > 0) || report.reason.is_none() => term::report(&report),
+        false => {}
+    }
+    match (&report.message, report.reason) {
+        (_, Some(FailureKind::Interrupted)) => term::note("stopped; what was released stays released"),
+        (Some(message), _) => term::error(message),
+        _ => {}
+    }
+    Exit::from(&report)
+}
+
+/// Says what stands in the way, a line a check. Fails where a sweep would be refused.
+fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
+    let checks = match check(&Tcp, target, stop) {
+        Ok(checks) => checks,
+        Err(failure) => {
+            term::error(&failure.message);
+            return Exit::from(failure.kind);
+        }
+    };
+    match as_json {
+        true => term::json(&checks),
+        false => {
+            let row = |check: &Check| {
+                let remedy = check.remedy.as_ref().map_or(String::new(), |remedy| format!("; {remedy}"));
+                vec![check.name.clone(), check.verdict.as_str().to_owned(), format!("{}{remedy}", check.finding)]
+            };
+            term::table(&["check", "verdict", "finding"], checks.iter().map(row).collect());
+        }
+    }
+    match checks.iter().any(|check| check.verdict == Verdict::Refused) {
+        true => Exit::Failed,
+        false => Exit::Done,
+    }
+}
+
+fn prepare(args: &ScanArgs) -> Result<(Target, Options), String> {
+    let mut target: Target = args.url.parse().map_err(|error: keysweep_engine::TargetError| error.to_string())?;
+    target.follow = !args.no_follow;
+    if let Some(user) = &args.user {
+        target.credentials.username = Some(user.clone());
+    }
+    if let Some(password) = password(args)? {
+        target.credentials.password = Some(password.into());
+    }
+    if target.credentials.username.is_some() && target.credentials.password.is_none() {
+        return Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into());
+    }
+    let preset = args.pace.limits();
+    let limits = Limits {
+        duty: args.duty.unwrap_or(preset.duty),
+        max_slice: args.max_slice.map_or(preset.max_slice, Duration::from_micros),
+        keys_per_second: args.keys_per_second,
+        releases_per_second: args.releases_per_second,
+        ..preset
+    };
+    let options = Options {
+        limits,
+        pace: args.pace.to_string(),
+        timeout: args.timeout,
+        unreachable_grace: args.unreachable_grace,
+        client_name: format!("keysweep:{}", std::process::id()),
+        ..Options::default()
+    };
+    Ok((target, options))
+}
+
+/// The password from wherever it was given; the command line itself is no place for one, everybody can read it.
+fn password(args: &ScanArgs) -> Result<Option<String>, String> {
+    let text = if let Some(path) = &args.password_file {
+        std::fs::read_to_string(path).map_err(|error| format!("--password-file {}: {error}", path.display()))?
+    } else if args.password_stdin {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| format!("--password-stdin: {error}"))?;
+        text
+    } else {
+        return Ok(std::env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty()));
+    };
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("the password is empty; leave the option out where none is needed".into()),
+        password => Ok(Some(password.to_owned())),
+    }
+}
+
+/// The first Ctrl-C stops the sweep, which then reports; the second ends the program.
+pub fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let stop = stop.clone();
+    std::thread::Builder::new().name("keysweep-signals".into()).spawn(move || {
+        for (heard, _) in signals.forever().enumerate() {
+            match heard {
+                0 => stop.raise(),
+                _ => std::process::exit(Exit::Interrupted as i32),
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err("it must be a percentage above 0 and up to 100".into()),
+    }
+}

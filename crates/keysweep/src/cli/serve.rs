@@ -1,0 +1,74 @@
+//! `keysweep serve` and `keysweep worker`: the service in the foreground, until a signal ends it.
+
+use std::net::SocketAddr;
+
+use anyhow::bail;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    app::{App, Roles},
+    config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings},
+    telemetry,
+};
+
+/// Arguments of `keysweep serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Address of the API [default: 127.0.0.1:7080]
+    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Serve plain HTTP to other machines, for example behind a proxy that speaks TLS
+    #[arg(long)]
+    insecure_http: bool,
+    /// Ask nobody for credentials; on a loopback address only
+    #[arg(long)]
+    no_auth: bool,
+}
+
+/// Serves the API and carries out tasks.
+pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let file = FileConfig::read(args.store.config.as_deref())?;
+    let listen = args.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
+    let loopback = listen.ip().is_loopback();
+    if args.no_auth && !loopback {
+        bail!(
+            "--no-auth with --listen {listen}: without authentication it must be a loopback address, such as 127.0.0.1"
+        );
+    }
+    let exposed = !loopback;
+    if exposed && !args.insecure_http && file.insecure_http != Some(true) {
+        bail!(
+            "--listen {listen} is reachable from other machines and this is plain HTTP; put a TLS proxy in front and add --insecure-http"
+        );
+    }
+    let settings = args.store.resolve(&file)?;
+    run(&settings, Roles { listen: Some(listen), authenticate: !args.no_auth })
+}
+
+/// Carries out tasks only.
+pub fn work(args: StoreArgs) -> anyhow::Result<()> {
+    let settings = args.resolve(&FileConfig::read(args.config.as_deref())?)?;
+    run(&settings, Roles { listen: None, authenticate: true })
+}
+
+#[tokio::main]
+async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
+    telemetry::start();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let app = App::start(settings, roles).await?;
+    match app.address {
+        Some(address) => tracing::info!(%address, database = %settings.database.display(), "serving"),
+        None => tracing::info!(database = %settings.database.display(), "working"),
+    }
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping: sweeps finish their slice and give their leases back");
+    app.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}

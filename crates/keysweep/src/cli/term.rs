@@ -1,0 +1,195 @@
+//! All that is drawn on the terminal: the live bar, the report, errors. Results go to standard output, everything
+//! else to standard error, so that a pipe gets the result alone.
+
+use std::{
+    io::{IsTerminal, Write, stderr, stdout},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use comfy_table::{Table, presets::NOTHING};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Report};
+use serde::Serialize;
+
+/// How often a line is written where there is no terminal to draw a bar on.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Steps of the bar.
+const STEPS: u64 = 10_000;
+
+/// An error, for people.
+pub fn error(sentence: &str) {
+    // A closed standard error is no reason to die; there is nobody to tell.
+    let _ = writeln!(stderr(), "error: {sentence}");
+}
+
+/// Something worth knowing, for people.
+pub fn note(sentence: &str) {
+    let _ = writeln!(stderr(), "{sentence}");
+}
+
+/// A result line.
+pub fn line(text: &str) {
+    let _ = writeln!(stdout(), "{text}");
+}
+
+/// A result as one JSON object.
+pub fn json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => line(&text),
+        Err(failure) => error(&format!("the result cannot be written as JSON: {failure}")),
+    }
+}
+
+/// A table without lines, as wide as its contents.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header).add_rows(rows);
+    line(&table.to_string());
+}
+
+/// Shows something that counts up to a known number.
+pub struct Counter(ProgressBar);
+
+impl Counter {
+    /// A bar at its beginning.
+    pub fn new(what: &str, upto: u64) -> Self {
+        if !stderr().is_terminal() {
+            note(what);
+        }
+        let bar = ProgressBar::new(upto);
+        let style = ProgressStyle::with_template("{bar:32} {human_pos:>9} of {human_len}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(what.to_owned());
+        Self(bar)
+    }
+
+    /// Shows how far it is.
+    pub fn set(&self, position: u64) {
+        self.0.set_position(position);
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Shows a sweep while it runs: a bar on a terminal, a line every few seconds elsewhere.
+pub struct Live {
+    bar: ProgressBar,
+    next_line: Mutex<Instant>,
+}
+
+impl Live {
+    /// A bar at its beginning.
+    pub fn new() -> Self {
+        let bar = ProgressBar::new(STEPS);
+        let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, next_line: Mutex::new(Instant::now() + LINE_EVERY) }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Shows how far it is.
+    pub fn show(&self, progress: &Progress) {
+        if stderr().is_terminal() {
+            self.bar.set_position((progress.fraction * STEPS as f64) as u64);
+            self.bar.set_message(in_words(progress));
+            return;
+        }
+        // A lock that was poisoned by a panic elsewhere still holds a good time.
+        let mut next_line = self.next_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if Instant::now() >= *next_line {
+            *next_line = Instant::now() + LINE_EVERY;
+            note(&format!("{:.1} %  {}", progress.fraction * 100.0, in_words(progress)));
+        }
+    }
+}
+
+impl Monitor for Live {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        self.show(progress);
+    }
+
+    fn note(&self, sentence: &str) {
+        self.bar.suspend(|| note(sentence));
+    }
+}
+
+fn in_words(progress: &Progress) -> String {
+    let eta = match progress.eta_seconds {
+        Some(seconds) => format!("{} left", HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))),
+        None => "…".into(),
+    };
+    format!(
+        "{} released of {} scanned  {} keys/s  {eta}",
+        HumanCount(progress.keys_released),
+        HumanCount(progress.keys_scanned),
+        HumanCount(progress.keys_per_second as u64)
+    )
+}
+
+/// The closing report of a sweep.
+pub fn report(report: &Report) {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let outcome = match report.outcome {
+        Outcome::Done => "done".to_owned(),
+        Outcome::Failed => format!("failed ({})", report.reason.map_or("", |reason| reason.as_str())),
+    };
+    let server = report.shards.iter().find_map(|shard| shard.server.clone()).unwrap_or_default();
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    row("target", format!("{}  {server}", report.target));
+    row("outcome", outcome);
+    row("keys scanned", HumanCount(report.keys_scanned).to_string());
+    let exactly = if report.exact { "exactly" } else { "at least; not exact" };
+    row("keys released", format!("{}  ({exactly})", HumanCount(report.keys_released)));
+    row("used memory", change(report.used_memory_before, report.used_memory_after));
+    row("resident memory", change(report.rss_before, report.rss_after));
+    row("elapsed", format!("{:.1} s", report.elapsed_seconds));
+    row("server's time", format!("{:.2} s, {:.1} % of its main thread", report.server_seconds, report.duty * 100.0));
+    let slices = &report.slice_seconds;
+    let micros = |seconds: f64| format!("{:.0} µs", seconds * 1e6);
+    row(
+        "slices",
+        format!(
+            "{} at pace {}: median {}, p99 {}, longest {}",
+            HumanCount(report.slices),
+            report.pace,
+            micros(slices.p50),
+            micros(slices.p99),
+            micros(slices.max)
+        ),
+    );
+    line(&table.to_string());
+}
+
+/// A size before and after, and what came free.
+fn change(before: Option<u64>, after: Option<u64>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let (sign, difference) = if after <= before { ("-", before - after) } else { ("+", after - before) };
+            format!("{} → {}  ({sign}{})", size(before), size(after), size(difference))
+        }
+        (Some(before), None) => format!("{} before", size(before)),
+        _ => "not known".into(),
+    }
+}
+
+/// A size in the unit that people would say it in.
+pub fn size(bytes: u64) -> String {
+    let mib = bytes as f64 / (1024.0 * 1024.0);
+    match bytes {
+        0..10_240 => format!("{bytes} B"),
+        _ if mib < 1.0 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ if mib < 10_240.0 => format!("{mib:.1} MiB"),
+        _ => format!("{:.1} GiB", mib / 1024.0),
+    }
+}

@@ -1,0 +1,101 @@
+//! ShowExpireKeyScanInfo: the scans of an instance, newest first.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use serde::Serialize;
+
+use super::{
+    Door,
+    error::DcsError,
+    task_body::{TaskBody, counter},
+};
+use crate::{
+    model::{Role, Status, Task},
+    store::PageRequest,
+};
+
+const DEFAULT_LIMIT: u64 = 10;
+const MAX_LIMIT: u64 = 1000;
+
+/// The answer. `records` is the only array at the top level and is there when empty: pagers stop at that.
+#[derive(Debug, Serialize)]
+pub struct Histories {
+    records: Vec<Record>,
+    instance_id: String,
+    /// Keys that all the scans released.
+    total: i32,
+    /// The scans, on all pages.
+    count: i32,
+}
+
+#[derive(Debug, Serialize)]
+struct Record {
+    #[serde(flatten)]
+    task: TaskBody,
+    /// Keys that this scan released.
+    num: i32,
+}
+
+impl From<&Task> for Record {
+    fn from(task: &Task) -> Self {
+        Self { task: TaskBody::from(task), num: counter(task.released) }
+    }
+}
+
+/// Lists the scans of an instance.
+pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result<Json<Histories>, DcsError> {
+    let admitted = door.admit(request, Role::Reader).await?;
+    let request = page_request(&admitted.query)?;
+    let page = door.tasks.page(&admitted.instance, &request).await?;
+    Ok(Json(Histories {
+        records: page.tasks.iter().map(Record::from).collect(),
+        instance_id: admitted.instance.id,
+        total: counter(page.released),
+        count: counter(page.count),
+    }))
+}
+
+fn page_request(query: &str) -> Result<PageRequest, DcsError> {
+    let value = |name: &str| {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    };
+    let number = |name: &'static str, default: u64| {
+        value(name).map_or(Ok(default), |digits| digits.parse().map_err(|_| DcsError::Parameter(name)))
+    };
+    // The store counts in signed 64 bits.
+    let offset = number("offset", 0)?.min(i64::MAX as u64);
+    let limit = number("limit", DEFAULT_LIMIT)?;
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(DcsError::Parameter("limit"));
+    }
+    let status = value("status").map(|name| name.parse::<Status>()).transpose();
+    Ok(PageRequest { status: status.map_err(|_| DcsError::Parameter("status"))?, offset, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_without_a_query_is_the_first_ten() {
+        let page = page_request("").expect("defaults");
+        assert_eq!((page.offset, page.limit, page.status), (0, 10, None));
+    }
+
+    #[test]
+    fn bad_values_name_their_parameter() {
+        for (query, name) in [
+            ("offset=-1", "offset"),
+            ("offset=x", "offset"),
+            ("offset=", "offset"),
+            ("limit=0", "limit"),
+            ("limit=1001", "limit"),
+            ("offset=1&status=done", "status"),
+        ] {
+            assert!(matches!(page_request(query), Err(DcsError::Parameter(found)) if found == name), "{query}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What all doors share on one listener: request ids, bounded bodies, health, and a panic that stays one request's.
+
+use std::any::Any;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, StatusCode},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, task::Tasks};
+
+/// Largest body that any operation takes.
+const MAX_BODY: usize = 1024 * 1024;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Identifies a request in answers and logs.
+#[derive(Debug, Clone, Default)]
+pub struct RequestId(pub String);
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is larger than 1 MiB.
+    TooLarge,
+    /// The connection broke.
+    Broken,
+}
+
+/// Everything that this process serves on its API listener.
+pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/readyz", get(ready).with_state(tasks.clone()))
+        .merge(dcs::router(dcs::Door { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone() }))
+        .merge(api::router(api::Door { tasks, auth }))
+        .fallback(dcs::no_url)
+        .method_not_allowed_fallback(dcs::no_method)
+        .layer(CatchPanicLayer::custom(after_panic))
+        .layer(middleware::from_fn(identify))
+}
+
+/// Reads a body whole, up to the limit.
+pub async fn read_body(body: Body) -> Result<Bytes, BodyError> {
+    to_bytes(body, MAX_BODY).await.map_err(|error| {
+        let too_large =
+            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        if too_large { BodyError::TooLarge } else { BodyError::Broken }
+    })
+}
+
+async fn ready(State(tasks): State<Tasks>) -> Response {
+    match tasks.ready().await {
+        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unready", "reason": error.to_string() })))
+                .into_response()
+        }
+    }
+}
+
+/// Gives every request an id, every answer that id, and the log one line.
+async fn identify(mut request: Request, next: Next) -> Response {
+    let id = RequestId(new_id());
+    request.extensions_mut().insert(id.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let begun = std::time::Instant::now();
+    let mut response = next.run(request).await;
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    tracing::debug!(
+        request_id = id.0, %method, path, status = response.status().as_u16(),
+        elapsed_ms = begun.elapsed().as_millis() as u64, "request"
+    );
+    response
+}
+
+/// A handler that panics is our fault, told in the shape that clients read; the panic hook has logged it.
+fn after_panic(_: Box<dyn Any + Send>) -> Response {
+    dcs::internal().into_response()
+}

@@ -1,0 +1,254 @@
+//! One task from its claim to its end: the sweep in a thread of its own, and beside it a beat a second that renews
+//! the lease, keeps the numbers and hears whether to stop.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use keysweep_engine::{Checkpoint, Monitor, Options, Preset, Progress, Report, Stop, Target, sweep};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::state::{Conclusion, Halt, conclude};
+use crate::{
+    fleet::Fleet,
+    model::Reason,
+    store::{Beat, Claim, Ending, Now, Pulse, SharedStore},
+};
+
+/// How long a lease lasts without a beat.
+pub const LEASE: Duration = Duration::from_secs(15);
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// Without a successful beat for so long, by the monotonic clock, the worker stops before its lease ends.
+const BEATLESS: Duration = Duration::from_secs(10);
+/// How long an instance's server may be away in mid-task.
+const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
+
+/// Carries out a claimed task. Returns when the task has ended or is somebody else's.
+pub async fn drive(store: SharedStore, fleet: Fleet, claim: Claim, shutdown: watch::Receiver<bool>) {
+    let drive = Drive { store, claim, begun: Instant::now(), latest: Latest::default() };
+    let task_id = drive.claim.task.id.clone();
+    match fleet.target(&drive.claim.instance) {
+        Ok(target) => drive.run(&fleet, target, shutdown).await,
+        Err(error) => {
+            // The master key or the stored URL is wrong: no retry will mend that.
+            tracing::error!(task_id, %error, "an instance's connection details cannot be read");
+            let sentence =
+                "the instance's stored connection details cannot be read; register it anew, or check the key file";
+            let beat = drive.beat(drive.claim.task.exact);
+            drive.end(Err((Reason::Internal, sentence.into())), beat, None).await;
+        }
+    }
+}
+
+struct Drive {
+    store: SharedStore,
+    claim: Claim,
+    begun: Instant,
+    latest: Latest,
+}
+
+/// The newest that the sweep has said.
+#[derive(Default, Clone)]
+struct Latest(std::sync::Arc<Mutex<Option<(Progress, Checkpoint)>>>);
+
+impl Latest {
+    fn get(&self) -> Option<(Progress, Checkpoint)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Hears a sweep on behalf of a task.
+struct Listener {
+    task_id: String,
+    latest: Latest,
+}
+
+impl Monitor for Listener {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        let now = Some((progress.clone(), checkpoint.clone()));
+        *self.latest.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn note(&self, sentence: &str) {
+        tracing::warn!(task_id = self.task_id, "{sentence}");
+    }
+}
+
+impl Drive {
+    async fn run(self, fleet: &Fleet, target: Target, shutdown: watch::Receiver<bool>) {
+        let stop = Stop::new();
+        // Raised however this future ends, so that no sweep outlives the one who answers for it.
+        let _guard = RaiseOnDrop(stop.clone());
+        let listener = Listener { task_id: self.claim.task.id.clone(), latest: self.latest.clone() };
+        let (options, sweep_stop) = (self.options(), stop.clone());
+        tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, %target, "sweep begins");
+        let swept = tokio::task::spawn_blocking(move || sweep(&target, &options, &listener, &sweep_stop));
+        let (halt, report) = self.accompany(swept, &stop, shutdown).await;
+        match report {
+            Some(report) => self.conclude(fleet, halt, report).await,
+            None => {
+                let sentence = "the sweep died; this is a fault of keysweep, see its log".to_owned();
+                let beat = self.beat(false);
+                self.end(Err((Reason::Internal, sentence)), beat, None).await;
+            }
+        }
+    }
+
+    fn options(&self) -> Options {
+        let (task, instance) = (&self.claim.task, &self.claim.instance);
+        let preset: Preset = instance.pace.parse().unwrap_or_default();
+        let mut limits = preset.limits();
+        limits.keys_per_second = task.keys_per_second;
+        let checkpoint =
+            self.claim.checkpoint.as_deref().and_then(|json| serde_json::from_str::<Checkpoint>(json).ok());
+        Options {
+            limits,
+            pace: preset.to_string(),
+            timeout: Some(task.timeout.saturating_sub(task.used)),
+            unreachable_grace: UNREACHABLE_GRACE,
+            client_name: format!("keysweep:{}", task.id),
+            checkpoint: checkpoint.map(|checkpoint| Checkpoint { exact: checkpoint.exact && task.exact, ..checkpoint }),
+            ..Options::default()
+        }
+    }
+
+    /// Beats until the sweep returns; tells it to stop when there is reason to.
+    async fn accompany(
+        &self,
+        mut swept: tokio::task::JoinHandle<Report>,
+        stop: &Stop,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> (Halt, Option<Report>) {
+        let mut halt = Halt::None;
+        let mut last_success = self.begun;
+        let mut beats = interval(BEAT_EVERY);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let reason = tokio::select! {
+                report = &mut swept => return (halt, report.inspect_err(|error| tracing::error!(%error, "a sweep died")).ok()),
+                () = told(&mut shutdown), if halt == Halt::None => Halt::Shutdown,
+                _ = beats.tick() => self.pulse(&mut last_success).await,
+            };
+            if reason != Halt::None && halt != Halt::Lost {
+                halt = reason;
+                stop.raise();
+            }
+        }
+    }
+
+    async fn pulse(&self, last_success: &mut Instant) -> Halt {
+        match self.store.beat(Now::Database, &self.claim.lease, LEASE, &self.beat(true)).await {
+            Ok(Pulse::Held { cancel_requested }) => {
+                *last_success = Instant::now();
+                if cancel_requested { Halt::Cancelled } else { Halt::None }
+            }
+            Ok(Pulse::Lost) => {
+                tracing::warn!(task_id = self.claim.task.id, "the lease is lost; another worker goes on");
+                Halt::Lost
+            }
+            Err(error) if last_success.elapsed() >= BEATLESS => {
+                tracing::warn!(task_id = self.claim.task.id, %error, "the lease cannot be renewed; the sweep stops");
+                Halt::Lost
+            }
+            Err(error) => {
+                tracing::warn!(task_id = self.claim.task.id, %error, "a beat failed; trying again");
+                Halt::None
+            }
+        }
+    }
+
+    /// The numbers as they are now. `live`: with what `keys_released` counts now, exact as far as the engine knows.
+    fn beat(&self, live: bool) -> Beat {
+        let task = &self.claim.task;
+        let used = task.used + self.begun.elapsed();
+        match self.latest.get() {
+            Some((progress, checkpoint)) => Beat {
+                used,
+                released: checkpoint.keys_released,
+                scanned: checkpoint.keys_scanned,
+                exact: live && checkpoint.exact && task.exact,
+                progress: serde_json::to_string(&progress).ok(),
+                checkpoint: serde_json::to_string(&checkpoint).ok(),
+            },
+            None => Beat {
+                used,
+                released: task.released,
+                scanned: task.scanned,
+                exact: live && task.exact,
+                ..Beat::default()
+            },
+        }
+    }
+
+    async fn conclude(&self, fleet: &Fleet, halt: Halt, report: Report) {
+        let task_id = &self.claim.task.id;
+        let beat = Beat {
+            released: report.keys_released,
+            scanned: report.keys_scanned,
+            exact: report.exact && self.claim.task.exact,
+            ..self.beat(true)
+        };
+        match conclude(halt, &report) {
+            Conclusion::End(outcome) => {
+                let reason = outcome.as_ref().err().map(|(reason, _)| reason.as_str());
+                tracing::info!(
+                    task_id,
+                    reason,
+                    keys_scanned = report.keys_scanned,
+                    keys_released = report.keys_released,
+                    elapsed_ms = self.begun.elapsed().as_millis() as u64,
+                    "sweep ended"
+                );
+                self.end(outcome, beat, serde_json::to_string(&report).ok()).await;
+                // What the sweep changed is shown to those who may not wait for a server.
+                if let Err(error) = fleet.look(&self.claim.instance).await {
+                    tracing::warn!(task_id, %error, "the server could not be looked at after the sweep");
+                }
+            }
+            Conclusion::GiveBack => match self.store.give_back(Now::Database, &self.claim.lease, &beat).await {
+                Ok(_) => tracing::info!(
+                    task_id,
+                    "the sweep stopped and its lease is given back; a restart goes on from here"
+                ),
+                Err(error) => tracing::warn!(task_id, %error, "the lease could not be given back; it will expire"),
+            },
+            Conclusion::LetGo => {}
+        }
+    }
+
+    /// Writes the end, again and again while the store is away and the lease may still be ours: this is the one
+    /// place where a task ends, and what was swept should not have to be swept twice.
+    async fn end(&self, outcome: Result<(), (Reason, String)>, beat: Beat, report: Option<String>) {
+        let ending = Ending { outcome, beat, report };
+        let deadline = Instant::now() + LEASE;
+        loop {
+            match self.store.end(Now::Database, &self.claim.lease, &ending).await {
+                Ok(Pulse::Held { .. }) => return,
+                Ok(Pulse::Lost) => {
+                    return tracing::warn!(task_id = self.claim.task.id, "the lease was lost before the end");
+                }
+                Err(error) if Instant::now() >= deadline => {
+                    return tracing::error!(task_id = self.claim.task.id, %error, "the end could not be written; the task will be taken over");
+                }
+                Err(_) => tokio::time::sleep(BEAT_EVERY).await,
+            }
+        }
+    }
+}
+
+/// Waits until the process is to shut down. A sender that is gone is a shutdown as well.
+async fn told(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|down| *down).await;
+}
+
+struct RaiseOnDrop(Stop);
+
+impl Drop for RaiseOnDrop {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}

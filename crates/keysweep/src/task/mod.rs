@@ -1,0 +1,91 @@
+//! Expired key scan tasks: asking for one, watching it, and the workers that carry it out.
+
+pub mod state;
+pub mod worker;
+
+mod drive;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+
+use crate::{
+    fleet::new_id,
+    model::{Instance, NewTask, ScanType, Task, TaskDetail},
+    store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
+};
+
+/// Running time that a manual scan may use.
+pub const MANUAL_TIMEOUT: Duration = Duration::from_secs(360 * 60);
+
+/// Why there is no task.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// Its operator has paused the instance.
+    #[error("the instance is paused; resume it before scanning")]
+    Paused,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What doors ask about tasks.
+#[derive(Clone)]
+pub struct Tasks {
+    store: SharedStore,
+    /// Tells this process's worker that there is something to do, so that it need not wait for its timer.
+    hint: Arc<Notify>,
+}
+
+impl Tasks {
+    /// The tasks of a store.
+    pub fn new(store: SharedStore) -> Self {
+        Self { store, hint: Arc::new(Notify::new()) }
+    }
+
+    /// Asks for a manual scan; where the instance has an active task already, that one is the answer: clients
+    /// re-send creates over broken connections.
+    pub async fn submit(&self, instance: &Instance, requested_by: Option<String>) -> Result<Task, TaskError> {
+        if instance.paused {
+            return Err(TaskError::Paused);
+        }
+        let new = NewTask {
+            id: new_id(),
+            project_id: instance.project_id.clone(),
+            instance_id: instance.id.clone(),
+            scan_type: ScanType::Manual,
+            requested_by,
+            timeout: MANUAL_TIMEOUT,
+            keys_per_second: None,
+            due_at: None,
+        };
+        match self.store.create_task(Now::Database, &new).await? {
+            Created::New(task) => {
+                tracing::info!(
+                    task_id = task.id,
+                    instance_id = task.instance_id,
+                    requested_by = task.requested_by,
+                    "task accepted"
+                );
+                self.hint.notify_one();
+                Ok(task)
+            }
+            Created::Active(task) => Ok(task),
+        }
+    }
+
+    /// A task of the project, with its documents.
+    pub async fn detail(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, TaskError> {
+        Ok(self.store.task(project_id, id).await?)
+    }
+
+    /// A page of an instance's tasks, newest first.
+    pub async fn page(&self, instance: &Instance, request: &PageRequest) -> Result<Page, TaskError> {
+        Ok(self.store.tasks(&instance.id, request).await?)
+    }
+
+    /// Whether the store answers.
+    pub async fn ready(&self) -> Result<(), TaskError> {
+        Ok(self.store.ping().await?)
+    }
+}

@@ -1,0 +1,52 @@
+//! The state table: what a task becomes when its sweep ends. One total match, in one place.
+
+use keysweep_engine::{FailureKind, Report};
+
+use crate::model::Reason;
+
+/// Why a worker told its sweep to stop, if it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// It did not.
+    None,
+    /// Somebody cancelled the task.
+    Cancelled,
+    /// The worker is shutting down.
+    Shutdown,
+    /// The lease is lost, or could not be renewed in time: somebody else may be sweeping already.
+    Lost,
+}
+
+/// What is to become of the task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conclusion {
+    /// It ends.
+    End(Result<(), (Reason, String)>),
+    /// It stays running; the next worker goes on from the checkpoint.
+    GiveBack,
+    /// It is not ours any more.
+    LetGo,
+}
+
+/// Concludes from the sweep's report and from why the worker stopped it.
+pub fn conclude(halt: Halt, report: &Report) -> Conclusion {
+    let fail = |reason| {
+        let sentence = report.message.clone().unwrap_or_default();
+        Conclusion::End(Err((reason, sentence)))
+    };
+    match (halt, report.reason) {
+        (Halt::Lost, _) => Conclusion::LetGo,
+        // What was done before the request to stop got through is done.
+        (_, None) => Conclusion::End(Ok(())),
+        (Halt::Cancelled, Some(FailureKind::Interrupted)) => {
+            Conclusion::End(Err((Reason::Cancelled, "the task was cancelled; what was released stays released".into())))
+        }
+        (Halt::Shutdown, Some(FailureKind::Interrupted)) => Conclusion::GiveBack,
+        (Halt::None, Some(FailureKind::Interrupted)) | (_, Some(FailureKind::Internal)) => fail(Reason::Internal),
+        (_, Some(FailureKind::Unreachable)) => fail(Reason::Unreachable),
+        (_, Some(FailureKind::Denied)) => fail(Reason::Denied),
+        (_, Some(FailureKind::Unsupported)) => fail(Reason::Unsupported),
+        (_, Some(FailureKind::Refused)) => fail(Reason::Refused),
+        (_, Some(FailureKind::Timeout)) => fail(Reason::Timeout),
+    }
+}

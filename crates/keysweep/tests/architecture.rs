@@ -1,0 +1,197 @@
+//! What ARCHITECTURE.md promises, as far as a test can see it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All Rust files below a folder, with their text.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let (mut files, mut folders) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+                files.push((name, read(&path)));
+            }
+        }
+    }
+    assert!(!files.is_empty(), "{folder} has no sources");
+    files
+}
+
+/// The part of a file that is not its unit tests.
+fn production(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or_default()
+}
+
+/// The rooms that a file of crates/keysweep names in paths that begin with `crate::`, one level or grouped.
+fn rooms_used(text: &str) -> Vec<String> {
+    let text = production(text).replace(char::is_whitespace, "");
+    let first_name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut rooms = Vec::new();
+    for after in text.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            None => rooms.push(first_name(after)),
+            Some(group) => {
+                let (mut depth, mut item) = (0, String::new());
+                for c in group.chars() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        _ => {}
+                    }
+                    if c == ',' && depth == 0 {
+                        rooms.push(first_name(&std::mem::take(&mut item)));
+                    } else {
+                        item.push(c);
+                    }
+                }
+                rooms.push(first_name(&item));
+            }
+        }
+    }
+    rooms.retain(|room| !room.is_empty());
+    rooms
+}
+
+/// From left to right, as the drawing has them; a room may use those of higher rank, and itself.
+const RANKS: &[(&str, u32)] = &[
+    ("cli", 0),
+    ("app", 1),
+    ("http", 2),
+    ("api", 3),
+    ("dcs", 3),
+    ("auth", 4),
+    ("task", 5),
+    ("fleet", 6),
+    ("store", 7),
+    ("config", 8),
+    ("telemetry", 8),
+    ("model", 9),
+];
+
+/// What the doors take from `http.rs`, which joins them on one listener: names, not the way back into it.
+const FROM_HTTP: &[&str] = &["dcs", "api"];
+
+#[test]
+fn no_room_uses_one_to_its_left() {
+    let rank = |room: &str| RANKS.iter().find(|(name, _)| *name == room).map(|(_, rank)| *rank);
+    let mut seen = 0;
+    for (file, text) in sources("crates/keysweep/src") {
+        let inside = file.trim_start_matches("crates/keysweep/src/");
+        let room = inside.split(['/', '.']).next().unwrap_or_default();
+        if matches!(room, "lib" | "main") {
+            continue;
+        }
+        let own = rank(room).unwrap_or_else(|| panic!("{file}: the room {room:?} has no place in ARCHITECTURE.md"));
+        for used in rooms_used(&text) {
+            let other = rank(&used).unwrap_or_else(|| panic!("{file} uses {used:?}, which is no room"));
+            let joins = used == "http" && FROM_HTTP.contains(&room);
+            assert!(used == room || other > own || joins, "{file} uses {used}, which stands to its left or beside it");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "only {seen} uses were found; the search has gone blind");
+}
+
+#[test]
+fn every_file_of_the_engine_and_every_room_of_the_product_is_on_the_map() {
+    let map = read(&root().join("ARCHITECTURE.md"));
+    for (file, _) in sources("crates/engine/src") {
+        let name = file.rsplit('/').next().expect("a name");
+        assert!(name == "mod.rs" || map.contains(&format!("`{name}`")), "{file} is not in ARCHITECTURE.md");
+    }
+    for entry in fs::read_dir(root().join("crates/keysweep/src")).expect("the sources") {
+        let name = entry.expect("an entry").file_name().into_string().expect("a plain name");
+        let room = if name.ends_with(".rs") { format!("`{name}`") } else { format!("`{name}/`") };
+        assert!(
+            matches!(name.as_str(), "lib.rs" | "main.rs") || map.contains(&room),
+            "{name} is not in ARCHITECTURE.md"
+        );
+    }
+    for line in map.lines().filter(|line| line.starts_with("| `")) {
+        let name = line.split('`').nth(1).expect("a name in backticks");
+        let places = ["crates/engine/src", "crates/keysweep/src", "crates/keysweep"];
+        assert!(
+            places.iter().any(|place| root().join(place).join(name).exists()),
+            "the map names {name}, which is not there"
+        );
+    }
+    assert!(map.lines().count() <= 150);
+}
+
+#[test]
+fn the_engine_knows_neither_http_nor_sql() {
+    let manifest = read(&root().join("crates/engine/Cargo.toml"));
+    let dependencies = manifest.split("[dev-dependencies]").next().unwrap_or_default();
+    for foreign in ["axum", "sqlx", "tokio", "ureq", "keysweep-harness"] {
+        assert!(!dependencies.contains(&format!("\n{foreign} ")), "the engine depends on {foreign}");
+    }
+}
+
+#[test]
+fn sql_is_in_one_place() {
+    for (file, text) in sources("crates/keysweep/src") {
+        let allowed = file.starts_with("crates/keysweep/src/store/sqlite");
+        assert!(allowed || !production(&text).contains("sqlx"), "{file} knows of SQL");
+    }
+}
+
+#[test]
+fn status_codes_are_in_one_file_a_door() {
+    for (file, text) in sources("crates/keysweep/src") {
+        let allowed = ["dcs/error.rs", "api/error.rs", "src/http.rs"].iter().any(|place| file.ends_with(place));
+        assert!(allowed || !production(&text).contains("StatusCode::"), "{file} knows status codes");
+    }
+}
+
+#[test]
+fn only_the_terminal_file_draws() {
+    for folder in ["crates/keysweep/src", "crates/engine/src"] {
+        for (file, text) in sources(folder) {
+            let text = production(&text);
+            let draws = ["println!", "eprintln!", "print!(", "stdout()"].iter().any(|word| text.contains(word));
+            // An example in the documentation shows how a caller would print.
+            let allowed = file.ends_with("cli/term.rs") || file.ends_with("engine/src/lib.rs");
+            assert!(allowed || !draws, "{file} writes to the terminal");
+        }
+    }
+}
+
+#[test]
+fn doors_do_not_touch_the_store() {
+    for (file, text) in sources("crates/keysweep/src") {
+        if file.contains("/dcs/") || file.contains("/api/") || file.ends_with("/http.rs") {
+            for verbs in ["SharedStore", "dyn Store", "SqliteStore", "store::Store"] {
+                assert!(!production(&text).contains(verbs), "{file} uses the store's verbs");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_document_that_is_linked_is_there() {
+    for file in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        let text = read(&root().join(file));
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap_or_default();
+            assert!(
+                target.starts_with("http") || root().join(path).exists(),
+                "{file} links {target}, which is not there"
+            );
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `keysweep scan` and its kin as a person or a script meets them: exit codes, output, signals.
+
+use std::{
+    fs,
+    io::Write,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, free_port};
+use rstest::rstest;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn size(server: &Server) -> u64 {
+    redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
+}
+
+#[test]
+fn the_report_is_one_json_object_and_nothing_else_on_standard_output() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(30_000).dead(10_000).database(5).dead(7).load(&server);
+    let output = installation().run(&["scan", &server.url(), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!((&report["outcome"], report["keys_released"].as_u64()), (&"done".into(), Some(loaded.dead)));
+    let documented = [
+        "target",
+        "outcome",
+        "reason",
+        "exact",
+        "keys_scanned",
+        "keys_released",
+        "used_memory_before",
+        "used_memory_after",
+        "rss_before",
+        "rss_after",
+        "elapsed_seconds",
+        "server_seconds",
+        "duty",
+        "pace",
+        "slice_seconds",
+        "probe_seconds",
+        "backoffs",
+        "held",
+        "warnings",
+        "shards",
+    ];
+    for field in documented {
+        assert!(report.get(field).is_some(), "{field} is missing from {report:#}");
+    }
+    for field in ["p50", "p99", "max"] {
+        assert!(report["slice_seconds"][field].as_f64().is_some_and(|seconds| seconds > 0.0), "{report:#}");
+    }
+    assert!(report["probe_seconds"]["baseline_p90"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report:#}");
+    assert_eq!(report["shards"][0]["databases"], serde_json::json!([0, 5]));
+}
+
+#[test]
+fn the_report_for_people_names_what_was_released() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(200).dead(1_234).load(&server);
+    let output = installation().run(&["scan", &server.url()]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    for words in ["keys released", "1,234", "exactly", "redis 7.0.15", "used memory"] {
+        assert!(text.contains(words), "{words:?} is not in\n{text}");
+    }
+}
+
+#[rstest]
+#[case::nobody_there("redis://127.0.0.1:{free}", 3, "connection refused")]
+#[case::bad_scheme("http://127.0.0.1", 2, "use redis://")]
+#[case::not_yet("redis-cluster://127.0.0.1:7000", 2, "not supported by this version yet")]
+#[case::no_password("redis://127.0.0.1:{locked}", 4, "REDISCLI_AUTH")]
+#[case::wrong_password("redis://:wrong@127.0.0.1:{locked}", 4, "refuses the user or the password")]
+fn a_failure_is_one_sentence_with_its_remedy_and_a_named_code(
+    #[case] url: &str,
+    #[case] code: i32,
+    #[case] words: &str,
+) {
+    let locked = Server::with(Flavor::Redis70).password("right").start();
+    let url = url.replace("{free}", &free_port().to_string()).replace("{locked}", &locked.port().to_string());
+    let output = installation().run(&["scan", &url]);
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(error.starts_with("error: ") && error.contains(words) && error.lines().count() == 1, "{error}");
+    assert!(output.stdout.is_empty() && !error.contains("wrong@"));
+}
+
+#[test]
+fn with_json_a_failure_is_a_report_too() {
+    let output = installation().run(&["scan", &format!("redis://127.0.0.1:{}", free_port()), "--json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!((&report["outcome"], &report["reason"]), (&"failed".into(), &"unreachable".into()));
+}
+
+#[test]
+fn the_password_comes_from_the_environment_a_file_or_standard_input() {
+    let server = Server::with(Flavor::Valkey91).password("s3cret").start();
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let installation = installation();
+    let by_environment =
+        installation.command(&["scan", &url]).env("REDISCLI_AUTH", "s3cret").output().expect("it runs");
+    assert_eq!(by_environment.status.code(), Some(0), "{}", stderr(&by_environment));
+
+    let file = installation.folder().join("password");
+    fs::write(&file, "s3cret\n").expect("a file");
+    let by_file =
+        installation.run(&["scan", &url, "--user", "default", "--password-file", &file.display().to_string()]);
+    assert_eq!(by_file.status.code(), Some(0), "{}", stderr(&by_file));
+
+    let mut child = installation
+        .command(&["scan", &url, "--password-stdin"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    child.stdin.take().expect("a pipe").write_all(b"s3cret\n").expect("it reads");
+    let by_stdin = child.wait_with_output().expect("it ends");
+    assert_eq!(by_stdin.status.code(), Some(0), "{}", stderr(&by_stdin));
+}
+
+#[test]
+fn ctrl_c_stops_cleanly_and_says_what_was_released() {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().live(10_000).dead(10_000).load(&server);
+    let installation = installation();
+    let mut command = installation.command(&["scan", &server.url(), "--json", "--keys-per-second", "5000"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    eventually("something is released", Duration::from_secs(20), || {
+        (size(&server) < loaded.live + loaded.dead).then_some(())
+    });
+    kill_process(Pid::from_child(&child), Signal::INT).expect("a child can be sent signals");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!((&report["reason"], &report["exact"]), (&"interrupted".into(), &true.into()));
+    let released = report["keys_released"].as_u64().expect("a number");
+    assert_eq!(size(&server) + released, loaded.live + loaded.dead, "the report says what is gone");
+    assert!(stderr(&output).contains("stopped"), "{}", stderr(&output));
+}
+
+#[test]
+fn time_that_is_used_up_has_its_own_code() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(5_000).load(&server);
+    let output = installation().run(&["scan", &server.url(), "--timeout", "300ms", "--keys-per-second", "2000"]);
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    assert!(stderr(&output).contains("give it more"), "{}", stderr(&output));
+}
+
+#[rstest]
+#[case(&["serve", "--listen", "0.0.0.0:0"], "--insecure-http")]
+#[case(&["serve", "--listen", "0.0.0.0:0", "--insecure-http", "--no-auth"], "loopback")]
+#[case(&["serve", "--database", "postgres://u:hidden@h/d"], "sqlite:PATH")]
+#[case(&["worker", "--config", "/no/such/file"], "/no/such/file")]
+#[case(&["admin", "project", "add", "p", "--id", "short"], "32 hex")]
+#[case(&["admin", "instance", "list", "--project", "nowhere"], "nowhere")]
+fn what_cannot_be_done_is_refused_before_anything_is_done(#[case] arguments: &[&str], #[case] words: &str) {
+    let output = installation().run(arguments);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains(words) && !stderr(&output).contains("hidden"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_registered_password_is_never_shown_nor_stored_in_clear() {
+    let server = Server::with(Flavor::Redis70).password("visible-nowhere").start();
+    let installation = installation();
+    let (project, _) = installation.register(&server.url());
+    let list = installation.admin(&["instance", "list", "--project", &project]);
+    assert_eq!(list[0]["facts"]["engine_version"], "7.0.15", "it was looked at: {list:#}");
+    assert!(!list.to_string().contains("visible-nowhere"));
+    for entry in fs::read_dir(installation.folder()).expect("the folder") {
+        let bytes = fs::read(entry.expect("an entry").path()).expect("a file");
+        assert!(!bytes.windows(15).any(|window| window == b"visible-nowhere"));
+    }
+}
+
+#[test]
+fn heavy_the_demo_runs_to_its_end_and_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let installation = installation();
+    let mut command = installation.command(&["demo", "--once", "--keys", "300000"]);
+    let output = command
+        .env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary())
+        .env("TMPDIR", folder.path())
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}\n{}", stderr(&output));
+    for words in ["keys alive by the loader's own ledger", "The sweep released", "curl -X POST http://127.0.0.1:"] {
+        assert!(text.contains(words), "{words:?} is not in\n{text}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "its files are gone");
+    let port =
+        text.split("redis://127.0.0.1:").nth(1).and_then(|rest| rest.split('.').next()).expect("the server's port");
+    assert!(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err(), "its server is gone");
+}

@@ -1,0 +1,86 @@
+"""Huawei Cloud's own SDK, unmodified, against a running keysweep.
+
+usage: sdk.py ENDPOINT PROJECT INSTANCE ACCESS SECRET
+
+Prints one JSON object with what the SDK made of the answers; the Rust test that starts this asserts on it.
+"""
+
+import json
+import sys
+import time
+
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+from huaweicloudsdkcore.http.http_config import HttpConfig
+from huaweicloudsdkdcs.v2 import (
+    CreateAutoExpireScanTaskRequest,
+    DcsClient,
+    ScanExpireKeyRequest,
+    ShowExpireKeyScanInfoRequest,
+)
+
+PATIENCE_SECONDS = 60
+
+
+def client(endpoint, project, access, secret):
+    config = HttpConfig.get_default_config()
+    config.timeout = (5, 20)
+    credentials = BasicCredentials(access, secret, project)
+    return (
+        DcsClient.new_builder()
+        .with_http_config(config)
+        .with_credentials(credentials)
+        .with_endpoint(endpoint)
+        .build()
+    )
+
+
+def refusal(call):
+    """What the SDK raises for a call that must be refused."""
+    try:
+        call()
+    except ClientRequestException as error:
+        return {"status": error.status_code, "code": error.error_code, "message": error.error_msg}
+    return None
+
+
+def main():
+    endpoint, project, instance, access, secret = sys.argv[1:]
+    dcs = client(endpoint, project, access, secret)
+    created = dcs.create_auto_expire_scan_task(CreateAutoExpireScanTaskRequest(instance_id=instance))
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        histories = dcs.show_expire_key_scan_info(ShowExpireKeyScanInfoRequest(instance_id=instance))
+        mine = [record for record in histories.records if record.id == created.id]
+        assert mine, "a created task is in the histories at once"
+        if mine[0].status in ("success", "failed"):
+            break
+        assert time.monotonic() < deadline, f"the task stays {mine[0].status}"
+        time.sleep(0.1)
+
+    again = dcs.scan_expire_key(ScanExpireKeyRequest(instance_id=instance))
+    page = dcs.show_expire_key_scan_info(ShowExpireKeyScanInfoRequest(instance_id=instance, offset=1, limit=1))
+    wrong = client(endpoint, project, access, secret[:-1] + ("a" if secret[-1] != "a" else "b"))
+    unknown = client(endpoint, project, "NOSUCHACCESSKEY00000", secret)
+    request = ShowExpireKeyScanInfoRequest(instance_id=instance)
+    absent = ShowExpireKeyScanInfoRequest(instance_id="0" * 32)
+    bad = ShowExpireKeyScanInfoRequest(instance_id=instance, limit=1001)
+    print(
+        json.dumps(
+            {
+                "created": created.to_dict(),
+                "record": mine[0].to_dict(),
+                "histories": {"total": histories.total, "count": histories.count},
+                "again": again.to_dict(),
+                "page": [record.id for record in page.records],
+                "wrong_secret": refusal(lambda: wrong.show_expire_key_scan_info(request)),
+                "unknown_key": refusal(lambda: unknown.show_expire_key_scan_info(request)),
+                "absent_instance": refusal(lambda: dcs.show_expire_key_scan_info(absent)),
+                "bad_limit": refusal(lambda: dcs.show_expire_key_scan_info(bad)),
+            }
+        )
+    )
+
+
+main()

@@ -1,0 +1,54 @@
+//! Huawei Cloud's own Python SDK, unmodified, with only its endpoint pointed at keysweep.
+
+use std::{path::Path, process::Command};
+
+use keysweep_harness::{DataSet, Flavor, Installation, Server, id};
+use serde_json::Value;
+
+#[test]
+fn huaweis_python_sdk_creates_a_task_and_reads_the_histories() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(2_000).dead(1_000).database(4).dead(500).load(&server);
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let project = id(&installation.admin(&["project", "add", "shop"]));
+    installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
+    let key = installation.admin(&["access-key", "add", "--user", "robot"]);
+    let instance = id(&installation.admin(&["instance", "add", "cache", &server.url(), "--project", "shop"]));
+    let service = installation.serve(&[]);
+    let (access, secret) = (key["access"].as_str().expect("a key"), key["secret"].as_str().expect("a secret"));
+
+    let said = sdk(&[&service.base, &project, &instance, access, secret]);
+
+    let created = &said["created"];
+    assert_eq!((&created["status"], &created["scan_type"]), (&"waiting".into(), &"manual".into()));
+    assert_eq!(created["instance_id"], instance);
+    let record = &said["record"];
+    assert_eq!((&record["status"], record["num"].as_u64()), (&"success".into(), Some(loaded.dead)));
+    for time in ["created_at", "started_at", "finished_at"] {
+        assert!(record[time].as_str().is_some_and(|time| time.len() == 24 && time.ends_with('Z')), "{record:#}");
+    }
+    assert_eq!(
+        (said["histories"]["total"].as_u64(), said["histories"]["count"].as_u64()),
+        (Some(loaded.dead), Some(1))
+    );
+    assert_ne!(said["again"]["id"], created["id"], "the first task has ended, so this is a new one");
+    assert_eq!(said["page"], serde_json::json!([created["id"]]), "newest first: the second record is the first task");
+    for refused in ["wrong_secret", "unknown_key"] {
+        assert_eq!((&said[refused]["status"], &said[refused]["code"]), (&401.into(), &"APIGW.0301".into()), "{said:#}");
+    }
+    assert_eq!(
+        (&said["absent_instance"]["status"], &said["absent_instance"]["code"]),
+        (&404.into(), &"DCS.3022".into())
+    );
+    assert_eq!(said["bad_limit"]["message"], "Invalid limit in the request.");
+}
+
+fn sdk(arguments: &[&str]) -> Value {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = package.join("../../.cache/venv/bin/python");
+    assert!(python.exists(), "the SDK is not installed; run scripts/python (`make test` does)");
+    let output =
+        Command::new(python).arg(package.join("tests/sdk.py")).args(arguments).output().expect("python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}

@@ -1,0 +1,159 @@
+//! Tasks through the real binary: created over HTTP, swept by its worker, through restarts and crashes.
+
+use std::time::Duration;
+
+use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, free_port};
+use rstest::rstest;
+use serde_json::Value;
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+fn create_path(project: &str, instance: &str) -> String {
+    format!("/v2/{project}/instances/{instance}/scan-expire-keys-task")
+}
+
+fn histories_path(project: &str, instance: &str) -> String {
+    format!("/v2/{project}/instances/{instance}/auto-expire/histories")
+}
+
+fn detail_path(project: &str, task: &Value) -> String {
+    format!("/api/v1/projects/{project}/tasks/{}", task["id"].as_str().expect("an id"))
+}
+
+fn has_ended(task: &Value) -> bool {
+    matches!(task["status"].as_str(), Some("success" | "failed"))
+}
+
+fn size(server: &Server) -> u64 {
+    redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
+}
+
+#[rstest]
+fn a_posted_task_sweeps_the_instance_and_its_record_says_so(
+    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+    #[values("scan-expire-keys-task", "auto-expire/scan")] operation: &str,
+) {
+    let server = Server::with(flavor).password("p@ss word").start();
+    let loaded = DataSet::new().live(3_000).dead(2_000).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+
+    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/{operation}"));
+    assert_eq!((created.status, &created.body["status"]), (200, &"waiting".into()));
+    assert!(created.header("x-request-id").is_some_and(|id| id.len() == 32));
+    assert!(created.header("content-type").is_some_and(|kind| kind.starts_with("application/json")));
+    assert!(created.body.get("started_at").is_none(), "left out until it exists: {}", created.body);
+
+    let task = service.wait_for(&detail_path(&project, &created.body), has_ended);
+    assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &true.into()), "{task:#}");
+    assert_eq!(task["keys_released"], loaded.dead);
+    assert_eq!(task["report"]["shards"][0]["address"], server.address().to_string());
+    assert_eq!(task["progress"]["fraction"], 1.0);
+    assert_eq!(size(&server), loaded.live);
+    let histories = service.get(&histories_path(&project, &instance));
+    assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.dead)));
+    let record = &histories["records"][0];
+    assert_eq!((&record["id"], record["num"].as_u64()), (&created.body["id"], Some(loaded.dead)));
+}
+
+#[test]
+fn a_second_create_is_answered_with_the_active_task() {
+    let mut server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(1_000).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    // A server that does not answer keeps the task active for as long as this test needs.
+    server.pause();
+    let service = installation.serve(&["--no-auth"]);
+    let first = service.request("POST", &create_path(&project, &instance));
+    let second = service.request("POST", &create_path(&project, &instance));
+    assert_eq!((second.status, &second.body["id"]), (200, &first.body["id"]));
+    server.resume();
+    service.wait_for(&detail_path(&project, &first.body), has_ended);
+    let third = service.request("POST", &create_path(&project, &instance));
+    assert_ne!(third.body["id"], first.body["id"], "an ended task does not stand in the way");
+}
+
+#[test]
+fn a_task_on_an_instance_that_is_not_there_fails_with_the_reason() {
+    let installation = installation();
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &create_path(&project, &instance));
+    let task = service.wait_for(&detail_path(&project, &created.body), has_ended);
+    assert_eq!((&task["status"], &task["reason"]["code"]), (&"failed".into(), &"unreachable".into()));
+    assert!(task["reason"]["message"].as_str().is_some_and(|message| message.contains("refused")), "{task:#}");
+    let record = service.get(&histories_path(&project, &instance))["records"][0].clone();
+    assert_eq!((&record["status"], &record["num"]), (&"failed".into(), &0.into()));
+}
+
+/// Enough keys that a sweep takes the worker some seconds at pace normal. Returns the number of live ones.
+fn load_for_seconds(server: &Server) -> u64 {
+    DataSet::new().live(200_000).dead(100_000).load(server).live
+}
+
+fn is_under_way(task: &Value) -> bool {
+    assert!(!has_ended(task), "the sweep was over before it could be interrupted");
+    task["progress"]["fraction"].as_f64().is_some_and(|fraction| fraction > 0.05)
+}
+
+#[test]
+fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint() {
+    let server = Server::start(Flavor::Valkey91);
+    let live = load_for_seconds(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &create_path(&project, &instance)).body;
+    let before = service.wait_for(&detail_path(&project, &created), is_under_way);
+    let (code, log) = service.terminate();
+    assert_eq!(code, Some(0), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("given back")), "{log:#?}");
+    assert!(size(&server) > live, "it was interrupted");
+
+    let service = installation.serve(&["--no-auth"]);
+    let task = service.wait_for(&detail_path(&project, &created), has_ended);
+    assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
+    assert_eq!(task["keys_released"], 100_000);
+    assert_eq!(task["started_at"], before["started_at"], "it is the same run");
+    assert_eq!(size(&server), live);
+    let scanned = task["keys_scanned"].as_u64().expect("a number");
+    assert!(scanned < 310_000, "{scanned} keys scanned: what was done was done again");
+    let history = service.get(&histories_path(&project, &instance));
+    assert_eq!((history["count"].as_u64(), history["records"][0]["num"].as_u64()), (Some(1), Some(100_000)));
+}
+
+#[test]
+fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
+    let server = Server::start(Flavor::Redis70);
+    let live = load_for_seconds(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &create_path(&project, &instance)).body;
+    service.wait_for(&detail_path(&project, &created), is_under_way);
+    service.kill();
+    assert!(size(&server) > live, "it was interrupted");
+
+    let service = installation.serve(&["--no-auth"]);
+    let path = detail_path(&project, &created);
+    assert_eq!(service.get(&path)["status"], "running", "started once, a task stays running");
+    // The dead worker's lease has to expire first: 15 s.
+    let task = eventually("the task is taken over and ends", Duration::from_secs(60), || {
+        Some(service.get(&path)).filter(has_ended)
+    });
+    assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()));
+    assert_eq!(size(&server), live, "no dead key is left");
+    assert!(task["keys_released"].as_u64().is_some_and(|keys| keys <= 100_000), "what is counted was released");
+}
+
+#[test]
+fn health_and_readiness_are_told() {
+    let installation = installation();
+    let service = installation.serve(&["--no-auth"]);
+    assert_eq!(service.get("/healthz")["status"], "ok");
+    assert_eq!(service.get("/readyz")["status"], "ready");
+}
