@@ -90,7 +90,7 @@ fn a_task_on_an_instance_that_is_not_there_fails_with_the_reason() {
     assert_eq!((&record["status"], &record["num"]), (&"failed".into(), &0.into()));
 }
 
-/// Enough keys that a sweep takes the worker some seconds at pace normal. Returns the number of live ones.
+/// Enough keys that a sweep takes the worker some seconds at pace gentle. Returns the number of live ones.
 fn load_for_seconds(server: &Server) -> u64 {
     DataSet::new().live(200_000).dead(100_000).load(server).live
 }
@@ -105,7 +105,7 @@ fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint()
     let server = Server::start(Flavor::Valkey91);
     let live = load_for_seconds(&server);
     let installation = installation();
-    let (project, instance) = installation.register(&server.url());
+    let (project, instance) = installation.register_at("gentle", &server.url());
     let service = installation.serve(&["--no-auth"]);
     let created = service.request("POST", &create_path(&project, &instance)).body;
     let before = service.wait_for(&detail_path(&project, &created), is_under_way);
@@ -131,7 +131,7 @@ fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
     let server = Server::start(Flavor::Redis70);
     let live = load_for_seconds(&server);
     let installation = installation();
-    let (project, instance) = installation.register(&server.url());
+    let (project, instance) = installation.register_at("gentle", &server.url());
     let service = installation.serve(&["--no-auth"]);
     let created = service.request("POST", &create_path(&project, &instance)).body;
     service.wait_for(&detail_path(&project, &created), is_under_way);

@@ -1,6 +1,7 @@
 //! `keysweep admin`: projects, users, access keys and instances, written to the store directly.
 
 use clap::{Args, Subcommand};
+use keysweep_engine::Preset;
 use serde_json::{Value, json};
 
 use super::term;
@@ -92,6 +93,9 @@ enum Instance {
         /// Its id, where it must be a certain one: 32 hexadecimal digits or a UUID
         #[arg(long)]
         id: Option<String>,
+        /// How much of the server's time its scans may use: gentle, normal, fast or max
+        #[arg(long, value_name = "PACE", default_value = "normal")]
+        pace: Preset,
     },
     /// List a project's instances
     List {
@@ -174,8 +178,8 @@ impl AccessKey {
 impl Instance {
     async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
         match self {
-            Self::Add { name, url, project, id } => {
-                let instance = fleet.add_instance(&project, &name, &url, id.as_deref()).await?;
+            Self::Add { name, url, project, id, pace } => {
+                let instance = fleet.add_instance(&project, &name, &url, id.as_deref(), pace).await?;
                 // Registering does not depend on the server being up; what it says is kept when it is.
                 if let Err(cause) = fleet.look(&instance).await {
                     term::note(&format!("registered, but not reachable now: {cause}"));

@@ -10,13 +10,14 @@ const PASSWORD: &str = "password";
 
 impl Fleet {
     /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
-    /// is sealed. Nothing is dialled.
+    /// is sealed. Nothing is dialled. `pace` is that of its manual scans.
     pub async fn add_instance(
         &self,
         project: &str,
         name: &str,
         url: &str,
         id: Option<&str>,
+        pace: Preset,
     ) -> Result<Instance, FleetError> {
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
@@ -36,7 +37,7 @@ impl Fleet {
             client_key: None,
             server_name: None,
             address_map: None,
-            pace: Preset::default().to_string(),
+            pace: pace.to_string(),
             window: None,
             window_binds_manual: false,
             manage_lazyfree: false,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::HumanCount;
-use keysweep_engine::{Progress, Stop};
+use keysweep_engine::{Preset, Progress, Stop};
 use serde_json::Value;
 
 use self::{
@@ -113,7 +113,7 @@ fn wait_until_stale(watcher: &mut redis::Connection, ledger: &Ledger, stop: &Sto
 fn show(runtime: &tokio::runtime::Runtime, app: &App, server: &ThrowawayServer, stop: &Stop) -> anyhow::Result<Value> {
     let instance = runtime.block_on(async {
         let project = app.fleet.add_project("demo", None).await?;
-        app.fleet.add_instance(&project.id, "throwaway", &server.url(), None).await
+        app.fleet.add_instance(&project.id, "throwaway", &server.url(), None, Preset::default()).await
     })?;
     let base = base(app)?;
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);
