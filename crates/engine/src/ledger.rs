@@ -1,6 +1,6 @@
 //! The books of one shard while it is swept: written by its thread, read by whoever watches.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
@@ -8,7 +8,7 @@ use crate::{
     checkpoint::{DatabaseCheckpoint, ShardCheckpoint},
     failure::Failure,
     link::SliceReply,
-    progress::{self, ShardProgress},
+    progress::{Scale, ShardProgress},
     report::{Held, ProbeSeconds, Quantiles, ShardReport, outcome},
 };
 
@@ -49,6 +49,8 @@ pub(crate) struct Ledger {
     pub backoffs: u64,
     pub held: Held,
     pub baseline_p90: Option<Duration>,
+    /// How the cursors of each database are to be read.
+    pub scales: HashMap<u32, Scale>,
     /// Where the databases stood at the last look that found expiry alive; what came after may have released nothing.
     confirmed: Vec<DatabaseCheckpoint>,
     /// Nanoseconds that each PING between slices took.
@@ -75,6 +77,7 @@ impl Ledger {
             backoffs: 0,
             held: Held::default(),
             baseline_p90: None,
+            scales: HashMap::new(),
             pings: nanoseconds(),
             server_time: Duration::ZERO,
             slices: nanoseconds(),
@@ -107,6 +110,12 @@ impl Ledger {
         self.standing.databases.clone_from(&self.confirmed);
     }
 
+    /// Marks a database that was swept as one to be swept again.
+    pub fn repeat(&mut self, index: usize) {
+        let database = &mut self.standing.databases[index];
+        (database.cursor, database.done) = (0, false);
+    }
+
     /// Begins anew, for another process or primary; what was counted stays counted.
     pub fn start_again(&mut self) {
         self.standing.databases.clear();
@@ -125,7 +134,7 @@ impl Ledger {
         }
         let total = self.weight();
         let databases = self.standing.databases.iter();
-        databases.map(|database| share(database) * weight(database) / total).sum()
+        databases.map(|database| self.share(database) * weight(database) / total).sum()
     }
 
     /// What this shard weighs among others: its keys.
@@ -183,6 +192,14 @@ impl Ledger {
         all.add(&self.slices).expect("histograms of the same bounds");
     }
 
+    fn share(&self, database: &DatabaseCheckpoint) -> f64 {
+        match (database.done, self.scales.get(&database.database)) {
+            (true, _) => 1.0,
+            (false, Some(scale)) => scale.fraction(database.cursor),
+            (false, None) => Scale::Table.fraction(database.cursor),
+        }
+    }
+
     fn quantiles(&self) -> Quantiles {
         quantiles(&self.slices)
     }
@@ -208,11 +225,4 @@ pub(crate) fn quantiles(slices: &Histogram<u64>) -> Quantiles {
 
 fn weight(database: &DatabaseCheckpoint) -> f64 {
     database.keys.max(1) as f64
-}
-
-fn share(database: &DatabaseCheckpoint) -> f64 {
-    match database.done {
-        true => 1.0,
-        false => progress::fraction(database.cursor),
-    }
 }

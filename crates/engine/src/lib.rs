@@ -14,6 +14,7 @@
 
 mod checkpoint;
 mod checks;
+mod estimate;
 mod failure;
 mod guard;
 mod inspect;
@@ -29,12 +30,14 @@ mod rhythm;
 mod shard;
 mod stop;
 mod sweep;
+mod tally;
 mod target;
 mod topology;
 
 pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
     checks::{Check, Verdict, check},
+    estimate::{Estimate, Method, estimate},
     failure::{Failure, FailureKind},
     inspect::{Inspection, inspect},
     monitor::Monitor,

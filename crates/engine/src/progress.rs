@@ -4,12 +4,53 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Slots of a cluster.
+pub const SLOTS: u16 = 16_384;
+const SLOT_BITS: u32 = 14;
+const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
+
 /// The part of a table that lies behind a SCAN cursor, 0–1.
 ///
 /// SCAN walks the table in reverse-binary order: it counts in the cursor's highest bit first, so that the cursor read
 /// backwards grows steadily from 0 to the end, whatever the table does meanwhile.
 pub fn fraction(cursor: u64) -> f64 {
     cursor.reverse_bits() as f64 / 2f64.powi(64)
+}
+
+/// How a node's cursors are to be read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Scale {
+    /// One table: the cursor is a position in it.
+    #[default]
+    Table,
+    /// A table for each slot (cluster mode since Redis 7.4 and Valkey 8): the low 14 bits of the cursor are the slot, the
+    /// rest is a position in its table. Holds the keys before each slot, and all of them at the end.
+    Slots(Vec<u64>),
+}
+
+impl Scale {
+    /// A scale for slots that hold this many keys each.
+    pub fn of_slots(keys: impl IntoIterator<Item = u64>) -> Self {
+        let mut sums = vec![0];
+        let mut sum = 0;
+        for keys in keys {
+            sum += keys;
+            sums.push(sum);
+        }
+        Self::Slots(sums)
+    }
+
+    /// The part of the keys that lies behind a cursor, 0–1.
+    pub fn fraction(&self, cursor: u64) -> f64 {
+        let Self::Slots(sums) = self else { return fraction(cursor) };
+        let slot = (cursor & SLOT_MASK) as usize;
+        match (sums.get(slot), sums.get(slot + 1), sums.last()) {
+            (Some(before), Some(after), Some(all)) if *all > 0 => {
+                (*before as f64 + (after - before) as f64 * fraction(cursor >> SLOT_BITS)) / *all as f64
+            }
+            _ => 0.0,
+        }
+    }
 }
 
 /// Time that is left when `done` of the work was done in `elapsed`, of which `before` was done earlier.
@@ -105,6 +146,19 @@ mod tests {
                 last = now;
             }
         }
+    }
+
+    #[test]
+    fn in_a_cluster_a_slot_weighs_what_it_holds() {
+        let scale = Scale::of_slots((0..SLOTS).map(|slot| match slot {
+            100 => 3_000,
+            9_000 => 1_000,
+            _ => 0,
+        }));
+        let at = |slot: u64, position: u64| scale.fraction(position << SLOT_BITS | slot);
+        assert_eq!((at(0, 0), at(100, 0), at(100, 1), at(5_000, 0)), (0.0, 0.0, 0.375, 0.75));
+        assert_eq!((at(9_000, 1), at(16_383, 0)), (0.875, 1.0));
+        assert_eq!(Scale::of_slots([]).fraction(5), 0.0);
     }
 
     #[test]

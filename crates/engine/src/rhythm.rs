@@ -81,6 +81,8 @@ pub(crate) struct Rhythm<'a> {
     guard: Option<Guard>,
     next_ping: Instant,
     next_look: Instant,
+    /// Whether the server tells when expiry is paused, as far as it has been asked.
+    shows_expiry: bool,
     /// What the last slice said of replicas.
     role: RoleView,
     replicas: usize,
@@ -103,6 +105,7 @@ impl<'a> Rhythm<'a> {
             guard: None,
             next_ping: begun,
             next_look: begun + LOOK_EVERY,
+            shows_expiry: false,
             replicas: *shard.memory.replicas.get_or_insert(attached),
             role,
             options: shard.options,
@@ -201,6 +204,11 @@ impl<'a> Rhythm<'a> {
         Ok(())
     }
 
+    /// Whether the last look could have told that expiry was paused.
+    pub fn shows_expiry(&self) -> bool {
+        self.shows_expiry
+    }
+
     /// Looks at the server's state: holds while it has forked, and while expiry is paused. `false`: it was paused.
     pub fn look(&mut self, link: &mut Link) -> Result<bool, Trouble> {
         let mut clean = true;
@@ -208,6 +216,7 @@ impl<'a> Rhythm<'a> {
         let mut last = begun;
         loop {
             let look = Look::take(link).map_err(|error| Trouble::at(&self.address, error))?;
+            self.shows_expiry = look.expiry != Expiry::NotShown;
             let paused = look.expiry == Expiry::Paused;
             let forked = look.forked && self.options.hold_for_forks && begun.elapsed() < self.options.hold_limit;
             clean &= !paused;

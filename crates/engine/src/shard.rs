@@ -2,6 +2,7 @@
 //! coming back after everything that can happen to a connection.
 
 use std::{
+    collections::{HashMap, HashSet},
     ops::ControlFlow,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -16,9 +17,11 @@ use crate::{
     look::{Expiry, Look},
     monitor::Monitor,
     pace::Limits,
+    progress::{SLOTS, Scale},
     rhythm::{Memory, Rhythm, Turn, halted},
     stop::Stop,
     sweep::Options,
+    tally::Tally,
     target::{Address, Target},
     topology::{self, Access, Primary},
 };
@@ -27,6 +30,9 @@ use crate::{
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How long the sizes after a sweep wait for memory that the server frees in the background.
 const LAZY_FREE_PATIENCE: Duration = Duration::from_secs(2);
+/// Slots that are asked about in one round trip, and the pause after it.
+const SLOTS_A_CALL: usize = 128;
+const SLOTS_PAUSE: Duration = Duration::from_micros(300);
 /// Databases that are tried where the server does not list them; servers come with 16.
 const MAX_GUESSED_DATABASES: u32 = 10_000;
 
@@ -51,6 +57,8 @@ struct Session {
     link: Link,
     abilities: Abilities,
     role: RoleView,
+    /// Whether each slot has a table of its own, which shapes the cursors.
+    table_a_slot: bool,
     cpu: Option<Duration>,
 }
 
@@ -118,21 +126,51 @@ impl Shard<'_> {
         self.close_books(&mut session)
     }
 
-    /// Sweeps what is not done, until a look finds that expiry was alive all the while.
+    /// Sweeps what is not done, until a look finds that expiry was alive all the while, or the sums do where the server
+    /// does not tell.
     fn sweep_databases(&mut self, session: &mut Session, rhythm: &mut Rhythm<'_>) -> Result<(), Trouble> {
+        let mut tallies: HashMap<u32, Tally> = HashMap::new();
+        let mut repeated = HashSet::new();
         loop {
             let databases = self.ledger().standing.databases.clone();
             let mut turned_back = false;
             for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.done) {
-                turned_back = self.sweep_database(session, rhythm, index, database)?.is_break();
+                let mut tally = Tally::default();
+                turned_back = self.sweep_database(session, rhythm, index, database, &mut tally)?.is_break();
                 if turned_back {
                     break;
                 }
+                // The sums of half a pass say nothing.
+                if database.cursor == 0 {
+                    tallies.insert(database.database, tally);
+                }
             }
-            if !turned_back && rhythm.look(&mut session.link)? {
+            if turned_back || !rhythm.look(&mut session.link)? {
+                self.ledger().rewind();
+                continue;
+            }
+            if rhythm.shows_expiry() {
                 return Ok(());
             }
-            self.ledger().rewind();
+            let mut again = false;
+            for (index, database) in databases.iter().enumerate() {
+                let Some(missing) = tallies.remove(&database.database).and_then(|tally| tally.unaccounted()) else {
+                    continue;
+                };
+                if repeated.insert(database.database) {
+                    self.monitor.note("keys were neither returned nor released; expiry may have been paused, so the database is swept again");
+                    self.ledger().repeat(index);
+                    again = true;
+                } else {
+                    self.warn(format!(
+                        "in database {} {missing} keys were neither returned nor released, twice; expiry may be paused (CLIENT PAUSE, a failover): sweep again later",
+                        database.database
+                    ));
+                }
+            }
+            if !again {
+                return Ok(());
+            }
         }
     }
 
@@ -145,7 +183,7 @@ impl Shard<'_> {
         }
         let Primary { address, mut link, role } = primary;
         let trouble = |error| Trouble::at(&address, error);
-        let info = link.info(&["server", "memory", "cpu", "keyspace"]).map_err(trouble)?;
+        let info = link.info(&["server", "memory", "cpu", "cluster", "keyspace"]).map_err(trouble)?;
         let (abilities, _) = checks::rights(&mut link).map_err(trouble)?;
         if role == RoleView::Unknown {
             self.warn(format!("{address} does not tell its role; it is taken for a primary"));
@@ -183,7 +221,14 @@ impl Shard<'_> {
         }
         ledger.confirm();
         drop(ledger);
-        Ok(Session { address, link, abilities, role, cpu: main_thread_cpu(&info) })
+        Ok(Session {
+            address,
+            link,
+            abilities,
+            role,
+            table_a_slot: has_a_table_a_slot(&info),
+            cpu: main_thread_cpu(&info),
+        })
     }
 
     /// Does what the checks before the sweep ask for.
@@ -222,12 +267,17 @@ impl Shard<'_> {
         rhythm: &mut Rhythm<'_>,
         index: usize,
         database: &DatabaseCheckpoint,
+        tally: &mut Tally,
     ) -> Result<ControlFlow<()>, Trouble> {
         let address = session.address.clone();
         let trouble = |error| Trouble::at(&address, error);
         self.ledger().database = Some(database.database);
         if database.database != 0 || self.ledger().standing.databases.len() > 1 {
             session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(trouble)?;
+        }
+        if session.table_a_slot {
+            let scale = slot_scale(&mut session.link, self.stop()).map_err(trouble)?;
+            self.ledger().scales.insert(database.database, scale);
         }
         let mut cursor = database.cursor;
         loop {
@@ -244,6 +294,7 @@ impl Shard<'_> {
             }
             rhythm.record(offset, cost, count, &slice);
             self.ledger().enter(index, &slice, cost);
+            tally.enter(&slice);
             cursor = slice.cursor;
             if cursor == 0 {
                 return Ok(ControlFlow::Continue(()));
@@ -299,6 +350,31 @@ fn guess_databases(link: &mut Link) -> Result<Vec<(u32, u64)>, LinkError> {
         }
     }
     Ok(databases)
+}
+
+/// In cluster mode Redis since 7.4 and Valkey since 8.0 keep a table for each slot.
+fn has_a_table_a_slot(info: &Info) -> bool {
+    let version = info.engine_version().unwrap_or_default();
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let since = if info.engine() == "valkey" { (8, 0) } else { (7, 4) };
+    info.text("cluster_enabled") == Some("1") && version >= since
+}
+
+/// How many keys each slot holds, asked in small groups with pauses: it must not keep clients waiting either. By slots
+/// alone where the question is refused.
+fn slot_scale(link: &mut Link, stop: &Stop) -> Result<Scale, LinkError> {
+    let mut keys = Vec::with_capacity(usize::from(SLOTS));
+    for first in (0..SLOTS).step_by(SLOTS_A_CALL) {
+        let slots = first..first + SLOTS_A_CALL as u16;
+        match link.count_keys_in_slots(slots) {
+            Ok(counts) => keys.extend(counts),
+            Err(LinkError::Server(_)) => return Ok(Scale::of_slots((0..SLOTS).map(|_| 1))),
+            Err(error) => return Err(error),
+        }
+        stop.wait_until(Instant::now() + SLOTS_PAUSE);
+    }
+    Ok(Scale::of_slots(keys))
 }
 
 /// CPU of the thread that serves clients, or of the whole process on servers that do not tell them apart.

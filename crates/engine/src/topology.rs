@@ -39,16 +39,7 @@ pub(crate) struct Primary {
 pub(crate) fn primary(target: &Target, access: Access<'_>) -> Result<Primary, Trouble> {
     let mut address = target.address.clone();
     for _ in 0..MAX_HOPS {
-        let trouble = |error| Trouble::at(&address, error);
-        let mut link = access.open(&address).map_err(trouble)?;
-        let role = match link.call(&[b"ROLE"]) {
-            Ok(reply) if is_sentinel(&reply) => return Err(Trouble::Fatal(sentinel(&address))),
-            Ok(reply) => RoleView::read(&reply),
-            Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => {
-                role_from_info(&link.info(&["replication"]).map_err(trouble)?.unwrap_or_default())
-            }
-            Err(error) => return Err(trouble(error)),
-        };
+        let (role, link) = role(&address, access)?;
         match role {
             RoleView::Replica { host, port } if target.follow => address = Address { host, port },
             RoleView::Replica { host, port } => {
@@ -65,6 +56,21 @@ pub(crate) fn primary(target: &Target, access: Access<'_>) -> Result<Primary, Tr
         target.address
     );
     Err(Trouble::Fatal(Failure::new(FailureKind::Refused, sentence)))
+}
+
+/// Connects to a node and asks for its role.
+pub(crate) fn role(address: &Address, access: Access<'_>) -> Result<(RoleView, Link), Trouble> {
+    let trouble = |error| Trouble::at(address, error);
+    let mut link = access.open(address).map_err(trouble)?;
+    let role = match link.call(&[b"ROLE"]) {
+        Ok(reply) if is_sentinel(&reply) => return Err(Trouble::Fatal(sentinel(address))),
+        Ok(reply) => RoleView::read(&reply),
+        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => {
+            role_from_info(&link.info(&["replication"]).map_err(trouble)?.unwrap_or_default())
+        }
+        Err(error) => return Err(trouble(error)),
+    };
+    Ok((role, link))
 }
 
 fn is_sentinel(role: &Reply) -> bool {

@@ -65,6 +65,31 @@ fn what_was_swept_while_expiry_was_paused_is_swept_again() {
     assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
 }
 
+/// Redis 7.0 does not tell that it is paused; the sums do.
+#[test]
+fn a_pause_that_the_server_does_not_show_is_found_by_the_end_check() {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
+    let pause = Once::new(|| run(&mut server.connection(), "CLIENT PAUSE 700 WRITE"));
+    let report = sweep(&server.url().parse().expect("a target"), &slow(), &pause, &Stop::new());
+    assert!(*pause.done.lock().expect("no panic"));
+    assert_eq!((report.outcome, report.keys_released, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
+    assert_eq!(report.held.paused, 0.0, "it was not told");
+}
+
+#[test]
+fn a_pause_without_an_end_is_reported_where_the_server_does_not_show_it() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(500).dead(500).load(&server);
+    run(&mut server.connection(), "CLIENT PAUSE 60000 WRITE");
+    let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert!(
+        report.warnings.iter().any(|warning| warning.contains("neither returned nor released")),
+        "{:?}",
+        report.warnings
+    );
+}
+
 #[test]
 fn a_pause_that_ends_with_the_sweep_leaves_nothing_behind() {
     let server = Server::start(Flavor::Valkey91);

@@ -8,6 +8,7 @@ mod slice;
 
 use std::{
     io::ErrorKind,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -100,6 +101,24 @@ impl Link {
             }
         }
         Ok(Some(Info::read(&text)))
+    }
+
+    /// How many keys each of these slots holds on this node, in one round trip.
+    pub fn count_keys_in_slots(&mut self, slots: Range<u16>) -> Result<Vec<u64>, LinkError> {
+        self.out.clear();
+        for slot in slots.clone() {
+            encode(&mut self.out, &[b"CLUSTER", b"COUNTKEYSINSLOT", Digits::of(u64::from(slot)).as_bytes()]);
+        }
+        self.send()?;
+        let mut counts = Vec::with_capacity(slots.len());
+        let mut refused = None;
+        for _ in slots {
+            match self.reader.reply(&mut self.wire)? {
+                Reply::Error(text) => refused = Some(text),
+                reply => counts.push(reply.integer().unwrap_or(0).max(0) as u64),
+            }
+        }
+        refused.map_or(Ok(counts), |text| Err(LinkError::Server(ServerError(text))))
     }
 
     /// Round trip of a PING: what an answer costs on this connection when the server has nothing to do for us.

@@ -92,6 +92,8 @@ pub struct SliceReply {
     pub returned: u64,
     /// Keys that it released: the DBSIZE difference inside the transaction. 0 where DBSIZE is refused.
     pub released: u64,
+    /// Keys in the database before and after, where DBSIZE is allowed.
+    pub sizes: Option<(u64, u64)>,
 }
 
 impl Link {
@@ -155,13 +157,15 @@ impl Link {
         for reply in [&role, &before, &after].into_iter().flatten() {
             refused(reply)?;
         }
-        let size = |reply: &Option<Reply>| reply.as_ref().and_then(Reply::integer).unwrap_or(0).max(0) as u64;
+        let size = |reply: &Option<Reply>| reply.as_ref().and_then(Reply::integer).map(|size| size.max(0) as u64);
+        let sizes = size(&before).zip(size(&after));
         match scan {
             ScanReply::Page { cursor, keys } => Ok(SliceReply {
                 role: role.as_ref().map_or(RoleView::Unknown, RoleView::read),
                 cursor,
                 returned: keys,
-                released: size(&before).saturating_sub(size(&after)),
+                released: sizes.map_or(0, |(before, after)| before.saturating_sub(after)),
+                sizes,
             }),
             ScanReply::Error(text) => Err(LinkError::Server(ServerError(text))),
         }

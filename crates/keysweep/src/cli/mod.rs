@@ -2,6 +2,7 @@
 
 mod admin;
 mod demo;
+mod estimate;
 mod exit;
 mod scan;
 mod serve;
@@ -26,6 +27,8 @@ pub struct Cli {
 enum Command {
     /// Sweep one server now and print what it did
     Scan(scan::ScanArgs),
+    /// Say how much is dead, without releasing anything
+    Estimate(estimate::EstimateArgs),
     /// Serve the API and carry out its tasks
     Serve(serve::ServeArgs),
     /// Carry out tasks without serving the API
@@ -41,6 +44,7 @@ impl Cli {
     pub fn run(self) -> Exit {
         match self.command {
             Command::Scan(args) => scan::run(args),
+            Command::Estimate(args) => estimate::run(args),
             Command::Serve(args) => finish(serve::serve(args)),
             Command::Worker(args) => finish(serve::work(args)),
             Command::Admin(args) => finish(admin::run(args)),

@@ -36,6 +36,19 @@ pub struct ScanArgs {
     /// Refuse a replica instead of following it to its primary
     #[arg(long)]
     no_follow: bool,
+    #[command(flatten)]
+    login: Login,
+    /// Only check what stands in the way of a sweep; releases nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the report, or the checks, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Who we are to the server.
+#[derive(Debug, Args)]
+pub struct Login {
     /// ACL user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -45,12 +58,42 @@ pub struct ScanArgs {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
-    /// Only check what stands in the way of a sweep; releases nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Print the report, or the checks, as JSON
-    #[arg(long)]
-    json: bool,
+}
+
+impl Login {
+    /// The target of a URL, with these credentials where they are given.
+    pub fn target(&self, url: &str) -> Result<Target, String> {
+        let mut target: Target = url.parse().map_err(|error: keysweep_engine::TargetError| error.to_string())?;
+        if let Some(user) = &self.user {
+            target.credentials.username = Some(user.clone());
+        }
+        if let Some(password) = self.password()? {
+            target.credentials.password = Some(password.into());
+        }
+        match target.credentials.username.is_some() && target.credentials.password.is_none() {
+            true => {
+                Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into())
+            }
+            false => Ok(target),
+        }
+    }
+
+    /// The password from wherever it was given; the command line itself is no place for one, everybody can read it.
+    fn password(&self) -> Result<Option<String>, String> {
+        let text = if let Some(path) = &self.password_file {
+            std::fs::read_to_string(path).map_err(|error| format!("--password-file {}: {error}", path.display()))?
+        } else if self.password_stdin {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|error| format!("--password-stdin: {error}"))?;
+            text
+        } else {
+            return Ok(std::env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty()));
+        };
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err("the password is empty; leave the option out where none is needed".into()),
+            password => Ok(Some(password.to_owned())),
+        }
+    }
 }
 
 /// Sweeps, reports, and says how it went by the exit code.
@@ -112,17 +155,8 @@ fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
 }
 
 fn prepare(args: &ScanArgs) -> Result<(Target, Options), String> {
-    let mut target: Target = args.url.parse().map_err(|error: keysweep_engine::TargetError| error.to_string())?;
+    let mut target = args.login.target(&args.url)?;
     target.follow = !args.no_follow;
-    if let Some(user) = &args.user {
-        target.credentials.username = Some(user.clone());
-    }
-    if let Some(password) = password(args)? {
-        target.credentials.password = Some(password.into());
-    }
-    if target.credentials.username.is_some() && target.credentials.password.is_none() {
-        return Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into());
-    }
     let preset = args.pace.limits();
     let limits = Limits {
         duty: args.duty.unwrap_or(preset.duty),
@@ -142,23 +176,6 @@ fn prepare(args: &ScanArgs) -> Result<(Target, Options), String> {
     Ok((target, options))
 }
 
-/// The password from wherever it was given; the command line itself is no place for one, everybody can read it.
-fn password(args: &ScanArgs) -> Result<Option<String>, String> {
-    let text = if let Some(path) = &args.password_file {
-        std::fs::read_to_string(path).map_err(|error| format!("--password-file {}: {error}", path.display()))?
-    } else if args.password_stdin {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|error| format!("--password-stdin: {error}"))?;
-        text
-    } else {
-        return Ok(std::env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty()));
-    };
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err("the password is empty; leave the option out where none is needed".into()),
-        password => Ok(Some(password.to_owned())),
-    }
-}
-
 /// The first Ctrl-C stops the sweep, which then reports; the second ends the program.
 pub fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -175,7 +192,8 @@ pub fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
     Ok(())
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+/// Reads a percentage as a share.
+pub fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
         Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
         _ => Err("it must be a percentage above 0 and up to 100".into()),

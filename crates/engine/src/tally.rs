@@ -1,0 +1,77 @@
+//! The end check: whether what a pass over a database returned and released is all that was there.
+//!
+//! Servers before Redis 7.4 and Valkey 8.1 do not tell that expiry is paused. But a SCAN that meets a dead key while it is
+//! paused neither returns nor releases it, and that shows in the sums. Pure.
+
+use crate::link::SliceReply;
+
+/// Part of a database that may be missing from the sums without a reason to sweep it again, 0–1.
+const TOLERANCE: f64 = 0.01;
+
+/// The sums of one pass over one database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys when the pass began, and after its last slice.
+    sizes: Option<(u64, u64)>,
+    returned: u64,
+    released: u64,
+    /// What others added and took between our slices, as far as it shows.
+    churn: u64,
+}
+
+impl Tally {
+    /// Enters a slice of the pass.
+    pub fn enter(&mut self, slice: &SliceReply) {
+        let Some((before, after)) = slice.sizes else { return };
+        let (first, last) = self.sizes.unwrap_or((before, before));
+        self.churn += before.abs_diff(last);
+        self.sizes = Some((first, after));
+        self.returned += slice.returned;
+        self.released += slice.released;
+    }
+
+    /// Keys that were neither returned nor released, beyond what others explain; `None`: all is accounted for.
+    pub fn unaccounted(&self) -> Option<u64> {
+        let (first, _) = self.sizes?;
+        let missing = first.saturating_sub(self.returned + self.released);
+        (missing as f64 > self.churn as f64 + first as f64 * TOLERANCE).then_some(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::RoleView;
+
+    fn slice(before: u64, after: u64, returned: u64) -> SliceReply {
+        let released = before - after;
+        SliceReply { role: RoleView::Unknown, cursor: 1, returned, released, sizes: Some((before, after)) }
+    }
+
+    fn tally(slices: &[SliceReply]) -> Tally {
+        let mut tally = Tally::default();
+        slices.iter().for_each(|slice| tally.enter(slice));
+        tally
+    }
+
+    #[test]
+    fn a_quiet_pass_adds_up() {
+        assert_eq!(tally(&[slice(1000, 900, 400), slice(900, 800, 400)]).unaccounted(), None);
+    }
+
+    #[test]
+    fn dead_keys_that_were_passed_over_are_missing() {
+        assert_eq!(tally(&[slice(1000, 1000, 400), slice(1000, 900, 400)]).unaccounted(), Some(100));
+    }
+
+    #[test]
+    fn what_others_took_between_slices_is_explained() {
+        assert_eq!(tally(&[slice(1000, 900, 400), slice(700, 600, 300)]).unaccounted(), None);
+    }
+
+    #[test]
+    fn without_sizes_nothing_can_be_said() {
+        let blind = SliceReply { sizes: None, ..slice(10, 10, 0) };
+        assert_eq!(tally(&[blind]).unaccounted(), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Estimates: right on a replica, honest about their bias without one, and never releasing a key.
+
+use keysweep_engine::{Estimate, Method, Preset, Stop, Target, estimate, link::Tcp};
+use keysweep_harness::{DataSet, Flavor, Server};
+use rstest::rstest;
+
+fn ask(url: &str, sample: Option<f64>) -> Estimate {
+    let target: Target = url.parse().expect("a target");
+    estimate(&Tcp, &target, sample, Preset::Fast.limits(), &Stop::new()).expect("an estimate")
+}
+
+fn held(server: &Server) -> u64 {
+    redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
+}
+
+#[rstest]
+fn a_count_on_a_replica_is_right_and_releases_nothing(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+    let primary = Server::start(flavor);
+    let loaded = DataSet::new().live(9_000).dead(3_000).database(2).live(100).dead(50).load(&primary);
+    let replica = primary.replica();
+    for url in [primary.url(), replica.url()] {
+        let estimate = ask(&url, None);
+        assert_eq!(estimate.method, Method::ReplicaCount);
+        assert_eq!(estimate.address, replica.address().to_string());
+        assert_eq!((estimate.keys, estimate.dead_keys), (loaded.live + loaded.dead, loaded.dead));
+        assert!(estimate.dead_bytes.is_some_and(|bytes| bytes > 0));
+    }
+    assert_eq!((held(&primary), held(&replica)), (12_000, 12_000));
+}
+
+#[test]
+fn a_sample_on_a_replica_is_close() {
+    let primary = Server::start(Flavor::Valkey91);
+    DataSet::new().live(30_000).dead(10_000).load(&primary);
+    let replica = primary.replica();
+    let estimate = ask(&replica.url(), Some(0.2));
+    assert_eq!(estimate.method, Method::ReplicaSample);
+    assert!((0.22..0.28).contains(&estimate.dead_share), "{estimate:?}");
+}
+
+#[test]
+fn without_a_replica_the_servers_own_average_is_told_as_what_it_is() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(500).dead(500).load(&server);
+    let estimate = ask(&server.url(), None);
+    assert_eq!((estimate.method, estimate.keys), (Method::Info, 1_000));
+    assert!(estimate.method.in_words().contains("too low"));
+    assert_eq!(held(&server), 1_000);
+}

@@ -1,0 +1,111 @@
+//! The fraction from the cursor is right within 2 %, on tables of every shape.
+
+use std::{sync::Mutex, thread, time::Duration};
+
+use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server};
+use rstest::rstest;
+
+/// Keeps every fraction with the share of keys that had really been looked at.
+struct Compare {
+    keys: f64,
+    seen: Mutex<Vec<(f64, f64)>>,
+}
+
+impl Compare {
+    fn new(keys: u64) -> Self {
+        Self { keys: keys as f64, seen: Mutex::default() }
+    }
+}
+
+impl Monitor for Compare {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        let truth = progress.keys_scanned as f64 / self.keys;
+        self.seen.lock().expect("no panic").push((progress.fraction, truth));
+    }
+}
+
+fn slow(keys: u64) -> Options {
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(keys / 3);
+    options
+}
+
+fn assert_close(seen: &[(f64, f64)], tolerance: f64) {
+    assert!(seen.len() > 8, "only {} looks", seen.len());
+    for pair in seen.windows(2) {
+        assert!(pair[1].0 >= pair[0].0, "it went back: {seen:?}");
+    }
+    for (fraction, truth) in seen {
+        assert!((fraction - truth).abs() <= tolerance, "{fraction} where {truth} is true: {seen:?}");
+    }
+}
+
+#[rstest]
+fn on_a_table_at_rest(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(24_000).dead(6_000).database(1).live(5_000).load(&server);
+    let keys = loaded.live + loaded.dead;
+    let compare = Compare::new(keys);
+    let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());
+    assert_eq!(report.keys_released, loaded.dead);
+    assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
+}
+
+/// Where keys come and go there is no true share of keys; what must hold is that it never goes back and ends at 1.
+#[rstest]
+fn while_the_table_grows_shrinks_and_rehashes(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(10_000).dead(10_000).load(&server);
+    let compare = Compare::new(20_000);
+    let target: Target = server.url().parse().expect("a target");
+    let report = thread::scope(|scope| {
+        let churn = scope.spawn(|| {
+            let mut connection = server.connection();
+            for grow in [true, false, true, false] {
+                for first in (0..60_000).step_by(1_000) {
+                    let mut pipeline = redis::pipe();
+                    for number in first..first + 1_000 {
+                        let key = format!("churn:{number}");
+                        match grow {
+                            true => pipeline.cmd("SET").arg(key).arg("v").ignore(),
+                            false => pipeline.cmd("DEL").arg(key).ignore(),
+                        };
+                    }
+                    pipeline.exec(&mut connection).expect("the server serves");
+                    thread::sleep(Duration::from_millis(8));
+                }
+            }
+        });
+        let report = sweep(&target, &slow(20_000), &compare, &Stop::new());
+        churn.join().expect("the churn ends");
+        report
+    });
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    let seen = compare.seen.into_inner().expect("no panic");
+    for pair in seen.windows(2) {
+        assert!(pair[1].0 >= pair[0].0, "it went back: {seen:?}");
+    }
+    assert_eq!(seen.last().map(|(fraction, _)| *fraction), Some(1.0));
+}
+
+#[test]
+fn in_cluster_mode_with_three_hash_tags_holding_all_keys() {
+    let server = Server::with(Flavor::Valkey91).arg("--cluster-enabled", "yes").start();
+    let mut connection = server.connection();
+    redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383).exec(&mut connection).expect("a cluster of one");
+    keysweep_harness::eventually("the cluster is up", Duration::from_secs(20), || {
+        let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut connection).expect("INFO");
+        info.contains("cluster_state:ok").then_some(())
+    });
+    let mut keys = 0;
+    for (tag, live, dead) in [("{a}", 3_000, 1_000), ("{b}", 15_000, 5_000), ("{c}", 5_000, 1_000)] {
+        let loaded = DataSet::new().prefix(tag).live(live).dead(dead).load(&server);
+        keys += loaded.live + loaded.dead;
+    }
+    let compare = Compare::new(keys);
+    let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, 7_000, true));
+    assert!(report.warnings.iter().any(|warning| warning.contains("one node of a cluster")), "{:?}", report.warnings);
+    assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
+}

@@ -1,0 +1,64 @@
+//! `keysweep estimate`: how much is dead, without releasing anything.
+
+use clap::Args;
+use indicatif::HumanCount;
+use keysweep_engine::{Preset, Stop, estimate, link::Tcp};
+
+use super::{
+    Exit,
+    scan::{Login, percent, stop_on_signals},
+    term,
+};
+
+/// Arguments of `keysweep estimate`.
+#[derive(Debug, Args)]
+pub struct EstimateArgs {
+    /// Where the server is: redis://host:port, a primary or a replica
+    url: String,
+    #[command(flatten)]
+    login: Login,
+    /// Count this part of the keys on a replica, instead of all
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    sample: Option<f64>,
+    /// How much of the replica's time to use: gentle, normal, fast or max
+    #[arg(long, value_name = "PACE", default_value = "normal")]
+    pace: Preset,
+    /// Print the estimate as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Estimates, and says how it was done.
+pub fn run(args: EstimateArgs) -> Exit {
+    let target = match args.login.target(&args.url) {
+        Ok(target) => target,
+        Err(sentence) => {
+            term::error(&sentence);
+            return Exit::Usage;
+        }
+    };
+    let stop = Stop::new();
+    if let Err(error) = stop_on_signals(&stop) {
+        term::error(&format!("signals cannot be caught: {error}"));
+        return Exit::Failed;
+    }
+    match estimate(&Tcp, &target, args.sample, args.pace.limits(), &stop) {
+        Ok(found) if args.json => term::json(&found),
+        Ok(found) => {
+            let bytes = found.dead_bytes.map_or(String::new(), |bytes| format!(", about {}", term::size(bytes)));
+            term::line(&format!(
+                "{} of {} keys are dead ({:.1} %){bytes}.\nHow: {} ({}).",
+                HumanCount(found.dead_keys),
+                HumanCount(found.keys),
+                found.dead_share * 100.0,
+                found.method.in_words(),
+                found.address
+            ));
+        }
+        Err(failure) => {
+            term::error(&failure.message);
+            return Exit::from(failure.kind);
+        }
+    }
+    Exit::Done
+}
