@@ -1,0 +1,39 @@
+//! Waiting is precise enough over a second and burns no core, also with many sweeps in one process.
+
+use std::{fs, thread, time::Instant};
+
+use keysweep_engine::{Options, Outcome, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server};
+
+const SWEEPS: usize = 32;
+
+/// CPU seconds of this process so far, from the kernel's accounting in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    (fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime")) / 100.0
+}
+
+#[test]
+fn heavy_thirty_two_sweeps_in_one_process_keep_their_duty_and_burn_no_core() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(60_000).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    let mut options = Options::default();
+    // A hundredth each: a third of the server for all of them, so that they rarely wait for one another.
+    (options.limits.duty, options.limits.guard) = (0.01, None);
+
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
+    let reports: Vec<_> = thread::scope(|scope| {
+        let run = || sweep(&target, &options, &(), &Stop::new());
+        let sweeps: Vec<_> = (0..SWEEPS).map(|_| scope.spawn(run)).collect();
+        sweeps.into_iter().map(|sweep| sweep.join().expect("no panic")).collect()
+    });
+    let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+
+    assert!(reports.iter().all(|report| report.outcome == Outcome::Done));
+    let duties: Vec<f64> = reports.iter().map(|report| report.duty).collect();
+    assert!(duties.iter().all(|duty| (0.008..=0.0102).contains(duty)), "{duties:?}");
+    assert!(elapsed > 2.0, "too short to tell: {elapsed} s");
+    assert!(cpu < 0.4 * elapsed, "{cpu} s of CPU in {elapsed} s");
+}
