@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use keysweep_engine::{Target, TargetError};
 use percent_encoding::percent_decode_str;
 
-use super::{FleetError, vault::Secret};
+use super::{FleetError, Secret};
 
 const SCHEMES: [(&str, Mode); 12] = [
     ("redis", Mode::OneServer),

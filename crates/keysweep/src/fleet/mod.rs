@@ -9,6 +9,7 @@ mod address;
 mod id;
 mod instance;
 mod people;
+mod secret;
 mod server;
 
 use std::{path::Path, sync::Arc};
@@ -19,8 +20,8 @@ use keysweep_engine::TargetError;
 use self::vault::{Vault, VaultError};
 pub use self::{
     id::{is_id, new_id},
+    secret::Secret,
     server::LookError,
-    vault::Secret,
 };
 use crate::store::{SharedStore, StoreError};
 

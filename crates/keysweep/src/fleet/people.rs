@@ -2,7 +2,7 @@
 
 use rand::{RngExt, distr::Alphanumeric, rand_core::UnwrapErr, rngs::SysRng};
 
-use super::{Fleet, FleetError, check_name, id, new_id, now, taken, vault::Secret};
+use super::{Fleet, FleetError, Secret, check_name, id, new_id, now, taken};
 use crate::model::{AccessKey, Grant, KeyHolder, Project, Role, User};
 
 const ACCESS_LENGTH: usize = 20;

@@ -16,10 +16,10 @@ use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
-use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
-use super::id::random;
+use super::{Secret, id::random};
 use crate::{
     model::Sealed,
     store::{Store, StoreError},
@@ -31,35 +31,6 @@ const NONCE: usize = 24;
 const HEADER: usize = 1 + KEY_ID + NONCE;
 /// What the check value says once it is opened.
 const CHECK: &str = "keysweep";
-
-/// A text that is shown to nobody by accident, and whose memory is wiped when it goes.
-#[derive(Clone)]
-pub struct Secret(SecretString);
-
-impl Secret {
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text.into())
-    }
-}
-
-impl From<Secret> for SecretString {
-    fn from(secret: Secret) -> Self {
-        secret.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// Why the vault does not seal or open.
 #[derive(Debug, thiserror::Error)]
