@@ -18,6 +18,8 @@ use crate::{
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
 /// Releases a second, at most, while somebody listens to each.
 pub(crate) const RELEASES_WHILE_LISTENED_TO: u64 = 10_000;
+/// The name of the check for values that block while they are freed.
+const FREEING: &str = "freeing";
 /// The name of the check that leads to that.
 const LISTENERS: &str = "listeners";
 /// What one delete takes of the replication stream, bytes: the command, and a key name of the usual length.
@@ -40,6 +42,11 @@ pub enum Verdict {
 }
 
 impl Check {
+    /// Whether this is about large values that are freed in the main thread.
+    pub(crate) fn is_of_freeing(&self) -> bool {
+        self.name == FREEING
+    }
+
     /// Whether a sweep is slowed down by this because somebody listens to what it releases.
     pub(crate) fn caps_releases(&self) -> bool {
         self.name == LISTENERS && self.verdict == Verdict::Slower
@@ -271,7 +278,7 @@ fn append_only(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
 }
 
 fn lazy_free(link: &mut Link) -> Result<Check, LinkError> {
-    let name = "freeing";
+    let name = FREEING;
     Ok(match config(link, "lazyfree-lazy-expire")?.as_deref() {
         Some("no") => note(
             Verdict::Warning,

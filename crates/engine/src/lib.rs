@@ -18,6 +18,7 @@ mod estimate;
 mod failure;
 mod guard;
 mod inspect;
+mod lazyfree;
 mod ledger;
 pub mod link;
 mod look;
@@ -40,6 +41,7 @@ pub use self::{
     estimate::{Estimate, Method, estimate},
     failure::{Failure, FailureKind},
     inspect::{Inspection, inspect},
+    lazyfree::{Holders, LazyFreeKeeper, let_go_lazyfree},
     monitor::Monitor,
     pace::{Limits, Pace, Preset, Step},
     progress::{Progress, ShardProgress, eta, fraction},

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::ControlFlow,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use crate::{
     checkpoint::DatabaseCheckpoint,
     checks::{self, Check, RELEASES_WHILE_LISTENED_TO, Verdict},
     failure::{Failure, FailureKind, Trouble},
+    lazyfree::{self, LazyFreeKeeper, let_go_lazyfree},
     ledger::{Ledger, State},
     link::{Abilities, Info, Link, LinkError, RoleView, ServerError},
     look::{Expiry, Look},
@@ -60,6 +61,13 @@ struct Session {
     /// Whether each slot has a table of its own, which shapes the cursors.
     table_a_slot: bool,
     cpu: Option<Duration>,
+    lazyfree: Option<HeldLazyFree>,
+}
+
+/// A setting of the server's that this sweep has turned on, or counts on.
+struct HeldLazyFree {
+    keeper: Arc<dyn LazyFreeKeeper>,
+    run_id: String,
 }
 
 impl Shard<'_> {
@@ -115,6 +123,7 @@ impl Shard<'_> {
         self.known = true;
         // One rhythm for the whole connection: a duty is a share of the server, not of a database.
         let mut rhythm = Rhythm::begin(&mut session.link, &session.address, self, session.role.clone())?;
+        self.hold_lazyfree(&mut session)?;
         let swept = self.sweep_databases(&mut session, &mut rhythm);
         if let Err(Trouble::Halted(_)) = swept {
             // A last look, so that whoever goes on need not repeat the last second. No answer, no harm.
@@ -122,8 +131,31 @@ impl Shard<'_> {
                 self.ledger().confirm();
             }
         }
+        if let (Err(Trouble::Halted(_) | Trouble::Fatal(_)), Some(held)) = (&swept, &session.lazyfree) {
+            // The connection may be what broke; then the record of it is put right by whoever keeps it.
+            let _ = let_go_lazyfree(&mut session.link, &*held.keeper, &session.address, &held.run_id);
+        }
         swept?;
+        if let Some(held) = &session.lazyfree {
+            let gone = let_go_lazyfree(&mut session.link, &*held.keeper, &session.address, &held.run_id);
+            gone.map_err(|error| Trouble::at(&session.address, error))?;
+        }
         self.close_books(&mut session)
+    }
+
+    /// Has large values freed in the background while the sweep runs, where that is wished for.
+    fn hold_lazyfree(&self, session: &mut Session) -> Result<(), Trouble> {
+        let run_id = self.ledger().standing.run_id.clone();
+        let (Some(keeper), Some(run_id)) = (&self.options.lazyfree, run_id) else { return Ok(()) };
+        let held = lazyfree::hold(&mut session.link, &**keeper, &session.address, &run_id);
+        match held.map_err(|error| Trouble::at(&session.address, error))? {
+            lazyfree::Held::Ours => session.lazyfree = Some(HeldLazyFree { keeper: Arc::clone(keeper), run_id }),
+            lazyfree::Held::OnAnyway => {}
+            lazyfree::Held::Refused(cause) => {
+                self.warn(format!("freeing: lazyfree-lazy-expire stays as it is: {cause}"))
+            }
+        }
+        Ok(())
     }
 
     /// Sweeps what is not done, until a look finds that expiry was alive all the while, or the sums do where the server
@@ -228,6 +260,7 @@ impl Shard<'_> {
             role,
             table_a_slot: has_a_table_a_slot(&info),
             cpu: main_thread_cpu(&info),
+            lazyfree: None,
         })
     }
 
@@ -237,6 +270,8 @@ impl Shard<'_> {
             let remedy = check.remedy.as_deref().unwrap_or_default();
             match check.verdict {
                 Verdict::Ok => {}
+                // It is about to be turned on.
+                Verdict::Warning if check.is_of_freeing() && self.options.lazyfree.is_some() => {}
                 Verdict::Slower | Verdict::Warning => self.warn(format!("{}: {}; {remedy}", check.name, check.finding)),
                 Verdict::Refused if check.name == "rights" => {
                     let sentence = format!("{} may not be swept: {}; {remedy}", self.target.address, check.finding);

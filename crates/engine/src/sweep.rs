@@ -2,7 +2,7 @@
 
 use std::{
     ops::Add,
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -10,6 +10,7 @@ use std::{
 use crate::{
     checkpoint::{self, Checkpoint, ShardCheckpoint},
     failure::{Failure, FailureKind},
+    lazyfree::LazyFreeKeeper,
     ledger::{Ledger, nanoseconds, quantiles},
     link::{Dialer, Tcp},
     monitor::Monitor,
@@ -45,6 +46,8 @@ pub struct Options {
     pub hold_for_forks: bool,
     /// How long to wait for a child process, or for a replica that is missing.
     pub hold_limit: Duration,
+    /// Where set, `lazyfree-lazy-expire` is turned on for the time of the sweep, and this remembers it.
+    pub lazyfree: Option<Arc<dyn LazyFreeKeeper>>,
     /// Name of the connections in the servers' `CLIENT LIST`.
     pub client_name: String,
     /// Where an earlier run of the same sweep got to.
@@ -61,6 +64,7 @@ impl Default for Options {
             max_replica_lag: 16 * 1024 * 1024,
             hold_for_forks: true,
             hold_limit: Duration::from_secs(10 * 60),
+            lazyfree: None,
             client_name: "keysweep".into(),
             checkpoint: None,
         }

@@ -24,6 +24,22 @@ impl fmt::Display for Address {
     }
 }
 
+impl FromStr for Address {
+    type Err = TargetError;
+
+    /// Reads what `Display` writes: `host:port`, an IPv6 address in brackets.
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let malformed = || TargetError::Malformed("an address is written host:port".into());
+        let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().map_err(|_| malformed())?;
+        if host.is_empty() {
+            return Err(malformed());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
 /// Who we are to the data nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
@@ -139,6 +155,14 @@ mod tests {
         assert_eq!((target.address.port, target.database), (6379, None));
         assert_eq!(parse("valkey://cache.example:7000/3").database, Some(3));
         assert_eq!(parse("redis://cache.example/").database, None);
+    }
+
+    #[test]
+    fn an_address_is_read_as_it_is_written() {
+        for address in ["cache.example:6379", "[::1]:7000"] {
+            assert_eq!(address.parse::<Address>().expect("an address").to_string(), address);
+        }
+        assert!("cache.example".parse::<Address>().is_err() && ":6379".parse::<Address>().is_err());
     }
 
     #[test]

@@ -65,13 +65,14 @@ impl Installation {
 
     /// Adds a project and an instance in it; returns their ids.
     pub fn register(&self, url: &str) -> (String, String) {
-        self.register_at("normal", url)
+        self.register_with(url, &[])
     }
 
-    /// The same, with the pace of its scans.
-    pub fn register_at(&self, pace: &str, url: &str) -> (String, String) {
+    /// The same, with more options of `admin instance add`.
+    pub fn register_with(&self, url: &str, options: &[&str]) -> (String, String) {
         let project = id(&self.admin(&["project", "add", "test"]));
-        let instance = id(&self.admin(&["instance", "add", "cache", url, "--project", &project, "--pace", pace]));
+        let add = ["instance", "add", "cache", url, "--project", &project];
+        let instance = id(&self.admin(&[&add, options].concat()));
         (project, instance)
     }
 

@@ -363,3 +363,14 @@ pub struct Lease {
     /// Grows with every claim, across tasks.
     pub epoch: i64,
 }
+
+/// A sweep that counts on `lazyfree-lazy-expire` being on in a server process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LazyFreeHold {
+    /// The server process.
+    pub run_id: String,
+    /// The task whose sweep it is.
+    pub task_id: String,
+    /// Where the process was reached, as `host:port`.
+    pub address: String,
+}

@@ -3,11 +3,10 @@
 use std::{fs, path::Path, sync::Arc};
 
 use keysweep::{
-    fleet::{Fleet, FleetError, is_id, vault::VaultError},
+    fleet::{Fleet, FleetError, NewInstance, is_id, vault::VaultError},
     model::{Instance, Role},
     store::{SharedStore, sqlite::SqliteStore},
 };
-use keysweep_engine::Preset;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -57,7 +56,15 @@ async fn a_password_is_taken_out_of_the_url_kept_encrypted_and_given_to_the_swee
     let fleet = installation.fleet().await;
     fleet.add_project("shop", None).await.expect("added");
     let instance = fleet
-        .add_instance("shop", "cache", "redis://sweeper:correct%20horse@cache.example:6380/2", None, Preset::Normal)
+        .add_instance(
+            "shop",
+            NewInstance {
+                name: "cache",
+                url: "redis://sweeper:correct%20horse@cache.example:6380/2",
+                id: None,
+                ..NewInstance::default()
+            },
+        )
         .await
         .expect("added");
     assert!(is_id(&instance.id));
@@ -85,8 +92,14 @@ async fn a_password_that_was_moved_to_another_instance_does_not_open() {
     let installation = Installation::new();
     let fleet = installation.fleet().await;
     fleet.add_project("shop", None).await.expect("added");
-    let one = fleet.add_instance("shop", "one", "redis://:secret@h", None, Preset::Normal).await.expect("added");
-    let other = fleet.add_instance("shop", "other", "redis://h", None, Preset::Normal).await.expect("added");
+    let one = fleet
+        .add_instance("shop", NewInstance { name: "one", url: "redis://:secret@h", id: None, ..NewInstance::default() })
+        .await
+        .expect("added");
+    let other = fleet
+        .add_instance("shop", NewInstance { name: "other", url: "redis://h", id: None, ..NewInstance::default() })
+        .await
+        .expect("added");
     let moved = Instance { password: one.password, ..other };
     let error = fleet.target(&moved).expect_err("moved");
     assert!(matches!(error, FleetError::Vault(VaultError::Changed { .. })), "{error}");
@@ -97,8 +110,13 @@ async fn an_instance_without_credentials_has_none() {
     let installation = Installation::new();
     let fleet = installation.fleet().await;
     fleet.add_project("shop", None).await.expect("added");
-    let instance =
-        fleet.add_instance("shop", "cache", "valkey://cache.example", None, Preset::Normal).await.expect("added");
+    let instance = fleet
+        .add_instance(
+            "shop",
+            NewInstance { name: "cache", url: "valkey://cache.example", id: None, ..NewInstance::default() },
+        )
+        .await
+        .expect("added");
     let credentials = fleet.credentials(&instance).expect("credentials");
     assert!(credentials.username.is_none() && credentials.password.is_none());
 }
@@ -117,8 +135,13 @@ async fn a_project_is_found_by_its_id_or_its_name() {
     assert_eq!(fleet.project(&namesake.id).await.expect("found"), namesake);
     assert_eq!(fleet.projects().await.expect("read").len(), 2);
 
-    let instance =
-        fleet.add_instance(id, "cache", "redis://h", Some(&"a".repeat(32)), Preset::Normal).await.expect("added");
+    let instance = fleet
+        .add_instance(
+            id,
+            NewInstance { name: "cache", url: "redis://h", id: Some(&"a".repeat(32)), ..NewInstance::default() },
+        )
+        .await
+        .expect("added");
     assert_eq!((instance.id.as_str(), instance.project_id.as_str()), ("a".repeat(32).as_str(), id));
     assert_eq!(fleet.instances("shop").await.expect("read"), [instance]);
     let error = fleet.instances("absent").await.expect_err("absent").to_string();
@@ -157,29 +180,56 @@ async fn what_is_taken_or_may_not_be_is_said_with_field_value_and_remedy() {
     let fleet = installation.fleet().await;
     let project = fleet.add_project("shop", None).await.expect("added");
     fleet.add_user("ada", "shop", Role::Reader).await.expect("added");
-    let instance = fleet.add_instance("shop", "cache", "redis://h", None, Preset::Normal).await.expect("added");
+    let instance = fleet
+        .add_instance("shop", NewInstance { name: "cache", url: "redis://h", id: None, ..NewInstance::default() })
+        .await
+        .expect("added");
     let long = "x".repeat(65);
     let errors = [
         (fleet.add_project("shop", None).await.map(drop), ["project", "name", "\"shop\"", "another name"]),
         (fleet.add_project("s", Some(&project.id)).await.map(drop), ["project", "id", &project.id, "another id"]),
         (fleet.add_user("ada", "shop", Role::Admin).await.map(drop), ["user", "name", "\"ada\"", "another name"]),
         (
-            fleet.add_instance("shop", "cache", "redis://h", None, Preset::Normal).await.map(drop),
+            fleet
+                .add_instance(
+                    "shop",
+                    NewInstance { name: "cache", url: "redis://h", id: None, ..NewInstance::default() },
+                )
+                .await
+                .map(drop),
             ["instance", "name", "\"cache\"", "another name"],
         ),
         (
-            fleet.add_instance("shop", "x", "redis://h", Some(&instance.id), Preset::Normal).await.map(drop),
+            fleet
+                .add_instance(
+                    "shop",
+                    NewInstance { name: "x", url: "redis://h", id: Some(&instance.id), ..NewInstance::default() },
+                )
+                .await
+                .map(drop),
             ["instance", "id", &instance.id, "another id"],
         ),
         (fleet.add_project("", None).await.map(drop), ["project name", "\"\"", "1 to 64", "characters"]),
         (fleet.add_project(" x", None).await.map(drop), ["project name", "\" x\"", "1 to 64", "spaces"]),
         (fleet.add_user(&long, "shop", Role::Admin).await.map(drop), ["user name", &long, "1 to 64", "characters"]),
         (
-            fleet.add_instance("shop", "a\nb", "redis://h", None, Preset::Normal).await.map(drop),
+            fleet
+                .add_instance(
+                    "shop",
+                    NewInstance { name: "a\nb", url: "redis://h", id: None, ..NewInstance::default() },
+                )
+                .await
+                .map(drop),
             ["instance name", "\"a\\nb\"", "1 to 64", "control characters"],
         ),
         (
-            fleet.add_instance("shop", "x", "redis://h", Some("42"), Preset::Normal).await.map(drop),
+            fleet
+                .add_instance(
+                    "shop",
+                    NewInstance { name: "x", url: "redis://h", id: Some("42"), ..NewInstance::default() },
+                )
+                .await
+                .map(drop),
             ["instance id", "\"42\"", "32 hexadecimal digits", "UUID"],
         ),
     ];
@@ -197,7 +247,13 @@ async fn the_next_start_opens_what_this_one_sealed() {
     let installation = Installation::new();
     let fleet = installation.fleet().await;
     fleet.add_project("shop", None).await.expect("added");
-    fleet.add_instance("shop", "cache", "redis://:secret@h", None, Preset::Normal).await.expect("added");
+    fleet
+        .add_instance(
+            "shop",
+            NewInstance { name: "cache", url: "redis://:secret@h", id: None, ..NewInstance::default() },
+        )
+        .await
+        .expect("added");
     drop(fleet);
     let fleet = installation.fleet().await;
     let instance = fleet.instances("shop").await.expect("read").remove(0);

@@ -105,7 +105,7 @@ fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint()
     let server = Server::start(Flavor::Valkey91);
     let live = load_for_seconds(&server);
     let installation = installation();
-    let (project, instance) = installation.register_at("gentle", &server.url());
+    let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let service = installation.serve(&["--no-auth"]);
     let created = service.request("POST", &create_path(&project, &instance)).body;
     let before = service.wait_for(&detail_path(&project, &created), is_under_way);
@@ -131,12 +131,13 @@ fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
     let server = Server::start(Flavor::Redis70);
     let live = load_for_seconds(&server);
     let installation = installation();
-    let (project, instance) = installation.register_at("gentle", &server.url());
+    let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle", "--manage-lazyfree"]);
     let service = installation.serve(&["--no-auth"]);
     let created = service.request("POST", &create_path(&project, &instance)).body;
     service.wait_for(&detail_path(&project, &created), is_under_way);
     service.kill();
     assert!(size(&server) > live, "it was interrupted");
+    assert_eq!(lazyfree(&server), "yes", "the dead worker has left it on");
 
     let service = installation.serve(&["--no-auth"]);
     let path = detail_path(&project, &created);
@@ -147,7 +148,15 @@ fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
     });
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()));
     assert_eq!(size(&server), live, "no dead key is left");
+    assert_eq!(lazyfree(&server), "no", "the next one has put it back");
     assert!(task["keys_released"].as_u64().is_some_and(|keys| keys <= 100_000), "what is counted was released");
+}
+
+fn lazyfree(server: &Server) -> String {
+    let mut connection = server.connection();
+    let pair: Vec<String> =
+        redis::cmd("CONFIG").arg("GET").arg("lazyfree-lazy-expire").query(&mut connection).expect("CONFIG");
+    pair[1].clone()
 }
 
 #[test]

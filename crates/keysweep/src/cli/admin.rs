@@ -8,7 +8,7 @@ use super::term;
 use crate::{
     app,
     config::{FileConfig, StoreArgs},
-    fleet::Fleet,
+    fleet::{Fleet, NewInstance},
     model::Role,
 };
 
@@ -96,6 +96,9 @@ enum Instance {
         /// How much of the server's time its scans may use: gentle, normal, fast or max
         #[arg(long, value_name = "PACE", default_value = "normal")]
         pace: Preset,
+        /// Turn lazyfree-lazy-expire on while a scan runs, so that large values are freed in the background
+        #[arg(long)]
+        manage_lazyfree: bool,
     },
     /// List a project's instances
     List {
@@ -178,8 +181,9 @@ impl AccessKey {
 impl Instance {
     async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
         match self {
-            Self::Add { name, url, project, id, pace } => {
-                let instance = fleet.add_instance(&project, &name, &url, id.as_deref(), pace).await?;
+            Self::Add { name, url, project, id, pace, manage_lazyfree } => {
+                let new = NewInstance { name: &name, url: &url, id: id.as_deref(), pace, manage_lazyfree };
+                let instance = fleet.add_instance(&project, new).await?;
                 // Registering does not depend on the server being up; what it says is kept when it is.
                 if let Err(cause) = fleet.look(&instance).await {
                     term::note(&format!("registered, but not reachable now: {cause}"));
@@ -199,7 +203,7 @@ impl Instance {
                 let json = instances.iter().map(|instance| {
                     json!({
                         "id": instance.id, "name": instance.name, "url": instance.url, "username": instance.username,
-                        "pace": instance.pace, "paused": instance.paused, "facts": instance.facts,
+                        "pace": instance.pace, "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree, "facts": instance.facts,
                         "created_at": instance.created_at,
                     })
                 });

@@ -8,17 +8,26 @@ use crate::model::{Instance, Sealed};
 /// The field of an instance that is sealed.
 const PASSWORD: &str = "password";
 
+/// A server to be registered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewInstance<'a> {
+    /// Its name, unique in its project.
+    pub name: &'a str,
+    /// Where it is, with user and password.
+    pub url: &'a str,
+    /// Its id, where it must be a certain one.
+    pub id: Option<&'a str>,
+    /// The pace of its manual scans.
+    pub pace: Preset,
+    /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
+    pub manage_lazyfree: bool,
+}
+
 impl Fleet {
     /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
-    /// is sealed. Nothing is dialled. `pace` is that of its manual scans.
-    pub async fn add_instance(
-        &self,
-        project: &str,
-        name: &str,
-        url: &str,
-        id: Option<&str>,
-        pace: Preset,
-    ) -> Result<Instance, FleetError> {
+    /// is sealed. Nothing is dialled.
+    pub async fn add_instance(&self, project: &str, new: NewInstance<'_>) -> Result<Instance, FleetError> {
+        let NewInstance { name, url, id, pace, manage_lazyfree } = new;
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
         let Address { url, username, password } = Address::parse(url)?;
@@ -40,7 +49,7 @@ impl Fleet {
             pace: pace.to_string(),
             window: None,
             window_binds_manual: false,
-            manage_lazyfree: false,
+            manage_lazyfree,
             paused: false,
             facts: None,
             created_at: now(),

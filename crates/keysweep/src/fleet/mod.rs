@@ -20,6 +20,7 @@ use keysweep_engine::TargetError;
 use self::vault::{Vault, VaultError};
 pub use self::{
     id::{is_id, new_id},
+    instance::NewInstance,
     secret::Secret,
     server::LookError,
 };

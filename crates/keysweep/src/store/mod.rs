@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::model::{
-    AccessKey, Facts, Grant, Instance, KeyHolder, Lease, NewTask, Project, Reason, Status, Task, TaskDetail, User,
+    AccessKey, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Reason, Status, Task,
+    TaskDetail, User,
 };
 
 /// A store, shared by every room that needs one.
@@ -125,6 +126,15 @@ pub enum Pulse {
     Lost,
 }
 
+/// Who counts on `lazyfree-lazy-expire` in a server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LazyFreeHolders {
+    /// Whether the task was among them already.
+    pub held_before: bool,
+    /// The others.
+    pub others: u64,
+}
+
 /// How a task ended.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -182,6 +192,13 @@ pub trait Store: Send + Sync {
     async fn give_back(&self, now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError>;
     /// Ends a task and lets go of its lease.
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError>;
+
+    /// Records that a task's sweep counts on `lazyfree-lazy-expire` in a server process.
+    async fn hold_lazyfree(&self, now: Now, hold: &LazyFreeHold) -> Result<LazyFreeHolders, StoreError>;
+    /// Forgets that, and says how many other tasks still count on it in that process.
+    async fn let_go_lazyfree(&self, run_id: &str, task_id: &str) -> Result<u64, StoreError>;
+    /// The holds of tasks that have ended, each with its instance: their workers died before they put the setting back.
+    async fn abandoned_lazyfree(&self) -> Result<Vec<(LazyFreeHold, Instance)>, StoreError>;
 
     /// Returns the value kept for this key id, which only that master key can open. Where none is kept for it, returns
     /// the one kept first for another key, so that the caller notices; keeps and returns this one where there is none.

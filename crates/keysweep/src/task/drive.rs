@@ -2,17 +2,20 @@
 //! the lease, keeps the numbers and hears whether to stop.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use keysweep_engine::{Checkpoint, Monitor, Options, Preset, Progress, Report, Stop, Target, sweep};
+use keysweep_engine::{Checkpoint, LazyFreeKeeper, Monitor, Options, Preset, Progress, Report, Stop, Target, sweep};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::state::{Conclusion, Halt, conclude};
+use super::{
+    lazyfree::Keeper,
+    state::{Conclusion, Halt, conclude},
+};
 use crate::{
     fleet::Fleet,
     model::Reason,
@@ -53,7 +56,7 @@ struct Drive {
 
 /// The newest that the sweep has said.
 #[derive(Default, Clone)]
-struct Latest(std::sync::Arc<Mutex<Option<(Progress, Checkpoint)>>>);
+struct Latest(Arc<Mutex<Option<(Progress, Checkpoint)>>>);
 
 impl Latest {
     fn get(&self) -> Option<(Progress, Checkpoint)> {
@@ -112,6 +115,11 @@ impl Drive {
             unreachable_grace: UNREACHABLE_GRACE,
             client_name: format!("keysweep:{}", task.id),
             checkpoint: checkpoint.map(|checkpoint| Checkpoint { exact: checkpoint.exact && task.exact, ..checkpoint }),
+            lazyfree: instance.manage_lazyfree.then(|| {
+                let runtime = tokio::runtime::Handle::current();
+                Arc::new(Keeper { store: self.store.clone(), task_id: task.id.clone(), runtime })
+                    as Arc<dyn LazyFreeKeeper>
+            }),
             ..Options::default()
         }
     }

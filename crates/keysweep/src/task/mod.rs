@@ -4,6 +4,7 @@ pub mod state;
 pub mod worker;
 
 mod drive;
+mod lazyfree;
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,6 +19,7 @@ macro_rules! on_every_engine {
 
 mod fresh;
 mod instances;
+mod lazyfree;
 mod leases;
 mod people;
 mod tasks;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::HumanCount;
-use keysweep_engine::{Preset, Progress, Stop};
+use keysweep_engine::{Progress, Stop};
 use serde_json::Value;
 
 use self::{
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     app::{App, Roles},
     config::StoreSettings,
+    fleet::NewInstance,
 };
 
 /// Share of dead keys that the demo waits for, 0–1; the server's own cycle lets it come about by itself.
@@ -113,7 +114,9 @@ fn wait_until_stale(watcher: &mut redis::Connection, ledger: &Ledger, stop: &Sto
 fn show(runtime: &tokio::runtime::Runtime, app: &App, server: &ThrowawayServer, stop: &Stop) -> anyhow::Result<Value> {
     let instance = runtime.block_on(async {
         let project = app.fleet.add_project("demo", None).await?;
-        app.fleet.add_instance(&project.id, "throwaway", &server.url(), None, Preset::default()).await
+        app.fleet
+            .add_instance(&project.id, NewInstance { name: "throwaway", url: &server.url(), ..NewInstance::default() })
+            .await
     })?;
     let base = base(app)?;
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);

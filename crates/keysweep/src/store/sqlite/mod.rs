@@ -6,6 +6,7 @@
 
 mod fault;
 mod instance;
+mod lazyfree;
 mod lease;
 mod open;
 mod people;
@@ -20,8 +21,10 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 pub use self::open::OpenError;
 use self::{fault::Fault, row::micros};
-use super::{Beat, Claim, Created, Ending, Now, Page, PageRequest, Pulse, Store, StoreError};
-use crate::model::{AccessKey, Facts, Grant, Instance, KeyHolder, Lease, NewTask, Project, Task, TaskDetail, User};
+use super::{Beat, Claim, Created, Ending, LazyFreeHolders, Now, Page, PageRequest, Pulse, Store, StoreError};
+use crate::model::{
+    AccessKey, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task, TaskDetail, User,
+};
 
 /// How long a verb may take, waiting for its turn included.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -157,6 +160,18 @@ impl Store for SqliteStore {
 
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {
         self.write(async |db| lease::end(db, clock(now), lease, ending).await).await
+    }
+
+    async fn hold_lazyfree(&self, now: Now, hold: &LazyFreeHold) -> Result<LazyFreeHolders, StoreError> {
+        self.write(async |db| lazyfree::hold(db, clock(now), hold).await).await
+    }
+
+    async fn let_go_lazyfree(&self, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
+        self.write(async |db| lazyfree::let_go(db, run_id, task_id).await).await
+    }
+
+    async fn abandoned_lazyfree(&self) -> Result<Vec<(LazyFreeHold, Instance)>, StoreError> {
+        self.read(async |db| lazyfree::abandoned(db).await).await
     }
 
     async fn key_check(&self, key_id: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {

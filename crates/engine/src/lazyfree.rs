@@ -1,0 +1,111 @@
+//! `lazyfree-lazy-expire`, turned on for the time of a sweep where somebody has asked for that.
+//!
+//! Freeing one expired hash of a million fields keeps the main thread for half a second; in the background it takes
+//! microseconds. The setting is the server's, so that it is changed with care: recorded before it is set, counted where
+//! sweeps overlap, and put back only in the same process and only where it still has the value that we gave it.
+
+use std::fmt;
+
+use crate::{
+    link::{Link, LinkError, Reply},
+    target::Address,
+};
+
+const DIRECTIVE: &[u8] = b"lazyfree-lazy-expire";
+
+/// What is recorded of the sweeps that count on the setting of one server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holders {
+    /// Whether this sweep was among them already: its worker died, and this is the next.
+    pub held_before: bool,
+    /// The others.
+    pub others: u64,
+}
+
+/// Remembers, through crashes, who counts on the setting of which server process.
+pub trait LazyFreeKeeper: fmt::Debug + Send + Sync {
+    /// Records that this sweep does, before anything is set.
+    fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String>;
+
+    /// Forgets it, and says how many others still do.
+    fn let_go(&self, run_id: &str) -> Result<u64, String>;
+}
+
+/// What became of the wish to turn the setting on.
+pub(crate) enum Held {
+    /// It is on because of us, or of another sweep: let go at the end.
+    Ours,
+    /// It was on anyway.
+    OnAnyway,
+    /// It is off, and stays so: why.
+    Refused(String),
+}
+
+/// Turns the setting on, if it is off.
+pub(crate) fn hold(
+    link: &mut Link,
+    keeper: &dyn LazyFreeKeeper,
+    address: &Address,
+    run_id: &str,
+) -> Result<Held, LinkError> {
+    let holders = match keeper.hold(address, run_id) {
+        Ok(holders) => holders,
+        Err(cause) => return Ok(Held::Refused(format!("it cannot be recorded that it is changed ({cause})"))),
+    };
+    let held = match value(link)?.as_deref() {
+        Some("yes") if holders.held_before || holders.others > 0 => return Ok(Held::Ours),
+        Some("yes") => Held::OnAnyway,
+        Some(_) => match set(link, true)? {
+            true => return Ok(Held::Ours),
+            false => Held::Refused("CONFIG SET is refused; grant +config|set".into()),
+        },
+        None => Held::Refused("CONFIG GET is refused, or the server does not have it; grant +config|get".into()),
+    };
+    // Nothing was changed, so there is nothing to remember. Should that fail, an entry too many is put right later.
+    let _ = keeper.let_go(run_id);
+    Ok(held)
+}
+
+/// Puts the setting back if no other sweep counts on it, then forgets this one. In this order: a connection that breaks
+/// in between leaves the record of what is still to be done.
+pub fn let_go_lazyfree(
+    link: &mut Link,
+    keeper: &dyn LazyFreeKeeper,
+    address: &Address,
+    run_id: &str,
+) -> Result<(), LinkError> {
+    if keeper.hold(address, run_id).is_ok_and(|holders| holders.others == 0) {
+        put_back(link, run_id)?;
+    }
+    // Another sweep may have begun in between and have found the setting on.
+    if keeper.let_go(run_id).is_ok_and(|others| others > 0) {
+        set(link, true)?;
+    }
+    Ok(())
+}
+
+/// Turns the setting off, if this is the process that it was turned on in and it is still on: what somebody else has
+/// changed is theirs.
+fn put_back(link: &mut Link, run_id: &str) -> Result<(), LinkError> {
+    let info = link.info(&["server"])?.unwrap_or_default();
+    if info.text("run_id") == Some(run_id) && value(link)?.as_deref() == Some("yes") {
+        set(link, false)?;
+    }
+    Ok(())
+}
+
+fn value(link: &mut Link) -> Result<Option<String>, LinkError> {
+    match link.call(&[b"CONFIG", b"GET", DIRECTIVE]) {
+        Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
+        Ok(_) | Err(LinkError::Server(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn set(link: &mut Link, on: bool) -> Result<bool, LinkError> {
+    match link.call(&[b"CONFIG", b"SET", DIRECTIVE, if on { b"yes" } else { b"no" }]) {
+        Ok(_) => Ok(true),
+        Err(LinkError::Server(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

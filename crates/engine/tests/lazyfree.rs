@@ -1,0 +1,193 @@
+//! `manage_lazyfree`: on while sweeps run, off again afterwards, and nobody else's business touched.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use keysweep_engine::{
+    Address, Checkpoint, Credentials, Holders, LazyFreeKeeper, Monitor, Options, Outcome, Progress, Stop, Target,
+    let_go_lazyfree,
+    link::{Link, Tcp},
+    sweep,
+};
+use keysweep_harness::{DataSet, Flavor, Kind, Server, eventually};
+
+/// Who holds, for all sweeps of a test: what the service keeps in its database.
+type Table = Arc<Mutex<HashSet<(String, &'static str)>>>;
+
+/// One sweep's view of the table.
+#[derive(Debug)]
+struct InMemoryKeeper(Table, &'static str);
+
+impl LazyFreeKeeper for InMemoryKeeper {
+    fn hold(&self, _: &Address, run_id: &str) -> Result<Holders, String> {
+        let mut table = self.0.lock().expect("no panic");
+        let held_before = !table.insert((run_id.to_owned(), self.1));
+        let others = table.iter().filter(|(run, task)| run == run_id && *task != self.1).count() as u64;
+        Ok(Holders { held_before, others })
+    }
+
+    fn let_go(&self, run_id: &str) -> Result<u64, String> {
+        let mut table = self.0.lock().expect("no panic");
+        table.remove(&(run_id.to_owned(), self.1));
+        Ok(table.iter().filter(|(run, _)| run == run_id).count() as u64)
+    }
+}
+
+fn options(table: &Table, task: &'static str) -> Options {
+    Options { lazyfree: Some(Arc::new(InMemoryKeeper(Arc::clone(table), task))), ..Options::default() }
+}
+
+fn target(server: &Server) -> Target {
+    server.url().parse().expect("a target")
+}
+
+fn setting(server: &Server) -> String {
+    let mut connection = server.connection();
+    let pair: Vec<String> =
+        redis::cmd("CONFIG").arg("GET").arg("lazyfree-lazy-expire").query(&mut connection).expect("CONFIG");
+    pair[1].clone()
+}
+
+fn set(server: &Server, value: &str) {
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("lazyfree-lazy-expire")
+        .arg(value)
+        .exec(&mut server.connection())
+        .expect("CONFIG");
+}
+
+/// Keeps what the setting was while the sweep ran.
+struct Settings<'a>(&'a Server, Mutex<Vec<String>>);
+
+impl Monitor for Settings<'_> {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        if progress.keys_scanned > 0 && progress.fraction < 1.0 {
+            self.1.lock().expect("no panic").push(setting(self.0));
+        }
+    }
+}
+
+/// Commands that took longer than 5 ms.
+fn slow_commands(server: &Server, during: impl FnOnce()) -> u64 {
+    let mut connection = server.connection();
+    redis::cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(5_000).exec(&mut connection).expect("CONFIG");
+    redis::cmd("SLOWLOG").arg("RESET").exec(&mut connection).expect("SLOWLOG");
+    during();
+    redis::cmd("SLOWLOG").arg("LEN").query(&mut connection).expect("SLOWLOG")
+}
+
+#[test]
+fn heavy_hashes_of_a_million_fields_leave_no_slow_command_behind() {
+    let server = Server::start(Flavor::Redis70);
+    let hashes =
+        |prefix: &str| DataSet::new().prefix(prefix).kind(Kind::Hash).elements(1_000_000).dead(2).load(&server);
+    hashes("managed:");
+    let table = Table::default();
+    let slow = slow_commands(&server, || {
+        let report = sweep(&target(&server), &options(&table, "task"), &(), &Stop::new());
+        assert_eq!((report.outcome, report.keys_released), (Outcome::Done, 2));
+        assert!(!report.warnings.iter().any(|warning| warning.starts_with("freeing")), "{:?}", report.warnings);
+    });
+    assert_eq!(slow, 0);
+    hashes("as it is:");
+    let slow = slow_commands(&server, || {
+        sweep(&target(&server), &Options::default(), &(), &Stop::new());
+    });
+    assert!(slow > 0, "without it the same sweep is slow, or this test measures nothing");
+}
+
+#[test]
+fn the_setting_is_on_while_the_sweep_runs_and_off_again_afterwards() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(10_000).load(&server);
+    let (table, seen) = (Table::default(), Settings(&server, Mutex::default()));
+    let mut options = options(&table, "task");
+    options.limits.keys_per_second = Some(10_000);
+    sweep(&target(&server), &options, &seen, &Stop::new());
+    let seen = seen.1.into_inner().expect("no panic");
+    assert!(!seen.is_empty() && seen.iter().all(|value| value == "yes"), "{seen:?}");
+    assert_eq!(setting(&server), "no");
+    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+}
+
+#[test]
+fn where_it_was_on_anyway_it_stays_on() {
+    let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
+    DataSet::new().live(100).load(&server);
+    let table = Table::default();
+    sweep(&target(&server), &options(&table, "task"), &(), &Stop::new());
+    assert_eq!(setting(&server), "yes");
+    assert!(table.lock().expect("no panic").is_empty());
+}
+
+#[test]
+fn of_two_overlapping_sweeps_the_last_one_puts_it_back() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(10_000).load(&server);
+    let (table, target) = (Table::default(), target(&server));
+    let (mut long, short) = (options(&table, "long"), options(&table, "short"));
+    long.limits.keys_per_second = Some(5_000);
+    thread::scope(|scope| {
+        let running = scope.spawn(|| sweep(&target, &long, &(), &Stop::new()));
+        eventually("the long sweep has turned it on", Duration::from_secs(10), || {
+            (setting(&server) == "yes").then_some(())
+        });
+        sweep(&target, &short, &(), &Stop::new());
+        assert!(!running.is_finished(), "the sweeps overlapped");
+        assert_eq!(setting(&server), "yes", "the long one still counts on it");
+        running.join().expect("no panic");
+    });
+    assert_eq!(setting(&server), "no");
+}
+
+#[test]
+fn a_stopped_sweep_puts_it_back_too() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(10_000).load(&server);
+    let (table, stop) = (Table::default(), Stop::new());
+    let mut options = options(&table, "task");
+    options.limits.keys_per_second = Some(2_000);
+    thread::scope(|scope| {
+        scope.spawn(|| sweep(&target(&server), &options, &(), &stop));
+        eventually("the sweep has turned it on", Duration::from_secs(10), || (setting(&server) == "yes").then_some(()));
+        stop.raise();
+    });
+    assert_eq!(setting(&server), "no");
+}
+
+#[test]
+fn a_process_that_took_over_the_address_keeps_its_own_setting() {
+    let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
+    let address = Address { host: "127.0.0.1".into(), port: server.port() };
+    let keeper = InMemoryKeeper(Table::default(), "task");
+    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
+    let_go_lazyfree(&mut link, &keeper, &address, "0123456789012345678901234567890123456789").expect("an answer");
+    assert_eq!(setting(&server), "yes");
+}
+
+#[test]
+fn what_somebody_else_has_turned_off_meanwhile_stays_off_and_what_is_refused_is_told() {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(5_000).load(&server);
+    let table = Table::default();
+    let mut slow = options(&table, "task");
+    slow.limits.keys_per_second = Some(5_000);
+    thread::scope(|scope| {
+        scope.spawn(|| sweep(&target(&server), &slow, &(), &Stop::new()));
+        eventually("the sweep has turned it on", Duration::from_secs(10), || (setting(&server) == "yes").then_some(()));
+        set(&server, "no");
+    });
+    assert_eq!(setting(&server), "no");
+
+    let rules = ["on", ">p", "~*", "+@all", "-config|set"];
+    redis::cmd("ACL").arg("SETUSER").arg("sweeper").arg(&rules).exec(&mut server.connection()).expect("a user");
+    let target: Target = format!("redis://sweeper:p@127.0.0.1:{}", server.port()).parse().expect("a target");
+    let report = sweep(&target, &options(&table, "task"), &(), &Stop::new());
+    assert_eq!(report.outcome, Outcome::Done, "sweeping never needs CONFIG");
+    assert!(report.warnings.iter().any(|warning| warning.contains("grant +config|set")), "{:?}", report.warnings);
+}

@@ -1,0 +1,82 @@
+//! The durable side of `manage_lazyfree`: who counts on the setting, kept in the store, and putting it back for tasks
+//! whose workers died.
+
+use std::{fmt, time::Duration};
+
+use keysweep_engine::{
+    Address, Credentials, Holders, LazyFreeKeeper, Stop, TargetError, let_go_lazyfree,
+    link::{Link, Tcp},
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    fleet::Fleet,
+    model::LazyFreeHold,
+    store::{Now, SharedStore},
+};
+
+/// How long a server may take to be put right.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Remembers for one task.
+pub(super) struct Keeper {
+    pub store: SharedStore,
+    pub task_id: String,
+    /// The engine calls from threads of its own; the store answers in the runtime.
+    pub runtime: Handle,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keeper({})", self.task_id)
+    }
+}
+
+impl LazyFreeKeeper for Keeper {
+    fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
+        let hold =
+            LazyFreeHold { run_id: run_id.to_owned(), task_id: self.task_id.clone(), address: address.to_string() };
+        let held = self.runtime.block_on(self.store.hold_lazyfree(Now::Database, &hold));
+        let holders = held.map_err(|error| error.to_string())?;
+        Ok(Holders { held_before: holders.held_before, others: holders.others })
+    }
+
+    fn let_go(&self, run_id: &str) -> Result<u64, String> {
+        let gone = self.runtime.block_on(self.store.let_go_lazyfree(run_id, &self.task_id));
+        gone.map_err(|error| error.to_string())
+    }
+}
+
+/// Puts the setting back for every task that has ended without doing so. What cannot be reached is tried again later.
+pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet) {
+    let abandoned = match store.abandoned_lazyfree().await {
+        Ok(abandoned) => abandoned,
+        Err(error) => return tracing::warn!(%error, "abandoned settings cannot be looked for"),
+    };
+    for (hold, instance) in abandoned {
+        let target = match fleet.target(&instance) {
+            Ok(target) => target,
+            Err(error) => {
+                tracing::warn!(instance_id = instance.id, %error, "lazyfree-lazy-expire cannot be put back yet");
+                continue;
+            }
+        };
+        let keeper = Keeper { store: store.clone(), task_id: hold.task_id.clone(), runtime: Handle::current() };
+        let done = tokio::task::spawn_blocking(move || put_right(&hold, &target.credentials, &keeper));
+        match done.await.unwrap_or_else(|died| Err(died.to_string())) {
+            Ok(()) => tracing::info!(instance_id = instance.id, "lazyfree-lazy-expire is put right after a crash"),
+            // The record stays, and so does the intention.
+            Err(cause) => {
+                tracing::debug!(instance_id = instance.id, cause, "lazyfree-lazy-expire is not put right yet")
+            }
+        }
+    }
+}
+
+fn put_right(hold: &LazyFreeHold, credentials: &Credentials, keeper: &Keeper) -> Result<(), String> {
+    let address: Address = hold.address.parse().map_err(|error: TargetError| error.to_string())?;
+    let stop = Stop::new().within(Some(PATIENCE));
+    let link = Link::open(&Tcp, &address, credentials, "keysweep:upkeep", &stop);
+    let done = link.and_then(|mut link| let_go_lazyfree(&mut link, keeper, &address, &hold.run_id));
+    done.map_err(|error| error.to_string())
+}
