@@ -3,7 +3,7 @@
 //! While writes are paused (CLIENT PAUSE, a failover being handed over) SCAN succeeds, hides what is expired and
 //! deletes nothing. Nothing in its reply shows that, so it has to be asked for.
 
-use crate::link::{Link, LinkError};
+use crate::link::{Info, Link, LinkError};
 
 /// Whether expired keys are deleted now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,16 @@ impl Look {
             Some(_) => Expiry::Paused,
             None => Expiry::NotShown,
         };
-        let flag = |field: &str| info.text(field) == Some("1");
-        Ok(Self { expiry, forked: flag("rdb_bgsave_in_progress") || flag("aof_rewrite_in_progress") })
+        Ok(Self { expiry, forked: forked(&info) })
     }
+
+    /// Asks only whether the server has forked, which is cheap enough to be asked often.
+    pub fn has_forked(link: &mut Link) -> Result<bool, LinkError> {
+        Ok(link.info(&["persistence"])?.is_some_and(|info| forked(&info)))
+    }
+}
+
+fn forked(info: &Info) -> bool {
+    let flag = |field: &str| info.text(field) == Some("1");
+    flag("rdb_bgsave_in_progress") || flag("aof_rewrite_in_progress")
 }

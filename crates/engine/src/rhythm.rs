@@ -26,6 +26,8 @@ const BASELINE_PINGS: u32 = 20;
 const BASELINE_EVERY: Duration = Duration::from_millis(10);
 /// How often the server's state is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often only the child processes are looked for: what is deleted until one is noticed costs memory.
+const FORK_LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How often a reason to hold is looked at again.
 const HOLD_EVERY: Duration = Duration::from_millis(100);
 /// Keyspaces that are swept in less time than the guard needs to judge are swept without one.
@@ -81,6 +83,7 @@ pub(crate) struct Rhythm<'a> {
     guard: Option<Guard>,
     next_ping: Instant,
     next_look: Instant,
+    next_fork_look: Instant,
     /// Whether the server tells when expiry is paused, as far as it has been asked.
     shows_expiry: bool,
     /// What the last slice said of replicas.
@@ -105,6 +108,7 @@ impl<'a> Rhythm<'a> {
             guard: None,
             next_ping: begun,
             next_look: begun + LOOK_EVERY,
+            next_fork_look: begun,
             shows_expiry: false,
             replicas: *shard.memory.replicas.get_or_insert(attached),
             role,
@@ -151,7 +155,8 @@ impl<'a> Rhythm<'a> {
         loop {
             self.check_stop()?;
             self.hold_for_replicas(link)?;
-            if Instant::now() >= self.next_look && !self.look(link)? {
+            let due = Instant::now() >= self.next_look || self.finds_a_fork(link)?;
+            if due && !self.look(link)? {
                 return Ok(Turn::Rewind);
             }
             if let Step::Wait(due) = self.pace.next(self.now()) {
@@ -204,6 +209,19 @@ impl<'a> Rhythm<'a> {
         Ok(())
     }
 
+    /// Child processes are waited for, but not for ever: not longer in all than the limit.
+    fn holds_for_forks(&self) -> bool {
+        self.options.hold_for_forks && self.ledger().held.fork < self.options.hold_limit.as_secs_f64()
+    }
+
+    fn finds_a_fork(&mut self, link: &mut Link) -> Result<bool, Trouble> {
+        if Instant::now() < self.next_fork_look || !self.holds_for_forks() {
+            return Ok(false);
+        }
+        self.next_fork_look = Instant::now() + FORK_LOOK_EVERY;
+        Look::has_forked(link).map_err(|error| Trouble::at(&self.address, error))
+    }
+
     /// Whether the last look could have told that expiry was paused.
     pub fn shows_expiry(&self) -> bool {
         self.shows_expiry
@@ -218,7 +236,7 @@ impl<'a> Rhythm<'a> {
             let look = Look::take(link).map_err(|error| Trouble::at(&self.address, error))?;
             self.shows_expiry = look.expiry != Expiry::NotShown;
             let paused = look.expiry == Expiry::Paused;
-            let forked = look.forked && self.options.hold_for_forks && begun.elapsed() < self.options.hold_limit;
+            let forked = look.forked && self.holds_for_forks();
             clean &= !paused;
             if !paused && !forked {
                 break;
