@@ -53,6 +53,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        pace::{Pace, Preset, Step},
+        probe::Probe,
+    };
 
     const MILLI: Duration = Duration::from_millis(1);
 
@@ -73,6 +77,77 @@ mod tests {
         assert!((guard.duty() - before - 0.025).abs() < 1e-9, "{} after a second from {before}", guard.duty());
         guard.judge(now + Duration::from_secs(60), MILLI);
         assert_eq!(guard.duty(), 0.25);
+    }
+
+    /// A server in virtual time: the busier it is, by its clients and by us, the longer an answer takes.
+    struct Simulated {
+        now: Duration,
+        probe: Probe,
+        guard: Guard,
+        pace: Pace,
+        /// Share of the main thread that clients use.
+        clients: f64,
+        /// Time that slices have taken.
+        swept: Duration,
+    }
+
+    impl Simulated {
+        fn new(clients: f64) -> Self {
+            let limits = Preset::Normal.limits();
+            let guard = Guard::new(limits.duty, Self::answer(clients), MILLI);
+            let (now, swept) = (Duration::ZERO, Duration::ZERO);
+            Self { now, probe: Probe::default(), guard, pace: Pace::new(limits), clients, swept }
+        }
+
+        /// The mean answer of a queue that is used to this share, for 100 µs of work.
+        fn answer(used: f64) -> Duration {
+            Duration::from_micros(100).div_f64((1.0 - used).max(0.02))
+        }
+
+        /// Lets `time` pass with the rhythm's own rules; returns the share of it that slices took.
+        fn run(&mut self, time: Duration) -> f64 {
+            let (until, swept) = (self.now + time, self.swept);
+            let mut next_ping = self.now;
+            while self.now < until {
+                match self.pace.next(self.now) {
+                    Step::Wait(due) => self.now = due,
+                    Step::Go(_) if self.now >= next_ping => {
+                        let round_trip = Self::answer(self.clients + self.guard.duty());
+                        self.probe.record(self.now, round_trip);
+                        self.now += round_trip;
+                        next_ping = self.now + crate::probe::EVERY;
+                        if self.probe.p90().is_some_and(|p90| self.guard.judge(self.now, p90)) {
+                            self.probe.start_over();
+                        }
+                        self.pace.set_duty(self.guard.duty());
+                    }
+                    Step::Go(count) => {
+                        let cost = Duration::from_nanos(900) * count;
+                        self.pace.record(self.now, cost, count, u64::from(count), 0);
+                        (self.now, self.swept) = (self.now + cost, self.swept + cost);
+                    }
+                }
+            }
+            (self.swept - swept).as_secs_f64() / time.as_secs_f64()
+        }
+    }
+
+    #[test]
+    fn a_server_whose_clients_come_and_go_is_left_to_them_and_taken_back() {
+        let second = Duration::from_secs(1);
+        let mut server = Simulated::new(0.2);
+        assert!((0.22..0.25).contains(&server.run(5 * second)), "quiet: the whole duty, {}", server.guard.duty());
+        assert_eq!(server.guard.backoffs(), 0);
+
+        server.clients = 0.9;
+        server.run(2 * second);
+        let busy = server.run(5 * second);
+        assert!((0.005..0.04).contains(&busy), "busy: next to nothing, and not nothing: {busy}");
+        assert!(Simulated::answer(0.9 + busy) < Simulated::answer(0.2) + 2 * MILLI);
+
+        server.clients = 0.2;
+        server.run(12 * second);
+        assert!((0.22..0.25).contains(&server.run(second)), "quiet again: {}", server.guard.duty());
     }
 
     proptest! {

@@ -114,6 +114,8 @@ impl Ledger {
     pub fn repeat(&mut self, index: usize) {
         let database = &mut self.standing.databases[index];
         (database.cursor, database.done) = (0, false);
+        // Whoever goes on from here has to repeat it as well.
+        self.confirm();
     }
 
     /// Begins anew, for another process or primary; what was counted stays counted.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     process::{Output, Stdio},
     time::Duration,
 };
@@ -205,4 +205,24 @@ fn heavy_the_demo_runs_to_its_end_and_leaves_nothing() {
     let port =
         text.split("redis://127.0.0.1:").nth(1).and_then(|rest| rest.split('.').next()).expect("the server's port");
     assert!(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err(), "its server is gone");
+}
+
+#[test]
+fn ctrl_c_in_the_middle_of_the_demo_leaves_nothing_either() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let installation = installation();
+    let mut command = installation.command(&["demo", "--keys", "5000000"]);
+    command.env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary()).env("TMPDIR", folder.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut first = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    stdout.read_line(&mut first).expect("a line");
+    let server = first.trim().trim_end_matches('.').rsplit("redis://").next().expect("an address").to_owned();
+    assert!(std::net::TcpStream::connect(&server).is_ok(), "its server is there: {first}");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("a child can be sent signals");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("error"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "its files are gone");
+    assert!(std::net::TcpStream::connect(&server).is_err(), "its server is gone");
 }

@@ -7,13 +7,15 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{auth::AuthError, task::TaskError};
+use crate::{auth::AuthError, http::BodyError, task::TaskError};
 
 /// An answer other than 200: `{"error":{"code","message"}}`.
 #[derive(Debug)]
 pub enum ApiError {
     /// No credentials, or none that are good for this project.
     Unauthorized(String),
+    /// The body is larger than this API takes, or broke off.
+    Body(BodyError),
     /// No such thing in this project.
     NotFound(&'static str),
     /// Our own fault; the log says more.
@@ -24,6 +26,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code, message) = match self {
             Self::Unauthorized(detail) => (StatusCode::UNAUTHORIZED, "unauthorized", detail),
+            Self::Body(BodyError::TooLarge) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 1 MiB".into())
+            }
+            Self::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, "bad_body", "the body could not be read".into()),
             Self::NotFound(what) => {
                 (StatusCode::NOT_FOUND, "not_found", format!("there is no such {what} in this project"))
             }
@@ -32,6 +38,12 @@ impl IntoResponse for ApiError {
             }
         };
         (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
     }
 }
 

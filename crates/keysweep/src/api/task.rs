@@ -84,7 +84,7 @@ pub(super) async fn show(
     request: Request,
 ) -> Result<Json<TaskView>, ApiError> {
     let (parts, body) = request.into_parts();
-    let body = read_body(body).await.unwrap_or_default();
+    let body = read_body(body).await.map_err(ApiError::from)?;
     let caller = door.auth.identify(&parts.method, &parts.uri, &parts.headers, &body).await?;
     if caller.role_on(&project_id).is_none() {
         return Err(ApiError::Unauthorized("the credentials are not for this project".into()));

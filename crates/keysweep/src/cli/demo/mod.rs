@@ -50,26 +50,33 @@ pub struct DemoArgs {
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let stop = Stop::new();
     scan::stop_on_signals(&stop)?;
+    let told = tell(&args, &stop);
+    // What fails after Ctrl-C fails because of it.
+    if stop.is_raised() { Ok(()) } else { told }
+}
+
+fn tell(args: &DemoArgs, stop: &Stop) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("keysweep-demo-").tempdir()?;
-    let server = ThrowawayServer::start(folder.path(), &stop)?;
+    let server = ThrowawayServer::start(folder.path(), stop)?;
     let mut watcher = server.connect()?;
     term::line(&format!("A throwaway server runs at {}.", server.url()));
 
     let ledger = Ledger::default();
     let mut loader = Loader::new(server.connect()?, ledger.clone());
     let bar = term::Counter::new("loading session keys with TTLs of 1 to 60 s", args.keys);
-    loader.load(args.keys, &stop, |keys| bar.set(keys))?;
+    loader.load(args.keys, stop, |keys| bar.set(keys))?;
     bar.finish();
     // Clients go on while keysweep sweeps; so do ours.
-    let writer = loader.keep_writing(stop.clone())?;
-    let before = wait_until_stale(&mut watcher, &ledger, &stop)?;
+    let writing = Stop::new();
+    let writer = loader.keep_writing(writing.clone())?;
+    let before = wait_until_stale(&mut watcher, &ledger, stop)?;
 
     let runtime = tokio::runtime::Runtime::new()?;
     let settings =
         StoreSettings { database: folder.path().join("demo.db"), key_file: folder.path().join("demo.db.key") };
     let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let app = runtime.block_on(App::start(&settings, Roles { listen, authenticate: false }))?;
-    let shown = show(&runtime, &app, &server, &stop).and_then(|task| {
+    let shown = show(&runtime, &app, &server, stop).and_then(|task| {
         let after = Reading::take(&mut watcher, &ledger)?;
         result(&before, &after, &ledger, &task);
         invite(&app, &task, &server);
@@ -81,15 +88,12 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
             stop.wait_until(Instant::now() + Duration::from_secs(3600));
         }
     }
-    let interrupted = stop.is_raised();
-    stop.raise();
+    // The writer's own stop, so that an end by itself is not taken for Ctrl-C.
+    writing.raise();
     runtime.block_on(app.stop());
-    // The writer ends with the flag; should it have panicked, its message is on the terminal already.
+    // Should the writer have panicked, its message is on the terminal already.
     let _ = writer.join();
-    match shown {
-        Err(_) if interrupted => Ok(()),
-        shown => shown,
-    }
+    shown
 }
 
 /// Waits until a fifth of what the server holds is dead, with nothing done to bring it about.
