@@ -1,9 +1,17 @@
-//! The latency guard: takes less of the server when its clients suffer, more again when they do not. Pure.
+//! The guard: takes less of the server when its clients suffer, more again when they do not. Pure.
+//!
+//! Two things tell: the latency of a PING, and how busy the main thread is. On a server that is saturated latency hardly
+//! rises above what it was before (it was bad before), and yet all that we take is taken from clients.
 
 use std::time::Duration;
 
 /// The least share of the main thread that a sweep backs off to, 0–1.
 const LEAST_DUTY: f64 = 0.01;
+/// Beyond this share of the main thread's time, ours included, the server is crowded: answers begin to queue.
+const CROWDED: f64 = 0.8;
+/// What is kept of the full duty on a crowded server. Less would be gentler still, and a sweep that does not come to its
+/// end releases nothing for good: there a slice is made to look long by all that queues before it.
+const KEPT_WHEN_CROWDED: f64 = 0.25;
 /// Part of the full duty that comes back in a second without suffering.
 const RECOVERY: f64 = 0.1;
 
@@ -17,24 +25,59 @@ pub struct Guard {
     threshold: Duration,
     backoffs: u64,
     judged: Option<Duration>,
+    crowded: bool,
+    /// Whether that has been answered by a back-off: one a reading.
+    answered: bool,
 }
 
 impl Guard {
     /// A guard that lets the p90 rise by `tolerance` above `baseline`, the p90 before the sweep.
     pub fn new(full: f64, baseline: Duration, tolerance: Duration) -> Self {
-        Self { full, duty: full, threshold: baseline + tolerance, backoffs: 0, judged: None }
+        Self {
+            full,
+            duty: full,
+            threshold: baseline + tolerance,
+            backoffs: 0,
+            judged: None,
+            crowded: false,
+            answered: false,
+        }
     }
 
     /// Judges a p90 at `now`; says whether the duty was halved, after which only later answers should be judged.
     pub fn judge(&mut self, now: Duration, p90: Duration) -> bool {
         let since = self.judged.replace(now).map_or(Duration::ZERO, |last| now.saturating_sub(last));
-        if p90 > self.threshold {
-            self.duty = (self.duty / 2.0).max(LEAST_DUTY.min(self.full));
+        let crowded = self.crowded && !std::mem::replace(&mut self.answered, true);
+        let least = match (p90 > self.threshold, crowded) {
+            (true, _) => Some(LEAST_DUTY.min(self.full)),
+            (false, true) => Some(self.least_when_crowded()),
+            (false, false) => None,
+        };
+        if let Some(least) = least.filter(|least| *least < self.duty || p90 > self.threshold) {
+            self.duty = (self.duty / 2.0).max(least);
             self.backoffs += 1;
             return true;
         }
+        if self.crowded {
+            return false;
+        }
         self.duty = (self.duty + self.full * RECOVERY * since.as_secs_f64()).min(self.full);
         false
+    }
+
+    /// Begins with what is left of a main thread that clients keep busy for this share of the time, 0–1.
+    pub fn begin_beside(&mut self, clients: f64) {
+        self.duty = (CROWDED - clients).clamp(self.least_when_crowded(), self.full);
+        self.backoffs += u64::from(self.duty < self.full);
+    }
+
+    fn least_when_crowded(&self) -> f64 {
+        (self.full * KEPT_WHEN_CROWDED).max(LEAST_DUTY.min(self.full))
+    }
+
+    /// Takes note of how busy the main thread has been since the last reading, 0–1.
+    pub fn read_load(&mut self, busy: f64) {
+        (self.crowded, self.answered) = (busy > CROWDED, false);
     }
 
     /// The share of the main thread that may be used now, 0–1.
@@ -77,6 +120,36 @@ mod tests {
         assert!((guard.duty() - before - 0.025).abs() < 1e-9, "{} after a second from {before}", guard.duty());
         guard.judge(now + Duration::from_secs(60), MILLI);
         assert_eq!(guard.duty(), 0.25);
+    }
+
+    #[test]
+    fn beside_busy_clients_it_begins_with_what_they_leave() {
+        let begun = |clients| {
+            let mut guard = Guard::new(0.25, MILLI, MILLI);
+            guard.begin_beside(clients);
+            (guard.duty(), guard.backoffs())
+        };
+        assert_eq!((begun(0.1), begun(0.97)), ((0.25, 0), (0.0625, 1)));
+        assert!((begun(0.7).0 - 0.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_crowded_server_is_backed_off_from_once_a_reading_and_not_recovered_on() {
+        let mut guard = Guard::new(0.25, MILLI, MILLI);
+        let at = |n: u64| Duration::from_millis(20 * n);
+        guard.read_load(0.95);
+        assert!(guard.judge(at(0), MILLI), "although the latency is as before");
+        (1..50).for_each(|n| assert!(!guard.judge(at(n), MILLI)));
+        assert_eq!(guard.duty(), 0.125);
+        guard.read_load(0.9);
+        assert!(guard.judge(at(50), MILLI));
+        guard.read_load(0.9);
+        assert!(!guard.judge(at(51), MILLI), "a quarter is kept, so that the sweep comes to its end");
+        assert_eq!(guard.duty(), 0.0625);
+        guard.read_load(0.5);
+        guard.judge(at(51), MILLI);
+        guard.judge(at(101), MILLI);
+        assert!(guard.duty() > 0.08, "it comes back when there is room: {}", guard.duty());
     }
 
     /// A server in virtual time: the busier it is, by its clients and by us, the longer an answer takes.

@@ -1,7 +1,9 @@
-//! What a server says of its own state about once a second: whether expiry is paused, whether it has forked.
+//! What a server says of its own state about once a second: whether expiry is paused, whether it has forked, how busy it is.
 //!
 //! While writes are paused (CLIENT PAUSE, a failover being handed over) SCAN succeeds, hides what is expired and
 //! deletes nothing. Nothing in its reply shows that, so it has to be asked for.
+
+use std::time::Duration;
 
 use crate::link::{Info, Link, LinkError};
 
@@ -23,13 +25,15 @@ pub struct Look {
     pub expiry: Expiry,
     /// Whether a child process saves or rewrites: every page that changes meanwhile is copied.
     pub forked: bool,
+    /// CPU of the thread that serves clients, since the server's start, where the server tells it apart from others.
+    pub main_thread_cpu: Option<Duration>,
 }
 
 impl Look {
     /// Asks the server.
     pub fn take(link: &mut Link) -> Result<Self, LinkError> {
-        let Some(info) = link.info(&["clients", "replication", "persistence"])? else {
-            return Ok(Self { expiry: Expiry::NotShown, forked: false });
+        let Some(info) = link.info(&["clients", "replication", "persistence", "cpu"])? else {
+            return Ok(Self { expiry: Expiry::NotShown, forked: false, main_thread_cpu: None });
         };
         let handing_over = info.text("master_failover_state").is_some_and(|state| state != "no-failover");
         let expiry = match info.text("paused_actions") {
@@ -38,7 +42,7 @@ impl Look {
             Some(_) => Expiry::Paused,
             None => Expiry::NotShown,
         };
-        Ok(Self { expiry, forked: forked(&info) })
+        Ok(Self { expiry, forked: forked(&info), main_thread_cpu: info.main_thread_cpu() })
     }
 
     /// Asks only whether the server has forked, which is cheap enough to be asked often.

@@ -84,6 +84,8 @@ pub(crate) struct Rhythm<'a> {
     next_ping: Instant,
     next_look: Instant,
     next_fork_look: Instant,
+    /// CPU of the main thread at the last look, and when that was.
+    last_cpu: Option<(Instant, Duration)>,
     /// Whether the server tells when expiry is paused, as far as it has been asked.
     shows_expiry: bool,
     /// What the last slice said of replicas.
@@ -109,6 +111,7 @@ impl<'a> Rhythm<'a> {
             next_ping: begun,
             next_look: begun + LOOK_EVERY,
             next_fork_look: begun,
+            last_cpu: None,
             shows_expiry: false,
             replicas: *shard.memory.replicas.get_or_insert(attached),
             role,
@@ -119,19 +122,39 @@ impl<'a> Rhythm<'a> {
             address: address.clone(),
         };
         let keys = rhythm.ledger().standing.databases.iter().map(|database| database.keys).sum::<u64>();
-        let (pings, every) = if keys < WORTH_GUARDING { (3, Duration::ZERO) } else { (BASELINE_PINGS, BASELINE_EVERY) };
-        for _ in 0..pings {
-            rhythm.ping(link)?;
-            rhythm.stop.wait_until(Instant::now() + every);
-        }
         let tolerance = rhythm.options.limits.guard.filter(|_| keys >= WORTH_GUARDING);
-        if let (Some(tolerance), Some(p90)) = (tolerance, rhythm.probe.p90()) {
-            let baseline = *shard.memory.baseline.get_or_insert(p90);
-            rhythm.guard = Some(Guard::new(rhythm.options.limits.duty, baseline, tolerance));
-            rhythm.ledger().baseline_p90 = Some(baseline);
+        match tolerance {
+            Some(tolerance) => rhythm.measure_baseline(link, tolerance, &mut shard.memory)?,
+            // Without a guard only the idle round trip is needed, and that is no reason to keep anybody waiting.
+            None => (0..3).try_for_each(|_| rhythm.ping(link).map(drop))?,
         }
         rhythm.probe.start_over();
         Ok(rhythm)
+    }
+
+    /// Measures what the server is like without us, and sets the guard by it.
+    fn measure_baseline(&mut self, link: &mut Link, tolerance: Duration, memory: &mut Memory) -> Result<(), Trouble> {
+        let trouble = |error| Trouble::at(&self.address, error);
+        let (begun, before) = (Instant::now(), Look::take(link).map_err(trouble)?.main_thread_cpu);
+        for _ in 0..BASELINE_PINGS {
+            self.ping(link)?;
+            self.stop.wait_until(Instant::now() + BASELINE_EVERY);
+        }
+        let trouble = |error| Trouble::at(&self.address, error);
+        let after = Look::take(link).map_err(trouble)?.main_thread_cpu;
+        let Some(p90) = self.probe.p90() else { return Ok(()) };
+        // That of the first connection: a later one may begin in the middle of what made the first one break.
+        let baseline = *memory.baseline.get_or_insert(p90);
+        let mut guard = Guard::new(self.options.limits.duty, baseline, tolerance);
+        if let (Some(before), Some(after)) = (before, after) {
+            guard.begin_beside(after.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64());
+            self.last_cpu = Some((Instant::now(), after));
+        }
+        self.pace.set_duty(guard.duty());
+        self.guard = Some(guard);
+        let mut ledger = self.ledger();
+        ledger.baseline_p90 = Some(baseline);
+        Ok(())
     }
 
     /// Time since the rhythm began.
@@ -209,6 +232,19 @@ impl<'a> Rhythm<'a> {
         Ok(())
     }
 
+    /// Tells the guard how busy the main thread has been since the last look.
+    fn read_load(&mut self, cpu: Option<Duration>) {
+        let (Some(guard), Some(cpu)) = (&mut self.guard, cpu) else { return };
+        let now = Instant::now();
+        if let Some((then, before)) = self.last_cpu.replace((now, cpu)) {
+            let elapsed = now.duration_since(then);
+            // A look that comes right after another says little.
+            if elapsed >= LOOK_EVERY / 2 {
+                guard.read_load(cpu.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64());
+            }
+        }
+    }
+
     /// Child processes are waited for, but not for ever: not longer in all than the limit.
     fn holds_for_forks(&self) -> bool {
         self.options.hold_for_forks && self.ledger().held.fork < self.options.hold_limit.as_secs_f64()
@@ -232,14 +268,14 @@ impl<'a> Rhythm<'a> {
         let mut clean = true;
         let begun = Instant::now();
         let mut last = begun;
-        loop {
+        let look = loop {
             let look = Look::take(link).map_err(|error| Trouble::at(&self.address, error))?;
             self.shows_expiry = look.expiry != Expiry::NotShown;
             let paused = look.expiry == Expiry::Paused;
             let forked = look.forked && self.holds_for_forks();
             clean &= !paused;
             if !paused && !forked {
-                break;
+                break look;
             }
             if begun == last {
                 self.monitor.note(match paused {
@@ -253,8 +289,9 @@ impl<'a> Rhythm<'a> {
             last = Instant::now();
             let mut ledger = self.ledger();
             if paused { ledger.held.paused += waited.as_secs_f64() } else { ledger.held.fork += waited.as_secs_f64() }
-        }
+        };
         self.next_look = Instant::now() + LOOK_EVERY;
+        self.read_load(look.main_thread_cpu);
         if clean {
             self.ledger().confirm();
         }

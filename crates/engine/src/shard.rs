@@ -414,8 +414,5 @@ fn slot_scale(link: &mut Link, stop: &Stop) -> Result<Scale, LinkError> {
 
 /// CPU of the thread that serves clients, or of the whole process on servers that do not tell them apart.
 fn main_thread_cpu(info: &Info) -> Option<Duration> {
-    let sum = |user: &str, system: &str| Some(info.number::<f64>(user)? + info.number::<f64>(system)?);
-    let seconds =
-        sum("used_cpu_user_main_thread", "used_cpu_sys_main_thread").or_else(|| sum("used_cpu_user", "used_cpu_sys"));
-    seconds.map(Duration::from_secs_f64)
+    info.main_thread_cpu().or_else(|| info.process_cpu())
 }

@@ -17,7 +17,7 @@ fn cpu_seconds() -> f64 {
 #[test]
 fn heavy_thirty_two_sweeps_in_one_process_keep_their_duty_and_burn_no_core() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(60_000).load(&server);
+    DataSet::new().live(150_000).load(&server);
     let target: Target = server.url().parse().expect("a target");
     let mut options = Options::default();
     // A hundredth each: a third of the server for all of them, so that they rarely wait for one another.

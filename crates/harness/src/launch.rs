@@ -4,6 +4,7 @@
 //! SIGKILL of the test itself (the kernel kills it, where `setpriv` is there to ask for that).
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -98,7 +99,9 @@ impl Launch {
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file handle can be doubled"))
-            .stderr(output);
+            .stderr(output)
+            // A group of its own, so that a child that saves is killed with it.
+            .process_group(0);
         command.spawn().unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.flavor.name()))
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use crate::binaries::Flavor;
@@ -115,11 +115,14 @@ impl Server {
             .unwrap_or_else(|error| panic!("{} on port {}: {error}", self.flavor().name(), self.port))
     }
 
-    /// Kills it at once (SIGKILL) and waits until it is gone. Its port stays reserved for [`Server::restart`]
+    /// Kills it and its child processes at once (SIGKILL) and waits until it is gone. Its port stays reserved for [`Server::restart`]
     /// only as far as nobody else takes it.
     pub fn kill(&mut self) {
-        // Fails only when it has ended already.
-        let _ = self.child.kill();
+        // Not after it has been waited for: by then somebody else might have its id.
+        if self.is_running() {
+            // Fails only when it has ended in this moment.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
         self.child.wait().expect("the server is a child of this process");
     }
 

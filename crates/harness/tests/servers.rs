@@ -109,6 +109,23 @@ fn every_kind_and_every_name_can_be_loaded() {
 }
 
 #[test]
+fn a_child_that_saves_is_gone_with_its_server() {
+    // A second a key: it would go on for minutes.
+    let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000000").start();
+    DataSet::new().live(100).load(&server);
+    redis::cmd("BGSAVE").exec(&mut server.connection()).expect("BGSAVE begins");
+    let child = eventually("the child is there", Duration::from_secs(10), || {
+        let children = format!("/proc/{0}/task/{0}/children", server.pid());
+        fs::read_to_string(children).expect("Linux").split_whitespace().next().map(str::to_owned)
+    });
+    drop(server);
+    eventually("the child has ended", Duration::from_secs(10), || {
+        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        (status.is_empty() || status.contains("State:\tZ")).then_some(())
+    });
+}
+
+#[test]
 fn a_server_is_gone_when_it_is_dropped() {
     let server = Server::start(Flavor::Redis70);
     let (address, pid) = (server.address(), server.pid());

@@ -1,6 +1,6 @@
 //! An INFO reply as fields.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 /// The fields of an INFO reply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +40,20 @@ impl Info {
             self.0.iter().filter_map(|(name, value)| keyspace_line(name, value)).collect();
         databases.sort_by_key(|line| line.database);
         databases
+    }
+
+    /// CPU of the thread that serves clients, since the start; `None` on servers that do not tell it apart from others.
+    pub fn main_thread_cpu(&self) -> Option<Duration> {
+        self.cpu("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+    }
+
+    /// CPU of the whole process without its children, since the start.
+    pub fn process_cpu(&self) -> Option<Duration> {
+        self.cpu("used_cpu_user", "used_cpu_sys")
+    }
+
+    fn cpu(&self, user: &str, system: &str) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.number::<f64>(user)? + self.number::<f64>(system)?).ok()
     }
 
     /// `valkey` or `redis`.
