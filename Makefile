@@ -1,6 +1,6 @@
 # The commands of this repository. Each installs what it needs and is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint servers
+.PHONY: help demo test check lint servers bench fuzz
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,3 +28,12 @@ lint: ## Checks format, clippy, and the licences and sources of dependencies
 
 servers: ## Installs the pinned Redis and Valkey servers that the tests run against
 	@scripts/servers
+
+fuzz: ## Feeds the RESP reader bytes of every kind (FUZZ_SECONDS=60)
+	@scripts/toolchain cc fuzz
+	cd crates/engine && cargo fuzz run --sanitizer none resp -- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=65536
+
+bench: servers ## Measures keysweep against what people use today, into docs/benchmarks.md (see there for sizes)
+	@scripts/toolchain cc
+	cargo build --release -p keysweep -p keysweep-bench
+	cargo run --release -q -p keysweep-bench

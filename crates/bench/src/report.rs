@@ -1,0 +1,24 @@
+//! Where the results go: the numbers as JSON, the charts, the tables of the page.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use crate::{chart, page, run::Results};
+
+/// Writes everything below the folder of the settings.
+pub fn write(results: &Results) -> Result<()> {
+    let out = &results.settings.out;
+    let charts = out.join("benchmarks");
+    fs::create_dir_all(&charts).with_context(|| format!("{} cannot be made", charts.display()))?;
+    fs::write(out.join("benchmarks.json"), serde_json::to_string_pretty(results)? + "\n")?;
+    if results.servers.iter().any(|server| !server.contests.is_empty()) {
+        chart::frontier(&charts.join("frontier.svg"), &results.servers)?;
+        chart::cpu(&charts.join("cpu.svg"), &results.servers, results.settings.keys)?;
+    }
+    let path = out.join("benchmarks.md");
+    let old = if path.exists() { fs::read_to_string(&path)? } else { page::empty() };
+    fs::write(&path, page::updated(&old, results)?)?;
+    eprintln!("written: {}", path.display());
+    Ok(())
+}

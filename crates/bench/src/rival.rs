@@ -1,0 +1,83 @@
+//! The contestants that are no programs: home-made loops as people write them, and the bare loop that none can beat.
+
+use std::{
+    io::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use keysweep_engine::link::{Reader, ScanReply};
+use keysweep_harness::Server;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{
+    contestant::Run,
+    wire::{self, Stream},
+};
+
+/// The cadence that DCS documents.
+pub const DCS_INTERVAL: Duration = Duration::from_millis(5);
+/// How long nothing runs: long enough for a p99.9 at 4,000 requests a second.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// Nothing.
+pub fn idle() -> Result<Run> {
+    measured(|| {
+        thread::sleep(IDLE);
+        Ok(())
+    })
+}
+
+/// SCAN in a loop through a general client, at most once an `interval`.
+pub fn scan_loop(server: &Server, count: u64, interval: Option<Duration>) -> Result<Run> {
+    let mut connection = server.connection();
+    measured(|| {
+        let (mut cursor, mut due) = (0u64, Instant::now());
+        loop {
+            let (next, _keys): (u64, Vec<Vec<u8>>) =
+                redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(count).query(&mut connection)?;
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+            if let Some(interval) = interval {
+                due += interval;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        }
+    })
+}
+
+/// SCAN in a loop, the bytes read and dropped: what the server and the loopback allow at this COUNT.
+pub fn bare_loop(server: &Server, count: u64) -> Result<Run> {
+    let mut output = wire::connect(server.address())?;
+    let mut input = Stream(output.try_clone()?);
+    measured(|| {
+        let (mut reader, mut cursor, mut request) = (Reader::default(), 0u64, Vec::new());
+        loop {
+            request.clear();
+            let words = [cursor.to_string(), count.to_string()];
+            wire::encode(&mut request, &[b"SCAN", words[0].as_bytes(), b"COUNT", words[1].as_bytes()]);
+            output.write_all(&request)?;
+            match reader.scan_reply(&mut input)? {
+                ScanReply::Page { cursor: 0, .. } => return Ok(()),
+                ScanReply::Page { cursor: next, .. } => cursor = next,
+                ScanReply::Error(text) => bail!("SCAN: {text}"),
+            }
+        }
+    })
+}
+
+/// Takes the time and the CPU of this thread.
+fn measured(work: impl FnOnce() -> Result<()>) -> Result<Run> {
+    let (began, used) = (Instant::now(), thread_cpu());
+    work()?;
+    let wall = began.elapsed().as_secs_f64();
+    Ok(Run { began, wall, own_cpu: thread_cpu() - used, peak_rss: None, report: None })
+}
+
+fn thread_cpu() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

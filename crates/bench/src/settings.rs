@@ -1,0 +1,92 @@
+//! What a run measures, from the environment: the same benchmark takes ten minutes or two hours.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use keysweep_harness::Flavor;
+use serde::Serialize;
+
+/// How many of the keys are dead: every fifth, as on a server left alone (measured, 10–28 %).
+const DEAD_SHARE: u64 = 5;
+
+/// The settings of one run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Settings {
+    /// Keys of the data set, dead ones included.
+    pub keys: u64,
+    /// Bytes of each value.
+    pub value_bytes: usize,
+    /// How often every contestant runs.
+    pub rounds: usize,
+    /// Requests a second of the foreground.
+    pub rate: u64,
+    /// Names of contestants and scenarios; empty: all.
+    pub only: Vec<String>,
+    /// The servers.
+    #[serde(skip)]
+    pub servers: Vec<Flavor>,
+    /// Where the page, the numbers and the charts go.
+    #[serde(skip)]
+    pub out: PathBuf,
+}
+
+impl Settings {
+    /// Reads `KEYSWEEP_BENCH_…`.
+    pub fn from_environment() -> Result<Self> {
+        let servers = list("KEYSWEEP_BENCH_SERVERS", "valkey-9.1,redis-7.0");
+        let settings = Self {
+            keys: number("KEYSWEEP_BENCH_KEYS", 1_000_000)?,
+            value_bytes: 100,
+            rounds: number("KEYSWEEP_BENCH_ROUNDS", 5)?,
+            rate: number("KEYSWEEP_BENCH_RATE", 4_000)?,
+            only: list("KEYSWEEP_BENCH_ONLY", ""),
+            servers: servers.iter().map(|name| flavor(name)).collect::<Result<_>>()?,
+            out: env::var_os("KEYSWEEP_BENCH_OUT").map_or_else(|| workspace().join("docs"), PathBuf::from),
+        };
+        ensure!(settings.keys >= 1_000, "KEYSWEEP_BENCH_KEYS is {}; use at least 1000", settings.keys);
+        ensure!((100..=20_000).contains(&settings.rate), "KEYSWEEP_BENCH_RATE must be 100 to 20000");
+        ensure!(settings.rounds > 0 && !settings.servers.is_empty(), "nothing to run: rounds or servers are none");
+        Ok(settings)
+    }
+
+    /// Keys that have expired.
+    pub fn dead(&self) -> u64 {
+        self.keys / DEAD_SHARE
+    }
+
+    /// Keys that stay.
+    pub fn live(&self) -> u64 {
+        self.keys - self.dead()
+    }
+
+    /// Whether a contestant or scenario of this name is to run.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
+/// The root of this workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/bench lies in it")
+}
+
+fn number<T: FromStr<Err: fmt::Display>>(name: &str, default: T) -> Result<T> {
+    match env::var(name) {
+        Ok(text) => text.parse().map_err(|error| anyhow::anyhow!("{name} is {text:?}: {error}")),
+        Err(_) => Ok(default),
+    }
+}
+
+fn list(name: &str, default: &str) -> Vec<String> {
+    let text = env::var(name).unwrap_or_else(|_| default.to_owned());
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+fn flavor(name: &str) -> Result<Flavor> {
+    let found = Flavor::ALL.into_iter().find(|flavor| flavor.name() == name);
+    found.with_context(|| format!("KEYSWEEP_BENCH_SERVERS names {name:?}, which scripts/server does not install"))
+}
