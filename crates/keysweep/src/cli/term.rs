@@ -174,6 +174,7 @@ pub fn report(report: &Report) {
 /// A size before and after, and what came free.
 fn change(before: Option<u64>, after: Option<u64>) -> String {
     match (before, after) {
+        (Some(before), Some(after)) if before == after => format!("{}, unchanged", size(before)),
         (Some(before), Some(after)) => {
             let (sign, difference) = if after <= before { ("-", before - after) } else { ("+", after - before) };
             format!("{} → {}  ({sign}{})", size(before), size(after), size(difference))
