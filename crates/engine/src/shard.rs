@@ -384,6 +384,10 @@ fn guess_databases(link: &mut Link) -> Result<Vec<(u32, u64)>, LinkError> {
             Err(error) => return Err(error),
         }
     }
+    // Back to where a sweep of database 0 alone takes itself to be.
+    if databases.len() > 1 {
+        link.call(&[b"SELECT", b"0"])?;
+    }
     Ok(databases)
 }
 

@@ -112,6 +112,22 @@ fn without_one_of_the_other_rights_the_sweep_goes_on_and_says_what_is_lost(#[cas
 }
 
 #[test]
+fn without_info_the_database_that_the_url_names_is_swept_and_no_other() {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().live(5).dead(20).database(15).dead(30).load(&server);
+    run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", "-info"]);
+    let target: Target = format!("redis://sweeper:p@127.0.0.1:{}/0", server.port()).parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, 20));
+    let mut connection = server.connection();
+    let held: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
+    assert_eq!(held, loaded.per_database[&0].live);
+    redis::cmd("SELECT").arg(15).exec(&mut connection).expect("it exists");
+    let other: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
+    assert_eq!(other, 30, "the other database is not touched");
+}
+
+#[test]
 fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped() {
     let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "Ex").start();
     let loaded = DataSet::new().live(1_000).dead(25_000).load(&server);

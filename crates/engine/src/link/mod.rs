@@ -216,7 +216,8 @@ impl Source for Wire {
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => return Err(LinkError::Closed),
-                Ok(read) => return Ok(read),
+                // Also when something came: a peer that sends a byte at a time must not outlast the deadline.
+                Ok(read) => return self.go_on().map(|()| read),
                 Err(error) if is_idle(error.kind()) => self.go_on()?,
                 Err(error) => return Err(LinkError::io(&error)),
             }

@@ -195,7 +195,7 @@ pub fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
 /// Reads a percentage as a share.
 pub fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
-        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
-        _ => Err("it must be a percentage above 0 and up to 100".into()),
+        Ok(percent) if (0.1..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("it must be a percentage from 0.1 to 100".into()),
     }
 }
