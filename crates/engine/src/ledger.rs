@@ -110,11 +110,12 @@ impl Ledger {
         self.standing.databases.clone_from(&self.confirmed);
     }
 
-    /// Marks a database that was swept as one to be swept again.
-    pub fn repeat(&mut self, index: usize) {
-        let database = &mut self.standing.databases[index];
-        (database.cursor, database.done) = (0, false);
-        // Whoever goes on from here has to repeat it as well.
+    /// Marks databases as ones to be swept again, whether they were swept or not.
+    pub fn repeat(&mut self, databases: impl Fn(u32) -> bool) {
+        for database in self.standing.databases.iter_mut().filter(|line| databases(line.database)) {
+            (database.cursor, database.done) = (0, false);
+        }
+        // Whoever goes on from here has to repeat them as well.
         self.confirm();
     }
 

@@ -86,8 +86,8 @@ pub(crate) struct Rhythm<'a> {
     next_fork_look: Instant,
     /// CPU of the main thread at the last look, and when that was.
     last_cpu: Option<(Instant, Duration)>,
-    /// Whether the server tells when expiry is paused, as far as it has been asked.
-    shows_expiry: bool,
+    /// What the last look found.
+    last: Look,
     /// What the last slice said of replicas.
     role: RoleView,
     replicas: usize,
@@ -102,6 +102,7 @@ impl<'a> Rhythm<'a> {
     /// Measures the baseline, once a shard, and begins.
     pub fn begin(link: &mut Link, address: &Address, shard: &mut Shard<'a>, role: RoleView) -> Result<Self, Trouble> {
         let begun = Instant::now();
+        let last = Look::take(link).map_err(|error| Trouble::at(address, error))?;
         let attached = if let RoleView::Primary { replicas, .. } = role { replicas } else { 0 };
         let mut rhythm = Self {
             pace: Pace::new(shard.limits()),
@@ -112,7 +113,7 @@ impl<'a> Rhythm<'a> {
             next_look: begun + LOOK_EVERY,
             next_fork_look: begun,
             last_cpu: None,
-            shows_expiry: false,
+            last,
             replicas: *shard.memory.replicas.get_or_insert(attached),
             role,
             options: shard.options,
@@ -134,8 +135,7 @@ impl<'a> Rhythm<'a> {
 
     /// Measures what the server is like without us, and sets the guard by it.
     fn measure_baseline(&mut self, link: &mut Link, tolerance: Duration, memory: &mut Memory) -> Result<(), Trouble> {
-        let trouble = |error| Trouble::at(&self.address, error);
-        let (begun, before) = (Instant::now(), Look::take(link).map_err(trouble)?.main_thread_cpu);
+        let (begun, before) = (Instant::now(), self.last.main_thread_cpu);
         for _ in 0..BASELINE_PINGS {
             self.ping(link)?;
             self.stop.wait_until(Instant::now() + BASELINE_EVERY);
@@ -260,17 +260,22 @@ impl<'a> Rhythm<'a> {
 
     /// Whether the last look could have told that expiry was paused.
     pub fn shows_expiry(&self) -> bool {
-        self.shows_expiry
+        self.last.expiry != Expiry::NotShown
     }
 
-    /// Looks at the server's state: holds while it has forked, and while expiry is paused. `false`: it was paused.
+    /// Whether expiry has been alive since the last look, as far as the server tells; no answer is no.
+    pub fn is_clean(&self, link: &mut Link) -> bool {
+        Look::take(link).is_ok_and(|look| look.expiry != Expiry::Paused && look.pauses == self.last.pauses)
+    }
+
+    /// Looks at the server's state: holds while it has forked, and while expiry is paused. `false`: it is or was paused
+    /// since the last look.
     pub fn look(&mut self, link: &mut Link) -> Result<bool, Trouble> {
         let mut clean = true;
         let begun = Instant::now();
         let mut last = begun;
         let look = loop {
             let look = Look::take(link).map_err(|error| Trouble::at(&self.address, error))?;
-            self.shows_expiry = look.expiry != Expiry::NotShown;
             let paused = look.expiry == Expiry::Paused;
             let forked = look.forked && self.holds_for_forks();
             clean &= !paused;
@@ -292,6 +297,12 @@ impl<'a> Rhythm<'a> {
         };
         self.next_look = Instant::now() + LOOK_EVERY;
         self.read_load(look.main_thread_cpu);
+        // Not `>`: whoever resets the statistics may have hidden a pause by it.
+        if clean && look.pauses != self.last.pauses {
+            self.monitor.note("expiry may have been paused for a moment; the sweep goes over the last second again");
+            clean = false;
+        }
+        self.last = look;
         if clean {
             self.ledger().confirm();
         }

@@ -15,7 +15,6 @@ use crate::{
     lazyfree::{self, LazyFreeKeeper, let_go_lazyfree},
     ledger::{Ledger, State},
     link::{Abilities, Info, Link, LinkError, RoleView, ServerError},
-    look::{Expiry, Look},
     monitor::Monitor,
     pace::Limits,
     progress::{SLOTS, Scale},
@@ -127,7 +126,7 @@ impl Shard<'_> {
         let swept = self.sweep_databases(&mut session, &mut rhythm);
         if let Err(Trouble::Halted(_)) = swept {
             // A last look, so that whoever goes on need not repeat the last second. No answer, no harm.
-            if matches!(Look::take(&mut session.link), Ok(Look { expiry: Expiry::Live | Expiry::NotShown, .. })) {
+            if rhythm.is_clean(&mut session.link) {
                 self.ledger().confirm();
             }
         }
@@ -178,31 +177,35 @@ impl Shard<'_> {
                 }
             }
             if turned_back || !rhythm.look(&mut session.link)? {
-                self.ledger().rewind();
+                match rhythm.shows_expiry() {
+                    true => self.ledger().rewind(),
+                    // Whether it is still paused is not known, and only the sums of whole passes would tell.
+                    false => self.ledger().repeat(|_| true),
+                }
+                tallies.clear();
                 continue;
             }
-            if rhythm.shows_expiry() {
-                return Ok(());
-            }
-            let mut again = false;
-            for (index, database) in databases.iter().enumerate() {
-                let Some(missing) = tallies.remove(&database.database).and_then(|tally| tally.unaccounted()) else {
+            let mut again = HashSet::new();
+            for (database, tally) in tallies.drain() {
+                let missing = tally.unaccounted();
+                if missing.is_none() && (rhythm.shows_expiry() || !tally.is_doubtful()) {
                     continue;
-                };
-                if repeated.insert(database.database) {
-                    self.monitor.note("keys were neither returned nor released; expiry may have been paused, so the database is swept again");
-                    self.ledger().repeat(index);
-                    again = true;
-                } else {
+                }
+                if repeated.insert(database) {
+                    again.insert(database);
+                } else if let Some(missing) = missing {
                     self.warn(format!(
-                        "in database {} {missing} keys were neither returned nor released, twice; expiry may be paused (CLIENT PAUSE, a failover): sweep again later",
-                        database.database
+                        "in database {database} {missing} keys were neither returned nor released, twice; expiry may be paused (CLIENT PAUSE, a failover): sweep again later"
                     ));
                 }
             }
-            if !again {
+            if again.is_empty() {
                 return Ok(());
             }
+            self.monitor.note(
+                "keys were neither returned nor released; expiry may have been paused, so the database is swept again",
+            );
+            self.ledger().repeat(|database| again.contains(&database));
         }
     }
 
