@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::topology::SlotSet;
+
 /// The layout that this version writes. A reader that meets another one starts the sweep again.
 pub const VERSION: u32 = 1;
 
@@ -32,6 +34,13 @@ pub struct ShardCheckpoint {
     pub run_id: Option<String>,
     /// Whether every database of it is done.
     pub done: bool,
+    /// The slots of a cluster that the primary has owned ever since this sweep of it began; when it owns others as well, those are
+    /// still to be swept.
+    #[serde(default)]
+    pub covered: SlotSet,
+    /// Only these slots are swept now: they came after the primary had been swept.
+    #[serde(default)]
+    pub only: Option<SlotSet>,
     /// Keys looked at so far.
     pub keys_scanned: u64,
     /// Expired keys released so far.

@@ -10,7 +10,7 @@ use crate::{
     link::{Abilities, Dialer, Info, Link, LinkError, Reply, RoleView},
     look::{Expiry, Look},
     stop::Stop,
-    target::{Address, Target},
+    target::{Address, Mode, Target},
     topology::{self, Access, Primary},
 };
 
@@ -78,27 +78,35 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-/// Runs all checks on the target's primary, without releasing anything. `Err`: there is no primary to check.
+/// Runs all checks on the target's primaries, without releasing anything. `Err`: there is no primary to check.
 pub fn check(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Vec<Check>, Failure> {
-    let access = Access { dialer, credentials: &target.credentials, client_name: "keysweep:check", stop };
-    let trouble = |trouble: Trouble| trouble.into_failure(&target.address);
-    let mut primary = topology::primary(target, access).map_err(trouble)?;
-    let followed = primary.address != target.address;
-    let mut checks = vec![Check {
+    let access = Access { dialer, target, client_name: "keysweep:check", stop };
+    let failed = |trouble: Trouble| trouble.into_failure(target.seed());
+    let mut checks = Vec::new();
+    for primary in topology::primaries(access).map_err(failed)? {
+        let mut primary = primary.map_err(failed)?;
+        let found = examine(&mut primary, access).map_err(|error| failed(Trouble::at(&primary.address, error)))?;
+        // Of several primaries each line says which one it is about.
+        let whose = if matches!(target.mode, Mode::Cluster) { format!("{}: ", primary.address) } else { String::new() };
+        let all = [role(&primary, target)].into_iter().chain(found);
+        checks.extend(all.map(|check| Check { finding: format!("{whose}{}", check.finding), ..check }));
+    }
+    Ok(checks)
+}
+
+fn role(primary: &Primary, target: &Target) -> Check {
+    let address = &primary.address;
+    let is_told = primary.role != RoleView::Unknown;
+    Check {
         name: "role".into(),
-        verdict: if primary.role == RoleView::Unknown { Verdict::Warning } else { Verdict::Ok },
-        finding: match followed {
-            true => format!("{} leads to the primary {}", target.address, primary.address),
-            false if primary.role == RoleView::Unknown => {
-                format!("{} does not tell its role; it is taken for a primary", primary.address)
-            }
-            false => format!("{} is a primary", primary.address),
+        verdict: if is_told { Verdict::Ok } else { Verdict::Warning },
+        finding: match target.mode {
+            _ if !is_told => format!("{address} does not tell its role; it is taken for a primary"),
+            Mode::Server if address == target.seed() => format!("{address} is a primary"),
+            _ => format!("{target} leads to the primary {address}"),
         },
         remedy: None,
-    }];
-    let found = examine(&mut primary, access);
-    checks.extend(found.map_err(|error| Trouble::at(&primary.address, error)).map_err(trouble)?);
-    Ok(checks)
+    }
 }
 
 /// The checks on a primary that is connected to.
@@ -116,9 +124,9 @@ pub(crate) fn examine(primary: &mut Primary, access: Access<'_>) -> Result<Vec<C
     checks.push(replication(&info, &primary.role));
     checks.push(memory(&info));
     checks.push(state(link)?);
-    if info.text("cluster_enabled") == Some("1") {
+    if info.text("cluster_enabled") == Some("1") && !matches!(access.target.mode, Mode::Cluster) {
         let finding = format!("{} is one node of a cluster; only this node is swept", primary.address);
-        checks.push(note(Verdict::Warning, "cluster", finding, "sweep its other primaries as well"));
+        checks.push(note(Verdict::Warning, "cluster", finding, "use redis-cluster:// to sweep all of its primaries"));
     }
     Ok(checks)
 }
@@ -181,10 +189,7 @@ fn clock(link: &mut Link, address: &Address, role: &RoleView, access: Access<'_>
     if let RoleView::Primary { addresses, .. } = role {
         for replica in addresses {
             // One that cannot be reached, or not with these credentials, says nothing about the clock.
-            let Ok(mut link) = Link::open(access.dialer, replica, access.credentials, access.client_name, access.stop)
-            else {
-                continue;
-            };
+            let Ok(mut link) = access.open(&access.target.address_map.dialled(replica.clone())) else { continue };
             if let Ok(Some(theirs)) = skew(&mut link) {
                 let apart = own - theirs;
                 if apart.abs() > worst.0.abs() {

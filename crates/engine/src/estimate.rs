@@ -12,10 +12,11 @@ use crate::{
     failure::{Failure, FailureKind, Trouble},
     link::{Abilities, Dialer, Info, Keyspace, Link, RoleView},
     pace::{Limits, Pace, Step},
-    progress::fraction,
+    progress::Scale,
     stop::Stop,
+    tables::{has_a_table_a_slot, slot_scale},
     target::{Address, Target},
-    topology::{self, Access},
+    topology::{self, Access, Place, Scout},
 };
 
 /// How an estimate was made.
@@ -50,7 +51,7 @@ impl Method {
 pub struct Estimate {
     /// What was asked about, without credentials.
     pub target: String,
-    /// The node that answered.
+    /// The nodes that answered, separated by commas.
     pub address: String,
     /// How it was made.
     pub method: Method,
@@ -65,7 +66,7 @@ pub struct Estimate {
 }
 
 /// Estimates how much of the target's keyspace is dead. `sample`: the share of the keyspace to count on a replica, 0–1;
-/// `None`: all of it. The count is paced by `limits`, as a sweep would be.
+/// `None`: all of it. The count is paced by `limits`, as a sweep would be. Of several primaries each is estimated in turn.
 pub fn estimate(
     dialer: &dyn Dialer,
     target: &Target,
@@ -73,15 +74,50 @@ pub fn estimate(
     limits: Limits,
     stop: &Stop,
 ) -> Result<Estimate, Failure> {
-    let access = Access { dialer, credentials: &target.credentials, client_name: "keysweep:estimate", stop };
-    let estimated = replica_of(target, access).and_then(|found| match found {
-        Found::Replica(address, link) => count(address, link, target, sample, limits, stop),
-        Found::NoReplica(address, link) => average(address, link, target),
-    });
+    let access = Access { dialer, target, client_name: "keysweep:estimate", stop };
+    let estimated = parts(access, sample, limits).map(|parts| total(target, &parts));
     estimated.map_err(|trouble| match stop.is_raised() {
-        true => Trouble::Halted(FailureKind::Interrupted).into_failure(&target.address),
-        false => trouble.into_failure(&target.address),
+        true => Trouble::Halted(FailureKind::Interrupted).into_failure(target.seed()),
+        false => trouble.into_failure(target.seed()),
     })
+}
+
+/// What one primary adds to an estimate.
+struct Part {
+    address: Address,
+    method: Method,
+    keys: u64,
+    dead: f64,
+    /// Bytes of the data set, of the databases that were asked about.
+    bytes: Option<f64>,
+}
+
+fn parts(access: Access<'_>, sample: Option<f64>, limits: Limits) -> Result<Vec<Part>, Trouble> {
+    let places = Scout::new(access).look()?;
+    let part = |place: &Place| match replica_of(&place.address, access)? {
+        Found::Replica(address, link) => count(address, link, access, sample, limits),
+        Found::NoReplica(address, link) => average(address, link, access.target),
+    };
+    places.iter().map(part).collect()
+}
+
+fn total(target: &Target, parts: &[Part]) -> Estimate {
+    let (keys, dead) = parts.iter().fold((0, 0.0), |(keys, dead), part| (keys + part.keys, dead + part.dead));
+    let addresses: Vec<String> = parts.iter().map(|part| part.address.to_string()).collect();
+    let bytes = |part: &Part| part.bytes.map(|bytes| bytes * part.dead / part.keys.max(1) as f64);
+    // The weakest of the methods is what the sum is worth.
+    let weakness = |method: &Method| {
+        [Method::ReplicaCount, Method::ReplicaSample, Method::Info].iter().position(|known| known == method)
+    };
+    Estimate {
+        target: target.to_string(),
+        address: addresses.join(","),
+        method: parts.iter().map(|part| part.method).max_by_key(weakness).unwrap_or(Method::Info),
+        keys,
+        dead_keys: dead as u64,
+        dead_share: if keys == 0 { 0.0 } else { dead / keys as f64 },
+        dead_bytes: parts.iter().map(bytes).sum::<Option<f64>>().map(|bytes| bytes as u64),
+    }
 }
 
 enum Found {
@@ -89,39 +125,44 @@ enum Found {
     NoReplica(Address, Link),
 }
 
-/// The node that the target names if it is a replica, else one of its replicas that lets us in.
-fn replica_of(target: &Target, access: Access<'_>) -> Result<Found, Trouble> {
-    let (role, link) = topology::role(&target.address, access)?;
+/// The node itself if it is a replica, else one of its replicas that lets us in.
+fn replica_of(node: &Address, access: Access<'_>) -> Result<Found, Trouble> {
+    let (role, link) = topology::role(node, access)?;
     let addresses = match role {
-        RoleView::Replica { .. } => return Ok(Found::Replica(target.address.clone(), link)),
+        RoleView::Replica { .. } => return Ok(Found::Replica(node.clone(), link)),
         RoleView::Primary { addresses, .. } => addresses,
         RoleView::Unknown => Vec::new(),
     };
     for address in addresses {
+        let address = access.target.address_map.dialled(address);
         // One that cannot be reached, or not with these credentials, is no failure while there are others.
         if let Ok((RoleView::Replica { .. }, link)) = topology::role(&address, access) {
             return Ok(Found::Replica(address, link));
         }
     }
-    Ok(Found::NoReplica(target.address.clone(), link))
+    Ok(Found::NoReplica(node.clone(), link))
 }
 
 fn count(
     address: Address,
     mut link: Link,
-    target: &Target,
+    access: Access<'_>,
     sample: Option<f64>,
     limits: Limits,
-    stop: &Stop,
-) -> Result<Estimate, Trouble> {
+) -> Result<Part, Trouble> {
+    let (target, stop) = (access.target, access.stop);
     let trouble = |error| Trouble::at(&address, error);
-    let info = link.info(&["memory", "keyspace"]).map_err(trouble)?.unwrap_or_default();
+    let info = link.info(&["server", "cluster", "memory", "keyspace"]).map_err(trouble)?.unwrap_or_default();
     let upto = sample.unwrap_or(1.0);
     let (mut pace, begun) = (Pace::new(limits), Instant::now());
     let idle = link.ping().map_err(trouble)?;
     let (mut keys, mut dead) = (0, 0.0);
     for line in databases(&info, target) {
         link.call(&[b"SELECT", line.database.to_string().as_bytes()]).map_err(trouble)?;
+        let scale = match has_a_table_a_slot(&info) {
+            true => slot_scale(&mut link, None, stop).map_err(trouble)?,
+            false => Scale::Table,
+        };
         let (mut cursor, mut returned, mut size) = (0, 0, line.keys);
         let share = loop {
             if stop.is_raised() {
@@ -147,7 +188,7 @@ fn count(
             size = slice.sizes.map_or(size, |(_, after)| after);
             match cursor {
                 0 => break 1.0,
-                _ if fraction(cursor) >= upto => break fraction(cursor),
+                _ if scale.fraction(cursor) >= upto => break scale.fraction(cursor),
                 _ => {}
             }
         };
@@ -155,10 +196,10 @@ fn count(
         dead += (size as f64 - returned as f64 / share).max(0.0);
     }
     let method = if sample.is_some() { Method::ReplicaSample } else { Method::ReplicaCount };
-    Ok(result(target, address, method, keys, dead, &info))
+    Ok(Part { address, method, keys, dead, bytes: bytes(&info, target) })
 }
 
-fn average(address: Address, mut link: Link, target: &Target) -> Result<Estimate, Trouble> {
+fn average(address: Address, mut link: Link, target: &Target) -> Result<Part, Trouble> {
     let info = link.info(&["memory", "stats", "keyspace"]).map_err(|error| Trouble::at(&address, error))?;
     let Some((info, percent)) =
         info.and_then(|info| info.number::<f64>("expired_stale_perc").map(|percent| (info, percent)))
@@ -171,26 +212,18 @@ fn average(address: Address, mut link: Link, target: &Target) -> Result<Estimate
     let lines = databases(&info, target);
     let keys = lines.iter().map(|line| line.keys).sum();
     let with_ttl: u64 = lines.iter().map(|line| line.expires).sum();
-    Ok(result(target, address, Method::Info, keys, with_ttl as f64 * percent / 100.0, &info))
+    let dead = with_ttl as f64 * percent / 100.0;
+    Ok(Part { address, method: Method::Info, keys, dead, bytes: bytes(&info, target) })
 }
 
 fn databases(info: &Info, target: &Target) -> Vec<Keyspace> {
     info.keyspace().into_iter().filter(|line| target.database.is_none_or(|only| only == line.database)).collect()
 }
 
-fn result(target: &Target, address: Address, method: Method, keys: u64, dead: f64, info: &Info) -> Estimate {
-    let dead_share = if keys == 0 { 0.0 } else { dead / keys as f64 };
+/// Bytes that the databases asked about take, by their share of the keys.
+fn bytes(info: &Info, target: &Target) -> Option<f64> {
     let held: u64 = databases(info, target).iter().map(|line| line.keys).sum();
     let all: u64 = info.keyspace().iter().map(|line| line.keys).sum();
-    let swept = if all == 0 { 0.0 } else { held as f64 / all as f64 };
-    let dataset = info.number::<u64>("used_memory_dataset");
-    Estimate {
-        target: target.to_string(),
-        address: address.to_string(),
-        method,
-        keys,
-        dead_keys: dead as u64,
-        dead_share,
-        dead_bytes: dataset.map(|bytes| (bytes as f64 * swept * dead_share) as u64),
-    }
+    let share = if all == 0 { 0.0 } else { held as f64 / all as f64 };
+    Some(info.number::<u64>("used_memory_dataset")? as f64 * share)
 }

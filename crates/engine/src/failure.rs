@@ -72,6 +72,8 @@ pub(crate) enum Trouble {
     Fatal(Failure),
     /// The node answers and is no primary (any more).
     Demoted,
+    /// Nothing is left to sweep here: others have taken it over.
+    Dissolved,
     /// The sweep was asked to stop, or its time is used up.
     Halted(FailureKind),
 }
@@ -97,6 +99,7 @@ impl Trouble {
                 "{address} did not answer within {} s; it may be overloaded or stopped, or not be a Redis or Valkey server",
                 patience.as_secs()
             )),
+            LinkError::Tls(cause) => away(format!("no encrypted connection to {address}: {cause}")),
             LinkError::Io(cause) => away(format!("the connection to {address} failed: {cause}")),
             LinkError::Protocol(detail) => fatal(
                 Unsupported,
@@ -144,7 +147,7 @@ impl Trouble {
     pub(crate) fn into_failure(self, address: &Address) -> Failure {
         match self {
             Self::Away(failure) | Self::Fatal(failure) => failure,
-            Self::Demoted => Failure::new(
+            Self::Demoted | Self::Dissolved => Failure::new(
                 FailureKind::Unreachable,
                 format!("{address} is not a primary and its primary cannot be found"),
             ),

@@ -4,17 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::{Failure, FailureKind, Trouble},
-    link::{Dialer, LinkError},
+    link::Dialer,
     stop::{Cause, Stop},
     target::Target,
     topology::{self, Access},
 };
 
-/// What a target's primary says of itself.
+/// What a target's primaries say of themselves, in sum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// The primary's address.
-    pub address: String,
+    /// The primaries' addresses.
+    pub primaries: Vec<String>,
     /// `redis` or `valkey`.
     pub engine: String,
     /// For example `7.0.15`; empty where the server does not tell.
@@ -31,32 +31,40 @@ pub struct Inspection {
     pub max_memory: u64,
 }
 
-/// Connects to a target, follows it to its primary and asks.
+/// Connects to a target's primaries and asks each. All of them must answer: half a sum says nothing.
 pub fn inspect(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Inspection, Failure> {
-    let access = Access { dialer, credentials: &target.credentials, client_name: "keysweep:inspect", stop };
-    ask(target, access).map_err(|trouble| match stop.cause() {
-        Some(Cause::OutOfTime) => Trouble::Halted(FailureKind::Timeout).into_failure(&target.address),
-        _ => trouble.into_failure(&target.address),
+    let access = Access { dialer, target, client_name: "keysweep:inspect", stop };
+    ask(access).map_err(|trouble| match stop.cause() {
+        Some(Cause::OutOfTime) => Trouble::Halted(FailureKind::Timeout).into_failure(target.seed()),
+        _ => trouble.into_failure(target.seed()),
     })
 }
 
-fn ask(target: &Target, access: Access<'_>) -> Result<Inspection, Trouble> {
-    let mut primary = topology::primary(target, access)?;
-    let wanted = ["server", "memory", "cluster", "keyspace"];
-    let info = primary
-        .link
-        .info(&wanted)
-        .map_err(|error: LinkError| Trouble::at(&primary.address, error))?
-        .unwrap_or_default();
-    let keyspace = info.keyspace();
-    Ok(Inspection {
-        address: primary.address.to_string(),
-        engine: info.engine().to_owned(),
-        engine_version: info.engine_version().unwrap_or_default().to_owned(),
-        cluster: info.text("cluster_enabled") == Some("1"),
-        keys: keyspace.iter().map(|line| line.keys).sum(),
-        keys_with_ttl: keyspace.iter().map(|line| line.expires).sum(),
-        used_memory: info.number("used_memory").unwrap_or(0),
-        max_memory: info.number("maxmemory").unwrap_or(0),
-    })
+fn ask(access: Access<'_>) -> Result<Inspection, Trouble> {
+    let mut sum = Inspection {
+        primaries: Vec::new(),
+        engine: String::new(),
+        engine_version: String::new(),
+        cluster: false,
+        keys: 0,
+        keys_with_ttl: 0,
+        used_memory: 0,
+        max_memory: 0,
+    };
+    for primary in topology::primaries(access)? {
+        let mut primary = primary?;
+        let wanted = ["server", "memory", "cluster", "keyspace"];
+        let info =
+            primary.link.info(&wanted).map_err(|error| Trouble::at(&primary.address, error))?.unwrap_or_default();
+        let keyspace = info.keyspace();
+        sum.primaries.push(primary.address.to_string());
+        sum.engine = info.engine().to_owned();
+        sum.engine_version = info.engine_version().unwrap_or_default().to_owned();
+        sum.cluster |= info.text("cluster_enabled") == Some("1");
+        sum.keys += keyspace.iter().map(|line| line.keys).sum::<u64>();
+        sum.keys_with_ttl += keyspace.iter().map(|line| line.expires).sum::<u64>();
+        sum.used_memory += info.number("used_memory").unwrap_or(0);
+        sum.max_memory += info.number("maxmemory").unwrap_or(0);
+    }
+    Ok(sum)
 }

@@ -10,6 +10,7 @@ use crate::{
     link::SliceReply,
     progress::{Scale, ShardProgress},
     report::{Held, ProbeSeconds, Quantiles, ShardReport, outcome},
+    topology::SlotSet,
 };
 
 /// What a shard is doing.
@@ -39,10 +40,15 @@ pub(crate) struct Ledger {
     pub standing: ShardCheckpoint,
     pub state: State,
     pub exact: bool,
+    /// The slots by which the shard's primary is found again after a failover.
+    pub home: SlotSet,
+    /// Keys that the primary held when the sweep began, as far as somebody has looked: the shard's weight among others.
+    pub keys: Option<u64>,
     pub database: Option<u32>,
     pub server: Option<String>,
     pub used_memory_after: Option<u64>,
     pub rss_after: Option<u64>,
+    /// CPU that the server used while it was swept, over all connections.
     pub server_cpu: Option<Duration>,
     pub elapsed: Duration,
     pub failure: Option<Failure>,
@@ -67,6 +73,8 @@ impl Ledger {
             standing,
             state: State::Waiting,
             exact: true,
+            home: SlotSet::default(),
+            keys: None,
             database: None,
             server: None,
             used_memory_after: None,
@@ -122,7 +130,20 @@ impl Ledger {
     /// Begins anew, for another process or primary; what was counted stays counted.
     pub fn start_again(&mut self) {
         self.standing.databases.clear();
+        self.standing.only = None;
         self.confirmed.clear();
+        self.scales.clear();
+    }
+
+    /// Has a shard that was done swept again: only these slots, where the server can do that, or all of it.
+    pub fn begin_again(&mut self, only: Option<&SlotSet>) {
+        self.start_again();
+        self.standing.done = false;
+        self.state = State::Waiting;
+        if let Some(slots) = only {
+            self.standing.covered = self.standing.covered.or(slots);
+            self.standing.only = Some(slots.clone());
+        }
     }
 
     /// Where another sweep could go on.
@@ -137,11 +158,21 @@ impl Ledger {
         }
         let total = self.weight();
         let databases = self.standing.databases.iter();
-        databases.map(|database| self.share(database) * weight(database) / total).sum()
+        // Not `sum`: that of nothing is -0.0.
+        databases.fold(0.0, |sum, database| sum + self.share(database) * weight(database) / total)
     }
 
-    /// What this shard weighs among others: its keys.
-    pub fn weight(&self) -> f64 {
+    /// Which process is swept, and the share of it that is done.
+    pub fn reached(&self) -> (Option<String>, f64) {
+        (self.standing.run_id.clone(), self.fraction())
+    }
+
+    /// What this shard weighs among others: the keys that it had when somebody first looked.
+    pub fn weight_among_others(&self) -> f64 {
+        self.keys.map_or_else(|| self.weight(), |keys| keys.max(1) as f64)
+    }
+
+    fn weight(&self) -> f64 {
         self.standing.databases.iter().map(weight).sum::<f64>().max(1.0)
     }
 

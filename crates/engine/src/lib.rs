@@ -24,13 +24,16 @@ pub mod link;
 mod look;
 mod monitor;
 mod pace;
+mod permits;
 mod probe;
 mod progress;
 mod report;
 mod rhythm;
+mod roster;
 mod shard;
 mod stop;
 mod sweep;
+mod tables;
 mod tally;
 mod target;
 mod topology;
@@ -48,5 +51,6 @@ pub use self::{
     report::{Held, Outcome, ProbeSeconds, Quantiles, Report, ShardReport},
     stop::Stop,
     sweep::{Options, sweep, sweep_through},
-    target::{Address, Credentials, Target, TargetError},
+    target::{Address, AddressMap, Credentials, Mode, Target, TargetError, Tls},
+    topology::SlotSet,
 };

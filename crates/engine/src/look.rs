@@ -33,13 +33,15 @@ pub struct Look {
     pub forked: bool,
     /// CPU of the thread that serves clients, since the server's start, where the server tells it apart from others.
     pub main_thread_cpu: Option<Duration>,
+    /// The same, or that of the whole process where the server does not tell them apart.
+    pub cpu: Option<Duration>,
 }
 
 impl Look {
     /// Asks the server.
     pub fn take(link: &mut Link) -> Result<Self, LinkError> {
         let Some(info) = link.info(&["clients", "replication", "persistence", "cpu", "commandstats"])? else {
-            return Ok(Self { expiry: Expiry::NotShown, pauses: 0, forked: false, main_thread_cpu: None });
+            return Ok(Self { expiry: Expiry::NotShown, pauses: 0, forked: false, main_thread_cpu: None, cpu: None });
         };
         let handing_over = info.text("master_failover_state").is_some_and(|state| state != "no-failover");
         let expiry = match info.text("paused_actions") {
@@ -49,7 +51,7 @@ impl Look {
             None => Expiry::NotShown,
         };
         let pauses = PAUSING.into_iter().filter_map(|command| calls(&info, command)).sum();
-        Ok(Self { expiry, pauses, forked: forked(&info), main_thread_cpu: info.main_thread_cpu() })
+        Ok(Self { expiry, pauses, forked: forked(&info), main_thread_cpu: info.main_thread_cpu(), cpu: info.cpu() })
     }
 
     /// Asks only whether the server has forked, which is cheap enough to be asked often.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::topology::SlotSet;
+
 /// Slots of a cluster.
 pub const SLOTS: u16 = 16_384;
 const SLOT_BITS: u32 = 14;
@@ -15,6 +17,16 @@ const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 /// backwards grows steadily from 0 to the end, whatever the table does meanwhile.
 pub fn fraction(cursor: u64) -> f64 {
     cursor.reverse_bits() as f64 / 2f64.powi(64)
+}
+
+/// A cursor of a node that keeps a table for each slot, moved on to the next slot that is asked for; 0: there is none.
+pub(crate) fn within(cursor: u64, only: &SlotSet) -> u64 {
+    let slot = (cursor & SLOT_MASK) as u16;
+    match only.next_from(slot) {
+        _ if cursor == 0 => 0,
+        Some(next) if next == slot => cursor,
+        next => next.map_or(0, u64::from),
+    }
 }
 
 /// How a node's cursors are to be read.
@@ -159,6 +171,14 @@ mod tests {
         assert_eq!((at(0, 0), at(100, 0), at(100, 1), at(5_000, 0)), (0.0, 0.0, 0.375, 0.75));
         assert_eq!((at(9_000, 1), at(16_383, 0)), (0.875, 1.0));
         assert_eq!(Scale::of_slots([]).fraction(5), 0.0);
+    }
+
+    #[test]
+    fn a_cursor_moves_on_to_the_slots_that_are_asked_for() {
+        let only: SlotSet = "3-4,100".parse().expect("slots");
+        let moved = |slot: u64, position: u64| within(position << SLOT_BITS | slot, &only);
+        assert_eq!((moved(3, 7), moved(5, 7), moved(100, 1)), (7 << SLOT_BITS | 3, 100, 1 << SLOT_BITS | 100));
+        assert_eq!((moved(101, 0), within(0, &only)), (0, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! When the next slice may run: the pace, what the probe and the guard make of it, and the reasons to hold.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +15,7 @@ use crate::{
     monitor::Monitor,
     pace::{Pace, Step},
     probe::{self, Probe},
+    roster::Seat,
     shard::Shard,
     stop::{Cause, Stop},
     sweep::Options,
@@ -88,13 +89,16 @@ pub(crate) struct Rhythm<'a> {
     last_cpu: Option<(Instant, Duration)>,
     /// What the last look found.
     last: Look,
+    /// CPU of the server that is in the books, and back-offs that are.
+    cpu: Option<Duration>,
+    backoffs: u64,
     /// What the last slice said of replicas.
     role: RoleView,
     replicas: usize,
     options: &'a Options,
     stop: &'a Stop,
     monitor: &'a dyn Monitor,
-    ledger: &'a Mutex<Ledger>,
+    seat: &'a Seat,
     address: Address,
 }
 
@@ -119,7 +123,9 @@ impl<'a> Rhythm<'a> {
             options: shard.options,
             stop: shard.access.stop,
             monitor: shard.monitor,
-            ledger: shard.ledger,
+            seat: shard.seat,
+            cpu: last.cpu,
+            backoffs: 0,
             address: address.clone(),
         };
         let keys = rhythm.ledger().standing.databases.iter().map(|database| database.keys).sum::<u64>();
@@ -198,7 +204,7 @@ impl<'a> Rhythm<'a> {
     }
 
     fn check_stop(&self) -> Result<(), Trouble> {
-        self.stop.cause().map_or(Ok(()), |cause| Err(Trouble::Halted(halted(cause))))
+        self.stop.cause().map_or(Ok(()), |cause| Err(halted(cause)))
     }
 
     /// Waits with the operating system's precision for all but the longest waits, which look at the stop.
@@ -227,8 +233,9 @@ impl<'a> Rhythm<'a> {
             self.probe.start_over();
         }
         self.pace.set_duty(guard.duty());
-        let backoffs = guard.backoffs();
-        self.ledger().backoffs = backoffs;
+        let more = guard.backoffs() - self.backoffs;
+        self.backoffs += more;
+        self.ledger().backoffs += more;
         Ok(())
     }
 
@@ -243,6 +250,15 @@ impl<'a> Rhythm<'a> {
                 guard.read_load(cpu.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64());
             }
         }
+    }
+
+    /// Enters what the server has used since the last time.
+    pub fn enter_cpu(&mut self, cpu: Option<Duration>) {
+        if let Some((cpu, before)) = cpu.zip(self.cpu) {
+            let mut ledger = self.ledger();
+            ledger.server_cpu = Some(ledger.server_cpu.unwrap_or_default() + cpu.saturating_sub(before));
+        }
+        self.cpu = cpu;
     }
 
     /// Child processes are waited for, but not for ever: not longer in all than the limit.
@@ -297,6 +313,7 @@ impl<'a> Rhythm<'a> {
         };
         self.next_look = Instant::now() + LOOK_EVERY;
         self.read_load(look.main_thread_cpu);
+        self.enter_cpu(look.cpu);
         // Not `>`: whoever resets the statistics may have hidden a pause by it.
         if clean && look.pauses != self.last.pauses {
             self.monitor.note("expiry may have been paused for a moment; the sweep goes over the last second again");
@@ -307,6 +324,14 @@ impl<'a> Rhythm<'a> {
             self.ledger().confirm();
         }
         Ok(clean)
+    }
+
+    /// Waits for the end of a pause that the server does not show.
+    pub fn hold_for_hidden_pause(&mut self, wait: Duration) -> Result<(), Trouble> {
+        let begun = Instant::now();
+        self.stop.wait_until(begun + wait);
+        self.ledger().held.paused += begun.elapsed().as_secs_f64();
+        self.check_stop()
     }
 
     /// Waits while a replica lags too far behind, or one that was there at the start is missing: deletes are
@@ -346,14 +371,15 @@ impl<'a> Rhythm<'a> {
     }
 
     fn ledger(&self) -> MutexGuard<'a, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seat.ledger()
     }
 }
 
-/// The failure that a stop amounts to.
-pub(crate) fn halted(cause: Cause) -> FailureKind {
+/// What a stop means for a shard.
+pub(crate) fn halted(cause: Cause) -> Trouble {
     match cause {
-        Cause::Asked => FailureKind::Interrupted,
-        Cause::OutOfTime => FailureKind::Timeout,
+        Cause::Asked => Trouble::Halted(FailureKind::Interrupted),
+        Cause::OutOfTime => Trouble::Halted(FailureKind::Timeout),
+        Cause::Recalled => Trouble::Demoted,
     }
 }

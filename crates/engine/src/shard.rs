@@ -2,7 +2,7 @@
 //! coming back after everything that can happen to a connection.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -14,38 +14,41 @@ use crate::{
     failure::{Failure, FailureKind, Trouble},
     lazyfree::{self, LazyFreeKeeper, let_go_lazyfree},
     ledger::{Ledger, State},
-    link::{Abilities, Info, Link, LinkError, RoleView, ServerError},
+    link::{Abilities, Link, LinkError, RoleView},
     monitor::Monitor,
     pace::Limits,
-    progress::{SLOTS, Scale},
+    permits::Permits,
+    progress,
     rhythm::{Memory, Rhythm, Turn, halted},
+    roster::{Roster, Seat, Whereabouts},
     stop::Stop,
     sweep::Options,
+    tables::{guess_databases, has_a_table_a_slot, slot_scale},
     tally::Tally,
-    target::{Address, Target},
-    topology::{self, Access, Primary},
+    target::{Address, Mode, Target},
+    topology::{self, Access, Primary, SlotSet},
 };
 
 /// First and longest wait before a server that is away is tried again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How long to wait before a database is swept again because keys are missing from the sums, the first time and later: a
+/// hand-over that is given up pauses expiry for up to ten seconds, and not every server tells.
+const REPEAT_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(5), Duration::from_secs(6)];
 /// How long the sizes after a sweep wait for memory that the server frees in the background.
 const LAZY_FREE_PATIENCE: Duration = Duration::from_secs(2);
-/// Slots that are asked about in one round trip, and the pause after it.
-const SLOTS_A_CALL: usize = 128;
-const SLOTS_PAUSE: Duration = Duration::from_micros(300);
-/// Databases that are tried where the server does not list them; servers come with 16.
-const MAX_GUESSED_DATABASES: u32 = 10_000;
 
 /// One shard's sweep.
 pub(crate) struct Shard<'a> {
-    pub target: &'a Target,
     pub access: Access<'a>,
     pub options: &'a Options,
     pub monitor: &'a dyn Monitor,
-    pub ledger: &'a Mutex<Ledger>,
+    pub roster: &'a Roster<'a>,
+    pub seat: &'a Seat,
+    /// How many shards may be swept at a time.
+    pub permits: &'a Permits,
     /// Sentences for the report's `warnings`.
     pub warnings: &'a Mutex<Vec<String>>,
-    /// Whether the server was ever reached, by this sweep or by the one that it goes on from. A first contact that
+    /// Whether the target was ever reached, by this sweep or by the one that it goes on from. A first contact that
     /// fails, fails at once: the operator is watching and has mistyped something.
     pub known: bool,
     pub memory: Memory,
@@ -59,7 +62,6 @@ struct Session {
     role: RoleView,
     /// Whether each slot has a table of its own, which shapes the cursors.
     table_a_slot: bool,
-    cpu: Option<Duration>,
     lazyfree: Option<HeldLazyFree>,
 }
 
@@ -72,10 +74,8 @@ struct HeldLazyFree {
 impl Shard<'_> {
     /// Sweeps to the end, or to the failure that ended it.
     pub fn run(mut self) {
-        let begun = Instant::now();
         let result = self.persist();
         let mut ledger = self.ledger();
-        ledger.elapsed = begun.elapsed();
         ledger.database = None;
         match result {
             Ok(()) => (ledger.state, ledger.standing.done) = (State::Done, true),
@@ -87,37 +87,65 @@ impl Shard<'_> {
     fn persist(&mut self) -> Result<(), Failure> {
         let mut away_since: Option<Instant> = None;
         let mut pause = BACK_OFF.0;
+        // As far as a sweep of one process ever got. Not the keys: where the process cannot be told, each connection
+        // begins from the start, and would count the same keys as progress for ever.
+        let mut furthest = (None, 0.0);
         loop {
-            let scanned = self.ledger().standing.keys_scanned;
             let trouble = match self.attempt() {
                 Ok(()) => return Ok(()),
                 Err(trouble) => trouble,
             };
+            let recalled = self.stop().hear_recall();
             if let Some(cause) = self.stop().cause() {
-                return Err(Trouble::Halted(halted(cause)).into_failure(&self.target.address));
+                return Err(halted(cause).into_failure(self.target().seed()));
             }
-            if self.ledger().standing.keys_scanned > scanned {
+            let reached = self.ledger().reached();
+            if reached.0 != furthest.0 || reached.1 > furthest.1 {
                 (away_since, pause) = (None, BACK_OFF.0);
+                furthest = reached;
             }
             let since = *away_since.get_or_insert_with(Instant::now);
+            let patient = since.elapsed() < self.options.unreachable_grace;
             match trouble {
-                Trouble::Away(failure) if self.known && since.elapsed() < self.options.unreachable_grace => {
+                Trouble::Dissolved => {
+                    self.monitor.note("all slots of a primary have gone to others, where they are swept");
+                    return Ok(());
+                }
+                _ if recalled && patient => self.say_gone(),
+                Trouble::Away(failure) if self.known && patient => {
                     if self.ledger().state != State::Away {
                         self.monitor.note(&format!("waiting: {failure}"));
                     }
                     self.ledger().state = State::Away;
                 }
-                Trouble::Demoted if since.elapsed() < self.options.unreachable_grace => {
-                    self.monitor.note("the server is no primary any more; looking for the one that took over");
-                }
-                trouble => return Err(trouble.into_failure(&self.target.address)),
+                Trouble::Demoted if patient => self.say_gone(),
+                trouble => return Err(trouble.into_failure(&self.address())),
             }
             self.stop().wait_until(Instant::now() + pause);
             pause = (pause * 2).min(BACK_OFF.1);
         }
     }
 
+    fn say_gone(&self) {
+        if self.ledger().state != State::Away {
+            self.monitor.note("the server is no primary any more; looking for the one that took over");
+        }
+        self.ledger().state = State::Away;
+    }
+
     fn attempt(&mut self) -> Result<(), Trouble> {
+        let Some(_permit) = self.permits.take(self.stop()) else { return Err(self.halt()) };
+        let begun = Instant::now();
+        let attempted = self.sweep();
+        self.ledger().elapsed += begun.elapsed();
+        attempted
+    }
+
+    fn halt(&self) -> Trouble {
+        self.stop().cause().map_or(Trouble::Demoted, halted)
+    }
+
+    fn sweep(&mut self) -> Result<(), Trouble> {
         let mut session = self.connect()?;
         self.known = true;
         // One rhythm for the whole connection: a duty is a share of the server, not of a database.
@@ -139,7 +167,7 @@ impl Shard<'_> {
             let gone = let_go_lazyfree(&mut session.link, &*held.keeper, &session.address, &held.run_id);
             gone.map_err(|error| Trouble::at(&session.address, error))?;
         }
-        self.close_books(&mut session)
+        self.close_books(&mut session, &mut rhythm)
     }
 
     /// Has large values freed in the background while the sweep runs, where that is wished for.
@@ -161,7 +189,7 @@ impl Shard<'_> {
     /// does not tell.
     fn sweep_databases(&mut self, session: &mut Session, rhythm: &mut Rhythm<'_>) -> Result<(), Trouble> {
         let mut tallies: HashMap<u32, Tally> = HashMap::new();
-        let mut repeated = HashSet::new();
+        let mut repeated: HashMap<u32, usize> = HashMap::new();
         loop {
             let databases = self.ledger().standing.databases.clone();
             let mut turned_back = false;
@@ -171,8 +199,8 @@ impl Shard<'_> {
                 if turned_back {
                     break;
                 }
-                // The sums of half a pass say nothing.
-                if database.cursor == 0 {
+                // The sums of a part say nothing.
+                if database.cursor == 0 && self.ledger().standing.only.is_none() {
                     tallies.insert(database.database, tally);
                 }
             }
@@ -185,40 +213,59 @@ impl Shard<'_> {
                 tallies.clear();
                 continue;
             }
-            let mut again = HashSet::new();
+            let mut again = HashMap::new();
             for (database, tally) in tallies.drain() {
                 let missing = tally.unaccounted();
                 if missing.is_none() && (rhythm.shows_expiry() || !tally.is_doubtful()) {
                     continue;
                 }
-                if repeated.insert(database) {
-                    again.insert(database);
-                } else if let Some(missing) = missing {
-                    self.warn(format!(
-                        "in database {database} {missing} keys were neither returned nor released, twice; expiry may be paused (CLIENT PAUSE, a failover): sweep again later"
-                    ));
+                let repeats = repeated.entry(database).or_default();
+                match (REPEAT_AFTER.get(*repeats), missing) {
+                    (Some(wait), Some(_)) => drop(again.insert(database, *wait)),
+                    (Some(wait), None) if *repeats == 0 => drop(again.insert(database, *wait)),
+                    (_, None) => {}
+                    (None, Some(missing)) => self.warn(format!(
+                        "in database {database} {missing} keys were neither returned nor released, time and again; expiry may be paused (CLIENT PAUSE, a failover): sweep again later"
+                    )),
                 }
+                *repeats += 1;
             }
-            if again.is_empty() {
-                return Ok(());
-            }
+            let Some(wait) = again.values().max() else { return Ok(()) };
             self.monitor.note(
                 "keys were neither returned nor released; expiry may have been paused, so the database is swept again",
             );
-            self.ledger().repeat(|database| again.contains(&database));
+            rhythm.hold_for_hidden_pause(*wait)?;
+            self.ledger().repeat(|database| again.contains_key(&database));
+        }
+    }
+
+    /// Finds the primary, now.
+    fn find(&mut self) -> Result<(Primary, SlotSet), Trouble> {
+        if matches!(self.target().mode, Mode::Server) {
+            return Ok((topology::primary(self.access)?, SlotSet::default()));
+        }
+        match self.roster.whereabouts(self.seat) {
+            Whereabouts::At(place) => Ok((topology::enter(&place.address, self.access)?, place.slots)),
+            Whereabouts::Dissolved => Err(Trouble::Dissolved),
+            Whereabouts::Unknown => Err(Trouble::Demoted),
         }
     }
 
     /// Finds the primary and decides what of the books is still good for it.
     fn connect(&mut self) -> Result<Session, Trouble> {
-        let mut primary = topology::primary(self.target, self.access)?;
+        let (mut primary, slots) = self.find()?;
+        let moved = self.ledger().standing.address != primary.address.to_string();
+        if moved {
+            // Another server has other replicas, other rights and other clients.
+            self.memory = Memory::default();
+        }
         if !self.memory.is_checked() {
             let checks = checks::examine(&mut primary, self.access);
-            self.heed(checks.map_err(|error| Trouble::at(&primary.address, error))?)?;
+            self.heed(&primary.address, checks.map_err(|error| Trouble::at(&primary.address, error))?)?;
         }
         let Primary { address, mut link, role } = primary;
         let trouble = |error| Trouble::at(&address, error);
-        let info = link.info(&["server", "memory", "cpu", "cluster", "keyspace"]).map_err(trouble)?;
+        let info = link.info(&["server", "memory", "cluster", "keyspace"]).map_err(trouble)?;
         let (abilities, _) = checks::rights(&mut link).map_err(trouble)?;
         if role == RoleView::Unknown {
             self.warn(format!("{address} does not tell its role; it is taken for a primary"));
@@ -229,18 +276,19 @@ impl Shard<'_> {
             None => guess_databases(&mut link).map_err(trouble)?,
         };
         let info = info.unwrap_or_default();
+        let table_a_slot = has_a_table_a_slot(&info);
 
         let mut ledger = self.ledger();
         ledger.server = info.engine_version().map(|version| format!("{} {version}", info.engine()));
         ledger.state = State::Sweeping;
         ledger.exact &= abilities.exact();
+        ledger.home = slots.clone();
         let standing = &mut ledger.standing;
-        let moved = standing.address != address.to_string();
-        if moved && (address != self.target.address || !standing.address.is_empty()) {
-            self.monitor.note(&format!("{} leads to the primary {address}, which is swept", self.target.address));
+        if moved && (!standing.address.is_empty() || self.leads_elsewhere(&address)) {
+            self.monitor.note(&format!("{} leads to the primary {address}, which is swept", self.target()));
         }
         if moved || standing.run_id.is_none() || standing.run_id != run_id {
-            (standing.address, standing.run_id) = (address.to_string(), run_id);
+            (standing.address, standing.run_id, standing.covered) = (address.to_string(), run_id, slots);
             ledger.start_again();
         }
         // Slices since the last clean look may have run while expiry was paused, for all that we know now.
@@ -248,40 +296,45 @@ impl Shard<'_> {
         let standing = &mut ledger.standing;
         standing.used_memory_before = standing.used_memory_before.or(info.number("used_memory"));
         standing.rss_before = standing.rss_before.or(info.number("used_memory_rss"));
-        let wanted = |database: u32| self.target.database.is_none_or(|only| only == database);
+        if !table_a_slot {
+            standing.only = None;
+        }
+        let first = standing.only.as_ref().and_then(|only| only.next_from(0)).map_or(0, u64::from);
+        let wanted = |database: u32| self.target().database.is_none_or(|only| only == database);
         for (database, keys) in databases.into_iter().filter(|(database, _)| wanted(*database)) {
             if !standing.databases.iter().any(|known| known.database == database) {
-                standing.databases.push(DatabaseCheckpoint { database, keys, cursor: 0, done: false });
+                standing.databases.push(DatabaseCheckpoint { database, keys, cursor: first, done: false });
             }
         }
         ledger.confirm();
         drop(ledger);
-        Ok(Session {
-            address,
-            link,
-            abilities,
-            role,
-            table_a_slot: has_a_table_a_slot(&info),
-            cpu: main_thread_cpu(&info),
-            lazyfree: None,
-        })
+        Ok(Session { address, link, abilities, role, table_a_slot, lazyfree: None })
+    }
+
+    /// Whether a server that the target names has led to another.
+    fn leads_elsewhere(&self, address: &Address) -> bool {
+        matches!(self.target().mode, Mode::Server) && address != self.target().seed()
     }
 
     /// Does what the checks before the sweep ask for.
-    fn heed(&mut self, checks: Vec<Check>) -> Result<(), Trouble> {
+    fn heed(&mut self, address: &Address, checks: Vec<Check>) -> Result<(), Trouble> {
+        // Where there are several primaries, a warning says which one it is about.
+        let whose = if matches!(self.target().mode, Mode::Cluster) { format!("{address}: ") } else { String::new() };
         for check in &checks {
             let remedy = check.remedy.as_deref().unwrap_or_default();
             match check.verdict {
                 Verdict::Ok => {}
                 // It is about to be turned on.
                 Verdict::Warning if check.is_of_freeing() && self.options.lazyfree.is_some() => {}
-                Verdict::Slower | Verdict::Warning => self.warn(format!("{}: {}; {remedy}", check.name, check.finding)),
+                Verdict::Slower | Verdict::Warning => {
+                    self.warn(format!("{whose}{}: {}; {remedy}", check.name, check.finding));
+                }
                 Verdict::Refused if check.name == "rights" => {
-                    let sentence = format!("{} may not be swept: {}; {remedy}", self.target.address, check.finding);
+                    let sentence = format!("{address} may not be swept: {}; {remedy}", check.finding);
                     return Err(Trouble::Fatal(Failure::new(FailureKind::Denied, sentence)));
                 }
                 Verdict::Refused => {
-                    let sentence = format!("{}: {}; {remedy}", check.name, check.finding);
+                    let sentence = format!("{whose}{}: {}; {remedy}", check.name, check.finding);
                     return Err(Trouble::Fatal(Failure::new(FailureKind::Refused, sentence)));
                 }
             }
@@ -313,15 +366,16 @@ impl Shard<'_> {
         if database.database != 0 || self.ledger().standing.databases.len() > 1 {
             session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(trouble)?;
         }
+        let only = self.ledger().standing.only.clone();
         if session.table_a_slot {
-            let scale = slot_scale(&mut session.link, self.stop()).map_err(trouble)?;
+            let scale = slot_scale(&mut session.link, only.as_ref(), self.stop()).map_err(trouble)?;
             self.ledger().scales.insert(database.database, scale);
         }
         let mut cursor = database.cursor;
         loop {
             let Turn::Go(count) = rhythm.wait_for_turn(&mut session.link)? else { return Ok(ControlFlow::Break(())) };
             let (sent, offset) = (Instant::now(), rhythm.now());
-            let slice = session.link.slice(cursor, count, session.abilities).map_err(|error| {
+            let mut slice = session.link.slice(cursor, count, session.abilities).map_err(|error| {
                 // An answer that never came may have been a slice that was executed.
                 self.ledger().exact &= matches!(error, LinkError::Server(_));
                 trouble(error)
@@ -331,6 +385,7 @@ impl Shard<'_> {
                 return Err(Trouble::Demoted);
             }
             rhythm.record(offset, cost, count, &slice);
+            slice.cursor = only.as_ref().map_or(slice.cursor, |only| progress::within(slice.cursor, only));
             self.ledger().enter(index, &slice, cost);
             tally.enter(&slice);
             cursor = slice.cursor;
@@ -341,7 +396,7 @@ impl Shard<'_> {
     }
 
     /// Takes the sizes after the sweep, once the server has freed what it frees in the background.
-    fn close_books(&mut self, session: &mut Session) -> Result<(), Trouble> {
+    fn close_books(&mut self, session: &mut Session, rhythm: &mut Rhythm<'_>) -> Result<(), Trouble> {
         let deadline = Instant::now() + LAZY_FREE_PATIENCE;
         loop {
             let info = session.link.info(&["memory", "cpu"]).map_err(|error| Trouble::at(&session.address, error))?;
@@ -349,9 +404,8 @@ impl Shard<'_> {
             let mut ledger = self.ledger();
             ledger.used_memory_after = info.number("used_memory");
             ledger.rss_after = info.number("used_memory_rss");
-            ledger.server_cpu =
-                session.cpu.zip(main_thread_cpu(&info)).map(|(before, after)| after.saturating_sub(before));
             drop(ledger);
+            rhythm.enter_cpu(info.cpu());
             let pending: u64 = info.number("lazyfree_pending_objects").unwrap_or(0);
             if pending == 0 || Instant::now() >= deadline || self.stop().is_raised() {
                 return Ok(());
@@ -367,59 +421,20 @@ impl Shard<'_> {
         Limits { releases_per_second: limits.releases_per_second.or(self.memory.releases_cap()), ..limits }
     }
 
+    fn target(&self) -> &Target {
+        self.access.target
+    }
+
+    /// Where the primary was last, or where the target begins.
+    fn address(&self) -> Address {
+        self.ledger().standing.address.parse().unwrap_or_else(|_| self.target().seed().clone())
+    }
+
     fn stop(&self) -> &Stop {
         self.access.stop
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seat.ledger()
     }
-}
-
-/// Finds the databases where INFO is refused: every number that can be selected.
-fn guess_databases(link: &mut Link) -> Result<Vec<(u32, u64)>, LinkError> {
-    let mut databases = Vec::new();
-    for database in 0..MAX_GUESSED_DATABASES {
-        match link.call(&[b"SELECT", database.to_string().as_bytes()]) {
-            Ok(_) => databases.push((database, 1)),
-            Err(LinkError::Server(ServerError(_))) if database > 0 => break,
-            Err(LinkError::Server(_)) => databases.push((0, 1)),
-            Err(error) => return Err(error),
-        }
-    }
-    // Back to where a sweep of database 0 alone takes itself to be.
-    if databases.len() > 1 {
-        link.call(&[b"SELECT", b"0"])?;
-    }
-    Ok(databases)
-}
-
-/// In cluster mode Redis since 7.4 and Valkey since 8.0 keep a table for each slot.
-fn has_a_table_a_slot(info: &Info) -> bool {
-    let version = info.engine_version().unwrap_or_default();
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let since = if info.engine() == "valkey" { (8, 0) } else { (7, 4) };
-    info.text("cluster_enabled") == Some("1") && version >= since
-}
-
-/// How many keys each slot holds, asked in small groups with pauses: it must not keep clients waiting either. By slots
-/// alone where the question is refused.
-fn slot_scale(link: &mut Link, stop: &Stop) -> Result<Scale, LinkError> {
-    let mut keys = Vec::with_capacity(usize::from(SLOTS));
-    for first in (0..SLOTS).step_by(SLOTS_A_CALL) {
-        let slots = first..first + SLOTS_A_CALL as u16;
-        match link.count_keys_in_slots(slots) {
-            Ok(counts) => keys.extend(counts),
-            Err(LinkError::Server(_)) => return Ok(Scale::of_slots((0..SLOTS).map(|_| 1))),
-            Err(error) => return Err(error),
-        }
-        stop.wait_until(Instant::now() + SLOTS_PAUSE);
-    }
-    Ok(Scale::of_slots(keys))
-}
-
-/// CPU of the thread that serves clients, or of the whole process on servers that do not tell them apart.
-fn main_thread_cpu(info: &Info) -> Option<Duration> {
-    info.main_thread_cpu().or_else(|| info.process_cpu())
 }

@@ -17,6 +17,8 @@ pub const LOOK: Duration = Duration::from_millis(250);
 pub struct Stop {
     flag: Arc<AtomicBool>,
     deadline: Option<Instant>,
+    /// Asks only those who share it to leave off what they are at.
+    recall: Option<Arc<AtomicBool>>,
 }
 
 /// Why something that waits should stop waiting.
@@ -26,6 +28,8 @@ pub enum Cause {
     Asked,
     /// The deadline has passed.
     OutOfTime,
+    /// What is being waited for is not worth it any more.
+    Recalled,
 }
 
 impl Stop {
@@ -37,7 +41,24 @@ impl Stop {
     /// The same flag, with a deadline `time` from now.
     pub fn within(&self, time: Option<Duration>) -> Self {
         let deadline = time.and_then(|time| Instant::now().checked_add(time));
-        Self { flag: Arc::clone(&self.flag), deadline }
+        Self { flag: Arc::clone(&self.flag), deadline, recall: self.recall.clone() }
+    }
+
+    /// The same flag and deadline, with a recall of its own.
+    pub(crate) fn recallable(&self) -> Self {
+        Self { recall: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// Asks those who share this recall to leave off what they are at.
+    pub(crate) fn recall(&self) {
+        if let Some(recall) = &self.recall {
+            recall.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was a recall, which is hereby heard.
+    pub(crate) fn hear_recall(&self) -> bool {
+        self.recall.as_ref().is_some_and(|recall| recall.swap(false, Ordering::Relaxed))
     }
 
     /// Asks everything that shares this flag to stop, for good.
@@ -50,7 +71,10 @@ impl Stop {
         if self.flag.load(Ordering::Relaxed) {
             return Some(Cause::Asked);
         }
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline).then_some(Cause::OutOfTime)
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Some(Cause::OutOfTime);
+        }
+        self.recall.as_ref().is_some_and(|recall| recall.load(Ordering::Relaxed)).then_some(Cause::Recalled)
     }
 
     /// Whether it is time to stop.

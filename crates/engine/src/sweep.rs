@@ -2,28 +2,32 @@
 
 use std::{
     ops::Add,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    checkpoint::{self, Checkpoint, ShardCheckpoint},
-    failure::{Failure, FailureKind},
+    checkpoint::{self, Checkpoint},
+    failure::{Failure, FailureKind, Trouble},
     lazyfree::LazyFreeKeeper,
-    ledger::{Ledger, nanoseconds, quantiles},
-    link::{Dialer, Tcp},
+    ledger::{nanoseconds, quantiles},
+    link::Dialer,
     monitor::Monitor,
     pace::{Limits, Preset},
+    permits::Permits,
     progress::{Progress, eta},
     report::{Held, ProbeSeconds, Report, ShardReport, outcome},
-    rhythm::Memory,
+    rhythm::{Memory, halted},
+    roster::{Roster, Seat, Whereabouts},
     shard::Shard,
     stop::Stop,
-    target::Target,
-    topology::Access,
+    target::{Mode, Target},
+    topology::{Access, Place, Scout},
 };
 
+/// How often the topology is looked at while shards are swept.
+const TOPOLOGY_EVERY: Duration = Duration::from_secs(1);
 /// How often the monitor hears of the progress.
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks over which the rate is averaged.
@@ -36,6 +40,8 @@ pub struct Options {
     pub limits: Limits,
     /// Name of the pace for the report.
     pub pace: String,
+    /// Primaries that are swept at a time.
+    pub parallel: usize,
     /// Time that the sweep may use; `None`: as long as it takes.
     pub timeout: Option<Duration>,
     /// How long a server that was reached once may be away.
@@ -59,6 +65,7 @@ impl Default for Options {
         Self {
             limits: Preset::Normal.limits(),
             pace: Preset::Normal.to_string(),
+            parallel: 2,
             timeout: None,
             unreachable_grace: Duration::from_secs(30),
             max_replica_lag: 16 * 1024 * 1024,
@@ -71,9 +78,15 @@ impl Default for Options {
     }
 }
 
-/// Sweeps a target over plain TCP.
+/// Sweeps a target, over TCP or TLS as its URL says.
 pub fn sweep(target: &Target, options: &Options, monitor: &dyn Monitor, stop: &Stop) -> Report {
-    sweep_through(&Tcp, target, options, monitor, stop)
+    match target.dialer() {
+        Ok(dialer) => sweep_through(&*dialer, target, options, monitor, stop),
+        Err(error) => {
+            let failure = Failure::new(FailureKind::Refused, error.to_string());
+            report(target, options, &Roster::new(target, None, stop), Some(failure), Vec::new(), Duration::ZERO)
+        }
+    }
 }
 
 /// Sweeps a target through connections of the caller's making.
@@ -84,55 +97,198 @@ pub fn sweep_through(
     monitor: &dyn Monitor,
     stop: &Stop,
 ) -> Report {
-    let checkpoint = options.checkpoint.clone().filter(|checkpoint| checkpoint.version == checkpoint::VERSION);
-    let standing = checkpoint.as_ref().and_then(|checkpoint| checkpoint.shards.first().cloned());
-    let mut ledger = Ledger::new(standing.unwrap_or_default());
-    ledger.exact = checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.exact);
-    let ledger = Mutex::new(ledger);
-    let warnings = Mutex::new(Vec::new());
+    let checkpoint = options.checkpoint.as_ref().filter(|checkpoint| checkpoint.version == checkpoint::VERSION);
     let stop = stop.within(options.timeout);
-
-    let access = Access { dialer, credentials: &target.credentials, client_name: &options.client_name, stop: &stop };
-    let known = checkpoint.is_some();
-    let memory = Memory::default();
-    let shard = Shard { target, access, options, monitor, ledger: &ledger, warnings: &warnings, known, memory };
-    let mut watch = Watch::new(&ledger);
-    thread::scope(|scope| {
-        let (done, finished) = mpsc::channel::<()>();
-        let worker = thread::Builder::new().name("keysweep-shard".into()).spawn_scoped(scope, move || {
-            // Dropped at the end, also of a panic: the watch must not wait for a shard that is no more.
-            let _done = done;
-            shard.run();
-        });
-        match worker {
-            Ok(worker) => {
-                while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(TICK) {
-                    watch.tick(monitor);
-                }
-                if worker.join().is_err() {
-                    let failure =
-                        Failure::new(FailureKind::Internal, "a thread of the sweep died; this is a fault of keysweep");
-                    lock(&ledger).failure = Some(failure);
-                }
-            }
-            Err(error) => {
-                let sentence = format!("no thread can be started for the sweep: {error}");
-                lock(&ledger).failure = Some(Failure::new(FailureKind::Internal, sentence));
-            }
-        }
-        watch.tick(monitor);
-    });
-    let warnings = warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report(target, options, &lock(&ledger), warnings, watch.begun.elapsed())
+    let roster = Roster::new(target, checkpoint, &stop);
+    let access = Access { dialer, target, client_name: &options.client_name, stop: &stop };
+    let mut whole = Whole {
+        access,
+        options,
+        monitor,
+        stop: &stop,
+        roster: &roster,
+        permits: Permits::new(options.parallel),
+        warnings: Mutex::new(Vec::new()),
+        known: checkpoint.is_some(),
+        watch: Watch::new(&roster),
+    };
+    let failure = whole.run().err();
+    whole.watch.tick(monitor);
+    let elapsed = whole.watch.begun.elapsed();
+    let warnings = whole.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report(target, options, &roster, failure, warnings, elapsed)
 }
 
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+/// A sweep under way.
+struct Whole<'a> {
+    access: Access<'a>,
+    options: &'a Options,
+    monitor: &'a dyn Monitor,
+    stop: &'a Stop,
+    roster: &'a Roster<'a>,
+    permits: Permits,
+    warnings: Mutex<Vec<String>>,
+    known: bool,
+    watch: Watch<'a>,
+}
+
+impl Whole<'_> {
+    /// Rounds over the shards until a look at the topology finds nothing that is not swept. The failures of shards are in
+    /// their books; an error is one of the whole.
+    fn run(&mut self) -> Result<(), Failure> {
+        let mut scout = Scout::new(self.access);
+        loop {
+            let places = self.find(&mut scout)?;
+            let is_server = matches!(self.access.target.mode, Mode::Server);
+            self.known |= !is_server;
+            self.roster.update(places);
+            let seats = self.roster.assign();
+            if seats.is_empty() {
+                return Ok(());
+            }
+            if matches!(self.access.target.mode, Mode::Cluster) {
+                weigh(&seats, self.roster, self.access);
+                self.watch.begin_at(self.roster);
+            }
+            self.sweep(&seats);
+            // A server proves with every slice that it is still a primary; that leaves nothing to look at again.
+            if is_server
+                || self.stop.is_raised()
+                || self.roster.seats().iter().any(|seat| seat.ledger().failure.is_some())
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks where the primaries are; once the target was reached, for as long as its nodes may be away.
+    fn find(&self, scout: &mut Scout<'_>) -> Result<Vec<Place>, Failure> {
+        let begun = Instant::now();
+        loop {
+            let trouble = match scout.look() {
+                Ok(places) => return Ok(places),
+                Err(trouble) => trouble,
+            };
+            match trouble {
+                Trouble::Away(_)
+                    if self.known && begun.elapsed() < self.options.unreachable_grace && !self.stop.is_raised() => {}
+                trouble => {
+                    let trouble = self.stop.cause().map_or(trouble, halted);
+                    return Err(trouble.into_failure(self.access.target.seed()));
+                }
+            }
+            self.stop.wait_until(Instant::now() + TOPOLOGY_EVERY);
+        }
+    }
+
+    /// Sweeps these shards, a thread each, and keeps an eye on the topology meanwhile.
+    fn sweep(&mut self, seats: &[Arc<Seat>]) {
+        let over = self.stop.recallable();
+        let (access, roster, monitor) = (self.access, self.roster, self.monitor);
+        let (options, permits, warnings, known) = (self.options, &self.permits, &self.warnings, self.known);
+        let watch = &mut self.watch;
+        thread::scope(|scope| {
+            // Also when the monitor panics: the scope waits for all of its threads.
+            let looking = RecallOnDrop(&over);
+            let (done, finished) = mpsc::channel::<()>();
+            let mut workers = Vec::new();
+            for seat in seats {
+                let done = done.clone();
+                let shard = Shard {
+                    access: access.with_stop(&seat.stop),
+                    options,
+                    monitor,
+                    roster,
+                    seat,
+                    permits,
+                    warnings,
+                    known,
+                    memory: Memory::default(),
+                };
+                let worker = thread::Builder::new().name("keysweep-shard".into()).spawn_scoped(scope, move || {
+                    // Dropped at the end, also of a panic: the watch must not wait for a shard that is no more.
+                    let _done = done;
+                    shard.run();
+                });
+                match worker {
+                    Ok(worker) => workers.push((seat, worker)),
+                    Err(error) => seat.fail(format!("no thread can be started for the sweep: {error}")),
+                }
+            }
+            drop(done);
+            if !matches!(access.target.mode, Mode::Server) {
+                let over = &over;
+                // Without it the sweep only notices later what has changed.
+                let _ = thread::Builder::new()
+                    .name("keysweep-topology".into())
+                    .spawn_scoped(scope, move || keep_looking(access.with_stop(over), roster));
+            }
+            while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(TICK) {
+                watch.tick(monitor);
+            }
+            drop(looking);
+            for (seat, worker) in workers {
+                if worker.join().is_err() {
+                    seat.fail("a thread of the sweep died; this is a fault of keysweep".into());
+                }
+            }
+        });
+    }
+}
+
+struct RecallOnDrop<'a>(&'a Stop);
+
+impl Drop for RecallOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.recall();
+    }
+}
+
+/// Looks at the topology until it is called back. Who does not answer is asked again.
+fn keep_looking(access: Access<'_>, roster: &Roster<'_>) {
+    let mut scout = Scout::new(access);
+    let mut since = Instant::now();
+    loop {
+        access.stop.wait_until(since + TOPOLOGY_EVERY);
+        if access.stop.is_raised() {
+            return;
+        }
+        since = Instant::now();
+        if roster.has_lost_one() {
+            // Perhaps by what the last one said.
+            scout.distrust();
+        }
+        if let Ok(places) = scout.look() {
+            roster.update(places);
+        }
+    }
+}
+
+/// Asks every primary how many keys it holds, all at once: a shard that waits for its turn has its weight in the progress. One
+/// that does not answer weighs as much as the others do on average.
+fn weigh(seats: &[Arc<Seat>], roster: &Roster<'_>, access: Access<'_>) {
+    thread::scope(|scope| {
+        for seat in seats.iter().filter(|seat| seat.ledger().keys.is_none()) {
+            // A thread that cannot be started costs only precision.
+            let _ = thread::Builder::new().name("keysweep-weigh".into()).spawn_scoped(scope, move || {
+                let Whereabouts::At(place) = roster.whereabouts(seat) else { return };
+                let info = access.open(&place.address).and_then(|mut link| link.info(&["keyspace"]));
+                if let Ok(Some(info)) = info {
+                    seat.ledger().keys = Some(info.keyspace().iter().map(|line| line.keys).sum());
+                }
+            });
+        }
+    });
+    let known: Vec<u64> = roster.seats().iter().filter_map(|seat| seat.ledger().keys).collect();
+    let average = known.iter().sum::<u64>() / (known.len().max(1) as u64);
+    for seat in seats {
+        seat.ledger().keys.get_or_insert(average);
+    }
 }
 
 /// Looks into the books at regular times and tells the monitor.
 struct Watch<'a> {
-    ledger: &'a Mutex<Ledger>,
+    roster: &'a Roster<'a>,
     begun: Instant,
     /// What earlier runs had done: the time left follows from what this one does.
     before: f64,
@@ -141,36 +297,45 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(ledger: &'a Mutex<Ledger>) -> Self {
-        let before = lock(ledger).fraction();
-        Self { ledger, begun: Instant::now(), before, ticks: Vec::with_capacity(RATE_TICKS + 1) }
+    fn new(roster: &'a Roster<'a>) -> Self {
+        let mut watch = Self { roster, begun: Instant::now(), before: 0.0, ticks: Vec::with_capacity(RATE_TICKS + 1) };
+        watch.begin_at(roster);
+        watch
+    }
+
+    /// What is done by now was done before.
+    fn begin_at(&mut self, roster: &Roster<'_>) {
+        self.before = fraction(&roster.seats());
     }
 
     fn tick(&mut self, monitor: &dyn Monitor) {
-        let ledger = lock(self.ledger);
-        let shard = ledger.progress();
-        let shards: Vec<ShardCheckpoint> = vec![ledger.checkpoint()];
-        let exact = ledger.exact;
-        drop(ledger);
-
+        let seats = self.roster.seats();
+        let fraction = fraction(&seats);
+        let (mut shards, mut standings, mut exact) = (Vec::new(), Vec::new(), true);
+        for seat in &seats {
+            let ledger = seat.ledger();
+            shards.push(ledger.progress());
+            standings.push(ledger.checkpoint());
+            exact &= ledger.exact;
+        }
         let elapsed = self.begun.elapsed();
         // A shard that started again has all its work before it, whatever an earlier run had done.
-        self.before = self.before.min(shard.fraction);
+        self.before = self.before.min(fraction);
+        let keys_scanned = shards.iter().map(|shard| shard.keys_scanned).sum();
+        let keys_released = shards.iter().map(|shard| shard.keys_released).sum();
         let progress = Progress {
-            fraction: shard.fraction,
-            keys_scanned: shard.keys_scanned,
-            keys_released: shard.keys_released,
+            fraction,
+            keys_scanned,
+            keys_released,
             exact,
-            keys_per_second: self.rate(shard.keys_scanned),
-            eta_seconds: eta(elapsed, self.before, shard.fraction).map(|left| left.as_secs_f64()),
+            keys_per_second: self.rate(keys_scanned),
+            eta_seconds: eta(elapsed, self.before, fraction).map(|left| left.as_secs_f64()),
             elapsed_seconds: elapsed.as_secs_f64(),
-            shards: vec![shard],
+            shards,
         };
-        let (keys_scanned, keys_released) = (progress.keys_scanned, progress.keys_released);
-        monitor.progress(
-            &progress,
-            &Checkpoint { version: checkpoint::VERSION, keys_scanned, keys_released, exact, shards },
-        );
+        let checkpoint =
+            Checkpoint { version: checkpoint::VERSION, keys_scanned, keys_released, exact, shards: standings };
+        monitor.progress(&progress, &checkpoint);
     }
 
     fn rate(&mut self, scanned: u64) -> f64 {
@@ -187,12 +352,39 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn report(target: &Target, options: &Options, ledger: &Ledger, warnings: Vec<String>, elapsed: Duration) -> Report {
-    let shards: Vec<ShardReport> = vec![ledger.report()];
-    let sum = |field: fn(&ShardReport) -> Option<u64>| shards.iter().map(field).sum::<Option<u64>>();
+/// Share of all shards' keys that is done, 0–1.
+fn fraction(seats: &[Arc<Seat>]) -> f64 {
+    let (mut done, mut all) = (0.0, 0.0);
+    for seat in seats {
+        let ledger = seat.ledger();
+        let weight = ledger.weight_among_others();
+        done += ledger.fraction() * weight;
+        all += weight;
+    }
+    if all == 0.0 { 0.0 } else { done / all }
+}
+
+fn report(
+    target: &Target,
+    options: &Options,
+    roster: &Roster<'_>,
+    failure: Option<Failure>,
+    warnings: Vec<String>,
+    elapsed: Duration,
+) -> Report {
+    let seats = roster.seats();
     let mut slices = nanoseconds();
-    ledger.add_slices_to(&mut slices);
-    let (outcome, reason, message) = outcome(ledger.failure.as_ref());
+    let (mut shards, mut failures) = (Vec::new(), Vec::new());
+    for seat in &seats {
+        let ledger = seat.ledger();
+        ledger.add_slices_to(&mut slices);
+        failures.extend(ledger.failure.clone());
+        shards.push(ledger.report());
+    }
+    let sum = |field: fn(&ShardReport) -> Option<u64>| {
+        shards.iter().map(field).sum::<Option<u64>>().filter(|_| !shards.is_empty())
+    };
+    let (outcome, reason, message) = outcome(failure.or_else(|| worst(&failures, shards.len())).as_ref());
     Report {
         target: target.to_string(),
         outcome,
@@ -206,7 +398,7 @@ fn report(target: &Target, options: &Options, ledger: &Ledger, warnings: Vec<Str
         rss_before: sum(|shard| shard.rss_before),
         rss_after: sum(|shard| shard.rss_after),
         elapsed_seconds: elapsed.as_secs_f64(),
-        server_seconds: shards.iter().map(|shard| shard.server_seconds).sum(),
+        server_seconds: shards.iter().fold(0.0, |sum, shard| sum + shard.server_seconds),
         server_cpu_seconds: shards.iter().map(|shard| shard.server_cpu_seconds).sum(),
         duty: shards.iter().map(|shard| shard.duty).fold(0.0, f64::max),
         pace: options.pace.clone(),
@@ -218,6 +410,22 @@ fn report(target: &Target, options: &Options, ledger: &Ledger, warnings: Vec<Str
         warnings,
         shards,
     }
+}
+
+/// The failure that stands for all: somebody's wish to stop before the end of the time, that before what went wrong.
+fn worst(failures: &[Failure], shards: usize) -> Option<Failure> {
+    use FailureKind::{Interrupted, Timeout};
+    let first =
+        [Interrupted, Timeout].into_iter().find_map(|kind| failures.iter().find(|failure| failure.kind == kind));
+    let failure = first.or_else(|| failures.first())?.clone();
+    let count = failures.len();
+    Some(match failure.kind {
+        Interrupted | Timeout => failure,
+        kind if shards > 1 => {
+            Failure::new(kind, format!("{count} of {shards} primaries could not be swept to the end: {failure}"))
+        }
+        _ => failure,
+    })
 }
 
 /// The probe of the shard whose clients had it worst.

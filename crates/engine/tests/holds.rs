@@ -82,7 +82,7 @@ fn a_pause_between_two_looks_leaves_nothing_behind(
 }
 
 #[test]
-fn a_pause_without_an_end_is_reported_where_the_server_does_not_show_it() {
+fn heavy_a_pause_without_an_end_is_reported_where_the_server_does_not_show_it() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(500).dead(500).load(&server);
     run(&mut server.connection(), "CLIENT PAUSE 60000 WRITE");

@@ -23,7 +23,7 @@ const LEAD_MS: u64 = 500;
 const DEADLINE_LIMIT: Duration = Duration::from_secs(20);
 const DAY_MS: u64 = 86_400_000;
 
-/// A data set to be loaded. A setting (`database`, `kind`, `names`, `elements`, `value_bytes`) counts for the
+/// A data set to be loaded. A setting (`prefix`, `database`, `kind`, `names`, `elements`, `value_bytes`) counts for the
 /// `live` and `dead` that follow it:
 ///
 /// ```no_run
@@ -37,14 +37,14 @@ const DAY_MS: u64 = 86_400_000;
 /// ```
 #[derive(Clone, Debug)]
 pub struct DataSet {
-    prefix: String,
     next: Batch,
     batches: Vec<Batch>,
 }
 
 /// Keys that have everything in common but their number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Batch {
+    prefix: String,
     database: u32,
     kind: Kind,
     names: Names,
@@ -77,6 +77,7 @@ pub struct Counts {
 impl Default for DataSet {
     fn default() -> Self {
         let next = Batch {
+            prefix: String::new(),
             database: 0,
             kind: Kind::String,
             names: Names::Plain,
@@ -85,7 +86,7 @@ impl Default for DataSet {
             is_dead: false,
             keys: 0,
         };
-        Self { prefix: String::new(), next, batches: Vec::new() }
+        Self { next, batches: Vec::new() }
     }
 }
 
@@ -96,10 +97,10 @@ impl DataSet {
         Self::default()
     }
 
-    /// What all names begin with. A second load into a server needs another one than the first.
+    /// What the names that follow begin with. A second load into a server needs another one than the first.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
-        self.prefix = prefix.into();
+        self.next.prefix = prefix.into();
         self
     }
 
@@ -152,7 +153,7 @@ impl DataSet {
     }
 
     fn add(mut self, keys: u64, is_dead: bool) -> Self {
-        self.batches.push(Batch { keys, is_dead, ..self.next });
+        self.batches.push(Batch { keys, is_dead, ..self.next.clone() });
         self
     }
 
@@ -179,7 +180,7 @@ impl DataSet {
             while number < end {
                 let some = number..end.min(number + batch.keys_per_pipeline());
                 number = some.end;
-                batch.load(&mut connection, some.map(|n| (n, batch.names.name(&self.prefix, batch.is_dead, n))));
+                batch.load(&mut connection, some.map(|n| (n, batch.names.name(&batch.prefix, batch.is_dead, n))));
             }
         }
         if per_database.values().any(|counts| counts.dead > 0) {

@@ -3,13 +3,14 @@
 //! Nothing may outlive a test: not after a panic (the server is killed when dropped) and not after a
 //! SIGKILL of the test itself (the kernel kills it, where `setpriv` is there to ask for that).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::binaries::Flavor;
+use crate::certificates::{Authority, Issued};
 use crate::port::free_port;
 use crate::server::Server;
 
@@ -23,6 +24,9 @@ pub struct Launch {
     pub(crate) arguments: Vec<String>,
     pub(crate) password: Option<String>,
     is_replica: bool,
+    /// Lines of a configuration file; a Sentinel must have one, which it rewrites.
+    config: Option<String>,
+    tls: Vec<String>,
 }
 
 impl Launch {
@@ -35,7 +39,7 @@ impl Launch {
         if flavor.has_enable_debug_command() {
             arguments.extend(["--enable-debug-command".into(), "yes".into()]);
         }
-        Self { flavor, arguments, password: None, is_replica: false }
+        Self { flavor, arguments, password: None, is_replica: false, config: None, tls: Vec::new() }
     }
 
     /// Adds a directive of the server's configuration, such as `.arg("--maxmemory", "100mb")`. The last one
@@ -66,6 +70,37 @@ impl Launch {
         }
     }
 
+    /// Speaks TLS with this certificate, on a port of its own beside the plain one: [`Server::tls_address`]. Whether clients
+    /// must show a certificate, issued by the same authority, is up to `asks_clients`.
+    #[must_use]
+    pub fn tls(mut self, authority: &Authority, issued: &Issued, asks_clients: bool) -> Self {
+        let path = |path: &Path| path.to_str().expect("temporary folders are UTF-8").to_owned();
+        self.tls = [
+            ("--tls-cert-file", path(&issued.certificate)),
+            ("--tls-key-file", path(&issued.key)),
+            ("--tls-ca-cert-file", path(&authority.file())),
+            ("--tls-auth-clients", if asks_clients { "yes" } else { "no" }.to_owned()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        self
+    }
+
+    /// Makes it a Sentinel that watches `primary` by this name, together with others if there are.
+    #[must_use]
+    pub fn sentinel_of(mut self, name: &str, primary: &Server, quorum: u32) -> Self {
+        let auth = primary.password().map(|password| format!("sentinel auth-pass {name} {password}\n"));
+        self.config = Some(format!(
+            "sentinel monitor {name} 127.0.0.1 {} {quorum}\nsentinel down-after-milliseconds {name} 500\n\
+             sentinel failover-timeout {name} 3000\n{}",
+            primary.port(),
+            auth.unwrap_or_default(),
+        ));
+        self.arguments = ["--bind", "127.0.0.1", "--sentinel"].map(String::from).to_vec();
+        self
+    }
+
     /// Starts it on a free port and waits until it answers; a replica until it is in sync with its primary.
     ///
     /// # Panics
@@ -74,7 +109,8 @@ impl Launch {
     pub fn start(self) -> Server {
         let is_replica = self.is_replica;
         for _ in 0..PORTS {
-            let mut server = Server::spawn(self.clone(), free_port());
+            let tls_port = (!self.tls.is_empty()).then(free_port);
+            let mut server = Server::spawn(self.clone(), free_port(), tls_port);
             match server.await_ready() {
                 Ok(()) => {
                     if is_replica {
@@ -90,9 +126,19 @@ impl Launch {
     }
 
     /// Starts the process, its output appended to `log`.
-    pub(crate) fn spawn(&self, port: u16, directory: &Path, log: &Path) -> Child {
+    pub(crate) fn spawn(&self, port: u16, tls_port: Option<u16>, directory: &Path, log: &Path) -> Child {
         let output = File::options().create(true).append(true).open(log).expect("the log file can be opened");
         let mut command = mortal(&self.flavor.binary());
+        if let Some(config) = &self.config {
+            let file = directory.join("server.conf");
+            if !file.exists() {
+                fs::write(&file, config).expect("the folder can be written to");
+            }
+            command.arg(file);
+        }
+        if let Some(port) = tls_port {
+            command.args(["--tls-port", &port.to_string()]).args(&self.tls);
+        }
         command
             .args(["--port", &port.to_string(), "--dir"])
             .arg(directory)

@@ -16,18 +16,24 @@
 
 mod app;
 mod binaries;
+mod certificates;
+mod cluster;
 mod condition;
 mod dataset;
 mod key;
 mod launch;
 mod port;
+mod proxy;
 mod server;
 
 pub use app::{Answer, Installation, Service, id};
 pub use binaries::Flavor;
+pub use certificates::{Authority, Issued};
+pub use cluster::Cluster;
 pub use condition::eventually;
 pub use dataset::{Counts, DataSet, Loaded};
 pub use key::{Kind, Names};
 pub use launch::Launch;
 pub use port::free_port;
+pub use proxy::{Fault, Proxy};
 pub use server::Server;

@@ -28,6 +28,7 @@ const REPLY_LIMIT: Duration = Duration::from_secs(20);
 pub struct Server {
     launch: Launch,
     port: u16,
+    tls_port: Option<u16>,
     child: Child,
     directory: TempDir,
 }
@@ -79,6 +80,23 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Where it listens for TLS, if it does.
+    #[must_use]
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Keys that it holds in all databases, dead ones included.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        let info: String = redis::cmd("INFO").arg("keyspace").query(&mut self.connection()).expect("INFO answers");
+        let keys = |line: &str| line.split_once(":keys=")?.1.split(',').next()?.parse::<u64>().ok();
+        info.lines().filter_map(keys).sum()
     }
 
     /// The password that it requires, if any.
@@ -142,7 +160,7 @@ impl Server {
     /// When it is still running, or see [`Launch::start`].
     pub fn restart(&mut self) {
         assert!(!self.is_running(), "only a server that was stopped or killed can be restarted");
-        self.child = self.launch.spawn(self.port, self.directory.path(), &self.log_path());
+        self.child = self.launch.spawn(self.port, self.tls_port, self.directory.path(), &self.log_path());
         self.await_ready().unwrap_or_else(|log| panic!("{} did not start again: {log}", self.flavor().name()));
     }
 
@@ -162,10 +180,10 @@ impl Server {
     }
 
     /// Starts the process without waiting for it.
-    pub(crate) fn spawn(launch: Launch, port: u16) -> Self {
+    pub(crate) fn spawn(launch: Launch, port: u16, tls_port: Option<u16>) -> Self {
         let directory = tempfile::Builder::new().prefix("keysweep-").tempdir().expect("a temporary folder can be made");
-        let child = launch.spawn(port, directory.path(), &directory.path().join("server.log"));
-        Self { launch, port, child, directory }
+        let child = launch.spawn(port, tls_port, directory.path(), &directory.path().join("server.log"));
+        Self { launch, port, tls_port, child, directory }
     }
 
     /// Waits until it answers; the error says why it does not, with the end of its log.

@@ -77,7 +77,7 @@ async fn a_password_is_taken_out_of_the_url_kept_encrypted_and_given_to_the_swee
     let seen = fleet.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
     assert_eq!(seen, instance);
     let target = fleet.target(&seen).expect("a target");
-    assert_eq!((target.address.to_string().as_str(), target.database), ("cache.example:6380", Some(2)));
+    assert_eq!((target.seed().to_string().as_str(), target.database), ("cache.example:6380", Some(2)));
     assert_eq!(target.credentials.username.as_deref(), Some("sweeper"));
     assert_eq!(target.credentials.password.as_ref().map(|it| it.expose_secret()), Some("correct horse"));
 

@@ -20,6 +20,9 @@ pub enum LinkError {
     /// The operating system reported an error.
     #[error("{0}")]
     Io(String),
+    /// No encrypted connection came about, or it was ended for a reason of TLS.
+    #[error("{0}")]
+    Tls(String),
     /// The peer does not speak RESP, or not as it should.
     #[error("not the Redis protocol: {0}")]
     Protocol(&'static str),
@@ -33,11 +36,10 @@ pub enum LinkError {
 
 impl LinkError {
     pub(crate) fn io(error: &io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-                Self::Closed
-            }
-            _ => Self::Io(error.to_string()),
+            ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Self::Closed,
+            _ => super::tls::refusal_in(error).unwrap_or_else(|| Self::Io(error.to_string())),
         }
     }
 }

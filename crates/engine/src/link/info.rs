@@ -44,15 +44,20 @@ impl Info {
 
     /// CPU of the thread that serves clients, since the start; `None` on servers that do not tell it apart from others.
     pub fn main_thread_cpu(&self) -> Option<Duration> {
-        self.cpu("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+        self.seconds("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
     }
 
     /// CPU of the whole process without its children, since the start.
     pub fn process_cpu(&self) -> Option<Duration> {
-        self.cpu("used_cpu_user", "used_cpu_sys")
+        self.seconds("used_cpu_user", "used_cpu_sys")
     }
 
-    fn cpu(&self, user: &str, system: &str) -> Option<Duration> {
+    /// CPU of the thread that serves clients, or of the whole process on servers that do not tell them apart.
+    pub fn cpu(&self) -> Option<Duration> {
+        self.main_thread_cpu().or_else(|| self.process_cpu())
+    }
+
+    fn seconds(&self, user: &str, system: &str) -> Option<Duration> {
         Duration::try_from_secs_f64(self.number::<f64>(user)? + self.number::<f64>(system)?).ok()
     }
 

@@ -5,6 +5,7 @@ mod error;
 mod info;
 mod resp;
 mod slice;
+mod tls;
 
 use std::{
     io::ErrorKind,
@@ -20,6 +21,7 @@ pub use self::{
     info::{Info, Keyspace},
     resp::{ArrayHeader, Reader, Reply, ScanReply, Source},
     slice::{Abilities, RoleView, SliceReply},
+    tls::TlsDialer,
 };
 use crate::{
     stop::Stop,

@@ -4,7 +4,7 @@
 
 use std::net::Ipv6Addr;
 
-use keysweep_engine::{Target, TargetError};
+use keysweep_engine::Target;
 use percent_encoding::percent_decode_str;
 
 use super::{FleetError, Secret};
@@ -66,10 +66,7 @@ impl Address {
             return Err(refused("name the primary behind the sentinels, as in redis-sentinel://host:26379/mymaster"));
         }
         let url = format!("{scheme}://{hosts}{path}");
-        match url.parse::<Target>() {
-            Ok(_) | Err(TargetError::NotYet(_)) => {}
-            Err(error) => return Err(FleetError::Url(error.to_string())),
-        }
+        url.parse::<Target>().map_err(|error| FleetError::Url(error.to_string()))?;
         let (username, password) = credentials.map_or(Ok((None, None)), split)?;
         Ok(Self { url, username, password: password.map(Secret::from) })
     }

@@ -1,0 +1,40 @@
+//! How many shards are swept at a time.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::stop::{LOOK, Stop};
+
+/// A number of permits that shards take turns with. One that waits for its server to come back needs none.
+pub(crate) struct Permits {
+    free: Mutex<usize>,
+    returned: Condvar,
+}
+
+/// One permit, which goes back when it is dropped.
+pub(crate) struct Permit<'a>(&'a Permits);
+
+impl Permits {
+    pub fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count.max(1)), returned: Condvar::new() }
+    }
+
+    /// Waits for a permit; `None`: it was time to stop.
+    pub fn take(&self, stop: &Stop) -> Option<Permit<'_>> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            if stop.is_raised() {
+                return None;
+            }
+            free = self.returned.wait_timeout(free, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *free -= 1;
+        Some(Permit(self))
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.returned.notify_one();
+    }
+}

@@ -1,0 +1,108 @@
+//! An authority and certificates of its making, for servers that speak TLS.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+
+/// An authority with a folder for what it issues.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: TempDir,
+}
+
+/// A certificate with its key, as PEM files.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Authority {
+    /// A new authority that nobody trusts yet.
+    ///
+    /// # Panics
+    /// When no temporary folder can be made.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "keysweep test authority");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
+        let directory = tempfile::tempdir().expect("a temporary folder can be made");
+        fs::write(directory.path().join("ca.pem"), issuer.pem()).expect("the folder can be written to");
+        Self { issuer, directory }
+    }
+
+    /// The authority's own certificate, PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The file of that.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// Issues a certificate for these names and addresses.
+    ///
+    /// # Panics
+    /// When a name is none.
+    #[must_use]
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_until(names, 2100)
+    }
+
+    /// Issues one that has expired.
+    ///
+    /// # Panics
+    /// When a name is none.
+    #[must_use]
+    pub fn issue_expired(&self, names: &[&str]) -> Issued {
+        self.issue_until(names, 2020)
+    }
+
+    fn issue_until(&self, names: &[&str], year: i32) -> Issued {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("valid names");
+        params.distinguished_name.push(DnType::CommonName, "keysweep test");
+        params.not_before = date_time_ymd(2010, 1, 1);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let number = fs::read_dir(self.directory.path()).expect("the folder is there").count();
+        let file = |kind: &str| self.directory.path().join(format!("{number}-{kind}.pem"));
+        let issued = Issued { certificate: file("certificate"), key: file("key") };
+        write(&issued.certificate, &certificate.pem());
+        write(&issued.key, &key.serialize_pem());
+        issued
+    }
+}
+
+impl Issued {
+    /// Certificate and key, PEM.
+    ///
+    /// # Panics
+    /// When the files are gone.
+    #[must_use]
+    pub fn pem(&self) -> (String, String) {
+        let read = |path: &Path| fs::read_to_string(path).expect("what was issued can be read");
+        (read(&self.certificate), read(&self.key))
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("the folder can be written to");
+}

@@ -1,0 +1,205 @@
+//! Real clusters.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::{Connection, Value};
+
+use crate::binaries::Flavor;
+use crate::condition::eventually;
+use crate::dataset::DataSet;
+use crate::launch::Launch;
+use crate::server::Server;
+
+const SLOTS: u32 = 16_384;
+/// After so long without an answer a node counts as failed and its replica takes over.
+const NODE_TIMEOUT_MS: &str = "1000";
+/// Nodes meet within a second or two; this is for a machine that is busy compiling.
+const FORM_LIMIT: Duration = Duration::from_secs(30);
+/// Hash tags that are tried in order to find some for every node.
+const TAGS: u32 = 400;
+
+/// A cluster that a test started: primaries with an equal share of the slots each, then their replicas.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Server>,
+    primaries: usize,
+}
+
+impl Cluster {
+    /// Starts a cluster of so many primaries, with one replica each where `replicas` says so, and waits until all of its
+    /// nodes see it whole.
+    ///
+    /// # Panics
+    /// When it has not formed within 30 s.
+    #[must_use]
+    pub fn start(flavor: Flavor, primaries: usize, replicas: bool) -> Self {
+        Self::launch(&Server::with(flavor), primaries, replicas)
+    }
+
+    /// The same with more than the defaults.
+    ///
+    /// # Panics
+    /// See [`Cluster::start`].
+    #[must_use]
+    pub fn launch(launch: &Launch, primaries: usize, replicas: bool) -> Self {
+        let count = if replicas { primaries * 2 } else { primaries };
+        let launch = launch.clone().arg("--cluster-enabled", "yes").arg("--cluster-node-timeout", NODE_TIMEOUT_MS);
+        let nodes: Vec<Server> = (0..count).map(|_| launch.clone().start()).collect();
+        let cluster = Self { nodes, primaries };
+        cluster.form();
+        cluster
+    }
+
+    fn form(&self) {
+        let first = &self.nodes[0];
+        for (index, node) in self.nodes.iter().enumerate() {
+            let mut connection = node.connection();
+            // Of replicas too: they may become primaries.
+            redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
+            redis::cmd("CLUSTER")
+                .arg("MEET")
+                .arg("127.0.0.1")
+                .arg(first.port())
+                .exec(&mut connection)
+                .expect("nodes meet");
+            if index < self.primaries {
+                let share = |index: usize| SLOTS as usize * index / self.primaries;
+                let mut add = redis::cmd("CLUSTER");
+                add.arg("ADDSLOTS");
+                for slot in share(index)..share(index + 1) {
+                    add.arg(slot);
+                }
+                add.exec(&mut connection).expect("slots can be added");
+            }
+        }
+        let sees_all =
+            |node: &Server| cluster_info(&mut node.connection(), "cluster_known_nodes") == self.nodes.len().to_string();
+        eventually("all nodes have met", FORM_LIMIT, || self.nodes.iter().all(sees_all).then_some(()));
+        for (index, replica) in self.nodes.iter().enumerate().skip(self.primaries) {
+            let id = self.id(index - self.primaries);
+            let mut connection = replica.connection();
+            eventually("a node becomes a replica", FORM_LIMIT, || {
+                redis::cmd("CLUSTER").arg("REPLICATE").arg(&id).exec(&mut connection).ok()
+            });
+            replica.await_sync();
+        }
+        self.await_whole();
+    }
+
+    /// Waits until every node that runs sees all slots served, and every replica listed.
+    ///
+    /// # Panics
+    /// When that takes more than 30 s.
+    pub fn await_whole(&self) {
+        let is_whole = |node: &Server| {
+            let mut connection = node.connection();
+            let is_ok = cluster_info(&mut connection, "cluster_state") == "ok";
+            let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query(&mut connection).expect("slots");
+            let replicas = ranges.iter().map(|range| range.len().saturating_sub(3)).sum::<usize>();
+            is_ok && replicas + self.primaries >= self.nodes.len()
+        };
+        eventually("the cluster is whole", FORM_LIMIT, || self.nodes.iter().all(is_whole).then_some(()));
+    }
+
+    /// `redis-cluster://` with all nodes.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let nodes: Vec<String> = self.nodes.iter().map(|node| node.address().to_string()).collect();
+        format!("redis-cluster://{}", nodes.join(","))
+    }
+
+    /// A node: the primaries come first, then the replica of each in the same order.
+    #[must_use]
+    pub fn node(&self, index: usize) -> &Server {
+        &self.nodes[index]
+    }
+
+    /// The same, to be stopped or killed.
+    pub fn node_mut(&mut self, index: usize) -> &mut Server {
+        &mut self.nodes[index]
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Server] {
+        &self.nodes
+    }
+
+    /// The id by which nodes know this one.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn id(&self, index: usize) -> String {
+        redis::cmd("CLUSTER").arg("MYID").query(&mut self.nodes[index].connection()).expect("an id")
+    }
+
+    /// Loads so many keys, live and dead, into *each* primary, spread over up to 20 of its slots, and returns the sums.
+    ///
+    /// # Panics
+    /// See [`DataSet::load`].
+    pub fn load(&self, live: u64, dead: u64) -> (u64, u64) {
+        self.load_database(0, live, dead)
+    }
+
+    /// The same into a database that is not 0 (Valkey 9).
+    ///
+    /// # Panics
+    /// See [`DataSet::load`].
+    pub fn load_database(&self, database: u32, live: u64, dead: u64) -> (u64, u64) {
+        let (mut all_live, mut all_dead) = (0, 0);
+        for (index, tags) in self.tags() {
+            let tags: Vec<String> = tags.into_iter().take(20).collect();
+            let share = |keys: u64, tag: usize| {
+                keys * (tag as u64 + 1) / tags.len() as u64 - keys * tag as u64 / tags.len() as u64
+            };
+            let set = tags.iter().enumerate().fold(DataSet::new().database(database), |set, (number, tag)| {
+                set.prefix(&format!("{{{tag}}}:{database}:")).live(share(live, number)).dead(share(dead, number))
+            });
+            let loaded = set.load(&self.nodes[index]);
+            (all_live, all_dead) = (all_live + loaded.live, all_dead + loaded.dead);
+        }
+        (all_live, all_dead)
+    }
+
+    /// Hash tags by the primary that owned their slots when the cluster was started.
+    fn tags(&self) -> BTreeMap<usize, Vec<String>> {
+        let mut connection = self.nodes[0].connection();
+        let mut tags: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for tag in 0..TAGS {
+            let slot: u32 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(tag).query(&mut connection).expect("a slot");
+            let owner = (1..=self.primaries).find(|index| (slot as usize) < SLOTS as usize * index / self.primaries);
+            tags.entry(owner.expect("every slot has an owner") - 1).or_default().push(tag.to_string());
+        }
+        tags
+    }
+
+    /// The primaries that run now.
+    #[must_use]
+    pub fn primaries_now(&mut self) -> Vec<usize> {
+        let mut primaries = Vec::new();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if node.is_running() {
+                let role: Vec<Value> = redis::cmd("ROLE").query(&mut node.connection()).expect("a role");
+                if matches!(&role[0], Value::BulkString(role) if role == b"master") {
+                    primaries.push(index);
+                }
+            }
+        }
+        primaries
+    }
+
+    /// Keys that all primaries hold now, in all databases.
+    #[must_use]
+    pub fn held(&mut self) -> u64 {
+        let primaries = self.primaries_now();
+        primaries.into_iter().map(|index| self.nodes[index].held()).sum()
+    }
+}
+
+fn cluster_info(connection: &mut Connection, field: &str) -> String {
+    let info: String = redis::cmd("CLUSTER").arg("INFO").query(connection).expect("the cluster tells");
+    let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap_or_default().to_owned()
+}
