@@ -128,6 +128,10 @@ impl Trouble {
                         "{address} is in protected mode and takes no remote clients; set a password or bind it as you mean to"
                     ),
                 ),
+                _ if error.is_of_needless_password() => fatal(
+                    Denied,
+                    format!("{address} has no password set, but one was given; leave it out, or set it on the server"),
+                ),
                 _ if error.is_denied() => {
                     fatal(Denied, format!("{address} refuses the user or the password; check both ({})", error.code()))
                 }

@@ -64,7 +64,7 @@ fn a_password_is_missing_or_wrong() {
 fn a_password_is_given_and_none_is_wanted() {
     let server = Server::start(Flavor::Redis62);
     let report = scan(&format!("redis://:extra@127.0.0.1:{}", server.port()));
-    assert_fails(&report, FailureKind::Denied, &["check both"]);
+    assert_fails(&report, FailureKind::Denied, &["has no password set, but one was given"]);
 }
 
 #[test]

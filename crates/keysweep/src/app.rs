@@ -16,6 +16,8 @@ use crate::{
 
 /// How long open requests may take to end at a shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the store may take to close; a verb that is still under way ends within less.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// Opens the store and what rests on it.
 pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Fleet)> {
@@ -23,8 +25,20 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Flee
         .await
         .with_context(|| format!("the database {} cannot be opened", settings.database.display()))?;
     let store: SharedStore = Arc::new(store);
-    let fleet = Fleet::open(Arc::clone(&store), &settings.key_file).await?;
-    Ok((store, fleet))
+    match Fleet::open(Arc::clone(&store), &settings.key_file).await {
+        Ok(fleet) => Ok((store, fleet)),
+        Err(error) => {
+            close(&store).await;
+            Err(error.into())
+        }
+    }
+}
+
+/// Closes the store, so that what it leaves is whole by itself.
+pub async fn close(store: &SharedStore) {
+    if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
+        tracing::warn!("the database is not closed in time; the next start puts it in order");
+    }
 }
 
 /// Who answers for what in this process.
@@ -42,6 +56,7 @@ pub struct App {
     pub address: Option<SocketAddr>,
     /// What its doors use; the demo registers its instance here.
     pub fleet: Fleet,
+    store: SharedStore,
     shutdown: watch::Sender<bool>,
     worker: JoinHandle<()>,
     server: Option<JoinHandle<std::io::Result<()>>>,
@@ -50,14 +65,18 @@ pub struct App {
 impl App {
     /// Starts everything that `roles` name.
     pub async fn start(settings: &StoreSettings, roles: Roles) -> anyhow::Result<Self> {
+        // First, so that there is nothing to close when it fails.
+        let listener = match roles.listen {
+            Some(listen) => Some(TcpListener::bind(listen).await.with_context(|| {
+                format!("cannot listen on {listen}; choose another address with --listen, or end what uses it")
+            })?),
+            None => None,
+        };
         let (store, fleet) = open(settings).await?;
-        let tasks = Tasks::new(store);
+        let tasks = Tasks::new(Arc::clone(&store));
         let (shutdown, down) = watch::channel(false);
-        let (address, server) = match roles.listen {
-            Some(listen) => {
-                let listener = TcpListener::bind(listen).await.with_context(|| {
-                    format!("cannot listen on {listen}; choose another address with --listen, or end what uses it")
-                })?;
+        let (address, server) = match listener {
+            Some(listener) => {
                 let auth = if roles.authenticate {
                     Authenticator::required(fleet.clone())
                 } else {
@@ -75,10 +94,10 @@ impl App {
             None => (None, None),
         };
         let worker = tokio::spawn(Worker::new(tasks, fleet.clone()).run(down));
-        Ok(Self { address, fleet, shutdown, worker, server })
+        Ok(Self { address, fleet, store, shutdown, worker, server })
     }
 
-    /// Stops the sweeps, gives their leases back and lets open requests end.
+    /// Stops the sweeps, gives their leases back, lets open requests end and closes the store.
     pub async fn stop(self) {
         self.shutdown.send_replace(true);
         if let Err(error) = self.worker.await {
@@ -92,5 +111,6 @@ impl App {
                 Err(_) => tracing::warn!("requests that did not end in time are dropped"),
             }
         }
+        close(&self.store).await;
     }
 }

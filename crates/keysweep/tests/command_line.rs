@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     process::{Output, Stdio},
     time::Duration,
 };
@@ -118,16 +118,59 @@ fn the_password_comes_from_the_environment_a_file_or_standard_input() {
         installation.run(&["scan", &url, "--user", "default", "--password-file", &file.display().to_string()]);
     assert_eq!(by_file.status.code(), Some(0), "{}", stderr(&by_file));
 
-    let mut child = installation
-        .command(&["scan", &url, "--password-stdin"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("it runs");
-    child.stdin.take().expect("a pipe").write_all(b"s3cret\n").expect("it reads");
-    let by_stdin = child.wait_with_output().expect("it ends");
+    let by_stdin = run_with_input(&installation, &["scan", &url, "--password-stdin"], "s3cret\n");
     assert_eq!(by_stdin.status.code(), Some(0), "{}", stderr(&by_stdin));
+}
+
+fn run_with_input(installation: &Installation, arguments: &[&str], input: &str) -> Output {
+    let mut command = installation.command(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn a_password_in_the_url_is_stronger_than_the_environment_and_an_option_than_both() {
+    let server = Server::with(Flavor::Valkey91).password("s3cret").start();
+    let installation = installation();
+    let scan = |arguments: &[&str]| {
+        let output = installation.command(&[&["scan"], arguments].concat()).env("REDISCLI_AUTH", "another").output();
+        output.expect("it runs").status.code()
+    };
+    assert_eq!(scan(&[&server.url()]), Some(0), "the environment is for URLs without a password");
+    let file = installation.folder().join("password");
+    fs::write(&file, "s3cret").expect("a file");
+    let wrong = format!("redis://:wrong@127.0.0.1:{}", server.port());
+    assert_eq!(scan(&[&wrong]), Some(4));
+    assert_eq!(scan(&[&wrong, "--password-file", &file.display().to_string()]), Some(0));
+}
+
+#[rstest]
+#[case("0.09")]
+#[case("0")]
+#[case("-5")]
+#[case("101")]
+#[case("NaN")]
+fn a_share_of_the_main_thread_that_cannot_be_kept_is_refused(#[case] duty: &str) {
+    let output = installation().run(&["scan", "redis://127.0.0.1", &format!("--duty={duty}")]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("from 0.1 to 100"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_password_where_none_is_set_is_told_apart_from_a_wrong_one() {
+    let server = Server::start(Flavor::Redis70);
+    let installation = installation();
+    let url = format!("redis://:needless@127.0.0.1:{}", server.port());
+    let output = installation.run(&["scan", &url]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert!(stderr(&output).contains("has no password set, but one was given"), "{}", stderr(&output));
+
+    installation.admin(&["project", "add", "shop"]);
+    let added = installation.run(&["admin", "instance", "add", "cache", &url, "--project", "shop"]);
+    assert_eq!(added.status.code(), Some(0), "it may be set later: {}", stderr(&added));
+    assert!(stderr(&added).contains("has no password set, but one was given"), "{}", stderr(&added));
 }
 
 #[test]
@@ -180,49 +223,56 @@ fn a_registered_password_is_never_shown_nor_stored_in_clear() {
     let list = installation.admin(&["instance", "list", "--project", &project]);
     assert_eq!(list[0]["facts"]["engine_version"], "7.0.15", "it was looked at: {list:#}");
     assert!(!list.to_string().contains("visible-nowhere"));
+    // What stands in the command line can be read by everybody on the machine; these two ways keep it out of there.
+    let file = installation.folder().join("password");
+    fs::write(&file, "visible-nowhere\n").expect("a file");
+    let (url, file_name) = (format!("redis://127.0.0.1:{}", server.port()), file.display().to_string());
+    let add = |name| vec!["admin", "instance", "add", name, &url, "--project", &project];
+    let by_file = installation.run(&[add("by file"), vec!["--password-file", &file_name]].concat());
+    assert_eq!((by_file.status.code(), stderr(&by_file)), (Some(0), String::new()), "it was looked at");
+    fs::remove_file(file).expect("it is there");
+    let by_stdin =
+        run_with_input(&installation, &[add("by input"), vec!["--password-stdin"]].concat(), "visible-nowhere\n");
+    assert_eq!((by_stdin.status.code(), stderr(&by_stdin)), (Some(0), String::new()), "it was looked at");
+    let without = installation.run(&add("without"));
+    assert!(stderr(&without).contains("wants a password"), "{}", stderr(&without));
     for entry in fs::read_dir(installation.folder()).expect("the folder") {
         let bytes = fs::read(entry.expect("an entry").path()).expect("a file");
         assert!(!bytes.windows(15).any(|window| window == b"visible-nowhere"));
     }
 }
 
-#[test]
-fn heavy_the_demo_runs_to_its_end_and_leaves_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let installation = installation();
-    let mut command = installation.command(&["demo", "--once", "--keys", "300000"]);
-    let output = command
-        .env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary())
-        .env("TMPDIR", folder.path())
-        .output()
-        .expect("it runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{text}\n{}", stderr(&output));
-    for words in ["keys alive by the loader's own ledger", "The sweep released", "curl -X POST http://127.0.0.1:"] {
-        assert!(text.contains(words), "{words:?} is not in\n{text}");
-    }
-    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "its files are gone");
-    let port =
-        text.split("redis://127.0.0.1:").nth(1).and_then(|rest| rest.split('.').next()).expect("the server's port");
-    assert!(std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err(), "its server is gone");
+/// Names of the files in an installation's folder, in order.
+fn files(installation: &Installation) -> Vec<String> {
+    let entries = fs::read_dir(installation.folder()).expect("the folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect();
+    names.sort();
+    names
 }
 
 #[test]
-fn ctrl_c_in_the_middle_of_the_demo_leaves_nothing_either() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn what_a_command_or_a_stopped_service_leaves_is_one_file_that_holds_everything_and_its_key() {
     let installation = installation();
-    let mut command = installation.command(&["demo", "--keys", "5000000"]);
-    command.env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary()).env("TMPDIR", folder.path());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let mut first = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-    stdout.read_line(&mut first).expect("a line");
-    let server = first.trim().trim_end_matches('.').rsplit("redis://").next().expect("an address").to_owned();
-    assert!(std::net::TcpStream::connect(&server).is_ok(), "its server is there: {first}");
-    kill_process(Pid::from_child(&child), Signal::INT).expect("a child can be sent signals");
-    let output = child.wait_with_output().expect("it ends");
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(!stderr(&output).contains("error"), "{}", stderr(&output));
-    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "its files are gone");
-    assert!(std::net::TcpStream::connect(&server).is_err(), "its server is gone");
+    installation.admin(&["project", "add", "shop"]);
+    assert_eq!(files(&installation), ["keysweep.db", "keysweep.db.key"], "after a command");
+    let failed = installation.run(&["admin", "project", "add", "shop"]);
+    assert!(stderr(&failed).contains("another project has the name \"shop\" already"), "{}", stderr(&failed));
+    assert_eq!(files(&installation), ["keysweep.db", "keysweep.db.key"], "after a command that failed");
+
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
+    let service = installation.serve(&["--no-auth"]);
+    let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
+    let task = service.request("POST", &create).body;
+    let (code, log) = service.terminate();
+    assert_eq!(code, Some(0), "{log:#?}");
+    assert_eq!(files(&installation), ["keysweep.db", "keysweep.db.key"], "after SIGTERM: {log:#?}");
+
+    let copy = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    for name in files(&installation) {
+        fs::copy(installation.folder().join(&name), copy.folder().join(&name)).expect("a copy");
+    }
+    let service = copy.serve(&["--no-auth"]);
+    let detail = format!("/api/v1/projects/{project}/tasks/{}", task["id"].as_str().expect("an id"));
+    assert_eq!(service.get(&detail)["instance_id"], instance.as_str());
 }

@@ -66,8 +66,12 @@ impl ServerError {
         matches!(self.code(), "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED")
             || self.0.contains("invalid password")
             || self.0.contains("invalid username-password")
-            || self.0.contains("without any password configured")
-            || self.0.contains("no password is set")
+            || self.is_of_needless_password()
+    }
+
+    /// Whether a password was given where none is set.
+    pub fn is_of_needless_password(&self) -> bool {
+        self.0.contains("without any password configured") || self.0.contains("no password is set")
     }
 
     /// Whether this server does not have the command at all.

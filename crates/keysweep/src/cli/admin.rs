@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use keysweep_engine::Preset;
 use serde_json::{Value, json};
 
-use super::term;
+use super::{login::Password, term};
 use crate::{
     app,
     config::{FileConfig, StoreArgs},
@@ -85,8 +85,11 @@ enum Instance {
     Add {
         /// Its name
         name: String,
-        /// Where it is: redis://host:port or redis://user:password@host:port
+        /// Where it is: redis://host:port or redis://user@host:port; a password may stand in it, but everybody on this
+        /// machine can read it then
         url: String,
+        #[command(flatten)]
+        password: Password,
         /// Name or id of the project
         #[arg(long)]
         project: String,
@@ -112,14 +115,15 @@ enum Instance {
 #[tokio::main]
 pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
     let settings = args.store.resolve(&FileConfig::read(args.store.config.as_deref())?)?;
-    let (_, fleet) = app::open(&settings).await?;
+    let (store, fleet) = app::open(&settings).await?;
     let answer = match args.noun {
-        Noun::Project(project) => project.run(&fleet).await?,
-        Noun::User(user) => user.run(&fleet).await?,
-        Noun::AccessKey(key) => key.run(&fleet).await?,
-        Noun::Instance(instance) => instance.run(&fleet).await?,
+        Noun::Project(project) => project.run(&fleet).await,
+        Noun::User(user) => user.run(&fleet).await,
+        Noun::AccessKey(key) => key.run(&fleet).await,
+        Noun::Instance(instance) => instance.run(&fleet).await,
     };
-    answer.print(args.json);
+    app::close(&store).await;
+    answer?.print(args.json);
     Ok(())
 }
 
@@ -181,12 +185,14 @@ impl AccessKey {
 impl Instance {
     async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
         match self {
-            Self::Add { name, url, project, id, pace, manage_lazyfree } => {
-                let new = NewInstance { name: &name, url: &url, id: id.as_deref(), pace, manage_lazyfree };
+            Self::Add { name, url, password, project, id, pace, manage_lazyfree } => {
+                let password = password.read().map_err(anyhow::Error::msg)?;
+                let password = password.as_deref();
+                let new = NewInstance { name: &name, url: &url, password, id: id.as_deref(), pace, manage_lazyfree };
                 let instance = fleet.add_instance(&project, new).await?;
                 // Registering does not depend on the server being up; what it says is kept when it is.
                 if let Err(cause) = fleet.look(&instance).await {
-                    term::note(&format!("registered, but not reachable now: {cause}"));
+                    term::note(&format!("registered, but not seen yet: {cause}"));
                 }
                 Ok(Answer::one(&[("id", &instance.id)]))
             }

@@ -2,13 +2,9 @@
 
 use clap::Args;
 use indicatif::HumanCount;
-use keysweep_engine::{Preset, Stop, estimate, link::Tcp};
+use keysweep_engine::{Preset, estimate, link::Tcp};
 
-use super::{
-    Exit,
-    scan::{Login, percent, stop_on_signals},
-    term,
-};
+use super::{Exit, login::Login, scan::percent, term};
 
 /// Arguments of `keysweep estimate`.
 #[derive(Debug, Args)]
@@ -30,18 +26,10 @@ pub struct EstimateArgs {
 
 /// Estimates, and says how it was done.
 pub fn run(args: EstimateArgs) -> Exit {
-    let target = match args.login.target(&args.url) {
-        Ok(target) => target,
-        Err(sentence) => {
-            term::error(&sentence);
-            return Exit::Usage;
-        }
+    let (target, stop) = match args.login.begin(&args.url) {
+        Ok(begun) => begun,
+        Err(exit) => return exit,
     };
-    let stop = Stop::new();
-    if let Err(error) = stop_on_signals(&stop) {
-        term::error(&format!("signals cannot be caught: {error}"));
-        return Exit::Failed;
-    }
     match estimate(&Tcp, &target, args.sample, args.pace.limits(), &stop) {
         Ok(found) if args.json => term::json(&found),
         Ok(found) => {

@@ -4,8 +4,10 @@ mod admin;
 mod demo;
 mod estimate;
 mod exit;
+mod login;
 mod scan;
 mod serve;
+mod signals;
 mod term;
 
 use std::time::Duration;

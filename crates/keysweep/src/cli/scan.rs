@@ -1,11 +1,11 @@
 //! `keysweep scan`: one sweep in the foreground, without a store.
 
-use std::{io::Read, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use keysweep_engine::{Check, FailureKind, Limits, Options, Preset, Stop, Target, Verdict, check, link::Tcp, sweep};
 
-use super::{Exit, duration, term};
+use super::{Exit, duration, login::Login, term};
 
 /// Arguments of `keysweep scan`.
 #[derive(Debug, Args)]
@@ -46,75 +46,17 @@ pub struct ScanArgs {
     json: bool,
 }
 
-/// Who we are to the server.
-#[derive(Debug, Args)]
-pub struct Login {
-    /// ACL user
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-    /// Read the password from this file
-    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
-    password_file: Option<PathBuf>,
-    /// Read the password from standard input
-    #[arg(long)]
-    password_stdin: bool,
-}
-
-impl Login {
-    /// The target of a URL, with these credentials where they are given.
-    pub fn target(&self, url: &str) -> Result<Target, String> {
-        let mut target: Target = url.parse().map_err(|error: keysweep_engine::TargetError| error.to_string())?;
-        if let Some(user) = &self.user {
-            target.credentials.username = Some(user.clone());
-        }
-        if let Some(password) = self.password()? {
-            target.credentials.password = Some(password.into());
-        }
-        match target.credentials.username.is_some() && target.credentials.password.is_none() {
-            true => {
-                Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into())
-            }
-            false => Ok(target),
-        }
-    }
-
-    /// The password from wherever it was given; the command line itself is no place for one, everybody can read it.
-    fn password(&self) -> Result<Option<String>, String> {
-        let text = if let Some(path) = &self.password_file {
-            std::fs::read_to_string(path).map_err(|error| format!("--password-file {}: {error}", path.display()))?
-        } else if self.password_stdin {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| format!("--password-stdin: {error}"))?;
-            text
-        } else {
-            return Ok(std::env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty()));
-        };
-        match text.trim_end_matches(['\r', '\n']) {
-            "" => Err("the password is empty; leave the option out where none is needed".into()),
-            password => Ok(Some(password.to_owned())),
-        }
-    }
-}
-
 /// Sweeps, reports, and says how it went by the exit code.
 pub fn run(args: ScanArgs) -> Exit {
-    let (target, options) = match prepare(&args) {
-        Ok(prepared) => prepared,
-        Err(sentence) => {
-            term::error(&sentence);
-            return Exit::Usage;
-        }
+    let (target, stop) = match args.login.begin(&args.url) {
+        Ok((target, stop)) => (Target { follow: !args.no_follow, ..target }, stop),
+        Err(exit) => return exit,
     };
-    let stop = Stop::new();
-    if let Err(error) = stop_on_signals(&stop) {
-        term::error(&format!("signals cannot be caught: {error}"));
-        return Exit::Failed;
-    }
     if args.dry_run {
         return dry_run(&target, &stop, args.json);
     }
     let live = term::Live::new();
-    let report = sweep(&target, &options, &live, &stop);
+    let report = sweep(&target, &options(&args), &live, &stop);
     live.finish();
     match args.json {
         true => term::json(&report),
@@ -154,9 +96,7 @@ fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
     }
 }
 
-fn prepare(args: &ScanArgs) -> Result<(Target, Options), String> {
-    let mut target = args.login.target(&args.url)?;
-    target.follow = !args.no_follow;
+fn options(args: &ScanArgs) -> Options {
     let preset = args.pace.limits();
     let limits = Limits {
         duty: args.duty.unwrap_or(preset.duty),
@@ -165,31 +105,14 @@ fn prepare(args: &ScanArgs) -> Result<(Target, Options), String> {
         releases_per_second: args.releases_per_second,
         ..preset
     };
-    let options = Options {
+    Options {
         limits,
         pace: args.pace.to_string(),
         timeout: args.timeout,
         unreachable_grace: args.unreachable_grace,
         client_name: format!("keysweep:{}", std::process::id()),
         ..Options::default()
-    };
-    Ok((target, options))
-}
-
-/// The first Ctrl-C stops the sweep, which then reports; the second ends the program.
-pub fn stop_on_signals(stop: &Stop) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let stop = stop.clone();
-    std::thread::Builder::new().name("keysweep-signals".into()).spawn(move || {
-        for (heard, _) in signals.forever().enumerate() {
-            match heard {
-                0 => stop.raise(),
-                _ => std::process::exit(Exit::Interrupted as i32),
-            }
-        }
-    })?;
-    Ok(())
+    }
 }
 
 /// Reads a percentage as a share.

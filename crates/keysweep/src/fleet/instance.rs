@@ -2,7 +2,7 @@
 
 use keysweep_engine::{Credentials, Preset};
 
-use super::{Fleet, FleetError, address::Address, check_name, id, now, taken};
+use super::{Fleet, FleetError, Secret, address::Address, check_name, id, now, taken};
 use crate::model::{Instance, Sealed};
 
 /// The field of an instance that is sealed.
@@ -15,6 +15,8 @@ pub struct NewInstance<'a> {
     pub name: &'a str,
     /// Where it is, with user and password.
     pub url: &'a str,
+    /// The password, instead of one in the URL.
+    pub password: Option<&'a str>,
     /// Its id, where it must be a certain one.
     pub id: Option<&'a str>,
     /// The pace of its manual scans.
@@ -27,11 +29,12 @@ impl Fleet {
     /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
     /// is sealed. Nothing is dialled.
     pub async fn add_instance(&self, project: &str, new: NewInstance<'_>) -> Result<Instance, FleetError> {
-        let NewInstance { name, url, id, pace, manage_lazyfree } = new;
+        let NewInstance { name, url, password: given, id, pace, manage_lazyfree } = new;
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
         let Address { url, username, password } = Address::parse(url)?;
-        let password = password.map(|password| self.vault.seal(&id, PASSWORD, password.expose()));
+        let password = given.or(password.as_ref().map(Secret::expose));
+        let password = password.map(|password| self.vault.seal(&id, PASSWORD, password));
         let instance = Instance {
             id,
             project_id: self.project(project).await?.id,

@@ -60,7 +60,7 @@ pub enum FleetError {
         remedy: &'static str,
     },
     /// A name or id that must be unique is taken.
-    #[error("there is already a {what} with the {field} {value:?}; choose another {field}")]
+    #[error("another {what} has the {field} {value:?} already; choose another {field}")]
     Taken {
         /// The noun.
         what: &'static str,

@@ -35,7 +35,7 @@ pub enum StoreError {
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
     /// A name or id that must be unique is taken.
-    #[error("there is already a {what} with this {field}")]
+    #[error("another {what} has this {field} already")]
     Taken {
         /// The noun.
         what: &'static str,
@@ -205,6 +205,9 @@ pub trait Store: Send + Sync {
     async fn key_check(&self, key_id: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError>;
     /// Whether the database answers; used by `/readyz`.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// Ends all connections once the verbs under way have ended, and leaves nothing beside the database that belongs to
+    /// it. Verbs after that are `Unavailable`.
+    async fn close(&self);
 }
 
 /// Takeovers without progress in a row that fail a task.

@@ -1,5 +1,6 @@
 //! `keysweep demo`: the main job shown end to end, on a throwaway server, through the same doors that everybody uses.
 
+mod leftovers;
 mod loader;
 mod server;
 
@@ -15,11 +16,12 @@ use keysweep_engine::{Progress, Stop};
 use serde_json::Value;
 
 use self::{
+    leftovers::Leftovers,
     loader::{Ledger, Loader, Reading},
     server::ThrowawayServer,
 };
 use super::{
-    scan,
+    signals::stop_on_signals_or,
     term::{self, size},
 };
 use crate::{
@@ -46,18 +48,19 @@ pub struct DemoArgs {
     keys: u64,
 }
 
-/// Runs the demo. Whatever it started is gone when it returns, also on an error or Ctrl-C.
+/// Runs the demo. Whatever it started is gone when it returns, also on an error or Ctrl-C, and when a second Ctrl-C does
+/// not wait for that.
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
-    let stop = Stop::new();
-    scan::stop_on_signals(&stop)?;
-    let told = tell(&args, &stop);
+    let leftovers = Leftovers::default();
+    let stop = stop_on_signals_or(leftovers.clear_for_good()).context("signals cannot be caught")?;
+    let told = tell(&args, &leftovers, &stop);
     // What fails after Ctrl-C fails because of it.
     if stop.is_raised() { Ok(()) } else { told }
 }
 
-fn tell(args: &DemoArgs, stop: &Stop) -> anyhow::Result<()> {
-    let folder = tempfile::Builder::new().prefix("keysweep-demo-").tempdir()?;
-    let server = ThrowawayServer::start(folder.path(), stop)?;
+fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<()> {
+    let folder = leftovers.make_folder()?;
+    let server = ThrowawayServer::start(leftovers, &folder, stop)?;
     let mut watcher = server.connect()?;
     term::line(&format!("A throwaway server runs at {}.", server.url()));
 
@@ -72,14 +75,15 @@ fn tell(args: &DemoArgs, stop: &Stop) -> anyhow::Result<()> {
     let before = wait_until_stale(&mut watcher, &ledger, stop)?;
 
     let runtime = tokio::runtime::Runtime::new()?;
-    let settings =
-        StoreSettings { database: folder.path().join("demo.db"), key_file: folder.path().join("demo.db.key") };
+    let settings = StoreSettings { database: folder.join("demo.db"), key_file: folder.join("demo.db.key") };
     let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let app = runtime.block_on(App::start(&settings, Roles { listen, authenticate: false }))?;
     let shown = show(&runtime, &app, &server, stop).and_then(|task| {
         let after = Reading::take(&mut watcher, &ledger)?;
         result(&before, &after, &ledger, &task);
-        invite(&app, &task, &server);
+        if !args.once {
+            invite(&app, &task, &server);
+        }
         Ok(())
     });
     if shown.is_ok() && !args.once {

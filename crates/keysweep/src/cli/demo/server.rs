@@ -1,52 +1,53 @@
-//! A throwaway Redis or Valkey server: on a free port, in a folder of its own, gone with its guard.
+//! A throwaway Redis or Valkey server: on a free port, in a folder of its own.
 
 use std::{
     env,
     ffi::OsString,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use keysweep_engine::Stop;
 
+use super::leftovers::Leftovers;
+
 /// How long the server may take to answer.
 const START_PATIENCE: Duration = Duration::from_secs(15);
 /// How long one command of the loader may take.
 const REPLY_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running server. Killed on drop: there is nothing in it worth saving.
+/// A running server.
 pub struct ThrowawayServer {
-    child: Child,
     port: u16,
 }
 
 impl ThrowawayServer {
     /// Starts the server that `KEYSWEEP_DEMO_SERVER` names, else the first that the PATH has.
-    pub fn start(folder: &Path, stop: &Stop) -> anyhow::Result<Self> {
+    pub fn start(leftovers: &Leftovers, folder: &Path, stop: &Stop) -> anyhow::Result<Self> {
         let binary = find_binary()?;
         // Free when asked for; should somebody take it in between, the server exits and we say so.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new(&binary)
+        let mut command = Command::new(&binary);
+        command
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut server = Self { child, port };
-        server.wait_until_ready(stop)?;
+            .stderr(Stdio::null());
+        leftovers.start_server(&mut command).with_context(|| format!("cannot start {}", binary.display()))?;
+        let server = Self { port };
+        server.wait_until_ready(leftovers, stop)?;
         Ok(server)
     }
 
-    fn wait_until_ready(&mut self, stop: &Stop) -> anyhow::Result<()> {
+    fn wait_until_ready(&self, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = leftovers.server_ended()? {
                 bail!("the demo's own server ended at once ({status}); try again");
             }
             match self.connect() {
@@ -73,14 +74,6 @@ impl ThrowawayServer {
     /// Where it is.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for ThrowawayServer {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

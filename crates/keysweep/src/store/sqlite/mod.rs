@@ -37,13 +37,6 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Ends all connections and leaves nothing beside the file but the file. Verbs after that are `Unavailable`.
-    pub async fn close(&self) {
-        // The readers first: the last connection that may write puts the log back into the file.
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
     async fn write<T>(
         &self,
         verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
@@ -184,6 +177,12 @@ impl Store for SqliteStore {
             Ok(())
         })
         .await
+    }
+
+    async fn close(&self) {
+        // The readers first: the last connection that may write puts the log back into the file.
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }
 

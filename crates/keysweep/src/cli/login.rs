@@ -1,0 +1,86 @@
+//! Who we are to a server, as it is typed: options, the environment, and what stands in the URL.
+
+use std::{env, fs, io::Read, path::PathBuf};
+
+use clap::Args;
+use keysweep_engine::{Stop, Target, TargetError};
+
+use super::{Exit, signals::stop_on_signals, term};
+
+/// Options for user and password.
+#[derive(Debug, Args)]
+pub struct Login {
+    /// ACL user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    #[command(flatten)]
+    password: Password,
+}
+
+/// Options for a password. The command line itself is no place for one: everybody on the machine can read it.
+#[derive(Debug, Args)]
+pub struct Password {
+    /// Read the password from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
+    password_file: Option<PathBuf>,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+impl Login {
+    /// What every command that meets a server begins with: the target of a URL, and a stop that signals raise. An error
+    /// is on the terminal already.
+    pub fn begin(&self, url: &str) -> Result<(Target, Stop), Exit> {
+        let target = self.target(url).map_err(|sentence| {
+            term::error(&sentence);
+            Exit::Usage
+        })?;
+        let stop = stop_on_signals().map_err(|error| {
+            term::error(&format!("signals cannot be caught: {error}"));
+            Exit::Failed
+        })?;
+        Ok((target, stop))
+    }
+
+    /// Options are stronger than the URL, the URL is stronger than the environment: what somebody typed now stands
+    /// above what a shell was once told.
+    fn target(&self, url: &str) -> Result<Target, String> {
+        let mut target: Target = url.parse().map_err(|error: TargetError| error.to_string())?;
+        if let Some(user) = &self.user {
+            target.credentials.username = Some(user.clone());
+        }
+        if let Some(password) = self.password.read()? {
+            target.credentials.password = Some(password.into());
+        }
+        if target.credentials.password.is_none() {
+            let ambient = env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty());
+            target.credentials.password = ambient.map(Into::into);
+        }
+        match target.credentials.username.is_some() && target.credentials.password.is_none() {
+            true => {
+                Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into())
+            }
+            false => Ok(target),
+        }
+    }
+}
+
+impl Password {
+    /// The password, if these options give one. A line's end behind it is no part of it.
+    pub fn read(&self) -> Result<Option<String>, String> {
+        let text = if let Some(path) = &self.password_file {
+            fs::read_to_string(path).map_err(|error| format!("--password-file {}: {error}", path.display()))?
+        } else if self.password_stdin {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|error| format!("--password-stdin: {error}"))?;
+            text
+        } else {
+            return Ok(None);
+        };
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err("the password is empty; leave the option out where none is needed".into()),
+            password => Ok(Some(password.to_owned())),
+        }
+    }
+}
