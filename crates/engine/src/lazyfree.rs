@@ -1,8 +1,9 @@
 //! `lazyfree-lazy-expire`, turned on for the time of a sweep where somebody has asked for that.
 //!
 //! Freeing one expired hash of a million fields keeps the main thread for half a second; in the background it takes
-//! microseconds. The setting is the server's, so that it is changed with care: recorded before it is set, counted where
-//! sweeps overlap, and put back only in the same process and only where it still has the value that we gave it.
+//! microseconds. The setting is the server's, so that it is changed with care: it is ours only where we found it off and
+//! recorded that we turn it on, counted where sweeps overlap, and put back only in the same process and only where it
+//! still has the value that we gave it. Where it is on and nobody is recorded, it is the operator's.
 
 use std::fmt;
 
@@ -27,6 +28,9 @@ pub trait LazyFreeKeeper: fmt::Debug + Send + Sync {
     /// Records that this sweep does, before anything is set.
     fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String>;
 
+    /// The same, but only if somebody is recorded for that process already, this sweep included; `None`: nobody is.
+    fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String>;
+
     /// Forgets it, and says how many others still do.
     fn let_go(&self, run_id: &str) -> Result<u64, String>;
 }
@@ -48,22 +52,43 @@ pub(crate) fn hold(
     address: &Address,
     run_id: &str,
 ) -> Result<Held, LinkError> {
+    match value(link)?.as_deref() {
+        Some("yes") => match keeper.join(address, run_id) {
+            Ok(Some(_)) => return Ok(Held::Ours),
+            // Unless it was another sweep's, which has put it back since.
+            Ok(None) if value(link)?.as_deref() == Some("yes") => return Ok(Held::OnAnyway),
+            Ok(None) => {}
+            Err(cause) => return Ok(unrecorded(&cause)),
+        },
+        Some(_) => {}
+        None => {
+            let cause = "CONFIG GET is refused, or the server does not have it; grant +config|get";
+            return Ok(Held::Refused(cause.into()));
+        }
+    }
+    turn_on(link, keeper, address, run_id)
+}
+
+/// Turns on what was found off.
+fn turn_on(link: &mut Link, keeper: &dyn LazyFreeKeeper, address: &Address, run_id: &str) -> Result<Held, LinkError> {
     let holders = match keeper.hold(address, run_id) {
         Ok(holders) => holders,
-        Err(cause) => return Ok(Held::Refused(format!("it cannot be recorded that it is changed ({cause})"))),
+        Err(cause) => return Ok(unrecorded(&cause)),
     };
     let held = match value(link)?.as_deref() {
         Some("yes") if holders.held_before || holders.others > 0 => return Ok(Held::Ours),
+        // Its operator was quicker.
         Some("yes") => Held::OnAnyway,
-        Some(_) => match set(link, true)? {
-            true => return Ok(Held::Ours),
-            false => Held::Refused("CONFIG SET is refused; grant +config|set".into()),
-        },
-        None => Held::Refused("CONFIG GET is refused, or the server does not have it; grant +config|get".into()),
+        _ if set(link, true)? => return Ok(Held::Ours),
+        _ => Held::Refused("CONFIG SET is refused; grant +config|set".into()),
     };
     // Nothing was changed, so there is nothing to remember. Should that fail, an entry too many is put right later.
     let _ = keeper.let_go(run_id);
     Ok(held)
+}
+
+fn unrecorded(cause: &str) -> Held {
+    Held::Refused(format!("it cannot be recorded that it is changed ({cause})"))
 }
 
 /// Puts the setting back if no other sweep counts on it, then forgets this one. In this order: a connection that breaks
@@ -74,24 +99,27 @@ pub fn let_go_lazyfree(
     address: &Address,
     run_id: &str,
 ) -> Result<(), LinkError> {
-    if keeper.hold(address, run_id).is_ok_and(|holders| holders.others == 0) {
-        put_back(link, run_id)?;
-    }
+    let put_back = match keeper.join(address, run_id) {
+        Ok(Some(holders)) if holders.others == 0 => put_back(link, run_id)?,
+        Ok(Some(_)) => false,
+        // Another worker has done it. Or the store is away, and the record stays for later.
+        Ok(None) | Err(_) => return Ok(()),
+    };
     // Another sweep may have begun in between and have found the setting on.
-    if keeper.let_go(run_id).is_ok_and(|others| others > 0) {
+    if keeper.let_go(run_id).is_ok_and(|others| others > 0) && put_back {
         set(link, true)?;
     }
     Ok(())
 }
 
 /// Turns the setting off, if this is the process that it was turned on in and it is still on: what somebody else has
-/// changed is theirs.
-fn put_back(link: &mut Link, run_id: &str) -> Result<(), LinkError> {
+/// changed is theirs. Says whether it did.
+fn put_back(link: &mut Link, run_id: &str) -> Result<bool, LinkError> {
     let info = link.info(&["server"])?.unwrap_or_default();
-    if info.text("run_id") == Some(run_id) && value(link)?.as_deref() == Some("yes") {
-        set(link, false)?;
+    match info.text("run_id") == Some(run_id) && value(link)?.as_deref() == Some("yes") {
+        true => set(link, false),
+        false => Ok(false),
     }
-    Ok(())
 }
 
 fn value(link: &mut Link) -> Result<Option<String>, LinkError> {

@@ -30,6 +30,11 @@ impl LazyFreeKeeper for InMemoryKeeper {
         Ok(Holders { held_before, others })
     }
 
+    fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
+        let held = self.0.lock().expect("no panic").iter().any(|(run, _)| run == run_id);
+        held.then(|| self.hold(address, run_id)).transpose()
+    }
+
     fn let_go(&self, run_id: &str) -> Result<u64, String> {
         let mut table = self.0.lock().expect("no panic");
         table.remove(&(run_id.to_owned(), self.1));
@@ -126,6 +131,56 @@ fn where_it_was_on_anyway_it_stays_on() {
 }
 
 #[test]
+fn where_it_was_on_anyway_it_stays_on_through_sweeps_that_overlap() {
+    const ROUNDS: usize = 8;
+    const SWEEPS: [&str; 3] = ["a", "b", "c"];
+    let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
+    DataSet::new().live(2_000).load(&server);
+    let (table, target) = (Table::default(), target(&server));
+    for _ in 0..ROUNDS {
+        thread::scope(|scope| {
+            for task in SWEEPS {
+                let options = options(&table, task);
+                let target = &target;
+                scope.spawn(move || sweep(target, &options, &(), &Stop::new()));
+            }
+        });
+        assert_eq!(setting(&server), "yes", "it is its operator's");
+        assert!(table.lock().expect("no panic").is_empty(), "nobody has anything to put back");
+    }
+}
+
+#[test]
+fn where_it_was_off_it_is_off_again_after_sweeps_that_overlap() {
+    const ROUNDS: usize = 8;
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(2_000).load(&server);
+    let (table, target) = (Table::default(), target(&server));
+    for _ in 0..ROUNDS {
+        thread::scope(|scope| {
+            for task in ["a", "b", "c"] {
+                let options = options(&table, task);
+                let target = &target;
+                scope.spawn(move || sweep(target, &options, &(), &Stop::new()));
+            }
+        });
+        assert_eq!(setting(&server), "no");
+        assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+    }
+}
+
+#[test]
+fn what_another_worker_has_put_back_already_is_not_put_back_again() {
+    let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
+    let address = Address { host: "127.0.0.1".into(), port: server.port() };
+    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
+    let run_id = link.info(&["server"]).expect("an answer").expect("INFO").text("run_id").expect("an id").to_owned();
+    let keeper = InMemoryKeeper(Table::default(), "task");
+    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    assert_eq!(setting(&server), "yes", "nobody is recorded, so it is its operator's");
+}
+
+#[test]
 fn of_two_overlapping_sweeps_the_last_one_puts_it_back() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(10_000).load(&server);
@@ -162,12 +217,15 @@ fn a_stopped_sweep_puts_it_back_too() {
 
 #[test]
 fn a_process_that_took_over_the_address_keeps_its_own_setting() {
+    const GONE: &str = "0123456789012345678901234567890123456789";
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     let address = Address { host: "127.0.0.1".into(), port: server.port() };
     let keeper = InMemoryKeeper(Table::default(), "task");
     let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
-    let_go_lazyfree(&mut link, &keeper, &address, "0123456789012345678901234567890123456789").expect("an answer");
+    keeper.hold(&address, GONE).expect("recorded");
+    let_go_lazyfree(&mut link, &keeper, &address, GONE).expect("an answer");
     assert_eq!(setting(&server), "yes");
+    assert!(keeper.0.lock().expect("no panic").is_empty(), "its hold went with the process");
 }
 
 #[test]

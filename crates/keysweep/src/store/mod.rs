@@ -195,6 +195,8 @@ pub trait Store: Send + Sync {
 
     /// Records that a task's sweep counts on `lazyfree-lazy-expire` in a server process.
     async fn hold_lazyfree(&self, now: Now, hold: &LazyFreeHold) -> Result<LazyFreeHolders, StoreError>;
+    /// The same, but only if somebody is recorded for that process already, this task included; `None`: nobody is.
+    async fn join_lazyfree(&self, now: Now, hold: &LazyFreeHold) -> Result<Option<LazyFreeHolders>, StoreError>;
     /// Forgets that, and says how many other tasks still count on it in that process.
     async fn let_go_lazyfree(&self, run_id: &str, task_id: &str) -> Result<u64, StoreError>;
     /// The holds of tasks that have ended, each with its instance: their workers died before they put the setting back.

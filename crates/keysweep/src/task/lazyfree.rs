@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use crate::{
     fleet::Fleet,
     model::LazyFreeHold,
-    store::{Now, SharedStore},
+    store::{LazyFreeHolders, Now, SharedStore},
 };
 
 /// How long a server may take to be put right.
@@ -32,13 +32,25 @@ impl fmt::Debug for Keeper {
     }
 }
 
+impl Keeper {
+    fn entry(&self, address: &Address, run_id: &str) -> LazyFreeHold {
+        LazyFreeHold { run_id: run_id.to_owned(), task_id: self.task_id.clone(), address: address.to_string() }
+    }
+}
+
+fn holders(recorded: LazyFreeHolders) -> Holders {
+    Holders { held_before: recorded.held_before, others: recorded.others }
+}
+
 impl LazyFreeKeeper for Keeper {
     fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
-        let hold =
-            LazyFreeHold { run_id: run_id.to_owned(), task_id: self.task_id.clone(), address: address.to_string() };
-        let held = self.runtime.block_on(self.store.hold_lazyfree(Now::Database, &hold));
-        let holders = held.map_err(|error| error.to_string())?;
-        Ok(Holders { held_before: holders.held_before, others: holders.others })
+        let held = self.runtime.block_on(self.store.hold_lazyfree(Now::Database, &self.entry(address, run_id)));
+        held.map(holders).map_err(|error| error.to_string())
+    }
+
+    fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
+        let joined = self.runtime.block_on(self.store.join_lazyfree(Now::Database, &self.entry(address, run_id)));
+        joined.map(|joined| joined.map(holders)).map_err(|error| error.to_string())
     }
 
     fn let_go(&self, run_id: &str) -> Result<u64, String> {

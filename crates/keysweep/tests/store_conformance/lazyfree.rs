@@ -7,7 +7,11 @@ use keysweep::{
 
 use crate::fresh::{Fresh, at, success};
 
-on_every_engine!(holders_of_a_process_are_counted, a_hold_of_a_task_that_has_ended_is_abandoned,);
+on_every_engine!(
+    holders_of_a_process_are_counted,
+    only_where_somebody_holds_a_process_another_task_joins,
+    a_hold_of_a_task_that_has_ended_is_abandoned,
+);
 
 fn hold(task: &Task, run_id: &str) -> LazyFreeHold {
     LazyFreeHold { run_id: run_id.into(), task_id: task.id.clone(), address: "cache.example:6379".into() }
@@ -28,6 +32,23 @@ async fn holders_of_a_process_are_counted(store: Fresh) {
     assert_eq!(store.let_go_lazyfree("run", &first.id).await.expect("let go"), 1);
     assert_eq!(store.let_go_lazyfree("run", &first.id).await.expect("nothing to let go"), 1);
     assert_eq!(store.let_go_lazyfree("run", &second.id).await.expect("let go"), 0);
+}
+
+async fn only_where_somebody_holds_a_process_another_task_joins(store: Fresh) {
+    let (first, second) = (store.instance_of_its_own("a").await, store.instance_of_its_own("b").await);
+    let (first, second) = (store.waiting(&first, at(0)).await, store.waiting(&second, at(0)).await);
+    let joined = |held_before, others| Some(LazyFreeHolders { held_before, others });
+    let join = |task: Task, run_id: &'static str| {
+        let store = &store;
+        async move { store.join_lazyfree(at(1), &hold(&task, run_id)).await.expect("an answer") }
+    };
+    assert_eq!(join(first.clone(), "run").await, None);
+    assert_eq!(join(second.clone(), "run").await, None, "the first one has left no trace");
+    store.hold_lazyfree(at(1), &hold(&first, "run")).await.expect("held");
+    assert_eq!(join(first.clone(), "run").await, joined(true, 0));
+    assert_eq!(join(second.clone(), "other run").await, None);
+    assert_eq!(join(second.clone(), "run").await, joined(false, 1));
+    assert_eq!(store.let_go_lazyfree("run", &first.id).await.expect("let go"), 1, "the second is recorded");
 }
 
 async fn a_hold_of_a_task_that_has_ended_is_abandoned(store: Fresh) {

@@ -11,6 +11,18 @@ use crate::{
     store::LazyFreeHolders,
 };
 
+pub(super) async fn join(
+    db: &mut SqliteConnection,
+    now: i64,
+    hold: &LazyFreeHold,
+) -> Result<Option<LazyFreeHolders>, Fault> {
+    let anybody = sqlx::query("SELECT 1 FROM lazyfree_hold WHERE run_id = ? LIMIT 1").bind(&hold.run_id);
+    match anybody.fetch_optional(&mut *db).await? {
+        Some(_) => Ok(Some(self::hold(db, now, hold).await?)),
+        None => Ok(None),
+    }
+}
+
 pub(super) async fn hold(db: &mut SqliteConnection, now: i64, hold: &LazyFreeHold) -> Result<LazyFreeHolders, Fault> {
     let inserted = sqlx::query(
         "INSERT INTO lazyfree_hold (run_id, task_id, address, held_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

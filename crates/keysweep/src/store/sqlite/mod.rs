@@ -159,6 +159,10 @@ impl Store for SqliteStore {
         self.write(async |db| lazyfree::hold(db, clock(now), hold).await).await
     }
 
+    async fn join_lazyfree(&self, now: Now, hold: &LazyFreeHold) -> Result<Option<LazyFreeHolders>, StoreError> {
+        self.write(async |db| lazyfree::join(db, clock(now), hold).await).await
+    }
+
     async fn let_go_lazyfree(&self, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
         self.write(async |db| lazyfree::let_go(db, run_id, task_id).await).await
     }
