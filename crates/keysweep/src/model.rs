@@ -178,6 +178,8 @@ pub struct Instance {
     pub paused: bool,
     /// What was last seen of the server, if anything.
     pub facts: Option<Facts>,
+    /// Why nothing was seen of it at the last look, a sentence; `None`: it was seen, or nobody has looked yet.
+    pub unreachable: Option<String>,
     /// When it was registered.
     pub created_at: Timestamp,
 }

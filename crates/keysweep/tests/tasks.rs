@@ -1,10 +1,15 @@
 //! Tasks through the real binary: created over HTTP, swept by its worker, through restarts and crashes.
 
-use std::time::Duration;
+use std::{collections::HashSet, fmt, time::Duration};
 
 use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, free_port};
 use rstest::rstest;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::Value;
+use sqlx::{ConnectOptions, Executor};
 
 fn installation() -> Installation {
     Installation::new(env!("CARGO_BIN_EXE_keysweep"))
@@ -126,6 +131,44 @@ fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint()
     assert_eq!((history["count"].as_u64(), history["records"][0]["num"].as_u64()), (Some(1), Some(100_000)));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_a_database_that_was_away_for_too_long_costs_a_task_neither_an_attempt_nor_its_exact_count() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(10_000).dead(200_000).load(&server);
+    // Somebody listens to expired events, so that the sweep takes twenty seconds.
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("notify-keyspace-events")
+        .arg("Ex")
+        .exec(&mut server.connection())
+        .expect("set");
+    let mut connection = server.connection();
+    let mut events = connection.as_pubsub();
+    events.psubscribe("__keyevent@*__:expired").expect("subscribed");
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &create_path(&project, &instance)).body;
+    let path = detail_path(&project, &created);
+    service.wait_for(&path, is_under_way);
+
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(installation.database());
+    let mut other = options.connect().await.expect("a connection");
+    other.execute("BEGIN IMMEDIATE").await.expect("held");
+    let name = format!("keysweep:{}", created["id"].as_str().expect("an id"));
+    eventually("the sweep stops, since its lease may expire", Duration::from_secs(60), || {
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.connection()).expect("a list");
+        (!clients.contains(&name)).then_some(())
+    });
+    other.execute("ROLLBACK").await.expect("released");
+
+    let task = eventually("the task goes on and ends", Duration::from_secs(180), || {
+        Some(service.get(&path)).filter(has_ended)
+    });
+    assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
+    assert_eq!(task["keys_released"], 200_000);
+}
+
 #[test]
 fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
     let server = Server::start(Flavor::Redis70);
@@ -143,7 +186,7 @@ fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
     let path = detail_path(&project, &created);
     assert_eq!(service.get(&path)["status"], "running", "started once, a task stays running");
     // The dead worker's lease has to expire first: 15 s.
-    let task = eventually("the task is taken over and ends", Duration::from_secs(60), || {
+    let task = eventually("the task is taken over and ends", Duration::from_secs(180), || {
         Some(service.get(&path)).filter(has_ended)
     });
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()));
@@ -157,6 +200,69 @@ fn lazyfree(server: &Server) -> String {
     let pair: Vec<String> =
         redis::cmd("CONFIG").arg("GET").arg("lazyfree-lazy-expire").query(&mut connection).expect("CONFIG");
     pair[1].clone()
+}
+
+/// A JSON document none of whose objects has a key twice; ordinary readers keep one of the two without a word.
+struct UniqueKeys;
+
+impl<'de> Deserialize<'de> for UniqueKeys {
+    fn deserialize<D: Deserializer<'de>>(document: D) -> Result<Self, D::Error> {
+        document.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON document")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut keys = HashSet::new();
+        while let Some((key, Self)) = map.next_entry::<String, Self>()? {
+            if keys.contains(&key) {
+                return Err(serde::de::Error::custom(format!("{key:?} stands there twice")));
+            }
+            keys.insert(key);
+        }
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+#[test]
+fn every_line_of_the_log_is_a_json_object_that_names_nothing_twice() {
+    serde_json::from_str::<UniqueKeys>(r#"{"a":{"b":1,"b":2}}"#).map(drop).expect_err("this test can fail");
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(100).dead(50).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register_with(&server.url(), &["--manage-lazyfree"]);
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &create_path(&project, &instance)).body;
+    service.wait_for(&detail_path(&project, &created), has_ended);
+    let (_, log) = service.terminate();
+    for words in ["sweep begins", "sweep ended", "stopped"] {
+        assert!(log.iter().any(|line| line.contains(words)), "{words:?} is not in {log:#?}");
+    }
+    for line in &log {
+        serde_json::from_str::<UniqueKeys>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
 }
 
 #[test]

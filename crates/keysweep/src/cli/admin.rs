@@ -199,17 +199,21 @@ impl Instance {
             Self::List { project } => {
                 let instances = fleet.instances(&project).await?;
                 let rows = instances.iter().map(|instance| {
-                    let server = instance.facts.as_ref().map_or_else(
+                    let seen = instance.facts.as_ref().map_or_else(
                         || "not seen yet".to_owned(),
                         |facts| format!("{} {}, {} keys", facts.engine, facts.engine_version, facts.keys),
                     );
+                    let server = match &instance.unreachable {
+                        Some(cause) => format!("{seen}; now: {cause}"),
+                        None => seen,
+                    };
                     vec![instance.id.clone(), instance.name.clone(), instance.url.clone(), server]
                 });
                 let rows = rows.collect();
                 let json = instances.iter().map(|instance| {
                     json!({
                         "id": instance.id, "name": instance.name, "url": instance.url, "username": instance.username,
-                        "pace": instance.pace, "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree, "facts": instance.facts,
+                        "pace": instance.pace, "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree, "facts": instance.facts, "unreachable": instance.unreachable,
                         "created_at": instance.created_at,
                     })
                 });

@@ -55,6 +55,7 @@ impl Fleet {
             manage_lazyfree,
             paused: false,
             facts: None,
+            unreachable: None,
             created_at: now(),
         };
         let value_of = |field: &str| if field == "id" { instance.id.as_str() } else { name };

@@ -8,6 +8,7 @@ pub mod vault;
 mod address;
 mod id;
 mod instance;
+mod looks;
 mod people;
 mod secret;
 mod server;
@@ -21,6 +22,7 @@ use self::vault::{Vault, VaultError};
 pub use self::{
     id::{is_id, new_id},
     instance::NewInstance,
+    looks::LOOK_EVERY,
     secret::Secret,
     server::LookError,
 };

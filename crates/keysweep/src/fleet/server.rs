@@ -31,8 +31,14 @@ impl Fleet {
 
     /// Asks the instance's server what it is and holds, and keeps the answer for those who may not wait for a server.
     pub async fn look(&self, instance: &Instance) -> Result<Facts, LookError> {
+        self.look_while(instance, &Stop::new()).await
+    }
+
+    /// The same, unless it is stopped.
+    pub(super) async fn look_while(&self, instance: &Instance, stop: &Stop) -> Result<Facts, LookError> {
+        let stop = stop.within(Some(PATIENCE));
         let target = self.target(instance)?;
-        let looked = tokio::task::spawn_blocking(move || inspect(&Tcp, &target, &Stop::new().within(Some(PATIENCE))));
+        let looked = tokio::task::spawn_blocking(move || inspect(&Tcp, &target, &stop));
         let looked = looked.await.unwrap_or_else(|died| Err(Failure::new(FailureKind::Internal, died.to_string())));
         let facts = facts(looked.map_err(LookError::Server)?);
         self.store.record_facts(&instance.id, &facts).await.map_err(FleetError::from)?;

@@ -167,8 +167,13 @@ pub trait Store: Send + Sync {
     async fn instance(&self, project_id: &str, id: &str) -> Result<Option<Instance>, StoreError>;
     /// All instances of a project, by name.
     async fn instances(&self, project_id: &str) -> Result<Vec<Instance>, StoreError>;
-    /// Keeps what was seen of an instance's server. `Missing` when the instance is gone.
+    /// Keeps what was seen of an instance's server, which is reachable then. `Missing` when the instance is gone.
     async fn record_facts(&self, instance_id: &str, facts: &Facts) -> Result<(), StoreError>;
+    /// Keeps that nothing was seen of it, and why; what was seen before stays. `Missing` when the instance is gone.
+    async fn record_unreachable(&self, instance_id: &str, cause: &str) -> Result<(), StoreError>;
+    /// Takes the instances that nobody has taken to look at for `every` time, longest first, at most `limit`: who takes
+    /// one has it to itself for that time.
+    async fn take_looks(&self, now: Now, every: Duration, limit: u32) -> Result<Vec<Instance>, StoreError>;
 
     /// Writes a task, unless the instance has an active one. `Missing` when the instance is.
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError>;

@@ -27,6 +27,12 @@ pub const LEASE: Duration = Duration::from_secs(15);
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Without a successful beat for so long, by the monotonic clock, the worker stops before its lease ends.
 const BEATLESS: Duration = Duration::from_secs(10);
+/// How long a lease that cannot be given back is held on to, and how long at a shutdown: where the store comes back in that
+/// time, the next worker need not wait for the lease's end, and the task's count stays exact.
+const GIVE_BACK_PATIENCE: Duration = Duration::from_secs(60);
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+/// More often than a worker looks for leases that have expired.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 /// How long an instance's server may be away in mid-task.
 const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
 
@@ -88,11 +94,11 @@ impl Drive {
         let _guard = RaiseOnDrop(stop.clone());
         let listener = Listener { task_id: self.claim.task.id.clone(), latest: self.latest.clone() };
         let (options, sweep_stop) = (self.options(), stop.clone());
-        tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, %target, "sweep begins");
+        tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, server = %target, "sweep begins");
         let swept = tokio::task::spawn_blocking(move || sweep(&target, &options, &listener, &sweep_stop));
-        let (halt, report) = self.accompany(swept, &stop, shutdown).await;
+        let (halt, report) = self.accompany(swept, &stop, shutdown.clone()).await;
         match report {
-            Some(report) => self.conclude(fleet, halt, report).await,
+            Some(report) => self.conclude(fleet, halt, report, &shutdown).await,
             None => {
                 let sentence = "the sweep died; this is a fault of keysweep, see its log".to_owned();
                 let beat = self.beat(false);
@@ -160,7 +166,7 @@ impl Drive {
             }
             Err(error) if last_success.elapsed() >= BEATLESS => {
                 tracing::warn!(task_id = self.claim.task.id, %error, "the lease cannot be renewed; the sweep stops");
-                Halt::Lost
+                Halt::Beatless
             }
             Err(error) => {
                 tracing::warn!(task_id = self.claim.task.id, %error, "a beat failed; trying again");
@@ -192,7 +198,7 @@ impl Drive {
         }
     }
 
-    async fn conclude(&self, fleet: &Fleet, halt: Halt, report: Report) {
+    async fn conclude(&self, fleet: &Fleet, halt: Halt, report: Report, shutdown: &watch::Receiver<bool>) {
         let task_id = &self.claim.task.id;
         let beat = Beat {
             released: report.keys_released,
@@ -217,14 +223,27 @@ impl Drive {
                     tracing::warn!(task_id, %error, "the server could not be looked at after the sweep");
                 }
             }
-            Conclusion::GiveBack => match self.store.give_back(Now::Database, &self.claim.lease, &beat).await {
-                Ok(_) => tracing::info!(
-                    task_id,
-                    "the sweep stopped and its lease is given back; a restart goes on from here"
-                ),
-                Err(error) => tracing::warn!(task_id, %error, "the lease could not be given back; it will expire"),
-            },
+            Conclusion::GiveBack => self.give_back(&beat, shutdown).await,
             Conclusion::LetGo => {}
+        }
+    }
+
+    async fn give_back(&self, beat: &Beat, shutdown: &watch::Receiver<bool>) {
+        let (task_id, begun) = (&self.claim.task.id, Instant::now());
+        loop {
+            match self.store.give_back(Now::Database, &self.claim.lease, beat).await {
+                Ok(Pulse::Held { .. }) => {
+                    return tracing::info!(task_id, "the lease is given back; the next worker goes on from here");
+                }
+                Ok(Pulse::Lost) => return tracing::info!(task_id, "another worker has taken the task over"),
+                Err(error) => {
+                    let patience = if *shutdown.borrow() { SHUTDOWN_PATIENCE } else { GIVE_BACK_PATIENCE };
+                    if begun.elapsed() >= patience {
+                        return tracing::warn!(task_id, %error, "the lease could not be given back; it will expire");
+                    }
+                }
+            }
+            tokio::time::sleep(GIVE_BACK_EVERY).await;
         }
     }
 
@@ -249,11 +268,12 @@ impl Drive {
 }
 
 /// Waits until the process is to shut down. A sender that is gone is a shutdown as well.
-async fn told(shutdown: &mut watch::Receiver<bool>) {
+pub(super) async fn told(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|down| *down).await;
 }
 
-struct RaiseOnDrop(Stop);
+/// Raises a stop however its holder ends.
+pub(super) struct RaiseOnDrop(pub(super) Stop);
 
 impl Drop for RaiseOnDrop {
     fn drop(&mut self) {

@@ -60,7 +60,7 @@ impl LazyFreeKeeper for Keeper {
 }
 
 /// Puts the setting back for every task that has ended without doing so. What cannot be reached is tried again later.
-pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet) {
+pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet, stop: &Stop) {
     let abandoned = match store.abandoned_lazyfree().await {
         Ok(abandoned) => abandoned,
         Err(error) => return tracing::warn!(%error, "abandoned settings cannot be looked for"),
@@ -74,7 +74,8 @@ pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet) {
             }
         };
         let keeper = Keeper { store: store.clone(), task_id: hold.task_id.clone(), runtime: Handle::current() };
-        let done = tokio::task::spawn_blocking(move || put_right(&hold, &target.credentials, &keeper));
+        let stop = stop.within(Some(PATIENCE));
+        let done = tokio::task::spawn_blocking(move || put_right(&hold, &target.credentials, &keeper, &stop));
         match done.await.unwrap_or_else(|died| Err(died.to_string())) {
             Ok(()) => tracing::info!(instance_id = instance.id, "lazyfree-lazy-expire is put right after a crash"),
             // The record stays, and so does the intention.
@@ -85,10 +86,9 @@ pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet) {
     }
 }
 
-fn put_right(hold: &LazyFreeHold, credentials: &Credentials, keeper: &Keeper) -> Result<(), String> {
+fn put_right(hold: &LazyFreeHold, credentials: &Credentials, keeper: &Keeper, stop: &Stop) -> Result<(), String> {
     let address: Address = hold.address.parse().map_err(|error: TargetError| error.to_string())?;
-    let stop = Stop::new().within(Some(PATIENCE));
-    let link = Link::open(&Tcp, &address, credentials, "keysweep:upkeep", &stop);
+    let link = Link::open(&Tcp, &address, credentials, "keysweep:upkeep", stop);
     let done = link.and_then(|mut link| let_go_lazyfree(&mut link, keeper, &address, &hold.run_id));
     done.map_err(|error| error.to_string())
 }

@@ -5,6 +5,7 @@ pub mod worker;
 
 mod drive;
 mod lazyfree;
+mod rounds;
 
 use std::{sync::Arc, time::Duration};
 

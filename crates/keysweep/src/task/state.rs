@@ -13,7 +13,9 @@ pub enum Halt {
     Cancelled,
     /// The worker is shutting down.
     Shutdown,
-    /// The lease is lost, or could not be renewed in time: somebody else may be sweeping already.
+    /// The lease could not be renewed in time: it may expire, and somebody else may be sweeping soon.
+    Beatless,
+    /// The lease is somebody else's.
     Lost,
 }
 
@@ -41,7 +43,7 @@ pub fn conclude(halt: Halt, report: &Report) -> Conclusion {
         (Halt::Cancelled, Some(FailureKind::Interrupted)) => {
             Conclusion::End(Err((Reason::Cancelled, "the task was cancelled; what was released stays released".into())))
         }
-        (Halt::Shutdown, Some(FailureKind::Interrupted)) => Conclusion::GiveBack,
+        (Halt::Shutdown | Halt::Beatless, Some(FailureKind::Interrupted)) => Conclusion::GiveBack,
         (Halt::None, Some(FailureKind::Interrupted)) | (_, Some(FailureKind::Internal)) => fail(Reason::Internal),
         (_, Some(FailureKind::Unreachable)) => fail(Reason::Unreachable),
         (_, Some(FailureKind::Denied)) => fail(Reason::Denied),

@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
-    time::Instant,
 };
 
 use super::{
     Tasks,
     drive::{LEASE, drive},
-    lazyfree::put_abandoned_back,
+    rounds::make_rounds,
 };
 use crate::{
     fleet::{Fleet, new_id},
@@ -22,9 +21,6 @@ use crate::{
 const SWEEPS: usize = 16;
 /// How often the store is asked for work without a hint: other replicas' tasks, and leases that expire.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How often what dead workers have left behind is looked for.
-const UPKEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Carries out tasks.
 pub struct Worker {
@@ -44,12 +40,8 @@ impl Worker {
     /// Works until `shutdown` says so; returns when every sweep has stopped and given its lease back.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let mut sweeps = JoinSet::new();
-        let mut next_upkeep = Instant::now();
+        let rounds = tokio::spawn(make_rounds(self.tasks.store.clone(), self.fleet.clone(), shutdown.clone()));
         while !*shutdown.borrow() {
-            if Instant::now() >= next_upkeep {
-                put_abandoned_back(&self.tasks.store, &self.fleet).await;
-                next_upkeep = Instant::now() + UPKEEP_EVERY;
-            }
             // Never inside a select: a claim that is dropped half-way would leave a lease that nobody answers for.
             while let Some((permit, claim)) = self.claim().await {
                 let driven = drive(self.tasks.store.clone(), self.fleet.clone(), claim, shutdown.clone());
@@ -66,6 +58,9 @@ impl Worker {
         }
         while let Some(ended) = sweeps.join_next().await {
             report_death(ended);
+        }
+        if let Err(error) = rounds.await {
+            tracing::error!(%error, "the rounds beside the tasks died");
         }
     }
 

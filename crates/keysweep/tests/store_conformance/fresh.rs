@@ -132,6 +132,7 @@ pub fn plain_instance(project: &Project, name: &str) -> Instance {
         manage_lazyfree: false,
         paused: false,
         facts: None,
+        unreachable: None,
         created_at: time(0),
     }
 }

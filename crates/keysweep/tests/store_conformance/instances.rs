@@ -1,8 +1,10 @@
 //! Instances and what was seen of them.
 
+use std::time::Duration;
+
 use keysweep::model::{Facts, Instance, Project, Sealed};
 
-use crate::fresh::{Fresh, assert_missing, assert_taken, id, plain_instance, time};
+use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, time};
 
 on_every_engine!(
     every_field_of_an_instance_comes_back,
@@ -11,6 +13,8 @@ on_every_engine!(
     an_instance_is_found_in_its_own_project_only,
     instances_are_listed_by_name,
     the_newest_facts_are_kept,
+    a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again,
+    an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later,
     instances_outlive_the_process,
 );
 
@@ -32,6 +36,7 @@ fn full_instance(project: &Project) -> Instance {
         manage_lazyfree: true,
         paused: true,
         facts: Some(facts(1)),
+        unreachable: Some("connection refused".into()),
         ..plain_instance(project, "full")
     }
 }
@@ -97,6 +102,49 @@ async fn the_newest_facts_are_kept(store: Fresh) {
         assert_eq!(seen, Instance { facts: Some(facts(keys)), ..instance.clone() });
     }
     assert_missing(store.record_facts(&id("absent"), &facts(1)).await, "instance");
+}
+
+async fn a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let seen = || async {
+        let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
+        (seen.facts.map(|facts| facts.keys), seen.unreachable)
+    };
+    assert_eq!(seen().await, (None, None));
+    store.record_unreachable(&instance.id, "away").await.expect("kept");
+    assert_eq!(seen().await, (None, Some("away".into())));
+    store.record_facts(&instance.id, &facts(10)).await.expect("kept");
+    assert_eq!(seen().await, (Some(10), None));
+    store.record_unreachable(&instance.id, "away again").await.expect("kept");
+    assert_eq!(seen().await, (Some(10), Some("away again".into())));
+    assert_missing(store.record_unreachable(&id("absent"), "away").await, "instance");
+}
+
+async fn an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later(store: Fresh) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let project = store.project("shop").await;
+    for name in ["a", "b", "c"] {
+        store.add_instance(&plain_instance(&project, name)).await.expect("added");
+    }
+    let take = |now: i64, limit| {
+        let store = &store;
+        async move {
+            let taken = store.take_looks(at(now), MINUTE, limit).await.expect("taken");
+            let mut names: Vec<String> = taken.into_iter().map(|instance| instance.name).collect();
+            names.sort();
+            names
+        }
+    };
+    let first = take(0, 2).await;
+    assert_eq!(first.len(), 2);
+    let rest = take(30, 2).await;
+    assert_eq!(rest.len(), 1, "the others are taken");
+    let mut all = [first.clone(), rest.clone()].concat();
+    all.sort();
+    assert_eq!(all, ["a", "b", "c"]);
+    assert_eq!(take(59, 10).await, [""; 0]);
+    assert_eq!(take(60, 10).await, first, "a minute after they were taken");
+    assert_eq!(take(90, 10).await, rest);
 }
 
 async fn instances_outlive_the_process(store: Fresh) {

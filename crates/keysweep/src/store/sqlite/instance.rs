@@ -1,10 +1,12 @@
 //! Instances and what was last seen of their servers.
 
-use sqlx::SqliteConnection;
+use std::time::Duration;
+
+use sqlx::{SqliteConnection, sqlite::SqliteQueryResult};
 
 use super::{
     fault::{Fault, missing},
-    row::{self, micros},
+    row::{self, micros, span},
 };
 use crate::{
     model::{Facts, Instance, Sealed},
@@ -17,8 +19,8 @@ pub(super) async fn add(db: &mut SqliteConnection, instance: &Instance) -> Resul
         "INSERT INTO instance (
              id, project_id, name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem,
              client_key, server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
-             facts, facts_at, created_at
-         ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             facts, facts_at, unreachable, created_at
+         ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&instance.id)
     .bind(&instance.project_id)
@@ -40,6 +42,7 @@ pub(super) async fn add(db: &mut SqliteConnection, instance: &Instance) -> Resul
     .bind(instance.paused)
     .bind(instance.facts.as_ref().map(row::facts_to_json).transpose()?)
     .bind(instance.facts.as_ref().map(|facts| micros(facts.seen_at)))
+    .bind(&instance.unreachable)
     .bind(micros(instance.created_at))
     .execute(db)
     .await
@@ -63,14 +66,44 @@ pub(super) async fn list(db: &mut SqliteConnection, project_id: &str) -> Result<
 }
 
 pub(super) async fn record_facts(db: &mut SqliteConnection, id: &str, facts: &Facts) -> Result<(), Fault> {
-    let updated = sqlx::query("UPDATE instance SET facts = ?, facts_at = ? WHERE id = ?")
+    let updated = sqlx::query("UPDATE instance SET facts = ?, facts_at = ?, unreachable = NULL WHERE id = ?")
         .bind(row::facts_to_json(facts)?)
         .bind(micros(facts.seen_at))
         .bind(id)
         .execute(db)
         .await?;
+    there(&updated)
+}
+
+pub(super) async fn record_unreachable(db: &mut SqliteConnection, id: &str, cause: &str) -> Result<(), Fault> {
+    let updated =
+        sqlx::query("UPDATE instance SET unreachable = ? WHERE id = ?").bind(cause).bind(id).execute(db).await?;
+    there(&updated)
+}
+
+fn there(updated: &SqliteQueryResult) -> Result<(), Fault> {
     match updated.rows_affected() {
         0 => Err(StoreError::Missing("instance").into()),
         _ => Ok(()),
     }
+}
+
+pub(super) async fn take_looks(
+    db: &mut SqliteConnection,
+    now: i64,
+    every: Duration,
+    limit: u32,
+) -> Result<Vec<Instance>, Fault> {
+    // NULL sorts first: those that nobody has looked at yet.
+    let taken = sqlx::query(
+        "UPDATE instance SET looked_at = ?1 WHERE id IN (
+             SELECT id FROM instance WHERE looked_at IS NULL OR looked_at <= ?2 ORDER BY looked_at LIMIT ?3
+         ) RETURNING *",
+    )
+    .bind(now)
+    .bind(now.saturating_sub(span(every)))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    taken.iter().map(row::instance).collect()
 }

@@ -123,6 +123,14 @@ impl Store for SqliteStore {
         self.write(async |db| instance::record_facts(db, instance_id, facts).await).await
     }
 
+    async fn record_unreachable(&self, instance_id: &str, cause: &str) -> Result<(), StoreError> {
+        self.write(async |db| instance::record_unreachable(db, instance_id, cause).await).await
+    }
+
+    async fn take_looks(&self, now: Now, every: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        self.write(async |db| instance::take_looks(db, clock(now), every, limit).await).await
+    }
+
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError> {
         self.write(async |db| task::create(db, clock(now), new).await).await
     }

@@ -159,6 +159,7 @@ pub(super) fn instance(row: &SqliteRow) -> Result<Instance, Fault> {
         manage_lazyfree: row.get("manage_lazyfree")?,
         paused: row.get("paused")?,
         facts: facts.map(facts_from_json).transpose()?,
+        unreachable: row.get("unreachable")?,
         created_at: row.time("created_at")?,
     })
 }

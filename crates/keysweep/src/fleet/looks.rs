@@ -1,0 +1,54 @@
+//! The slow poll: every instance's server is looked at about once a minute, by one of the replicas.
+
+use std::time::Duration;
+
+use keysweep_engine::Stop;
+use tokio::task::JoinSet;
+
+use super::Fleet;
+use crate::{
+    model::Instance,
+    store::{Now, StoreError},
+};
+
+/// How long what was seen of a server is good enough.
+pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Servers that one replica looks at side by side. Each has a deadline, so that those that are away keep no other waiting
+/// for long.
+const AT_ONCE: u32 = 16;
+
+impl Fleet {
+    /// Looks at the servers whose turn it is, at most so many as may be looked at side by side, and keeps what was seen,
+    /// or that nothing was. Returns how many there were.
+    pub async fn look_around(&self, now: Now, stop: &Stop) -> Result<usize, StoreError> {
+        let due = self.store.take_looks(now, LOOK_EVERY, AT_ONCE).await?;
+        let (number, mut looks) = (due.len(), JoinSet::new());
+        for instance in due {
+            let (fleet, stop) = (self.clone(), stop.clone());
+            looks.spawn(async move { fleet.look_or_mark(&instance, &stop).await });
+        }
+        while let Some(looked) = looks.join_next().await {
+            if let Ok(Err(error)) = looked {
+                return Err(error);
+            }
+        }
+        Ok(number)
+    }
+
+    async fn look_or_mark(&self, instance: &Instance, stop: &Stop) -> Result<(), StoreError> {
+        let Err(error) = self.look_while(instance, stop).await else { return Ok(()) };
+        // What was interrupted says nothing of the server.
+        if stop.is_raised() {
+            return Ok(());
+        }
+        let cause = error.to_string();
+        if instance.unreachable.is_none() {
+            tracing::warn!(instance_id = instance.id, cause, "an instance's server cannot be looked at");
+        }
+        match self.store.record_unreachable(&instance.id, &cause).await {
+            // Removed meanwhile.
+            Err(StoreError::Missing(_)) => Ok(()),
+            kept => kept,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The rounds that a worker makes beside its tasks. Apart from the loop that claims them, since a round waits for servers,
+//! and one that does not answer may hold up neither a task nor the end of the process.
+
+use std::time::Duration;
+
+use keysweep_engine::Stop;
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{
+    drive::{RaiseOnDrop, told},
+    lazyfree::put_abandoned_back,
+};
+use crate::{
+    fleet::Fleet,
+    store::{Now, SharedStore},
+};
+
+/// How often what dead workers have left behind is looked for.
+const PUT_BACK_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whose turn it is to be looked at: often enough that a new instance is soon known.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(5);
+
+/// Makes the rounds until `shutdown` says to end, and ends within a look at the stop.
+pub(super) async fn make_rounds(store: SharedStore, fleet: Fleet, mut shutdown: watch::Receiver<bool>) {
+    let stop = Stop::new();
+    let _guard = RaiseOnDrop(stop.clone());
+    tokio::select! {
+        () = told(&mut shutdown) => {}
+        () = put_back(&store, &fleet, &stop) => {}
+        () = look_around(&fleet, &stop) => {}
+    }
+}
+
+async fn put_back(store: &SharedStore, fleet: &Fleet, stop: &Stop) {
+    let mut rounds = every(PUT_BACK_EVERY);
+    loop {
+        rounds.tick().await;
+        put_abandoned_back(store, fleet, stop).await;
+    }
+}
+
+async fn look_around(fleet: &Fleet, stop: &Stop) {
+    let mut rounds = every(LOOK_AROUND_EVERY);
+    loop {
+        rounds.tick().await;
+        if let Err(error) = fleet.look_around(Now::Database, stop).await {
+            tracing::debug!(%error, "what was seen of servers cannot be kept; trying again");
+        }
+    }
+}
+
+/// Ticks at once and then so often; a round that takes longer than that is no reason to hurry.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
