@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    failure::{Failure, FailureKind, Trouble},
     link::{Info, Link, LinkError, ServerError},
     progress::{SLOTS, Scale},
     stop::Stop,
-    topology::SlotSet,
+    topology::{Primary, SlotSet},
 };
 
 /// Slots that are asked about in one round trip, and the pause after it.
@@ -57,4 +58,36 @@ pub(crate) fn slot_scale(link: &mut Link, only: Option<&SlotSet>, stop: &Stop) -
         stop.wait_until(Instant::now() + SLOTS_PAUSE);
     }
     Ok(Scale::of_slots(keys))
+}
+
+/// Refuses a database that the server does not have: it would pass for one that is empty, and its sweep for a success.
+pub(crate) fn find_database(primary: &mut Primary, wanted: u32) -> Result<(), Trouble> {
+    let Primary { address, link, .. } = primary;
+    let mut selects = |database: u32| match link.call(&[b"SELECT", database.to_string().as_bytes()]) {
+        Ok(_) => Ok(true),
+        // Whether it is there cannot be known; what follows will say what it needs.
+        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => Ok(true),
+        Err(LinkError::Server(_)) => Ok(false),
+        Err(error) => Err(Trouble::at(address, error)),
+    };
+    // Their number, by halves, because asking for the setting needs a right that a sweep can do without. Database 0 is
+    // always there; whatever was selected on the way, the link comes back to it.
+    let (mut there, mut absent) = (0, wanted);
+    if wanted == 0 || selects(wanted)? {
+        return if wanted == 0 { Ok(()) } else { selects(0).map(drop) };
+    }
+    while absent - there > 1 {
+        let middle = there + (absent - there) / 2;
+        match selects(middle)? {
+            true => there = middle,
+            false => absent = middle,
+        }
+    }
+    let has = match absent {
+        1 => "database 0 only".to_owned(),
+        number => format!("{number} databases, 0 to {there}"),
+    };
+    let sentence =
+        format!("{address} has {has}; database {wanted} in the URL is none of them: name another, or none for all");
+    Err(Trouble::Fatal(Failure::new(FailureKind::Refused, sentence)))
 }

@@ -95,6 +95,38 @@ fn a_failure_is_one_sentence_with_its_remedy_and_a_named_code(
     assert!(output.stdout.is_empty() && !error.contains("wrong@"));
 }
 
+#[rstest]
+#[case("16", "999", "has 16 databases, 0 to 15")]
+#[case("16", "16", "has 16 databases, 0 to 15")]
+#[case("16", "4294967295", "has 16 databases, 0 to 15")]
+#[case("1", "1", "has database 0 only")]
+#[case("300", "555", "has 300 databases, 0 to 299")]
+fn a_database_that_the_server_does_not_have_is_a_failure_that_names_how_many_it_has(
+    #[case] databases: &str,
+    #[case] database: &str,
+    #[case] words: &str,
+) {
+    let server = Server::with(Flavor::Redis70).arg("--databases", databases).start();
+    let url = format!("{}/{database}", server.url());
+    for arguments in [&["scan"][..], &["scan", "--dry-run"]] {
+        let output = installation().run(&[arguments, &[&url]].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_last_database_and_one_that_is_empty_are_swept() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().database(15).live(10).dead(5).load(&server);
+    for (database, released) in [(15, 5), (14, 0), (0, 0)] {
+        let output = installation().run(&["scan", "--json", &format!("{}/{database}", server.url())]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+        assert_eq!(report["keys_released"], released, "database {database}");
+    }
+}
+
 #[test]
 fn with_json_a_failure_is_a_report_too() {
     let output = installation().run(&["scan", &format!("redis://127.0.0.1:{}", free_port()), "--json"]);

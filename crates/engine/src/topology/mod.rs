@@ -10,6 +10,7 @@ use crate::{
     failure::{Failure, FailureKind, Trouble},
     link::{Dialer, Info, Link, LinkError, Reply, RoleView},
     stop::Stop,
+    tables::find_database,
     target::{Address, Credentials, Mode, Target},
 };
 
@@ -154,7 +155,7 @@ pub(crate) fn primary(access: Access<'_>) -> Result<Primary, Trouble> {
                 }
                 address = primary;
             }
-            role => return Ok(Primary { address, link, role }),
+            role => return with_database(Primary { address, link, role }, access),
         }
     }
     let sentence = format!(
@@ -179,8 +180,15 @@ pub(crate) fn primaries<'a>(
 pub(crate) fn enter(address: &Address, access: Access<'_>) -> Result<Primary, Trouble> {
     match role(address, access)? {
         (RoleView::Replica { .. }, _) => Err(Trouble::Demoted),
-        (role, link) => Ok(Primary { address: address.clone(), link, role }),
+        (role, link) => with_database(Primary { address: address.clone(), link, role }, access),
     }
+}
+
+fn with_database(mut primary: Primary, access: Access<'_>) -> Result<Primary, Trouble> {
+    if let Some(database) = access.target.database {
+        find_database(&mut primary, database)?;
+    }
+    Ok(primary)
 }
 
 /// Connects to a node and asks for its role.
