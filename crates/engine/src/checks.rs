@@ -113,6 +113,9 @@ fn role(primary: &Primary, target: &Target) -> Check {
 pub(crate) fn examine(primary: &mut Primary, access: Access<'_>) -> Result<Vec<Check>, LinkError> {
     let link = &mut primary.link;
     let mut checks = vec![rights(link)?.1, clock(link, &primary.address, &primary.role, access)?];
+    if matches!(access.target.mode, Mode::Cluster) {
+        checks.push(cluster_rights(link)?);
+    }
     let Some(info) = link.info(&["clients", "memory", "persistence", "replication", "keyspace", "cluster"])? else {
         let finding = "INFO is refused: sizes are unknown, paused expiry is not noticed, and a lost connection starts the sweep again";
         checks.push(note(Verdict::Warning, "sizes", finding, "grant +info"));
@@ -139,27 +142,30 @@ fn note(verdict: Verdict, name: &str, finding: impl Into<String>, remedy: &str) 
     Check { name: name.into(), verdict, finding: finding.into(), remedy: Some(remedy.into()) }
 }
 
-/// Tries what a sweep runs. SCAN is only queued and then discarded: rights are checked when a command is queued, and
-/// here no key may be released.
+/// Tries what a sweep runs, without releasing a key: rights are checked before a command looks at what it was given, so that
+/// SCAN is asked with a cursor that is none.
 pub(crate) fn rights(link: &mut Link) -> Result<(Abilities, Check), LinkError> {
-    let transaction = allowed(link.call(&[b"MULTI"]))?;
     let mut refused = Vec::new();
-    if transaction {
-        if !allowed(link.call(&[b"SCAN", b"0"]))? {
-            refused.push("SCAN");
-        }
-        // Void after a refusal, which it says; nothing of it is run either way.
-        allowed_or_void(link.call(&[b"DISCARD"]))?;
-    } else {
-        refused.push("MULTI");
-    }
-    let (dbsize, role) = (allowed(link.call(&[b"DBSIZE"]))?, allowed(link.call(&[b"ROLE"]))?);
-    for (name, is_allowed) in [("DBSIZE", dbsize), ("ROLE", role), ("SELECT", allowed(link.call(&[b"SELECT", b"0"]))?)]
-    {
+    let mut note_if = |name: &'static str, is_allowed: bool| {
         if !is_allowed {
             refused.push(name);
         }
-    }
+        is_allowed
+    };
+    let scan = match link.call(&[b"SCAN", b"none"]) {
+        Err(LinkError::Server(error)) => !error.is_denied() && !error.is_unknown_command(),
+        result => allowed(result)?,
+    };
+    note_if("SCAN", scan);
+    let multi = note_if("MULTI", allowed(link.call(&[b"MULTI"]))?);
+    // A refused EXEC discards the transaction as well.
+    let transaction = multi && note_if("EXEC", allowed_at_all(link.call(&[b"EXEC"]))?);
+    let abilities = Abilities {
+        transaction,
+        role: note_if("ROLE", allowed(link.call(&[b"ROLE"]))?),
+        dbsize: note_if("DBSIZE", allowed(link.call(&[b"DBSIZE"]))?),
+        select: note_if("SELECT", allowed(link.call(&[b"SELECT", b"0"]))?),
+    };
     let remedy = "grant the user what docs/operations.md lists";
     let check = match refused.as_slice() {
         [] => ok("rights", "all commands that a sweep uses are allowed"),
@@ -169,14 +175,32 @@ pub(crate) fn rights(link: &mut Link) -> Result<(Abilities, Check), LinkError> {
             note(Verdict::Warning, "rights", finding, remedy)
         }
     };
-    Ok((Abilities { transaction, role, dbsize }, check))
+    Ok((abilities, check))
 }
 
-fn allowed_or_void(result: Result<Reply, LinkError>) -> Result<(), LinkError> {
+/// Whether the server did it, whatever kept it from it otherwise.
+fn allowed_at_all(result: Result<Reply, LinkError>) -> Result<bool, LinkError> {
     match result {
-        Ok(_) | Err(LinkError::Server(_)) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(LinkError::Server(_)) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// What a node of a cluster lets us ask beside that.
+fn cluster_rights(link: &mut Link) -> Result<Check, LinkError> {
+    let name = "cluster";
+    let mut lost = Vec::new();
+    if !allowed(link.call(&[b"CLUSTER", b"COUNTKEYSINSLOT", b"0"]))? {
+        lost.push("CLUSTER COUNTKEYSINSLOT is refused, so that progress goes by slots instead of keys");
+    }
+    if !allowed(link.call(&[b"CLUSTER", b"INFO"]))? {
+        lost.push("CLUSTER INFO is refused, so that a node which has lost the others is not told apart");
+    }
+    Ok(match lost.as_slice() {
+        [] => ok(name, "the cluster tells all that a sweep asks"),
+        lost => note(Verdict::Warning, name, lost.join("; "), "grant the user what docs/operations.md lists"),
+    })
 }
 
 /// Compares the primary's clock with its replicas' and our own.
@@ -243,13 +267,15 @@ fn listeners(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
     let subscribed = published && {
         let channels = link.call(&[b"PUBSUB", b"CHANNELS", b"__key*__:*"]);
         let patterns = link.call(&[b"PUBSUB", b"NUMPAT"]);
-        let some = |reply: Result<Reply, LinkError>| match reply {
-            Ok(Reply::Array(channels)) => Ok(!channels.is_empty()),
-            Ok(reply) => Ok(events.is_some() && reply.integer().unwrap_or(0) > 0),
-            Err(LinkError::Server(_)) => Ok(false),
-            Err(error) => Err(error),
+        if [&channels, &patterns].into_iter().any(|reply| matches!(reply, Err(LinkError::Server(_)))) {
+            let finding = "PUBSUB is refused, so that it is not known whether somebody listens to expired events";
+            return Ok(note(Verdict::Warning, name, finding, "grant +pubsub|channels and +pubsub|numpat"));
+        }
+        let some = |reply: Reply| match reply {
+            Reply::Array(channels) => !channels.is_empty(),
+            reply => events.is_some() && reply.integer().unwrap_or(0) > 0,
         };
-        some(channels)? | some(patterns)?
+        some(channels?) | some(patterns?)
     };
     let remedy = "to sweep faster, end the subscription for the time being, or say how fast with --releases-per-second";
     Ok(if subscribed {

@@ -96,7 +96,7 @@ impl Trouble {
                 "{address} closed the connection; it may be restarting, allow only other clients (protected mode, maxclients), or want TLS"
             )),
             LinkError::TimedOut(patience) => away(format!(
-                "{address} did not answer within {} s; it may be overloaded or stopped, or not be a Redis or Valkey server",
+                "{address} did not answer within {} s; it may be overloaded or stopped, want TLS, or not be a Redis or Valkey server",
                 patience.as_secs()
             )),
             LinkError::Tls(cause) => away(format!("no encrypted connection to {address}: {cause}")),

@@ -264,6 +264,7 @@ impl Shard<'_> {
             self.heed(&primary.address, checks.map_err(|error| Trouble::at(&primary.address, error))?)?;
         }
         let Primary { address, mut link, role } = primary;
+        link.be_patient_for(self.options.reply_patience);
         let trouble = |error| Trouble::at(&address, error);
         let info = link.info(&["server", "memory", "cluster", "keyspace"]).map_err(trouble)?;
         let (abilities, _) = checks::rights(&mut link).map_err(trouble)?;
@@ -275,6 +276,14 @@ impl Shard<'_> {
             Some(info) => info.keyspace().into_iter().map(|line| (line.database, line.keys)).collect(),
             None => guess_databases(&mut link).map_err(trouble)?,
         };
+        let wanted = |database: u32| self.target().database.is_none_or(|only| only == database);
+        let databases: Vec<(u32, u64)> = databases.into_iter().filter(|(database, _)| wanted(*database)).collect();
+        if let Some((database, _)) = databases.iter().find(|(database, _)| *database != 0 && !abilities.select) {
+            let sentence = format!(
+                "{address} refuses SELECT, without which database {database} cannot be swept; grant +select, or name database 0 in the URL"
+            );
+            return Err(Trouble::Fatal(Failure::new(FailureKind::Denied, sentence)));
+        }
         let info = info.unwrap_or_default();
         let table_a_slot = has_a_table_a_slot(&info);
 
@@ -300,8 +309,7 @@ impl Shard<'_> {
             standing.only = None;
         }
         let first = standing.only.as_ref().and_then(|only| only.next_from(0)).map_or(0, u64::from);
-        let wanted = |database: u32| self.target().database.is_none_or(|only| only == database);
-        for (database, keys) in databases.into_iter().filter(|(database, _)| wanted(*database)) {
+        for (database, keys) in databases {
             if !standing.databases.iter().any(|known| known.database == database) {
                 standing.databases.push(DatabaseCheckpoint { database, keys, cursor: first, done: false });
             }

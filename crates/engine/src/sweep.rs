@@ -12,7 +12,7 @@ use crate::{
     failure::{Failure, FailureKind, Trouble},
     lazyfree::LazyFreeKeeper,
     ledger::{nanoseconds, quantiles},
-    link::Dialer,
+    link::{Dialer, REPLY_PATIENCE},
     monitor::Monitor,
     pace::{Limits, Preset},
     permits::Permits,
@@ -46,6 +46,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// How long a server that was reached once may be away.
     pub unreachable_grace: Duration,
+    /// How long a reply is waited for before the connection counts as lost.
+    pub reply_patience: Duration,
     /// Bytes that a replica may be behind; the sweep waits for one that is further.
     pub max_replica_lag: u64,
     /// Whether to wait while the server saves or rewrites its log in a child process.
@@ -68,6 +70,7 @@ impl Default for Options {
             parallel: 2,
             timeout: None,
             unreachable_grace: Duration::from_secs(30),
+            reply_patience: REPLY_PATIENCE,
             max_replica_lag: 16 * 1024 * 1024,
             hold_for_forks: true,
             hold_limit: Duration::from_secs(10 * 60),

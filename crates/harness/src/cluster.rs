@@ -53,16 +53,12 @@ impl Cluster {
 
     fn form(&self) {
         let first = &self.nodes[0];
+        let port = first.tls_address().unwrap_or(first.address()).port();
         for (index, node) in self.nodes.iter().enumerate() {
             let mut connection = node.connection();
             // Of replicas too: they may become primaries.
             redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
-            redis::cmd("CLUSTER")
-                .arg("MEET")
-                .arg("127.0.0.1")
-                .arg(first.port())
-                .exec(&mut connection)
-                .expect("nodes meet");
+            redis::cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(port).exec(&mut connection).expect("nodes meet");
             if index < self.primaries {
                 let share = |index: usize| SLOTS as usize * index / self.primaries;
                 let mut add = redis::cmd("CLUSTER");

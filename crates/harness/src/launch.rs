@@ -51,6 +51,13 @@ impl Launch {
         self
     }
 
+    /// Takes a command away altogether, as on a server that never had it.
+    #[must_use]
+    pub fn without(mut self, command: &str) -> Self {
+        self.arguments.extend(["--rename-command".into(), command.into(), String::new()]);
+        self
+    }
+
     /// Requires this password of clients (user `default`); [`Server::url`] and [`Server::connection`] use it.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
@@ -79,6 +86,8 @@ impl Launch {
             ("--tls-cert-file", path(&issued.certificate)),
             ("--tls-key-file", path(&issued.key)),
             ("--tls-ca-cert-file", path(&authority.file())),
+            // The nodes of a cluster announce their encrypted ports only if they speak TLS among themselves.
+            ("--tls-cluster", "yes".to_owned()),
             ("--tls-auth-clients", if asks_clients { "yes" } else { "no" }.to_owned()),
         ]
         .into_iter()

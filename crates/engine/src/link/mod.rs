@@ -80,6 +80,11 @@ impl Link {
         Ok(())
     }
 
+    /// How long a reply is waited for from now on.
+    pub fn be_patient_for(&mut self, patience: Duration) {
+        self.wire.patience = patience;
+    }
+
     /// Sends one command and reads its reply; an error reply is [`LinkError::Server`].
     pub fn call(&mut self, words: &[&[u8]]) -> Result<Reply, LinkError> {
         self.out.clear();

@@ -13,11 +13,13 @@ pub struct Abilities {
     pub role: bool,
     /// DBSIZE: without it the number of released keys is not known.
     pub dbsize: bool,
+    /// SELECT: without it only database 0 can be swept.
+    pub select: bool,
 }
 
 impl Abilities {
     /// Everything that a stock server offers.
-    pub const ALL: Self = Self { transaction: true, role: true, dbsize: true };
+    pub const ALL: Self = Self { transaction: true, role: true, dbsize: true, select: true };
 
     /// Whether what a slice released is known exactly.
     pub fn exact(self) -> bool {

@@ -69,7 +69,13 @@ impl Dialer for TlsDialer {
                 Ok(_) => {}
                 Err(error) if is_idle(error.kind()) && stop.is_raised() => return Err(LinkError::Stopped),
                 Err(error) if is_idle(error.kind()) && Instant::now() < deadline => {}
-                Err(error) if is_idle(error.kind()) => return Err(LinkError::TimedOut(patience)),
+                Err(error) if is_idle(error.kind()) => {
+                    let sentence = format!(
+                        "the server did not shake hands within {} s; it may not speak TLS on this port: use the scheme without the second s",
+                        patience.as_secs()
+                    );
+                    return Err(LinkError::Tls(sentence));
+                }
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Err(LinkError::Tls(
                         "the server closed the connection instead of shaking hands; it may not speak TLS on this port"
@@ -116,7 +122,10 @@ fn refusal(error: &rustls::Error) -> LinkError {
             "the server wants a certificate of ours; give it with --cert and --key".into()
         }
         AlertReceived(
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError,
         ) => "the server does not accept our certificate; it must be issued by an authority that the server trusts"
             .into(),
         AlertReceived(AlertDescription::CertificateExpired) => "our certificate has expired; renew it".into(),

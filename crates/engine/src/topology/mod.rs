@@ -155,6 +155,13 @@ pub(crate) fn primary(access: Access<'_>) -> Result<Primary, Trouble> {
                 }
                 address = primary;
             }
+            // On a replica SCAN succeeds and releases nothing: that would pass for a success.
+            RoleView::Unknown => {
+                let sentence = format!(
+                    "{address} tells its role neither by ROLE nor by INFO, so that it may be a replica; grant +role or +info"
+                );
+                return Err(Trouble::Fatal(Failure::new(FailureKind::Denied, sentence)));
+            }
             role => return with_database(Primary { address, link, role }, access),
         }
     }

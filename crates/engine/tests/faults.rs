@@ -1,0 +1,192 @@
+//! What networks and servers do to a connection in mid-sweep: a pairwise choice in `make test`, all of it in `make soak`.
+
+use std::{
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, eventually};
+use redis::Connection;
+use rstest::rstest;
+
+const KEYS: u64 = 8_000;
+
+/// Does something once, as soon as the sweep is that far.
+struct Once<F: Fn() + Sync> {
+    at: f64,
+    what: F,
+    done: Mutex<bool>,
+}
+
+impl<F: Fn() + Sync> Once<F> {
+    fn at(at: f64, what: F) -> Self {
+        Self { at, what, done: Mutex::new(false) }
+    }
+}
+
+impl<F: Fn() + Sync> Monitor for Once<F> {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        let mut done = self.done.lock().expect("no panic");
+        if !*done && progress.fraction >= self.at && progress.fraction < 1.0 {
+            *done = true;
+            (self.what)();
+        }
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options { reply_patience: Duration::from_secs(1), ..Options::default() };
+    options.limits.keys_per_second = Some(3_000);
+    options
+}
+
+fn run(connection: &mut Connection, command: &str) -> redis::RedisResult<()> {
+    let mut words = command.split(' ');
+    let mut query = redis::cmd(words.next().expect("a command"));
+    words.fold(&mut query, |query, word| query.arg(word)).exec(connection)
+}
+
+/// Sweeps through a proxy that does `fault` at that point, for a while where it would go on for ever.
+fn survive(flavor: Flavor, fault: Fault, at: f64) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let proxy = Proxy::before(&server);
+    let target: Target = proxy.url().parse().expect("a target");
+    let strike = Once::at(at, || proxy.set(fault));
+    let report = thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &options(), &strike, &Stop::new()));
+        eventually("the fault strikes", Duration::from_secs(30), || strike.done.lock().ok()?.then_some(()));
+        let until = Instant::now() + Duration::from_millis(1_500);
+        eventually("the fault lasts", Duration::from_secs(5), || (Instant::now() >= until).then_some(()));
+        proxy.set(Fault::None);
+        sweeping.join().expect("no panic")
+    });
+    let (outcome, held) = (report.outcome, server.held());
+    assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {fault:?} {at}: {report:?}");
+    // A reply that never came may have been one of releases.
+    assert!(!report.exact || report.keys_released == loaded.dead, "{flavor:?} {fault:?} {at}: {report:?}");
+    assert!(report.keys_scanned < 2 * KEYS, "the same process: it goes on from its cursor, {}", report.keys_scanned);
+}
+
+const FAULTS: [Fault; 4] = [Fault::Cut, Fault::Stall, Fault::Drip, Fault::CloseInReply];
+const POINTS: [f64; 3] = [0.05, 0.5, 0.85];
+
+#[rstest]
+fn heavy_a_connection_that_breaks_is_made_again_and_the_sweep_goes_on(
+    #[values(
+        (Flavor::Redis62, Fault::Cut, 0.5), (Flavor::Redis70, Fault::Stall, 0.05), (Flavor::Valkey81, Fault::Drip, 0.85),
+        (Flavor::Valkey91, Fault::CloseInReply, 0.5), (Flavor::Valkey91, Fault::Cut, 0.05),
+        (Flavor::Redis62, Fault::Drip, 0.05), (Flavor::Redis70, Fault::CloseInReply, 0.85), (Flavor::Valkey81, Fault::Stall, 0.5)
+    )]
+    (flavor, fault, at): (Flavor, Fault, f64),
+) {
+    survive(flavor, fault, at);
+}
+
+/// All of them, for `make soak`.
+#[test]
+fn soak_every_fault_at_every_point_on_every_server() {
+    if std::env::var_os("KEYSWEEP_SOAK").is_none() {
+        return;
+    }
+    for flavor in Flavor::ALL {
+        for fault in FAULTS {
+            for at in POINTS {
+                survive(flavor, fault, at);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_sends_a_byte_at_a_time_does_not_outlast_the_deadline() {
+    let server = Server::start(Flavor::Valkey91);
+    let proxy = Proxy::before(&server);
+    proxy.set(Fault::Drip);
+    let target: Target = proxy.url().parse().expect("a target");
+    let (begun, stop) = (Instant::now(), Stop::new());
+    let report = thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &Options::default(), &(), &stop));
+        // Half-way into the deadline of a connection that is being made.
+        stop.wait_until(begun + Duration::from_secs(2));
+        stop.raise();
+        sweeping.join().expect("no panic")
+    });
+    assert_eq!(report.reason, Some(FailureKind::Interrupted), "{report:?}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+/// A server that is loading, busy, or full answers, and comes back.
+#[rstest]
+fn heavy_a_server_that_cannot_serve_for_a_while_is_waited_for(
+    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+) {
+    // BUSY is what clients hear while a script runs for longer than it may.
+    let server = Server::with(flavor).arg("--lua-time-limit", "10").start();
+    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    let block = || {
+        let mut connection = server.connection();
+        let hold = "local t = redis.call('TIME')[1] + 2 while tonumber(redis.call('TIME')[1]) < t do end return 1";
+        thread::spawn(move || redis::cmd("EVAL").arg(hold).arg(0).exec(&mut connection));
+    };
+    let busy = Once::at(0.3, block);
+    let report = sweep(&target, &options(), &busy, &Stop::new());
+    assert!(*busy.done.lock().expect("no panic"));
+    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
+}
+
+#[test]
+fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
+    let server = Server::with(Flavor::Valkey91).arg("--maxclients", "3").start();
+    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let proxy = Proxy::before(&server);
+    let target: Target = proxy.url().parse().expect("a target");
+    let crowd = Mutex::new(Vec::new());
+    let mut admin = server.connection();
+    let fill = Once::at(0.3, || {
+        proxy.cut();
+        let mut crowd = crowd.lock().expect("no panic");
+        // One place is ours until the server notices that we are gone.
+        eventually("all places are taken", Duration::from_secs(10), || {
+            let client = redis::Client::open(("127.0.0.1", server.port())).expect("an address");
+            crowd.extend(client.get_connection());
+            (crowd.len() >= 2).then_some(())
+        });
+    });
+    let report =
+        sweep(&target, &Options { unreachable_grace: Duration::from_secs(1), ..options() }, &fill, &Stop::new());
+    let message = report.message.clone().expect("a sentence");
+    assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
+    assert!(message.contains("max number of clients"), "{message}");
+    crowd.lock().expect("no panic").clear();
+
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.reason), (Outcome::Done, None), "{report:?}");
+    let held: u64 = redis::cmd("DBSIZE").query(&mut admin).expect("a size");
+    assert_eq!(held, loaded.live);
+}
+
+/// What a demoted server does is told by the slices; what a restarted one has forgotten, by its run id.
+#[test]
+fn a_server_that_is_told_to_follow_nobody_reachable_is_away() {
+    let (server, nobody) = (Server::start(Flavor::Valkey91), keysweep_harness::free_port());
+    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    let demote = Once::at(0.3, || {
+        run(&mut server.connection(), &format!("REPLICAOF 127.0.0.1 {nobody}")).expect("it is demoted");
+    });
+    let report = thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &options(), &demote, &Stop::new()));
+        eventually("it is demoted", Duration::from_secs(20), || demote.done.lock().ok()?.then_some(()));
+        let mut connection = server.connection();
+        let before: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
+        eventually("nothing is released on a replica", Duration::from_secs(5), || Some(()));
+        run(&mut connection, "REPLICAOF NO ONE").expect("it is a primary again");
+        assert!(before > loaded.live);
+        sweeping.join().expect("no panic")
+    });
+    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
+}

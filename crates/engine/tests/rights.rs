@@ -1,0 +1,135 @@
+//! The rights that docs/operations.md asks for are enough, and each that is missing is named before the sweep begins.
+
+use keysweep_engine::{Options, Outcome, Stop, Target, Verdict, check, sweep};
+use keysweep_harness::{Cluster, DataSet, Flavor, Server};
+use rstest::rstest;
+
+/// The rules in the documentation for this user, one after the other.
+fn documented(user: &str) -> Vec<String> {
+    let page = include_str!("../../../docs/operations.md");
+    let lines = page.lines().filter_map(|line| line.trim().strip_prefix("ACL SETUSER ")?.strip_prefix(user));
+    let rights: Vec<String> = lines.flat_map(str::split_whitespace).map(str::to_owned).collect();
+    assert!(!rights.is_empty(), "docs/operations.md has a rule for {user}");
+    rights
+}
+
+fn set_user(server: &Server, user: &str, rights: &[String]) {
+    let mut command = redis::cmd("ACL");
+    command.arg("SETUSER").arg(user).arg("reset").arg(rights);
+    command.exec(&mut server.connection()).expect("the rule is one");
+}
+
+fn without(rights: &[String], right: &str) -> Vec<String> {
+    rights.iter().filter(|other| *other != right).cloned().collect()
+}
+
+/// What a sweep and the check before it say of a missing right.
+fn told(target: &Target) -> String {
+    let checks = match check(&keysweep_engine::link::Tcp, target, &Stop::new()) {
+        Ok(checks) => {
+            checks.iter().filter(|check| check.verdict != Verdict::Refused).map(|check| check.finding.clone()).collect()
+        }
+        Err(failure) => vec![failure.message],
+    };
+    let report = sweep(target, &Options::default(), &(), &Stop::new());
+    // What does not stop the sweep is known before it begins, what does ends it before it begins.
+    assert!(report.outcome == Outcome::Done || report.slices == 0, "it died half-way: {report:?}");
+    [checks, report.warnings, report.message.into_iter().collect()].concat().join("\n").to_uppercase()
+}
+
+/// Without a right a sweep says which one it is by the command's name. A connection without a name loses nothing else.
+fn assert_each_is_named(rights: &[String], mut set: impl FnMut(&[String]), target: &Target) {
+    for right in rights.iter().filter(|right| right.starts_with('+') && *right != "+client|setname") {
+        set(&without(rights, right));
+        let told = told(target);
+        let name = right.trim_start_matches('+').replace('|', " ").to_uppercase();
+        let (command, whole) = (name.split(' ').next().unwrap_or_default(), name.as_str());
+        assert!(told.contains(whole) || told.contains(command) && command != "CLUSTER", "without {right}:\n{told}");
+    }
+}
+
+#[rstest]
+fn the_documented_rule_sweeps_a_server(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);
+    // Only the lines for every server: those for clusters are not needed here.
+    let rights: Vec<String> =
+        documented("sweeper").into_iter().filter(|right| !right.starts_with("+cluster")).collect();
+    set_user(&server, "sweeper", &rights);
+    let target: Target = format!("redis://sweeper:PASSWORD@{}", server.address()).parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
+    let refused = |warning: &String| warning.contains("refused");
+    assert!(!report.warnings.iter().any(refused), "{:?}", report.warnings);
+}
+
+#[test]
+fn each_right_of_the_rule_is_named_where_it_is_missing() {
+    // Who listens is asked only where something is published.
+    let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "Ex").start();
+    DataSet::new().live(20).database(1).live(5).load(&server);
+    let rights: Vec<String> =
+        documented("sweeper").into_iter().filter(|right| !right.starts_with("+cluster")).collect();
+    let target: Target = format!("redis://sweeper:PASSWORD@{}", server.address()).parse().expect("a target");
+    assert_each_is_named(&rights, |rights| set_user(&server, "sweeper", rights), &target);
+}
+
+#[test]
+fn the_documented_rule_sweeps_a_cluster_and_each_right_is_named_where_it_is_missing() {
+    let mut cluster = Cluster::start(Flavor::Valkey91, 2, false);
+    let (live, dead) = cluster.load(200, 100);
+    let rights = documented("sweeper");
+    let set = |rights: &[String]| cluster.nodes().iter().for_each(|node| set_user(node, "sweeper", rights));
+    set(&rights);
+    let address = cluster.node(0).address();
+    let target: Target = format!("redis-cluster://sweeper:PASSWORD@{address}").parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, dead), "{report:?}");
+    let cluster_rights: Vec<String> = rights.iter().filter(|right| right.starts_with("+cluster")).cloned().collect();
+    for right in cluster_rights {
+        set(&without(&rights, &right));
+        let told = told(&target);
+        let name = right.trim_start_matches('+').replace('|', " ").to_uppercase();
+        assert!(told.contains(&name), "without {right}:\n{told}");
+    }
+    assert_eq!(cluster.held(), live);
+}
+
+#[test]
+fn the_documented_rules_sweep_what_sentinels_watch() {
+    let primary = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(20).dead(30).load(&primary);
+    let rights: Vec<String> =
+        documented("sweeper").into_iter().filter(|right| !right.starts_with("+cluster")).collect();
+    set_user(&primary, "sweeper", &rights);
+    let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &primary, 1).start();
+    let rights = documented("watcher");
+    set_user(&sentinel, "watcher", &rights);
+    let url = format!("redis-sentinel://sweeper:PASSWORD@{}/main", sentinel.address());
+    let mut target: Target = url.parse().expect("a target");
+    let credentials =
+        keysweep_engine::Credentials { username: Some("watcher".into()), password: Some("PASSWORD".to_owned().into()) };
+    target.mode = keysweep_engine::Mode::Sentinel { name: "main".into(), credentials };
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead), "{report:?}");
+
+    set_user(&sentinel, "watcher", &without(&rights, "+sentinel|get-master-addr-by-name"));
+    let message = sweep(&target, &Options::default(), &(), &Stop::new()).message.expect("a sentence");
+    assert!(message.contains("get-master-addr-by-name"), "{message}");
+}
+
+/// Servers before 6.0 know no ACL and no HELLO: neither is ever asked for.
+#[test]
+fn a_server_without_acl_and_hello_is_swept() {
+    let mut launch = Server::with(Flavor::Redis62);
+    for command in ["ACL", "HELLO", "ROLE", "MULTI"] {
+        launch = launch.without(command);
+    }
+    let server = launch.start();
+    let loaded = DataSet::new().live(20).dead(30).load(&server);
+    let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, false), "{report:?}");
+    assert!(report.warnings.iter().any(|warning| warning.contains("MULTI, ROLE")), "{:?}", report.warnings);
+}

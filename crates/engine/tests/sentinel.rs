@@ -1,0 +1,169 @@
+//! Sentinels, which know where the primary is and make another one when it fails.
+
+use std::{sync::Mutex, time::Duration};
+
+use keysweep_engine::{
+    Checkpoint, Credentials, FailureKind, Mode, Monitor, Options, Outcome, Progress, Stop, Target, sweep,
+};
+use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
+use redis::Connection;
+use rstest::rstest;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A primary with a replica, and two Sentinels that watch them.
+struct Watched {
+    primary: Server,
+    replica: Server,
+    sentinels: Vec<Server>,
+}
+
+impl Watched {
+    fn start(flavor: Flavor) -> Self {
+        let primary = Server::start(flavor);
+        let replica = primary.replica();
+        set_active_expire_off(&replica);
+        let launch = |_| Server::with(flavor).sentinel_of("main", &primary, 2).start();
+        let sentinels: Vec<Server> = (0..2).map(launch).collect();
+        for sentinel in &sentinels {
+            let mut connection = sentinel.connection();
+            eventually("the Sentinels know each other and the replica", PATIENCE, || {
+                let told: Vec<String> =
+                    redis::cmd("SENTINEL").arg("MASTER").arg("main").query(&mut connection).expect("they tell");
+                let field = |name: &str| told.iter().position(|field| field == name).map(|at| told[at + 1].as_str());
+                (field("num-slaves") == Some("1") && field("num-other-sentinels") == Some("1")).then_some(())
+            });
+        }
+        Self { primary, replica, sentinels }
+    }
+
+    fn target(&self) -> Target {
+        let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
+        format!("redis-sentinel://{}/main", hosts.join(",")).parse().expect("a target")
+    }
+}
+
+fn set_active_expire_off(server: &Server) {
+    redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut server.connection()).expect("DEBUG is allowed");
+}
+
+fn slow() -> Options {
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(6_000);
+    options
+}
+
+struct Once<F: Fn() + Sync>(F, Mutex<bool>);
+
+impl<F: Fn() + Sync> Monitor for Once<F> {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        let mut done = self.1.lock().expect("no panic");
+        if !*done && (0.2..0.9).contains(&progress.fraction) {
+            *done = true;
+            (self.0)();
+        }
+    }
+}
+
+#[rstest]
+fn the_primary_behind_sentinels_is_swept_also_when_one_of_them_is_down(
+    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let mut watched = Watched::start(flavor);
+    let loaded = DataSet::new().live(500).dead(300).load(&watched.primary);
+    let mut target = watched.target();
+    target.seeds.insert(0, format!("127.0.0.1:{}", free_port()).parse().expect("an address"));
+    watched.sentinels[0].kill();
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!(report.shards[0].address, watched.primary.address().to_string());
+}
+
+#[rstest]
+fn heavy_a_failover_that_sentinels_make_in_mid_sweep_is_followed(
+    #[values(Flavor::Redis62, Flavor::Valkey81)] flavor: Flavor,
+    #[values(true, false)] planned: bool,
+) {
+    let watched = Watched::start(flavor);
+    let loaded = DataSet::new().live(10_000).dead(10_000).load(&watched.primary);
+    let target = watched.target();
+    let shared = Mutex::new(watched);
+    let fail = Once(
+        || {
+            let mut watched = shared.lock().expect("no panic");
+            if planned {
+                let mut connection = watched.sentinels[0].connection();
+                // Refused while the Sentinels have not yet heard from all of theirs.
+                eventually("the failover begins", PATIENCE, || {
+                    redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
+                });
+            } else {
+                watched.primary.kill();
+            }
+        },
+        Mutex::new(false),
+    );
+    let report = sweep(&target, &slow(), &fail, &Stop::new());
+    assert!(*fail.1.lock().expect("no panic"));
+    let watched = shared.into_inner().expect("no panic");
+    assert_eq!(report.outcome, Outcome::Done, "{report:?}");
+    assert_eq!(report.shards[0].address, watched.replica.address().to_string(), "{report:?}");
+    assert_eq!(watched.replica.held(), loaded.live, "{report:?}");
+}
+
+/// The server hangs, its connections stay open: nothing but the Sentinels says that it is the primary no longer.
+#[test]
+fn heavy_a_primary_that_only_hangs_is_left_when_sentinels_have_made_another() {
+    let watched = Watched::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(10_000).dead(10_000).load(&watched.primary);
+    let target = watched.target();
+    let shared = Mutex::new(watched);
+    let hang = Once(|| shared.lock().expect("no panic").primary.pause(), Mutex::new(false));
+    let begun = std::time::Instant::now();
+    let report = sweep(&target, &slow(), &hang, &Stop::new());
+    let took = begun.elapsed();
+    assert!(*hang.1.lock().expect("no panic"));
+    let watched = shared.into_inner().expect("no panic");
+    assert_eq!((report.outcome, watched.replica.held()), (Outcome::Done, loaded.live), "{report:?}");
+    assert!(took < Duration::from_secs(25), "a reply is waited for for 30 s; this took {took:?}");
+}
+
+#[test]
+fn a_name_that_sentinels_do_not_know_is_told_with_those_that_they_do() {
+    let watched = Watched::start(Flavor::Valkey91);
+    let mut target = watched.target();
+    target.mode = Mode::Sentinel { name: "mian".into(), credentials: Credentials::default() };
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Unsupported));
+    let message = report.message.expect("a sentence");
+    assert!(message.contains("\"mian\"") && message.contains("those it watches: main"), "{message}");
+}
+
+#[test]
+fn sentinels_have_a_password_of_their_own() {
+    let primary = Server::with(Flavor::Valkey91).password("data").start();
+    let loaded = DataSet::new().live(50).dead(50).load(&primary);
+    let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &primary, 1).password("watch").start();
+    let url = format!("redis-sentinel://:data@{}/main", sentinel.address());
+    let target: Target = url.parse().expect("a target");
+
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Denied));
+    let message = report.message.expect("a sentence");
+    assert!(message.contains("--sentinel-password-file"), "{message}");
+
+    let credentials = Credentials { username: None, password: Some("watch".into()) };
+    let target = Target { mode: Mode::Sentinel { name: "main".into(), credentials }, ..target };
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead), "{report:?}");
+}
+
+#[test]
+fn a_server_that_is_no_sentinel_is_told_so() {
+    let server = Server::start(Flavor::Redis70);
+    let target: Target = format!("redis-sentinel://{}/main", server.address()).parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Unsupported));
+    assert!(report.message.as_ref().is_some_and(|message| message.contains("is no Sentinel")), "{report:?}");
+    let _: Connection = server.connection();
+}

@@ -1,0 +1,120 @@
+//! Encrypted connections, and what is said when there is none. With Redis 7.0: the pinned Valkeys are built without TLS.
+
+use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, Tls, sweep};
+use keysweep_harness::{Authority, Cluster, DataSet, Flavor, Issued, Server};
+
+const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
+
+fn server(flavor: Flavor, authority: &Authority, issued: &Issued, asks_clients: bool) -> Server {
+    Server::with(flavor).tls(authority, issued, asks_clients).start()
+}
+
+fn target(server: &Server, tls: Tls) -> Target {
+    let address = server.tls_address().expect("it speaks TLS");
+    Target { tls: Some(tls), ..format!("rediss://{address}").parse().expect("a target") }
+}
+
+fn trusting(authority: &Authority) -> Tls {
+    Tls { ca: Some(authority.pem()), ..Tls::default() }
+}
+
+fn swept(target: &Target) -> Report {
+    sweep(target, &Options::default(), &(), &Stop::new())
+}
+
+#[test]
+fn a_server_is_swept_over_tls() {
+    let authority = Authority::new();
+    let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), false);
+    let loaded = DataSet::new().live(3_000).dead(2_000).load(&server);
+    let report = swept(&target(&server, trusting(&authority)));
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
+    assert_eq!(server.held(), loaded.live);
+    assert!(report.target.starts_with("rediss://"), "{}", report.target);
+}
+
+#[test]
+fn a_server_that_asks_for_a_certificate_is_shown_ours() {
+    let authority = Authority::new();
+    let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), true);
+    let loaded = DataSet::new().live(10).dead(10).load(&server);
+    let message = swept(&target(&server, trusting(&authority))).message.expect("a sentence");
+    assert!(message.contains("give it with --cert and --key"), "{message}");
+
+    let show = |issued: &Issued| {
+        let (certificate, key) = issued.pem();
+        Tls { certificate: Some(certificate), key: Some(key.into()), ..trusting(&authority) }
+    };
+    let strangers = Authority::new();
+    let message = swept(&target(&server, show(&strangers.issue(&["client"])))).message.expect("a sentence");
+    assert!(message.contains("does not accept our certificate"), "{message}");
+    let report = swept(&target(&server, show(&authority.issue(&["client"]))));
+    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead), "{report:?}");
+}
+
+#[test]
+fn every_refusal_names_its_cause_and_its_remedy() {
+    let authority = Authority::new();
+    let start = |issued: &Issued| server(Flavor::Redis70, &authority, issued, false);
+    let other = start(&authority.issue(&["cache.example"]));
+    let nameless = start(&authority.issue(&[]));
+    let expired = start(&authority.issue_expired(&NAMES));
+    let good = start(&authority.issue(&NAMES));
+    let plain: Target = format!("rediss://{}", good.address()).parse().expect("a target");
+    let spoken_to_plainly: Target =
+        format!("redis://{}", good.tls_address().expect("it speaks TLS")).parse().expect("a target");
+
+    for (target, cause, remedy) in [
+        (target(&other, trusting(&authority)), "not for 127.0.0.1, but for", "--sni"),
+        (target(&other, trusting(&authority)), "cache.example", "--sni"),
+        (target(&nameless, trusting(&authority)), "carries no name", "--sni"),
+        (target(&expired, trusting(&authority)), "has expired", "renew it"),
+        (target(&good, Tls::default()), "issued by nobody we trust", "--cacert"),
+        (target(&good, trusting(&Authority::new())), "issued by", "--cacert"),
+        (Target { tls: Some(trusting(&authority)), ..plain }, "not speak TLS", "without the second s"),
+        (spoken_to_plainly, "127.0.0.1", "want TLS"),
+    ] {
+        let report = swept(&target);
+        let message = report.message.expect("a sentence");
+        assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
+        assert!(message.contains(cause) && message.contains(remedy), "{message}");
+    }
+
+    let renamed = Tls { server_name: Some("cache.example".into()), ..trusting(&authority) };
+    assert_eq!(swept(&target(&other, renamed)).outcome, Outcome::Done, "the name is what --sni says");
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_named_before_anything_is_dialled() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&["client"]).pem();
+    let nobody = keysweep_harness::free_port();
+    for (tls, what) in [
+        (Tls { ca: Some("nonsense".into()), ..Tls::default() }, "authority's certificate"),
+        (Tls { certificate: Some(certificate.clone()), ..trusting(&authority) }, "key is missing"),
+        (Tls { key: Some(key.into()), ..trusting(&authority) }, "certificate is missing"),
+        (
+            Tls { certificate: Some(certificate), key: Some("secret nonsense".into()), ..trusting(&authority) },
+            "client key",
+        ),
+    ] {
+        let base: Target = format!("rediss://127.0.0.1:{nobody}").parse().expect("a target");
+        let report = swept(&Target { tls: Some(tls), ..base });
+        let message = report.message.expect("a sentence");
+        assert!(message.contains(what) && !message.contains("secret"), "{message}");
+    }
+}
+
+#[test]
+fn a_cluster_is_swept_over_tls() {
+    let authority = Authority::new();
+    let launch = Server::with(Flavor::Redis70).tls(&authority, &authority.issue(&NAMES), false);
+    let mut cluster = Cluster::launch(&launch, 2, false);
+    let (live, dead) = cluster.load(400, 300);
+    let seed = cluster.node(1).tls_address().expect("it speaks TLS");
+    let base: Target = format!("rediss-cluster://{seed}").parse().expect("a target");
+    let report = swept(&Target { tls: Some(trusting(&authority)), ..base });
+    assert_eq!((report.outcome, report.keys_released, report.shards.len()), (Outcome::Done, dead, 2), "{report:?}");
+    assert_eq!(cluster.held(), live);
+    assert!(report.shards.iter().any(|shard| shard.address == seed.to_string()), "over TLS as well: {report:?}");
+}
