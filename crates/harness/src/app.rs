@@ -170,6 +170,28 @@ impl Service {
         Ok(Answer { status: response.status().as_u16(), headers, body })
     }
 
+    /// Sends a request with headers and a body, to a connection of its own, and reads the answer.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.as_ref().to_vec()).expect("a request");
+        let mut response = agent.run(request).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let headers = response.headers().iter();
+        let headers =
+            headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned())).collect();
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status: response.status().as_u16(), headers, body }
+    }
+
     /// A GET that must be answered with 200.
     pub fn get(&self, path: &str) -> Value {
         let answer = self.request("GET", path);

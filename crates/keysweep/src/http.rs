@@ -6,13 +6,14 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderName, HeaderValue, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
 use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, task::Tasks};
 
@@ -40,8 +41,8 @@ pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator) -> Router {
         .route("/readyz", get(ready).with_state(tasks.clone()))
         .merge(dcs::router(dcs::Door { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone() }))
         .merge(api::router(api::Door { tasks, auth }))
-        .fallback(dcs::no_url)
-        .method_not_allowed_fallback(dcs::no_method)
+        .fallback(no_url)
+        .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(middleware::from_fn(identify))
 }
@@ -72,15 +73,35 @@ async fn identify(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let begun = std::time::Instant::now();
-    let mut response = next.run(request).await;
+    // What is logged on the way carries the id, too.
+    let span = tracing::info_span!("request", request_id = id.0);
+    let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    tracing::debug!(
-        request_id = id.0, %method, path, status = response.status().as_u16(),
-        elapsed_ms = begun.elapsed().as_millis() as u64, "request"
-    );
+    let (status, elapsed_ms) = (response.status(), begun.elapsed().as_millis() as u64);
+    let (code, id) = (status.as_u16(), id.0);
+    if status.is_server_error() {
+        tracing::error!(request_id = id, %method, path, status = code, elapsed_ms, "request failed");
+    } else if status.is_client_error() {
+        tracing::info!(request_id = id, %method, path, status = code, elapsed_ms, "request refused");
+    } else {
+        tracing::debug!(request_id = id, %method, path, status = code, elapsed_ms, "request");
+    }
     response
+}
+
+/// Whether a path belongs to keysweep's own API, which refuses in a shape of its own.
+fn is_own(path: &str) -> bool {
+    path.starts_with("/api/")
+}
+
+async fn no_url(uri: Uri) -> Response {
+    if is_own(uri.path()) { api::no_url().into_response() } else { dcs::no_url().into_response() }
+}
+
+async fn no_method(uri: Uri) -> Response {
+    if is_own(uri.path()) { api::no_method().into_response() } else { dcs::no_method().into_response() }
 }
 
 /// A handler that panics is our fault, told in the shape that clients read; the panic hook has logged it.

@@ -2,10 +2,14 @@
 //!
 //! Rows decode into these types at the store's door, so that a state that cannot be does not get in.
 
+mod people;
+
 use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use self::people::{AccessKey, AuditEntry, Grant, KeyHolder, Project, Role, Token, TokenHolder, User, UserRoles};
 
 /// Bytes that are worthless without the master key (see `fleet::vault`). Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,79 +65,7 @@ macro_rules! named {
         }
     };
 }
-
-/// A tenant: owns instances and their tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Project {
-    /// 32 hexadecimal digits, or a UUID as the caller gave it.
-    pub id: String,
-    /// Unique.
-    pub name: String,
-    /// When it was added.
-    pub created_at: Timestamp,
-}
-
-/// Somebody, or some program, that calls the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// 32 hexadecimal digits.
-    pub id: String,
-    /// Unique.
-    pub name: String,
-    /// An argon2 hash in PHC notation; `None`: this user has access keys only.
-    pub password_hash: Option<String>,
-    /// A disabled user's credentials are refused.
-    pub disabled: bool,
-    /// When the user was added.
-    pub created_at: Timestamp,
-}
-
-/// What a user may do in a project; each includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Every GET.
-    Reader,
-    /// Create and cancel tasks, set auto-scan.
-    Operator,
-    /// Instances, users, keys and the audit trail of that project.
-    Admin,
-}
-named!(Role, "role", { Reader = "reader", Operator = "operator", Admin = "admin" });
-
-/// A role that a user holds on a project.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// The project.
-    pub project_id: String,
-    /// What the user may do there.
-    pub role: Role,
-}
-
-/// A user's key for signing requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessKey {
-    /// The public half, 20 upper-case letters and digits.
-    pub access: String,
-    /// Whose key it is.
-    pub user_id: String,
-    /// The secret half, encrypted: a signature can only be verified with the secret itself.
-    pub secret: Sealed,
-    /// A disabled key's signatures are refused.
-    pub disabled: bool,
-    /// When it was added.
-    pub created_at: Timestamp,
-}
-
-/// An access key with all that is needed to decide what its signature may do.
-#[derive(Debug, Clone)]
-pub struct KeyHolder {
-    /// The key itself.
-    pub key: AccessKey,
-    /// Its user.
-    pub user: User,
-    /// The user's roles.
-    pub grants: Vec<Grant>,
-}
+use named;
 
 /// A server, replication group or cluster that is swept as one.
 ///
@@ -203,6 +135,25 @@ pub struct Facts {
     pub max_memory: u64,
     /// When the server said so.
     pub seen_at: Timestamp,
+}
+
+/// When an instance is swept by itself, and how. At most one an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoScan {
+    /// What is swept.
+    pub instance_id: String,
+    /// Whether it is.
+    pub enabled: bool,
+    /// When the first run is due; there whenever it is enabled.
+    pub first_scan_at: Option<Timestamp>,
+    /// From one due time to the next; zero: again after the last has ended.
+    pub interval: Duration,
+    /// Running time that each run may use.
+    pub timeout: Duration,
+    /// Keys every 5 ms.
+    pub scan_keys_count: u32,
+    /// When it was last set.
+    pub updated_at: Timestamp,
 }
 
 /// Where a task stands. The reason code, beside it, says why it failed.

@@ -7,7 +7,12 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{auth::AuthError, http::BodyError, task::TaskError};
+use crate::{
+    auth::{AuthError, Refusal},
+    http::BodyError,
+    model::Role,
+    task::TaskError,
+};
 
 /// An answer other than 200: `{"error":{"code","message"}}`.
 #[derive(Debug)]
@@ -18,6 +23,14 @@ pub enum ApiError {
     Body(BodyError),
     /// No such thing in this project.
     NotFound(&'static str),
+    /// No such path.
+    NoUrl,
+    /// The path exists, the method does not.
+    NoMethod,
+    /// The role does not suffice.
+    Forbidden(Role),
+    /// An id in the path is none, or a parameter is not good.
+    Invalid(String),
     /// Our own fault; the log says more.
     Internal,
 }
@@ -33,6 +46,16 @@ impl IntoResponse for ApiError {
             Self::NotFound(what) => {
                 (StatusCode::NOT_FOUND, "not_found", format!("there is no such {what} in this project"))
             }
+            Self::NoUrl => (StatusCode::NOT_FOUND, "no_such_url", "there is no such path in this API".into()),
+            Self::NoMethod => {
+                (StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this path does not have this method".into())
+            }
+            Self::Forbidden(needed) => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                format!("this needs the role {needed} on the project; an admin of it can grant it"),
+            ),
+            Self::Invalid(detail) => (StatusCode::BAD_REQUEST, "invalid", detail),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error; the service's log says more".into())
             }
@@ -57,6 +80,19 @@ impl From<AuthError> for ApiError {
             AuthError::Missing => Self::Unauthorized("sign the request with an access key (SDK-HMAC-SHA256)".into()),
             AuthError::Signature(error) => Self::Unauthorized(error.to_string()),
             AuthError::Key => Self::Unauthorized("verify aksk signature fail".into()),
+        }
+    }
+}
+
+impl ApiError {
+    /// What a refusal looks like at this door, where this role was needed.
+    pub fn from_refusal(refusal: Refusal, needed: Role) -> Self {
+        const ID: &str = "is no id: 32 hexadecimal digits or a UUID";
+        match refusal {
+            Refusal::ProjectFormat => Self::Invalid(format!("project_id {ID}")),
+            Refusal::OtherProject => Self::Unauthorized("the credentials are not for this project".into()),
+            Refusal::SubjectFormat => Self::Invalid(format!("what stands behind the project in the path {ID}")),
+            Refusal::Role => Self::Forbidden(needed),
         }
     }
 }

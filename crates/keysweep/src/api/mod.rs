@@ -16,6 +16,16 @@ pub struct Door {
     pub auth: Authenticator,
 }
 
+/// The answer to a path that this door does not have.
+pub fn no_url() -> impl axum::response::IntoResponse {
+    error::ApiError::NoUrl
+}
+
+/// The answer to a method that a path does not have.
+pub fn no_method() -> impl axum::response::IntoResponse {
+    error::ApiError::NoMethod
+}
+
 /// The routes of this door.
 pub fn router(door: Door) -> Router {
     Router::new().route("/api/v1/projects/{project_id}/tasks/{task_id}", get(task::show)).with_state(door)

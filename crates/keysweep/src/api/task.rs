@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{Door, error::ApiError};
 use crate::{
     http::read_body,
-    model::{Reason, ScanType, Status, TaskDetail},
+    model::{Reason, Role, ScanType, Status, TaskDetail},
 };
 
 /// The answer. Times are UTC, durations seconds.
@@ -86,9 +86,9 @@ pub(super) async fn show(
     let (parts, body) = request.into_parts();
     let body = read_body(body).await.map_err(ApiError::from)?;
     let caller = door.auth.identify(&parts.method, &parts.uri, &parts.headers, &body).await?;
-    if caller.role_on(&project_id).is_none() {
-        return Err(ApiError::Unauthorized("the credentials are not for this project".into()));
-    }
+    let needed = Role::Reader;
+    let passed = caller.pass(&project_id, Some(&task_id), needed);
+    passed.map_err(|refusal| ApiError::from_refusal(refusal, needed))?;
     let detail = door.tasks.detail(&project_id, &task_id).await?.ok_or(ApiError::NotFound("task"))?;
     Ok(Json(TaskView::from(detail)))
 }

@@ -2,9 +2,12 @@
 
 pub mod signature;
 
+mod gate;
+
 use axum::http::{HeaderMap, Method, Uri, header::AUTHORIZATION};
 use jiff::Timestamp;
 
+pub use self::gate::Refusal;
 use self::signature::{Authorization, SignatureError, SignedRequest};
 use crate::{
     fleet::{Fleet, FleetError},

@@ -32,8 +32,20 @@ pub enum DcsError {
     NoMethod,
     /// A query parameter is not good.
     Parameter(&'static str),
+    /// When enabling auto-scan: `first_scan_at`.
+    FirstScanAt,
+    /// When enabling auto-scan: `interval`.
+    Interval,
+    /// When enabling auto-scan: `timeout`.
+    Timeout,
+    /// When enabling auto-scan: `scan_keys_count`.
+    ScanKeysCount,
+    /// The server is none that can be swept.
+    Unsupported,
     /// Its operator has paused the instance.
     NotRunning,
+    /// There must be a body and there is none.
+    EmptyBody,
     /// The body is larger than this API takes.
     TooLarge,
     /// The body could not be read.
@@ -61,6 +73,28 @@ impl DcsError {
             Self::NoUrl => text(StatusCode::NOT_FOUND, "DCS.4001", "The requested URL does not exist."),
             Self::NoMethod => text(StatusCode::METHOD_NOT_ALLOWED, "DCS.5001", "This request method is not allowed."),
             Self::Parameter(name) => (StatusCode::BAD_REQUEST, "DCS.4800", format!("Invalid {name} in the request.")),
+            Self::FirstScanAt => text(
+                StatusCode::BAD_REQUEST,
+                "DCS.4819",
+                "The first_scan_at parameter is invalid. Its must be ISO format utc date-time. The time must be later than the current time.",
+            ),
+            Self::Interval => text(
+                StatusCode::BAD_REQUEST,
+                "DCS.4820",
+                "The interval parameter is invalid. must Greater than or equal to 0.",
+            ),
+            Self::Timeout => text(
+                StatusCode::BAD_REQUEST,
+                "DCS.4821",
+                "The timeout parameter is invalid. Its must Greater than or equal to interval * 2, if interval is 0, timeout must Greater than 1 second.",
+            ),
+            Self::ScanKeysCount => text(
+                StatusCode::BAD_REQUEST,
+                "DCS.4822",
+                "The scan_keys_count parameter is invalid. Its must Greater than or equal to 10, and Less than or equal to 100000.",
+            ),
+            Self::Unsupported => text(StatusCode::BAD_REQUEST, "DCS.4818", "Do not support auto expire scan."),
+            Self::EmptyBody => text(StatusCode::BAD_REQUEST, "DCS.4004", "Empty request body."),
             Self::NotRunning => text(StatusCode::BAD_REQUEST, "DCS.4049", "The instance status is not running."),
             Self::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, "DCS.4005", "The message body is larger than 1 MiB."),
             Self::Body => text(
@@ -91,6 +125,12 @@ impl IntoResponse for DcsError {
 }
 
 impl DcsError {
+    /// The code, as the answer carries it.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.parts().1
+    }
+
     /// What an authentication failure looks like at this door.
     pub fn from_auth(error: AuthError, request_id: &RequestId) -> Self {
         match error {

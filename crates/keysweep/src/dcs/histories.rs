@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Door,
     error::DcsError,
+    query::Query,
     task_body::{TaskBody, counter},
 };
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
 };
 
 const DEFAULT_LIMIT: u64 = 10;
-const MAX_LIMIT: u64 = 1000;
 
 /// The answer. `records` is the only array at the top level and is there when empty: pagers stop at that.
 #[derive(Debug, Serialize)]
@@ -57,21 +57,9 @@ pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result
     }))
 }
 
-fn page_request(query: &str) -> Result<PageRequest, DcsError> {
-    let value = |name: &str| {
-        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-    };
-    let number = |name: &'static str, default: u64| {
-        value(name).map_or(Ok(default), |digits| digits.parse().map_err(|_| DcsError::Parameter(name)))
-    };
-    // The store counts in signed 64 bits.
-    let offset = number("offset", 0)?.min(i64::MAX as u64);
-    let limit = number("limit", DEFAULT_LIMIT)?;
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(DcsError::Parameter("limit"));
-    }
-    let status = value("status").map(|name| name.parse::<Status>()).transpose();
+fn page_request(query: &Query) -> Result<PageRequest, DcsError> {
+    let (offset, limit) = (query.offset()?, query.limit(DEFAULT_LIMIT)?);
+    let status = query.value("status").map(|name| name.parse::<Status>()).transpose();
     Ok(PageRequest { status: status.map_err(|_| DcsError::Parameter("status"))?, offset, limit })
 }
 
@@ -81,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_list_without_a_query_is_the_first_ten() {
-        let page = page_request("").expect("defaults");
+        let page = page_request(&Query::default()).expect("defaults");
         assert_eq!((page.offset, page.limit, page.status), (0, 10, None));
     }
 
@@ -95,7 +83,10 @@ mod tests {
             ("limit=1001", "limit"),
             ("offset=1&status=done", "status"),
         ] {
-            assert!(matches!(page_request(query), Err(DcsError::Parameter(found)) if found == name), "{query}");
+            assert!(
+                matches!(page_request(&Query(query.into())), Err(DcsError::Parameter(found)) if found == name),
+                "{query}"
+            );
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The DCS v2 API, as unmodified Huawei Cloud clients call it: one operation a file, all errors in one.
 
+mod auto_scan;
+mod body;
 mod create_scan_task;
 mod error;
 mod histories;
+mod instances;
+mod nodes;
+mod query;
 mod task_body;
 
 use axum::{
@@ -12,10 +17,10 @@ use axum::{
     routing::{get, post},
 };
 
-use self::error::DcsError;
+use self::{error::DcsError, query::Query};
 use crate::{
-    auth::{AuthError, Authenticator, Caller},
-    fleet::{Fleet, is_id},
+    auth::{AuthError, Authenticator, Caller, Refusal},
+    fleet::{Fleet, can_be_swept},
     http::{self, BodyError, RequestId},
     model::{Instance, Role},
     task::Tasks,
@@ -38,25 +43,41 @@ pub fn router(door: Door) -> Router {
         .route("/v2/{project_id}/instances/{instance_id}/scan-expire-keys-task", post(create_scan_task::handle))
         .route("/v2/{project_id}/instances/{instance_id}/auto-expire/scan", post(create_scan_task::handle))
         .route("/v2/{project_id}/instances/{instance_id}/auto-expire/histories", get(histories::handle))
+        .route(
+            "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config",
+            get(auto_scan::show).put(auto_scan::update),
+        )
+        .route("/v2/{project_id}/instances", get(instances::list))
+        .route("/v2/{project_id}/instances/{instance_id}", get(instances::show))
+        .route("/v2/{project_id}/instances/{instance_id}/nodes", get(nodes::topology))
+        .route("/v2/{project_id}/instance/{instance_id}/groups", get(nodes::groups))
         .with_state(door)
 }
 
 /// The answer to a path that no door has.
-pub async fn no_url() -> impl axum::response::IntoResponse {
+pub fn no_url() -> impl axum::response::IntoResponse {
     DcsError::NoUrl
 }
 
 /// The answer to a method that a path does not have.
-pub async fn no_method() -> impl axum::response::IntoResponse {
+pub fn no_method() -> impl axum::response::IntoResponse {
     DcsError::NoMethod
 }
 
-/// A request that has passed every check that comes before its body.
+/// A request on a project that has passed every check that comes before its body.
+struct AdmittedToProject {
+    caller: Caller,
+    project_id: String,
+    instance_id: String,
+    query: Query,
+    body: Bytes,
+}
+
+/// A request on an instance that has passed every check that comes before its body.
 struct Admitted {
     caller: Caller,
     instance: Instance,
-    query: String,
-    #[allow(dead_code, reason = "read by the operations that take one, which come with the rest of the contract")]
+    query: Query,
     body: Bytes,
 }
 
@@ -64,6 +85,17 @@ impl Door {
     /// The checks in their documented order: credentials, project id format, project match, instance id format, role,
     /// existence. The order matters: nobody learns of an instance that is none of his business.
     async fn admit(&self, request: Request, role: Role) -> Result<Admitted, DcsError> {
+        let AdmittedToProject { caller, project_id, instance_id, query, body } = self.pass(request, role, true).await?;
+        let instance = self.fleet.instance(&project_id, &instance_id).await?.ok_or(DcsError::NoInstance)?;
+        Ok(Admitted { caller, instance, query, body })
+    }
+
+    /// The same, as far as it does not concern a certain instance.
+    async fn admit_to_project(&self, request: Request, role: Role) -> Result<AdmittedToProject, DcsError> {
+        self.pass(request, role, false).await
+    }
+
+    async fn pass(&self, request: Request, role: Role, on_instance: bool) -> Result<AdmittedToProject, DcsError> {
         let (mut parts, body) = request.into_parts();
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         let body = http::read_body(body).await.map_err(|error| match error {
@@ -74,22 +106,23 @@ impl Door {
         let caller = identified.map_err(|error: AuthError| DcsError::from_auth(error, &request_id))?;
 
         let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| DcsError::NoUrl)?;
-        let param = |name: &str| params.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value);
+        let param = |name: &str| params.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value).to_owned();
         let (project_id, instance_id) = (param("project_id"), param("instance_id"));
-        if !is_id(project_id) {
-            return Err(DcsError::ProjectFormat(project_hint(project_id)));
-        }
-        let held = caller.role_on(project_id).ok_or(DcsError::OtherProject)?;
-        if !is_id(instance_id) {
-            return Err(DcsError::InstanceFormat);
-        }
-        if held < role {
-            return Err(DcsError::Forbidden);
-        }
-        let instance = self.fleet.instance(project_id, instance_id).await?.ok_or(DcsError::NoInstance)?;
-        let query = parts.uri.query().unwrap_or_default().to_owned();
-        Ok(Admitted { caller, instance, query, body })
+        let subject = on_instance.then_some(instance_id.as_str());
+        caller.pass(&project_id, subject, role).map_err(|refusal| match refusal {
+            Refusal::ProjectFormat => DcsError::ProjectFormat(project_hint(&project_id)),
+            Refusal::OtherProject => DcsError::OtherProject,
+            Refusal::SubjectFormat => DcsError::InstanceFormat,
+            Refusal::Role => DcsError::Forbidden,
+        })?;
+        let query = Query(parts.uri.query().unwrap_or_default().to_owned());
+        Ok(AdmittedToProject { caller, project_id, instance_id, query, body })
     }
+}
+
+/// Whether the instance's server can be swept at all, as far as it has said what it is.
+fn supported(instance: &Instance) -> Result<(), DcsError> {
+    if can_be_swept(instance) { Ok(()) } else { Err(DcsError::Unsupported) }
 }
 
 /// Clients that were given no project id send the placeholder itself.

@@ -72,6 +72,30 @@ impl Address {
     }
 }
 
+/// Where a node is, as the instance's URL names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// The nodes that an instance's URL names: the sentinels, or some of the data nodes.
+pub fn nodes(url: &str) -> Vec<Node> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
+    let default_port = if scheme.ends_with("-sentinel") { 26_379 } else { 6_379 };
+    let hosts = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let node = |text: &str| {
+        let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':')),
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        Node { host: host.to_owned(), port: port.and_then(|port| port.parse().ok()).unwrap_or(default_port) }
+    };
+    hosts.split(',').map(node).collect()
+}
+
 fn refused(remedy: &str) -> FleetError {
     FleetError::Url(remedy.to_owned())
 }
@@ -150,6 +174,15 @@ mod tests {
         #[case] password: Option<&str>,
     ) {
         assert_eq!(parts(text), (url.into(), username.map(Into::into), password.map(Into::into)));
+    }
+
+    #[test]
+    fn the_nodes_of_a_url_are_its_hosts_and_ports() {
+        let text = |url: &str| nodes(url).iter().map(|node| format!("{} {}", node.host, node.port)).collect::<Vec<_>>();
+        assert_eq!(text("redis://h:1/3"), ["h 1"]);
+        assert_eq!(text("valkeys://[::1]"), ["::1 6379"]);
+        assert_eq!(text("redis-cluster://[::1]:7,h2"), ["::1 7", "h2 6379"]);
+        assert_eq!(text("redis-sentinel://s1,s2:2/main"), ["s1 26379", "s2 2"]);
     }
 
     #[rstest]

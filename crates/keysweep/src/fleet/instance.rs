@@ -69,6 +69,11 @@ impl Fleet {
         Ok(self.store.instances(&project.id).await?)
     }
 
+    /// All instances of the project of this id, by name.
+    pub async fn instances_of(&self, project_id: &str) -> Result<Vec<Instance>, FleetError> {
+        Ok(self.store.instances(project_id).await?)
+    }
+
     /// The instance of this id, if it belongs to the project of that id.
     pub async fn instance(&self, project_id: &str, id: &str) -> Result<Option<Instance>, FleetError> {
         Ok(self.store.instance(project_id, id).await?)

@@ -6,6 +6,8 @@
 pub mod vault;
 
 mod address;
+mod audit;
+mod auto_scan;
 mod id;
 mod instance;
 mod looks;
@@ -20,11 +22,13 @@ use keysweep_engine::TargetError;
 
 use self::vault::{Vault, VaultError};
 pub use self::{
+    address::{Node, nodes},
+    audit::Deed,
     id::{is_id, new_id},
     instance::NewInstance,
     looks::LOOK_EVERY,
     secret::Secret,
-    server::LookError,
+    server::{LookError, can_be_swept},
 };
 use crate::store::{SharedStore, StoreError};
 

@@ -10,6 +10,11 @@ use crate::model::{Facts, Instance};
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Redis before 4.0 is refused, as DCS does.
+const OLDEST: u32 = 4;
+/// The engine of what is no Redis.
+const OTHER_ENGINE: &str = "other";
+
 /// Why nothing was seen of a server.
 #[derive(Debug, thiserror::Error)]
 pub enum LookError {
@@ -40,9 +45,35 @@ impl Fleet {
         let target = self.target(instance)?;
         let looked = tokio::task::spawn_blocking(move || inspect(&Tcp, &target, &stop));
         let looked = looked.await.unwrap_or_else(|died| Err(Failure::new(FailureKind::Internal, died.to_string())));
-        let facts = facts(looked.map_err(LookError::Server)?);
+        let (facts, failure) = match looked {
+            Ok(seen) => (facts(seen), None),
+            // Kept, so that the next who asks for a scan hears at once that there can be none.
+            Err(failure) if failure.kind == FailureKind::Unsupported => (facts_of_another(), Some(failure)),
+            Err(failure) => return Err(LookError::Server(failure)),
+        };
         self.store.record_facts(&instance.id, &facts).await.map_err(FleetError::from)?;
-        Ok(facts)
+        failure.map_or(Ok(facts), |failure| Err(LookError::Server(failure)))
+    }
+}
+
+/// Whether an instance's server can be swept, as far as it has said what it is. One that was never seen may be.
+pub fn can_be_swept(instance: &Instance) -> bool {
+    let Some(facts) = &instance.facts else { return true };
+    let major = facts.engine_version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    facts.engine != OTHER_ENGINE && major.is_none_or(|major| major >= OLDEST)
+}
+
+/// What is kept of a server that answers, but not as a Redis does.
+fn facts_of_another() -> Facts {
+    Facts {
+        engine: OTHER_ENGINE.to_owned(),
+        engine_version: String::new(),
+        mode: "standalone".to_owned(),
+        keys: 0,
+        keys_with_ttl: 0,
+        used_memory: 0,
+        max_memory: 0,
+        seen_at: now(),
     }
 }
 

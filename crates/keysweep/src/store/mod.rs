@@ -5,14 +5,17 @@
 
 pub mod sqlite;
 
+mod people;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+pub use self::people::{AuditPage, People};
 use crate::model::{
-    AccessKey, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Reason, Status, Task,
-    TaskDetail, User,
+    AccessKey, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Reason, Status,
+    Task, TaskDetail, User,
 };
 
 /// A store, shared by every room that needs one.
@@ -148,7 +151,7 @@ pub struct Ending {
 
 /// Everything that is kept, in one place.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: People + Send + Sync {
     /// Adds a project. `Taken` when its id or name is.
     async fn add_project(&self, project: &Project) -> Result<(), StoreError>;
     /// All projects, by name.
@@ -174,6 +177,17 @@ pub trait Store: Send + Sync {
     /// Takes the instances that nobody has taken to look at for `every` time, longest first, at most `limit`: who takes
     /// one has it to itself for that time.
     async fn take_looks(&self, now: Now, every: Duration, limit: u32) -> Result<Vec<Instance>, StoreError>;
+
+    /// Changes a registered instance: everything but its id, its project, its facts and when it was added. `Missing` when
+    /// it is gone, `Taken` when another of the project has its name.
+    async fn update_instance(&self, instance: &Instance) -> Result<(), StoreError>;
+    /// Forgets an instance and its tasks. False, and nothing is done, while a task of it is active; `Missing` when the
+    /// instance is.
+    async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError>;
+    /// How an instance is swept by itself; `None`: nobody has said yet.
+    async fn auto_scan(&self, instance_id: &str) -> Result<Option<AutoScan>, StoreError>;
+    /// Says how an instance is swept by itself, in place of what was said before. `Missing` when the instance is gone.
+    async fn set_auto_scan(&self, config: &AutoScan) -> Result<(), StoreError>;
 
     /// Writes a task, unless the instance has an active one. `Missing` when the instance is.
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError>;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep::model::{Facts, Instance, Project, Sealed};
+use keysweep::model::{AutoScan, Facts, Instance, Project, Sealed};
 
 use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, time};
 
@@ -15,6 +15,9 @@ on_every_engine!(
     the_newest_facts_are_kept,
     a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again,
     an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later,
+    every_field_but_id_project_and_facts_changes,
+    an_instance_is_removed_with_its_tasks_but_not_while_one_is_active,
+    the_last_auto_scan_configuration_is_kept,
     instances_outlive_the_process,
 );
 
@@ -153,4 +156,51 @@ async fn instances_outlive_the_process(store: Fresh) {
     store.add_instance(&instance).await.expect("added");
     let store = store.reopened().await;
     assert_eq!(store.instances(&project.id).await.expect("read"), [instance]);
+}
+
+async fn every_field_but_id_project_and_facts_changes(store: Fresh) {
+    let project = store.project("shop").await;
+    let plain = plain_instance(&project, "plain");
+    store.add_instance(&plain).await.expect("added");
+    store.add_instance(&plain_instance(&project, "other")).await.expect("added");
+    let changed = Instance { id: plain.id.clone(), facts: plain.facts.clone(), ..full_instance(&project) };
+    store.update_instance(&changed).await.expect("changed");
+    assert_eq!(store.instance(&project.id, &plain.id).await.expect("read"), Some(changed.clone()));
+    let taken = Instance { name: "other".into(), ..changed.clone() };
+    assert_taken(store.update_instance(&taken).await, "instance", "name");
+    assert_missing(store.update_instance(&Instance { id: id("gone"), ..changed.clone() }).await, "instance");
+    let elsewhere = Instance { project_id: id("elsewhere"), ..changed };
+    assert_missing(store.update_instance(&elsewhere).await, "instance");
+}
+
+async fn an_instance_is_removed_with_its_tasks_but_not_while_one_is_active(store: Fresh) {
+    let instance = store.instance_of_its_own("shop").await;
+    let task = store.waiting(&instance, at(1)).await;
+    assert!(!store.remove_instance(&instance.project_id, &instance.id).await.expect("answered"));
+    store.request_cancel(at(2), &task.project_id, &task.id).await.expect("cancelled");
+    assert_missing(store.remove_instance(&id("elsewhere"), &instance.id).await, "instance");
+    assert!(store.remove_instance(&instance.project_id, &instance.id).await.expect("removed"));
+    assert!(store.instance(&instance.project_id, &instance.id).await.expect("read").is_none());
+    assert!(store.task(&task.project_id, &task.id).await.expect("read").is_none());
+    assert_missing(store.remove_instance(&instance.project_id, &instance.id).await, "instance");
+}
+
+async fn the_last_auto_scan_configuration_is_kept(store: Fresh) {
+    let instance = store.instance_of_its_own("shop").await;
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), None);
+    let config = AutoScan {
+        instance_id: instance.id.clone(),
+        enabled: true,
+        first_scan_at: Some(time(100)),
+        interval: Duration::ZERO,
+        timeout: Duration::from_secs(2),
+        scan_keys_count: 100_000,
+        updated_at: time(1),
+    };
+    store.set_auto_scan(&config).await.expect("kept");
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(config.clone()));
+    let off = AutoScan { enabled: false, first_scan_at: None, updated_at: time(2), ..config };
+    store.set_auto_scan(&off).await.expect("kept");
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(off.clone()));
+    assert_missing(store.set_auto_scan(&AutoScan { instance_id: id("gone"), ..off }).await, "instance");
 }

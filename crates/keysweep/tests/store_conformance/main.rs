@@ -17,6 +17,7 @@ macro_rules! on_every_engine {
     };
 }
 
+mod access;
 mod fresh;
 mod instances;
 mod lazyfree;

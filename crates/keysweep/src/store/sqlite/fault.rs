@@ -32,6 +32,11 @@ pub(super) fn missing(what: &'static str) -> impl Fn(sqlx::Error) -> Fault {
     }
 }
 
+/// For a change of one `what`: that there was one to change.
+pub(super) fn found(rows: u64, what: &'static str) -> Result<(), Fault> {
+    if rows == 0 { Err(Fault::Known(StoreError::Missing(what))) } else { Ok(()) }
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {

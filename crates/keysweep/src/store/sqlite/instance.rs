@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{SqliteConnection, sqlite::SqliteQueryResult};
 
 use super::{
-    fault::{Fault, missing},
+    fault::{Fault, found, missing},
     row::{self, micros, span},
 };
 use crate::{
@@ -48,6 +48,55 @@ pub(super) async fn add(db: &mut SqliteConnection, instance: &Instance) -> Resul
     .await
     .map_err(missing("project"))?;
     Ok(())
+}
+
+pub(super) async fn update(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
+    let sealed = |secret: &Option<Sealed>| secret.as_ref().map(|secret| secret.0.clone());
+    let done = sqlx::query(
+        "UPDATE instance SET
+             name = ?, url = ?, username = ?, password = ?, sentinel_username = ?, sentinel_password = ?, ca_pem = ?,
+             cert_pem = ?, client_key = ?, server_name = ?, address_map = ?, pace = ?, off_peak_window = ?,
+             window_binds_manual = ?, manage_lazyfree = ?, paused = ?
+         WHERE id = ? AND project_id = ?",
+    )
+    .bind(&instance.name)
+    .bind(&instance.url)
+    .bind(&instance.username)
+    .bind(sealed(&instance.password))
+    .bind(&instance.sentinel_username)
+    .bind(sealed(&instance.sentinel_password))
+    .bind(&instance.ca_pem)
+    .bind(&instance.cert_pem)
+    .bind(sealed(&instance.client_key))
+    .bind(&instance.server_name)
+    .bind(&instance.address_map)
+    .bind(&instance.pace)
+    .bind(&instance.window)
+    .bind(instance.window_binds_manual)
+    .bind(instance.manage_lazyfree)
+    .bind(instance.paused)
+    .bind(&instance.id)
+    .bind(&instance.project_id)
+    .execute(db)
+    .await?;
+    found(done.rows_affected(), "instance")
+}
+
+pub(super) async fn remove(db: &mut SqliteConnection, project_id: &str, id: &str) -> Result<bool, Fault> {
+    let active = sqlx::query("SELECT 1 FROM task WHERE instance_id = ? AND status IN ('waiting', 'running')")
+        .bind(id)
+        .fetch_optional(&mut *db)
+        .await?;
+    if active.is_some() {
+        return Ok(false);
+    }
+    let done = sqlx::query("DELETE FROM instance WHERE id = ? AND project_id = ?")
+        .bind(id)
+        .bind(project_id)
+        .execute(db)
+        .await?;
+    found(done.rows_affected(), "instance")?;
+    Ok(true)
 }
 
 pub(super) async fn get(db: &mut SqliteConnection, project_id: &str, id: &str) -> Result<Option<Instance>, Fault> {

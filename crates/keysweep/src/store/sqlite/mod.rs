@@ -4,6 +4,8 @@
 //! WAL allows. Every write begins with BEGIN IMMEDIATE: a transaction that reads first and turns into a writer later
 //! is refused at once when another process has written in between.
 
+mod access;
+mod auto_scan;
 mod fault;
 mod instance;
 mod lazyfree;
@@ -21,9 +23,12 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 pub use self::open::OpenError;
 use self::{fault::Fault, row::micros};
-use super::{Beat, Claim, Created, Ending, LazyFreeHolders, Now, Page, PageRequest, Pulse, Store, StoreError};
+use super::{
+    AuditPage, Beat, Claim, Created, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Pulse, Store, StoreError,
+};
 use crate::model::{
-    AccessKey, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task, TaskDetail, User,
+    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task,
+    TaskDetail, Token, TokenHolder, User, UserRoles,
 };
 
 /// How long a verb may take, waiting for its turn included.
@@ -131,6 +136,22 @@ impl Store for SqliteStore {
         self.write(async |db| instance::take_looks(db, clock(now), every, limit).await).await
     }
 
+    async fn update_instance(&self, instance: &Instance) -> Result<(), StoreError> {
+        self.write(async |db| instance::update(db, instance).await).await
+    }
+
+    async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {
+        self.write(async |db| instance::remove(db, project_id, id).await).await
+    }
+
+    async fn auto_scan(&self, instance_id: &str) -> Result<Option<AutoScan>, StoreError> {
+        self.read(async |db| auto_scan::get(db, instance_id).await).await
+    }
+
+    async fn set_auto_scan(&self, config: &AutoScan) -> Result<(), StoreError> {
+        self.write(async |db| auto_scan::set(db, config).await).await
+    }
+
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError> {
         self.write(async |db| task::create(db, clock(now), new).await).await
     }
@@ -195,6 +216,69 @@ impl Store for SqliteStore {
         // The readers first: the last connection that may write puts the log back into the file.
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+#[async_trait]
+impl People for SqliteStore {
+    async fn users(&self) -> Result<Vec<UserRoles>, StoreError> {
+        self.read(async |db| people::users(db).await).await
+    }
+
+    async fn update_user(&self, user: &User) -> Result<(), StoreError> {
+        self.write(async |db| people::update_user(db, user).await).await
+    }
+
+    async fn remove_user(&self, user_id: &str) -> Result<(), StoreError> {
+        self.write(async |db| people::remove_user(db, user_id).await).await
+    }
+
+    async fn grant(&self, user_id: &str, grant: &Grant) -> Result<(), StoreError> {
+        self.write(async |db| people::grant(db, user_id, grant).await).await
+    }
+
+    async fn revoke(&self, user_id: &str, project_id: &str) -> Result<(), StoreError> {
+        self.write(async |db| people::revoke(db, user_id, project_id).await).await
+    }
+
+    async fn remove_project(&self, project_id: &str) -> Result<bool, StoreError> {
+        self.write(async |db| people::remove_project(db, project_id).await).await
+    }
+
+    async fn access_keys(&self) -> Result<Vec<AccessKey>, StoreError> {
+        self.read(async |db| access::keys(db).await).await
+    }
+
+    async fn disable_access_key(&self, access: &str, disabled: bool) -> Result<(), StoreError> {
+        self.write(async |db| access::disable_key(db, access, disabled).await).await
+    }
+
+    async fn remove_access_key(&self, access: &str) -> Result<(), StoreError> {
+        self.write(async |db| access::remove_key(db, access).await).await
+    }
+
+    async fn add_token(&self, token: &Token, forget_before: Timestamp) -> Result<(), StoreError> {
+        self.write(async |db| access::add_token(db, token, forget_before).await).await
+    }
+
+    async fn token_holder(&self, hash: &[u8]) -> Result<Option<TokenHolder>, StoreError> {
+        self.read(async |db| access::token_holder(db, hash).await).await
+    }
+
+    async fn revoke_token(&self, hash: &[u8]) -> Result<bool, StoreError> {
+        self.write(async |db| access::revoke_token(db, hash).await).await
+    }
+
+    async fn remember_signature(&self, now: Timestamp, signature: &[u8], until: Timestamp) -> Result<bool, StoreError> {
+        self.write(async |db| access::remember_signature(db, now, signature, until).await).await
+    }
+
+    async fn add_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        self.write(async |db| access::add_audit(db, entry).await).await
+    }
+
+    async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
+        self.read(async |db| access::audit(db, project_id, page).await).await
     }
 }
 

@@ -1,12 +1,14 @@
 //! Projects, users, their roles and keys, and the master key's check value.
 
+use std::collections::HashMap;
+
 use sqlx::SqliteConnection;
 
 use super::{
-    fault::{Fault, missing},
-    row::{self, micros},
+    fault::{Fault, found, missing},
+    row::{self, Reader, micros},
 };
-use crate::model::{AccessKey, Grant, KeyHolder, Project, User};
+use crate::model::{AccessKey, Grant, KeyHolder, Project, User, UserRoles};
 
 pub(super) async fn add_project(db: &mut SqliteConnection, project: &Project) -> Result<(), Fault> {
     sqlx::query("INSERT INTO project (id, name, created_at) VALUES (?, ?, ?)")
@@ -47,6 +49,77 @@ pub(super) async fn add_user(db: &mut SqliteConnection, user: &User, grants: &[G
 pub(super) async fn user(db: &mut SqliteConnection, name: &str) -> Result<Option<User>, Fault> {
     let found = sqlx::query("SELECT * FROM account WHERE name = ?").bind(name).fetch_optional(db).await?;
     found.as_ref().map(row::user).transpose()
+}
+
+pub(super) async fn users(db: &mut SqliteConnection) -> Result<Vec<UserRoles>, Fault> {
+    let users = sqlx::query("SELECT * FROM account ORDER BY name").fetch_all(&mut *db).await?;
+    let grants = sqlx::query("SELECT * FROM role_grant ORDER BY account_id, project_id").fetch_all(db).await?;
+    let mut grants_of: HashMap<String, Vec<Grant>> = HashMap::new();
+    for row in &grants {
+        grants_of.entry(Reader(row).get("account_id")?).or_default().push(row::grant(row)?);
+    }
+    let with_roles = |row| {
+        let user = row::user(row)?;
+        Ok(UserRoles { grants: grants_of.remove(&user.id).unwrap_or_default(), user })
+    };
+    users.iter().map(with_roles).collect()
+}
+
+pub(super) async fn update_user(db: &mut SqliteConnection, user: &User) -> Result<(), Fault> {
+    let done = sqlx::query("UPDATE account SET password_hash = ?, disabled = ? WHERE id = ?")
+        .bind(&user.password_hash)
+        .bind(user.disabled)
+        .bind(&user.id)
+        .execute(&mut *db)
+        .await?;
+    found(done.rows_affected(), "user")?;
+    sqlx::query("DELETE FROM token WHERE account_id = ?").bind(&user.id).execute(db).await?;
+    Ok(())
+}
+
+pub(super) async fn remove_user(db: &mut SqliteConnection, user_id: &str) -> Result<(), Fault> {
+    let done = sqlx::query("DELETE FROM account WHERE id = ?").bind(user_id).execute(db).await?;
+    found(done.rows_affected(), "user")
+}
+
+pub(super) async fn grant(db: &mut SqliteConnection, user_id: &str, grant: &Grant) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO role_grant (account_id, project_id, role) VALUES (?, ?, ?)
+         ON CONFLICT (account_id, project_id) DO UPDATE SET role = excluded.role",
+    )
+    .bind(user_id)
+    .bind(&grant.project_id)
+    .bind(grant.role.as_str())
+    .execute(db)
+    .await
+    .map_err(missing("user or project"))?;
+    Ok(())
+}
+
+pub(super) async fn revoke(db: &mut SqliteConnection, user_id: &str, project_id: &str) -> Result<(), Fault> {
+    let done = sqlx::query("DELETE FROM role_grant WHERE account_id = ? AND project_id = ?")
+        .bind(user_id)
+        .bind(project_id)
+        .execute(&mut *db)
+        .await?;
+    found(done.rows_affected(), "role")?;
+    sqlx::query("DELETE FROM token WHERE account_id = ? AND project_id = ?")
+        .bind(user_id)
+        .bind(project_id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn remove_project(db: &mut SqliteConnection, project_id: &str) -> Result<bool, Fault> {
+    let instance =
+        sqlx::query("SELECT 1 FROM instance WHERE project_id = ?").bind(project_id).fetch_optional(&mut *db).await?;
+    if instance.is_some() {
+        return Ok(false);
+    }
+    let done = sqlx::query("DELETE FROM project WHERE id = ?").bind(project_id).execute(db).await?;
+    found(done.rows_affected(), "project")?;
+    Ok(true)
 }
 
 pub(super) async fn add_access_key(db: &mut SqliteConnection, key: &AccessKey) -> Result<(), Fault> {

@@ -8,7 +8,7 @@ use sqlx::{ColumnIndex, Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 
 use super::fault::Fault;
 use crate::{
-    model::{AccessKey, Facts, Grant, Instance, Project, Sealed, Task, UnknownName, User},
+    model::{AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, Project, Sealed, Task, Token, UnknownName, User},
     store::StoreError,
 };
 
@@ -62,12 +62,15 @@ impl<'r> Reader<'r> {
         Ok(Duration::from_micros(self.count(column)?))
     }
 
-    fn name<T: FromStr<Err = UnknownName>>(&self, column: &'static str) -> Result<T, Fault> {
+    pub(super) fn name<T: FromStr<Err = UnknownName>>(&self, column: &'static str) -> Result<T, Fault> {
         let name: &str = self.get(column)?;
         name.parse().map_err(|error| unreadable(column, error))
     }
 
-    fn optional_name<T: FromStr<Err = UnknownName>>(&self, column: &'static str) -> Result<Option<T>, Fault> {
+    pub(super) fn optional_name<T: FromStr<Err = UnknownName>>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, Fault> {
         let name: Option<&str> = self.get(column)?;
         name.map(|name| name.parse().map_err(|error| unreadable(column, error))).transpose()
     }
@@ -133,6 +136,43 @@ pub(super) fn access_key(row: &SqliteRow) -> Result<AccessKey, Fault> {
         secret: Sealed(row.get("secret")?),
         disabled: row.get("disabled")?,
         created_at: row.time("created_at")?,
+    })
+}
+
+pub(super) fn token(row: &SqliteRow) -> Result<Token, Fault> {
+    let row = Reader(row);
+    Ok(Token {
+        hash: row.get("hash")?,
+        user_id: row.get("account_id")?,
+        project_id: row.get("project_id")?,
+        issued_at: row.time("issued_at")?,
+        expires_at: row.time("expires_at")?,
+    })
+}
+
+pub(super) fn audit_entry(row: &SqliteRow) -> Result<AuditEntry, Fault> {
+    let row = Reader(row);
+    Ok(AuditEntry {
+        seq: row.get("seq")?,
+        happened_at: row.time("happened_at")?,
+        project_id: row.get("project_id")?,
+        actor: row.get("actor")?,
+        action: row.get("action")?,
+        subject: row.get("subject")?,
+        detail: row.get("detail")?,
+    })
+}
+
+pub(super) fn auto_scan(row: &SqliteRow) -> Result<AutoScan, Fault> {
+    let row = Reader(row);
+    Ok(AutoScan {
+        instance_id: row.get("instance_id")?,
+        enabled: row.get("enabled")?,
+        first_scan_at: row.optional_time("first_scan_at")?,
+        interval: row.span("interval_us")?,
+        timeout: row.span("timeout_us")?,
+        scan_keys_count: row.get("scan_keys_count")?,
+        updated_at: row.time("updated_at")?,
     })
 }
 

@@ -1,0 +1,245 @@
+//! ShowExpireAutoScanConfig and UpdateExpireAutoScanConfig: how an instance is swept by itself.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Door, body, error::DcsError, task_body::utc_millis};
+use crate::model::{AutoScan, Role};
+
+/// Keys every 5 ms. DCS documents at most 1000, and takes more.
+const SCAN_KEYS_COUNT: std::ops::RangeInclusive<u32> = 10..=100_000;
+
+/// The answer. What has no value yet is left out.
+#[derive(Debug, Serialize)]
+pub struct Config {
+    instance_id: String,
+    enable_auto_scan: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_scan_at: Option<String>,
+    /// Seconds from one due time to the next; 0: again after the last has ended.
+    interval: u64,
+    /// Seconds that a run may take.
+    timeout: u64,
+    /// Keys every 5 ms.
+    scan_keys_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<String>,
+}
+
+impl Config {
+    fn new(config: &AutoScan) -> Self {
+        Self {
+            instance_id: config.instance_id.clone(),
+            enable_auto_scan: config.enabled,
+            first_scan_at: config.first_scan_at.map(utc_millis),
+            interval: config.interval.as_secs(),
+            timeout: config.timeout.as_secs(),
+            scan_keys_count: config.scan_keys_count,
+            updated_at: (config.updated_at > Timestamp::UNIX_EPOCH).then(|| utc_millis(config.updated_at)),
+        }
+    }
+}
+
+/// Shows how an instance is swept by itself.
+pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<Config>, DcsError> {
+    let admitted = door.admit(request, Role::Reader).await?;
+    let kept = door.fleet.auto_scan(&admitted.instance).await?;
+    let config = kept.unwrap_or_else(|| AutoScan::unset(&admitted.instance.id));
+    Ok(Json(Config::new(&config)))
+}
+
+/// Says how an instance is swept by itself.
+pub(super) async fn update(State(door): State<Door>, request: Request) -> Result<Json<Config>, DcsError> {
+    let admitted = door.admit(request, Role::Operator).await?;
+    let wanted = body::object(&admitted.body)?;
+    let kept = door.fleet.auto_scan(&admitted.instance).await?;
+    let before = kept.unwrap_or_else(|| AutoScan::unset(&admitted.instance.id));
+    let config = read(&wanted, before, Timestamp::now())?;
+    if config.enabled {
+        super::supported(&admitted.instance)?;
+    }
+    let actor = admitted.caller.name.as_deref();
+    Ok(Json(Config::new(&door.fleet.set_auto_scan(&admitted.instance, config, actor).await?)))
+}
+
+/// What is to be kept of a request, checked in the order of its documentation.
+///
+/// Who enables must give all four values, and good ones. Who disables may send whatever was there before: what is good
+/// of it is kept, the rest stays as it was.
+fn read(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Result<AutoScan, DcsError> {
+    let enabled =
+        wanted.get("enable_auto_scan").and_then(Value::as_bool).ok_or(DcsError::Parameter("enable_auto_scan"))?;
+    let first_scan_at = wanted.get("first_scan_at").and_then(Value::as_str).and_then(utc_time);
+    let interval = seconds(wanted.get("interval"));
+    let timeout = seconds(wanted.get("timeout"));
+    let count = wanted
+        .get("scan_keys_count")
+        .and_then(Value::as_u64)
+        .and_then(|count| u32::try_from(count).ok())
+        .filter(|count| SCAN_KEYS_COUNT.contains(count));
+    if !enabled {
+        return Ok(AutoScan {
+            enabled,
+            first_scan_at: first_scan_at.or(before.first_scan_at),
+            interval: interval.unwrap_or(before.interval),
+            timeout: timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(before.timeout),
+            scan_keys_count: count.unwrap_or(before.scan_keys_count),
+            ..before
+        });
+    }
+    // Clients that change another value send the stored time again, past as it may be by then.
+    let as_shown = before.first_scan_at.map(utc_millis);
+    let good_time = |time: &Timestamp| *time > now || as_shown.as_ref() == Some(&utc_millis(*time));
+    let first_scan_at = first_scan_at.filter(good_time).ok_or(DcsError::FirstScanAt)?;
+    let interval = interval.ok_or(DcsError::Interval)?;
+    let timeout = timeout
+        .filter(|timeout| *timeout >= interval * 2 && *timeout > Duration::from_secs(1))
+        .ok_or(DcsError::Timeout)?;
+    let scan_keys_count = count.ok_or(DcsError::ScanKeysCount)?;
+    Ok(AutoScan { enabled, first_scan_at: Some(first_scan_at), interval, timeout, scan_keys_count, ..before })
+}
+
+/// Clients read durations into 32 bits.
+fn seconds(value: Option<&Value>) -> Option<Duration> {
+    let seconds = value?.as_u64().filter(|seconds| *seconds <= i32::MAX as u64)?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// `2023-07-07T15:00:05.000`, with Z, z or nothing behind it: UTC in any case.
+fn utc_time(text: &str) -> Option<Timestamp> {
+    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    let (_, clock) = text.split_once('T')?;
+    // An offset would be read over, and the time be another one.
+    if !clock.chars().all(|character| character.is_ascii_digit() || ":.".contains(character)) {
+        return None;
+    }
+    TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-24T08:00:00Z".parse().expect("a time")
+    }
+
+    fn wanted() -> Map<String, Value> {
+        let value = json!({
+            "enable_auto_scan": true, "first_scan_at": "2026-11-24T09:00:00.000Z", "interval": 3600, "timeout": 7200,
+            "scan_keys_count": 1000,
+        });
+        value.as_object().expect("an object").clone()
+    }
+
+    fn with(name: &str, value: Value) -> Map<String, Value> {
+        let mut wanted = wanted();
+        match value {
+            Value::Null => drop(wanted.remove(name)),
+            value => drop(wanted.insert(name.into(), value)),
+        }
+        wanted
+    }
+
+    fn code(wanted: &Map<String, Value>) -> Option<&'static str> {
+        read(wanted, AutoScan::unset("i"), now()).err().map(|error| error.code())
+    }
+
+    #[rstest]
+    #[case("2026-11-24T09:00:00.000", true)]
+    #[case("2026-11-24T09:00:00.000Z", true)]
+    #[case("2026-11-24T09:00:00.000z", true)]
+    #[case("2026-11-24T09:00:00Z", true)]
+    #[case::now_is_not_later("2026-11-24T08:00:00Z", false)]
+    #[case::past("2026-11-24T07:59:59.999Z", false)]
+    #[case::a_date("2026-11-25", false)]
+    #[case::another_zone("2026-11-24T19:00:00+08:00", false)]
+    #[case::no_such_day("2026-11-31T09:00:00Z", false)]
+    #[case::words("tomorrow", false)]
+    #[case::empty("", false)]
+    fn a_first_time_is_utc_and_in_the_future(#[case] text: &str, #[case] good: bool) {
+        assert_eq!(code(&with("first_scan_at", json!(text))), (!good).then_some("DCS.4819"), "{text}");
+    }
+
+    #[rstest]
+    #[case("enable_auto_scan", json!("true"), "DCS.4800")]
+    #[case("enable_auto_scan", Value::Null, "DCS.4800")]
+    #[case("first_scan_at", Value::Null, "DCS.4819")]
+    #[case("first_scan_at", json!(1_790_000_000), "DCS.4819")]
+    #[case("interval", Value::Null, "DCS.4820")]
+    #[case("interval", json!(-1), "DCS.4820")]
+    #[case("interval", json!(2_147_483_648_u64), "DCS.4820")]
+    #[case("timeout", Value::Null, "DCS.4821")]
+    #[case("timeout", json!(7199), "DCS.4821")]
+    #[case("scan_keys_count", Value::Null, "DCS.4822")]
+    #[case("scan_keys_count", json!(9), "DCS.4822")]
+    #[case("scan_keys_count", json!(100_001), "DCS.4822")]
+    #[case("scan_keys_count", json!(10.5), "DCS.4822")]
+    fn a_bad_value_is_refused_by_its_own_code(#[case] name: &str, #[case] value: Value, #[case] expected: &str) {
+        assert_eq!(code(&with(name, value)), Some(expected));
+    }
+
+    #[test]
+    fn the_first_bad_value_in_documented_order_is_the_one_that_is_told() {
+        let mut wanted = with("scan_keys_count", json!(0));
+        for (name, expected) in [("timeout", "DCS.4821"), ("interval", "DCS.4820"), ("first_scan_at", "DCS.4819")] {
+            wanted.insert(name.into(), json!(-1));
+            assert_eq!(code(&wanted), Some(expected));
+        }
+    }
+
+    #[rstest]
+    #[case(0, 1, false)]
+    #[case(0, 2, true)]
+    #[case(1, 2, true)]
+    #[case(2, 3, false)]
+    #[case(2, 4, true)]
+    fn a_timeout_is_twice_the_interval_and_more_than_a_second(
+        #[case] interval: u64,
+        #[case] timeout: u64,
+        #[case] good: bool,
+    ) {
+        let mut wanted = with("interval", json!(interval));
+        wanted.insert("timeout".into(), json!(timeout));
+        assert_eq!(code(&wanted).is_none(), good);
+    }
+
+    #[test]
+    fn counts_that_the_real_service_takes_are_taken() {
+        for count in [10, 1000, 20_000, 100_000] {
+            assert_eq!(code(&with("scan_keys_count", json!(count))), None, "{count}");
+        }
+    }
+
+    #[test]
+    fn the_stored_first_time_may_be_sent_again_when_it_is_past() {
+        let kept = read(&wanted(), AutoScan::unset("i"), now()).expect("good");
+        let later: Timestamp = "2026-11-25T08:00:00Z".parse().expect("a time");
+        let again = with("scan_keys_count", json!(20));
+        assert_eq!(read(&again, kept.clone(), later).expect("good").scan_keys_count, 20);
+        let moved = with("first_scan_at", json!("2026-11-24T09:00:00.001Z"));
+        assert!(matches!(read(&moved, kept, later), Err(DcsError::FirstScanAt)), "another past time is refused");
+    }
+
+    #[test]
+    fn disabling_checks_nothing_and_keeps_what_is_good() {
+        let before = read(&wanted(), AutoScan::unset("i"), now()).expect("good");
+        let off = json!({ "enable_auto_scan": false, "first_scan_at": "2020-01-01T00:00:00.000Z", "interval": -5,
+                          "timeout": "x", "scan_keys_count": 50 });
+        let kept = read(off.as_object().expect("an object"), before, now()).expect("disabling always works");
+        assert!(!kept.enabled);
+        assert_eq!(kept.first_scan_at, Some("2020-01-01T00:00:00Z".parse().expect("a time")));
+        assert_eq!((kept.interval, kept.timeout), (Duration::from_secs(3600), Duration::from_secs(7200)));
+        assert_eq!(kept.scan_keys_count, 50);
+    }
+}

@@ -1,0 +1,196 @@
+//! ListInstances and ShowInstance: what clients look up ids with. Odd types are what they parse.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use serde::Serialize;
+
+use super::{
+    Door,
+    error::DcsError,
+    query::Query,
+    task_body::{counter, utc_millis},
+};
+use crate::{
+    fleet::{can_be_swept, nodes},
+    model::{Instance, Role},
+};
+
+const DEFAULT_LIMIT: u64 = 1000;
+const MIB: u64 = 1024 * 1024;
+/// The states that DCS documents; ours are RUNNING, FROZEN (paused) and ERROR (never reached, or not to be swept).
+const STATES: [&str; 9] =
+    ["CREATING", "CREATEFAILED", "RUNNING", "RESTARTING", "FROZEN", "EXTENDING", "RESTORING", "FLUSHING", "ERROR"];
+
+/// The answer of ListInstances.
+#[derive(Debug, Serialize)]
+pub struct List {
+    instances: Vec<Body>,
+    /// Those that pass the filter, on all pages.
+    instance_num: i32,
+}
+
+/// An instance as DCS shows it.
+#[derive(Debug, Serialize)]
+pub struct Body {
+    instance_id: String,
+    name: String,
+    /// Always `Redis`: Valkey is one to these clients.
+    engine: &'static str,
+    engine_version: String,
+    status: &'static str,
+    /// Several are separated by commas.
+    ip: String,
+    port: u16,
+    /// Whole GB of `max_memory`.
+    capacity: i32,
+    /// What remains below one GB, as `.125`.
+    capacity_minor: String,
+    /// MB; 0: no limit, or not known.
+    max_memory: i32,
+    /// MB.
+    used_memory: i32,
+    cache_mode: &'static str,
+    spec_code: String,
+    /// `true` or `false`, as a text.
+    no_password_access: String,
+    access_user: Option<String>,
+    enable_ssl: bool,
+    created_at: String,
+    db_number: i32,
+    replica_count: i32,
+    sharding_count: i32,
+    task: Option<()>,
+}
+
+impl From<&Instance> for Body {
+    fn from(instance: &Instance) -> Self {
+        let facts = instance.facts.as_ref();
+        let nodes = nodes(&instance.url);
+        let ips: Vec<&str> = nodes.iter().map(|node| node.host.as_str()).collect();
+        let (used, max) = facts.map_or((0, 0), |facts| (facts.used_memory / MIB, facts.max_memory / MIB));
+        let mode = mode(instance);
+        Self {
+            instance_id: instance.id.clone(),
+            name: instance.name.clone(),
+            engine: "Redis",
+            engine_version: facts.map(|facts| major_minor(&facts.engine_version)).unwrap_or_default(),
+            status: state(instance),
+            ip: ips.join(","),
+            port: nodes.first().map_or(0, |node| node.port),
+            capacity: counter(max / 1024),
+            capacity_minor: minor(max),
+            max_memory: counter(max),
+            used_memory: counter(used),
+            cache_mode: mode,
+            spec_code: format!("keysweep.{mode}"),
+            no_password_access: instance.password.is_none().to_string(),
+            access_user: instance.username.clone(),
+            enable_ssl: instance.url.starts_with("rediss") || instance.url.starts_with("valkeys"),
+            created_at: utc_millis(instance.created_at),
+            db_number: if mode == "cluster" { 1 } else { 16 },
+            replica_count: 1,
+            sharding_count: 1,
+            task: None,
+        }
+    }
+}
+
+/// single, ha or cluster.
+pub(super) fn mode(instance: &Instance) -> &'static str {
+    let scheme = instance.url.split("://").next().unwrap_or_default();
+    let seen = instance.facts.as_ref().map_or("", |facts| facts.mode.as_str());
+    match (scheme.rsplit('-').next().unwrap_or_default(), seen) {
+        ("cluster", _) | (_, "cluster") => "cluster",
+        ("sentinel", _) | (_, "sentinel") => "ha",
+        _ => "single",
+    }
+}
+
+pub(super) fn state(instance: &Instance) -> &'static str {
+    match (instance.paused, &instance.facts) {
+        (true, _) => "FROZEN",
+        (false, Some(_)) if can_be_swept(instance) => "RUNNING",
+        (false, _) => "ERROR",
+    }
+}
+
+/// `7.0` of `7.0.15`.
+fn major_minor(version: &str) -> String {
+    version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
+}
+
+/// What is below one GB, in thousandths.
+fn minor(megabytes: u64) -> String {
+    let thousandths = (megabytes % 1024) * 1000 / 1024;
+    let digits = format!("{thousandths:03}");
+    match digits.trim_end_matches('0') {
+        "" => ".0".into(),
+        digits => format!(".{digits}"),
+    }
+}
+
+/// Shows an instance.
+pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<Body>, DcsError> {
+    let admitted = door.admit(request, Role::Reader).await?;
+    Ok(Json(Body::from(&admitted.instance)))
+}
+
+/// Lists a project's instances by name.
+pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<List>, DcsError> {
+    let admitted = door.admit_to_project(request, Role::Reader).await?;
+    let (offset, limit) = (admitted.query.offset()?, admitted.query.limit(DEFAULT_LIMIT)?);
+    let filter = Filter::read(&admitted.query)?;
+    let mut instances = door.fleet.instances_of(&admitted.project_id).await?;
+    instances.retain(|instance| filter.passes(instance));
+    let page = instances.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX)).take(limit as usize);
+    Ok(Json(List { instances: page.map(Body::from).collect(), instance_num: counter(instances.len() as u64) }))
+}
+
+struct Filter {
+    name: Option<String>,
+    whole_name: bool,
+    instance_id: Option<String>,
+    status: Option<String>,
+    ip: Option<String>,
+}
+
+impl Filter {
+    fn read(query: &Query) -> Result<Self, DcsError> {
+        // An empty value is how some clients leave a parameter out.
+        let value = |name: &str| query.value(name).filter(|value| !value.is_empty());
+        let status = value("status");
+        if status.as_deref().is_some_and(|status| !STATES.contains(&status)) {
+            return Err(DcsError::Parameter("status"));
+        }
+        let whole_name = match value("name_equal").as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(DcsError::Parameter("name_equal")),
+        };
+        Ok(Self { name: value("name"), whole_name, instance_id: value("instance_id"), status, ip: value("ip") })
+    }
+
+    fn passes(&self, instance: &Instance) -> bool {
+        let named = |name: &String| match self.whole_name {
+            true => instance.name == *name,
+            false => instance.name.contains(name.as_str()),
+        };
+        self.name.as_ref().is_none_or(named)
+            && self.instance_id.as_ref().is_none_or(|id| instance.id == *id)
+            && self.status.as_ref().is_none_or(|status| state(instance) == status)
+            && self.ip.as_ref().is_none_or(|ip| nodes(&instance.url).iter().any(|node| node.host.contains(ip.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_two_numbers_and_memory_below_a_gigabyte_a_fraction() {
+        assert_eq!((major_minor("7.0.15"), major_minor("8"), major_minor("")), ("7.0".into(), "8".into(), "".into()));
+        assert_eq!([128, 256, 1024, 0, 1536].map(minor), [".125", ".25", ".0", ".0", ".5"]);
+    }
+}

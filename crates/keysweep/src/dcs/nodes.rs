@@ -1,0 +1,139 @@
+//! ShowInstanceTopology and ListGroupReplicationInfo: the nodes of an instance, as far as its URL names them.
+//!
+//! Nobody waits for a server here: what a server would have to be asked for is not shown.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Admitted, Door,
+    error::DcsError,
+    instances::{mode, state},
+    task_body::counter,
+};
+use crate::{
+    fleet::{Node, nodes},
+    model::{Instance, Role},
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// The answer of ShowInstanceTopology. All numbers are texts.
+#[derive(Debug, Serialize)]
+pub struct Topology {
+    redis_server: Vec<Server>,
+    cluster_lvs: Vec<()>,
+    cluster_admin: Vec<()>,
+    cluster_proxy: Vec<()>,
+    master: Vec<()>,
+    vpcendpoint: Vec<()>,
+    elb: Vec<()>,
+}
+
+#[derive(Debug, Serialize)]
+struct Server {
+    node_id: String,
+    node_name: String,
+    ip: String,
+    port: String,
+    node_type: &'static str,
+    /// MB; left out where there are several nodes, of which only the sum is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_memory: Option<String>,
+    /// MB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used_memory: Option<String>,
+    db_num: &'static str,
+    dbs: Vec<()>,
+    group_id: String,
+    status: &'static str,
+}
+
+/// The answer of ListGroupReplicationInfo.
+#[derive(Debug, Serialize)]
+pub struct Groups {
+    group_list: Vec<Group>,
+    group_count: i32,
+}
+
+#[derive(Debug, Serialize)]
+struct Group {
+    group_id: String,
+    group_name: String,
+    replication_list: Vec<Replication>,
+}
+
+#[derive(Debug, Serialize)]
+struct Replication {
+    replication_role: &'static str,
+    replication_ip: String,
+    is_replication: bool,
+    replication_id: String,
+    node_id: String,
+    status: &'static str,
+    az_code: &'static str,
+    dimensions: Vec<()>,
+}
+
+/// The same for the same node, and no other's.
+fn node_id(instance: &Instance, node: &Node) -> String {
+    let digest = Sha256::digest(format!("{}\n{}\n{}", instance.id, node.host, node.port));
+    hex::encode(&digest[..16])
+}
+
+/// Shows an instance's nodes.
+pub(super) async fn topology(State(door): State<Door>, request: Request) -> Result<Json<Topology>, DcsError> {
+    let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
+    let nodes = nodes(&instance.url);
+    let facts = instance.facts.as_ref().filter(|_| nodes.len() == 1);
+    let server = |node: Node| Server {
+        node_id: node_id(&instance, &node),
+        node_name: format!("{}:{}", node.host, node.port),
+        node_type: "master",
+        max_memory: facts.map(|facts| (facts.max_memory / MIB).to_string()),
+        used_memory: facts.map(|facts| (facts.used_memory / MIB).to_string()),
+        db_num: if mode(&instance) == "cluster" { "1" } else { "16" },
+        dbs: Vec::new(),
+        group_id: node_id(&instance, &node),
+        status: state(&instance),
+        ip: node.host,
+        port: node.port.to_string(),
+    };
+    Ok(Json(Topology {
+        redis_server: nodes.into_iter().map(server).collect(),
+        cluster_lvs: Vec::new(),
+        cluster_admin: Vec::new(),
+        cluster_proxy: Vec::new(),
+        master: Vec::new(),
+        vpcendpoint: Vec::new(),
+        elb: Vec::new(),
+    }))
+}
+
+/// Lists an instance's shards.
+pub(super) async fn groups(State(door): State<Door>, request: Request) -> Result<Json<Groups>, DcsError> {
+    let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
+    let group = |(number, node): (usize, Node)| {
+        let node_id = node_id(&instance, &node);
+        Group {
+            group_id: node_id.clone(),
+            group_name: format!("group-{number}"),
+            replication_list: vec![Replication {
+                replication_role: "master",
+                replication_ip: node.host,
+                is_replication: false,
+                replication_id: node_id.clone(),
+                node_id,
+                status: "Active",
+                az_code: "",
+                dimensions: Vec::new(),
+            }],
+        }
+    };
+    let group_list: Vec<Group> = nodes(&instance.url).into_iter().enumerate().map(group).collect();
+    Ok(Json(Groups { group_count: counter(group_list.len() as u64), group_list }))
+}

@@ -1,0 +1,31 @@
+//! Queries of requests: what a parameter must be to be taken.
+
+use super::error::DcsError;
+
+/// The query of a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Query(pub(super) String);
+
+impl Query {
+    /// The first value of this name, decoded.
+    pub(super) fn value(&self, name: &str) -> Option<String> {
+        let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// How many to leave out; 0 unless it says otherwise.
+    pub(super) fn offset(&self) -> Result<u64, DcsError> {
+        // Stores count in signed 64 bits.
+        Ok(self.number("offset", 0)?.min(i64::MAX as u64))
+    }
+
+    /// How many to show, 1–1000.
+    pub(super) fn limit(&self, default: u64) -> Result<u64, DcsError> {
+        let limit = self.number("limit", default)?;
+        (1..=1000).contains(&limit).then_some(limit).ok_or(DcsError::Parameter("limit"))
+    }
+
+    fn number(&self, name: &'static str, default: u64) -> Result<u64, DcsError> {
+        self.value(name).map_or(Ok(default), |digits| digits.parse().map_err(|_| DcsError::Parameter(name)))
+    }
+}

@@ -1,0 +1,55 @@
+//! What is asked of a database about people: who they are, what they may do, and what they did.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::StoreError;
+use crate::model::{AccessKey, AuditEntry, Grant, Token, TokenHolder, User, UserRoles};
+
+/// Which entries of the audit trail a list shows.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditPage {
+    /// Only entries older than this one.
+    pub before: Option<i64>,
+    /// At most this many.
+    pub limit: u64,
+}
+
+/// The verbs for people. Apart from those for tasks, which other rooms use.
+#[async_trait]
+pub trait People: Send + Sync {
+    /// All users with their roles, by name.
+    async fn users(&self) -> Result<Vec<UserRoles>, StoreError>;
+    /// Changes a user's password and whether the user is disabled, and ends all of the user's tokens. `Missing` when there
+    /// is no user of this id.
+    async fn update_user(&self, user: &User) -> Result<(), StoreError>;
+    /// Forgets a user with roles, keys and tokens. `Missing` when there is no user of this id.
+    async fn remove_user(&self, user_id: &str) -> Result<(), StoreError>;
+    /// Gives a user a role on a project in place of the one held there. `Missing` when user or project is.
+    async fn grant(&self, user_id: &str, grant: &Grant) -> Result<(), StoreError>;
+    /// Takes the role on a project away, and ends the tokens for it. `Missing` when there was none.
+    async fn revoke(&self, user_id: &str, project_id: &str) -> Result<(), StoreError>;
+    /// Forgets a project that has no instances. False, and nothing is done, while it has; `Missing` when the project is.
+    async fn remove_project(&self, project_id: &str) -> Result<bool, StoreError>;
+
+    /// All access keys, by user and age.
+    async fn access_keys(&self) -> Result<Vec<AccessKey>, StoreError>;
+    /// Refuses or accepts an access key's signatures from now on. `Missing` when there is no such key.
+    async fn disable_access_key(&self, access: &str, disabled: bool) -> Result<(), StoreError>;
+    /// Forgets an access key. `Missing` when there is no such key.
+    async fn remove_access_key(&self, access: &str) -> Result<(), StoreError>;
+
+    /// Keeps a token, and forgets those that ended before `forget_before`. `Missing` when its user or project is.
+    async fn add_token(&self, token: &Token, forget_before: Timestamp) -> Result<(), StoreError>;
+    /// The token of this hash, with its user.
+    async fn token_holder(&self, hash: &[u8]) -> Result<Option<TokenHolder>, StoreError>;
+    /// Ends a token. False: there was none.
+    async fn revoke_token(&self, hash: &[u8]) -> Result<bool, StoreError>;
+    /// Remembers a signature until a time, and forgets those whose time is over. False: it is remembered already.
+    async fn remember_signature(&self, now: Timestamp, signature: &[u8], until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Adds to the audit trail; `seq` is the store's to give.
+    async fn add_audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;
+    /// A page of a project's audit trail, newest first.
+    async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError>;
+}

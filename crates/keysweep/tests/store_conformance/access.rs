@@ -1,0 +1,175 @@
+//! What changes about people once they are there, their tokens, remembered signatures, and the audit trail.
+
+use keysweep::{
+    model::{AccessKey, AuditEntry, Grant, Project, Role, Sealed, Token, User},
+    store::AuditPage,
+};
+
+use crate::fresh::{Fresh, assert_missing, id, time};
+
+on_every_engine!(
+    users_are_listed_by_name_with_their_roles,
+    a_change_of_a_user_ends_the_users_tokens,
+    a_removed_user_leaves_no_role_key_or_token_behind,
+    a_role_is_given_changed_and_taken_away,
+    a_project_with_instances_stays,
+    keys_are_listed_disabled_and_removed,
+    a_token_leads_to_its_user_and_role_until_it_is_revoked,
+    old_tokens_are_forgotten_when_new_ones_are_kept,
+    a_signature_is_new_once_until_its_time_is_over,
+    the_audit_trail_is_read_newest_first_page_by_page,
+);
+
+async fn ada(store: &Fresh, grants: &[Grant]) -> User {
+    let user = User { id: id("ada"), name: "ada".into(), password_hash: None, disabled: false, created_at: time(1) };
+    store.add_user(&user, grants).await.expect("added");
+    user
+}
+
+fn grant(project: &Project, role: Role) -> Grant {
+    Grant { project_id: project.id.clone(), role }
+}
+
+fn key(access: &str, user: &User) -> AccessKey {
+    let secret = Sealed(vec![1, 2, 3]);
+    AccessKey { access: access.into(), user_id: user.id.clone(), secret, disabled: false, created_at: time(2) }
+}
+
+fn token(name: &str, user: &User, project: &Project) -> Token {
+    Token {
+        hash: name.into(),
+        user_id: user.id.clone(),
+        project_id: project.id.clone(),
+        issued_at: time(10),
+        expires_at: time(20),
+    }
+}
+
+async fn users_are_listed_by_name_with_their_roles(store: Fresh) {
+    assert_eq!(store.users().await.expect("read"), []);
+    let shop = store.project("shop").await;
+    let bob = User { id: id("bob"), name: "bob".into(), password_hash: None, disabled: true, created_at: time(1) };
+    store.add_user(&bob, &[]).await.expect("added");
+    let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
+    let users = store.users().await.expect("read");
+    assert_eq!(users.iter().map(|found| &found.user).collect::<Vec<_>>(), [&ada, &bob]);
+    assert_eq!((users[0].grants.as_slice(), users[1].grants.len()), (&[grant(&shop, Role::Operator)][..], 0));
+}
+
+async fn a_change_of_a_user_ends_the_users_tokens(store: Fresh) {
+    let shop = store.project("shop").await;
+    let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
+    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    let changed = User { password_hash: Some("$argon2id$".into()), disabled: true, ..ada };
+    store.update_user(&changed).await.expect("changed");
+    assert_eq!(store.user("ada").await.expect("read"), Some(changed.clone()));
+    assert!(store.token_holder(b"t").await.expect("read").is_none());
+    assert_missing(store.update_user(&User { id: id("nobody"), ..changed }).await, "user");
+}
+
+async fn a_removed_user_leaves_no_role_key_or_token_behind(store: Fresh) {
+    let shop = store.project("shop").await;
+    let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
+    store.add_access_key(&key("KEY", &ada)).await.expect("added");
+    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    store.remove_user(&ada.id).await.expect("removed");
+    assert!(store.user("ada").await.expect("read").is_none());
+    assert!(store.key_holder("KEY").await.expect("read").is_none());
+    assert!(store.token_holder(b"t").await.expect("read").is_none());
+    assert_missing(store.remove_user(&ada.id).await, "user");
+}
+
+async fn a_role_is_given_changed_and_taken_away(store: Fresh) {
+    let (shop, search) = (store.project("shop").await, store.project("search").await);
+    let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
+    store.grant(&ada.id, &grant(&shop, Role::Admin)).await.expect("changed");
+    store.grant(&ada.id, &grant(&search, Role::Operator)).await.expect("given");
+    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    store.add_token(&token("u", &ada, &search), time(0)).await.expect("kept");
+    let mut grants = store.users().await.expect("read").remove(0).grants;
+    grants.sort_by_key(|grant| grant.role);
+    assert_eq!(grants, [grant(&search, Role::Operator), grant(&shop, Role::Admin)]);
+
+    store.revoke(&ada.id, &shop.id).await.expect("taken away");
+    assert!(store.token_holder(b"t").await.expect("read").is_none(), "its token is ended");
+    assert!(store.token_holder(b"u").await.expect("read").is_some(), "another project's is not");
+    assert_missing(store.revoke(&ada.id, &shop.id).await, "role");
+    let absent = Grant { project_id: id("absent"), role: Role::Admin };
+    assert_missing(store.grant(&ada.id, &absent).await, "user or project");
+}
+
+async fn a_project_with_instances_stays(store: Fresh) {
+    let instance = store.instance_of_its_own("shop").await;
+    assert!(!store.remove_project(&instance.project_id).await.expect("answered"));
+    assert!(store.remove_instance(&instance.project_id, &instance.id).await.expect("removed"));
+    let project = store.projects().await.expect("read").remove(0);
+    ada(&store, &[grant(&project, Role::Admin)]).await;
+    assert!(store.remove_project(&project.id).await.expect("removed"));
+    assert_eq!(store.users().await.expect("read").remove(0).grants, [], "roles on it are gone");
+    assert_missing(store.remove_project(&project.id).await, "project");
+}
+
+async fn keys_are_listed_disabled_and_removed(store: Fresh) {
+    let ada = ada(&store, &[]).await;
+    store.add_access_key(&key("ONE", &ada)).await.expect("added");
+    store.add_access_key(&key("TWO", &ada)).await.expect("added");
+    store.disable_access_key("TWO", true).await.expect("disabled");
+    let two = AccessKey { disabled: true, ..key("TWO", &ada) };
+    assert_eq!(store.access_keys().await.expect("read"), [key("ONE", &ada), two]);
+    store.remove_access_key("ONE").await.expect("removed");
+    assert!(store.key_holder("ONE").await.expect("read").is_none());
+    assert_missing(store.remove_access_key("ONE").await, "access key");
+    assert_missing(store.disable_access_key("ONE", false).await, "access key");
+}
+
+async fn a_token_leads_to_its_user_and_role_until_it_is_revoked(store: Fresh) {
+    let shop = store.project("shop").await;
+    let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
+    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    let holder = store.token_holder(b"t").await.expect("read").expect("a holder");
+    assert_eq!((holder.token, holder.user, holder.role), (token("t", &ada, &shop), ada.clone(), Some(Role::Operator)));
+    assert!(store.token_holder(b"other").await.expect("read").is_none());
+    assert!(store.revoke_token(b"t").await.expect("revoked"));
+    assert!(!store.revoke_token(b"t").await.expect("answered"), "it is gone");
+    let nobody = User { id: id("nobody"), ..ada };
+    assert_missing(store.add_token(&token("t", &nobody, &shop), time(0)).await, "user or project");
+}
+
+async fn old_tokens_are_forgotten_when_new_ones_are_kept(store: Fresh) {
+    let shop = store.project("shop").await;
+    let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
+    store.add_token(&token("old", &ada, &shop), time(0)).await.expect("kept");
+    store.add_token(&token("new", &ada, &shop), time(20)).await.expect("kept");
+    assert!(store.token_holder(b"old").await.expect("read").is_some(), "it ended at that time, not before");
+    store.add_token(&token("newer", &ada, &shop), time(21)).await.expect("kept");
+    assert!(store.token_holder(b"old").await.expect("read").is_none());
+}
+
+async fn a_signature_is_new_once_until_its_time_is_over(store: Fresh) {
+    assert!(store.remember_signature(time(0), b"s", time(10)).await.expect("kept"));
+    assert!(!store.remember_signature(time(10), b"s", time(20)).await.expect("answered"));
+    assert!(store.remember_signature(time(10), b"other", time(20)).await.expect("kept"));
+    assert!(store.remember_signature(time(11), b"s", time(20)).await.expect("kept"), "its time was over");
+}
+
+async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
+    let entry = |second: i64, project: &str| AuditEntry {
+        seq: 0,
+        happened_at: time(second),
+        project_id: Some(id(project)),
+        actor: (second > 1).then(|| "ada".into()),
+        action: "task.create".into(),
+        subject: id("task"),
+        detail: (second > 1).then(|| "{\"a\":1}".into()),
+    };
+    for (second, project) in [(1, "shop"), (2, "search"), (3, "shop"), (4, "shop")] {
+        store.add_audit(&entry(second, project)).await.expect("kept");
+    }
+    let first = store.audit(&id("shop"), AuditPage { before: None, limit: 2 }).await.expect("read");
+    let seconds = |page: &[AuditEntry]| page.iter().map(|entry| entry.happened_at).collect::<Vec<_>>();
+    assert_eq!(seconds(&first), [time(4), time(3)]);
+    assert_eq!(AuditEntry { seq: 0, ..first[1].clone() }, entry(3, "shop"));
+    let rest = store.audit(&id("shop"), AuditPage { before: Some(first[1].seq), limit: 2 }).await.expect("read");
+    assert_eq!(seconds(&rest), [time(1)]);
+    assert_eq!(store.audit(&id("other"), AuditPage { before: None, limit: 2 }).await.expect("read"), []);
+}
