@@ -25,6 +25,7 @@ mod launch;
 mod port;
 mod proxy;
 mod server;
+mod signer;
 
 pub use app::{Answer, Installation, Service, id};
 pub use binaries::Flavor;
@@ -37,3 +38,4 @@ pub use launch::Launch;
 pub use port::free_port;
 pub use proxy::{Fault, Proxy};
 pub use server::Server;
+pub use signer::Signer;

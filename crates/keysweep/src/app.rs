@@ -85,10 +85,11 @@ impl App {
                 let router = http::router(fleet.clone(), tasks.clone(), auth);
                 let mut down = down.clone();
                 let address = listener.local_addr()?;
-                let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-                    // An error means that the sender is gone, which is a shutdown as well.
-                    let _ = down.wait_for(|down| *down).await;
-                });
+                let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+                    .with_graceful_shutdown(async move {
+                        // An error means that the sender is gone, which is a shutdown as well.
+                        let _ = down.wait_for(|down| *down).await;
+                    });
                 (Some(address), Some(tokio::spawn(server.into_future())))
             }
             None => (None, None),

@@ -1,12 +1,15 @@
 //! What all doors share on one listener: request ids, bounded bodies, health, and a panic that stays one request's.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, Uri},
+    extract::{ConnectInfo, Request, State},
+    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -15,7 +18,7 @@ use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, task::Tasks};
+use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, iam, task::Tasks};
 
 /// Largest body that any operation takes.
 const MAX_BODY: usize = 1024 * 1024;
@@ -24,6 +27,17 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Identifies a request in answers and logs.
 #[derive(Debug, Clone, Default)]
 pub struct RequestId(pub String);
+
+/// Where a request comes from; as far as it is known, which it is wherever keysweep listens itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+impl Peer {
+    /// The peer of a request.
+    pub fn of(extensions: &Extensions) -> IpAddr {
+        extensions.get::<Self>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+    }
+}
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +54,7 @@ pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator) -> Router {
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(ready).with_state(tasks.clone()))
         .merge(dcs::router(dcs::Door { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone() }))
+        .merge(iam::router(iam::Door { fleet: fleet.clone(), auth: auth.clone() }))
         .merge(api::router(api::Door { tasks, auth }))
         .fallback(no_url)
         .method_not_allowed_fallback(no_method)
@@ -71,6 +86,10 @@ async fn ready(State(tasks): State<Tasks>) -> Response {
 async fn identify(mut request: Request, next: Next) -> Response {
     let id = RequestId(new_id());
     request.extensions_mut().insert(id.clone());
+    if let Some(ConnectInfo(address)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
+        // One that speaks IPv4 to an IPv6 listener is still the same one.
+        request.extensions_mut().insert(Peer(address.ip().to_canonical()));
+    }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let begun = std::time::Instant::now();
     // What is logged on the way carries the id, too.
@@ -91,17 +110,35 @@ async fn identify(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Whether a path belongs to keysweep's own API, which refuses in a shape of its own.
-fn is_own(path: &str) -> bool {
-    path.starts_with("/api/")
+/// Whose shape a refusal has where no handler is found.
+enum Shape {
+    Own,
+    Iam,
+    Dcs,
+}
+
+fn shape(path: &str) -> Shape {
+    match path {
+        path if path.starts_with("/api/") => Shape::Own,
+        path if path.starts_with("/v3/") => Shape::Iam,
+        _ => Shape::Dcs,
+    }
 }
 
 async fn no_url(uri: Uri) -> Response {
-    if is_own(uri.path()) { api::no_url().into_response() } else { dcs::no_url().into_response() }
+    match shape(uri.path()) {
+        Shape::Own => api::no_url().into_response(),
+        Shape::Iam => iam::no_url().into_response(),
+        Shape::Dcs => dcs::no_url().into_response(),
+    }
 }
 
 async fn no_method(uri: Uri) -> Response {
-    if is_own(uri.path()) { api::no_method().into_response() } else { dcs::no_method().into_response() }
+    match shape(uri.path()) {
+        Shape::Own => api::no_method().into_response(),
+        Shape::Iam => iam::no_method().into_response(),
+        Shape::Dcs => dcs::no_method().into_response(),
+    }
 }
 
 /// A handler that panics is our fault, told in the shape that clients read; the panic hook has logged it.

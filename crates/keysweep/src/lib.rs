@@ -14,3 +14,4 @@ mod api;
 mod auth;
 mod dcs;
 mod http;
+mod iam;

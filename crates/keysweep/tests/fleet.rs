@@ -153,7 +153,7 @@ async fn an_access_key_has_the_documented_form_and_opens_for_its_holder() {
     let installation = Installation::new();
     let fleet = installation.fleet().await;
     let project = fleet.add_project("shop", None).await.expect("added");
-    let user = fleet.add_user("ada", "shop", Role::Operator).await.expect("added");
+    let user = fleet.add_user("ada", "shop", Role::Operator, None).await.expect("added");
     let (access, secret) = fleet.add_access_key("ada").await.expect("added");
     let (other_access, other_secret) = fleet.add_access_key("ada").await.expect("added");
     assert_eq!((access.len(), secret.expose().len()), (20, 40));
@@ -170,7 +170,7 @@ async fn an_access_key_has_the_documented_form_and_opens_for_its_holder() {
 
     let error = fleet.add_access_key("bob").await.expect_err("no such user").to_string();
     assert!(error.contains("\"bob\"") && error.contains("user add"), "{error}");
-    let error = fleet.add_user("bob", "absent", Role::Reader).await.expect_err("no such project").to_string();
+    let error = fleet.add_user("bob", "absent", Role::Reader, None).await.expect_err("no such project").to_string();
     assert!(error.contains("\"absent\""), "{error}");
 }
 
@@ -179,7 +179,7 @@ async fn what_is_taken_or_may_not_be_is_said_with_field_value_and_remedy() {
     let installation = Installation::new();
     let fleet = installation.fleet().await;
     let project = fleet.add_project("shop", None).await.expect("added");
-    fleet.add_user("ada", "shop", Role::Reader).await.expect("added");
+    fleet.add_user("ada", "shop", Role::Reader, None).await.expect("added");
     let instance = fleet
         .add_instance("shop", NewInstance { name: "cache", url: "redis://h", id: None, ..NewInstance::default() })
         .await
@@ -188,7 +188,7 @@ async fn what_is_taken_or_may_not_be_is_said_with_field_value_and_remedy() {
     let errors = [
         (fleet.add_project("shop", None).await.map(drop), ["project", "name", "\"shop\"", "another name"]),
         (fleet.add_project("s", Some(&project.id)).await.map(drop), ["project", "id", &project.id, "another id"]),
-        (fleet.add_user("ada", "shop", Role::Admin).await.map(drop), ["user", "name", "\"ada\"", "another name"]),
+        (fleet.add_user("ada", "shop", Role::Admin, None).await.map(drop), ["user", "name", "\"ada\"", "another name"]),
         (
             fleet
                 .add_instance(
@@ -211,7 +211,10 @@ async fn what_is_taken_or_may_not_be_is_said_with_field_value_and_remedy() {
         ),
         (fleet.add_project("", None).await.map(drop), ["project name", "\"\"", "1 to 64", "characters"]),
         (fleet.add_project(" x", None).await.map(drop), ["project name", "\" x\"", "1 to 64", "spaces"]),
-        (fleet.add_user(&long, "shop", Role::Admin).await.map(drop), ["user name", &long, "1 to 64", "characters"]),
+        (
+            fleet.add_user(&long, "shop", Role::Admin, None).await.map(drop),
+            ["user name", &long, "1 to 64", "characters"],
+        ),
         (
             fleet
                 .add_instance(

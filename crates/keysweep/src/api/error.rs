@@ -77,9 +77,10 @@ impl From<AuthError> for ApiError {
                 tracing::error!(%error, "a request failed");
                 Self::Internal
             }
-            AuthError::Missing => Self::Unauthorized("sign the request with an access key (SDK-HMAC-SHA256)".into()),
-            AuthError::Signature(error) => Self::Unauthorized(error.to_string()),
-            AuthError::Key => Self::Unauthorized("verify aksk signature fail".into()),
+            AuthError::Missing => Self::Unauthorized(
+                "sign the request with an access key (SDK-HMAC-SHA256), or send a token in X-Auth-Token".into(),
+            ),
+            other => Self::Unauthorized(other.to_string()),
         }
     }
 }

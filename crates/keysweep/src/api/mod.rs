@@ -3,9 +3,20 @@
 mod error;
 mod task;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{FromRequestParts, RawPathParams, Request},
+    routing::get,
+};
 
-use crate::{auth::Authenticator, task::Tasks};
+use self::error::ApiError;
+use crate::{
+    auth::{Authenticator, Caller, Signed},
+    http::{Peer, read_body},
+    model::Role,
+    task::Tasks,
+};
 
 /// What the operations need.
 #[derive(Clone)]
@@ -14,6 +25,37 @@ pub struct Door {
     pub tasks: Tasks,
     /// Who calls.
     pub auth: Authenticator,
+}
+
+/// A request that has passed every check that comes before its body.
+#[allow(dead_code, reason = "all is read once the operations that change something are there")]
+struct Admitted {
+    caller: Caller,
+    project_id: String,
+    /// Of the task or the instance; empty where the path names none.
+    subject_id: String,
+    query: String,
+    body: Bytes,
+}
+
+impl Door {
+    /// The same checks in the same order as at the DCS API: credentials, project, ids, role. What stands behind the
+    /// project in the path is looked up by whoever asks.
+    async fn admit(&self, request: Request, needed: Role) -> Result<Admitted, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let body = read_body(body).await?;
+        let (method, uri, headers, peer) = (&parts.method, &parts.uri, &parts.headers, Peer::of(&parts.extensions));
+        let repeatable = method.is_safe();
+        let caller = self.auth.identify(Signed { method, uri, headers, body: &body, peer, repeatable }).await?;
+        let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| ApiError::NoUrl)?;
+        let params: Vec<String> = params.iter().map(|(_, value)| value.to_owned()).collect();
+        let (project_id, subject_id) = (params.first().cloned().unwrap_or_default(), params.get(1).cloned());
+        caller
+            .pass(&project_id, subject_id.as_deref(), needed)
+            .map_err(|refusal| ApiError::from_refusal(refusal, needed))?;
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        Ok(Admitted { caller, project_id, subject_id: subject_id.unwrap_or_default(), query, body })
+    }
 }
 
 /// The answer to a path that this door does not have.

@@ -2,17 +2,14 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Door, error::ApiError};
-use crate::{
-    http::read_body,
-    model::{Reason, Role, ScanType, Status, TaskDetail},
-};
+use super::{Admitted, Door, error::ApiError};
+use crate::model::{Reason, Role, ScanType, Status, TaskDetail};
 
 /// The answer. Times are UTC, durations seconds.
 #[derive(Debug, Serialize)]
@@ -78,17 +75,8 @@ impl From<TaskDetail> for TaskView {
 }
 
 /// Shows a task.
-pub(super) async fn show(
-    State(door): State<Door>,
-    Path((project_id, task_id)): Path<(String, String)>,
-    request: Request,
-) -> Result<Json<TaskView>, ApiError> {
-    let (parts, body) = request.into_parts();
-    let body = read_body(body).await.map_err(ApiError::from)?;
-    let caller = door.auth.identify(&parts.method, &parts.uri, &parts.headers, &body).await?;
-    let needed = Role::Reader;
-    let passed = caller.pass(&project_id, Some(&task_id), needed);
-    passed.map_err(|refusal| ApiError::from_refusal(refusal, needed))?;
-    let detail = door.tasks.detail(&project_id, &task_id).await?.ok_or(ApiError::NotFound("task"))?;
+pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<TaskView>, ApiError> {
+    let Admitted { project_id, subject_id, .. } = door.admit(request, Role::Reader).await?;
+    let detail = door.tasks.detail(&project_id, &subject_id).await?.ok_or(ApiError::NotFound("task"))?;
     Ok(Json(TaskView::from(detail)))
 }

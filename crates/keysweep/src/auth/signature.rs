@@ -84,18 +84,15 @@ impl Authorization {
         Ok(Self { access: field("Access")?.to_owned(), signed_headers, signature })
     }
 
-    /// Checks that `request` was signed with `secret`, at about `now`.
-    pub fn verify(&self, request: SignedRequest<'_>, secret: &str, now: Timestamp) -> Result<(), SignatureError> {
-        let date = self.date(request.headers, now)?;
+    /// Checks everything that can be told without a secret, at about `now`: whoever asks learns nothing of the key by it.
+    pub fn prepare(&self, request: SignedRequest<'_>, now: Timestamp) -> Result<Prepared, SignatureError> {
+        let (date, signed_at) = self.date(request.headers, now)?;
         let canonical = self.canonical(request)?;
         let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex::encode(Sha256::digest(canonical)));
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(|_| SignatureError::Mismatch)?;
-        mac.update(to_sign.as_bytes());
-        // Constant time: the comparison must not tell how many bytes were right.
-        mac.verify_slice(&self.signature).map_err(|_| SignatureError::Mismatch)
+        Ok(Prepared { to_sign, signature: self.signature.clone(), good_until: signed_at + CLOCK_WINDOW })
     }
 
-    fn date<'a>(&self, headers: &'a HeaderMap, now: Timestamp) -> Result<&'a str, SignatureError> {
+    fn date<'a>(&self, headers: &'a HeaderMap, now: Timestamp) -> Result<(&'a str, Timestamp), SignatureError> {
         if !self.signed_headers.iter().any(|name| name.eq_ignore_ascii_case(DATE_HEADER)) {
             return Err(SignatureError::Date);
         }
@@ -104,7 +101,7 @@ impl Authorization {
         let signed_at = TimeZone::UTC.to_timestamp(signed_at).map_err(|_| SignatureError::Date)?;
         match signed_at.duration_since(now).unsigned_abs() > CLOCK_WINDOW {
             true => Err(SignatureError::Expired),
-            false => Ok(text),
+            false => Ok((text, signed_at)),
         }
     }
 
@@ -130,6 +127,26 @@ impl Authorization {
             lines.extend([&name.to_ascii_lowercase(), ":", value.trim(), "\n"]);
         }
         Ok(lines)
+    }
+}
+
+/// A request that is in order but for its signature.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    to_sign: String,
+    /// What the client sent.
+    pub signature: Vec<u8>,
+    /// When the request is too old to be taken.
+    pub good_until: Timestamp,
+}
+
+impl Prepared {
+    /// Checks that it was signed with `secret`.
+    pub fn verify(&self, secret: &str) -> Result<(), SignatureError> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(|_| SignatureError::Mismatch)?;
+        mac.update(self.to_sign.as_bytes());
+        // Constant time: the comparison must not tell how many bytes were right.
+        mac.verify_slice(&self.signature).map_err(|_| SignatureError::Mismatch)
     }
 }
 
@@ -201,7 +218,7 @@ mod tests {
     }
 
     fn verify(header: &str, request: SignedRequest<'_>) -> Result<(), SignatureError> {
-        Authorization::parse(header)?.verify(request, SECRET, now())
+        Authorization::parse(header)?.prepare(request, now())?.verify(SECRET)
     }
 
     #[test]
@@ -241,7 +258,11 @@ mod tests {
             ("2026-11-24T08:45:01Z", Err(SignatureError::Expired)),
             ("2026-11-24T08:14:59Z", Err(SignatureError::Expired)),
         ] {
-            assert_eq!(authorization.verify(minimal(&headers), SECRET, now.parse().expect("a time")), verdict, "{now}");
+            assert_eq!(
+                authorization.prepare(minimal(&headers), now.parse().expect("a time")).and_then(|it| it.verify(SECRET)),
+                verdict,
+                "{now}"
+            );
         }
     }
 

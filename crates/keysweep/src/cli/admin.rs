@@ -1,15 +1,17 @@
 //! `keysweep admin`: projects, users, access keys and instances, written to the store directly.
 
+mod people;
+
 use clap::{Args, Subcommand};
 use keysweep_engine::Preset;
 use serde_json::{Value, json};
 
+use self::people::{AccessKey, Project, User};
 use super::{login::Password, term};
 use crate::{
     app,
     config::{FileConfig, StoreArgs},
     fleet::{Fleet, NewInstance},
-    model::Role,
 };
 
 /// Arguments of `keysweep admin`.
@@ -38,45 +40,6 @@ enum Noun {
     /// Servers to sweep
     #[command(subcommand)]
     Instance(Instance),
-}
-
-#[derive(Debug, Subcommand)]
-enum Project {
-    /// Add a project
-    Add {
-        /// Its name
-        name: String,
-        /// Its id, where it must be a certain one: 32 hexadecimal digits or a UUID
-        #[arg(long)]
-        id: Option<String>,
-    },
-    /// List all projects
-    List,
-}
-
-#[derive(Debug, Subcommand)]
-enum User {
-    /// Add a user, who then needs an access key
-    Add {
-        /// The user's name
-        name: String,
-        /// Name or id of the project
-        #[arg(long)]
-        project: String,
-        /// What the user may do there: reader, operator or admin
-        #[arg(long)]
-        role: Role,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum AccessKey {
-    /// Add a key; its secret is shown this once
-    Add {
-        /// The user's name
-        #[arg(long)]
-        user: String,
-    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,43 +105,17 @@ impl Answer {
         Self { json: Value::Object(object), header: Vec::new(), rows }
     }
 
+    /// Nothing to show but that it is done.
+    fn done() -> Self {
+        Self { json: json!({}), header: Vec::new(), rows: Vec::new() }
+    }
+
     fn print(self, as_json: bool) {
         match as_json {
             true => term::json(&self.json),
+            false if self.rows.is_empty() && self.header.is_empty() => {}
             false => term::table(&self.header, self.rows),
         }
-    }
-}
-
-impl Project {
-    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
-        match self {
-            Self::Add { name, id } => {
-                let project = fleet.add_project(&name, id.as_deref()).await?;
-                Ok(Answer::one(&[("id", &project.id)]))
-            }
-            Self::List => {
-                let projects = fleet.projects().await?;
-                let rows = projects.iter().map(|project| vec![project.id.clone(), project.name.clone()]).collect();
-                Ok(Answer { json: serde_json::to_value(&projects)?, header: vec!["id", "name"], rows })
-            }
-        }
-    }
-}
-
-impl User {
-    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
-        let Self::Add { name, project, role } = self;
-        let user = fleet.add_user(&name, &project, role).await?;
-        Ok(Answer::one(&[("id", &user.id)]))
-    }
-}
-
-impl AccessKey {
-    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
-        let Self::Add { user } = self;
-        let (access, secret) = fleet.add_access_key(&user).await?;
-        Ok(Answer::one(&[("access", &access), ("secret", secret.expose())]))
     }
 }
 

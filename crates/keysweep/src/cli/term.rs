@@ -41,6 +41,12 @@ pub fn json(value: &impl Serialize) {
     }
 }
 
+/// Asks for something that nobody may see while it is typed. Fails where there is no terminal.
+pub fn ask_secret(prompt: &str) -> anyhow::Result<String> {
+    rpassword::prompt_password(prompt)
+        .map_err(|error| anyhow::anyhow!("no password can be asked for here ({error}); use --password-stdin"))
+}
+
 /// A table without lines, as wide as its contents.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();

@@ -12,6 +12,10 @@ use crate::{auth::AuthError, fleet::FleetError, http::RequestId, task::TaskError
 /// An answer other than 200.
 #[derive(Debug)]
 pub enum DcsError {
+    /// The token is none.
+    Token,
+    /// The token has ended.
+    TokenExpired,
     /// No credentials.
     NoToken,
     /// A signature, or its key, is not good.
@@ -58,6 +62,8 @@ impl DcsError {
     fn parts(&self) -> (StatusCode, &'static str, String) {
         let text = |status, code, message: &str| (status, code, message.to_owned());
         match self {
+            Self::Token => text(StatusCode::UNAUTHORIZED, "DCS.1001", "Invalid token."),
+            Self::TokenExpired => text(StatusCode::UNAUTHORIZED, "DCS.1002", "Token expired."),
             Self::NoToken => text(StatusCode::UNAUTHORIZED, "DCS.1003", "No token in the request."),
             Self::OtherProject => text(StatusCode::UNAUTHORIZED, "DCS.1004", "Project ID does not match the token."),
             Self::ProjectFormat(hint) => {
@@ -135,8 +141,11 @@ impl DcsError {
     pub fn from_auth(error: AuthError, request_id: &RequestId) -> Self {
         match error {
             AuthError::Missing => Self::NoToken,
-            AuthError::Signature(error) => Self::Signature(request_id.clone(), error.to_string()),
-            AuthError::Key => Self::Signature(request_id.clone(), "verify aksk signature fail".into()),
+            AuthError::Signature(_) | AuthError::Locked | AuthError::Repeated => {
+                Self::Signature(request_id.clone(), error.to_string())
+            }
+            AuthError::Token => Self::Token,
+            AuthError::TokenExpired => Self::TokenExpired,
             AuthError::Fleet(error) => error.into(),
         }
     }

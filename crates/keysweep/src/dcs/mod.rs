@@ -19,9 +19,9 @@ use axum::{
 
 use self::{error::DcsError, query::Query};
 use crate::{
-    auth::{AuthError, Authenticator, Caller, Refusal},
+    auth::{AuthError, Authenticator, Caller, Refusal, Signed},
     fleet::{Fleet, can_be_swept},
-    http::{self, BodyError, RequestId},
+    http::{self, BodyError, Peer, RequestId},
     model::{Instance, Role},
     task::Tasks,
 };
@@ -85,24 +85,42 @@ impl Door {
     /// The checks in their documented order: credentials, project id format, project match, instance id format, role,
     /// existence. The order matters: nobody learns of an instance that is none of his business.
     async fn admit(&self, request: Request, role: Role) -> Result<Admitted, DcsError> {
-        let AdmittedToProject { caller, project_id, instance_id, query, body } = self.pass(request, role, true).await?;
+        let repeatable = request.method().is_safe();
+        self.admit_one(request, role, repeatable).await
+    }
+
+    /// The same for a create, which clients re-send as it is: doing it twice does no more than doing it once.
+    async fn admit_create(&self, request: Request) -> Result<Admitted, DcsError> {
+        self.admit_one(request, Role::Operator, true).await
+    }
+
+    async fn admit_one(&self, request: Request, role: Role, repeatable: bool) -> Result<Admitted, DcsError> {
+        let passed = self.pass(request, role, true, repeatable).await?;
+        let AdmittedToProject { caller, project_id, instance_id, query, body } = passed;
         let instance = self.fleet.instance(&project_id, &instance_id).await?.ok_or(DcsError::NoInstance)?;
         Ok(Admitted { caller, instance, query, body })
     }
 
     /// The same, as far as it does not concern a certain instance.
     async fn admit_to_project(&self, request: Request, role: Role) -> Result<AdmittedToProject, DcsError> {
-        self.pass(request, role, false).await
+        self.pass(request, role, false, true).await
     }
 
-    async fn pass(&self, request: Request, role: Role, on_instance: bool) -> Result<AdmittedToProject, DcsError> {
+    async fn pass(
+        &self,
+        request: Request,
+        role: Role,
+        on_instance: bool,
+        repeatable: bool,
+    ) -> Result<AdmittedToProject, DcsError> {
         let (mut parts, body) = request.into_parts();
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         let body = http::read_body(body).await.map_err(|error| match error {
             BodyError::TooLarge => DcsError::TooLarge,
             BodyError::Broken => DcsError::Body,
         })?;
-        let identified = self.auth.identify(&parts.method, &parts.uri, &parts.headers, &body).await;
+        let (method, uri, headers, peer) = (&parts.method, &parts.uri, &parts.headers, Peer::of(&parts.extensions));
+        let identified = self.auth.identify(Signed { method, uri, headers, body: &body, peer, repeatable }).await;
         let caller = identified.map_err(|error: AuthError| DcsError::from_auth(error, &request_id))?;
 
         let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| DcsError::NoUrl)?;

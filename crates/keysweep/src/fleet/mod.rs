@@ -11,24 +11,32 @@ mod auto_scan;
 mod id;
 mod instance;
 mod looks;
+mod password;
 mod people;
+mod roster;
 mod secret;
 mod server;
+mod token;
 
 use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use keysweep_engine::TargetError;
 
-use self::vault::{Vault, VaultError};
 pub use self::{
     address::{Node, nodes},
     audit::Deed,
     id::{is_id, new_id},
     instance::NewInstance,
     looks::LOOK_EVERY,
+    roster::COMMAND_LINE,
     secret::Secret,
     server::{LookError, can_be_swept},
+    token::IssuedToken,
+};
+use self::{
+    password::Turns,
+    vault::{Vault, VaultError},
 };
 use crate::store::{SharedStore, StoreError};
 
@@ -37,6 +45,7 @@ use crate::store::{SharedStore, StoreError};
 pub struct Fleet {
     store: SharedStore,
     vault: Arc<Vault>,
+    turns: Turns,
 }
 
 /// Why the fleet did not do what it was asked. Messages name the field, its value and the remedy; never a secret.
@@ -83,6 +92,25 @@ pub enum FleetError {
         /// Why.
         source: TargetError,
     },
+    /// A password that is too short or too long. Not repeated.
+    #[error("the password cannot be used: give 8 to 256 bytes")]
+    Password,
+    /// Too many passwords wait to be checked.
+    #[error("too many passwords are being checked; try again")]
+    Busy,
+    /// A password could not be hashed.
+    #[error("the password could not be hashed: {0}")]
+    Hash(String),
+    /// It cannot go while it has others.
+    #[error("{what} {value:?} stays: {remedy}")]
+    InUse {
+        /// The noun.
+        what: &'static str,
+        /// Its name or id.
+        value: String,
+        /// What to do first.
+        remedy: &'static str,
+    },
     /// The master key failed.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -97,7 +125,7 @@ impl Fleet {
     pub async fn open(store: SharedStore, key_file: &Path) -> Result<Self, FleetError> {
         let vault = Vault::open(key_file, true)?;
         vault.check(&*store).await?;
-        Ok(Self { store, vault: Arc::new(vault) })
+        Ok(Self { store, vault: Arc::new(vault), turns: Turns::new() })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use rand::{RngExt, distr::Alphanumeric, rand_core::UnwrapErr, rngs::SysRng};
 
-use super::{Fleet, FleetError, Secret, check_name, id, new_id, now, taken};
+use serde_json::json;
+
+use super::{COMMAND_LINE, Deed, Fleet, FleetError, Secret, check_name, id, new_id, now, taken};
 use crate::model::{AccessKey, Grant, KeyHolder, Project, Role, User};
 
 const ACCESS_LENGTH: usize = 20;
@@ -19,6 +21,9 @@ impl Fleet {
         let project = Project { id, name: name.to_owned(), created_at: now() };
         let value_of = |field: &str| if field == "id" { project.id.as_str() } else { name };
         self.store.add_project(&project).await.map_err(taken(value_of))?;
+        let deed =
+            Deed { project_id: Some(&project.id), actor: COMMAND_LINE, action: "project.add", subject: &project.id };
+        self.record(deed, &json!({ "name": name })).await?;
         Ok(project)
     }
 
@@ -44,13 +49,23 @@ impl Fleet {
         }
     }
 
-    /// Adds a user with a role on a project, given by id or name. The user has no password.
-    pub async fn add_user(&self, name: &str, project: &str, role: Role) -> Result<User, FleetError> {
+    /// Adds a user with a role on a project, given by id or name. Without a password the user has access keys only.
+    pub async fn add_user(
+        &self,
+        name: &str,
+        project: &str,
+        role: Role,
+        password: Option<Secret>,
+    ) -> Result<User, FleetError> {
         check_name("user name", name)?;
         let grant = Grant { project_id: self.project(project).await?.id, role };
-        let user =
-            User { id: new_id(), name: name.to_owned(), password_hash: None, disabled: false, created_at: now() };
-        self.store.add_user(&user, &[grant]).await.map_err(taken(|_| name))?;
+        let password_hash = match password {
+            Some(password) => Some(self.hash_password(password).await?),
+            None => None,
+        };
+        let user = User { id: new_id(), name: name.to_owned(), password_hash, disabled: false, created_at: now() };
+        self.store.add_user(&user, std::slice::from_ref(&grant)).await.map_err(taken(|_| name))?;
+        self.record_of_user(&user, &[grant], "user.add", &json!({ "role": role.as_str() })).await?;
         Ok(user)
     }
 
@@ -68,12 +83,15 @@ impl Fleet {
         let secret: String = random.sample_iter(Alphanumeric).take(SECRET_LENGTH).map(char::from).collect();
         let key = AccessKey {
             access: access.clone(),
-            user_id: found.id,
+            user_id: found.id.clone(),
             secret: self.vault.seal(&access, SECRET, &secret),
             disabled: false,
             created_at: now(),
         };
         self.store.add_access_key(&key).await?;
+        let grants = self.users().await?.into_iter().find(|other| other.user.id == found.id);
+        let grants = grants.map(|found| found.grants).unwrap_or_default();
+        self.record_of_user(&found, &grants, "access_key.add", &json!({ "access": access })).await?;
         Ok((access, secret.into()))
     }
 

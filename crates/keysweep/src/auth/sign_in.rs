@@ -1,0 +1,96 @@
+//! Signing in: a name and a password for a token. Slow by intent, so it happens one at a time and not too often.
+
+use std::{net::IpAddr, time::Instant};
+
+use super::{Authenticator, Caller, Reach};
+use crate::{
+    fleet::{FleetError, IssuedToken, Secret},
+    model::{Project, Role, User},
+};
+
+/// Somebody who wants a token.
+#[derive(Debug, Clone)]
+pub struct SignIn {
+    /// The user's name.
+    pub name: String,
+    /// The password.
+    pub password: Secret,
+    /// Id or name of the project that the token shall be good for; `None`: the only one that the user has a role on.
+    pub project: Option<String>,
+}
+
+/// A token, and what it is good for.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    /// The token, readable this once.
+    pub issued: IssuedToken,
+    /// Whose it is.
+    pub user: User,
+    /// What it is good for.
+    pub project: Project,
+    /// What the user may do there.
+    pub role: Role,
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// No such user, no password, another password, or a disabled user: nobody learns which.
+    #[error("The username or password is wrong.")]
+    Wrong,
+    /// The user has no role on that project, or there is none: nobody learns which.
+    #[error("The user has no role on this project.")]
+    OtherProject,
+    /// The user has roles on several projects, or none.
+    #[error("Name the project in auth.scope.project: the user has no role, or roles on several projects.")]
+    NoScope,
+    /// Too many bad attempts, or too many at once.
+    #[error("Too many attempts; try again in five minutes.")]
+    TooMany,
+    /// The store failed; no fault of the caller's.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+}
+
+impl Authenticator {
+    /// Gives a token for a name and a password.
+    pub async fn sign_in(&self, wanted: SignIn, peer: IpAddr) -> Result<SignedIn, SignInError> {
+        let guards = &self.guards;
+        let now = Instant::now();
+        if guards.passwords_from.is_locked(&peer, now) || guards.passwords_of.is_locked(&wanted.name, now) {
+            return Err(SignInError::TooMany);
+        }
+        let checked = self.fleet.check_password(&wanted.name, wanted.password).await;
+        let Some(user) = checked.map_err(|error| match error {
+            FleetError::Busy => SignInError::TooMany,
+            other => other.into(),
+        })?
+        else {
+            let now = Instant::now();
+            guards.passwords_from.failed(peer, now);
+            guards.passwords_of.failed(wanted.name, now);
+            return Err(SignInError::Wrong);
+        };
+        let roles = self.fleet.roles_of(&user).await?;
+        let scope = wanted.project;
+        let mut fitting = roles
+            .into_iter()
+            .filter(|(project, _)| scope.as_ref().is_none_or(|scope| project.id == *scope || project.name == *scope));
+        let (project, role) = match (fitting.next(), fitting.next(), &scope) {
+            (Some(found), None, _) => found,
+            (_, _, Some(_)) => return Err(SignInError::OtherProject),
+            (_, _, None) => return Err(SignInError::NoScope),
+        };
+        let issued = self.fleet.issue_token(&user, &project).await?;
+        Ok(SignedIn { issued, user, project, role })
+    }
+
+    /// The projects that a caller has something to do with, by name.
+    pub async fn projects_of(&self, caller: &Caller) -> Result<Vec<Project>, FleetError> {
+        let mut projects = self.fleet.projects().await?;
+        if let Reach::Projects(grants) = &caller.reach {
+            projects.retain(|project| grants.iter().any(|grant| grant.project_id == project.id));
+        }
+        Ok(projects)
+    }
+}

@@ -1,0 +1,74 @@
+//! Tokens for those who sign in with a password, and signatures that must not come twice.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::{Fleet, FleetError, Secret, id, now};
+use crate::model::{Project, Role, Token, TokenHolder, User};
+
+/// How long a token is good.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long an ended token is remembered, so that its bearer hears that it has ended and not that it is none.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A token that was just issued.
+#[derive(Debug, Clone)]
+pub struct IssuedToken {
+    /// The token itself; only its hash is kept.
+    pub token: Secret,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+fn hash(token: &[u8]) -> Vec<u8> {
+    Sha256::digest(token).to_vec()
+}
+
+impl Fleet {
+    /// Issues a token for a user on a project.
+    pub async fn issue_token(&self, user: &User, project: &Project) -> Result<IssuedToken, FleetError> {
+        let token = hex::encode(id::random::<32>());
+        let issued_at = now();
+        let kept = Token {
+            hash: hash(token.as_bytes()),
+            user_id: user.id.clone(),
+            project_id: project.id.clone(),
+            issued_at,
+            expires_at: issued_at + TOKEN_LIFE,
+        };
+        self.store.add_token(&kept, issued_at - REMEMBERED).await?;
+        Ok(IssuedToken { token: token.into(), issued_at, expires_at: kept.expires_at })
+    }
+
+    /// The token, if there is such a one, with its user; it may have ended.
+    pub async fn token_holder(&self, token: &[u8]) -> Result<Option<TokenHolder>, FleetError> {
+        Ok(self.store.token_holder(&hash(token)).await?)
+    }
+
+    /// Ends a token. False: there was none.
+    pub async fn revoke_token(&self, token: &[u8]) -> Result<bool, FleetError> {
+        Ok(self.store.revoke_token(&hash(token)).await?)
+    }
+
+    /// Whether a signature is used for the first time; remembers it until it is too old to be taken.
+    pub async fn is_first_use(&self, signature: &[u8], good_until: Timestamp) -> Result<bool, FleetError> {
+        Ok(self.store.remember_signature(now(), signature, good_until).await?)
+    }
+
+    /// The projects that a user has a role on, by name.
+    pub async fn roles_of(&self, user: &User) -> Result<Vec<(Project, Role)>, FleetError> {
+        let users = self.store.users().await?;
+        let grants = users.into_iter().find(|found| found.user.id == user.id).map(|found| found.grants);
+        let grants = grants.unwrap_or_default();
+        let role_on = |project: &Project| grants.iter().find(|grant| grant.project_id == project.id);
+        let projects = self.projects().await?.into_iter();
+        Ok(projects
+            .filter_map(|project| role_on(&project).map(|grant| (grant.role, project)))
+            .map(|(role, project)| (project, role))
+            .collect())
+    }
+}
