@@ -82,7 +82,7 @@ impl App {
                 } else {
                     Authenticator::off(fleet.clone())
                 };
-                let router = http::router(fleet.clone(), tasks.clone(), auth);
+                let router = http::router(fleet.clone(), tasks.clone(), auth, down.clone());
                 let mut down = down.clone();
                 let address = listener.local_addr()?;
                 let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())

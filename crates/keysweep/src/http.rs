@@ -15,10 +15,11 @@ use axum::{
     routing::get,
 };
 use serde_json::json;
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, iam, task::Tasks};
+use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, iam, openapi, task::Tasks};
 
 /// Largest body that any operation takes.
 const MAX_BODY: usize = 1024 * 1024;
@@ -49,13 +50,14 @@ pub enum BodyError {
 }
 
 /// Everything that this process serves on its API listener.
-pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator) -> Router {
+pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator, shutdown: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(ready).with_state(tasks.clone()))
+        .route("/openapi.json", get(|| async { Json(openapi::document()) }))
         .merge(dcs::router(dcs::Door { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone() }))
         .merge(iam::router(iam::Door { fleet: fleet.clone(), auth: auth.clone() }))
-        .merge(api::router(api::Door { tasks, auth }))
+        .merge(api::router(api::Door { fleet, tasks, auth, shutdown }))
         .fallback(no_url)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(after_panic))

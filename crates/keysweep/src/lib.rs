@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod fleet;
 pub mod model;
+pub mod openapi;
 pub mod store;
 pub mod task;
 pub mod telemetry;

@@ -105,6 +105,14 @@ fn operations() -> Vec<(&'static str, &'static str, &'static str, &'static str)>
     operations.push(("operator", "PUT", "/v2/{p}/instances/{i}/scan-expire-keys/autoscan-config", OFF));
     operations.push(("operator", "POST", "/v2/{p}/instances/{i}/scan-expire-keys-task", ""));
     operations.push(("operator", "POST", "/v2/{p}/instances/{i}/auto-expire/scan", ""));
+    let own = "/api/v1/projects/{p}/instances/{i}";
+    operations.push(("reader", "GET", "/api/v1/projects/{p}/instances", ""));
+    operations.push(("reader", "GET", own, ""));
+    operations.push(("admin", "PATCH", own, "{}"));
+    operations.push(("admin", "POST", "/api/v1/projects/{p}/instances/{i}/pause", ""));
+    operations.push(("admin", "POST", "/api/v1/projects/{p}/instances/{i}/resume", ""));
+    operations.push(("admin", "POST", "/api/v1/projects/{p}/instances/{i}/test", ""));
+    operations.push(("admin", "GET", "/api/v1/projects/{p}/audit", ""));
     operations
 }
 
@@ -144,6 +152,35 @@ fn each_role_may_do_what_the_table_says_and_nothing_more() {
             }
         }
     }
+}
+
+#[test]
+fn registering_removing_and_cancelling_need_their_roles_as_well() {
+    let installation = installation();
+    let [(project, instance), _] = two_projects(&installation);
+    for role in ["reader", "operator", "admin"] {
+        add_user(&installation, role, "shop", role);
+    }
+    let service = installation.serve(&[]);
+    let [reader, operator, admin] = ["reader", "operator", "admin"].map(|role| token(&service, role, &project));
+    let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
+    let task = with_token(&service, &operator, "POST", &create, "").body["id"].as_str().expect("an id").to_owned();
+    let tasks = format!("/api/v1/projects/{project}/tasks/{task}");
+    assert_eq!(with_token(&service, &reader, "GET", &tasks, "").status, 200);
+    assert_eq!(with_token(&service, &reader, "POST", &format!("{tasks}/cancel"), "").status, 403);
+    assert_eq!(with_token(&service, &operator, "POST", &format!("{tasks}/cancel"), "").status, 200);
+
+    let instances = format!("/api/v1/projects/{project}/instances");
+    let body = json!({ "name": "new", "url": format!("redis://127.0.0.1:{}", free_port()) }).to_string();
+    for token in [&reader, &operator] {
+        assert_eq!(with_token(&service, token, "POST", &instances, &body).status, 403);
+        assert_eq!(with_token(&service, token, "DELETE", &format!("{instances}/{instance}"), "").status, 403);
+    }
+    let added = with_token(&service, &admin, "POST", &instances, &body);
+    assert_eq!(added.status, 201, "{:?}", added.body);
+    let added = format!("{instances}/{}", added.body["id"].as_str().expect("an id"));
+    assert_eq!(with_token(&service, &admin, "DELETE", &added, "").status, 204);
+    assert_eq!(with_token(&service, &admin, "GET", &added, "").status, 404);
 }
 
 #[test]

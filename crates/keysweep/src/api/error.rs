@@ -5,14 +5,36 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     auth::{AuthError, Refusal},
+    fleet::FleetError,
     http::BodyError,
     model::Role,
     task::TaskError,
 };
+
+/// The status of something that was made.
+pub const CREATED: StatusCode = StatusCode::CREATED;
+/// The status of something that was done and leaves nothing to show.
+pub const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
+
+/// A refusal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorView {
+    error: ErrorDetail,
+}
+
+/// What was refused, and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For programs, for example `not_found`.
+    code: &'static str,
+    /// For people.
+    message: String,
+}
 
 /// An answer other than 200: `{"error":{"code","message"}}`.
 #[derive(Debug)]
@@ -31,6 +53,8 @@ pub enum ApiError {
     Forbidden(Role),
     /// An id in the path is none, or a parameter is not good.
     Invalid(String),
+    /// A name is taken, or something else stands in the way.
+    Conflict(String),
     /// Our own fault; the log says more.
     Internal,
 }
@@ -55,12 +79,13 @@ impl IntoResponse for ApiError {
                 "forbidden",
                 format!("this needs the role {needed} on the project; an admin of it can grant it"),
             ),
+            Self::Conflict(detail) => (StatusCode::CONFLICT, "conflict", detail),
             Self::Invalid(detail) => (StatusCode::BAD_REQUEST, "invalid", detail),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error; the service's log says more".into())
             }
         };
-        (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
+        (status, Json(ErrorView { error: ErrorDetail { code, message } })).into_response()
     }
 }
 
@@ -81,6 +106,21 @@ impl From<AuthError> for ApiError {
                 "sign the request with an access key (SDK-HMAC-SHA256), or send a token in X-Auth-Token".into(),
             ),
             other => Self::Unauthorized(other.to_string()),
+        }
+    }
+}
+
+impl From<FleetError> for ApiError {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::Invalid { .. } | FleetError::Url(_) | FleetError::Password => Self::Invalid(error.to_string()),
+            FleetError::Taken { .. } | FleetError::InUse { .. } => Self::Conflict(error.to_string()),
+            FleetError::Unknown { what, .. } => Self::NotFound(what),
+            FleetError::Gone(what) => Self::NotFound(what),
+            other => {
+                tracing::error!(error = %other, "a request failed");
+                Self::Internal
+            }
         }
     }
 }

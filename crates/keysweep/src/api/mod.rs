@@ -1,18 +1,24 @@
 //! keysweep's own REST API, for what DCS has no words for.
 
+mod audit;
+mod body;
 mod error;
+mod events;
+mod instances;
 mod task;
 
 use axum::{
     Router,
     body::Bytes,
     extract::{FromRequestParts, RawPathParams, Request},
-    routing::get,
 };
+use tokio::sync::watch;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::ApiError;
 use crate::{
     auth::{Authenticator, Caller, Signed},
+    fleet::Fleet,
     http::{Peer, read_body},
     model::Role,
     task::Tasks,
@@ -21,14 +27,17 @@ use crate::{
 /// What the operations need.
 #[derive(Clone)]
 pub struct Door {
+    /// Instances and the audit trail.
+    pub fleet: Fleet,
     /// Tasks.
     pub tasks: Tasks,
     /// Who calls.
     pub auth: Authenticator,
+    /// Tells streams when the process is to end: nobody waits for those who listen.
+    pub shutdown: watch::Receiver<bool>,
 }
 
 /// A request that has passed every check that comes before its body.
-#[allow(dead_code, reason = "all is read once the operations that change something are there")]
 struct Admitted {
     caller: Caller,
     project_id: String,
@@ -68,7 +77,25 @@ pub fn no_method() -> impl axum::response::IntoResponse {
     error::ApiError::NoMethod
 }
 
+fn routes() -> OpenApiRouter<Door> {
+    OpenApiRouter::new()
+        .routes(routes!(instances::list, instances::add))
+        .routes(routes!(instances::show, instances::change, instances::remove))
+        .routes(routes!(instances::pause))
+        .routes(routes!(instances::resume))
+        .routes(routes!(instances::test))
+        .routes(routes!(task::show))
+        .routes(routes!(task::cancel))
+        .routes(routes!(events::follow))
+        .routes(routes!(audit::list))
+}
+
 /// The routes of this door.
 pub fn router(door: Door) -> Router {
-    Router::new().route("/api/v1/projects/{project_id}/tasks/{task_id}", get(task::show)).with_state(door)
+    Router::from(routes()).with_state(door)
+}
+
+/// What this door adds to the OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
 }

@@ -7,19 +7,27 @@ use axum::{
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use super::{Admitted, Door, error::ApiError};
+use super::{
+    Admitted, Door,
+    error::{ApiError, ErrorView},
+};
 use crate::model::{Reason, Role, ScanType, Status, TaskDetail};
 
 /// The answer. Times are UTC, durations seconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TaskView {
     id: String,
     project_id: String,
     instance_id: String,
+    /// waiting, running, success or failed.
+    #[schema(value_type = String)]
     status: Status,
     /// Why it failed.
     reason: Option<ReasonView>,
+    /// manual or auto.
+    #[schema(value_type = String)]
     scan_type: ScanType,
     requested_by: Option<String>,
     created_at: Timestamp,
@@ -35,13 +43,16 @@ pub struct TaskView {
     /// Whether `keys_released` is exact; not so after a worker crashed over the task.
     exact: bool,
     /// Live while it runs.
+    #[schema(value_type = Option<Object>)]
     progress: Option<Box<RawValue>>,
     /// Once it has ended: the object that `keysweep scan --json` prints.
+    #[schema(value_type = Option<Object>)]
     report: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ReasonView {
+    #[schema(value_type = String)]
     code: Reason,
     message: Option<String>,
 }
@@ -74,9 +85,29 @@ impl From<TaskDetail> for TaskView {
     }
 }
 
-/// Shows a task.
+/// Show a task with its live progress, or its report
+#[utoipa::path(
+    get, path = "/api/v1/projects/{project_id}/tasks/{task_id}", tag = "tasks", operation_id = "show_task",
+    params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
+    responses((status = 200, body = TaskView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
 pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<TaskView>, ApiError> {
     let Admitted { project_id, subject_id, .. } = door.admit(request, Role::Reader).await?;
     let detail = door.tasks.detail(&project_id, &subject_id).await?.ok_or(ApiError::NotFound("task"))?;
     Ok(Json(TaskView::from(detail)))
+}
+
+/// Cancel a task
+///
+/// One that waits has failed (cancelled) by the answer; one that runs stops within two seconds or so; one that has ended
+/// is left as it is.
+#[utoipa::path(
+    post, path = "/api/v1/projects/{project_id}/tasks/{task_id}/cancel", tag = "tasks", operation_id = "cancel_task",
+    params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
+    responses((status = 200, body = TaskView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
+pub(super) async fn cancel(State(door): State<Door>, request: Request) -> Result<Json<TaskView>, ApiError> {
+    let Admitted { caller, project_id, subject_id, .. } = door.admit(request, Role::Operator).await?;
+    let cancelled = door.tasks.cancel(&project_id, &subject_id, caller.name.as_deref()).await?;
+    Ok(Json(TaskView::from(cancelled.ok_or(ApiError::NotFound("task"))?)))
 }

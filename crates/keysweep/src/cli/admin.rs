@@ -11,7 +11,7 @@ use super::{login::Password, term};
 use crate::{
     app,
     config::{FileConfig, StoreArgs},
-    fleet::{Fleet, NewInstance},
+    fleet::{COMMAND_LINE, Fleet, InstanceChange, NewInstance},
 };
 
 /// Arguments of `keysweep admin`.
@@ -65,6 +65,30 @@ enum Instance {
         /// Turn lazyfree-lazy-expire on while a scan runs, so that large values are freed in the background
         #[arg(long)]
         manage_lazyfree: bool,
+    },
+    /// Accept no new tasks for an instance; an active one goes on
+    Pause {
+        /// Its name or id
+        instance: String,
+        /// Name or id of the project
+        #[arg(long)]
+        project: String,
+    },
+    /// Accept tasks for a paused instance again
+    Resume {
+        /// Its name or id
+        instance: String,
+        /// Name or id of the project
+        #[arg(long)]
+        project: String,
+    },
+    /// Remove an instance and its tasks; refused while one of them is active
+    Remove {
+        /// Its name or id
+        instance: String,
+        /// Name or id of the project
+        #[arg(long)]
+        project: String,
     },
     /// List a project's instances
     List {
@@ -124,14 +148,21 @@ impl Instance {
         match self {
             Self::Add { name, url, password, project, id, pace, manage_lazyfree } => {
                 let password = password.read().map_err(anyhow::Error::msg)?;
-                let password = password.as_deref();
-                let new = NewInstance { name: &name, url: &url, password, id: id.as_deref(), pace, manage_lazyfree };
+                let (password, id, by) = (password.as_deref(), id.as_deref(), COMMAND_LINE);
+                let new = NewInstance { name: &name, url: &url, password, id, pace, manage_lazyfree, by };
                 let instance = fleet.add_instance(&project, new).await?;
                 // Registering does not depend on the server being up; what it says is kept when it is.
                 if let Err(cause) = fleet.look(&instance).await {
                     term::note(&format!("registered, but not seen yet: {cause}"));
                 }
                 Ok(Answer::one(&[("id", &instance.id)]))
+            }
+            Self::Pause { instance, project } => set_paused(fleet, &project, &instance, true).await,
+            Self::Resume { instance, project } => set_paused(fleet, &project, &instance, false).await,
+            Self::Remove { instance, project } => {
+                let instance = fleet.find_instance(&project, &instance).await?;
+                fleet.remove_instance(&instance, COMMAND_LINE).await?;
+                Ok(Answer::done())
             }
             Self::List { project } => {
                 let instances = fleet.instances(&project).await?;
@@ -158,4 +189,11 @@ impl Instance {
             }
         }
     }
+}
+
+async fn set_paused(fleet: &Fleet, project: &str, instance: &str, paused: bool) -> anyhow::Result<Answer> {
+    let instance = fleet.find_instance(project, instance).await?;
+    let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
+    fleet.change_instance(&instance, change, COMMAND_LINE).await?;
+    Ok(Answer::done())
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 pub use self::exit::Exit;
-use crate::config::StoreArgs;
+use crate::{config::StoreArgs, openapi};
 
 /// Releases the memory that expired keys still hold in Redis and Valkey, gently, while clients go on.
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ enum Command {
     Worker(StoreArgs),
     /// Manage projects, users, access keys and instances in the store
     Admin(admin::AdminArgs),
+    /// Print the OpenAPI document of the API
+    Openapi,
     /// Show the whole thing on a throwaway server of its own
     Demo(demo::DemoArgs),
 }
@@ -50,6 +52,10 @@ impl Cli {
             Command::Serve(args) => finish(serve::serve(args)),
             Command::Worker(args) => finish(serve::work(args)),
             Command::Admin(args) => finish(admin::run(args)),
+            Command::Openapi => {
+                term::pretty_json(&openapi::document());
+                Exit::Done
+            }
             Command::Demo(args) => finish(demo::run(args)),
         }
     }

@@ -41,6 +41,14 @@ pub fn json(value: &impl Serialize) {
     }
 }
 
+/// The same over several lines, for people and for files under version control.
+pub fn pretty_json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(&text),
+        Err(failure) => error(&format!("the result cannot be written as JSON: {failure}")),
+    }
+}
+
 /// Asks for something that nobody may see while it is typed. Fails where there is no terminal.
 pub fn ask_secret(prompt: &str) -> anyhow::Result<String> {
     rpassword::prompt_password(prompt)

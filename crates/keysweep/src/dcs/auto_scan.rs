@@ -9,16 +9,36 @@ use axum::{
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use super::{Door, body, error::DcsError, task_body::utc_millis};
+use super::{
+    Door, body,
+    error::{DcsError, ErrorView},
+    task_body::utc_millis,
+};
 use crate::model::{AutoScan, Role};
 
 /// Keys every 5 ms. DCS documents at most 1000, and takes more.
 const SCAN_KEYS_COUNT: std::ops::RangeInclusive<u32> = 10..=100_000;
 
+/// What a client sends; read field by field, because each is refused by a code of its own.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it stands in the document for what is read field by field")]
+pub struct AutoScanConfigBody {
+    enable_auto_scan: bool,
+    /// UTC; in the future, or the stored one again.
+    first_scan_at: Option<String>,
+    /// Seconds from one due time to the next; 0: again after the last has ended.
+    interval: Option<u64>,
+    /// Seconds that a run may take: at least twice the interval, and more than one.
+    timeout: Option<u64>,
+    /// Keys every 5 ms: 10–100000.
+    scan_keys_count: Option<u32>,
+}
+
 /// The answer. What has no value yet is left out.
-#[derive(Debug, Serialize)]
-pub struct Config {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AutoScanConfig {
     instance_id: String,
     enable_auto_scan: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +53,7 @@ pub struct Config {
     updated_at: Option<String>,
 }
 
-impl Config {
+impl AutoScanConfig {
     fn new(config: &AutoScan) -> Self {
         Self {
             instance_id: config.instance_id.clone(),
@@ -47,16 +67,26 @@ impl Config {
     }
 }
 
-/// Shows how an instance is swept by itself.
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<Config>, DcsError> {
+/// Show how an instance is swept by itself
+#[utoipa::path(
+    get, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config", tag = "DCS v2", operation_id = "ShowExpireAutoScanConfig",
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
+    responses((status = 200, body = AutoScanConfig), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
+pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
     let admitted = door.admit(request, Role::Reader).await?;
     let kept = door.fleet.auto_scan(&admitted.instance).await?;
     let config = kept.unwrap_or_else(|| AutoScan::unset(&admitted.instance.id));
-    Ok(Json(Config::new(&config)))
+    Ok(Json(AutoScanConfig::new(&config)))
 }
 
-/// Says how an instance is swept by itself.
-pub(super) async fn update(State(door): State<Door>, request: Request) -> Result<Json<Config>, DcsError> {
+/// Say how an instance is swept by itself
+#[utoipa::path(
+    put, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config", tag = "DCS v2", operation_id = "UpdateExpireAutoScanConfig",
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")), request_body = AutoScanConfigBody,
+    responses((status = 200, body = AutoScanConfig), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
+pub(super) async fn update(State(door): State<Door>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
     let admitted = door.admit(request, Role::Operator).await?;
     let wanted = body::object(&admitted.body)?;
     let kept = door.fleet.auto_scan(&admitted.instance).await?;
@@ -66,7 +96,7 @@ pub(super) async fn update(State(door): State<Door>, request: Request) -> Result
         super::supported(&admitted.instance)?;
     }
     let actor = admitted.caller.name.as_deref();
-    Ok(Json(Config::new(&door.fleet.set_auto_scan(&admitted.instance, config, actor).await?)))
+    Ok(Json(AutoScanConfig::new(&door.fleet.set_auto_scan(&admitted.instance, config, actor).await?)))
 }
 
 /// What is to be kept of a request, checked in the order of its documentation.

@@ -6,8 +6,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::{auth::AuthError, fleet::FleetError, http::RequestId, task::TaskError};
+
+/// A refusal. Those of signatures carry `request_id`, as the gateway's do, and no `error_ext_msg`.
+#[derive(Debug, ToSchema)]
+#[schema(as = DcsError)]
+#[allow(dead_code, reason = "it stands in the document for the two shapes")]
+pub struct ErrorView {
+    /// For example DCS.3022.
+    error_code: String,
+    error_msg: String,
+    error_ext_msg: Option<String>,
+    request_id: Option<String>,
+}
 
 /// An answer other than 200.
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use axum::{
     extract::{Request, State},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::DcsError,
+    error::{DcsError, ErrorView},
     query::Query,
     task_body::{TaskBody, counter},
 };
@@ -20,7 +21,7 @@ use crate::{
 const DEFAULT_LIMIT: u64 = 10;
 
 /// The answer. `records` is the only array at the top level and is there when empty: pagers stop at that.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Histories {
     records: Vec<Record>,
     instance_id: String,
@@ -30,7 +31,7 @@ pub struct Histories {
     count: i32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Record {
     #[serde(flatten)]
     task: TaskBody,
@@ -44,7 +45,12 @@ impl From<&Task> for Record {
     }
 }
 
-/// Lists the scans of an instance.
+/// List the scans of an instance, newest first
+#[utoipa::path(
+    get, path = "/v2/{project_id}/instances/{instance_id}/auto-expire/histories", tag = "DCS v2", operation_id = "ShowExpireKeyScanInfo",
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID"), ("offset" = Option<u64>, Query, description = "How many to leave out [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to show"), ("status" = Option<String>, Query, description = "waiting, running, success or failed")),
+    responses((status = 200, body = Histories), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
 pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result<Json<Histories>, DcsError> {
     let admitted = door.admit(request, Role::Reader).await?;
     let request = page_request(&admitted.query)?;

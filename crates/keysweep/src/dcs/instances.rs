@@ -5,10 +5,11 @@ use axum::{
     extract::{Request, State},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::DcsError,
+    error::{DcsError, ErrorView},
     query::Query,
     task_body::{counter, utc_millis},
 };
@@ -24,16 +25,16 @@ const STATES: [&str; 9] =
     ["CREATING", "CREATEFAILED", "RUNNING", "RESTARTING", "FROZEN", "EXTENDING", "RESTORING", "FLUSHING", "ERROR"];
 
 /// The answer of ListInstances.
-#[derive(Debug, Serialize)]
-pub struct List {
-    instances: Vec<Body>,
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DcsInstances {
+    instances: Vec<DcsInstance>,
     /// Those that pass the filter, on all pages.
     instance_num: i32,
 }
 
 /// An instance as DCS shows it.
-#[derive(Debug, Serialize)]
-pub struct Body {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DcsInstance {
     instance_id: String,
     name: String,
     /// Always `Redis`: Valkey is one to these clients.
@@ -61,10 +62,11 @@ pub struct Body {
     db_number: i32,
     replica_count: i32,
     sharding_count: i32,
+    #[schema(value_type = Option<Object>)]
     task: Option<()>,
 }
 
-impl From<&Instance> for Body {
+impl From<&Instance> for DcsInstance {
     fn from(instance: &Instance) -> Self {
         let facts = instance.facts.as_ref();
         let nodes = nodes(&instance.url);
@@ -111,7 +113,7 @@ pub(super) fn mode(instance: &Instance) -> &'static str {
 pub(super) fn state(instance: &Instance) -> &'static str {
     match (instance.paused, &instance.facts) {
         (true, _) => "FROZEN",
-        (false, Some(_)) if can_be_swept(instance) => "RUNNING",
+        (false, Some(_)) if can_be_swept(instance) && instance.unreachable.is_none() => "RUNNING",
         (false, _) => "ERROR",
     }
 }
@@ -131,21 +133,36 @@ fn minor(megabytes: u64) -> String {
     }
 }
 
-/// Shows an instance.
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<Body>, DcsError> {
+/// Show an instance
+#[utoipa::path(
+    get, path = "/v2/{project_id}/instances/{instance_id}", tag = "DCS v2", operation_id = "ShowInstance",
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
+    responses((status = 200, body = DcsInstance), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
+pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<DcsInstance>, DcsError> {
     let admitted = door.admit(request, Role::Reader).await?;
-    Ok(Json(Body::from(&admitted.instance)))
+    Ok(Json(DcsInstance::from(&admitted.instance)))
 }
 
-/// Lists a project's instances by name.
-pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<List>, DcsError> {
+/// DcsInstances a project's instances by name
+#[utoipa::path(
+    get, path = "/v2/{project_id}/instances", tag = "DCS v2", operation_id = "ListInstances",
+    params(("project_id" = String, Path, description = "Project ID"), ("offset" = Option<u64>, Query, description = "How many to leave out [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to show"),
+        ("name" = Option<String>, Query, description = "Part of the name"), ("name_equal" = Option<bool>, Query, description = "The whole name"),
+        ("instance_id" = Option<String>, Query), ("status" = Option<String>, Query, description = "For example RUNNING"), ("ip" = Option<String>, Query)),
+    responses((status = 200, body = DcsInstances), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
+pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<DcsInstances>, DcsError> {
     let admitted = door.admit_to_project(request, Role::Reader).await?;
     let (offset, limit) = (admitted.query.offset()?, admitted.query.limit(DEFAULT_LIMIT)?);
     let filter = Filter::read(&admitted.query)?;
     let mut instances = door.fleet.instances_of(&admitted.project_id).await?;
     instances.retain(|instance| filter.passes(instance));
     let page = instances.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX)).take(limit as usize);
-    Ok(Json(List { instances: page.map(Body::from).collect(), instance_num: counter(instances.len() as u64) }))
+    Ok(Json(DcsInstances {
+        instances: page.map(DcsInstance::from).collect(),
+        instance_num: counter(instances.len() as u64),
+    }))
 }
 
 struct Filter {

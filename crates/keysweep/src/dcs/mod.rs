@@ -14,8 +14,8 @@ use axum::{
     Router,
     body::Bytes,
     extract::{FromRequestParts, RawPathParams, Request},
-    routing::{get, post},
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{error::DcsError, query::Query};
 use crate::{
@@ -37,21 +37,26 @@ pub struct Door {
     pub auth: Authenticator,
 }
 
+fn routes() -> OpenApiRouter<Door> {
+    OpenApiRouter::new()
+        .routes(routes!(create_scan_task::create))
+        .routes(routes!(create_scan_task::scan))
+        .routes(routes!(histories::handle))
+        .routes(routes!(auto_scan::show, auto_scan::update))
+        .routes(routes!(instances::list))
+        .routes(routes!(instances::show))
+        .routes(routes!(nodes::topology))
+        .routes(routes!(nodes::groups))
+}
+
 /// The routes of this door.
 pub fn router(door: Door) -> Router {
-    Router::new()
-        .route("/v2/{project_id}/instances/{instance_id}/scan-expire-keys-task", post(create_scan_task::handle))
-        .route("/v2/{project_id}/instances/{instance_id}/auto-expire/scan", post(create_scan_task::handle))
-        .route("/v2/{project_id}/instances/{instance_id}/auto-expire/histories", get(histories::handle))
-        .route(
-            "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config",
-            get(auto_scan::show).put(auto_scan::update),
-        )
-        .route("/v2/{project_id}/instances", get(instances::list))
-        .route("/v2/{project_id}/instances/{instance_id}", get(instances::show))
-        .route("/v2/{project_id}/instances/{instance_id}/nodes", get(nodes::topology))
-        .route("/v2/{project_id}/instance/{instance_id}/groups", get(nodes::groups))
-        .with_state(door)
+    Router::from(routes()).with_state(door)
+}
+
+/// What this door adds to the OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
 }
 
 /// The answer to a path that no door has.

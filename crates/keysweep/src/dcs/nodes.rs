@@ -8,10 +8,11 @@ use axum::{
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     Admitted, Door,
-    error::DcsError,
+    error::{DcsError, ErrorView},
     instances::{mode, state},
     task_body::counter,
 };
@@ -23,18 +24,24 @@ use crate::{
 const MIB: u64 = 1024 * 1024;
 
 /// The answer of ShowInstanceTopology. All numbers are texts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Topology {
     redis_server: Vec<Server>,
+    #[schema(value_type = Vec<Object>)]
     cluster_lvs: Vec<()>,
+    #[schema(value_type = Vec<Object>)]
     cluster_admin: Vec<()>,
+    #[schema(value_type = Vec<Object>)]
     cluster_proxy: Vec<()>,
+    #[schema(value_type = Vec<Object>)]
     master: Vec<()>,
+    #[schema(value_type = Vec<Object>)]
     vpcendpoint: Vec<()>,
+    #[schema(value_type = Vec<Object>)]
     elb: Vec<()>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Server {
     node_id: String,
     node_name: String,
@@ -48,26 +55,27 @@ struct Server {
     #[serde(skip_serializing_if = "Option::is_none")]
     used_memory: Option<String>,
     db_num: &'static str,
+    #[schema(value_type = Vec<Object>)]
     dbs: Vec<()>,
     group_id: String,
     status: &'static str,
 }
 
 /// The answer of ListGroupReplicationInfo.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Groups {
     group_list: Vec<Group>,
     group_count: i32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Group {
     group_id: String,
     group_name: String,
     replication_list: Vec<Replication>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Replication {
     replication_role: &'static str,
     replication_ip: String,
@@ -76,6 +84,7 @@ struct Replication {
     node_id: String,
     status: &'static str,
     az_code: &'static str,
+    #[schema(value_type = Vec<Object>)]
     dimensions: Vec<()>,
 }
 
@@ -85,7 +94,12 @@ fn node_id(instance: &Instance, node: &Node) -> String {
     hex::encode(&digest[..16])
 }
 
-/// Shows an instance's nodes.
+/// Show an instance's nodes
+#[utoipa::path(
+    get, path = "/v2/{project_id}/instances/{instance_id}/nodes", tag = "DCS v2", operation_id = "ShowInstanceTopology",
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
+    responses((status = 200, body = Topology), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
 pub(super) async fn topology(State(door): State<Door>, request: Request) -> Result<Json<Topology>, DcsError> {
     let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
     let nodes = nodes(&instance.url);
@@ -114,7 +128,12 @@ pub(super) async fn topology(State(door): State<Door>, request: Request) -> Resu
     }))
 }
 
-/// Lists an instance's shards.
+/// List an instance's shards
+#[utoipa::path(
+    get, path = "/v2/{project_id}/instance/{instance_id}/groups", tag = "DCS v2", operation_id = "ListGroupReplicationInfo",
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
+    responses((status = 200, body = Groups), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
 pub(super) async fn groups(State(door): State<Door>, request: Request) -> Result<Json<Groups>, DcsError> {
     let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
     let group = |(number, node): (usize, Node)| {

@@ -2,15 +2,18 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::{ScanType, Status, Task};
 
 /// A task; `started_at` and `finished_at` are left out until they exist.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TaskBody {
     id: String,
     instance_id: String,
+    #[schema(value_type = String)]
     status: Status,
+    #[schema(value_type = String)]
     scan_type: ScanType,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,9 @@
 //! Instances: registering them, finding them, and the way in, with their secrets opened.
 
 use keysweep_engine::{Credentials, Preset};
+use serde_json::json;
 
-use super::{Fleet, FleetError, Secret, address::Address, check_name, id, now, taken};
+use super::{Deed, Fleet, FleetError, Secret, address::Address, check_name, gone, id, now, taken};
 use crate::model::{Instance, Sealed};
 
 /// The field of an instance that is sealed.
@@ -23,13 +24,35 @@ pub struct NewInstance<'a> {
     pub pace: Preset,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
     pub manage_lazyfree: bool,
+    /// Name of the user who registers it; for the audit trail.
+    pub by: Option<&'a str>,
+}
+
+/// What is to change about a registered server; `None` leaves it as it is.
+#[derive(Debug, Clone, Default)]
+pub struct InstanceChange {
+    /// Its name, unique in its project.
+    pub name: Option<String>,
+    /// Where it is. User and password are replaced by those in the URL, and forgotten where it has none: a stored
+    /// password is never sent to another place than it was given for.
+    pub url: Option<String>,
+    /// The pace of its manual scans.
+    pub pace: Option<Preset>,
+    /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
+    pub manage_lazyfree: Option<bool>,
+    /// Whether it accepts no new tasks.
+    pub paused: Option<bool>,
+}
+
+fn deed<'a>(instance: &'a Instance, actor: Option<&'a str>, action: &'static str) -> Deed<'a> {
+    Deed { project_id: Some(&instance.project_id), actor, action, subject: &instance.id }
 }
 
 impl Fleet {
     /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
     /// is sealed. Nothing is dialled.
     pub async fn add_instance(&self, project: &str, new: NewInstance<'_>) -> Result<Instance, FleetError> {
-        let NewInstance { name, url, password: given, id, pace, manage_lazyfree } = new;
+        let NewInstance { name, url, password: given, id, pace, manage_lazyfree, by } = new;
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
         let Address { url, username, password } = Address::parse(url)?;
@@ -60,7 +83,80 @@ impl Fleet {
         };
         let value_of = |field: &str| if field == "id" { instance.id.as_str() } else { name };
         self.store.add_instance(&instance).await.map_err(taken(value_of))?;
+        self.record(deed(&instance, by, "instance.add"), &json!({ "name": instance.name, "url": instance.url }))
+            .await?;
         Ok(instance)
+    }
+
+    /// Changes a registered server. Nothing is dialled.
+    pub async fn change_instance(
+        &self,
+        instance: &Instance,
+        change: InstanceChange,
+        by: Option<&str>,
+    ) -> Result<Instance, FleetError> {
+        let mut changed = instance.clone();
+        let mut detail = serde_json::Map::new();
+        if let Some(name) = change.name {
+            check_name("instance name", &name)?;
+            detail.insert("name".into(), name.clone().into());
+            changed.name = name;
+        }
+        if let Some(url) = change.url {
+            let Address { url, username, password } = Address::parse(&url)?;
+            detail.insert("url".into(), url.clone().into());
+            changed.password = password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose()));
+            (changed.url, changed.username) = (url, username);
+        }
+        if let Some(pace) = change.pace {
+            detail.insert("pace".into(), pace.to_string().into());
+            changed.pace = pace.to_string();
+        }
+        if let Some(manage_lazyfree) = change.manage_lazyfree {
+            detail.insert("manage_lazyfree".into(), manage_lazyfree.into());
+            changed.manage_lazyfree = manage_lazyfree;
+        }
+        if let Some(paused) = change.paused {
+            detail.insert("paused".into(), paused.into());
+            changed.paused = paused;
+        }
+        self.store.update_instance(&changed).await.map_err(taken(|_| changed.name.as_str()))?;
+        let action = match change.paused {
+            Some(true) => "instance.pause",
+            Some(false) => "instance.resume",
+            None => "instance.change",
+        };
+        self.record(deed(&changed, by, action), &detail.into()).await?;
+        Ok(changed)
+    }
+
+    /// Forgets an instance with its tasks, unless one of them is active.
+    pub async fn remove_instance(&self, instance: &Instance, by: Option<&str>) -> Result<(), FleetError> {
+        if !self.store.remove_instance(&instance.project_id, &instance.id).await.map_err(gone)? {
+            return Err(FleetError::InUse {
+                what: "instance",
+                value: instance.name.clone(),
+                remedy: "a task of it is active; cancel it, or wait until it has ended",
+            });
+        }
+        self.record(deed(instance, by, "instance.remove"), &json!({ "name": instance.name })).await
+    }
+
+    /// The instance of this id or, where there is none, of this name, in a project given by id or name.
+    pub async fn find_instance(&self, project: &str, id_or_name: &str) -> Result<Instance, FleetError> {
+        let mut instances = self.instances(project).await?;
+        let position = instances
+            .iter()
+            .position(|instance| instance.id == id_or_name)
+            .or_else(|| instances.iter().position(|instance| instance.name == id_or_name));
+        match position {
+            Some(position) => Ok(instances.swap_remove(position)),
+            None => Err(FleetError::Unknown {
+                what: "instance",
+                value: id_or_name.to_owned(),
+                remedy: "`keysweep admin instance list` shows those there are",
+            }),
+        }
     }
 
     /// All instances of a project, given by id or name, by name.

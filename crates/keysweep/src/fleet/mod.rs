@@ -27,7 +27,7 @@ pub use self::{
     address::{Node, nodes},
     audit::Deed,
     id::{is_id, new_id},
-    instance::NewInstance,
+    instance::{InstanceChange, NewInstance},
     looks::LOOK_EVERY,
     roster::COMMAND_LINE,
     secret::Secret,
@@ -74,6 +74,9 @@ pub enum FleetError {
         /// What to do.
         remedy: &'static str,
     },
+    /// It was there a moment ago.
+    #[error("there is no such {0} any more")]
+    Gone(&'static str),
     /// A name or id that must be unique is taken.
     #[error("another {what} has the {field} {value:?} already; choose another {field}")]
     Taken {
@@ -151,6 +154,14 @@ fn check_name(field: &'static str, name: &str) -> Result<(), FleetError> {
 fn taken<'v>(value_of: impl Fn(&str) -> &'v str) -> impl Fn(StoreError) -> FleetError {
     move |error| match error {
         StoreError::Taken { what, field } => FleetError::Taken { what, field, value: value_of(field).to_owned() },
+        other => gone(other),
+    }
+}
+
+/// For a change of something that was there a moment ago.
+fn gone(error: StoreError) -> FleetError {
+    match error {
+        StoreError::Missing(what) => FleetError::Gone(what),
         other => other.into(),
     }
 }

@@ -5,7 +5,8 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     auth::{AuthError, SignInError},
@@ -17,6 +18,22 @@ use crate::{
 pub const CREATED: StatusCode = StatusCode::CREATED;
 /// The status of a token that was revoked.
 pub const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
+
+/// A refusal.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = IamError)]
+pub struct ErrorView {
+    error: ErrorDetail,
+}
+
+/// What was refused, and why.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = IamErrorDetail)]
+pub struct ErrorDetail {
+    message: String,
+    code: u16,
+    title: &'static str,
+}
 
 /// An answer other than a good one: `{"error":{"message","code","title"}}`.
 #[derive(Debug)]
@@ -53,8 +70,7 @@ impl IntoResponse for IamError {
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal service error.".into()),
         };
         let title = status.canonical_reason().unwrap_or_default();
-        (status, Json(json!({ "error": { "message": message, "code": status.as_u16(), "title": title } })))
-            .into_response()
+        (status, Json(ErrorView { error: ErrorDetail { message, code: status.as_u16(), title } })).into_response()
     }
 }
 

@@ -4,13 +4,8 @@ mod error;
 mod projects;
 mod tokens;
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::Request,
-    http::request::Parts,
-    routing::{get, post},
-};
+use axum::{Router, body::Bytes, extract::Request, http::request::Parts};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::IamError;
 use crate::{
@@ -28,12 +23,18 @@ pub struct Door {
     pub auth: Authenticator,
 }
 
+fn routes() -> OpenApiRouter<Door> {
+    OpenApiRouter::new().routes(routes!(tokens::issue, tokens::revoke)).routes(routes!(projects::list))
+}
+
 /// The routes of this door.
 pub fn router(door: Door) -> Router {
-    Router::new()
-        .route("/v3/auth/tokens", post(tokens::issue).delete(tokens::revoke))
-        .route("/v3/projects", get(projects::list))
-        .with_state(door)
+    Router::from(routes()).with_state(door)
+}
+
+/// What this door adds to the OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
 }
 
 /// The answer to a path that this door does not have.

@@ -5,21 +5,26 @@ use axum::{
     extract::{Request, State},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Door, error::IamError, tokens::DOMAIN_ID};
+use super::{
+    Door,
+    error::{ErrorView, IamError},
+    tokens::DOMAIN_ID,
+};
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Projects {
-    projects: Vec<ProjectBody>,
+    projects: Vec<ListedProject>,
     links: Links,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Links {}
 
-#[derive(Debug, Serialize)]
-struct ProjectBody {
+#[derive(Debug, Serialize, ToSchema)]
+struct ListedProject {
     id: String,
     name: String,
     domain_id: &'static str,
@@ -30,8 +35,14 @@ struct ProjectBody {
     links: Links,
 }
 
-/// Lists the caller's projects. Clients that were given a region and no project ask for the one project of that name
+/// List the caller's projects
+///
+/// Clients that were given a region and no project ask for the one project of that name
 /// and take nothing but exactly one: where no project has the region's name and the caller has only one, that is it.
+#[utoipa::path(
+    get, path = "/v3/projects", tag = "IAM v3", operation_id = "list_projects", params(("name" = Option<String>, Query, description = "Only the project of this name")),
+    responses((status = 200, body = Projects), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
 pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<Projects>, IamError> {
     let (caller, parts, _) = door.identify(request).await?;
     let query = parts.uri.query().unwrap_or_default();
@@ -46,7 +57,7 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<J
             (false, _) => projects.clear(),
         }
     }
-    let body = |project: crate::model::Project| ProjectBody {
+    let body = |project: crate::model::Project| ListedProject {
         id: project.id,
         name: project.name,
         domain_id: DOMAIN_ID,

@@ -8,10 +8,11 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::{CREATED, IamError, NO_CONTENT},
+    error::{CREATED, ErrorView, IamError, NO_CONTENT},
 };
 use crate::{
     auth::SignIn,
@@ -23,85 +24,87 @@ const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 /// There is one domain, whatever a client calls it.
 pub(super) const DOMAIN_ID: &str = "default";
 
-#[derive(Deserialize)]
-struct Wanted {
+/// Who wants a token.
+#[derive(Deserialize, ToSchema)]
+pub struct SignInBody {
     auth: Auth,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Auth {
     identity: Identity,
     scope: Option<Scope>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Identity {
     password: Password,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Password {
     user: PasswordUser,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct PasswordUser {
     name: String,
     password: String,
     domain: Option<Named>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Scope {
     project: Option<Named>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Named {
     id: Option<String>,
     name: Option<String>,
 }
 
 /// The answer; the token itself is in the header X-Subject-Token.
-#[derive(Debug, Serialize)]
-pub struct Issued {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IssuedToken {
     token: TokenBody,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct TokenBody {
     methods: [&'static str; 1],
     issued_at: String,
     expires_at: String,
-    user: UserBody,
-    project: ProjectBody,
+    user: TokenUser,
+    project: TokenProject,
+    #[schema(value_type = Vec<Object>)]
     catalog: Vec<()>,
-    roles: Vec<RoleBody>,
+    roles: Vec<TokenRole>,
 }
 
-#[derive(Debug, Serialize)]
-struct UserBody {
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenUser {
     id: String,
     name: String,
     domain: Domain,
     password_expires_at: &'static str,
 }
 
-#[derive(Debug, Serialize)]
-struct ProjectBody {
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenProject {
     id: String,
     name: String,
     domain: Domain,
 }
 
-#[derive(Debug, Serialize, Clone)]
+#[derive(Debug, Serialize, Clone, ToSchema)]
 struct Domain {
     id: &'static str,
     name: String,
 }
 
-#[derive(Debug, Serialize)]
-struct RoleBody {
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenRole {
     id: &'static str,
     name: &'static str,
 }
@@ -110,11 +113,17 @@ fn utc_micros(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
-/// Issues a token.
+/// Get a token for a name and a password
+///
+/// The token is in the header X-Subject-Token.
+#[utoipa::path(
+    post, path = "/v3/auth/tokens", tag = "IAM v3", operation_id = "issue_token", request_body = SignInBody,
+    responses((status = 201, body = IssuedToken), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
 pub(super) async fn issue(State(door): State<Door>, request: Request) -> Result<impl IntoResponse, IamError> {
     let (parts, body) = request.into_parts();
     let body = read_body(body).await?;
-    let Wanted { auth } = serde_json::from_slice(&body).map_err(|_| {
+    let SignInBody { auth } = serde_json::from_slice(&body).map_err(|_| {
         IamError::Request("The body must hold auth.identity.password.user with name and password as strings.")
     })?;
     let PasswordUser { name, password, domain } = auth.identity.password.user;
@@ -132,20 +141,24 @@ pub(super) async fn issue(State(door): State<Door>, request: Request) -> Result<
         methods: ["password"],
         issued_at: utc_micros(issued.issued_at),
         expires_at: utc_micros(issued.expires_at),
-        user: UserBody {
+        user: TokenUser {
             id: signed_in.user.id,
             name: signed_in.user.name,
             domain: domain.clone(),
             password_expires_at: "",
         },
-        project: ProjectBody { id: signed_in.project.id, name: signed_in.project.name, domain },
+        project: TokenProject { id: signed_in.project.id, name: signed_in.project.name, domain },
         catalog: Vec::new(),
-        roles: vec![RoleBody { id: role, name: role }],
+        roles: vec![TokenRole { id: role, name: role }],
     };
-    Ok((CREATED, [(SUBJECT_TOKEN, header)], Json(Issued { token })))
+    Ok((CREATED, [(SUBJECT_TOKEN, header)], Json(IssuedToken { token })))
 }
 
-/// Ends the token in X-Subject-Token, which must be the caller's.
+/// Revoke the token in X-Subject-Token, which must be the caller's
+#[utoipa::path(
+    delete, path = "/v3/auth/tokens", tag = "IAM v3", operation_id = "revoke_token", params(("X-Subject-Token" = String, Header, description = "The token")),
+    responses((status = 204), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
 pub(super) async fn revoke(State(door): State<Door>, request: Request) -> Result<StatusCode, IamError> {
     let (caller, parts, _) = door.identify(request).await?;
     let token = parts.headers.get(SUBJECT_TOKEN).ok_or(IamError::Request("Name the token in X-Subject-Token."))?;

@@ -9,10 +9,11 @@ mod rounds;
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    fleet::new_id,
+    fleet::{Deed, new_id},
     model::{Instance, NewTask, ScanType, Task, TaskDetail},
     store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
 };
@@ -70,10 +71,27 @@ impl Tasks {
                     "task accepted"
                 );
                 self.hint.notify_one();
+                self.record(&task, task.requested_by.as_deref(), "task.create").await?;
                 Ok(task)
             }
             Created::Active(task) => Ok(task),
         }
+    }
+
+    /// Asks a task to stop, and returns it as it is then; one that has ended is left alone. `None`: there is none.
+    pub async fn cancel(&self, project_id: &str, id: &str, by: Option<&str>) -> Result<Option<TaskDetail>, TaskError> {
+        let Some(before) = self.store.task(project_id, id).await? else { return Ok(None) };
+        let Some(task) = self.store.request_cancel(Now::Database, project_id, id).await? else { return Ok(None) };
+        if before.task.status.is_active() && !before.task.cancel_requested {
+            tracing::info!(task_id = task.id, by, "task cancelled");
+            self.record(&task, by, "task.cancel").await?;
+        }
+        Ok(Some(TaskDetail { task, ..before }))
+    }
+
+    async fn record(&self, task: &Task, actor: Option<&str>, action: &'static str) -> Result<(), TaskError> {
+        let deed = Deed { project_id: Some(&task.project_id), actor, action, subject: &task.id };
+        Ok(self.store.add_audit(&deed.entry(&json!({ "instance_id": task.instance_id }))).await?)
     }
 
     /// A task of the project, with its documents.

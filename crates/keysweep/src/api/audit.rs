@@ -1,0 +1,83 @@
+//! The audit trail of a project.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    Door,
+    error::{ApiError, ErrorView},
+};
+use crate::{
+    model::{AuditEntry, Role},
+    store::AuditPage,
+};
+
+const DEFAULT_LIMIT: u64 = 100;
+const MAX_LIMIT: u64 = 1000;
+
+/// A page of the audit trail, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditView {
+    entries: Vec<AuditEntryView>,
+}
+
+/// Who did what to what.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEntryView {
+    /// Give the last one's as `before` to get the next page.
+    seq: i64,
+    happened_at: Timestamp,
+    /// The user; null where authentication is off.
+    actor: Option<String>,
+    /// For example `task.create`.
+    action: String,
+    /// Id of what it was done to.
+    subject: String,
+    /// More about it, without secrets.
+    #[schema(value_type = Option<Object>)]
+    detail: Option<Box<RawValue>>,
+}
+
+impl From<AuditEntry> for AuditEntryView {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            seq: entry.seq,
+            happened_at: entry.happened_at,
+            actor: entry.actor,
+            action: entry.action,
+            subject: entry.subject,
+            detail: entry.detail.and_then(|text| RawValue::from_string(text).ok()),
+        }
+    }
+}
+
+/// Read the audit trail, newest first
+#[utoipa::path(
+    get, path = "/api/v1/projects/{project_id}/audit", tag = "audit", operation_id = "read_audit",
+    params(
+        ("project_id" = String, Path, description = "Project"),
+        ("before" = Option<i64>, Query, description = "Only entries with a smaller seq"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most this many [default: 100]"),
+    ),
+    responses((status = 200, body = AuditView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+)]
+pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<AuditView>, ApiError> {
+    let admitted = door.admit(request, Role::Admin).await?;
+    let value = |name: &str| {
+        let mut pairs = url::form_urlencoded::parse(admitted.query.as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    };
+    let bad = |name: &str, form: &str| ApiError::Invalid(format!("the parameter {name} must be {form}"));
+    let before =
+        value("before").map(|text| text.parse().map_err(|_| bad("before", "the seq of an entry"))).transpose()?;
+    let limit = value("limit").map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
+    let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| bad("limit", "1–1000"))?;
+    let entries = door.fleet.audit(&admitted.project_id, AuditPage { before, limit }).await?;
+    Ok(Json(AuditView { entries: entries.into_iter().map(AuditEntryView::from).collect() }))
+}

@@ -1,0 +1,213 @@
+//! keysweep's own API: instances, tasks and their events, the audit trail.
+
+use std::io::{BufRead, BufReader, Write};
+
+use keysweep_harness::{Answer, DataSet, Flavor, Installation, Server, Service, free_port, id};
+use serde_json::{Value, json};
+
+const OTHER: &str = "0123456789abcdef0123456789abcdef";
+
+fn installation() -> (Installation, String) {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let project = id(&installation.admin(&["project", "add", "shop"]));
+    (installation, format!("/api/v1/projects/{project}"))
+}
+
+fn post(service: &Service, path: &str, body: &Value) -> Answer {
+    service.send("POST", path, &[], if body.is_null() { String::new() } else { body.to_string() })
+}
+
+fn error(answer: &Answer) -> (u16, &str) {
+    (answer.status, answer.body["error"]["code"].as_str().unwrap_or_default())
+}
+
+#[test]
+fn an_instance_is_registered_shown_changed_tested_and_removed_and_its_password_never_shown() {
+    let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let with_password = format!("redis://:hunter2-hunter2@127.0.0.1:{}", server.port());
+    let added = post(
+        &service,
+        &format!("{base}/instances"),
+        &json!({ "name": "cache", "url": with_password, "pace": "gentle" }),
+    );
+    assert_eq!(added.status, 201, "{:?}", added.body);
+    assert_eq!((&added.body["url"], &added.body["has_password"]), (&url.clone().into(), &json!(true)));
+    assert_eq!((&added.body["pace"], &added.body["paused"]), (&"gentle".into(), &json!(false)));
+    assert_eq!(added.body["facts"]["engine"], "valkey");
+    let path = format!("{base}/instances/{}", id(&added.body));
+    assert_eq!(service.get(&path), added.body);
+    assert_eq!(service.get(&format!("{base}/instances")), json!({ "instances": [added.body] }));
+
+    let tested = post(&service, &format!("{path}/test"), &Value::Null);
+    assert_eq!((tested.status, &tested.body["ok"], &tested.body["message"]), (200, &json!(true), &Value::Null));
+    let moved = service.send("PATCH", &path, &[], json!({ "url": url, "name": "moved" }).to_string());
+    assert_eq!((moved.status, &moved.body["name"], &moved.body["has_password"]), (200, &"moved".into(), &json!(false)));
+    let tested = post(&service, &format!("{path}/test"), &Value::Null);
+    assert_eq!((tested.status, &tested.body["ok"]), (200, &json!(false)), "the stored password is not sent any more");
+    assert!(tested.body["message"].as_str().is_some_and(|text| text.contains("password")), "{:?}", tested.body);
+
+    assert_eq!(service.send("DELETE", &path, &[], "").status, 204);
+    assert_eq!(error(&service.send("GET", &path, &[], "")), (404, "not_found"));
+    let audit = service.get(&format!("{base}/audit"));
+    let actions: Vec<&str> = audit["entries"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .map(|entry| entry["action"].as_str().expect("a text"))
+        .collect();
+    assert_eq!(actions, ["instance.remove", "instance.change", "instance.add", "project.add"]);
+    assert_eq!(audit["entries"][2]["detail"], json!({ "name": "cache", "url": url }));
+    let (_, log) = service.terminate();
+    for text in [audit.to_string(), added.body.to_string(), log.join("")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_field_and_remedy() {
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let down = format!("redis://127.0.0.1:{}", free_port());
+    let instances = format!("{base}/instances");
+    let added = post(&service, &instances, &json!({ "name": "cache", "url": down }));
+    assert_eq!((added.status, &added.body["facts"]), (201, &Value::Null), "a server need not be up");
+    for (body, status, words) in [
+        (json!({ "name": "cache", "url": down }), 409, "\"cache\""),
+        (json!({ "name": " x", "url": down }), 400, "instance name"),
+        (json!({ "name": "x", "url": "http://h" }), 400, "scheme"),
+        (json!({ "name": "x", "url": down, "id": "7" }), 400, "32 hexadecimal digits"),
+        (json!({ "name": "x", "url": down, "pace": "slow" }), 400, "gentle"),
+        (json!({ "name": "x", "url": down, "colour": "red" }), 400, "colour"),
+        (json!({ "name": "x" }), 400, "url"),
+        (json!({ "name": "x", "url": 7 }), 400, "documented type"),
+    ] {
+        let answer = post(&service, &instances, &body);
+        let message = answer.body["error"]["message"].as_str().unwrap_or_default();
+        assert!(answer.status == status && message.contains(words), "{body}: {} {message}", answer.status);
+    }
+    assert_eq!(error(&service.send("POST", &instances, &[], "")), (400, "invalid"));
+    assert_eq!(error(&service.send("POST", &instances, &[], b"{\"name\":\"\xff\"}")), (400, "invalid"));
+    assert_eq!(error(&service.send("POST", &instances, &[], vec![b' '; 1024 * 1024 + 1])), (413, "too_large"));
+    let nowhere = format!("/api/v1/projects/{OTHER}/instances");
+    assert_eq!(error(&post(&service, &nowhere, &json!({ "name": "x", "url": down }))), (404, "not_found"));
+    assert_eq!(error(&service.request("GET", &format!("{base}/audit?limit=0"))), (400, "invalid"));
+    assert_eq!(error(&service.request("GET", &format!("{base}/audit?before=x"))), (400, "invalid"));
+}
+
+#[test]
+fn a_paused_instance_lets_its_task_finish_and_takes_no_new_one() {
+    let (installation, base) = installation();
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(50_000).load(&server);
+    let service = installation.serve(&["--no-auth"]);
+    let added = post(
+        &service,
+        &format!("{base}/instances"),
+        &json!({ "name": "cache", "url": server.url(), "pace": "gentle" }),
+    );
+    let (instance, project) = (id(&added.body), added.body["project_id"].as_str().expect("an id").to_owned());
+    let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
+    let task = id(&service.request("POST", &create).body);
+    let path = format!("{base}/instances/{instance}");
+    assert_eq!(service.request("POST", &format!("{path}/pause")).body["paused"], true);
+    let refused = service.request("POST", &create);
+    assert_eq!((refused.status, &refused.body["error_code"]), (400, &"DCS.4049".into()));
+    assert_eq!(refused.body["error_msg"], "The instance status is not running.");
+    assert_eq!(service.get(&format!("/v2/{project}/instances/{instance}"))["status"], "FROZEN");
+    service.wait_for(&format!("{base}/tasks/{task}"), |task| task["status"] == "success");
+    assert_eq!(service.request("POST", &format!("{path}/resume")).body["paused"], false);
+    assert_eq!(service.request("POST", &create).status, 200);
+}
+
+/// Loads a server with so much that a gentle sweep of it takes seconds, and starts one.
+fn long_task(service: &Service, base: &str, server: &Server) -> String {
+    DataSet::new().live(300_000).load(server);
+    let added =
+        post(service, &format!("{base}/instances"), &json!({ "name": "cache", "url": server.url(), "pace": "gentle" }));
+    let (instance, project) = (id(&added.body), added.body["project_id"].as_str().expect("an id").to_owned());
+    let task = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    assert_eq!(error(&service.send("DELETE", &format!("{base}/instances/{instance}"), &[], "")), (409, "conflict"));
+    id(&task.body)
+}
+
+#[test]
+fn a_running_task_is_cancelled_and_the_audit_trail_says_by_whom() {
+    let (installation, base) = installation();
+    let server = Server::start(Flavor::Valkey91);
+    let service = installation.serve(&["--no-auth"]);
+    let task = long_task(&service, &base, &server);
+    let path = format!("{base}/tasks/{task}");
+    service.wait_for(&path, |task| task["status"] == "running");
+    let cancelled = service.request("POST", &format!("{path}/cancel"));
+    assert_eq!((cancelled.status, &cancelled.body["cancel_requested"]), (200, &json!(true)), "{:?}", cancelled.body);
+    let ended = service.wait_for(&path, |task| task["status"] == "failed");
+    assert_eq!(ended["reason"]["code"], "cancelled");
+    assert_eq!(service.request("POST", &format!("{path}/cancel")).body, ended, "one that has ended is left as it is");
+    assert_eq!(error(&service.request("POST", &format!("{base}/tasks/{OTHER}/cancel"))), (404, "not_found"));
+    let audit = service.get(&format!("{base}/audit?limit=2"));
+    let entries = audit["entries"].as_array().expect("entries");
+    assert_eq!((&entries[0]["action"], &entries[1]["action"]), (&"task.cancel".into(), &"task.create".into()));
+    assert_eq!((&entries[0]["subject"], &entries[0]["actor"]), (&task.into(), &Value::Null));
+    let next = service.get(&format!("{base}/audit?limit=1&before={}", entries[0]["seq"]));
+    assert_eq!(next["entries"], json!([entries[1]]));
+}
+
+/// The events of a stream, until it ends: id and data of each.
+fn events(service: &Service, path: &str, last_event_id: Option<&str>) -> Vec<(String, Value)> {
+    let address = service.base.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).expect("a timeout");
+    let resume = last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{resume}\r\n").expect("it reads");
+    let (mut events, mut id, mut is_stream) = (Vec::new(), String::new(), false);
+    for line in BufReader::new(stream).lines().map(|line| line.expect("it answers in time")) {
+        is_stream |= line.to_ascii_lowercase().starts_with("content-type: text/event-stream");
+        if let Some(text) = line.strip_prefix("id: ") {
+            id = text.to_owned();
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            events.push((id.clone(), serde_json::from_str(data).expect("JSON")));
+        }
+    }
+    assert!(is_stream);
+    events
+}
+
+#[test]
+fn a_task_is_followed_to_its_end_and_whoever_connects_again_hears_how_it_stands() {
+    let (installation, base) = installation();
+    let server = Server::start(Flavor::Valkey91);
+    let service = installation.serve(&["--no-auth"]);
+    let task = long_task(&service, &base, &server);
+    let path = format!("{base}/tasks/{task}");
+    let events_path = format!("{path}/events");
+    let seen = events(&service, &events_path, None);
+    assert!(seen.len() >= 3, "a long task is heard of more than twice: {}", seen.len());
+    let (last_id, last) = seen.last().expect("events");
+    assert_eq!((last["status"].as_str(), last), (Some("success"), &service.get(&path)));
+    let scanned: Vec<u64> = seen.iter().map(|(_, task)| task["keys_scanned"].as_u64().expect("a number")).collect();
+    assert!(scanned.is_sorted() && scanned.last() > scanned.first(), "{scanned:?}");
+    assert_eq!(events(&service, &events_path, None), [seen.last().expect("events").clone()], "replayed from the store");
+    assert_eq!(events(&service, &events_path, Some(last_id)), [], "and not twice");
+    assert_eq!(error(&service.request("GET", &format!("{base}/tasks/{OTHER}/events"))), (404, "not_found"));
+}
+
+#[test]
+fn a_listener_does_not_hold_up_the_end_of_the_service() {
+    let (installation, base) = installation();
+    let server = Server::start(Flavor::Valkey91);
+    let service = installation.serve(&["--no-auth"]);
+    let task = long_task(&service, &base, &server);
+    let address = service.base.trim_start_matches("http://").to_owned();
+    let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+    write!(stream, "GET {base}/tasks/{task}/events HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it reads");
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).expect("it answers");
+    assert!(line.contains("200"), "{line}");
+    let begun = std::time::Instant::now();
+    let (code, _) = service.terminate();
+    assert_eq!(code, Some(0));
+    assert!(begun.elapsed().as_secs() < 8, "it waited for the listener: {:?}", begun.elapsed());
+}
