@@ -89,6 +89,12 @@ impl Trouble {
             LinkError::Name(cause) => {
                 away(format!("cannot resolve the host name of {address} ({cause}); check the name"))
             }
+            LinkError::NotAllowed => fatal(
+                FailureKind::Refused,
+                format!(
+                    "{address} is not among the allowed targets; the service's operator can add it to allowed_targets"
+                ),
+            ),
             LinkError::Connect(cause) => away(format!(
                 "cannot connect to {address}: {cause}; check host, port and firewall, and that the server runs"
             )),

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use crate::{
     auth::Authenticator,
     config::StoreSettings,
-    fleet::Fleet,
+    fleet::{AllowedTargets, Fleet},
     http,
     store::{SharedStore, sqlite::SqliteStore},
     task::{Tasks, worker::Worker},
@@ -25,13 +25,21 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Flee
         .await
         .with_context(|| format!("the database {} cannot be opened", settings.database.display()))?;
     let store: SharedStore = Arc::new(store);
-    match Fleet::open(Arc::clone(&store), &settings.key_file).await {
+    match open_fleet(&store, settings).await {
         Ok(fleet) => Ok((store, fleet)),
         Err(error) => {
             close(&store).await;
-            Err(error.into())
+            Err(error)
         }
     }
+}
+
+async fn open_fleet(store: &SharedStore, settings: &StoreSettings) -> anyhow::Result<Fleet> {
+    let allowed = match &settings.allowed_targets {
+        Some(ranges) => AllowedTargets::new(ranges).context("--allowed-targets")?,
+        None => AllowedTargets::default(),
+    };
+    Ok(Fleet::open(Arc::clone(store), &settings.key_file).await?.allowing(allowed))
 }
 
 /// Closes the store, so that what it leaves is whole by itself.

@@ -25,6 +25,9 @@ pub struct StoreArgs {
     /// The master key that encrypts stored secrets: 32 random bytes in base64 [default: the database's path + .key]
     #[arg(long, value_name = "PATH", env = "KEYSWEEP_KEY_FILE")]
     pub key_file: Option<PathBuf>,
+    /// Addresses that instances may have, as CIDR or CIDR:PORTS, separated by commas [default: private and loopback ranges]
+    #[arg(long, value_name = "RANGES", env = "KEYSWEEP_ALLOWED_TARGETS", value_delimiter = ',')]
+    pub allowed_targets: Option<Vec<String>>,
 }
 
 /// The settings file. Every field can be left out; a field that does not exist is an error.
@@ -37,6 +40,8 @@ pub struct FileConfig {
     pub key_file: Option<PathBuf>,
     /// As `serve --listen`.
     pub listen: Option<SocketAddr>,
+    /// As `--allowed-targets`.
+    pub allowed_targets: Option<Vec<String>>,
     /// As `serve --insecure-http`.
     pub insecure_http: Option<bool>,
 }
@@ -48,6 +53,8 @@ pub struct StoreSettings {
     pub database: PathBuf,
     /// The master key.
     pub key_file: PathBuf,
+    /// Where instances may be; `None`: in private and loopback ranges.
+    pub allowed_targets: Option<Vec<String>>,
 }
 
 impl FileConfig {
@@ -72,7 +79,8 @@ impl StoreArgs {
             path.push(".key");
             path.into()
         });
-        Ok(StoreSettings { database, key_file })
+        let allowed_targets = self.allowed_targets.clone().or_else(|| file.allowed_targets.clone());
+        Ok(StoreSettings { database, key_file, allowed_targets })
     }
 }
 

@@ -241,6 +241,7 @@ fn time_that_is_used_up_has_its_own_code() {
 #[case(&["worker", "--config", "/no/such/file"], "/no/such/file")]
 #[case(&["admin", "project", "add", "p", "--id", "short"], "32 hex")]
 #[case(&["admin", "instance", "list", "--project", "nowhere"], "nowhere")]
+#[case(&["serve", "--allowed-targets", "cache.example"], "10.0.0.0/8:6379")]
 fn what_cannot_be_done_is_refused_before_anything_is_done(#[case] arguments: &[&str], #[case] words: &str) {
     let output = installation().run(arguments);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));

@@ -78,6 +78,8 @@ fn what_cannot_be_is_refused_with_field_and_remedy() {
         (json!({ "name": "cache", "url": down }), 409, "\"cache\""),
         (json!({ "name": " x", "url": down }), 400, "instance name"),
         (json!({ "name": "x", "url": "http://h" }), 400, "scheme"),
+        (json!({ "name": "x", "url": "redis://8.8.8.8:6379" }), 400, "allowed_targets"),
+        (json!({ "name": "x", "url": "redis-cluster://127.0.0.1:1,169.254.169.254:80" }), 400, "169.254.169.254:80"),
         (json!({ "name": "x", "url": down, "id": "7" }), 400, "32 hexadecimal digits"),
         (json!({ "name": "x", "url": down, "pace": "slow" }), 400, "gentle"),
         (json!({ "name": "x", "url": down, "colour": "red" }), 400, "colour"),
@@ -91,6 +93,9 @@ fn what_cannot_be_is_refused_with_field_and_remedy() {
     assert_eq!(error(&service.send("POST", &instances, &[], "")), (400, "invalid"));
     assert_eq!(error(&service.send("POST", &instances, &[], b"{\"name\":\"\xff\"}")), (400, "invalid"));
     assert_eq!(error(&service.send("POST", &instances, &[], vec![b' '; 1024 * 1024 + 1])), (413, "too_large"));
+    let elsewhere = json!({ "url": "redis://[2001:db8::1]:6379" }).to_string();
+    let change = service.send("PATCH", &format!("{instances}/{}", id(&added.body)), &[], elsewhere);
+    assert_eq!(error(&change), (400, "invalid"), "a change is checked as well");
     let nowhere = format!("/api/v1/projects/{OTHER}/instances");
     assert_eq!(error(&post(&service, &nowhere, &json!({ "name": "x", "url": down }))), (404, "not_found"));
     assert_eq!(error(&service.request("GET", &format!("{base}/audit?limit=0"))), (400, "invalid"));

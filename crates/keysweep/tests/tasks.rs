@@ -272,3 +272,19 @@ fn health_and_readiness_are_told() {
     assert_eq!(service.get("/healthz")["status"], "ok");
     assert_eq!(service.get("/readyz")["status"], "ready");
 }
+
+#[test]
+fn a_primary_that_a_replica_leads_to_must_be_an_allowed_target_as_well() {
+    let primary = Server::start(Flavor::Valkey91);
+    let replica = primary.replica();
+    let installation = installation();
+    let (project, instance) = installation.register(&replica.url());
+    let allowed = format!("127.0.0.0/8:{}", replica.port());
+    let service = installation.serve(&["--no-auth", "--allowed-targets", &allowed]);
+    let created = service.request("POST", &create_path(&project, &instance));
+    assert_eq!(created.status, 200, "{:?}", created.body);
+    let ended = service.wait_for(&detail_path(&project, &created.body), has_ended);
+    assert_eq!(ended["reason"]["code"], "refused", "{ended:#}");
+    let message = ended["reason"]["message"].as_str().expect("a sentence");
+    assert!(message.contains(&primary.port().to_string()) && message.contains("allowed_targets"), "{message}");
+}

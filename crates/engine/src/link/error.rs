@@ -8,6 +8,9 @@ pub enum LinkError {
     /// The host's name has no address, or the look-up took too long.
     #[error("the name cannot be resolved: {0}")]
     Name(String),
+    /// The name has addresses, but none that the caller allows.
+    #[error("it is not among the allowed targets")]
+    NotAllowed,
     /// Nobody accepted the connection.
     #[error("{0}")]
     Connect(String),

@@ -16,7 +16,7 @@ use std::{
 use secrecy::ExposeSecret;
 
 pub use self::{
-    dial::{Dialer, Tcp, Transport},
+    dial::{Dialer, Guarded, Tcp, Transport},
     error::{LinkError, ServerError},
     info::{Info, Keyspace},
     resp::{ArrayHeader, Reader, Reply, ScanReply, Source},

@@ -56,6 +56,7 @@ impl Fleet {
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
         let Address { url, username, password } = Address::parse(url)?;
+        self.check_target(&url)?;
         let password = given.or(password.as_ref().map(Secret::expose));
         let password = password.map(|password| self.vault.seal(&id, PASSWORD, password));
         let instance = Instance {
@@ -104,6 +105,7 @@ impl Fleet {
         }
         if let Some(url) = change.url {
             let Address { url, username, password } = Address::parse(&url)?;
+            self.check_target(&url)?;
             detail.insert("url".into(), url.clone().into());
             changed.password = password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose()));
             (changed.url, changed.username) = (url, username);

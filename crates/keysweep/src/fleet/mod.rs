@@ -16,6 +16,7 @@ mod people;
 mod roster;
 mod secret;
 mod server;
+mod targets;
 mod token;
 
 use std::{path::Path, sync::Arc};
@@ -32,6 +33,7 @@ pub use self::{
     roster::COMMAND_LINE,
     secret::Secret,
     server::{LookError, can_be_swept},
+    targets::{AllowedTargets, RangeError},
     token::IssuedToken,
 };
 use self::{
@@ -46,6 +48,7 @@ pub struct Fleet {
     store: SharedStore,
     vault: Arc<Vault>,
     turns: Turns,
+    allowed: Arc<AllowedTargets>,
 }
 
 /// Why the fleet did not do what it was asked. Messages name the field, its value and the remedy; never a secret.
@@ -128,7 +131,7 @@ impl Fleet {
     pub async fn open(store: SharedStore, key_file: &Path) -> Result<Self, FleetError> {
         let vault = Vault::open(key_file, true)?;
         vault.check(&*store).await?;
-        Ok(Self { store, vault: Arc::new(vault), turns: Turns::new() })
+        Ok(Self { store, vault: Arc::new(vault), turns: Turns::new(), allowed: Arc::default() })
     }
 }
 

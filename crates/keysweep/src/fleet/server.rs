@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep_engine::{Failure, FailureKind, Inspection, Stop, Target, inspect, link::Tcp};
+use keysweep_engine::{Failure, FailureKind, Inspection, Stop, Target, inspect};
 
 use super::{Fleet, FleetError, now};
 use crate::model::{Facts, Instance};
@@ -42,8 +42,8 @@ impl Fleet {
     /// The same, unless it is stopped.
     pub(super) async fn look_while(&self, instance: &Instance, stop: &Stop) -> Result<Facts, LookError> {
         let stop = stop.within(Some(PATIENCE));
-        let target = self.target(instance)?;
-        let looked = tokio::task::spawn_blocking(move || inspect(&Tcp, &target, &stop));
+        let (target, dialer) = self.way_to(instance)?;
+        let looked = tokio::task::spawn_blocking(move || inspect(&*dialer, &target, &stop));
         let looked = looked.await.unwrap_or_else(|died| Err(Failure::new(FailureKind::Internal, died.to_string())));
         let (facts, failure) = match looked {
             Ok(seen) => (facts(seen), None),

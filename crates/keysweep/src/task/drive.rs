@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use keysweep_engine::{Checkpoint, LazyFreeKeeper, Monitor, Options, Preset, Progress, Report, Stop, Target, sweep};
+use keysweep_engine::{
+    Checkpoint, LazyFreeKeeper, Monitor, Options, Preset, Progress, Report, Stop, Target, link::Dialer, sweep_through,
+};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
@@ -40,8 +42,8 @@ const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
 pub async fn drive(store: SharedStore, fleet: Fleet, claim: Claim, shutdown: watch::Receiver<bool>) {
     let drive = Drive { store, claim, begun: Instant::now(), latest: Latest::default() };
     let task_id = drive.claim.task.id.clone();
-    match fleet.target(&drive.claim.instance) {
-        Ok(target) => drive.run(&fleet, target, shutdown).await,
+    match fleet.way_to(&drive.claim.instance) {
+        Ok((target, dialer)) => drive.run(&fleet, target, dialer, shutdown).await,
         Err(error) => {
             // The master key or the stored URL is wrong: no retry will mend that.
             tracing::error!(task_id, %error, "an instance's connection details cannot be read");
@@ -88,14 +90,15 @@ impl Monitor for Listener {
 }
 
 impl Drive {
-    async fn run(self, fleet: &Fleet, target: Target, shutdown: watch::Receiver<bool>) {
+    async fn run(self, fleet: &Fleet, target: Target, dialer: Box<dyn Dialer>, shutdown: watch::Receiver<bool>) {
         let stop = Stop::new();
         // Raised however this future ends, so that no sweep outlives the one who answers for it.
         let _guard = RaiseOnDrop(stop.clone());
         let listener = Listener { task_id: self.claim.task.id.clone(), latest: self.latest.clone() };
         let (options, sweep_stop) = (self.options(), stop.clone());
         tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, server = %target, "sweep begins");
-        let swept = tokio::task::spawn_blocking(move || sweep(&target, &options, &listener, &sweep_stop));
+        let swept =
+            tokio::task::spawn_blocking(move || sweep_through(&*dialer, &target, &options, &listener, &sweep_stop));
         let (halt, report) = self.accompany(swept, &stop, shutdown.clone()).await;
         match report {
             Some(report) => self.conclude(fleet, halt, report, &shutdown).await,

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use keysweep_engine::{
     Address, Credentials, Holders, LazyFreeKeeper, Stop, TargetError, let_go_lazyfree,
-    link::{Link, Tcp},
+    link::{Dialer, Link},
 };
 use tokio::runtime::Handle;
 
@@ -66,8 +66,8 @@ pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet, stop:
         Err(error) => return tracing::warn!(%error, "abandoned settings cannot be looked for"),
     };
     for (hold, instance) in abandoned {
-        let target = match fleet.target(&instance) {
-            Ok(target) => target,
+        let (target, dialer) = match fleet.way_to(&instance) {
+            Ok(way) => way,
             Err(error) => {
                 tracing::warn!(instance_id = instance.id, %error, "lazyfree-lazy-expire cannot be put back yet");
                 continue;
@@ -75,7 +75,7 @@ pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet, stop:
         };
         let keeper = Keeper { store: store.clone(), task_id: hold.task_id.clone(), runtime: Handle::current() };
         let stop = stop.within(Some(PATIENCE));
-        let done = tokio::task::spawn_blocking(move || put_right(&hold, &target.credentials, &keeper, &stop));
+        let done = tokio::task::spawn_blocking(move || put_right(&*dialer, &hold, &target.credentials, &keeper, &stop));
         match done.await.unwrap_or_else(|died| Err(died.to_string())) {
             Ok(()) => tracing::info!(instance_id = instance.id, "lazyfree-lazy-expire is put right after a crash"),
             // The record stays, and so does the intention.
@@ -86,9 +86,15 @@ pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet, stop:
     }
 }
 
-fn put_right(hold: &LazyFreeHold, credentials: &Credentials, keeper: &Keeper, stop: &Stop) -> Result<(), String> {
+fn put_right(
+    dialer: &dyn Dialer,
+    hold: &LazyFreeHold,
+    credentials: &Credentials,
+    keeper: &Keeper,
+    stop: &Stop,
+) -> Result<(), String> {
     let address: Address = hold.address.parse().map_err(|error: TargetError| error.to_string())?;
-    let link = Link::open(&Tcp, &address, credentials, "keysweep:upkeep", stop);
+    let link = Link::open(dialer, &address, credentials, "keysweep:upkeep", stop);
     let done = link.and_then(|mut link| let_go_lazyfree(&mut link, keeper, &address, &hold.run_id));
     done.map_err(|error| error.to_string())
 }

@@ -1,0 +1,182 @@
+//! Where the service may connect to: a stored password goes nowhere else, whatever a name leads to or a server announces.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use keysweep_engine::{
+    Target,
+    link::{Dialer, Guarded},
+};
+
+use super::{Fleet, FleetError, address::nodes};
+use crate::model::Instance;
+
+/// Private and loopback ranges.
+const DEFAULT: [&str; 6] = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+/// Where clouds keep their machines' credentials. Never allowed, whatever is configured.
+const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
+
+/// The addresses that may be connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedTargets(Vec<Range>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Range {
+    net: IpNet,
+    ports: std::ops::RangeInclusive<u16>,
+}
+
+/// A range that is none. Says what it should look like.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no range of addresses: write 10.0.0.0/8, 10.0.0.0/8:6379, 10.0.0.0/8:6379-6399 or [fd00::/8]:6379")]
+pub struct RangeError(String);
+
+impl Default for AllowedTargets {
+    fn default() -> Self {
+        Self(DEFAULT.iter().filter_map(|text| text.parse().ok()).collect())
+    }
+}
+
+impl AllowedTargets {
+    /// Exactly these ranges, each `CIDR` or `CIDR:PORTS`.
+    pub fn new(ranges: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, RangeError> {
+        Ok(Self(ranges.into_iter().map(|range| range.as_ref().parse()).collect::<Result<_, _>>()?))
+    }
+
+    /// Whether an address may be connected to.
+    pub fn allow(&self, address: SocketAddr) -> bool {
+        // An IPv4 address in IPv6 clothes is the same place.
+        let ip = address.ip().to_canonical();
+        let is_in = |net: &IpNet| net.contains(&ip);
+        let never = LINK_LOCAL.iter().filter_map(|net| net.parse().ok()).any(|net| is_in(&net));
+        !never && self.0.iter().any(|range| is_in(&range.net) && range.ports.contains(&address.port()))
+    }
+}
+
+impl FromStr for Range {
+    type Err = RangeError;
+
+    fn from_str(text: &str) -> Result<Self, RangeError> {
+        let bad = || RangeError(text.to_owned());
+        let text = text.trim();
+        let (net, ports) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (net, rest) = rest.split_once(']').ok_or_else(bad)?;
+                (net, rest.strip_prefix(':'))
+            }
+            // The colon behind the slash: those before it are an IPv6 address's own.
+            None => match text.split_once('/').and_then(|(_, length)| length.split_once(':')) {
+                Some((_, ports)) => (&text[..text.len() - ports.len() - 1], Some(ports)),
+                None => (text, None),
+            },
+        };
+        // A single address is a range of one.
+        let net = net.parse::<IpNet>().or_else(|_| net.parse::<IpAddr>().map(IpNet::from)).map_err(|_| bad())?;
+        let port = |text: &str| text.parse::<u16>().map_err(|_| bad());
+        let ports = match ports.map(|ports| ports.split_once('-').unwrap_or((ports, ports))) {
+            None => 1..=u16::MAX,
+            Some((first, last)) => port(first)?..=port(last)?,
+        };
+        if ports.is_empty() { Err(bad()) } else { Ok(Self { net, ports }) }
+    }
+}
+
+impl Fleet {
+    /// The same fleet with servers in these ranges only.
+    pub fn allowing(self, allowed: AllowedTargets) -> Self {
+        Self { allowed: Arc::new(allowed), ..self }
+    }
+
+    /// An instance's target, and what dials its nodes: over TCP or TLS as its URL says, and allowed addresses only.
+    pub fn way_to(&self, instance: &Instance) -> Result<(Target, Box<dyn Dialer>), FleetError> {
+        let target = self.target(instance)?;
+        let allowed = Arc::clone(&self.allowed);
+        let guarded = Guarded { allows: Arc::new(move |address| allowed.allow(address)) };
+        let dialer = target
+            .dialer_over(guarded)
+            .map_err(|source| FleetError::Target { instance: instance.id.clone(), source })?;
+        Ok((target, dialer))
+    }
+
+    /// Refuses a URL with an address that is not allowed. A name is looked up when it is dialled, and checked then.
+    pub(super) fn check_target(&self, url: &str) -> Result<(), FleetError> {
+        for node in nodes(url) {
+            let Ok(ip) = node.host.parse() else { continue };
+            if !self.allowed.allow(SocketAddr::new(ip, node.port)) {
+                return Err(FleetError::Invalid {
+                    field: "the address",
+                    value: format!("{}:{}", node.host, node.port),
+                    remedy: "it is not among the allowed targets, which the service's operator sets by allowed_targets",
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn allows(ranges: &[&str], address: &str) -> bool {
+        AllowedTargets::new(ranges).expect("ranges").allow(address.parse().expect("an address"))
+    }
+
+    #[rstest]
+    #[case("127.0.0.1:6379", true)]
+    #[case("10.1.2.3:1", true)]
+    #[case("172.31.0.1:65535", true)]
+    #[case("192.168.0.1:6379", true)]
+    #[case("[::1]:6379", true)]
+    #[case("[fd12::1]:6379", true)]
+    #[case("[::ffff:10.0.0.1]:6379", true)]
+    #[case("172.32.0.1:6379", false)]
+    #[case("8.8.8.8:6379", false)]
+    #[case("0.0.0.0:6379", false)]
+    #[case("169.254.169.254:80", false)]
+    #[case("[::ffff:169.254.169.254]:80", false)]
+    #[case("[fe80::1]:6379", false)]
+    #[case("[2001:db8::1]:6379", false)]
+    fn private_and_loopback_addresses_are_allowed_by_default(#[case] address: &str, #[case] allowed: bool) {
+        assert_eq!(AllowedTargets::default().allow(address.parse().expect("an address")), allowed, "{address}");
+    }
+
+    #[test]
+    fn ranges_and_ports_are_what_is_configured() {
+        assert!(allows(&["0.0.0.0/0"], "8.8.8.8:1") && !allows(&["0.0.0.0/0"], "169.254.1.1:6379"), "never link-local");
+        assert!(!allows(&["10.0.0.0/8"], "127.0.0.1:6379"), "the defaults are replaced");
+        let ports = ["10.0.0.0/8:6379-6381", "[fd00::/8]:7000", "192.0.2.7", "2001:db8::/32"];
+        for (address, allowed) in [
+            ("10.0.0.1:6378", false),
+            ("10.0.0.1:6379", true),
+            ("10.0.0.1:6381", true),
+            ("10.0.0.1:6382", false),
+            ("[fd00::1]:7000", true),
+            ("[fd00::1]:7001", false),
+            ("192.0.2.7:1", true),
+            ("192.0.2.8:1", false),
+            ("[2001:db8::1]:1", true),
+        ] {
+            assert_eq!(allows(&ports, address), allowed, "{address}");
+        }
+        assert!(!allows(&[], "127.0.0.1:6379"));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("cache.example")]
+    #[case("10.0.0.0/33")]
+    #[case("10.0.0.0/8:x")]
+    #[case("10.0.0.0/8:9-8")]
+    #[case("[fd00::/8")]
+    fn what_is_no_range_is_refused_with_an_example(#[case] text: &str) {
+        let error = AllowedTargets::new([text]).expect_err(text).to_string();
+        assert!(error.contains(&format!("{text:?}")) && error.contains("10.0.0.0/8:6379"), "{error}");
+    }
+}
