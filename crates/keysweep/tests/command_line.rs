@@ -275,6 +275,36 @@ fn a_registered_password_is_never_shown_nor_stored_in_clear() {
     }
 }
 
+#[test]
+fn a_shell_completes_commands_and_options_and_every_command_has_a_manual_page() {
+    let installation = installation();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = installation.run(&["completions", shell]);
+        let script = String::from_utf8_lossy(&output.stdout).into_owned();
+        for word in ["max-slice", "access-key", "demo"] {
+            assert!(script.contains(word), "{word:?} is not completed in {shell}");
+        }
+    }
+    let script = installation.folder().join("completions");
+    fs::write(&script, installation.run(&["completions", "bash"]).stdout).expect("a file");
+    let ask = format!(
+        "source {} && COMP_WORDS=(keysweep scan --max) && COMP_CWORD=2 && _keysweep keysweep --max scan && echo ${{COMPREPLY[@]}}",
+        script.display()
+    );
+    let completed = std::process::Command::new("bash").args(["-c", &ask]).output().expect("bash runs");
+    assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "--max-slice", "{}", stderr(&completed));
+
+    let page = String::from_utf8(installation.run(&["man"]).stdout).expect("text");
+    assert!(page.contains(".TH keysweep 1") && page.contains("keysweep\\-scan(1)"), "{page}");
+    let folder = installation.folder().join("man");
+    let output = installation.run(&["man", "--dir", &folder.display().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for name in ["keysweep.1", "keysweep-scan.1", "keysweep-admin-instance-add.1"] {
+        let page = fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+}
+
 /// Names of the files in an installation's folder, in order.
 fn files(installation: &Installation) -> Vec<String> {
     let entries = fs::read_dir(installation.folder()).expect("the folder");

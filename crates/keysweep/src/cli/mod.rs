@@ -5,6 +5,7 @@ mod demo;
 mod estimate;
 mod exit;
 mod login;
+mod pages;
 mod scan;
 mod serve;
 mod signals;
@@ -12,7 +13,7 @@ mod term;
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use self::exit::Exit;
 use crate::{config::StoreArgs, openapi};
@@ -41,6 +42,10 @@ enum Command {
     Openapi,
     /// Show the whole thing on a throwaway server of its own
     Demo(demo::DemoArgs),
+    /// Print a script that completes commands and options in a shell
+    Completions(pages::CompletionsArgs),
+    /// Print the manual page
+    Man(pages::ManArgs),
 }
 
 impl Cli {
@@ -57,6 +62,11 @@ impl Cli {
                 Exit::Done
             }
             Command::Demo(args) => finish(demo::run(args)),
+            Command::Completions(args) => {
+                pages::completions(&args, Self::command());
+                Exit::Done
+            }
+            Command::Man(args) => finish(pages::man(&args, Self::command())),
         }
     }
 }
@@ -79,8 +89,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

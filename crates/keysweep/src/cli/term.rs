@@ -33,6 +33,11 @@ pub fn line(text: &str) {
     let _ = writeln!(stdout(), "{text}");
 }
 
+/// A result that is a file of some kind, as it is.
+pub fn document(bytes: &[u8]) {
+    let _ = stdout().write_all(bytes);
+}
+
 /// A result as one JSON object.
 pub fn json(value: &impl Serialize) {
     match serde_json::to_string(value) {

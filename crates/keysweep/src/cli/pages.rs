@@ -1,0 +1,45 @@
+//! `keysweep completions` and `keysweep man`: what a shell and a reader want to know of the command line, drawn from the
+//! command line itself so that it cannot be out of date.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+use super::term;
+
+/// Arguments of `keysweep completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell: bash, elvish, fish, powershell or zsh
+    shell: Shell,
+}
+
+/// Arguments of `keysweep man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for every command into this folder, instead of one page on standard output
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+}
+
+/// Prints a completion script.
+pub fn completions(args: &CompletionsArgs, mut command: Command) {
+    let (name, mut script) = (command.get_name().to_owned(), Vec::new());
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    term::document(&script);
+}
+
+/// Prints the page of keysweep itself, or writes those of all commands.
+pub fn man(args: &ManArgs, command: Command) -> anyhow::Result<()> {
+    let Some(folder) = &args.dir else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page)?;
+        term::document(&page);
+        return Ok(());
+    };
+    let cannot = || format!("--dir {}", folder.display());
+    fs::create_dir_all(folder).with_context(cannot)?;
+    clap_mangen::generate_to(command, folder).with_context(cannot)
+}
