@@ -99,17 +99,22 @@ pub fn let_go_lazyfree(
     address: &Address,
     run_id: &str,
 ) -> Result<(), LinkError> {
-    let put_back = match keeper.join(address, run_id) {
-        Ok(Some(holders)) if holders.others == 0 => put_back(link, run_id)?,
-        Ok(Some(_)) => false,
-        // Another worker has done it. Or the store is away, and the record stays for later.
-        Ok(None) | Err(_) => return Ok(()),
-    };
-    // Another sweep may have begun in between and have found the setting on.
-    if keeper.let_go(run_id).is_ok_and(|others| others > 0) && put_back {
-        set(link, true)?;
+    let mut recorded = keeper.join(address, run_id);
+    loop {
+        let (last, put_back) = match recorded {
+            Ok(Some(holders)) if holders.others == 0 => (true, put_back(link, run_id)?),
+            Ok(Some(_)) => (false, false),
+            // Another worker has done it. Or the store is away, and the record stays for later.
+            Ok(None) | Err(_) => return Ok(()),
+        };
+        match keeper.let_go(run_id) {
+            // Another sweep has begun in between and may have found the setting on.
+            Ok(others) if others > 0 && put_back => return set(link, true).map(drop),
+            // The others went at the same moment, and each left it to the next: this one is the last.
+            Ok(0) if !last => recorded = keeper.hold(address, run_id).map(Some),
+            Ok(_) | Err(_) => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Turns the setting off, if this is the process that it was turned on in and it is still on: what somebody else has

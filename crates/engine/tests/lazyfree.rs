@@ -18,6 +18,9 @@ use keysweep_harness::{DataSet, Flavor, Kind, Server, eventually};
 /// Who holds, for all sweeps of a test: what the service keeps in its database.
 type Table = Arc<Mutex<HashSet<(String, &'static str)>>>;
 
+/// A database takes so long to answer that sweeps which begin together see each other's entries.
+const COMMIT: Duration = Duration::from_millis(5);
+
 /// One sweep's view of the table.
 #[derive(Debug)]
 struct InMemoryKeeper(Table, &'static str);
@@ -27,6 +30,8 @@ impl LazyFreeKeeper for InMemoryKeeper {
         let mut table = self.0.lock().expect("no panic");
         let held_before = !table.insert((run_id.to_owned(), self.1));
         let others = table.iter().filter(|(run, task)| run == run_id && *task != self.1).count() as u64;
+        drop(table);
+        thread::sleep(COMMIT);
         Ok(Holders { held_before, others })
     }
 
