@@ -15,7 +15,7 @@ use super::{
     error::{ApiError, CREATED, ErrorView, NO_CONTENT},
 };
 use crate::{
-    fleet::{FleetError, InstanceChange, LookError, NewInstance},
+    fleet::{FleetError, InstanceChange, LookError, NewInstance, Reach},
     model::{Facts, Instance, Role},
 };
 
@@ -74,6 +74,8 @@ pub struct NewInstanceBody {
     name: String,
     /// `redis://host:port` or `redis://user:password@host:port`; the password is kept encrypted.
     url: String,
+    /// How its nodes are reached beside that.
+    reach: Option<ReachBody>,
     /// Its id, where it must be a certain one: 32 hexadecimal digits or a UUID.
     id: Option<String>,
     /// Pace of manual scans: gentle, normal, fast or max [default: normal].
@@ -88,12 +90,48 @@ pub struct NewInstanceBody {
 pub struct InstanceChangeBody {
     /// Unique in the project; 1 to 64 characters.
     name: Option<String>,
-    /// User and password are replaced by those in the URL, and forgotten where it has none.
+    /// User and password are replaced by those in the URL, and forgotten where it has none; so is how its nodes are reached.
     url: Option<String>,
+    /// How its nodes are reached beside that; replaces all of it.
+    reach: Option<ReachBody>,
     /// Pace of manual scans: gentle, normal, fast or max.
     pace: Option<String>,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
     manage_lazyfree: Option<bool>,
+}
+
+/// How an instance's nodes are reached beside its URL. Secrets are kept encrypted and never shown.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReachBody {
+    /// User on the Sentinels.
+    sentinel_username: Option<String>,
+    /// Password on the Sentinels.
+    sentinel_password: Option<String>,
+    /// Certificates of the authorities to trust instead of the system's, PEM.
+    ca: Option<String>,
+    /// Our own certificate, PEM.
+    certificate: Option<String>,
+    /// Its key, PEM.
+    key: Option<String>,
+    /// The name that the servers' certificates must carry, where it is not the host's.
+    server_name: Option<String>,
+    /// Where nodes that announce other addresses are reached: `host:port=host:port` or `host=host`, separated by commas.
+    address_map: Option<String>,
+}
+
+impl From<ReachBody> for Reach {
+    fn from(body: ReachBody) -> Self {
+        Self {
+            sentinel_username: body.sentinel_username,
+            sentinel_password: body.sentinel_password.map(Into::into),
+            ca: body.ca,
+            certificate: body.certificate,
+            key: body.key.map(Into::into),
+            server_name: body.server_name,
+            address_map: body.address_map,
+        }
+    }
 }
 
 /// Whether a server can be swept.
@@ -197,10 +235,12 @@ pub(super) async fn add(
 ) -> Result<(StatusCode, Json<InstanceView>), ApiError> {
     let admitted = door.admit(request, Role::Admin).await?;
     let wanted: NewInstanceBody = body::read(&admitted.body)?;
+    let reach = wanted.reach.map(Reach::from);
     let new = NewInstance {
         name: &wanted.name,
         url: &wanted.url,
         password: None,
+        reach: reach.as_ref(),
         id: wanted.id.as_deref(),
         pace: preset(wanted.pace.as_deref())?.unwrap_or_default(),
         manage_lazyfree: wanted.manage_lazyfree.unwrap_or_default(),
@@ -234,8 +274,15 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<J
 )]
 pub(super) async fn change(State(door): State<Door>, request: Request) -> Result<Json<InstanceView>, ApiError> {
     let (admitted, instance) = door.admit_to_instance(request, Role::Admin).await?;
-    let InstanceChangeBody { name, url, pace, manage_lazyfree } = body::read(&admitted.body)?;
-    let change = InstanceChange { name, url, pace: preset(pace.as_deref())?, manage_lazyfree, paused: None };
+    let InstanceChangeBody { name, url, reach, pace, manage_lazyfree } = body::read(&admitted.body)?;
+    let change = InstanceChange {
+        name,
+        url,
+        reach: reach.map(Into::into),
+        pace: preset(pace.as_deref())?,
+        manage_lazyfree,
+        paused: None,
+    };
     let changed = door.fleet.change_instance(&instance, change, admitted.caller.name.as_deref()).await?;
     Ok(Json(InstanceView::from(&changed)))
 }

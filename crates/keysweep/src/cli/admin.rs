@@ -7,7 +7,7 @@ use keysweep_engine::Preset;
 use serde_json::{Value, json};
 
 use self::people::{AccessKey, Project, User};
-use super::{login::Password, term};
+use super::{login::Password, reach::ReachArgs, term};
 use crate::{
     app,
     config::{FileConfig, StoreArgs},
@@ -53,6 +53,8 @@ enum Instance {
         url: String,
         #[command(flatten)]
         password: Password,
+        #[command(flatten)]
+        reach: Box<ReachArgs>,
         /// Name or id of the project
         #[arg(long)]
         project: String,
@@ -146,10 +148,20 @@ impl Answer {
 impl Instance {
     async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
         match self {
-            Self::Add { name, url, password, project, id, pace, manage_lazyfree } => {
+            Self::Add { name, url, password, reach, project, id, pace, manage_lazyfree } => {
+                let reach = reach.read().map_err(anyhow::Error::msg)?;
                 let password = password.read().map_err(anyhow::Error::msg)?;
                 let (password, id, by) = (password.as_deref(), id.as_deref(), COMMAND_LINE);
-                let new = NewInstance { name: &name, url: &url, password, id, pace, manage_lazyfree, by };
+                let new = NewInstance {
+                    name: &name,
+                    url: &url,
+                    password,
+                    reach: Some(&reach),
+                    id,
+                    pace,
+                    manage_lazyfree,
+                    by,
+                };
                 let instance = fleet.add_instance(&project, new).await?;
                 // Registering does not depend on the server being up; what it says is kept when it is.
                 if let Err(cause) = fleet.look(&instance).await {

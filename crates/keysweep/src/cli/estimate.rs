@@ -2,7 +2,7 @@
 
 use clap::Args;
 use indicatif::HumanCount;
-use keysweep_engine::{Preset, estimate, link::Tcp};
+use keysweep_engine::{Failure, FailureKind, Preset, estimate};
 
 use super::{Exit, login::Login, scan::percent, term};
 
@@ -30,7 +30,9 @@ pub fn run(args: EstimateArgs) -> Exit {
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
-    match estimate(&Tcp, &target, args.sample, args.pace.limits(), &stop) {
+    let dialer = target.dialer().map_err(|error| Failure::new(FailureKind::Refused, error.to_string()));
+    let estimated = dialer.and_then(|dialer| estimate(&*dialer, &target, args.sample, args.pace.limits(), &stop));
+    match estimated {
         Ok(found) if args.json => term::json(&found),
         Ok(found) => {
             let bytes = found.dead_bytes.map_or(String::new(), |bytes| format!(", about {}", term::size(bytes)));

@@ -5,7 +5,7 @@ use std::{env, fs, io::Read, path::PathBuf};
 use clap::Args;
 use keysweep_engine::{Stop, Target, TargetError};
 
-use super::{Exit, signals::stop_on_signals, term};
+use super::{Exit, reach::ReachArgs, signals::stop_on_signals, term};
 
 /// Options for user and password.
 #[derive(Debug, Args)]
@@ -15,6 +15,8 @@ pub struct Login {
     user: Option<String>,
     #[command(flatten)]
     password: Password,
+    #[command(flatten)]
+    reach: ReachArgs,
 }
 
 /// Options for a password. The command line itself is no place for one: everybody on the machine can read it.
@@ -57,6 +59,7 @@ impl Login {
             let ambient = env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty());
             target.credentials.password = ambient.map(Into::into);
         }
+        self.reach.read()?.apply(&mut target)?;
         match target.credentials.username.is_some() && target.credentials.password.is_none() {
             true => {
                 Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into())

@@ -6,6 +6,7 @@ mod estimate;
 mod exit;
 mod login;
 mod pages;
+mod reach;
 mod scan;
 mod serve;
 mod signals;

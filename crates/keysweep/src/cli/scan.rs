@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use keysweep_engine::{Check, FailureKind, Limits, Options, Preset, Stop, Target, Verdict, check, link::Tcp, sweep};
+use keysweep_engine::{Check, Failure, FailureKind, Limits, Options, Preset, Stop, Target, Verdict, check, sweep};
 
 use super::{Exit, duration, login::Login, term};
 
@@ -27,6 +27,9 @@ pub struct ScanArgs {
     /// Release no more than this many keys a second [default: 10000 while somebody listens to expired events]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     releases_per_second: Option<u64>,
+    /// Sweep this many primaries of a cluster at a time
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    parallel: u16,
     /// Give up after this time, for example 90s or 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
@@ -73,7 +76,8 @@ pub fn run(args: ScanArgs) -> Exit {
 
 /// Says what stands in the way, a line a check. Fails where a sweep would be refused.
 fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
-    let checks = match check(&Tcp, target, stop) {
+    let checked = target.dialer().map_err(|error| Failure::new(FailureKind::Refused, error.to_string()));
+    let checks = match checked.and_then(|dialer| check(&*dialer, target, stop)) {
         Ok(checks) => checks,
         Err(failure) => {
             term::error(&failure.message);
@@ -108,6 +112,7 @@ fn options(args: &ScanArgs) -> Options {
     Options {
         limits,
         pace: args.pace.to_string(),
+        parallel: usize::from(args.parallel),
         timeout: args.timeout,
         unreachable_grace: args.unreachable_grace,
         client_name: format!("keysweep:{}", std::process::id()),

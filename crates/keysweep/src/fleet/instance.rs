@@ -3,7 +3,7 @@
 use keysweep_engine::{Credentials, Preset};
 use serde_json::json;
 
-use super::{Deed, Fleet, FleetError, Secret, address::Address, check_name, gone, id, now, taken};
+use super::{Deed, Fleet, FleetError, Reach, Secret, address::Address, check_name, gone, id, now, taken};
 use crate::model::{Instance, Sealed};
 
 /// The field of an instance that is sealed.
@@ -18,6 +18,8 @@ pub struct NewInstance<'a> {
     pub url: &'a str,
     /// The password, instead of one in the URL.
     pub password: Option<&'a str>,
+    /// How its nodes are reached beside that.
+    pub reach: Option<&'a Reach>,
     /// Its id, where it must be a certain one.
     pub id: Option<&'a str>,
     /// The pace of its manual scans.
@@ -34,8 +36,10 @@ pub struct InstanceChange {
     /// Its name, unique in its project.
     pub name: Option<String>,
     /// Where it is. User and password are replaced by those in the URL, and forgotten where it has none: a stored
-    /// password is never sent to another place than it was given for.
+    /// password is never sent to another place than it was given for. The same goes for how its nodes are reached.
     pub url: Option<String>,
+    /// How its nodes are reached beside that; replaces all of it.
+    pub reach: Option<Reach>,
     /// The pace of its manual scans.
     pub pace: Option<Preset>,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
@@ -52,14 +56,14 @@ impl Fleet {
     /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
     /// is sealed. Nothing is dialled.
     pub async fn add_instance(&self, project: &str, new: NewInstance<'_>) -> Result<Instance, FleetError> {
-        let NewInstance { name, url, password: given, id, pace, manage_lazyfree, by } = new;
+        let NewInstance { name, url, password: given, reach, id, pace, manage_lazyfree, by } = new;
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
         let Address { url, username, password } = Address::parse(url)?;
         self.check_target(&url)?;
         let password = given.or(password.as_ref().map(Secret::expose));
         let password = password.map(|password| self.vault.seal(&id, PASSWORD, password));
-        let instance = Instance {
+        let mut instance = Instance {
             id,
             project_id: self.project(project).await?.id,
             name: name.to_owned(),
@@ -82,6 +86,7 @@ impl Fleet {
             unreachable: None,
             created_at: now(),
         };
+        reach.unwrap_or(&Reach::default()).keep(&mut instance, &self.vault)?;
         let value_of = |field: &str| if field == "id" { instance.id.as_str() } else { name };
         self.store.add_instance(&instance).await.map_err(taken(value_of))?;
         self.record(deed(&instance, by, "instance.add"), &json!({ "name": instance.name, "url": instance.url }))
@@ -109,6 +114,11 @@ impl Fleet {
             detail.insert("url".into(), url.clone().into());
             changed.password = password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose()));
             (changed.url, changed.username) = (url, username);
+            Reach::default().keep(&mut changed, &self.vault)?;
+        }
+        if let Some(reach) = change.reach {
+            detail.insert("reach".into(), "changed".into());
+            reach.keep(&mut changed, &self.vault)?;
         }
         if let Some(pace) = change.pace {
             detail.insert("pace".into(), pace.to_string().into());

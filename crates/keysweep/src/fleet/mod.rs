@@ -13,6 +13,7 @@ mod instance;
 mod looks;
 mod password;
 mod people;
+mod reach;
 mod roster;
 mod secret;
 mod server;
@@ -30,6 +31,7 @@ pub use self::{
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},
     looks::LOOK_EVERY,
+    reach::Reach,
     roster::COMMAND_LINE,
     secret::Secret,
     server::{LookError, can_be_swept},

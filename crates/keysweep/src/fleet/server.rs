@@ -29,9 +29,11 @@ pub enum LookError {
 impl Fleet {
     /// What to sweep for this instance, with its password opened.
     pub fn target(&self, instance: &Instance) -> Result<Target, FleetError> {
-        let target: Target =
+        let mut target: Target =
             instance.url.parse().map_err(|source| FleetError::Target { instance: instance.id.clone(), source })?;
-        Ok(Target { credentials: self.credentials(instance)?, ..target })
+        target.credentials = self.credentials(instance)?;
+        self.reach(instance)?.apply(&mut target).map_err(FleetError::Url)?;
+        Ok(target)
     }
 
     /// Asks the instance's server what it is and holds, and keeps the answer for those who may not wait for a server.
