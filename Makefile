@@ -28,6 +28,7 @@ lint: ## Checks format, clippy, and the licences and sources of dependencies
 
 servers: ## Installs the pinned Redis and Valkey servers that the tests run against
 	@scripts/servers
+	@scripts/postgres
 
 fuzz: ## Feeds the RESP reader bytes of every kind (FUZZ_SECONDS=60)
 	@scripts/toolchain cc fuzz

@@ -201,3 +201,16 @@ fn a_server_can_be_paused_stopped_killed_and_restarted() {
 fn a_server_that_does_not_start_says_why() {
     let _ = Server::with(Flavor::Valkey91).arg("--no-such-directive", "yes").start();
 }
+
+#[test]
+fn postgres_keeps_what_it_holds_through_an_end_and_a_crash() {
+    let mut server = keysweep_harness::Postgres::start();
+    server.sql("CREATE TABLE kept (number INT)");
+    server.sql("INSERT INTO kept VALUES (1)");
+    server.stop();
+    server.restart();
+    server.sql("INSERT INTO kept VALUES (2)");
+    server.kill();
+    server.restart();
+    assert_eq!(server.sql("SELECT number FROM kept ORDER BY number"), "1\n2");
+}

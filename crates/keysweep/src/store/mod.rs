@@ -3,6 +3,7 @@
 //! Every verb is one transaction, none waits for a server, and none that changes a running task works without the
 //! task's lease.
 
+pub mod postgres;
 pub mod sqlite;
 
 mod people;

@@ -5,8 +5,9 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use keysweep::{
     model::{Instance, NewTask, Project, ScanType, Task},
-    store::{Beat, Claim, Created, Ending, Now, SharedStore, StoreError, sqlite::SqliteStore},
+    store::{Beat, Claim, Created, Ending, Now, SharedStore, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
 };
+use keysweep_harness::Postgres;
 use tempfile::TempDir;
 
 /// How long leases last here.
@@ -33,6 +34,7 @@ pub struct Fresh {
 
 enum Place {
     Sqlite(TempDir),
+    Postgres(Postgres),
 }
 
 impl Place {
@@ -41,6 +43,7 @@ impl Place {
             Self::Sqlite(folder) => {
                 Arc::new(SqliteStore::open(&folder.path().join("store.db")).await.expect("a store"))
             }
+            Self::Postgres(server) => Arc::new(PostgresStore::open(&server.url()).await.expect("a store")),
         }
     }
 }
@@ -57,6 +60,11 @@ impl Fresh {
     /// On SQLite.
     pub async fn sqlite() -> Self {
         Self::in_place(Place::Sqlite(TempDir::new().expect("a folder"))).await
+    }
+
+    /// On PostgreSQL.
+    pub async fn postgres() -> Self {
+        Self::in_place(Place::Postgres(Postgres::start())).await
     }
 
     async fn in_place(place: Place) -> Self {

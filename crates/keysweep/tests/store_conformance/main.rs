@@ -4,6 +4,7 @@
 macro_rules! on_every_engine {
     ($($test:ident),+ $(,)?) => {
         on_every_engine!(@ sqlite: $($test),+);
+        on_every_engine!(@ postgres: $($test),+);
     };
     (@ $engine:ident: $($test:ident),+) => {
         mod $engine {

@@ -1,0 +1,253 @@
+//! A real PostgreSQL of a test's own: on a free port, in a temporary folder, gone when it is dropped.
+//!
+//! A database cluster is made once (`.cache/postgres`) and copied for each test, since making one takes longer than
+//! most tests. The server refuses to run as root; where the tests do, it runs as nobody.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::condition::eventually;
+use crate::port::free_port;
+
+/// Who the server runs as where the tests are root: Debian's nobody and nogroup.
+const NOBODY: u32 = 65_534;
+/// How often another port is tried.
+const PORTS: usize = 5;
+/// A start includes the recovery after a crash.
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A PostgreSQL server with an empty database.
+#[derive(Debug)]
+pub struct Postgres {
+    bin: PathBuf,
+    port: u16,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed, or does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let bin = binaries();
+        let template = template(&bin);
+        for _ in 0..PORTS {
+            let (folder, port) = (open_folder(), free_port());
+            copy(&template, &folder.path().join("data"));
+            let child = spawn(&bin, folder.path(), port);
+            let mut server = Self { bin: bin.clone(), port, child, folder };
+            if server.await_ready() {
+                return server;
+            }
+            let log = server.log();
+            assert!(log.contains("could not bind"), "PostgreSQL did not start: {log}");
+        }
+        panic!("{PORTS} ports in a row were taken by others while PostgreSQL started");
+    }
+
+    /// `postgres://…` of its database.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://keysweep@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// Ends it in good order, its clients' connections broken off, and waits until it is gone.
+    pub fn stop(&mut self) {
+        self.signal(Signal::INT);
+        let child = &mut self.child;
+        eventually("PostgreSQL ends", STOP_LIMIT, || child.try_wait().expect("it is a child of this process"));
+    }
+
+    /// Kills it and all its processes at once, as a crash does.
+    pub fn kill(&mut self) {
+        if self.child.try_wait().expect("it is a child of this process").is_some() {
+            return;
+        }
+        // Its processes lead groups of their own, and the next start must find none of them left.
+        let children = children(self.child.id());
+        // Fails only when it has ended in this moment.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::KILL);
+        self.child.wait().expect("it is a child of this process");
+        for &pid in &children {
+            if let Some(pid) = Pid::from_raw(pid) {
+                // Orphans of the server that was just killed: gone by themselves at the latest in a moment.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        eventually("the processes of a killed PostgreSQL end", STOP_LIMIT, || {
+            children.iter().all(|pid| is_gone(*pid)).then_some(())
+        });
+    }
+
+    /// Starts it again with what it holds, on the same port.
+    pub fn restart(&mut self) {
+        assert!(self.child.try_wait().expect("it is a child of this process").is_some(), "it still runs");
+        self.child = spawn(&self.bin, self.folder.path(), self.port);
+        assert!(self.await_ready(), "PostgreSQL did not start again: {}", self.log());
+    }
+
+    /// Runs SQL through psql, and returns what it prints: a line a row, columns separated by `|`.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub fn sql(&self, sql: &str) -> String {
+        let output = Command::new(self.bin.join("psql"))
+            .args(["--no-psqlrc", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url()])
+            .output()
+            .expect("psql starts");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn await_ready(&mut self) -> bool {
+        let mut ready = Command::new(self.bin.join("pg_isready"));
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        let child = &mut self.child;
+        eventually("PostgreSQL answers or ends", START_LIMIT, || {
+            if child.try_wait().expect("it is a child of this process").is_some() {
+                return Some(false);
+            }
+            ready.status().is_ok_and(|status| status.success()).then_some(true)
+        })
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a child can be sent signals");
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where the server's programs are: what Debian calls `/usr/lib/postgresql/N/bin`, or in the path.
+fn binaries() -> PathBuf {
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found: Vec<PathBuf> = debian.map(|version| version.join("bin")).collect();
+    found.sort();
+    found.reverse();
+    found.extend(std::env::split_paths(&path));
+    found
+        .into_iter()
+        .find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists())
+        .expect("PostgreSQL is installed; run scripts/postgres")
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A temporary folder in which the server may live.
+fn open_folder() -> TempDir {
+    let folder = TempDir::with_prefix("keysweep-postgres-").expect("a temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    if is_root() {
+        chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    }
+    folder
+}
+
+/// A program of the server, as somebody who may run it.
+fn program(path: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    if is_root() {
+        let id = NOBODY.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+    }
+    // Killed by the kernel should the test be: see `launch`.
+    command.args(["--pdeathsig", "KILL", "--"]).arg(path);
+    command
+}
+
+/// A database cluster to copy, made where there is none yet.
+fn template(bin: &Path) -> PathBuf {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/postgres");
+    let version = Command::new(bin.join("postgres")).arg("--version").output().expect("it starts").stdout;
+    let name: String = String::from_utf8_lossy(&version).chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
+    let template = cache.join(format!("{name}-{}", if is_root() { "root" } else { "user" }));
+    if template.exists() {
+        return template;
+    }
+    let folder = open_folder();
+    let data = folder.path().join("data");
+    let output = program(&bin.join("initdb"))
+        .args(["--username", "keysweep", "--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"])
+        .args(["--wal-segsize", "1", "--pgdata"])
+        .arg(&data)
+        .current_dir(folder.path())
+        .output()
+        .expect("setpriv starts");
+    assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+    fs::create_dir_all(&cache).expect("the repository's cache");
+    // Renamed only when whole; whoever comes second, throws his away.
+    let made = TempDir::new_in(&cache).expect("a folder beside it");
+    copy(&data, &made.path().join("data"));
+    let _ = fs::rename(made.path().join("data"), &template);
+    assert!(template.exists(), "{} could not be made", template.display());
+    template
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().expect("cp starts");
+    assert!(status.success(), "{} could not be copied to {}", from.display(), to.display());
+}
+
+fn spawn(bin: &Path, folder: &Path, port: u16) -> Child {
+    let log = File::options().create(true).append(true).open(folder.join("server.log")).expect("a log");
+    let data = folder.join("data");
+    debug_assert!(data.metadata().is_ok_and(|data| data.uid() != 0));
+    let mut command = program(&bin.join("postgres"));
+    command.arg("-D").arg(data).args(["-p", &port.to_string()]);
+    // What is committed survives a crash of the server; only one of the machine needs fsync.
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+        "full_page_writes=off",
+        "shared_buffers=32MB",
+        "max_connections=100",
+        "max_wal_senders=0",
+        "wal_level=minimal",
+        "jit=off",
+    ] {
+        command.args(["-c", setting]);
+    }
+    command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file handle can be doubled"))
+        .stderr(log)
+        .spawn()
+        .expect("setpriv starts")
+}
+
+/// The processes that this one has started.
+fn children(pid: u32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn is_gone(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // One that nobody waits for is a zombie: it holds nothing any more.
+    stat.is_empty() || stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}

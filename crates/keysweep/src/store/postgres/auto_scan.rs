@@ -1,0 +1,38 @@
+//! How instances are swept by themselves.
+
+use sqlx::PgConnection;
+
+use super::{
+    fault::{Fault, missing},
+    row::{self, micros, span},
+};
+use crate::model::AutoScan;
+
+pub(super) async fn get(db: &mut PgConnection, instance_id: &str) -> Result<Option<AutoScan>, Fault> {
+    let found =
+        sqlx::query("SELECT * FROM auto_scan WHERE instance_id = $1").bind(instance_id).fetch_optional(db).await?;
+    found.as_ref().map(row::auto_scan).transpose()
+}
+
+pub(super) async fn set(db: &mut PgConnection, config: &AutoScan) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO auto_scan (
+             instance_id, enabled, first_scan_at, interval_us, timeout_us, scan_keys_count, updated_at
+         ) VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (instance_id) DO UPDATE SET
+             enabled = excluded.enabled, first_scan_at = excluded.first_scan_at, interval_us = excluded.interval_us,
+             timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count,
+             updated_at = excluded.updated_at",
+    )
+    .bind(&config.instance_id)
+    .bind(config.enabled)
+    .bind(config.first_scan_at.map(micros))
+    .bind(span(config.interval))
+    .bind(span(config.timeout))
+    .bind(i64::from(config.scan_keys_count))
+    .bind(micros(config.updated_at))
+    .execute(db)
+    .await
+    .map_err(missing("instance"))?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Instances and what was last seen of their servers.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, postgres::PgQueryResult};
+
+use super::{
+    fault::{Fault, found, missing},
+    row::{self, micros, span},
+};
+use crate::{
+    model::{Facts, Instance, Sealed},
+    store::StoreError,
+};
+
+pub(super) async fn add(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
+    let sealed = |secret: &Option<Sealed>| secret.as_ref().map(|secret| secret.0.clone());
+    sqlx::query(
+        "INSERT INTO instance (
+             id, project_id, name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem,
+             client_key, server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
+             facts, facts_at, unreachable, created_at
+         ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+    )
+    .bind(&instance.id)
+    .bind(&instance.project_id)
+    .bind(&instance.name)
+    .bind(&instance.url)
+    .bind(&instance.username)
+    .bind(sealed(&instance.password))
+    .bind(&instance.sentinel_username)
+    .bind(sealed(&instance.sentinel_password))
+    .bind(&instance.ca_pem)
+    .bind(&instance.cert_pem)
+    .bind(sealed(&instance.client_key))
+    .bind(&instance.server_name)
+    .bind(&instance.address_map)
+    .bind(&instance.pace)
+    .bind(&instance.window)
+    .bind(instance.window_binds_manual)
+    .bind(instance.manage_lazyfree)
+    .bind(instance.paused)
+    .bind(instance.facts.as_ref().map(row::facts_to_json).transpose()?)
+    .bind(instance.facts.as_ref().map(|facts| micros(facts.seen_at)))
+    .bind(&instance.unreachable)
+    .bind(micros(instance.created_at))
+    .execute(db)
+    .await
+    .map_err(missing("project"))?;
+    Ok(())
+}
+
+pub(super) async fn update(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
+    let sealed = |secret: &Option<Sealed>| secret.as_ref().map(|secret| secret.0.clone());
+    let done = sqlx::query(
+        "UPDATE instance SET
+             name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6, ca_pem = $7,
+             cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12, off_peak_window = $13,
+             window_binds_manual = $14, manage_lazyfree = $15, paused = $16
+         WHERE id = $17 AND project_id = $18",
+    )
+    .bind(&instance.name)
+    .bind(&instance.url)
+    .bind(&instance.username)
+    .bind(sealed(&instance.password))
+    .bind(&instance.sentinel_username)
+    .bind(sealed(&instance.sentinel_password))
+    .bind(&instance.ca_pem)
+    .bind(&instance.cert_pem)
+    .bind(sealed(&instance.client_key))
+    .bind(&instance.server_name)
+    .bind(&instance.address_map)
+    .bind(&instance.pace)
+    .bind(&instance.window)
+    .bind(instance.window_binds_manual)
+    .bind(instance.manage_lazyfree)
+    .bind(instance.paused)
+    .bind(&instance.id)
+    .bind(&instance.project_id)
+    .execute(db)
+    .await?;
+    found(done.rows_affected(), "instance")
+}
+
+pub(super) async fn remove(db: &mut PgConnection, project_id: &str, id: &str) -> Result<bool, Fault> {
+    // Locked first: a task that is created in this moment waits, and finds no instance.
+    sqlx::query("SELECT 1 FROM instance WHERE id = $1 FOR UPDATE").bind(id).execute(&mut *db).await?;
+    let active = sqlx::query("SELECT 1 FROM task WHERE instance_id = $1 AND status IN ('waiting', 'running')")
+        .bind(id)
+        .fetch_optional(&mut *db)
+        .await?;
+    if active.is_some() {
+        return Ok(false);
+    }
+    let done = sqlx::query("DELETE FROM instance WHERE id = $1 AND project_id = $2")
+        .bind(id)
+        .bind(project_id)
+        .execute(db)
+        .await?;
+    found(done.rows_affected(), "instance")?;
+    Ok(true)
+}
+
+pub(super) async fn get(db: &mut PgConnection, project_id: &str, id: &str) -> Result<Option<Instance>, Fault> {
+    let found = sqlx::query("SELECT * FROM instance WHERE id = $1 AND project_id = $2")
+        .bind(id)
+        .bind(project_id)
+        .fetch_optional(db)
+        .await?;
+    found.as_ref().map(row::instance).transpose()
+}
+
+pub(super) async fn list(db: &mut PgConnection, project_id: &str) -> Result<Vec<Instance>, Fault> {
+    let rows = sqlx::query("SELECT * FROM instance WHERE project_id = $1 ORDER BY name")
+        .bind(project_id)
+        .fetch_all(db)
+        .await?;
+    rows.iter().map(row::instance).collect()
+}
+
+pub(super) async fn record_facts(db: &mut PgConnection, id: &str, facts: &Facts) -> Result<(), Fault> {
+    let updated = sqlx::query("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL WHERE id = $3")
+        .bind(row::facts_to_json(facts)?)
+        .bind(micros(facts.seen_at))
+        .bind(id)
+        .execute(db)
+        .await?;
+    there(&updated)
+}
+
+pub(super) async fn record_unreachable(db: &mut PgConnection, id: &str, cause: &str) -> Result<(), Fault> {
+    let updated =
+        sqlx::query("UPDATE instance SET unreachable = $1 WHERE id = $2").bind(cause).bind(id).execute(db).await?;
+    there(&updated)
+}
+
+fn there(updated: &PgQueryResult) -> Result<(), Fault> {
+    match updated.rows_affected() {
+        0 => Err(StoreError::Missing("instance").into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn take_looks(
+    db: &mut PgConnection,
+    now: i64,
+    every: Duration,
+    limit: u32,
+) -> Result<Vec<Instance>, Fault> {
+    // Those that nobody has looked at yet come first, and those that another replica takes now are left to it.
+    let taken = sqlx::query(
+        "UPDATE instance SET looked_at = $1 WHERE id IN (
+             SELECT id FROM instance WHERE looked_at IS NULL OR looked_at <= $2 ORDER BY looked_at NULLS FIRST LIMIT $3
+             FOR UPDATE SKIP LOCKED
+         ) RETURNING *",
+    )
+    .bind(now)
+    .bind(now.saturating_sub(span(every)))
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    taken.iter().map(row::instance).collect()
+}

@@ -1,0 +1,172 @@
+//! Projects, users, their roles and keys, and the master key's check value.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use super::{
+    Queue,
+    fault::{Fault, found, missing},
+    queue,
+    row::{self, Reader, micros},
+};
+use crate::model::{AccessKey, Grant, KeyHolder, Project, User, UserRoles};
+
+pub(super) async fn add_project(db: &mut PgConnection, project: &Project) -> Result<(), Fault> {
+    sqlx::query("INSERT INTO project (id, name, created_at) VALUES ($1, $2, $3)")
+        .bind(&project.id)
+        .bind(&project.name)
+        .bind(micros(project.created_at))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn projects(db: &mut PgConnection) -> Result<Vec<Project>, Fault> {
+    let rows = sqlx::query("SELECT * FROM project ORDER BY name").fetch_all(db).await?;
+    rows.iter().map(row::project).collect()
+}
+
+pub(super) async fn add_user(db: &mut PgConnection, user: &User, grants: &[Grant]) -> Result<(), Fault> {
+    sqlx::query("INSERT INTO account (id, name, password_hash, disabled, created_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(&user.id)
+        .bind(&user.name)
+        .bind(&user.password_hash)
+        .bind(user.disabled)
+        .bind(micros(user.created_at))
+        .execute(&mut *db)
+        .await?;
+    for grant in grants {
+        sqlx::query("INSERT INTO role_grant (account_id, project_id, role) VALUES ($1, $2, $3)")
+            .bind(&user.id)
+            .bind(&grant.project_id)
+            .bind(grant.role.as_str())
+            .execute(&mut *db)
+            .await
+            .map_err(missing("project"))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn user(db: &mut PgConnection, name: &str) -> Result<Option<User>, Fault> {
+    let found = sqlx::query("SELECT * FROM account WHERE name = $1").bind(name).fetch_optional(db).await?;
+    found.as_ref().map(row::user).transpose()
+}
+
+pub(super) async fn users(db: &mut PgConnection) -> Result<Vec<UserRoles>, Fault> {
+    let users = sqlx::query("SELECT * FROM account ORDER BY name").fetch_all(&mut *db).await?;
+    let grants = sqlx::query("SELECT * FROM role_grant ORDER BY account_id, project_id").fetch_all(db).await?;
+    let mut grants_of: HashMap<String, Vec<Grant>> = HashMap::new();
+    for row in &grants {
+        grants_of.entry(Reader(row).get("account_id")?).or_default().push(row::grant(row)?);
+    }
+    let with_roles = |row| {
+        let user = row::user(row)?;
+        Ok(UserRoles { grants: grants_of.remove(&user.id).unwrap_or_default(), user })
+    };
+    users.iter().map(with_roles).collect()
+}
+
+pub(super) async fn update_user(db: &mut PgConnection, user: &User) -> Result<(), Fault> {
+    let done = sqlx::query("UPDATE account SET password_hash = $1, disabled = $2 WHERE id = $3")
+        .bind(&user.password_hash)
+        .bind(user.disabled)
+        .bind(&user.id)
+        .execute(&mut *db)
+        .await?;
+    found(done.rows_affected(), "user")?;
+    sqlx::query("DELETE FROM token WHERE account_id = $1").bind(&user.id).execute(db).await?;
+    Ok(())
+}
+
+pub(super) async fn remove_user(db: &mut PgConnection, user_id: &str) -> Result<(), Fault> {
+    let done = sqlx::query("DELETE FROM account WHERE id = $1").bind(user_id).execute(db).await?;
+    found(done.rows_affected(), "user")
+}
+
+pub(super) async fn grant(db: &mut PgConnection, user_id: &str, grant: &Grant) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO role_grant (account_id, project_id, role) VALUES ($1, $2, $3)
+         ON CONFLICT (account_id, project_id) DO UPDATE SET role = excluded.role",
+    )
+    .bind(user_id)
+    .bind(&grant.project_id)
+    .bind(grant.role.as_str())
+    .execute(db)
+    .await
+    .map_err(missing("user or project"))?;
+    Ok(())
+}
+
+pub(super) async fn revoke(db: &mut PgConnection, user_id: &str, project_id: &str) -> Result<(), Fault> {
+    let done = sqlx::query("DELETE FROM role_grant WHERE account_id = $1 AND project_id = $2")
+        .bind(user_id)
+        .bind(project_id)
+        .execute(&mut *db)
+        .await?;
+    found(done.rows_affected(), "role")?;
+    sqlx::query("DELETE FROM token WHERE account_id = $1 AND project_id = $2")
+        .bind(user_id)
+        .bind(project_id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn remove_project(db: &mut PgConnection, project_id: &str) -> Result<bool, Fault> {
+    // Locked first: an instance that is added in this moment waits, and finds no project.
+    sqlx::query("SELECT 1 FROM project WHERE id = $1 FOR UPDATE").bind(project_id).execute(&mut *db).await?;
+    let instance =
+        sqlx::query("SELECT 1 FROM instance WHERE project_id = $1").bind(project_id).fetch_optional(&mut *db).await?;
+    if instance.is_some() {
+        return Ok(false);
+    }
+    let done = sqlx::query("DELETE FROM project WHERE id = $1").bind(project_id).execute(db).await?;
+    found(done.rows_affected(), "project")?;
+    Ok(true)
+}
+
+pub(super) async fn add_access_key(db: &mut PgConnection, key: &AccessKey) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO access_key (access, account_id, secret, disabled, created_at) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(&key.access)
+    .bind(&key.user_id)
+    .bind(&key.secret.0)
+    .bind(key.disabled)
+    .bind(micros(key.created_at))
+    .execute(db)
+    .await
+    .map_err(missing("user"))?;
+    Ok(())
+}
+
+pub(super) async fn key_holder(db: &mut PgConnection, access: &str) -> Result<Option<KeyHolder>, Fault> {
+    let found = sqlx::query("SELECT * FROM access_key WHERE access = $1").bind(access).fetch_optional(&mut *db).await?;
+    let Some(found) = found else { return Ok(None) };
+    let key = row::access_key(&found)?;
+    let user = sqlx::query("SELECT * FROM account WHERE id = $1").bind(&key.user_id).fetch_one(&mut *db).await?;
+    let grants = sqlx::query("SELECT * FROM role_grant WHERE account_id = $1 ORDER BY project_id")
+        .bind(&key.user_id)
+        .fetch_all(&mut *db)
+        .await?;
+    let grants = grants.iter().map(row::grant).collect::<Result<_, _>>()?;
+    Ok(Some(KeyHolder { key, user: row::user(&user)?, grants }))
+}
+
+pub(super) async fn key_check(db: &mut PgConnection, key_id: &str, sealed: &[u8]) -> Result<Vec<u8>, Fault> {
+    queue(db, Queue::MasterKey).await?;
+    sqlx::query(
+        "INSERT INTO master_key_check (key_id, sealed)
+         SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM master_key_check)",
+    )
+    .bind(key_id)
+    .bind(sealed)
+    .execute(&mut *db)
+    .await?;
+    let kept = sqlx::query_scalar("SELECT sealed FROM master_key_check ORDER BY (key_id = $1) DESC, seq LIMIT 1")
+        .bind(key_id)
+        .fetch_one(db)
+        .await?;
+    Ok(kept)
+}

@@ -1,0 +1,143 @@
+//! Tasks as those see them who ask for one, watch it or cancel it. What changes a running one is in `lease`.
+
+use sqlx::PgConnection;
+
+use super::{
+    fault::{Fault, missing},
+    row::{self, Reader, count, micros, span},
+};
+use crate::{
+    model::{NewTask, Reason, Task, TaskDetail},
+    store::{Created, Page, PageRequest, StoreError},
+};
+
+/// How often a create looks again for an active task that ended when it looked.
+const LOOKS: u32 = 5;
+
+pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Result<Created, Fault> {
+    for _ in 0..LOOKS {
+        let created = sqlx::query(
+            "INSERT INTO task (
+                 id, project_id, instance_id, status, scan_type, requested_by, created_at, due_at, timeout_us, keys_per_second
+             ) VALUES ($1, $2, $3, 'waiting', $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (instance_id) WHERE status IN ('waiting', 'running') DO NOTHING
+             RETURNING *",
+        )
+        .bind(&new.id)
+        .bind(&new.project_id)
+        .bind(&new.instance_id)
+        .bind(new.scan_type.as_str())
+        .bind(&new.requested_by)
+        .bind(now)
+        .bind(new.due_at.map(micros))
+        .bind(span(new.timeout))
+        .bind(new.keys_per_second.map(count))
+        .fetch_optional(&mut *db)
+        .await
+        .map_err(missing("instance"))?;
+        if let Some(created) = created {
+            return Ok(Created::New(row::task(&created)?));
+        }
+        let active = sqlx::query(
+            "SELECT * FROM task WHERE instance_id = $1 AND project_id = $2 AND status IN ('waiting', 'running')",
+        )
+        .bind(&new.instance_id)
+        .bind(&new.project_id)
+        .fetch_optional(&mut *db)
+        .await?;
+        if let Some(active) = active {
+            return Ok(Created::Active(row::task(&active)?));
+        }
+        let ours = sqlx::query("SELECT 1 FROM instance WHERE id = $1 AND project_id = $2")
+            .bind(&new.instance_id)
+            .bind(&new.project_id)
+            .fetch_optional(&mut *db)
+            .await?;
+        if ours.is_none() {
+            return Err(StoreError::Missing("instance").into());
+        }
+    }
+    Err(StoreError::Unavailable("the instance's tasks come and go; try again".into()).into())
+}
+
+/// A task of the project, without its documents.
+async fn get(db: &mut PgConnection, project_id: &str, id: &str) -> Result<Option<Task>, Fault> {
+    let found = sqlx::query("SELECT * FROM task WHERE id = $1 AND project_id = $2")
+        .bind(id)
+        .bind(project_id)
+        .fetch_optional(db)
+        .await?;
+    found.as_ref().map(row::task).transpose()
+}
+
+pub(super) async fn detail(db: &mut PgConnection, project_id: &str, id: &str) -> Result<Option<TaskDetail>, Fault> {
+    let Some(task) = get(db, project_id, id).await? else { return Ok(None) };
+    let [progress, checkpoint, report] = documents(db, id).await?;
+    Ok(Some(TaskDetail { task, progress, checkpoint, report }))
+}
+
+/// Progress, checkpoint and report of a task.
+pub(super) async fn documents(db: &mut PgConnection, id: &str) -> Result<[Option<String>; 3], Fault> {
+    let row = sqlx::query("SELECT * FROM task_document WHERE task_id = $1").bind(id).fetch_optional(db).await?;
+    row::documents(row.as_ref())
+}
+
+pub(super) async fn page(db: &mut PgConnection, instance_id: &str, page: &PageRequest) -> Result<Page, Fault> {
+    let status = page.status.map(|status| status.as_str());
+    let totals = sqlx::query(
+        "SELECT COUNT(*) AS count, COALESCE(SUM(released), 0)::bigint AS released FROM task
+         WHERE instance_id = $1 AND ($2::text IS NULL OR status = $2)",
+    )
+    .bind(instance_id)
+    .bind(status)
+    .fetch_one(&mut *db)
+    .await?;
+    let rows = sqlx::query(
+        "SELECT * FROM task WHERE instance_id = $1 AND ($2::text IS NULL OR status = $2)
+         ORDER BY seq DESC LIMIT $3 OFFSET $4",
+    )
+    .bind(instance_id)
+    .bind(status)
+    .bind(count(page.limit))
+    .bind(count(page.offset))
+    .fetch_all(db)
+    .await?;
+    let totals = Reader(&totals);
+    Ok(Page {
+        tasks: rows.iter().map(row::task).collect::<Result<_, _>>()?,
+        count: totals.count("count")?,
+        released: totals.count("released")?,
+    })
+}
+
+pub(super) async fn request_cancel(
+    db: &mut PgConnection,
+    now: i64,
+    project_id: &str,
+    id: &str,
+) -> Result<Option<Task>, Fault> {
+    // Locked first: a claim in this moment would slip through between the two.
+    sqlx::query("SELECT 1 FROM task WHERE id = $1 AND project_id = $2 FOR UPDATE")
+        .bind(id)
+        .bind(project_id)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query("UPDATE task SET cancel_requested = TRUE WHERE id = $1 AND project_id = $2 AND status = 'running'")
+        .bind(id)
+        .bind(project_id)
+        .execute(&mut *db)
+        .await?;
+    // Never earlier than what came before, should the clock have been set back.
+    sqlx::query(
+        "UPDATE task SET cancel_requested = TRUE, status = 'failed', reason = $1, finished_at = GREATEST($2, created_at),
+                         reason_detail = 'the task was cancelled before it started'
+         WHERE id = $3 AND project_id = $4 AND status = 'waiting'",
+    )
+    .bind(Reason::Cancelled.as_str())
+    .bind(now)
+    .bind(id)
+    .bind(project_id)
+    .execute(&mut *db)
+    .await?;
+    get(db, project_id, id).await
+}
