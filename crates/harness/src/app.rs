@@ -1,7 +1,9 @@
 //! The real keysweep binary as its operators run it: an installation in a folder of its own, commands, a service.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -13,6 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::postgres::Postgres;
+
 /// How long anything that should come about may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -20,12 +24,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Installation {
     binary: PathBuf,
     folder: TempDir,
+    /// The URL of another database than the folder's own file.
+    elsewhere: Option<String>,
 }
 
 impl Installation {
     /// An empty installation of this binary (`env!("CARGO_BIN_EXE_keysweep")` in the tests of its package).
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self { binary: binary.into(), folder: TempDir::with_prefix("keysweep-test-").expect("a temporary folder") }
+        let folder = TempDir::with_prefix("keysweep-test-").expect("a temporary folder");
+        Self { binary: binary.into(), folder, elsewhere: None }
+    }
+
+    /// One that keeps its data in this PostgreSQL, with a master key in its folder.
+    pub fn on_postgres(binary: impl Into<PathBuf>, server: &Postgres) -> Self {
+        let installation = Self { elsewhere: Some(server.url()), ..Self::new(binary) };
+        let path = installation.key_file();
+        // Any 32 bytes, in base64.
+        fs::write(&path, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("the folder can be written to");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        installation
     }
 
     /// The folder that holds everything.
@@ -38,13 +55,26 @@ impl Installation {
         self.folder().join("keysweep.db")
     }
 
+    /// The master key.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder().join("keysweep.db.key")
+    }
+
+    /// What `--database` is to say.
+    pub fn database_url(&self) -> String {
+        self.elsewhere.clone().unwrap_or_else(|| format!("sqlite:{}", self.database().display()))
+    }
+
     /// The binary with these arguments and an environment without settings of the tester's own.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         for name in ["REDISCLI_AUTH", "KEYSWEEP_CONFIG", "KEYSWEEP_KEY_FILE", "KEYSWEEP_LISTEN", "KEYSWEEP_LOG"] {
             command.env_remove(name);
         }
-        command.env("KEYSWEEP_DATABASE", format!("sqlite:{}", self.database().display())).args(arguments);
+        command.env("KEYSWEEP_DATABASE", self.database_url()).args(arguments);
+        if self.elsewhere.is_some() {
+            command.env("KEYSWEEP_KEY_FILE", self.key_file());
+        }
         command.stdin(Stdio::null());
         command
     }

@@ -7,10 +7,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     auth::Authenticator,
-    config::StoreSettings,
+    config::{Database, StoreSettings},
     fleet::{AllowedTargets, Fleet},
     http,
-    store::{SharedStore, sqlite::SqliteStore},
+    store::{SharedStore, postgres::PostgresStore, sqlite::SqliteStore},
     task::{Tasks, worker::Worker},
 };
 
@@ -21,10 +21,11 @@ const CLOSE: Duration = Duration::from_secs(5);
 
 /// Opens the store and what rests on it.
 pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Fleet)> {
-    let store = SqliteStore::open(&settings.database)
-        .await
-        .with_context(|| format!("the database {} cannot be opened", settings.database.display()))?;
-    let store: SharedStore = Arc::new(store);
+    let context = || format!("the database {} cannot be opened", settings.database);
+    let store: SharedStore = match &settings.database {
+        Database::Sqlite(path) => Arc::new(SqliteStore::open(path).await.with_context(context)?),
+        Database::Postgres(url) => Arc::new(PostgresStore::open(url).await.with_context(context)?),
+    };
     match open_fleet(&store, settings).await {
         Ok(fleet) => Ok((store, fleet)),
         Err(error) => {

@@ -1,9 +1,10 @@
 //! Settings from flags, environment, file and defaults, in this order of precedence, checked before anything starts.
 
 use std::{
-    fs,
+    fmt, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context, bail};
@@ -16,13 +17,15 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std:
 /// Options of every command that opens the store.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StoreArgs {
-    /// The database: sqlite:PATH [default: sqlite:keysweep.db in $XDG_DATA_HOME/keysweep]
-    #[arg(long, value_name = "URL", env = "KEYSWEEP_DATABASE")]
+    /// The database: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME [default: sqlite:keysweep.db in
+    /// $XDG_DATA_HOME/keysweep]
+    #[arg(long, value_name = "URL", env = "KEYSWEEP_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE", env = "KEYSWEEP_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The master key that encrypts stored secrets: 32 random bytes in base64 [default: the database's path + .key]
+    /// The master key that encrypts stored secrets: 32 random bytes in base64 [default with SQLite: the database's
+    /// path + .key; required with PostgreSQL]
     #[arg(long, value_name = "PATH", env = "KEYSWEEP_KEY_FILE")]
     pub key_file: Option<PathBuf>,
     /// Addresses that instances may have, as CIDR or CIDR:PORTS, separated by commas [default: private and loopback ranges]
@@ -46,11 +49,62 @@ pub struct FileConfig {
     pub insecure_http: Option<bool>,
 }
 
+/// Which database. Shown without user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// The URL of a PostgreSQL database, with what is needed to log in.
+    Postgres(String),
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => match url::Url::parse(url) {
+                Ok(url) => {
+                    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                    write!(f, "postgres://{}{port}{}", url.host_str().unwrap_or_default(), url.path())
+                }
+                Err(_) => f.write_str("postgres://…"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Database {
+    type Err = anyhow::Error;
+
+    /// Reads `sqlite:PATH` or `postgres://…`. Errors do not repeat the text: there may be a password in it.
+    fn from_str(url: &str) -> anyhow::Result<Self> {
+        let scheme = url.split(':').next().unwrap_or_default();
+        if matches!(scheme, "postgres" | "postgresql") && url.contains("://") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        let Some(path) = url.strip_prefix("sqlite:") else {
+            bail!("--database: the scheme {scheme:?} is not known; write sqlite:PATH or postgres://…");
+        };
+        match path.strip_prefix("//").unwrap_or(path) {
+            "" => {
+                bail!("--database: sqlite: needs the path of a file, for example sqlite:/var/lib/keysweep/keysweep.db")
+            }
+            path => Ok(Self::Sqlite(PathBuf::from(path))),
+        }
+    }
+}
+
 /// Where the store and its master key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// The database.
+    pub database: Database,
     /// The master key.
     pub key_file: PathBuf,
     /// Where instances may be; `None`: in private and loopback ranges.
@@ -70,33 +124,30 @@ impl FileConfig {
 impl StoreArgs {
     /// The settings that these options, the file and the defaults amount to.
     pub fn resolve(&self, file: &FileConfig) -> anyhow::Result<StoreSettings> {
-        let database = match self.database.as_ref().or(file.database.as_ref()) {
-            Some(url) => sqlite_path(url)?,
-            None => data_home()?.join("keysweep").join("keysweep.db"),
+        let database: Database = match self.database.as_ref().or(file.database.as_ref()) {
+            Some(url) => url.parse()?,
+            None => Database::Sqlite(data_home()?.join("keysweep").join("keysweep.db")),
         };
-        let key_file = self.key_file.clone().or_else(|| file.key_file.clone()).unwrap_or_else(|| {
-            let mut path = database.clone().into_os_string();
-            path.push(".key");
-            path.into()
-        });
+        let key_file = match (self.key_file.as_ref().or(file.key_file.as_ref()), &database) {
+            (Some(path), _) => path.clone(),
+            (None, Database::Sqlite(path)) => {
+                let mut path = path.clone().into_os_string();
+                path.push(".key");
+                path.into()
+            }
+            (None, Database::Postgres(_)) => bail!("--key-file: {KEY_ON_POSTGRES}"),
+        };
+        if matches!(database, Database::Postgres(_)) && !key_file.exists() {
+            bail!("--key-file {}: there is no such file; {KEY_ON_POSTGRES}", key_file.display());
+        }
         let allowed_targets = self.allowed_targets.clone().or_else(|| file.allowed_targets.clone());
         Ok(StoreSettings { database, key_file, allowed_targets })
     }
 }
 
-fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
-    let Some(path) = url.strip_prefix("sqlite:") else {
-        let scheme = url.split(':').next().unwrap_or_default();
-        if matches!(scheme, "postgres" | "postgresql") {
-            bail!("--database: this version keeps its data in SQLite; write sqlite:PATH");
-        }
-        bail!("--database: the scheme {scheme:?} is not known; write sqlite:PATH");
-    };
-    match path.strip_prefix("//").unwrap_or(path) {
-        "" => bail!("--database: sqlite: needs the path of a file, for example sqlite:/var/lib/keysweep/keysweep.db"),
-        path => Ok(PathBuf::from(path)),
-    }
-}
+/// Why no key is made there by itself, and how to.
+const KEY_ON_POSTGRES: &str = "with PostgreSQL every replica needs the same key; make one with: (umask 077; head -c 32 \
+                               /dev/urandom | base64 > keysweep.key)";
 
 fn data_home() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -114,9 +165,10 @@ mod tests {
             toml::from_str("database = 'sqlite:from-file.db'\nlisten = '127.0.0.1:9'").expect("a config");
         let args = StoreArgs { database: Some("sqlite:flag.db".into()), ..StoreArgs::default() };
         let settings = args.resolve(&file).expect("settings");
-        assert_eq!(settings.database, Path::new("flag.db"));
+        assert_eq!(settings.database, Database::Sqlite("flag.db".into()));
         assert_eq!(settings.key_file, Path::new("flag.db.key"));
-        assert_eq!(StoreArgs::default().resolve(&file).expect("settings").database, Path::new("from-file.db"));
+        let settings = StoreArgs::default().resolve(&file).expect("settings");
+        assert_eq!(settings.database, Database::Sqlite("from-file.db".into()));
     }
 
     #[test]
@@ -126,9 +178,29 @@ mod tests {
 
     #[test]
     fn other_databases_are_refused_without_repeating_the_url() {
-        for url in ["postgres://u:secret@h/d", "mysql://u:secret@h", "keysweep.db", "sqlite:"] {
-            let error = sqlite_path(url).expect_err(url).to_string();
+        for url in ["mysql://u:secret@h", "keysweep.db", "sqlite:", "postgres:secret"] {
+            let error = url.parse::<Database>().expect_err(url).to_string();
             assert!(error.contains("sqlite:") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_shown_without_user_and_password() {
+        let database: Database = "postgres://u:secret@db.example:5433/keysweep?sslmode=disable".parse().expect("a URL");
+        assert_eq!(database.to_string(), "postgres://db.example:5433/keysweep");
+        assert_eq!(format!("{database:?}"), database.to_string());
+    }
+
+    #[test]
+    fn with_postgres_the_key_file_must_be_given_and_there() {
+        let args = |key_file: Option<&str>| StoreArgs {
+            database: Some("postgres://u:secret@h/d".into()),
+            key_file: key_file.map(Into::into),
+            ..StoreArgs::default()
+        };
+        for key_file in [None, Some("/absent/keysweep.key")] {
+            let error = args(key_file).resolve(&FileConfig::default()).expect_err("no key").to_string();
+            assert!(error.contains("--key-file") && error.contains("urandom") && !error.contains("secret"), "{error}");
         }
     }
 }

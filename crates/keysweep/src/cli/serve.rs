@@ -60,8 +60,8 @@ async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let app = App::start(settings, roles).await?;
     match app.address {
-        Some(address) => tracing::info!(%address, database = %settings.database.display(), "serving"),
-        None => tracing::info!(database = %settings.database.display(), "working"),
+        Some(address) => tracing::info!(%address, database = %settings.database, "serving"),
+        None => tracing::info!(database = %settings.database, "working"),
     }
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     app::{App, Roles},
-    config::StoreSettings,
+    config::{Database, StoreSettings},
     fleet::NewInstance,
 };
 
@@ -75,8 +75,11 @@ fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<(
     let before = wait_until_stale(&mut watcher, &ledger, stop)?;
 
     let runtime = tokio::runtime::Runtime::new()?;
-    let settings =
-        StoreSettings { database: folder.join("demo.db"), key_file: folder.join("demo.db.key"), allowed_targets: None };
+    let settings = StoreSettings {
+        database: Database::Sqlite(folder.join("demo.db")),
+        key_file: folder.join("demo.db.key"),
+        allowed_targets: None,
+    };
     let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let app = runtime.block_on(App::start(&settings, Roles { listen, authenticate: false }))?;
     let shown = show(&runtime, &app, &server, stop).and_then(|task| {
