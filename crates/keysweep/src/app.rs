@@ -11,7 +11,11 @@ use crate::{
     fleet::{AllowedTargets, Fleet},
     http,
     store::{SharedStore, postgres::PostgresStore, sqlite::SqliteStore},
-    task::{Tasks, worker::Worker},
+    task::{
+        Tasks,
+        upkeep::keep_schedule,
+        worker::{Limits, Worker},
+    },
 };
 
 /// How long open requests may take to end at a shutdown.
@@ -57,6 +61,8 @@ pub struct Roles {
     pub listen: Option<SocketAddr>,
     /// Whether requests need credentials.
     pub authenticate: bool,
+    /// How much its worker takes on.
+    pub limits: Limits,
 }
 
 /// A running service.
@@ -67,6 +73,7 @@ pub struct App {
     pub fleet: Fleet,
     store: SharedStore,
     shutdown: watch::Sender<bool>,
+    schedule: JoinHandle<()>,
     worker: JoinHandle<()>,
     server: Option<JoinHandle<std::io::Result<()>>>,
 }
@@ -103,13 +110,17 @@ impl App {
             }
             None => (None, None),
         };
-        let worker = tokio::spawn(Worker::new(tasks, fleet.clone()).run(down));
-        Ok(Self { address, fleet, store, shutdown, worker, server })
+        let schedule = tokio::spawn(keep_schedule(tasks.clone(), down.clone()));
+        let worker = tokio::spawn(Worker::new(tasks, fleet.clone(), roles.limits).run(down));
+        Ok(Self { address, fleet, store, shutdown, schedule, worker, server })
     }
 
     /// Stops the sweeps, gives their leases back, lets open requests end and closes the store.
     pub async fn stop(self) {
         self.shutdown.send_replace(true);
+        if let Err(error) = self.schedule.await {
+            tracing::error!(%error, "the keeper of the schedule died");
+        }
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "the worker died");
         }

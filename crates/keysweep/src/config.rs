@@ -47,6 +47,10 @@ pub struct FileConfig {
     pub allowed_targets: Option<Vec<String>>,
     /// As `serve --insecure-http`.
     pub insecure_http: Option<bool>,
+    /// As `--sweeps`.
+    pub sweeps: Option<u32>,
+    /// As `--sweeps-per-host`.
+    pub sweeps_per_host: Option<u32>,
 }
 
 /// Which database. Shown without user and password.

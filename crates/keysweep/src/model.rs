@@ -300,6 +300,10 @@ pub struct NewTask {
     pub keys_per_second: Option<u64>,
     /// When the schedule wanted it.
     pub due_at: Option<Timestamp>,
+    /// Not to be started before; `None`: at once.
+    pub not_before: Option<Timestamp>,
+    /// The host that its sweep burdens; `None`: not known, so that no limit holds.
+    pub host: Option<String>,
 }
 
 /// The right to change a running task, until it expires or is given back.

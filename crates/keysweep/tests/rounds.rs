@@ -111,6 +111,8 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
         timeout: Duration::from_secs(60),
         keys_per_second: None,
         due_at: None,
+        not_before: None,
+        host: None,
     };
     store.create_task(Now::Database, &new).await.expect("created");
     let address = listener.local_addr().expect("an address").to_string();
@@ -135,7 +137,7 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
 }
 
 async fn end_what_waits(store: &SharedStore) {
-    let claim = store.claim(Now::Database, "a dead worker", Duration::from_secs(15)).await;
+    let claim = store.claim(Now::Database, "a dead worker", Duration::from_secs(15), 1).await;
     let claim = claim.expect("claims work").expect("a task to claim");
     let ending = Ending { outcome: Ok(()), beat: Beat::default(), report: None };
     store.end(Now::Database, &claim.lease, &ending).await.expect("ended");

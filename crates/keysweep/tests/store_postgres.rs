@@ -71,7 +71,7 @@ async fn every_version_of_the_schema_upgrades_to_this_one_with_what_it_held() {
         assert_eq!(names, ["search", "shop"]);
         let holder = store.key_holder("SAMPLESAMPLESAMPLE01").await.expect("read").expect("a holder");
         assert!(holder.grants.iter().any(|grant| grant.role == Role::Admin));
-        let claim = store.claim(Now::Database, "w", LEASE).await.expect("no failure").expect("a task");
+        let claim = store.claim(Now::Database, "w", LEASE, 100).await.expect("no failure").expect("a task");
         assert_eq!((claim.lease.epoch, claim.task.attempts), (8, 0), "the epoch goes on");
         assert_eq!(claim.checkpoint.as_deref(), Some("{\"shards\":[]}"));
         assert_eq!(store.key_check("ours", b"ours").await.expect("kept")[0], 1, "the sample's");
@@ -161,7 +161,7 @@ async fn a_replica_that_stops_in_mid_transaction_does_not_hold_the_others_up_for
     paused.execute("SELECT 1 FROM lease FOR UPDATE").await.expect("locked");
     let begun = Instant::now();
     let claim = loop {
-        match store.claim(Now::Database, "w", LEASE).await {
+        match store.claim(Now::Database, "w", LEASE, 100).await {
             Ok(claim) => break claim,
             Err(StoreError::Unavailable(_)) => {}
             Err(error) => panic!("{error:?}"),

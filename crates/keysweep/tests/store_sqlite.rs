@@ -125,7 +125,8 @@ async fn two_processes_share_the_work_of_one_file_and_none_is_turned_away() {
     for (name, store) in [("one", one), ("other", other)] {
         workers.spawn(async move {
             let mut claimed = Vec::new();
-            while let Some(claim) = store.claim(Now::Database, name, Duration::from_secs(60)).await.expect("no failure")
+            while let Some(claim) =
+                store.claim(Now::Database, name, Duration::from_secs(60), 100).await.expect("no failure")
             {
                 claimed.push(claim.task.id);
             }
@@ -296,7 +297,8 @@ async fn assert_sample_is_there(store: &SqliteStore) {
     let detail = store.task(shop, &page.tasks[2].id).await.expect("read").expect("it is there");
     assert_eq!(detail.report.as_deref(), Some("{\"outcome\":\"done\"}"));
 
-    let claim = store.claim(Now::Database, "w", Duration::from_secs(15)).await.expect("no failure").expect("a task");
+    let claim =
+        store.claim(Now::Database, "w", Duration::from_secs(15), 100).await.expect("no failure").expect("a task");
     assert_eq!((claim.task.id.as_str(), claim.lease.epoch), (page.tasks[0].id.as_str(), 8), "the epoch goes on");
     assert_eq!(claim.task.attempts, 0, "it had got further than its mark");
     assert_eq!(claim.checkpoint.as_deref(), Some("{\"shards\":[]}"));
@@ -310,6 +312,8 @@ async fn assert_sample_is_there(store: &SqliteStore) {
         timeout: Duration::from_secs(1),
         keys_per_second: None,
         due_at: None,
+        not_before: None,
+        host: None,
     };
     assert!(matches!(store.create_task(Now::Database, &new).await, Ok(Created::Active(_))));
 }

@@ -34,6 +34,10 @@ pub struct InstanceView {
     pace: String,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
     manage_lazyfree: bool,
+    /// Off-peak window, as `02:00-05:00 Europe/Paris`; null: any time.
+    window: Option<String>,
+    /// Whether the window binds manual scans, too.
+    window_binds_manual: bool,
     /// Whether it accepts no new tasks.
     paused: bool,
     /// What was last seen of its server.
@@ -82,6 +86,10 @@ pub struct NewInstanceBody {
     pace: Option<String>,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run [default: false].
     manage_lazyfree: Option<bool>,
+    /// Off-peak window of scheduled scans, as `02:00-05:00 Europe/Paris` [default: any time].
+    window: Option<String>,
+    /// Whether the window binds manual scans, too [default: false].
+    window_binds_manual: Option<bool>,
 }
 
 /// What is to change; what is left out stays.
@@ -98,6 +106,10 @@ pub struct InstanceChangeBody {
     pace: Option<String>,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
     manage_lazyfree: Option<bool>,
+    /// Off-peak window of scheduled scans, as `02:00-05:00 Europe/Paris`; empty: any time.
+    window: Option<String>,
+    /// Whether the window binds manual scans, too.
+    window_binds_manual: Option<bool>,
 }
 
 /// How an instance's nodes are reached beside its URL. Secrets are kept encrypted and never shown.
@@ -171,6 +183,8 @@ impl From<&Instance> for InstanceView {
             has_password: instance.password.is_some(),
             pace: instance.pace.clone(),
             manage_lazyfree: instance.manage_lazyfree,
+            window: instance.window.clone(),
+            window_binds_manual: instance.window_binds_manual,
             paused: instance.paused,
             facts: instance.facts.as_ref().map(FactsView::from),
             unreachable: instance.unreachable.clone(),
@@ -244,6 +258,8 @@ pub(super) async fn add(
         id: wanted.id.as_deref(),
         pace: preset(wanted.pace.as_deref())?.unwrap_or_default(),
         manage_lazyfree: wanted.manage_lazyfree.unwrap_or_default(),
+        window: wanted.window.as_deref(),
+        window_binds_manual: wanted.window_binds_manual.unwrap_or_default(),
         by: admitted.caller.name.as_deref(),
     };
     let mut instance = door.fleet.add_instance(&admitted.project_id, new).await?;
@@ -274,13 +290,15 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<J
 )]
 pub(super) async fn change(State(door): State<Door>, request: Request) -> Result<Json<InstanceView>, ApiError> {
     let (admitted, instance) = door.admit_to_instance(request, Role::Admin).await?;
-    let InstanceChangeBody { name, url, reach, pace, manage_lazyfree } = body::read(&admitted.body)?;
+    let wanted: InstanceChangeBody = body::read(&admitted.body)?;
     let change = InstanceChange {
-        name,
-        url,
-        reach: reach.map(Into::into),
-        pace: preset(pace.as_deref())?,
-        manage_lazyfree,
+        name: wanted.name,
+        url: wanted.url,
+        reach: wanted.reach.map(Into::into),
+        pace: preset(wanted.pace.as_deref())?,
+        manage_lazyfree: wanted.manage_lazyfree,
+        window: wanted.window,
+        window_binds_manual: wanted.window_binds_manual,
         paused: None,
     };
     let changed = door.fleet.change_instance(&instance, change, admitted.caller.name.as_deref()).await?;

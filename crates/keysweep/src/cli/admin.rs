@@ -67,6 +67,12 @@ enum Instance {
         /// Turn lazyfree-lazy-expire on while a scan runs, so that large values are freed in the background
         #[arg(long)]
         manage_lazyfree: bool,
+        /// Time of day in which scheduled scans may run, as "02:00-05:00 Europe/Paris"
+        #[arg(long, value_name = "WINDOW")]
+        window: Option<String>,
+        /// Keep manual scans to the window as well
+        #[arg(long, requires = "window")]
+        window_binds_manual: bool,
     },
     /// Accept no new tasks for an instance; an active one goes on
     Pause {
@@ -148,19 +154,31 @@ impl Answer {
 impl Instance {
     async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
         match self {
-            Self::Add { name, url, password, reach, project, id, pace, manage_lazyfree } => {
+            Self::Add {
+                name,
+                url,
+                password,
+                reach,
+                project,
+                id,
+                pace,
+                manage_lazyfree,
+                window,
+                window_binds_manual,
+            } => {
                 let reach = reach.read().map_err(anyhow::Error::msg)?;
                 let password = password.read().map_err(anyhow::Error::msg)?;
-                let (password, id, by) = (password.as_deref(), id.as_deref(), COMMAND_LINE);
                 let new = NewInstance {
                     name: &name,
                     url: &url,
-                    password,
+                    password: password.as_deref(),
                     reach: Some(&reach),
-                    id,
+                    id: id.as_deref(),
                     pace,
                     manage_lazyfree,
-                    by,
+                    window: window.as_deref(),
+                    window_binds_manual,
+                    by: COMMAND_LINE,
                 };
                 let instance = fleet.add_instance(&project, new).await?;
                 // Registering does not depend on the server being up; what it says is kept when it is.
@@ -193,7 +211,8 @@ impl Instance {
                 let json = instances.iter().map(|instance| {
                     json!({
                         "id": instance.id, "name": instance.name, "url": instance.url, "username": instance.username,
-                        "pace": instance.pace, "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree, "facts": instance.facts, "unreachable": instance.unreachable,
+                        "pace": instance.pace, "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
+                        "window": instance.window, "window_binds_manual": instance.window_binds_manual, "facts": instance.facts, "unreachable": instance.unreachable,
                         "created_at": instance.created_at,
                     })
                 });

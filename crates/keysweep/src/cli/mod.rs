@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub use self::exit::Exit;
-use crate::{config::StoreArgs, openapi};
+use crate::openapi;
 
 /// Releases the memory that expired keys still hold in Redis and Valkey, gently, while clients go on.
 #[derive(Debug, Parser)]
@@ -36,7 +36,7 @@ enum Command {
     /// Serve the API and carry out its tasks
     Serve(serve::ServeArgs),
     /// Carry out tasks without serving the API
-    Worker(StoreArgs),
+    Worker(serve::WorkerArgs),
     /// Manage projects, users, access keys and instances in the store
     Admin(admin::AdminArgs),
     /// Print the OpenAPI document of the API

@@ -9,8 +9,45 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings},
+    task::worker::Limits,
     telemetry,
 };
+
+/// Arguments of whatever carries out tasks.
+#[derive(Debug, Args)]
+struct Limited {
+    /// Sweeps that this process runs at a time [default: 16]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_SWEEPS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    sweeps: Option<u32>,
+    /// Sweeps that may burden one host at a time, whichever replica runs them [default: 1]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_SWEEPS_PER_HOST", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    sweeps_per_host: Option<u32>,
+}
+
+impl Limited {
+    fn resolve(&self, file: &FileConfig) -> anyhow::Result<Limits> {
+        let default = Limits::default();
+        let limits = Limits {
+            sweeps: self.sweeps.or(file.sweeps).unwrap_or(default.sweeps),
+            per_host: self.sweeps_per_host.or(file.sweeps_per_host).unwrap_or(default.per_host),
+        };
+        for (field, value) in [("sweeps", limits.sweeps), ("sweeps_per_host", limits.per_host)] {
+            if !(1..=1024).contains(&value) {
+                bail!("--config: {field} = {value} cannot be used: write a number from 1 to 1024");
+            }
+        }
+        Ok(limits)
+    }
+}
+
+/// Arguments of `keysweep worker`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    limited: Limited,
+}
 
 /// Arguments of `keysweep serve`.
 #[derive(Debug, Args)]
@@ -26,6 +63,8 @@ pub struct ServeArgs {
     /// Ask nobody for credentials; on a loopback address only
     #[arg(long)]
     no_auth: bool,
+    #[command(flatten)]
+    limited: Limited,
 }
 
 /// Serves the API and carries out tasks.
@@ -45,13 +84,14 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
         );
     }
     let settings = args.store.resolve(&file)?;
-    run(&settings, Roles { listen: Some(listen), authenticate: !args.no_auth })
+    run(&settings, Roles { listen: Some(listen), authenticate: !args.no_auth, limits: args.limited.resolve(&file)? })
 }
 
 /// Carries out tasks only.
-pub fn work(args: StoreArgs) -> anyhow::Result<()> {
-    let settings = args.resolve(&FileConfig::read(args.config.as_deref())?)?;
-    run(&settings, Roles { listen: None, authenticate: true })
+pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
+    let file = FileConfig::read(args.store.config.as_deref())?;
+    let settings = args.store.resolve(&file)?;
+    run(&settings, Roles { listen: None, authenticate: true, limits: args.limited.resolve(&file)? })
 }
 
 #[tokio::main]

@@ -3,7 +3,7 @@
 use keysweep_engine::{Credentials, Preset};
 use serde_json::json;
 
-use super::{Deed, Fleet, FleetError, Reach, Secret, address::Address, check_name, gone, id, now, taken};
+use super::{Deed, Fleet, FleetError, Reach, Secret, Window, address::Address, check_name, gone, id, now, taken};
 use crate::model::{Instance, Sealed};
 
 /// The field of an instance that is sealed.
@@ -26,6 +26,10 @@ pub struct NewInstance<'a> {
     pub pace: Preset,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
     pub manage_lazyfree: bool,
+    /// Its off-peak window, as `02:00-05:00 Europe/Paris`.
+    pub window: Option<&'a str>,
+    /// Whether the window binds manual scans, too.
+    pub window_binds_manual: bool,
     /// Name of the user who registers it; for the audit trail.
     pub by: Option<&'a str>,
 }
@@ -44,6 +48,10 @@ pub struct InstanceChange {
     pub pace: Option<Preset>,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
     pub manage_lazyfree: Option<bool>,
+    /// Its off-peak window, as `02:00-05:00 Europe/Paris`; empty: any time.
+    pub window: Option<String>,
+    /// Whether the window binds manual scans, too.
+    pub window_binds_manual: Option<bool>,
     /// Whether it accepts no new tasks.
     pub paused: Option<bool>,
 }
@@ -56,9 +64,21 @@ impl Fleet {
     /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
     /// is sealed. Nothing is dialled.
     pub async fn add_instance(&self, project: &str, new: NewInstance<'_>) -> Result<Instance, FleetError> {
-        let NewInstance { name, url, password: given, reach, id, pace, manage_lazyfree, by } = new;
+        let NewInstance {
+            name,
+            url,
+            password: given,
+            reach,
+            id,
+            pace,
+            manage_lazyfree,
+            window,
+            window_binds_manual,
+            by,
+        } = new;
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
+        let window: Option<Window> = window.map(str::parse).transpose()?;
         let Address { url, username, password } = Address::parse(url)?;
         self.check_target(&url)?;
         let password = given.or(password.as_ref().map(Secret::expose));
@@ -78,8 +98,8 @@ impl Fleet {
             server_name: None,
             address_map: None,
             pace: pace.to_string(),
-            window: None,
-            window_binds_manual: false,
+            window: window.as_ref().map(Window::to_string),
+            window_binds_manual,
             manage_lazyfree,
             paused: false,
             facts: None,
@@ -127,6 +147,16 @@ impl Fleet {
         if let Some(manage_lazyfree) = change.manage_lazyfree {
             detail.insert("manage_lazyfree".into(), manage_lazyfree.into());
             changed.manage_lazyfree = manage_lazyfree;
+        }
+        if let Some(window) = change.window {
+            let window: Option<Window> =
+                Some(window).filter(|window| !window.is_empty()).map(|window| window.parse()).transpose()?;
+            changed.window = window.as_ref().map(Window::to_string);
+            detail.insert("window".into(), changed.window.clone().into());
+        }
+        if let Some(binds) = change.window_binds_manual {
+            detail.insert("window_binds_manual".into(), binds.into());
+            changed.window_binds_manual = binds;
         }
         if let Some(paused) = change.paused {
             detail.insert("paused".into(), paused.into());

@@ -8,6 +8,7 @@ pub mod vault;
 mod address;
 mod audit;
 mod auto_scan;
+mod host;
 mod id;
 mod instance;
 mod looks;
@@ -19,6 +20,7 @@ mod secret;
 mod server;
 mod targets;
 mod token;
+mod window;
 
 use std::{path::Path, sync::Arc};
 
@@ -28,6 +30,7 @@ use keysweep_engine::TargetError;
 pub use self::{
     address::{Node, nodes},
     audit::Deed,
+    host::host,
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},
     looks::LOOK_EVERY,
@@ -37,6 +40,7 @@ pub use self::{
     server::{LookError, can_be_swept},
     targets::{AllowedTargets, RangeError},
     token::IssuedToken,
+    window::{Window, WindowError, opening_for},
 };
 use self::{
     password::Turns,
@@ -134,6 +138,12 @@ impl Fleet {
         let vault = Vault::open(key_file, true)?;
         vault.check(&*store).await?;
         Ok(Self { store, vault: Arc::new(vault), turns: Turns::new(), allowed: Arc::default() })
+    }
+}
+
+impl From<WindowError> for FleetError {
+    fn from(WindowError { value, remedy }: WindowError) -> Self {
+        Self::Invalid { field: "off-peak window", value, remedy }
     }
 }
 

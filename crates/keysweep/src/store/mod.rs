@@ -7,6 +7,7 @@ pub mod postgres;
 pub mod sqlite;
 
 mod people;
+mod schedule;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use self::people::{AuditPage, People};
+pub use self::schedule::{DuePlans, Plan, Timetable};
 use crate::model::{
     AccessKey, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Reason, Status,
     Task, TaskDetail, User,
@@ -152,7 +154,7 @@ pub struct Ending {
 
 /// Everything that is kept, in one place.
 #[async_trait]
-pub trait Store: People + Send + Sync {
+pub trait Store: People + Timetable + Send + Sync {
     /// Adds a project. `Taken` when its id or name is.
     async fn add_project(&self, project: &Project) -> Result<(), StoreError>;
     /// All projects, by name.
@@ -190,7 +192,8 @@ pub trait Store: People + Send + Sync {
     /// Says how an instance is swept by itself, in place of what was said before. `Missing` when the instance is gone.
     async fn set_auto_scan(&self, config: &AutoScan) -> Result<(), StoreError>;
 
-    /// Writes a task, unless the instance has an active one. `Missing` when the instance is.
+    /// Writes a task, unless the instance has an active one. `Missing` when the instance is. Only the newest 1,000 manual
+    /// and 1,000 auto records of an instance are kept: the oldest make room.
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError>;
     /// A task of the project, with its documents.
     async fn task(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, StoreError>;
@@ -199,17 +202,21 @@ pub trait Store: People + Send + Sync {
     /// Asks a task to stop: one that waits ends as failed (cancelled) at once, one that runs is told at its next
     /// beat, one that has ended is left alone. Returns the task as it is then.
     async fn request_cancel(&self, now: Now, project_id: &str, id: &str) -> Result<Option<Task>, StoreError>;
-    /// Takes the longest waiting task, or a running one whose lease has expired or was given back, for `lease` time.
+    /// Takes a running task whose lease has expired or was given back, or else a waiting one, for `lease` time. Of those
+    /// that wait, the oldest of the project that has the fewest sweeps; none for whose host `per_host` sweeps run already,
+    /// and none before its time, unless it is to be cancelled.
     ///
     /// Taking over an expired lease counts as an attempt if the worker before got no further; from the fifth in a
     /// row on the task is ended as failed (crashed) instead and the next one is looked for. Either way its count is not
     /// exact any more: what the worker before released after its last beat is in no count.
-    async fn claim(&self, now: Now, owner: &str, lease: Duration) -> Result<Option<Claim>, StoreError>;
+    async fn claim(&self, now: Now, owner: &str, lease: Duration, per_host: u32) -> Result<Option<Claim>, StoreError>;
     /// Renews a lease and keeps the numbers, or says that the lease is lost. One that has expired is renewed as long as
     /// nobody has taken it over. Numbers never go back.
     async fn beat(&self, now: Now, lease: &Lease, renew: Duration, beat: &Beat) -> Result<Pulse, StoreError>;
     /// Keeps the numbers and lets go of a lease without ending the task: the next worker goes on.
     async fn give_back(&self, now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError>;
+    /// As `give_back`, and nobody goes on before `until`.
+    async fn pause(&self, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, StoreError>;
     /// Ends a task and lets go of its lease.
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError>;
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use keysweep_engine::{
     Checkpoint, LazyFreeKeeper, Monitor, Options, Preset, Progress, Report, Stop, Target, link::Dialer, sweep_through,
 };
@@ -16,10 +17,10 @@ use tokio::{
 
 use super::{
     lazyfree::Keeper,
-    state::{Conclusion, Halt, conclude},
+    state::{CANCELLED, Conclusion, Halt, conclude},
 };
 use crate::{
-    fleet::Fleet,
+    fleet::{Fleet, opening_for},
     model::Reason,
     store::{Beat, Claim, Ending, Now, Pulse, SharedStore},
 };
@@ -42,6 +43,12 @@ const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
 pub async fn drive(store: SharedStore, fleet: Fleet, claim: Claim, shutdown: watch::Receiver<bool>) {
     let drive = Drive { store, claim, begun: Instant::now(), latest: Latest::default() };
     let task_id = drive.claim.task.id.clone();
+    if drive.claim.task.cancel_requested {
+        return drive.end(Err((Reason::Cancelled, CANCELLED.into())), drive.beat(true), None).await;
+    }
+    if let Some(until) = drive.closed_until() {
+        return drive.pause(&drive.beat(true), until).await;
+    }
     match fleet.way_to(&drive.claim.instance) {
         Ok((target, dialer)) => drive.run(&fleet, target, dialer, shutdown).await,
         Err(error) => {
@@ -161,7 +168,11 @@ impl Drive {
         match self.store.beat(Now::Database, &self.claim.lease, LEASE, &self.beat(true)).await {
             Ok(Pulse::Held { cancel_requested }) => {
                 *last_success = Instant::now();
-                if cancel_requested { Halt::Cancelled } else { Halt::None }
+                match self.closed_until() {
+                    _ if cancel_requested => Halt::Cancelled,
+                    Some(until) => Halt::Closed(until),
+                    None => Halt::None,
+                }
             }
             Ok(Pulse::Lost) => {
                 tracing::warn!(task_id = self.claim.task.id, "the lease is lost; another worker goes on");
@@ -176,6 +187,11 @@ impl Drive {
                 Halt::None
             }
         }
+    }
+
+    /// When the instance's window opens again, where it binds this task and is closed.
+    fn closed_until(&self) -> Option<Timestamp> {
+        opening_for(&self.claim.instance, self.claim.task.scan_type, Timestamp::now())
     }
 
     /// The numbers as they are now. `live`: with what `keys_released` counts now, exact as far as the engine knows.
@@ -227,7 +243,17 @@ impl Drive {
                 }
             }
             Conclusion::GiveBack => self.give_back(&beat, shutdown).await,
+            Conclusion::Pause(until) => self.pause(&beat, until).await,
             Conclusion::LetGo => {}
+        }
+    }
+
+    /// One that does not get through leaves a lease that expires; whoever takes over then pauses again.
+    async fn pause(&self, beat: &Beat, until: Timestamp) {
+        let task_id = &self.claim.task.id;
+        match self.store.pause(&self.claim.lease, beat, until).await {
+            Ok(_) => tracing::info!(task_id, %until, "the off-peak window is closed; the sweep goes on when it opens"),
+            Err(error) => tracing::warn!(task_id, %error, "the lease could not be given back; it will expire"),
         }
     }
 

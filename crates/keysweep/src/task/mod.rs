@@ -1,6 +1,8 @@
 //! Expired key scan tasks: asking for one, watching it, and the workers that carry it out.
 
+pub mod schedule;
 pub mod state;
+pub mod upkeep;
 pub mod worker;
 
 mod drive;
@@ -9,11 +11,12 @@ mod rounds;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    fleet::{Deed, new_id},
+    fleet::{Deed, host, new_id, opening_for},
     model::{Instance, NewTask, ScanType, Task, TaskDetail},
     store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
 };
@@ -61,6 +64,8 @@ impl Tasks {
             timeout: MANUAL_TIMEOUT,
             keys_per_second: None,
             due_at: None,
+            not_before: opening_for(instance, ScanType::Manual, Timestamp::now()),
+            host: host(instance),
         };
         match self.store.create_task(Now::Database, &new).await? {
             Created::New(task) => {

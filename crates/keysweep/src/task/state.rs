@@ -1,5 +1,6 @@
 //! The state table: what a task becomes when its sweep ends. One total match, in one place.
 
+use jiff::Timestamp;
 use keysweep_engine::{FailureKind, Report};
 
 use crate::model::Reason;
@@ -11,6 +12,8 @@ pub enum Halt {
     None,
     /// Somebody cancelled the task.
     Cancelled,
+    /// The instance's off-peak window closed; it opens again then.
+    Closed(Timestamp),
     /// The worker is shutting down.
     Shutdown,
     /// The lease could not be renewed in time: it may expire, and somebody else may be sweeping soon.
@@ -26,9 +29,14 @@ pub enum Conclusion {
     End(Result<(), (Reason, String)>),
     /// It stays running; the next worker goes on from the checkpoint.
     GiveBack,
+    /// It stays running; a worker goes on from the checkpoint, but not before then.
+    Pause(Timestamp),
     /// It is not ours any more.
     LetGo,
 }
+
+/// What a cancelled task says of itself.
+pub(super) const CANCELLED: &str = "the task was cancelled; what was released stays released";
 
 /// Concludes from the sweep's report and from why the worker stopped it.
 pub fn conclude(halt: Halt, report: &Report) -> Conclusion {
@@ -41,9 +49,10 @@ pub fn conclude(halt: Halt, report: &Report) -> Conclusion {
         // What was done before the request to stop got through is done.
         (_, None) => Conclusion::End(Ok(())),
         (Halt::Cancelled, Some(FailureKind::Interrupted)) => {
-            Conclusion::End(Err((Reason::Cancelled, "the task was cancelled; what was released stays released".into())))
+            Conclusion::End(Err((Reason::Cancelled, CANCELLED.into())))
         }
         (Halt::Shutdown | Halt::Beatless, Some(FailureKind::Interrupted)) => Conclusion::GiveBack,
+        (Halt::Closed(until), Some(FailureKind::Interrupted)) => Conclusion::Pause(until),
         (Halt::None, Some(FailureKind::Interrupted)) | (_, Some(FailureKind::Internal)) => fail(Reason::Internal),
         (_, Some(FailureKind::Unreachable)) => fail(Reason::Unreachable),
         (_, Some(FailureKind::Denied)) => fail(Reason::Denied),

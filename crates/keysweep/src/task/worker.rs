@@ -17,8 +17,21 @@ use crate::{
     store::{Claim, Now},
 };
 
-/// Sweeps that one worker runs at a time.
-const SWEEPS: usize = 16;
+/// How much one worker takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sweeps that it runs at a time.
+    pub sweeps: u32,
+    /// Sweeps that may burden one host of the fleet at a time, whoever runs them.
+    pub per_host: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sweeps: 16, per_host: 1 }
+    }
+}
+
 /// How often the store is asked for work without a hint: other replicas' tasks, and leases that expire.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -29,12 +42,14 @@ pub struct Worker {
     /// Drawn anew for every start: a lease never outlives the process that took it.
     owner: String,
     permits: Arc<Semaphore>,
+    limits: Limits,
 }
 
 impl Worker {
     /// A worker for these tasks.
-    pub fn new(tasks: Tasks, fleet: Fleet) -> Self {
-        Self { tasks, fleet, owner: new_id(), permits: Arc::new(Semaphore::new(SWEEPS)) }
+    pub fn new(tasks: Tasks, fleet: Fleet, limits: Limits) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.sweeps as usize));
+        Self { tasks, fleet, owner: new_id(), permits, limits }
     }
 
     /// Works until `shutdown` says so; returns when every sweep has stopped and given its lease back.
@@ -67,7 +82,7 @@ impl Worker {
     /// Takes the next task. The permit comes first: what is claimed must be swept at once, its lease is running.
     async fn claim(&self) -> Option<(OwnedSemaphorePermit, Claim)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        match self.tasks.store.claim(Now::Database, &self.owner, LEASE).await {
+        match self.tasks.store.claim(Now::Database, &self.owner, LEASE, self.limits.per_host).await {
             Ok(claim) => Some((permit, claim?)),
             Err(error) => {
                 tracing::warn!(%error, "no task can be claimed; trying again");

@@ -102,7 +102,7 @@ impl Fresh {
 
     /// The next task, which there must be, taken by this worker.
     pub async fn claimed(&self, now: Now, owner: &str) -> Claim {
-        self.claim(now, owner, LEASE).await.expect("claims work").expect("a task to claim")
+        self.claim(now, owner, LEASE, 100).await.expect("claims work").expect("a task to claim")
     }
 
     /// The task as it is now, without documents.
@@ -156,6 +156,8 @@ pub fn manual(instance: &Instance) -> NewTask {
         timeout: Duration::from_secs(21_600),
         keys_per_second: None,
         due_at: None,
+        not_before: None,
+        host: None,
     }
 }
 

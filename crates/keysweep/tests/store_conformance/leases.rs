@@ -49,12 +49,12 @@ async fn a_claim_starts_the_oldest_waiting_task(store: Fresh) {
 }
 
 async fn nothing_to_do_is_no_claim(store: Fresh) {
-    assert!(store.claim(at(0), "w", LEASE).await.expect("no failure").is_none());
+    assert!(store.claim(at(0), "w", LEASE, 100).await.expect("no failure").is_none());
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     store.end(at(2), &claim.lease, &success(1)).await.expect("ended");
-    assert!(store.claim(at(1_000), "w", LEASE).await.expect("no failure").is_none());
+    assert!(store.claim(at(1_000), "w", LEASE, 100).await.expect("no failure").is_none());
 }
 
 async fn parallel_claims_never_give_a_task_twice(store: Fresh) {
@@ -66,7 +66,7 @@ async fn parallel_claims_never_give_a_task_twice(store: Fresh) {
     let mut claims = JoinSet::new();
     for number in 0..24 {
         let store = Arc::clone(&store);
-        claims.spawn(async move { store.claim(at(1), &format!("w{number}"), LEASE).await.expect("no failure") });
+        claims.spawn(async move { store.claim(at(1), &format!("w{number}"), LEASE, 100).await.expect("no failure") });
     }
     let claimed: Vec<_> = claims.join_all().await.into_iter().flatten().map(|claim| claim.task.id).collect();
     assert_eq!(claimed.len(), 8);
@@ -82,7 +82,7 @@ async fn running(store: &Fresh, instance: &Instance, scanned: u64) -> Claim {
 }
 
 async fn is_free(store: &Fresh, second: i64) -> bool {
-    store.claim(at(second), "probe", LEASE).await.expect("no failure").is_some()
+    store.claim(at(second), "probe", LEASE, 100).await.expect("no failure").is_some()
 }
 
 async fn a_held_lease_keeps_others_away_until_the_moment_it_expires(store: Fresh) {
@@ -298,7 +298,7 @@ async fn progress_ends_the_row_of_attempts(store: Fresh) {
     for attempt in 1..MAX_ATTEMPTS {
         assert_eq!(store.claimed(at(i64::from(attempt) * 20), "w").await.task.attempts, attempt);
     }
-    let lease = store.claim(at(80), "w", LEASE).await.expect("no failure");
+    let lease = store.claim(at(80), "w", LEASE, 100).await.expect("no failure");
     assert!(lease.is_none(), "still held");
     // The last worker got one key further before it died.
     let last = Lease {

@@ -23,5 +23,7 @@ mod fresh;
 mod instances;
 mod lazyfree;
 mod leases;
+mod limits;
 mod people;
+mod schedule;
 mod tasks;

@@ -217,7 +217,7 @@ async fn cancelling_a_waiting_task_ends_it_at_once(store: Fresh) {
     assert!(cancelled.reason_detail.as_ref().is_some_and(|sentence| !sentence.is_empty()));
     assert_eq!((cancelled.started_at, cancelled.finished_at), (None, Some(time(7))));
     assert_eq!(store.seen(&task).await, cancelled);
-    assert!(store.claim(at(8), "w", LEASE).await.expect("no failure").is_none(), "nobody sweeps it");
+    assert!(store.claim(at(8), "w", LEASE, 100).await.expect("no failure").is_none(), "nobody sweeps it");
     let again = store.request_cancel(at(9), &task.project_id, &task.id).await.expect("done");
     assert_eq!(again, Some(cancelled), "once");
 }
@@ -263,7 +263,7 @@ async fn a_cancel_that_races_with_a_claim_wins_or_is_told(store: Fresh) {
         let instance = store.instance_of_its_own(&format!("cache{round}")).await;
         let task = store.waiting(&instance, at(0)).await;
         let (cancelled, claimed) =
-            tokio::join!(store.request_cancel(at(1), &task.project_id, &task.id), store.claim(at(1), "w", LEASE));
+            tokio::join!(store.request_cancel(at(1), &task.project_id, &task.id), store.claim(at(1), "w", LEASE, 100));
         let cancelled = cancelled.expect("done").expect("a task");
         match claimed.expect("no failure") {
             None => assert_eq!((cancelled.status, cancelled.started_at), (Status::Failed, None)),

@@ -28,6 +28,7 @@ use crate::{
     app::{App, Roles},
     config::{Database, StoreSettings},
     fleet::NewInstance,
+    task::worker::Limits,
 };
 
 /// Share of dead keys that the demo waits for, 0–1; the server's own cycle lets it come about by itself.
@@ -81,7 +82,8 @@ fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<(
         allowed_targets: None,
     };
     let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let app = runtime.block_on(App::start(&settings, Roles { listen, authenticate: false }))?;
+    let app =
+        runtime.block_on(App::start(&settings, Roles { listen, authenticate: false, limits: Limits::default() }))?;
     let shown = show(&runtime, &app, &server, stop).and_then(|task| {
         let after = Reading::take(&mut watcher, &ledger)?;
         result(&before, &after, &ledger, &task);

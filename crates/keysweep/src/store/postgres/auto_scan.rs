@@ -14,15 +14,20 @@ pub(super) async fn get(db: &mut PgConnection, instance_id: &str) -> Result<Opti
     found.as_ref().map(row::auto_scan).transpose()
 }
 
+/// What was set before is left as it is, with the run that may be pending, where it is set again unchanged.
 pub(super) async fn set(db: &mut PgConnection, config: &AutoScan) -> Result<(), Fault> {
     sqlx::query(
         "INSERT INTO auto_scan (
              instance_id, enabled, first_scan_at, interval_us, timeout_us, scan_keys_count, updated_at
          ) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (instance_id) DO UPDATE SET
+             updated_at = CASE WHEN
+                 (auto_scan.enabled, auto_scan.interval_us, auto_scan.timeout_us, auto_scan.scan_keys_count)
+                     = (excluded.enabled, excluded.interval_us, excluded.timeout_us, excluded.scan_keys_count)
+                 AND auto_scan.first_scan_at IS NOT DISTINCT FROM excluded.first_scan_at
+                 THEN auto_scan.updated_at ELSE excluded.updated_at END,
              enabled = excluded.enabled, first_scan_at = excluded.first_scan_at, interval_us = excluded.interval_us,
-             timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count,
-             updated_at = excluded.updated_at",
+             timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count",
     )
     .bind(&config.instance_id)
     .bind(config.enabled)

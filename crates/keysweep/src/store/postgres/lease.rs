@@ -21,12 +21,13 @@ pub(super) async fn claim(
     now: i64,
     owner: &str,
     lease: Duration,
+    per_host: u32,
 ) -> Result<Option<Claim>, Fault> {
     queue(db, Queue::Claims).await?;
     // Those that somebody is at in this moment: beats, ends and cancels go first.
     let mut busy: Vec<String> = Vec::new();
     loop {
-        let Some(candidate) = claimable(db, now, &busy).await? else { return Ok(None) };
+        let Some(candidate) = claimable(db, now, per_host, &busy).await? else { return Ok(None) };
         if !lock(db, now, &candidate).await? {
             busy.push(candidate.task_id);
         } else if candidate.attempts >= MAX_ATTEMPTS {
@@ -37,7 +38,7 @@ pub(super) async fn claim(
     }
 }
 
-/// The oldest task that nobody answers for.
+/// The next task that nobody answers for.
 struct Candidate {
     task_id: String,
     instance_id: String,
@@ -52,17 +53,36 @@ struct Candidate {
     orphaned: bool,
 }
 
-async fn claimable(db: &mut PgConnection, now: i64, busy: &[String]) -> Result<Option<Candidate>, Fault> {
+async fn claimable(
+    db: &mut PgConnection,
+    now: i64,
+    per_host: u32,
+    busy: &[String],
+) -> Result<Option<Candidate>, Fault> {
     let found = sqlx::query(
-        "SELECT task.id, task.instance_id, lease.epoch, lease.owner IS NULL AS is_free, task.attempts, task.status = 'running' AS is_running,
+        "WITH sweep AS (
+             SELECT task.project_id, task.host FROM task JOIN lease ON lease.instance_id = task.instance_id
+             WHERE task.status = 'running' AND lease.owner IS NOT NULL AND lease.expires_at > $1
+         ),
+         full_host AS (SELECT host FROM sweep WHERE host IS NOT NULL GROUP BY host HAVING COUNT(*) >= $2),
+         project_load AS (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id)
+         SELECT task.id, task.instance_id, lease.epoch, lease.owner IS NULL AS is_free, task.attempts,
+                task.status = 'running' AS is_running,
                 lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further
-         FROM task LEFT JOIN lease ON lease.instance_id = task.instance_id
+         FROM task
+         LEFT JOIN lease ON lease.instance_id = task.instance_id
+         LEFT JOIN project_load ON project_load.project_id = task.project_id
          WHERE task.status IN ('waiting', 'running')
            AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= $1)
-           AND task.id <> ALL ($2)
-         ORDER BY task.seq LIMIT 1",
+           AND (task.not_before IS NULL OR task.not_before <= $1 OR task.cancel_requested)
+           AND (task.host IS NULL OR task.host NOT IN (SELECT host FROM full_host))
+           AND task.id <> ALL ($3)
+         ORDER BY task.status = 'waiting',
+                  CASE task.status WHEN 'waiting' THEN COALESCE(project_load.sweeps, 0) ELSE 0 END, task.seq
+         LIMIT 1",
     )
     .bind(now)
+    .bind(i64::from(per_host))
     .bind(busy)
     .fetch_optional(db)
     .await?;
@@ -125,7 +145,7 @@ async fn take(
 ) -> Result<Claim, Fault> {
     let task = sqlx::query(
         "UPDATE task SET status = 'running', started_at = COALESCE(started_at, GREATEST($1, created_at)), attempts = $2,
-                         exact = exact AND NOT $3
+                         not_before = NULL, exact = exact AND NOT $3
          WHERE id = $4 RETURNING *",
     )
     .bind(now)
@@ -202,6 +222,18 @@ pub(super) async fn beat(
 pub(super) async fn give_back(db: &mut PgConnection, lease: &Lease, beat: &Beat) -> Result<Pulse, Fault> {
     let Some(held) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
     release(db, &lease.instance_id).await?;
+    Ok(held)
+}
+
+pub(super) async fn pause(db: &mut PgConnection, lease: &Lease, beat: &Beat, until: i64) -> Result<Pulse, Fault> {
+    let held = give_back(db, lease, beat).await?;
+    if held != Pulse::Lost {
+        sqlx::query("UPDATE task SET not_before = $1 WHERE id = $2")
+            .bind(until)
+            .bind(&lease.task_id)
+            .execute(db)
+            .await?;
+    }
     Ok(held)
 }
 

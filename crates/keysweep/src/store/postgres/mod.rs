@@ -14,6 +14,7 @@ mod lease;
 mod open;
 mod people;
 mod row;
+mod schedule;
 mod task;
 
 use std::time::Duration;
@@ -25,7 +26,8 @@ use sqlx::{PgConnection, PgPool};
 pub use self::open::OpenError;
 use self::{fault::Fault, row::micros};
 use super::{
-    AuditPage, Beat, Claim, Created, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Pulse, Store, StoreError,
+    AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Plan, Pulse,
+    Store, StoreError, Timetable,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task,
@@ -193,10 +195,10 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn claim(&self, now: Now, owner: &str, lease: Duration) -> Result<Option<Claim>, StoreError> {
+    async fn claim(&self, now: Now, owner: &str, lease: Duration, per_host: u32) -> Result<Option<Claim>, StoreError> {
         self.write(async |db| {
             let now = clock(db, now).await?;
-            lease::claim(db, now, owner, lease).await
+            lease::claim(db, now, owner, lease, per_host).await
         })
         .await
     }
@@ -211,6 +213,10 @@ impl Store for PostgresStore {
 
     async fn give_back(&self, _now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
         self.write(async |db| lease::give_back(db, lease, beat).await).await
+    }
+
+    async fn pause(&self, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, StoreError> {
+        self.write(async |db| lease::pause(db, lease, beat, micros(until)).await).await
     }
 
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {
@@ -322,5 +328,34 @@ impl People for PostgresStore {
 
     async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
         self.read(async |db| access::audit(db, project_id, page).await).await
+    }
+}
+
+#[async_trait]
+impl Timetable for PostgresStore {
+    async fn due_plans(&self, now: Now, limit: u32) -> Result<DuePlans, StoreError> {
+        self.read(async |db| {
+            let now = clock(db, now).await?;
+            Ok(DuePlans { now: row::time(now)?, plans: schedule::due(db, now, limit).await? })
+        })
+        .await
+    }
+
+    async fn start_run(
+        &self,
+        now: Now,
+        plan: &Plan,
+        new: &NewTask,
+        look_at: Timestamp,
+    ) -> Result<Option<Task>, StoreError> {
+        self.write(async |db| {
+            let now = clock(db, now).await?;
+            schedule::start(db, now, plan, new, look_at).await
+        })
+        .await
+    }
+
+    async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
+        self.write(async |db| schedule::put_off(db, plan, handled, look_at).await).await
     }
 }

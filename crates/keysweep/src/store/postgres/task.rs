@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use super::{
     fault::{Fault, missing},
     row::{self, Reader, count, micros, span},
+    schedule::make_room,
 };
 use crate::{
     model::{NewTask, Reason, Task, TaskDetail},
@@ -18,8 +19,9 @@ pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Re
     for _ in 0..LOOKS {
         let created = sqlx::query(
             "INSERT INTO task (
-                 id, project_id, instance_id, status, scan_type, requested_by, created_at, due_at, timeout_us, keys_per_second
-             ) VALUES ($1, $2, $3, 'waiting', $4, $5, $6, $7, $8, $9)
+                 id, project_id, instance_id, status, scan_type, requested_by, created_at, due_at, timeout_us, keys_per_second,
+                 not_before, host
+             ) VALUES ($1, $2, $3, 'waiting', $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (instance_id) WHERE status IN ('waiting', 'running') DO NOTHING
              RETURNING *",
         )
@@ -32,10 +34,13 @@ pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Re
         .bind(new.due_at.map(micros))
         .bind(span(new.timeout))
         .bind(new.keys_per_second.map(count))
+        .bind(new.not_before.map(micros))
+        .bind(&new.host)
         .fetch_optional(&mut *db)
         .await
         .map_err(missing("instance"))?;
         if let Some(created) = created {
+            make_room(db, new).await?;
             return Ok(Created::New(row::task(&created)?));
         }
         let active = sqlx::query(

@@ -77,9 +77,18 @@ pub(super) async fn update(db: &mut SqliteConnection, instance: &Instance) -> Re
     .bind(instance.paused)
     .bind(&instance.id)
     .bind(&instance.project_id)
+    .execute(&mut *db)
+    .await?;
+    found(done.rows_affected(), "instance")?;
+    // The window may be another one: whoever claims a task that waits for it looks anew.
+    sqlx::query(
+        "UPDATE task SET not_before = NULL
+         WHERE instance_id = ? AND status IN ('waiting', 'running') AND not_before IS NOT NULL",
+    )
+    .bind(&instance.id)
     .execute(db)
     .await?;
-    found(done.rows_affected(), "instance")
+    Ok(())
 }
 
 pub(super) async fn remove(db: &mut SqliteConnection, project_id: &str, id: &str) -> Result<bool, Fault> {

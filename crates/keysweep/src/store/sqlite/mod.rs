@@ -13,6 +13,7 @@ mod lease;
 mod open;
 mod people;
 mod row;
+mod schedule;
 mod task;
 
 use std::time::Duration;
@@ -24,7 +25,8 @@ use sqlx::{SqliteConnection, SqlitePool};
 pub use self::open::OpenError;
 use self::{fault::Fault, row::micros};
 use super::{
-    AuditPage, Beat, Claim, Created, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Pulse, Store, StoreError,
+    AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Plan, Pulse,
+    Store, StoreError, Timetable,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task,
@@ -168,8 +170,8 @@ impl Store for SqliteStore {
         self.write(async |db| task::request_cancel(db, clock(now), project_id, id).await).await
     }
 
-    async fn claim(&self, now: Now, owner: &str, lease: Duration) -> Result<Option<Claim>, StoreError> {
-        self.write(async |db| lease::claim(db, clock(now), owner, lease).await).await
+    async fn claim(&self, now: Now, owner: &str, lease: Duration, per_host: u32) -> Result<Option<Claim>, StoreError> {
+        self.write(async |db| lease::claim(db, clock(now), owner, lease, per_host).await).await
     }
 
     async fn beat(&self, now: Now, lease: &Lease, renew: Duration, beat: &Beat) -> Result<Pulse, StoreError> {
@@ -178,6 +180,10 @@ impl Store for SqliteStore {
 
     async fn give_back(&self, _now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
         self.write(async |db| lease::give_back(db, lease, beat).await).await
+    }
+
+    async fn pause(&self, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, StoreError> {
+        self.write(async |db| lease::pause(db, lease, beat, micros(until)).await).await
     }
 
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {
@@ -279,6 +285,29 @@ impl People for SqliteStore {
 
     async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
         self.read(async |db| access::audit(db, project_id, page).await).await
+    }
+}
+
+#[async_trait]
+impl Timetable for SqliteStore {
+    async fn due_plans(&self, now: Now, limit: u32) -> Result<DuePlans, StoreError> {
+        let now = clock(now);
+        let plans = self.read(async |db| schedule::due(db, now, limit).await).await?;
+        Ok(DuePlans { now: row::time(now)?, plans })
+    }
+
+    async fn start_run(
+        &self,
+        now: Now,
+        plan: &Plan,
+        new: &NewTask,
+        look_at: Timestamp,
+    ) -> Result<Option<Task>, StoreError> {
+        self.write(async |db| schedule::start(db, clock(now), plan, new, look_at).await).await
+    }
+
+    async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
+        self.write(async |db| schedule::put_off(db, plan, handled, look_at).await).await
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
+/// A stored time.
+pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros).map_err(|error| StoreError::Unreadable(format!("a time: {error}")))
+}
+
 /// A duration as it is stored. Nobody waits 292,000 years to notice the bound.
 pub(super) fn span(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
@@ -48,7 +53,7 @@ impl<'r> Reader<'r> {
         self.optional_time(column)?.ok_or_else(|| unreadable(column, "it is empty"))
     }
 
-    fn optional_time(&self, column: &'static str) -> Result<Option<Timestamp>, Fault> {
+    pub(super) fn optional_time(&self, column: &'static str) -> Result<Option<Timestamp>, Fault> {
         let micros: Option<i64> = self.get(column)?;
         micros.map(|micros| Timestamp::from_microsecond(micros).map_err(|error| unreadable(column, error))).transpose()
     }

@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use super::{
     fault::{Fault, missing},
     row::{self, Reader, count, micros, span},
+    schedule::make_room,
 };
 use crate::{
     model::{NewTask, Reason, Task, TaskDetail},
@@ -14,8 +15,9 @@ use crate::{
 pub(super) async fn create(db: &mut SqliteConnection, now: i64, new: &NewTask) -> Result<Created, Fault> {
     let created = sqlx::query(
         "INSERT INTO task (
-             id, project_id, instance_id, status, scan_type, requested_by, created_at, due_at, timeout_us, keys_per_second
-         ) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?, ?)
+             id, project_id, instance_id, status, scan_type, requested_by, created_at, due_at, timeout_us, keys_per_second,
+             not_before, host
+         ) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (instance_id) WHERE status IN ('waiting', 'running') DO NOTHING
          RETURNING *",
     )
@@ -28,10 +30,13 @@ pub(super) async fn create(db: &mut SqliteConnection, now: i64, new: &NewTask) -
     .bind(new.due_at.map(micros))
     .bind(span(new.timeout))
     .bind(new.keys_per_second.map(count))
+    .bind(new.not_before.map(micros))
+    .bind(&new.host)
     .fetch_optional(&mut *db)
     .await
     .map_err(missing("instance"))?;
     if let Some(created) = created {
+        make_room(db, new).await?;
         return Ok(Created::New(row::task(&created)?));
     }
     let active =

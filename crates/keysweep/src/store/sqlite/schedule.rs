@@ -1,0 +1,113 @@
+//! Schedules, and the runs that they lead to.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{
+    fault::Fault,
+    row::{self, Reader, count, micros},
+    task,
+};
+use crate::{
+    model::{NewTask, Task},
+    store::{Created, Plan},
+};
+
+pub(super) async fn due(db: &mut SqliteConnection, now: i64, limit: u32) -> Result<Vec<Plan>, Fault> {
+    let rows = sqlx::query(
+        "SELECT auto_scan.*, instance.*,
+                EXISTS (
+                    SELECT 1 FROM task WHERE task.instance_id = instance.id AND status IN ('waiting', 'running')
+                ) AS is_active,
+                (
+                    SELECT MAX(finished_at) FROM task
+                    WHERE task.instance_id = instance.id AND status IN ('success', 'failed')
+                      AND auto_scan.interval_us = 0
+                ) AS last_end
+         FROM auto_scan JOIN instance ON instance.id = auto_scan.instance_id
+         WHERE enabled AND (look_at IS NULL OR look_at <= ? OR seen_at IS NULL OR seen_at <> updated_at)
+         ORDER BY look_at LIMIT ?",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(plan).collect()
+}
+
+fn plan(found: &sqlx::sqlite::SqliteRow) -> Result<Plan, Fault> {
+    let row = Reader(found);
+    Ok(Plan {
+        config: row::auto_scan(found)?,
+        instance: row::instance(found)?,
+        handled: row.optional_time("handled_at")?,
+        active: row.get("is_active")?,
+        last_end: row.optional_time("last_end")?,
+    })
+}
+
+pub(super) async fn start(
+    db: &mut SqliteConnection,
+    now: i64,
+    plan: &Plan,
+    new: &NewTask,
+    look_at: Timestamp,
+) -> Result<Option<Task>, Fault> {
+    let same =
+        sqlx::query("SELECT 1 FROM auto_scan WHERE instance_id = ? AND enabled AND updated_at = ? AND handled_at IS ?")
+            .bind(&plan.config.instance_id)
+            .bind(micros(plan.config.updated_at))
+            .bind(plan.handled.map(micros))
+            .fetch_optional(&mut *db)
+            .await?;
+    if same.is_none() {
+        return Ok(None);
+    }
+    let Created::New(task) = task::create(db, now, new).await? else { return Ok(None) };
+    sqlx::query("UPDATE auto_scan SET handled_at = ?, look_at = ?, seen_at = updated_at WHERE instance_id = ?")
+        .bind(new.due_at.map(micros))
+        .bind(micros(look_at))
+        .bind(&plan.config.instance_id)
+        .execute(db)
+        .await?;
+    Ok(Some(task))
+}
+
+pub(super) async fn put_off(
+    db: &mut SqliteConnection,
+    plan: &Plan,
+    handled: Option<Timestamp>,
+    look_at: Timestamp,
+) -> Result<(), Fault> {
+    sqlx::query(
+        "UPDATE auto_scan SET handled_at = ?, look_at = ?, seen_at = updated_at
+         WHERE instance_id = ? AND updated_at = ? AND handled_at IS ?",
+    )
+    .bind(handled.map(micros))
+    .bind(micros(look_at))
+    .bind(&plan.config.instance_id)
+    .bind(micros(plan.config.updated_at))
+    .bind(plan.handled.map(micros))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Records of a kind that an instance keeps, the one that is being written included.
+const RECORDS: u64 = 1_000;
+
+/// Forgets the oldest records of the new task's kind where there are too many: one kind never pushes out the other.
+pub(super) async fn make_room(db: &mut SqliteConnection, new: &NewTask) -> Result<(), Fault> {
+    sqlx::query(
+        "DELETE FROM task WHERE seq IN (
+             SELECT seq FROM task WHERE instance_id = ? AND scan_type = ? AND status IN ('success', 'failed')
+             ORDER BY seq DESC LIMIT -1 OFFSET ?
+         )",
+    )
+    .bind(&new.instance_id)
+    .bind(new.scan_type.as_str())
+    .bind(count(RECORDS - 1))
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The schedule and the off-peak window through the real binary.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan};
+use keysweep::{
+    model::AutoScan,
+    store::{Store, sqlite::SqliteStore},
+};
+use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually};
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+fn histories_path(project: &str, instance: &str) -> String {
+    format!("/v2/{project}/instances/{instance}/auto-expire/histories")
+}
+
+/// A window that opens in two hours, by UTC.
+fn closed_now() -> String {
+    let hour = |hours: i64| (Timestamp::now() + hours.hours()).strftime("%H:%M").to_string();
+    format!("{}-{} UTC", hour(2), hour(4))
+}
+
+#[test]
+fn a_scheduled_run_is_written_within_a_second_of_its_due_time_and_sweeps() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(300).dead(200).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    // On a whole second, as clients give it.
+    let due = Timestamp::from_second(Timestamp::now().as_second() + 2).expect("a time");
+    let settings = AutoScan {
+        instance_id: instance.clone(),
+        enabled: true,
+        first_scan_at: Some(due),
+        interval: Duration::from_secs(3_600),
+        timeout: Duration::from_secs(600),
+        scan_keys_count: 1_000,
+        updated_at: Timestamp::now(),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = SqliteStore::open(&installation.database()).await.expect("a store");
+        store.set_auto_scan(&settings).await.expect("set");
+        store.close().await;
+    });
+    let histories = service.wait_for(&histories_path(&project, &instance), |page| {
+        page["records"][0]["status"].as_str().is_some_and(|status| status == "success")
+    });
+    let record = &histories["records"][0];
+    assert_eq!((record["scan_type"].as_str(), record["num"].as_u64()), (Some("auto"), Some(loaded.dead)), "{record:#}");
+    let created: Timestamp = record["created_at"].as_str().expect("a time").parse().expect("a time");
+    let late = created.duration_since(due).as_secs_f64();
+    assert!((0.0..1.0).contains(&late), "{late} s late");
+    assert_eq!(histories["count"], 1);
+}
+
+#[test]
+fn a_manual_scan_waits_for_the_window_only_where_the_instance_says_so() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(10).dead(10).load(&server);
+    let installation = installation();
+    let (project, bound) =
+        installation.register_with(&server.url(), &["--window", &closed_now(), "--window-binds-manual"]);
+    let add = ["instance", "add", "free", &server.url(), "--project", &project, "--window", &closed_now()];
+    let free = keysweep_harness::id(&installation.admin(&add));
+    let service = installation.serve(&["--no-auth"]);
+    for instance in [&bound, &free] {
+        let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+        assert_eq!(created.status, 200);
+    }
+    // The second one is done while the first one, which was asked for earlier, still waits.
+    service.wait_for(&histories_path(&project, &free), |page| page["records"][0]["status"] == "success");
+    assert_eq!(service.get(&histories_path(&project, &bound))["records"][0]["status"], "waiting");
+}
+
+#[test]
+fn a_window_that_cannot_be_is_refused_with_the_remedy() {
+    let installation = installation();
+    let project = keysweep_harness::id(&installation.admin(&["project", "add", "test"]));
+    let add = ["admin", "instance", "add", "cache", "redis://cache.example:6379", "--project", &project];
+    let output = installation.run(&[&add[..], &["--window", "2 to 5"]].concat());
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("off-peak window \"2 to 5\"") && message.contains("Europe/Paris"), "{message}");
+}
+
+#[test]
+fn one_host_is_swept_once_at_a_time_unless_told_otherwise() {
+    let mut server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(10).load(&server);
+    let installation = installation();
+    let (project, first) = installation.register(&server.url());
+    let add = ["instance", "add", "neighbour", &server.url(), "--project", &project];
+    let second = keysweep_harness::id(&installation.admin(&add));
+    // A server that does not answer keeps a sweep going for as long as this test needs.
+    server.pause();
+    let running = |service: &keysweep_harness::Service, instance: &str| {
+        service.get(&histories_path(&project, instance))["records"][0]["status"] == "running"
+    };
+    let service = installation.serve(&["--no-auth"]);
+    for instance in [&first, &second] {
+        service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    }
+    eventually("the first is swept", Duration::from_secs(10), || running(&service, &first).then_some(()));
+    assert!(!running(&service, &second));
+    service.terminate();
+    let service = installation.serve(&["--no-auth", "--sweeps-per-host", "2"]);
+    eventually("both are swept", Duration::from_secs(20), || {
+        (running(&service, &first) && running(&service, &second)).then_some(())
+    });
+    server.resume();
+}

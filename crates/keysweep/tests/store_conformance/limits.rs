@@ -1,0 +1,122 @@
+//! Who may be swept now: limits a host, fairness between projects, windows, and how many records are kept.
+
+use keysweep::{
+    model::{NewTask, ScanType},
+    store::{PageRequest, Pulse},
+};
+
+use crate::fresh::{Fresh, LEASE, at, beat, manual, plain_instance, success, time};
+
+on_every_engine!(
+    a_host_is_swept_so_many_times_at_once_and_no_more,
+    a_dead_workers_sweep_does_not_burden_its_host,
+    projects_take_turns_however_much_one_of_them_asks_for,
+    a_task_that_waits_for_its_window_is_not_claimed_before,
+    a_paused_sweep_goes_on_when_its_window_opens,
+    a_cancelled_task_does_not_wait_for_its_window,
+    the_newest_thousand_records_of_each_kind_are_kept,
+);
+
+async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
+    let project = store.project("shop").await;
+    for (name, host) in [("a", "h1"), ("b", "h1"), ("c", "h1"), ("d", "h2")] {
+        let instance = plain_instance(&project, name);
+        store.add_instance(&instance).await.expect("added");
+        let new = NewTask { host: Some(host.into()), ..manual(&instance) };
+        store.create_task(at(0), &new).await.expect("created");
+    }
+    let claim = async |seconds: i64, per_host: u32| {
+        let claim = store.claim(at(seconds), "w", LEASE, per_host).await.expect("no failure");
+        claim.map(|claim| (claim.instance.name.clone(), claim))
+    };
+    let (name, first) = claim(1, 1).await.expect("a task");
+    assert_eq!(name, "a");
+    assert_eq!(claim(2, 1).await.expect("a task").0, "d", "b's host is busy");
+    assert!(claim(3, 1).await.is_none());
+    assert_eq!(claim(4, 2).await.expect("a task").0, "b");
+    assert!(claim(5, 2).await.is_none());
+    store.end(at(6), &first.lease, &success(1)).await.expect("ended");
+    assert_eq!(claim(7, 2).await.expect("a task").0, "c");
+}
+
+async fn a_dead_workers_sweep_does_not_burden_its_host(store: Fresh) {
+    let project = store.project("shop").await;
+    for name in ["a", "b"] {
+        let instance = plain_instance(&project, name);
+        store.add_instance(&instance).await.expect("added");
+        store.create_task(at(0), &NewTask { host: Some("h".into()), ..manual(&instance) }).await.expect("created");
+    }
+    store.claim(at(0), "dead", LEASE, 1).await.expect("no failure").expect("a task");
+    assert!(store.claim(at(14), "w", LEASE, 1).await.expect("no failure").is_none());
+    let taken = store.claim(at(15), "w", LEASE, 1).await.expect("no failure").expect("a task");
+    assert_eq!(taken.instance.name, "a", "the orphan comes first");
+    assert!(store.claim(at(16), "w", LEASE, 1).await.expect("no failure").is_none());
+}
+
+async fn projects_take_turns_however_much_one_of_them_asks_for(store: Fresh) {
+    for (name, tasks) in [("greedy", 6), ("modest", 2)] {
+        let project = store.project(name).await;
+        for number in 0..tasks {
+            let instance = plain_instance(&project, &format!("{name}{number}"));
+            store.add_instance(&instance).await.expect("added");
+            store.waiting(&instance, at(0)).await;
+        }
+    }
+    let mut order = Vec::new();
+    for second in 0..8 {
+        order.push(store.claimed(at(second), "w").await.instance.name);
+    }
+    let expected = ["greedy0", "modest0", "greedy1", "modest1", "greedy2", "greedy3", "greedy4", "greedy5"];
+    assert_eq!(order, expected);
+}
+
+async fn a_task_that_waits_for_its_window_is_not_claimed_before(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let new = NewTask { not_before: Some(time(100)), ..manual(&instance) };
+    store.create_task(at(0), &new).await.expect("created");
+    assert!(store.claim(at(99), "w", LEASE, 1).await.expect("no failure").is_none());
+    assert_eq!(store.claimed(at(100), "w").await.task.started_at, Some(time(100)));
+}
+
+async fn a_paused_sweep_goes_on_when_its_window_opens(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.waiting(&instance, at(0)).await;
+    let claim = store.claimed(at(1), "w").await;
+    let pulse = store.pause(&claim.lease, &beat(50), time(1_000)).await.expect("paused");
+    assert_eq!(pulse, Pulse::Held { cancel_requested: false });
+    assert_eq!(store.pause(&claim.lease, &beat(60), time(5)).await.expect("answered"), Pulse::Lost);
+    assert!(store.claim(at(999), "w", LEASE, 1).await.expect("no failure").is_none());
+    let again = store.claimed(at(1_000), "w2").await;
+    assert_eq!((again.task.started_at, again.task.scanned, again.task.exact), (Some(time(1)), 50, true));
+    assert_eq!(again.checkpoint.as_deref(), Some("{\"cursor\":50}"));
+    // Its wait is over: given back in good order, it is taken at once.
+    store.give_back(at(1_001), &again.lease, &beat(70)).await.expect("given back");
+    store.claimed(at(1_002), "w").await;
+}
+
+async fn a_cancelled_task_does_not_wait_for_its_window(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let task = store.waiting(&instance, at(0)).await;
+    let claim = store.claimed(at(1), "w").await;
+    store.pause(&claim.lease, &beat(50), time(1_000)).await.expect("paused");
+    store.request_cancel(at(2), &task.project_id, &task.id).await.expect("asked");
+    assert!(store.claimed(at(3), "w").await.task.cancel_requested);
+}
+
+async fn the_newest_thousand_records_of_each_kind_are_kept(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let auto = NewTask { scan_type: ScanType::Auto, ..manual(&instance) };
+    store.create_task(at(0), &auto).await.expect("created");
+    let claim = store.claimed(at(0), "w").await;
+    store.end(at(0), &claim.lease, &success(1)).await.expect("ended");
+    let mut ids = Vec::new();
+    for second in 1..=1_003 {
+        let task = store.waiting(&instance, at(second)).await;
+        store.request_cancel(at(second), &task.project_id, &task.id).await.expect("cancelled");
+        ids.insert(0, task.id);
+    }
+    let page = store.tasks(&instance.id, &PageRequest { status: None, offset: 0, limit: 2_000 }).await.expect("read");
+    let kept: Vec<_> = page.tasks.iter().map(|task| task.id.clone()).collect();
+    assert_eq!(kept[..1_000], ids[..1_000], "the newest");
+    assert_eq!(kept[1_000..], [claim.task.id], "the other kind is not pushed out");
+}

@@ -1,0 +1,159 @@
+//! Schedules: what is to be looked at, and that one of those who look is first.
+
+use std::{sync::Arc, time::Duration};
+
+use keysweep::{
+    model::{AutoScan, Instance, NewTask, ScanType, Status},
+    store::{PageRequest, Plan},
+    task::Tasks,
+};
+use tokio::task::JoinSet;
+
+use crate::fresh::{Fresh, assert_missing, at, id, manual, plain_instance, success, time};
+
+on_every_engine!(
+    settings_come_back_and_replace_what_was_set_before,
+    settings_that_are_set_again_unchanged_stay_as_old_as_they_were,
+    a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed,
+    a_run_is_started_once_however_many_replicas_look,
+    a_run_is_pending_while_a_task_is_active,
+    a_plan_that_has_changed_since_it_was_read_starts_nothing,
+    with_interval_zero_the_end_of_the_last_run_counts,
+);
+
+const HOUR: i64 = 3_600;
+
+fn hourly(instance: &Instance) -> AutoScan {
+    AutoScan {
+        instance_id: instance.id.clone(),
+        enabled: true,
+        first_scan_at: Some(time(HOUR)),
+        interval: Duration::from_secs(3_600),
+        timeout: Duration::from_secs(600),
+        scan_keys_count: 10,
+        updated_at: time(0),
+    }
+}
+
+async fn due(store: &Fresh, seconds: i64) -> Vec<Plan> {
+    let due = store.due_plans(at(seconds), 10).await.expect("read");
+    assert_eq!(due.now, time(seconds));
+    due.plans
+}
+
+async fn settings_come_back_and_replace_what_was_set_before(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), None);
+    let settings = hourly(&instance);
+    store.set_auto_scan(&settings).await.expect("set");
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(settings.clone()));
+    let off = AutoScan { enabled: false, first_scan_at: None, updated_at: time(9), ..settings };
+    store.set_auto_scan(&off).await.expect("set");
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(off.clone()));
+    assert_missing(store.set_auto_scan(&AutoScan { instance_id: id("absent"), ..off }).await, "instance");
+}
+
+async fn settings_that_are_set_again_unchanged_stay_as_old_as_they_were(store: Fresh) {
+    let settings = hourly(&store.instance_of_its_own("cache").await);
+    for updated_at in [time(0), time(50)] {
+        store.set_auto_scan(&AutoScan { updated_at, ..settings.clone() }).await.expect("set");
+        assert_eq!(store.auto_scan(&settings.instance_id).await.expect("read"), Some(settings.clone()));
+    }
+    let changed = AutoScan { scan_keys_count: 11, updated_at: time(60), ..settings };
+    store.set_auto_scan(&changed).await.expect("set");
+    assert_eq!(store.auto_scan(&changed.instance_id).await.expect("read"), Some(changed));
+}
+
+async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let settings = hourly(&instance);
+    store.set_auto_scan(&settings).await.expect("set");
+    let expected = Plan { config: settings.clone(), instance, handled: None, active: false, last_end: None };
+    let plans = due(&store, 10).await;
+    assert_eq!(plans, std::slice::from_ref(&expected), "a new one is looked at at once");
+    store.put_off(&plans[0], None, time(HOUR)).await.expect("noted");
+    assert_eq!(due(&store, HOUR - 1).await, []);
+    assert_eq!(due(&store, HOUR).await, [expected]);
+
+    let later = AutoScan { first_scan_at: Some(time(2 * HOUR)), updated_at: time(20), ..settings.clone() };
+    store.set_auto_scan(&later).await.expect("set");
+    let plans = due(&store, 30).await;
+    assert_eq!(plans.len(), 1, "changed settings are looked at at once");
+    store.put_off(&plans[0], Some(time(25)), time(2 * HOUR)).await.expect("noted");
+    assert_eq!(due(&store, HOUR).await, []);
+    assert_eq!(due(&store, 2 * HOUR).await[0].handled, Some(time(25)));
+    store.set_auto_scan(&AutoScan { enabled: false, updated_at: time(40), ..settings }).await.expect("set");
+    assert_eq!(due(&store, 3 * HOUR).await, []);
+}
+
+async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
+    let store = Arc::new(store);
+    let project = store.project("shop").await;
+    let mut instances = Vec::new();
+    for number in 0..8 {
+        let instance = plain_instance(&project, &format!("i{number}"));
+        store.add_instance(&instance).await.expect("added");
+        store.set_auto_scan(&hourly(&instance)).await.expect("set");
+        instances.push(instance);
+    }
+    let mut keepers = JoinSet::new();
+    for _ in 0..4 {
+        let store = Arc::clone(&store);
+        keepers.spawn(async move { Tasks::new(Arc::clone(&store)).keep_schedule(at(HOUR)).await.expect("kept") });
+    }
+    assert_eq!(keepers.join_all().await.into_iter().sum::<usize>(), 8);
+    for instance in &instances {
+        let all = PageRequest { status: None, offset: 0, limit: 10 };
+        let page = store.tasks(&instance.id, &all).await.expect("read");
+        let [task] = page.tasks.as_slice() else { panic!("{page:?}") };
+        assert_eq!((task.scan_type, task.due_at, task.created_at), (ScanType::Auto, Some(time(HOUR)), time(HOUR)));
+        assert_eq!((task.timeout, task.keys_per_second), (Duration::from_secs(600), Some(2_000)));
+    }
+    // Ended at once: the same due time leads to no second run.
+    for _ in 0..8 {
+        let claim = store.claimed(at(HOUR + 1), "w").await;
+        store.end(at(HOUR + 2), &claim.lease, &success(1)).await.expect("ended");
+    }
+    let tasks = Tasks::new(Arc::clone(&store));
+    assert_eq!(tasks.keep_schedule(at(HOUR + 3)).await.expect("kept"), 0);
+    assert_eq!(tasks.keep_schedule(at(2 * HOUR)).await.expect("kept"), 8);
+}
+
+async fn a_run_is_pending_while_a_task_is_active(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.set_auto_scan(&hourly(&instance)).await.expect("set");
+    store.waiting(&instance, at(HOUR - 10)).await;
+    let claim = store.claimed(at(HOUR - 9), "w").await;
+    let tasks = Tasks::new(Arc::clone(&store));
+    assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 0);
+    store.end(at(HOUR + 200), &claim.lease, &success(1)).await.expect("ended");
+    assert_eq!(tasks.keep_schedule(at(HOUR + 201)).await.expect("kept"), 1);
+    let claim = store.claimed(at(HOUR + 202), "w").await;
+    assert_eq!((claim.task.scan_type, claim.task.due_at), (ScanType::Auto, Some(time(HOUR))));
+}
+
+async fn a_plan_that_has_changed_since_it_was_read_starts_nothing(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let settings = hourly(&instance);
+    store.set_auto_scan(&settings).await.expect("set");
+    let plan = due(&store, HOUR).await.remove(0);
+    let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
+    store.set_auto_scan(&AutoScan { enabled: false, updated_at: time(HOUR), ..settings }).await.expect("set");
+    let started = store.start_run(at(HOUR), &plan, &run, time(2 * HOUR)).await.expect("answered");
+    assert_eq!(started, None, "it was disabled in between");
+    let waiting = PageRequest { status: Some(Status::Waiting), offset: 0, limit: 10 };
+    assert_eq!(store.tasks(&instance.id, &waiting).await.expect("read").count, 0);
+}
+
+async fn with_interval_zero_the_end_of_the_last_run_counts(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let again = AutoScan { interval: Duration::ZERO, ..hourly(&instance) };
+    store.set_auto_scan(&again).await.expect("set");
+    let tasks = Tasks::new(Arc::clone(&store));
+    assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 1);
+    let claim = store.claimed(at(HOUR), "w").await;
+    store.end(at(HOUR + 100), &claim.lease, &success(1)).await.expect("ended");
+    assert_eq!(due(&store, HOUR + 101).await[0].last_end, Some(time(HOUR + 100)));
+    assert_eq!(tasks.keep_schedule(at(HOUR + 159)).await.expect("kept"), 0);
+    assert_eq!(tasks.keep_schedule(at(HOUR + 160)).await.expect("kept"), 1);
+}
