@@ -106,6 +106,12 @@ impl Installation {
         (project, instance)
     }
 
+    /// Registers one more instance of the project, with options of `admin instance add`; returns its id.
+    pub fn register_another(&self, project: &str, name: &str, url: &str, options: &[&str]) -> String {
+        let add = ["instance", "add", name, url, "--project", project];
+        id(&self.admin(&[&add, options].concat()))
+    }
+
     /// Starts `keysweep serve` on a free port and waits until it serves.
     pub fn serve(&self, arguments: &[&str]) -> Service {
         let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
@@ -245,6 +251,16 @@ impl Service {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Freezes it (SIGSTOP): it keeps its connections and does nothing.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("a child can be sent signals");
+    }
+
+    /// Lets it go on after [`Service::pause`].
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("a child can be sent signals");
     }
 
     /// Kills it as `kill -9` does.
