@@ -62,6 +62,13 @@ impl Fresh {
         Self::in_place(Place::Sqlite(TempDir::new().expect("a folder"))).await
     }
 
+    /// On SQLite, in memory where the system has a place for that: nothing is kept through a power cut, but all the same
+    /// is done.
+    pub async fn sqlite_in_memory() -> Self {
+        let memory = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
+        Self::in_place(Place::Sqlite(memory.expect("a folder"))).await
+    }
+
     /// On PostgreSQL.
     pub async fn postgres() -> Self {
         Self::in_place(Place::Postgres(Postgres::start())).await

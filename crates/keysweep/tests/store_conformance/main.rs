@@ -26,4 +26,5 @@ mod leases;
 mod limits;
 mod people;
 mod schedule;
+mod simulation;
 mod tasks;

@@ -1,0 +1,443 @@
+//! A simulation: clients, a schedule and workers on one store, in thousands of random orders, with a clock that is moved,
+//! crashes, answers that get lost and a store that goes away.
+//!
+//! The workers here are models of `task::drive` that keep its rules (a beat renews, without one for ten seconds a sweep
+//! stops, a lost lease changes nothing more); the store and the schedule are the real ones. A run that breaks an invariant
+//! prints its seed: `KEYSWEEP_SEED=… KEYSWEEP_RUNS=1 cargo nextest run -p keysweep simulation` replays it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+    sync::Arc,
+    time::Duration,
+};
+
+use keysweep::{
+    model::{AutoScan, Instance, NewTask, Reason, ScanType, Task},
+    store::{Claim, Ending, Now, PageRequest, Pulse, SharedStore},
+    task::Tasks,
+};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+
+use crate::fresh::{Fresh, LEASE, at, beat, id, manual, plain_instance, time};
+
+const INSTANCES: usize = 4;
+const HOSTS: usize = 3;
+const WORKERS: usize = 3;
+const STEPS: usize = 80;
+/// Sweeps that a host may bear.
+const PER_HOST: u32 = 1;
+/// Without a beat for so long, in seconds, a worker lets go.
+const BEATLESS: i64 = 10;
+const INTERVAL: i64 = 900;
+
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    Create(usize),
+    Cancel(usize),
+    /// Moves the clock by so many seconds, sometimes back.
+    Advance(i64),
+    /// Looks at the schedule.
+    Schedule,
+    /// Has the schedule changed: on, off, or other times.
+    Configure(usize, bool),
+    /// A worker's next action: claim, beat, or end.
+    Step(usize),
+    /// The same, but the answer gets lost on its way back.
+    StepUnheard(usize),
+    /// The worker's process is gone; another one takes its place.
+    Crash(usize),
+    /// The worker ends in good order.
+    Stop(usize),
+    /// The worker's instance closes for the night.
+    Pause(usize),
+    /// The store goes away, or comes back.
+    Outage,
+}
+
+fn draw(random: &mut StdRng) -> Operation {
+    let worker = random.random_range(0..WORKERS);
+    let instance = random.random_range(0..INSTANCES);
+    match random.random_range(0..100) {
+        0..14 => Operation::Create(instance),
+        14..18 => Operation::Cancel(instance),
+        18..30 => Operation::Advance(random.random_range(1..8)),
+        30..33 => Operation::Advance(random.random_range(10..400)),
+        33 => Operation::Advance(random.random_range(3_000..30_000)),
+        34 => Operation::Advance(-random.random_range(1..120)),
+        35..43 => Operation::Schedule,
+        43..45 => Operation::Configure(instance, random.random_bool(0.8)),
+        45..86 => Operation::Step(worker),
+        86..89 => Operation::StepUnheard(worker),
+        89..92 => Operation::Crash(worker),
+        92..94 => Operation::Stop(worker),
+        94..96 => Operation::Pause(worker),
+        _ => Operation::Outage,
+    }
+}
+
+/// A worker and the task that it believes to hold.
+struct Worker {
+    name: String,
+    held: Option<Held>,
+}
+
+struct Held {
+    claim: Claim,
+    scanned: u64,
+    goal: u64,
+    last_beat: i64,
+    /// Whether it has once beaten later than its lease lasts, or the clock was set back: another sweep may have begun on its
+    /// host then.
+    was_late: bool,
+}
+
+struct World {
+    store: SharedStore,
+    tasks: Tasks,
+    seed: u64,
+    random: StdRng,
+    /// Seconds since the tests' beginning.
+    clock: i64,
+    is_away: bool,
+    instances: Vec<Instance>,
+    workers: Vec<Worker>,
+    born: u32,
+    accepted: HashSet<String>,
+    /// Who has held which epoch of which instance.
+    owners: HashMap<(String, i64), String>,
+    /// The newest epoch of each instance.
+    epochs: HashMap<String, i64>,
+    /// Ended tasks as they were then.
+    ended: HashMap<String, Task>,
+    /// Instances that had a schedule with interval 0.
+    without_interval: HashSet<String>,
+    log: String,
+}
+
+impl World {
+    async fn new(store: SharedStore, seed: u64) -> Self {
+        let mut instances = Vec::new();
+        // Two projects, anew for each run: one store serves them all.
+        for number in 0..INSTANCES {
+            let name = format!("{seed:x}/{}", number % 2);
+            let project = keysweep::model::Project { id: id(&name), name: name.clone(), created_at: time(0) };
+            if number < 2 {
+                store.add_project(&project).await.expect("added");
+            }
+            let instance = plain_instance(&project, &format!("{number}"));
+            let instance = Instance { id: keysweep::fleet::new_id(), ..instance };
+            store.add_instance(&instance).await.expect("added");
+            instances.push(instance);
+        }
+        let mut world = Self {
+            tasks: Tasks::new(Arc::clone(&store)),
+            store,
+            seed,
+            random: StdRng::seed_from_u64(seed),
+            clock: 0,
+            is_away: false,
+            instances,
+            workers: Vec::new(),
+            born: 0,
+            accepted: HashSet::new(),
+            owners: HashMap::new(),
+            epochs: HashMap::new(),
+            ended: HashMap::new(),
+            without_interval: HashSet::new(),
+            log: String::new(),
+        };
+        for _ in 0..WORKERS {
+            let worker = world.worker();
+            world.workers.push(worker);
+        }
+        world
+    }
+
+    fn worker(&mut self) -> Worker {
+        self.born += 1;
+        Worker { name: format!("w{}", self.born), held: None }
+    }
+
+    fn now(&self) -> Now {
+        at(self.clock)
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        panic!("KEYSWEEP_SEED={} breaks an invariant: {why}\n{}", self.seed, self.log)
+    }
+
+    async fn run(mut self) {
+        for _ in 0..STEPS {
+            let operation = draw(&mut self.random);
+            self.carry_out(operation).await;
+        }
+        // From here on nothing goes wrong: whatever was accepted must come to its end.
+        self.is_away = false;
+        for instance in 0..INSTANCES {
+            self.carry_out(Operation::Configure(instance, false)).await;
+        }
+        let mut rounds = 0;
+        while self.is_busy().await {
+            rounds += 1;
+            if rounds > 600 {
+                self.fail("a task does not end");
+            }
+            for worker in 0..WORKERS {
+                self.carry_out(Operation::Step(worker)).await;
+            }
+            // Far enough for leases to expire and windows to open.
+            self.carry_out(Operation::Advance(if rounds % 20 == 0 { 400 } else { 2 })).await;
+        }
+        self.check_records().await;
+    }
+
+    async fn is_busy(&self) -> bool {
+        for instance in &self.instances {
+            // No task is younger than the active one.
+            let newest = PageRequest { status: None, offset: 0, limit: 1 };
+            let tasks = self.store.tasks(&instance.id, &newest).await.expect("read").tasks;
+            if tasks.iter().any(|task| task.status.is_active()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn carry_out(&mut self, operation: Operation) {
+        let _ = writeln!(self.log, "{:>6} s  {operation:?}{}", self.clock, if self.is_away { " (away)" } else { "" });
+        match operation {
+            Operation::Advance(seconds) => {
+                self.clock = (self.clock + seconds).max(0);
+                for held in self.workers.iter_mut().filter_map(|worker| worker.held.as_mut()) {
+                    let unheard = self.clock - held.last_beat;
+                    held.was_late |= seconds < 0 || unheard >= LEASE.as_secs() as i64;
+                }
+            }
+            Operation::Outage => self.is_away = !self.is_away,
+            Operation::Create(instance) if !self.is_away => self.create(instance).await,
+            Operation::Cancel(instance) if !self.is_away => self.cancel(instance).await,
+            Operation::Schedule if !self.is_away => {
+                self.tasks.keep_schedule(self.now()).await.expect("kept");
+            }
+            Operation::Configure(instance, enabled) if !self.is_away => self.configure(instance, enabled).await,
+            Operation::Create(_) | Operation::Cancel(_) | Operation::Schedule | Operation::Configure(..) => {}
+            Operation::Step(worker) => self.step(worker, true).await,
+            Operation::StepUnheard(worker) => self.step(worker, false).await,
+            Operation::Crash(worker) => self.workers[worker] = self.worker(),
+            Operation::Stop(worker) => {
+                if let Some(held) = self.workers[worker].held.take().filter(|_| !self.is_away) {
+                    let pulse = self.store.give_back(self.now(), &held.claim.lease, &beat(held.scanned)).await;
+                    self.check_fence(&held.claim, pulse.expect("answered"));
+                }
+                self.workers[worker] = self.worker();
+            }
+            Operation::Pause(worker) => {
+                if let Some(held) = self.workers[worker].held.take().filter(|_| !self.is_away) {
+                    let until = time(self.clock + 200);
+                    let pulse = self.store.pause(&held.claim.lease, &beat(held.scanned), until).await;
+                    self.check_fence(&held.claim, pulse.expect("answered"));
+                }
+            }
+        }
+        self.check_hosts();
+    }
+
+    async fn create(&mut self, instance: usize) {
+        let new = NewTask { host: Some(host(instance)), ..manual(&self.instances[instance]) };
+        let created = self.store.create_task(self.now(), &new).await.expect("answered");
+        let (keysweep::store::Created::New(task) | keysweep::store::Created::Active(task)) = created;
+        self.accepted.insert(task.id);
+    }
+
+    async fn cancel(&mut self, instance: usize) {
+        let page = PageRequest { status: None, offset: 0, limit: 1 };
+        let newest = self.store.tasks(&self.instances[instance].id, &page).await.expect("read").tasks.pop();
+        if let Some(task) = newest {
+            self.store.request_cancel(self.now(), &task.project_id, &task.id).await.expect("asked");
+        }
+    }
+
+    async fn configure(&mut self, instance: usize, enabled: bool) {
+        let interval = if self.random.random_bool(0.2) { 0 } else { INTERVAL as u64 };
+        if interval == 0 {
+            self.without_interval.insert(self.instances[instance].id.clone());
+        }
+        let settings = AutoScan {
+            instance_id: self.instances[instance].id.clone(),
+            enabled,
+            first_scan_at: Some(time(self.clock + self.random.random_range(0..600))),
+            interval: Duration::from_secs(interval),
+            timeout: Duration::from_secs(600),
+            scan_keys_count: 10,
+            updated_at: time(self.clock),
+        };
+        self.store.set_auto_scan(&settings).await.expect("set");
+    }
+
+    async fn step(&mut self, index: usize, heard: bool) {
+        let Some(mut held) = self.workers[index].held.take() else { return self.claim(index, heard).await };
+        if self.is_away {
+            if self.clock - held.last_beat < BEATLESS {
+                self.workers[index].held = Some(held);
+            }
+            return;
+        }
+        if held.scanned < held.goal {
+            held.scanned += self.random.random_range(0..60);
+            let pulse =
+                self.store.beat(self.now(), &held.claim.lease, LEASE, &beat(held.scanned)).await.expect("answered");
+            self.check_fence(&held.claim, pulse);
+            match pulse {
+                _ if !heard => {
+                    if self.clock - held.last_beat < BEATLESS {
+                        self.workers[index].held = Some(held);
+                    }
+                }
+                Pulse::Held { cancel_requested: true } => {
+                    self.end(&held, Err((Reason::Cancelled, "cancelled".to_owned()))).await;
+                }
+                Pulse::Held { cancel_requested: false } => {
+                    held.last_beat = self.clock;
+                    self.workers[index].held = Some(held);
+                }
+                Pulse::Lost => {}
+            }
+        } else {
+            self.end(&held, Ok(())).await;
+            if !heard {
+                // It did not hear that the end was written, and says so again.
+                self.workers[index].held = Some(held);
+            }
+        }
+    }
+
+    async fn end(&mut self, held: &Held, outcome: Result<(), (Reason, String)>) {
+        let ending = Ending { outcome, beat: beat(held.scanned), report: Some("{}".into()) };
+        let pulse = self.store.end(self.now(), &held.claim.lease, &ending).await.expect("answered");
+        self.check_fence(&held.claim, pulse);
+        if pulse != Pulse::Lost {
+            let task = &held.claim.task;
+            let task = self.store.task(&task.project_id, &task.id).await.expect("read").expect("it is there").task;
+            if let Some(before) = self.ended.insert(task.id.clone(), task) {
+                self.fail(&format!("{before:?} ended twice"));
+            }
+        }
+    }
+
+    async fn claim(&mut self, index: usize, heard: bool) {
+        if self.is_away {
+            return;
+        }
+        let owner = self.workers[index].name.clone();
+        let Some(claim) = self.store.claim(self.now(), &owner, LEASE, PER_HOST).await.expect("no failure") else {
+            return;
+        };
+        let key = (claim.lease.instance_id.clone(), claim.lease.epoch);
+        if let Some(other) = self.owners.insert(key, owner) {
+            self.fail(&format!("{other} has had this epoch already"));
+        }
+        let newest = self.epochs.insert(claim.lease.instance_id.clone(), claim.lease.epoch);
+        if newest.is_some_and(|newest| newest >= claim.lease.epoch) {
+            self.fail("an epoch does not grow");
+        }
+        let kept = claim.checkpoint.as_deref().unwrap_or("{\"cursor\":0}");
+        if kept != format!("{{\"cursor\":{}}}", claim.task.scanned) {
+            self.fail(&format!("the numbers say {} and the checkpoint {kept}", claim.task.scanned));
+        }
+        let goal = self.random.random_range(0..200);
+        let scanned = claim.task.scanned;
+        if heard {
+            self.workers[index].held = Some(Held { claim, scanned, goal, last_beat: self.clock, was_late: false });
+        }
+    }
+
+    /// Nothing changes a task but the holder of its newest epoch.
+    fn check_fence(&self, claim: &Claim, pulse: Pulse) {
+        let newest = self.epochs[&claim.lease.instance_id];
+        if pulse != Pulse::Lost && claim.lease.epoch < newest {
+            self.fail(&format!("epoch {} was let through after {newest}", claim.lease.epoch));
+        }
+    }
+
+    /// No host bears more sweeps of workers that have beaten in time than it should.
+    fn check_hosts(&self) {
+        let mut sweeps: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for held in self.workers.iter().filter_map(|worker| worker.held.as_ref()) {
+            let is_newest = self.epochs[&held.claim.lease.instance_id] == held.claim.lease.epoch;
+            let instance = self.instances.iter().position(|instance| instance.id == held.claim.lease.instance_id);
+            // Scheduled tasks have another host: the one in the instance's URL.
+            let is_manual = held.claim.task.scan_type == ScanType::Manual;
+            let has_ended = self.ended.contains_key(&held.claim.task.id);
+            if is_newest
+                && !has_ended
+                && is_manual
+                && !held.was_late
+                && (0..BEATLESS).contains(&(self.clock - held.last_beat))
+            {
+                let host = ["h0", "h1", "h2"][instance.expect("ours") % HOSTS];
+                sweeps.entry(host).or_default().insert(&held.claim.lease.instance_id);
+            }
+        }
+        if sweeps.values().any(|sweeps| sweeps.len() > PER_HOST as usize) {
+            self.fail("a host bears too many sweeps");
+        }
+    }
+
+    async fn check_records(&mut self) {
+        let mut found = HashSet::new();
+        for instance in self.instances.clone() {
+            let all = PageRequest { status: None, offset: 0, limit: 1_000 };
+            let tasks = self.store.tasks(&instance.id, &all).await.expect("read").tasks;
+            let mut dues = HashSet::new();
+            for task in tasks {
+                if task.status.is_active() {
+                    self.fail(&format!("{task:?} has not ended"));
+                }
+                if self.ended.get(&task.id).is_some_and(|before| *before != task) {
+                    self.fail(&format!("{task:?} changed after its end"));
+                }
+                if let Some(due) = task.due_at {
+                    let late = task.created_at.duration_since(due).as_secs();
+                    // With interval 0 a run is due from a moment on, not at one.
+                    let too_late = late > 300 && !self.without_interval.contains(&instance.id);
+                    if !dues.insert(due) || late < 0 || too_late {
+                        self.fail(&format!("a run was started twice, or {late} s after it was due: {task:?}"));
+                    }
+                }
+                found.insert(task.id);
+            }
+        }
+        if let Some(lost) = self.accepted.iter().find(|id| !found.contains(*id)) {
+            self.fail(&format!("task {lost} was accepted and is gone"));
+        }
+    }
+}
+
+fn host(instance: usize) -> String {
+    format!("h{}", instance % HOSTS)
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}
+
+async fn simulate(store: Fresh, runs: u64) {
+    let first = setting("KEYSWEEP_SEED").unwrap_or_else(|| u64::from(rand::rng().next_u32()) << 20);
+    let runs = setting("KEYSWEEP_RUNS").unwrap_or(runs * setting("KEYSWEEP_SOAK").unwrap_or(1));
+    println!("{runs} runs from KEYSWEEP_SEED={first}");
+    for seed in first..first + runs {
+        World::new(Arc::clone(&store), seed).await.run().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heavy_simulation_on_sqlite() {
+    simulate(Fresh::sqlite_in_memory().await, 2_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heavy_simulation_on_postgres() {
+    simulate(Fresh::postgres().await, 200).await;
+}
