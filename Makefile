@@ -1,6 +1,6 @@
 # The commands of this repository. Each installs what it needs and is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint servers bench fuzz
+.PHONY: help demo test soak check lint servers bench fuzz
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ test: servers ## Runs all tests, against real servers
 	@scripts/python
 	cargo test -q --doc --workspace
 	cargo nextest run --workspace
+
+soak: servers ## Runs the simulation and the replicas' test ten times as long as make test does
+	@scripts/toolchain cc nextest
+	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --profile soak -p keysweep -E 'test(/simulation|two_replicas/)'
 
 check: ## Runs the unit tests only, in under a minute
 	@scripts/toolchain cc nextest

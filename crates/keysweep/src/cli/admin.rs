@@ -1,6 +1,9 @@
 //! `keysweep admin`: projects, users, access keys and instances, written to the store directly.
 
+mod data;
 mod people;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use keysweep_engine::Preset;
@@ -28,6 +31,23 @@ pub struct AdminArgs {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
+    #[command(flatten)]
+    Registered(Registered),
+    /// Write a copy of the SQLite database to a new file, also while the service runs
+    Backup {
+        /// The file; it must not exist
+        file: PathBuf,
+    },
+    /// Copy the SQLite database into an empty PostgreSQL one
+    Copy {
+        /// Where to: postgres://USER:PASSWORD@HOST:PORT/NAME
+        #[arg(long, value_name = "URL", env = "KEYSWEEP_COPY_TO", hide_env_values = true)]
+        to: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Registered {
     /// Tenants, each with instances of its own
     #[command(subcommand)]
     Project(Project),
@@ -110,15 +130,22 @@ enum Instance {
 #[tokio::main]
 pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
     let settings = args.store.resolve(&FileConfig::read(args.store.config.as_deref())?)?;
-    let (store, fleet) = app::open(&settings).await?;
     let answer = match args.noun {
-        Noun::Project(project) => project.run(&fleet).await,
-        Noun::User(user) => user.run(&fleet).await,
-        Noun::AccessKey(key) => key.run(&fleet).await,
-        Noun::Instance(instance) => instance.run(&fleet).await,
+        Noun::Backup { file } => data::backup(&settings.database, &file).await?,
+        Noun::Copy { to } => data::copy(&settings.database, &to.parse()?).await?,
+        Noun::Registered(noun) => {
+            let (store, fleet) = app::open(&settings).await?;
+            let answer = match noun {
+                Registered::Project(project) => project.run(&fleet).await,
+                Registered::User(user) => user.run(&fleet).await,
+                Registered::AccessKey(key) => key.run(&fleet).await,
+                Registered::Instance(instance) => instance.run(&fleet).await,
+            };
+            app::close(&store).await;
+            answer?
+        }
     };
-    app::close(&store).await;
-    answer?.print(args.json);
+    answer.print(args.json);
     Ok(())
 }
 

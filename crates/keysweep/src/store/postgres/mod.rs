@@ -7,6 +7,7 @@
 
 mod access;
 mod auto_scan;
+mod copy;
 mod fault;
 mod instance;
 mod lazyfree;
@@ -23,7 +24,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool};
 
-pub use self::open::OpenError;
+pub use self::{copy::Intake, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
     AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Plan, Pulse,

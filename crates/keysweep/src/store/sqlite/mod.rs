@@ -6,6 +6,7 @@
 
 mod access;
 mod auto_scan;
+mod copy;
 mod fault;
 mod instance;
 mod lazyfree;
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{SqliteConnection, SqlitePool};
 
-pub use self::open::OpenError;
+pub use self::{copy::backup, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
     AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Plan, Pulse,

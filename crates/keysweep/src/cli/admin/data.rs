@@ -1,0 +1,42 @@
+//! `keysweep admin backup` and `keysweep admin copy`: all the data at once.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::Answer;
+use crate::{
+    config::Database,
+    store::{Store, postgres::PostgresStore, sqlite::SqliteStore},
+};
+
+/// Writes a copy of a SQLite store to a new file, while the service runs.
+pub async fn backup(database: &Database, file: &Path) -> anyhow::Result<Answer> {
+    let Database::Sqlite(from) = database else {
+        bail!("backup is for SQLite; use PostgreSQL's own pg_dump for {database}");
+    };
+    crate::store::sqlite::backup(from, file).await.context("no backup was made")?;
+    Ok(Answer::one(&[("file", &file.display().to_string())]))
+}
+
+/// Copies a SQLite store into an empty PostgreSQL database.
+pub async fn copy(database: &Database, to: &Database) -> anyhow::Result<Answer> {
+    let (Database::Sqlite(from), Database::Postgres(url)) = (database, to) else {
+        bail!("copy goes from SQLite (--database sqlite:PATH) to PostgreSQL (--to postgres://…)");
+    };
+    let source = SqliteStore::open(from).await.with_context(|| format!("{database} cannot be opened"))?;
+    let target = PostgresStore::open(url).await.with_context(|| format!("{to} cannot be opened"))?;
+    let mut intake = target.intake().await.with_context(|| format!("{to} must be empty"))?;
+    let mut rows_copied = 0;
+    let copied = source.give_all(async |table, rows| {
+        rows_copied += rows.len();
+        intake.add(table, rows).await
+    });
+    copied.await.with_context(|| format!("{database} was not copied, and {to} is left empty"))?;
+    intake.finish().await.with_context(|| format!("{database} was not copied"))?;
+    source.close().await;
+    target.close().await;
+    let rows = rows_copied.to_string();
+    Ok(Answer { json: json!({ "rows": rows_copied }), ..Answer::one(&[("rows", &rows)]) })
+}

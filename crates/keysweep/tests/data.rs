@@ -1,0 +1,73 @@
+//! `admin backup` and `admin copy` through the real binary.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use keysweep_harness::{DataSet, Flavor, Installation, Postgres, Server};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
+
+fn histories_path(project: &str, instance: &str) -> String {
+    format!("/v2/{project}/instances/{instance}/auto-expire/histories")
+}
+
+/// An installation whose one instance, with a password, has been swept; its service runs.
+fn swept(installation: &Installation, server: &Server) -> (String, String, keysweep_harness::Service) {
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    service.wait_for(&histories_path(&project, &instance), |page| page["records"][0]["status"] == "success");
+    (project, instance, service)
+}
+
+#[test]
+fn a_backup_of_a_running_service_holds_everything_and_is_its_owners_alone() {
+    let server = Server::with(Flavor::Valkey91).password("p@ss").start();
+    DataSet::new().dead(50).load(&server);
+    let installation = Installation::new(BINARY);
+    let (project, instance, service) = swept(&installation, &server);
+    let before = service.get(&histories_path(&project, &instance));
+    let file = installation.folder().join("backup.db");
+    let path = file.to_str().expect("a plain path");
+    installation.admin(&["backup", path]);
+    assert_eq!(fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
+    service.terminate();
+    // A second one does not go over the first.
+    let again = installation.run(&["admin", "backup", path]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("backup.db"));
+
+    fs::rename(&file, installation.database()).expect("put back");
+    for rest in ["-wal", "-shm"] {
+        let _ = fs::remove_file(installation.folder().join(format!("keysweep.db{rest}")));
+    }
+    let service = installation.serve(&["--no-auth"]);
+    assert_eq!(service.get(&histories_path(&project, &instance)), before);
+}
+
+#[test]
+fn a_copy_on_postgres_goes_on_where_sqlite_was() {
+    let server = Server::with(Flavor::Valkey91).password("p@ss").start();
+    let loaded = DataSet::new().dead(50).load(&server);
+    let old = Installation::new(BINARY);
+    let (project, instance, service) = swept(&old, &server);
+    let before = service.get(&histories_path(&project, &instance));
+    service.terminate();
+
+    let database = Postgres::start();
+    let new = Installation::on_postgres(BINARY, &database);
+    let copied = old.admin(&["copy", "--to", &database.url()]);
+    assert!(copied["rows"].as_u64().is_some_and(|rows| rows >= 5), "{copied}");
+    fs::copy(old.key_file(), new.key_file()).expect("the key comes along");
+    let service = new.serve(&["--no-auth"]);
+    assert_eq!(service.get(&histories_path(&project, &instance)), before);
+    // The password opens, and numbers go on after the highest.
+    DataSet::new().dead(20).load(&server);
+    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    let after = service.wait_for(&histories_path(&project, &instance), |page| {
+        page["count"] == 2 && page["records"][0]["status"] == "success"
+    });
+    assert_eq!(after["total"].as_u64(), Some(loaded.dead + 20));
+
+    let again = old.run(&["admin", "copy", "--to", &database.url()]);
+    let message = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && message.contains("must be empty"), "{message}");
+}
