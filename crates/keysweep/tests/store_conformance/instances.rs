@@ -163,7 +163,8 @@ async fn every_field_but_id_project_and_facts_changes(store: Fresh) {
     let plain = plain_instance(&project, "plain");
     store.add_instance(&plain).await.expect("added");
     store.add_instance(&plain_instance(&project, "other")).await.expect("added");
-    let changed = Instance { id: plain.id.clone(), facts: plain.facts.clone(), ..full_instance(&project) };
+    let seen = (plain.facts.clone(), plain.unreachable.clone());
+    let changed = Instance { id: plain.id.clone(), facts: seen.0, unreachable: seen.1, ..full_instance(&project) };
     store.update_instance(&changed).await.expect("changed");
     assert_eq!(store.instance(&project.id, &plain.id).await.expect("read"), Some(changed.clone()));
     let taken = Instance { name: "other".into(), ..changed.clone() };
