@@ -86,9 +86,10 @@ fn a_cancel_reaches_a_sweep_on_another_replica_within_two_seconds() {
         let id = database.sql(&find);
         (!id.is_empty()).then_some(id)
     });
-    // As a door of another replica does it.
-    database.sql(&format!("UPDATE task SET cancel_requested = TRUE WHERE id = '{id}'"));
+    let door = installation.serve(SERVE);
     let begun = Instant::now();
+    let cancelled = door.request("POST", &format!("{}/cancel", task_path(&project, &id)));
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
     let task = worker.wait_for(&task_path(&project, &id), |task| task["status"] == "failed");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!(task["reason"]["code"], "cancelled", "{task:#}");
