@@ -78,7 +78,7 @@ fn the_report_for_people_names_what_was_released() {
 #[rstest]
 #[case::nobody_there("redis://127.0.0.1:{free}", 3, "connection refused")]
 #[case::bad_scheme("http://127.0.0.1", 2, "use redis://")]
-#[case::not_yet("redis-cluster://127.0.0.1:7000", 2, "not supported by this version yet")]
+#[case::several_hosts("redis://127.0.0.1:7000,127.0.0.1:7001", 2, "redis-cluster://")]
 #[case::no_password("redis://127.0.0.1:{locked}", 4, "REDISCLI_AUTH")]
 #[case::wrong_password("redis://:wrong@127.0.0.1:{locked}", 4, "refuses the user or the password")]
 fn a_failure_is_one_sentence_with_its_remedy_and_a_named_code(

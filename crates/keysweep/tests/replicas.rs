@@ -29,17 +29,17 @@ fn setting(name: &str, default: u64) -> u64 {
 fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
     let mut database = Postgres::start();
     let mut server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(1_000).dead(500).load(&server);
+    let loaded = DataSet::new().live(300_000).dead(500).load(&server);
     let installation = Installation::on_postgres(BINARY, &database);
-    let (project, instance) = installation.register(&server.url());
+    let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let other = installation.register_another(&project, "other", &server.url(), &[]);
     let service = installation.serve(SERVE);
-    // A server that does not answer keeps the sweep going until this test lets it.
-    server.pause();
     let created = service.request("POST", &create_path(&project, &instance));
     assert_eq!(created.status, 200, "{created:?}");
     let task = task_path(&project, created.body["id"].as_str().expect("an id"));
-    service.wait_for(&task, |task| task["status"] == "running");
+    service.wait_for(&task, |task| task["keys_scanned"].as_u64().is_some_and(|keys| keys > 0));
+    // A server that does not answer in mid-sweep keeps the sweep going until this test lets it.
+    server.pause();
 
     database.stop();
     let unready = eventually("it is not ready", Duration::from_secs(10), || {

@@ -229,6 +229,11 @@ impl<'de> Visitor<'de> for UniqueKeys {
         Ok(self)
     }
 
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<UniqueKeys>()?.is_some() {}
+        Ok(self)
+    }
+
     fn visit_str<E>(self, _: &str) -> Result<Self, E> {
         Ok(self)
     }
