@@ -1,0 +1,83 @@
+//! Instances of every mode, registered and swept as operators do it.
+
+use std::fs;
+
+use keysweep_harness::{Authority, Cluster, DataSet, Flavor, Installation, Server};
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
+
+fn has_ended(task: &Value) -> bool {
+    task["status"] == "success" || task["status"] == "failed"
+}
+
+/// Registers, creates a task through the API, and returns it when it has ended.
+fn swept(url: &str, options: &[&str]) -> Value {
+    let installation = Installation::new(BINARY);
+    let (project, instance) = installation.register_with(url, options);
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    assert_eq!(created.status, 200, "{created:?}");
+    let id = created.body["id"].as_str().expect("an id");
+    service.wait_for(&format!("/api/v1/projects/{project}/tasks/{id}"), has_ended)
+}
+
+#[test]
+fn a_task_sweeps_all_primaries_of_a_cluster() {
+    let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
+    let (live, dead) = cluster.load(500, 300);
+    let task = swept(&cluster.url(), &[]);
+    assert_eq!((&task["status"], &task["keys_released"]), (&"success".into(), &dead.into()), "{task:#}");
+    assert_eq!(task["report"]["shards"].as_array().map(Vec::len), Some(3), "{task:#}");
+    assert_eq!(cluster.held(), live);
+}
+
+#[test]
+fn a_task_sweeps_what_sentinels_with_a_password_watch() {
+    let primary = Server::with(Flavor::Valkey91).password("data").start();
+    let loaded = DataSet::new().live(50).dead(40).load(&primary);
+    let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &primary, 1).password("watch").start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("password");
+    fs::write(&file, "watch\n").expect("it can be written");
+    let url = format!("redis-sentinel://:data@{}/main", sentinel.address());
+    let task = swept(&url, &["--sentinel-password-file", file.to_str().expect("UTF-8")]);
+    assert_eq!((&task["status"], &task["keys_released"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
+    assert!(!task.to_string().contains("watch\""), "no password is shown");
+}
+
+#[test]
+fn a_task_sweeps_over_tls_with_a_certificate_of_ours() {
+    let authority = Authority::new();
+    let server = Server::with(Flavor::Redis70).tls(&authority, &authority.issue(&["cache.example"]), true).start();
+    let loaded = DataSet::new().live(50).dead(40).load(&server);
+    let ours = authority.issue(&["keysweep"]);
+    let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let (ca, certificate, key) = (text(&authority.file()), text(&ours.certificate), text(&ours.key));
+    let url = format!("rediss://{}", server.tls_address().expect("it speaks TLS"));
+    let reach = ["--cacert", &ca, "--cert", &certificate, "--key", &key, "--sni", "cache.example"];
+    let task = swept(&url, &reach);
+    assert_eq!((&task["status"], &task["keys_released"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
+
+    let scan = Installation::new(BINARY).run(&[&["scan", &url, "--dry-run"], reach.as_slice()].concat());
+    assert!(scan.status.success(), "{}", String::from_utf8_lossy(&scan.stderr));
+}
+
+#[test]
+fn what_cannot_be_right_is_refused_when_it_is_registered() {
+    let installation = Installation::new(BINARY);
+    installation.admin(&["project", "add", "shop"]);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    for (url, options, words) in [
+        ("redis://h:1", vec!["--cacert", path], "rediss://"),
+        ("rediss://h:1", vec!["--cacert", path], "authority's certificate"),
+        ("redis://h:1", vec!["--sentinel-password-file", path], "redis-sentinel://"),
+        ("redis-cluster://h:1", vec!["--address-map", "10.0.0.1"], "announced=dialled"),
+    ] {
+        let add = ["admin", "instance", "add", "cache", url, "--project", "shop"];
+        let output = installation.run(&[add.as_slice(), options.as_slice()].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(words), "{url} {options:?}: {error}");
+    }
+}
