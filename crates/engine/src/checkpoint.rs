@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::SlotSet;
+use crate::{tally::Tally, topology::SlotSet};
 
 /// The layout that this version writes. A reader that meets another one starts the sweep again.
 pub const VERSION: u32 = 1;
@@ -64,4 +64,7 @@ pub struct DatabaseCheckpoint {
     pub cursor: u64,
     /// Whether SCAN has been through it.
     pub done: bool,
+    /// What this pass has returned and released so far, for the check at its end.
+    #[serde(default)]
+    pub tally: Tally,
 }

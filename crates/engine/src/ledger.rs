@@ -10,6 +10,7 @@ use crate::{
     link::SliceReply,
     progress::{Scale, ShardProgress},
     report::{Held, ProbeSeconds, Quantiles, ShardReport, outcome},
+    tally::Tally,
     topology::SlotSet,
 };
 
@@ -99,6 +100,7 @@ impl Ledger {
         let database = &mut self.standing.databases[index];
         database.cursor = slice.cursor;
         database.done = slice.cursor == 0;
+        database.tally.enter(slice);
         self.server_time += cost;
         self.slices.saturating_record(cost.as_nanos() as u64);
     }
@@ -121,7 +123,7 @@ impl Ledger {
     /// Marks databases as ones to be swept again, whether they were swept or not.
     pub fn repeat(&mut self, databases: impl Fn(u32) -> bool) {
         for database in self.standing.databases.iter_mut().filter(|line| databases(line.database)) {
-            (database.cursor, database.done) = (0, false);
+            (database.cursor, database.done, database.tally) = (0, false, Tally::default());
         }
         // Whoever goes on from here has to repeat them as well.
         self.confirm();

@@ -37,6 +37,7 @@ mod tables;
 mod tally;
 mod target;
 mod topology;
+mod watch;
 
 pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
@@ -51,6 +52,7 @@ pub use self::{
     report::{Held, Outcome, ProbeSeconds, Quantiles, Report, ShardReport},
     stop::Stop,
     sweep::{Options, sweep, sweep_through},
+    tally::Tally,
     target::{Address, AddressMap, Credentials, Mode, Target, TargetError, Tls},
     topology::SlotSet,
 };

@@ -2,7 +2,6 @@
 //! coming back after everything that can happen to a connection.
 
 use std::{
-    collections::HashMap,
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -24,16 +23,13 @@ use crate::{
     stop::Stop,
     sweep::Options,
     tables::{guess_databases, has_a_table_a_slot, slot_scale},
-    tally::Tally,
+    tally::{EndCheck, Tally},
     target::{Address, Mode, Target},
     topology::{self, Access, Primary, SlotSet},
 };
 
 /// First and longest wait before a server that is away is tried again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// How long to wait before a database is swept again because keys are missing from the sums, the first time and later: a
-/// hand-over that is given up pauses expiry for up to ten seconds, and not every server tells.
-const REPEAT_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(5), Duration::from_secs(6)];
 /// How long the sizes after a sweep wait for memory that the server frees in the background.
 const LAZY_FREE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -188,20 +184,14 @@ impl Shard<'_> {
     /// Sweeps what is not done, until a look finds that expiry was alive all the while, or the sums do where the server
     /// does not tell.
     fn sweep_databases(&mut self, session: &mut Session, rhythm: &mut Rhythm<'_>) -> Result<(), Trouble> {
-        let mut tallies: HashMap<u32, Tally> = HashMap::new();
-        let mut repeated: HashMap<u32, usize> = HashMap::new();
+        let mut end_check = EndCheck::default();
         loop {
             let databases = self.ledger().standing.databases.clone();
             let mut turned_back = false;
             for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.done) {
-                let mut tally = Tally::default();
-                turned_back = self.sweep_database(session, rhythm, index, database, &mut tally)?.is_break();
+                turned_back = self.sweep_database(session, rhythm, index, database)?.is_break();
                 if turned_back {
                     break;
-                }
-                // The sums of a part say nothing.
-                if database.cursor == 0 && self.ledger().standing.only.is_none() {
-                    tallies.insert(database.database, tally);
                 }
             }
             if turned_back || !rhythm.look(&mut session.link)? {
@@ -210,32 +200,27 @@ impl Shard<'_> {
                     // Whether it is still paused is not known, and only the sums of whole passes would tell.
                     false => self.ledger().repeat(|_| true),
                 }
-                tallies.clear();
                 continue;
             }
-            let mut again = HashMap::new();
-            for (database, tally) in tallies.drain() {
-                let missing = tally.unaccounted();
-                if missing.is_none() && (rhythm.shows_expiry() || !tally.is_doubtful()) {
-                    continue;
-                }
-                let repeats = repeated.entry(database).or_default();
-                match (REPEAT_AFTER.get(*repeats), missing) {
-                    (Some(wait), Some(_)) => drop(again.insert(database, *wait)),
-                    (Some(wait), None) if *repeats == 0 => drop(again.insert(database, *wait)),
-                    (_, None) => {}
-                    (None, Some(missing)) => self.warn(format!(
-                        "in database {database} {missing} keys were neither returned nor released, time and again; expiry may be paused (CLIENT PAUSE, a failover): sweep again later"
-                    )),
-                }
-                *repeats += 1;
+            // The sums of some slots say nothing about a database.
+            if self.ledger().standing.only.is_some() {
+                return Ok(());
             }
-            let Some(wait) = again.values().max() else { return Ok(()) };
+            let tallies = self.ledger().standing.databases.clone().into_iter().map(|line| (line.database, line.tally));
+            let found = end_check.judge(tallies, rhythm.shows_expiry());
+            for (database, missing) in found.given_up {
+                self.warn(format!(
+                    "in database {database} {missing} keys were neither returned nor released, time and again; expiry may be paused (CLIENT PAUSE, a failover): sweep again later"
+                ));
+            }
+            if found.again.is_empty() {
+                return Ok(());
+            }
             self.monitor.note(
                 "keys were neither returned nor released; expiry may have been paused, so the database is swept again",
             );
-            rhythm.hold_for_hidden_pause(*wait)?;
-            self.ledger().repeat(|database| again.contains_key(&database));
+            rhythm.hold_for_hidden_pause(found.wait)?;
+            self.ledger().repeat(|database| found.again.contains(&database));
         }
     }
 
@@ -311,7 +296,13 @@ impl Shard<'_> {
         let first = standing.only.as_ref().and_then(|only| only.next_from(0)).map_or(0, u64::from);
         for (database, keys) in databases {
             if !standing.databases.iter().any(|known| known.database == database) {
-                standing.databases.push(DatabaseCheckpoint { database, keys, cursor: first, done: false });
+                standing.databases.push(DatabaseCheckpoint {
+                    database,
+                    keys,
+                    cursor: first,
+                    done: false,
+                    tally: Tally::default(),
+                });
             }
         }
         ledger.confirm();
@@ -366,7 +357,6 @@ impl Shard<'_> {
         rhythm: &mut Rhythm<'_>,
         index: usize,
         database: &DatabaseCheckpoint,
-        tally: &mut Tally,
     ) -> Result<ControlFlow<()>, Trouble> {
         let address = session.address.clone();
         let trouble = |error| Trouble::at(&address, error);
@@ -395,7 +385,6 @@ impl Shard<'_> {
             rhythm.record(offset, cost, count, &slice);
             slice.cursor = only.as_ref().map_or(slice.cursor, |only| progress::within(slice.cursor, only));
             self.ledger().enter(index, &slice, cost);
-            tally.enter(&slice);
             cursor = slice.cursor;
             if cursor == 0 {
                 return Ok(ControlFlow::Continue(()));
