@@ -16,6 +16,7 @@ use crate::{
         upkeep::keep_schedule,
         worker::{Limits, Worker},
     },
+    tls::{Certificate, Files, PeerAddress, TlsListener},
 };
 
 /// How long open requests may take to end at a shutdown.
@@ -55,7 +56,7 @@ pub async fn close(store: &SharedStore) {
 }
 
 /// Who answers for what in this process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Roles {
     /// Where to serve the API; `None`: not at all.
     pub listen: Option<SocketAddr>,
@@ -63,6 +64,8 @@ pub struct Roles {
     pub authenticate: bool,
     /// How much its worker takes on.
     pub limits: Limits,
+    /// The certificate to serve with; `None`: plain HTTP.
+    pub certificate: Option<Files>,
 }
 
 /// A running service.
@@ -72,6 +75,7 @@ pub struct App {
     /// What its doors use; the demo registers its instance here.
     pub fleet: Fleet,
     store: SharedStore,
+    certificate: Option<Certificate>,
     shutdown: watch::Sender<bool>,
     schedule: JoinHandle<()>,
     worker: JoinHandle<()>,
@@ -88,6 +92,7 @@ impl App {
             })?),
             None => None,
         };
+        let certificate = roles.certificate.map(Certificate::read).transpose()?;
         let (store, fleet) = open(settings).await?;
         let tasks = Tasks::new(Arc::clone(&store));
         let (shutdown, down) = watch::channel(false);
@@ -99,20 +104,36 @@ impl App {
                     Authenticator::off(fleet.clone())
                 };
                 let router = http::router(fleet.clone(), tasks.clone(), auth, down.clone());
+                let router = router.into_make_service_with_connect_info::<PeerAddress>();
                 let mut down = down.clone();
+                let down = async move {
+                    // An error means that the sender is gone, which is a shutdown as well.
+                    let _ = down.wait_for(|down| *down).await;
+                };
                 let address = listener.local_addr()?;
-                let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-                    .with_graceful_shutdown(async move {
-                        // An error means that the sender is gone, which is a shutdown as well.
-                        let _ = down.wait_for(|down| *down).await;
-                    });
-                (Some(address), Some(tokio::spawn(server.into_future())))
+                let server = match &certificate {
+                    Some(certificate) => {
+                        let listener = TlsListener::new(listener, certificate.clone())?;
+                        tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(down).into_future())
+                    }
+                    None => tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(down).into_future()),
+                };
+                (Some(address), Some(server))
             }
             None => (None, None),
         };
         let schedule = tokio::spawn(keep_schedule(tasks.clone(), down.clone()));
         let worker = tokio::spawn(Worker::new(tasks, fleet.clone(), roles.limits).run(down));
-        Ok(Self { address, fleet, store, shutdown, schedule, worker, server })
+        Ok(Self { address, fleet, store, certificate, shutdown, schedule, worker, server })
+    }
+
+    /// Reads the API's certificate again, if it has one; what cannot be used leaves the one in use.
+    pub fn reload(&self) {
+        let Some(certificate) = &self.certificate else { return };
+        match certificate.reload() {
+            Ok(()) => tracing::info!("the certificate is read again"),
+            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        }
     }
 
     /// Stops the sweeps, gives their leases back, lets open requests end and closes the store.

@@ -45,6 +45,10 @@ pub struct FileConfig {
     pub listen: Option<SocketAddr>,
     /// As `--allowed-targets`.
     pub allowed_targets: Option<Vec<String>>,
+    /// As `serve --tls-cert`.
+    pub tls_cert: Option<PathBuf>,
+    /// As `serve --tls-key`.
+    pub tls_key: Option<PathBuf>,
     /// As `serve --insecure-http`.
     pub insecure_http: Option<bool>,
     /// As `--sweeps`.

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
 };
 
 use axum::{
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, iam, openapi, task::Tasks};
+use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, iam, openapi, task::Tasks, tls::PeerAddress};
 
 /// Largest body that any operation takes.
 const MAX_BODY: usize = 1024 * 1024;
@@ -88,7 +88,7 @@ async fn ready(State(tasks): State<Tasks>) -> Response {
 async fn identify(mut request: Request, next: Next) -> Response {
     let id = RequestId(new_id());
     request.extensions_mut().insert(id.clone());
-    if let Some(ConnectInfo(address)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied() {
+    if let Some(ConnectInfo(PeerAddress(address))) = request.extensions().get::<ConnectInfo<PeerAddress>>().copied() {
         // One that speaks IPv4 to an IPv6 listener is still the same one.
         request.extensions_mut().insert(Peer(address.ip().to_canonical()));
     }

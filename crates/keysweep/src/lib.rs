@@ -16,3 +16,4 @@ mod auth;
 mod dcs;
 mod http;
 mod iam;
+mod tls;

@@ -82,6 +82,7 @@ const RANKS: &[(&str, u32)] = &[
     ("store", 8),
     ("config", 9),
     ("telemetry", 9),
+    ("tls", 9),
     ("model", 10),
 ];
 

@@ -1,16 +1,17 @@
 //! `keysweep serve` and `keysweep worker`: the service in the foreground, until a signal ends it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings},
     task::worker::Limits,
     telemetry,
+    tls::Files,
 };
 
 /// Arguments of whatever carries out tasks.
@@ -60,6 +61,12 @@ pub struct ServeArgs {
     /// Serve plain HTTP to other machines, for example behind a proxy that speaks TLS
     #[arg(long)]
     insecure_http: bool,
+    /// Serve HTTPS with this certificate, PEM, with those that lead to its authority; read again on SIGHUP
+    #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// Ask nobody for credentials; on a loopback address only
     #[arg(long)]
     no_auth: bool,
@@ -77,38 +84,57 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
             "--no-auth with --listen {listen}: without authentication it must be a loopback address, such as 127.0.0.1"
         );
     }
-    let exposed = !loopback;
+    let certificate = match (args.tls_cert.or(file.tls_cert.clone()), args.tls_key.or(file.tls_key.clone())) {
+        (Some(certificate), Some(key)) => Some(Files { certificate, key }),
+        (None, None) => None,
+        _ => bail!("--tls-cert and --tls-key go together: give both, or neither for plain HTTP"),
+    };
+    let exposed = !loopback && certificate.is_none();
     if exposed && !args.insecure_http && file.insecure_http != Some(true) {
         bail!(
-            "--listen {listen} is reachable from other machines and this is plain HTTP; put a TLS proxy in front and add --insecure-http"
+            "--listen {listen} is reachable from other machines and this is plain HTTP; give --tls-cert and --tls-key, or put a TLS proxy in front and add --insecure-http"
         );
     }
     let settings = args.store.resolve(&file)?;
-    run(&settings, Roles { listen: Some(listen), authenticate: !args.no_auth, limits: args.limited.resolve(&file)? })
+    let limits = args.limited.resolve(&file)?;
+    run(&settings, Roles { listen: Some(listen), authenticate: !args.no_auth, limits, certificate })
 }
 
 /// Carries out tasks only.
 pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let settings = args.store.resolve(&file)?;
-    run(&settings, Roles { listen: None, authenticate: true, limits: args.limited.resolve(&file)? })
+    run(&settings, Roles { listen: None, authenticate: true, limits: args.limited.resolve(&file)?, certificate: None })
 }
 
 #[tokio::main]
 async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
     telemetry::start();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // Not without a certificate: there it keeps its usual meaning, and `nohup` its own.
+    let mut hang_up = roles.certificate.is_some().then(|| signal(SignalKind::hangup())).transpose()?;
     let app = App::start(settings, roles).await?;
     match app.address {
         Some(address) => tracing::info!(%address, database = %settings.database, "serving"),
         None => tracing::info!(database = %settings.database, "working"),
     }
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = heard(&mut hang_up) => app.reload(),
+        }
     }
     tracing::info!("stopping: sweeps finish their slice and give their leases back");
     app.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for a signal, or for ever where none is listened for.
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
 }

@@ -1,0 +1,106 @@
+//! What is served to whom: plain HTTP on loopback only, HTTPS with a certificate that can be replaced while it serves.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use keysweep_harness::{Authority, Installation, Service, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+/// An answer to `GET /healthz` over TLS, and the certificate that was shown for it.
+fn get_health(service: &Service, authority: &Authority) -> std::io::Result<(String, CertificateDer<'static>)> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a certificate")).expect("a root");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let stream = TcpStream::connect(service.base.trim_start_matches("http://"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut stream = StreamOwned::new(connection, stream);
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let shown = stream.conn.peer_certificates().expect("a certificate")[0].clone().into_owned();
+    Ok((String::from_utf8_lossy(&answer).into_owned(), shown))
+}
+
+fn hang_up(service: &Service) {
+    let pid = Pid::from_raw(service.pid() as i32).expect("a process id");
+    kill_process(pid, Signal::HUP).expect("a child can be sent signals");
+}
+
+#[test]
+fn a_certificate_is_served_with_and_replaced_on_sighup_but_not_by_a_bad_one() {
+    let authority = Authority::new();
+    let (first, second) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));
+    let installation = installation();
+    let [certificate, key] = ["api.pem", "api.key"].map(|name| installation.folder().join(name));
+    let put = |from: &Path, to: &Path| fs::copy(from, to).map(drop).expect("copied");
+    put(&first.certificate, &certificate);
+    put(&first.key, &key);
+    let [certificate_text, key_text] = [&certificate, &key].map(|path| path.to_str().expect("plain"));
+    let service = installation.serve(&["--tls-cert", certificate_text, "--tls-key", key_text]);
+
+    let (answer, shown) = get_health(&service, &authority).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"ok\""), "{answer}");
+    assert_eq!(shown, CertificateDer::from_pem_file(&first.certificate).expect("a certificate"));
+    get_health(&service, &Authority::new()).expect_err("another authority is not trusted");
+    assert!(service.try_request("GET", "/healthz").is_err(), "there is no plain HTTP beside it");
+
+    // A client that never shakes hands keeps nobody else waiting.
+    let _silent = TcpStream::connect(service.base.trim_start_matches("http://")).expect("it listens");
+    fs::write(&certificate, "no certificate").expect("written");
+    hang_up(&service);
+    get_health(&service, &authority).expect("the one in use stays");
+
+    put(&second.certificate, &certificate);
+    put(&second.key, &key);
+    hang_up(&service);
+    let renewed = CertificateDer::from_pem_file(&second.certificate).expect("a certificate");
+    eventually("the new certificate is shown", Duration::from_secs(20), || {
+        (get_health(&service, &authority).expect("an answer").1 == renewed).then_some(())
+    });
+    let (code, log) = service.terminate();
+    assert_eq!(code, Some(0));
+    assert!(log.iter().any(|line| line.contains("--tls-cert") && line.contains("stays as it was")), "{log:#?}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_served() {
+    let authority = Authority::new();
+    let (one, other) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));
+    let text = |path: &Path| path.to_str().expect("plain").to_owned();
+    let empty = installation();
+    for (certificate, key, words) in [
+        (Some(text(&one.certificate)), None, "go together"),
+        (Some("/no/such.pem".into()), Some(text(&one.key)), "--tls-cert /no/such.pem"),
+        (Some(text(&one.key)), Some(text(&one.key)), "--tls-cert"),
+        (Some(text(&one.certificate)), Some(text(&one.certificate)), "--tls-key"),
+        (Some(text(&one.certificate)), Some(text(&other.key)), "cannot be used together"),
+    ] {
+        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
+        arguments.extend(certificate.iter().flat_map(|path| ["--tls-cert", path]));
+        arguments.extend(key.iter().flat_map(|path| ["--tls-key", path]));
+        let output = empty.run(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(words), "{arguments:?}: {said}");
+    }
+}
