@@ -14,20 +14,28 @@ from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkdcs.v2 import (
     CreateAutoExpireScanTaskRequest,
+    DcsAsyncClient,
     DcsClient,
+    ListGroupReplicationInfoRequest,
+    ListInstancesRequest,
     ScanExpireKeyRequest,
+    ShowExpireAutoScanConfigRequest,
     ShowExpireKeyScanInfoRequest,
+    ShowInstanceRequest,
+    ShowInstanceTopologyRequest,
+    UpdateAutoScanConfigRequestBody,
+    UpdateExpireAutoScanConfigRequest,
 )
 
 PATIENCE_SECONDS = 60
 
 
-def client(endpoint, project, access, secret):
+def client(endpoint, project, access, secret, kind=DcsClient):
     config = HttpConfig.get_default_config()
     config.timeout = (5, 20)
     credentials = BasicCredentials(access, secret, project)
     return (
-        DcsClient.new_builder()
+        kind.new_builder()
         .with_http_config(config)
         .with_credentials(credentials)
         .with_endpoint(endpoint)
@@ -44,9 +52,38 @@ def refusal(call):
     return None
 
 
+def every_operation(call, instance, interval):
+    """What the SDK makes of each read and of a configuration that is set and read again."""
+    config = UpdateAutoScanConfigRequestBody(
+        enable_auto_scan=True,
+        first_scan_at="2999-01-01T00:00:00.000Z",
+        interval=interval,
+        timeout=7200,
+        scan_keys_count=20000,
+    )
+    put = UpdateExpireAutoScanConfigRequest(instance_id=instance, body=config)
+    # Signatures change once a second, and one that was used for a change is not taken again: bodies differ.
+    bad = UpdateAutoScanConfigRequestBody(enable_auto_scan=True, interval=interval)
+    return {
+        "list": call("list_instances", ListInstancesRequest(name="cache", name_equal="true")).to_dict(),
+        "show": call("show_instance", ShowInstanceRequest(instance_id=instance)).to_dict(),
+        "topology": call("show_instance_topology", ShowInstanceTopologyRequest(instance_id=instance)).to_dict(),
+        "groups": call("list_group_replication_info", ListGroupReplicationInfoRequest(instance_id=instance)).to_dict(),
+        "put": call("update_expire_auto_scan_config", put).to_dict(),
+        "config": call("show_expire_auto_scan_config", ShowExpireAutoScanConfigRequest(instance_id=instance)).to_dict(),
+        "bad_config": refusal(
+            lambda: call(
+                "update_expire_auto_scan_config", UpdateExpireAutoScanConfigRequest(instance_id=instance, body=bad)
+            )
+        ),
+        "bad_instance": refusal(lambda: call("show_instance", ShowInstanceRequest(instance_id="not-an-id"))),
+    }
+
+
 def main():
     endpoint, project, instance, access, secret = sys.argv[1:]
     dcs = client(endpoint, project, access, secret)
+    later = client(endpoint, project, access, secret, DcsAsyncClient)
     created = dcs.create_auto_expire_scan_task(CreateAutoExpireScanTaskRequest(instance_id=instance))
 
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -69,6 +106,10 @@ def main():
     print(
         json.dumps(
             {
+                "sync": every_operation(lambda name, request: getattr(dcs, name)(request), instance, 1800),
+                "async": every_operation(
+                    lambda name, request: getattr(later, name + "_async")(request).result(), instance, 3600
+                ),
                 "created": created.to_dict(),
                 "record": mine[0].to_dict(),
                 "histories": {"total": histories.total, "count": histories.count},

@@ -41,6 +41,23 @@ fn huaweis_python_sdk_creates_a_task_and_reads_the_histories() {
         (&404.into(), &"DCS.3022".into())
     );
     assert_eq!(said["bad_limit"]["message"], "Invalid limit in the request.");
+    for (client, interval) in [("sync", 1_800), ("async", 3_600)] {
+        let said = &said[client];
+        assert_eq!(
+            (&said["list"]["instance_num"], &said["list"]["instances"][0]["instance_id"]),
+            (&1.into(), &instance.clone().into())
+        );
+        assert_eq!((&said["show"]["name"], &said["show"]["status"]), (&"cache".into(), &"RUNNING".into()));
+        assert_eq!(said["topology"]["redis_server"][0]["port"], server.port().to_string());
+        assert_eq!(said["groups"]["group_list"][0]["replication_list"][0]["replication_role"], "master");
+        assert_eq!(
+            (&said["config"]["scan_keys_count"], &said["config"]["interval"]),
+            (&20_000.into(), &interval.into())
+        );
+        assert_eq!(said["put"], said["config"]);
+        assert_eq!((&said["bad_config"]["status"], &said["bad_config"]["code"]), (&400.into(), &"DCS.4819".into()));
+        assert_eq!((&said["bad_instance"]["status"], &said["bad_instance"]["code"]), (&400.into(), &"DCS.4061".into()));
+    }
 }
 
 fn sdk(arguments: &[&str]) -> Value {
