@@ -12,6 +12,7 @@
 //! # Ok::<(), keysweep_engine::TargetError>(())
 //! ```
 
+mod attempts;
 mod checkpoint;
 mod checks;
 mod estimate;

@@ -1,5 +1,4 @@
-//! One primary, from where it stands to done: connecting, its databases one after the other, slice after slice, and
-//! coming back after everything that can happen to a connection.
+//! One primary over one connection: its databases one after the other, slice after slice.
 
 use std::{
     ops::ControlFlow,
@@ -18,7 +17,7 @@ use crate::{
     pace::Limits,
     permits::Permits,
     progress,
-    rhythm::{Memory, Rhythm, Turn, halted},
+    rhythm::{Memory, Rhythm, Turn},
     roster::{Roster, Seat, Whereabouts},
     stop::Stop,
     sweep::Options,
@@ -28,8 +27,6 @@ use crate::{
     topology::{self, Access, Primary, SlotSet},
 };
 
-/// First and longest wait before a server that is away is tried again.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How long the sizes after a sweep wait for memory that the server frees in the background.
 const LAZY_FREE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -68,80 +65,8 @@ struct HeldLazyFree {
 }
 
 impl Shard<'_> {
-    /// Sweeps to the end, or to the failure that ended it.
-    pub fn run(mut self) {
-        let result = self.persist();
-        let mut ledger = self.ledger();
-        ledger.database = None;
-        match result {
-            Ok(()) => (ledger.state, ledger.standing.done) = (State::Done, true),
-            Err(failure) => (ledger.state, ledger.failure) = (State::Failed, Some(failure)),
-        }
-    }
-
-    /// Attempts until one gets through, the server stays away for too long, or trying again would not help.
-    fn persist(&mut self) -> Result<(), Failure> {
-        let mut away_since: Option<Instant> = None;
-        let mut pause = BACK_OFF.0;
-        // As far as a sweep of one process ever got. Not the keys: where the process cannot be told, each connection
-        // begins from the start, and would count the same keys as progress for ever.
-        let mut furthest = (None, 0.0);
-        loop {
-            let trouble = match self.attempt() {
-                Ok(()) => return Ok(()),
-                Err(trouble) => trouble,
-            };
-            let recalled = self.stop().hear_recall();
-            if let Some(cause) = self.stop().cause() {
-                return Err(halted(cause).into_failure(self.target().seed()));
-            }
-            let reached = self.ledger().reached();
-            if reached.0 != furthest.0 || reached.1 > furthest.1 {
-                (away_since, pause) = (None, BACK_OFF.0);
-                furthest = reached;
-            }
-            let since = *away_since.get_or_insert_with(Instant::now);
-            let patient = since.elapsed() < self.options.unreachable_grace;
-            match trouble {
-                Trouble::Dissolved => {
-                    self.monitor.note("all slots of a primary have gone to others, where they are swept");
-                    return Ok(());
-                }
-                _ if recalled && patient => self.say_gone(),
-                Trouble::Away(failure) if self.known && patient => {
-                    if self.ledger().state != State::Away {
-                        self.monitor.note(&format!("waiting: {failure}"));
-                    }
-                    self.ledger().state = State::Away;
-                }
-                Trouble::Demoted if patient => self.say_gone(),
-                trouble => return Err(trouble.into_failure(&self.address())),
-            }
-            self.stop().wait_until(Instant::now() + pause);
-            pause = (pause * 2).min(BACK_OFF.1);
-        }
-    }
-
-    fn say_gone(&self) {
-        if self.ledger().state != State::Away {
-            self.monitor.note("the server is no primary any more; looking for the one that took over");
-        }
-        self.ledger().state = State::Away;
-    }
-
-    fn attempt(&mut self) -> Result<(), Trouble> {
-        let Some(_permit) = self.permits.take(self.stop()) else { return Err(self.halt()) };
-        let begun = Instant::now();
-        let attempted = self.sweep();
-        self.ledger().elapsed += begun.elapsed();
-        attempted
-    }
-
-    fn halt(&self) -> Trouble {
-        self.stop().cause().map_or(Trouble::Demoted, halted)
-    }
-
-    fn sweep(&mut self) -> Result<(), Trouble> {
+    /// Sweeps over one connection, from where the books stand to the end or to what breaks it.
+    pub fn sweep(&mut self) -> Result<(), Trouble> {
         let mut session = self.connect()?;
         self.known = true;
         // One rhythm for the whole connection: a duty is a share of the server, not of a database.
@@ -418,20 +343,20 @@ impl Shard<'_> {
         Limits { releases_per_second: limits.releases_per_second.or(self.memory.releases_cap()), ..limits }
     }
 
-    fn target(&self) -> &Target {
+    pub fn target(&self) -> &Target {
         self.access.target
     }
 
     /// Where the primary was last, or where the target begins.
-    fn address(&self) -> Address {
+    pub fn address(&self) -> Address {
         self.ledger().standing.address.parse().unwrap_or_else(|_| self.target().seed().clone())
     }
 
-    fn stop(&self) -> &Stop {
+    pub fn stop(&self) -> &Stop {
         self.access.stop
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.seat.ledger()
     }
 }
