@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    failure::{Failure, Trouble},
+    failure::{Failure, FailureKind, Trouble},
     ledger::State,
     rhythm::halted,
     shard::Shard,
+    topology::SlotSet,
 };
 
 /// First and longest wait before a server that is away is tried again.
@@ -21,7 +22,12 @@ impl Shard<'_> {
         ledger.database = None;
         match result {
             Ok(()) => (ledger.state, ledger.standing.done) = (State::Done, true),
-            Err(failure) => (ledger.state, ledger.failure) = (State::Failed, Some(failure)),
+            Err(failure) => {
+                // Who was only stopped goes on another time.
+                let stopped = failure.kind == FailureKind::Interrupted;
+                ledger.state = if stopped { State::Waiting } else { State::Failed };
+                ledger.failure = Some(failure);
+            }
         }
     }
 
@@ -50,6 +56,8 @@ impl Shard<'_> {
             let patient = since.elapsed() < self.options.unreachable_grace;
             match trouble {
                 Trouble::Dissolved => {
+                    // Whatever comes back to this primary is to be swept from the start.
+                    self.ledger().standing.covered = SlotSet::default();
                     self.monitor.note("all slots of a primary have gone to others, where they are swept");
                     return Ok(());
                 }

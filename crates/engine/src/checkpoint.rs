@@ -49,8 +49,21 @@ pub struct ShardCheckpoint {
     pub used_memory_before: Option<u64>,
     /// `used_memory_rss` when the shard was first seen, bytes.
     pub rss_before: Option<u64>,
+    /// `used_memory` when the sweep of it had ended, bytes.
+    #[serde(default)]
+    pub used_memory_after: Option<u64>,
+    /// `used_memory_rss` then, bytes.
+    #[serde(default)]
+    pub rss_after: Option<u64>,
     /// The databases that held keys when the shard was begun.
     pub databases: Vec<DatabaseCheckpoint>,
+}
+
+impl ShardCheckpoint {
+    /// Whether anything of it is worth going on from.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.run_id.is_some() || !self.databases.is_empty() || self.keys_scanned > 0
+    }
 }
 
 /// Where one database stands.

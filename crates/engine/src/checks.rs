@@ -84,7 +84,16 @@ pub fn check(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Vec<Ch
     let failed = |trouble: Trouble| trouble.into_failure(target.seed());
     let mut checks = Vec::new();
     for primary in topology::primaries(access).map_err(failed)? {
-        let mut primary = primary.map_err(failed)?;
+        let mut primary = match primary {
+            Ok(primary) => primary,
+            // The others are worth checking all the same.
+            Err(trouble) if matches!(target.mode, Mode::Cluster) && !stop.is_raised() => {
+                let remedy = "wait for its failover, or bring it back";
+                checks.push(note(Verdict::Refused, "reach", failed(trouble).message, remedy));
+                continue;
+            }
+            Err(trouble) => return Err(failed(trouble)),
+        };
         let found = examine(&mut primary, access).map_err(|error| failed(Trouble::at(&primary.address, error)))?;
         // Of several primaries each line says which one it is about.
         let whose = if matches!(target.mode, Mode::Cluster) { format!("{}: ", primary.address) } else { String::new() };

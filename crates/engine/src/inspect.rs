@@ -35,7 +35,10 @@ pub struct Inspection {
 pub fn inspect(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Inspection, Failure> {
     let access = Access { dialer, target, client_name: "keysweep:inspect", stop };
     ask(access).map_err(|trouble| match stop.cause() {
-        Some(Cause::OutOfTime) => Trouble::Halted(FailureKind::Timeout).into_failure(target.seed()),
+        Some(Cause::OutOfTime) => {
+            let sentence = format!("a node of {target} did not answer in time; it may be overloaded or stopped");
+            Failure::new(FailureKind::Unreachable, sentence)
+        }
         _ => trouble.into_failure(target.seed()),
     })
 }

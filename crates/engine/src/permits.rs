@@ -21,9 +21,12 @@ impl Permits {
     /// Waits for a permit; `None`: it was time to stop.
     pub fn take(&self, stop: &Stop) -> Option<Permit<'_>> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
+        loop {
             if stop.is_raised() {
                 return None;
+            }
+            if *free > 0 {
+                break;
             }
             free = self.returned.wait_timeout(free, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -57,6 +57,8 @@ pub(crate) struct Roster<'a> {
     seats: Mutex<Vec<Arc<Seat>>>,
     /// Where the primaries were when somebody last looked.
     places: Mutex<Vec<Place>>,
+    /// Whether what an earlier run counted is exact.
+    exact_before: bool,
 }
 
 impl<'a> Roster<'a> {
@@ -64,10 +66,8 @@ impl<'a> Roster<'a> {
     pub fn new(target: &'a Target, checkpoint: Option<&Checkpoint>, stop: &'a Stop) -> Self {
         let standings = checkpoint.into_iter().flat_map(|checkpoint| checkpoint.shards.iter().cloned());
         let seats: Vec<Arc<Seat>> = standings.map(|standing| Seat::new(standing, stop)).collect();
-        if let (Some(checkpoint), Some(first)) = (checkpoint, seats.first()) {
-            first.ledger().exact = checkpoint.exact;
-        }
-        Self { target, stop, seats: Mutex::new(seats), places: Mutex::default() }
+        let exact_before = checkpoint.is_none_or(|checkpoint| checkpoint.exact);
+        Self { target, stop, seats: Mutex::new(seats), places: Mutex::default(), exact_before }
     }
 
     /// All shards, those that are done and those that have failed included.
@@ -127,6 +127,9 @@ impl<'a> Roster<'a> {
                 }
             }
         }
+        if let Some(first) = seats.first().filter(|_| !self.exact_before) {
+            first.ledger().exact = false;
+        }
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&seats);
         seats.retain(|seat| {
             let ledger = seat.ledger();
@@ -143,9 +146,11 @@ impl<'a> Roster<'a> {
         }
         let home = seat.ledger().home.clone();
         let address = seat.ledger().standing.address.clone();
-        let owner = places.iter().max_by_key(|place| place.slots.and(&home).len());
-        let owner = owner.filter(|place| !place.slots.and(&home).is_empty());
-        let Some(place) = owner.or_else(|| places.iter().find(|place| place.address.to_string() == address)) else {
+        let shared = |place: &&Place| place.slots.and(&home).len();
+        let own = places.iter().find(|place| place.address.to_string() == address);
+        // As long as the shard's own primary keeps any of them, it is the shard's: the others' part is for others.
+        let owner = own.filter(|place| shared(place) > 0).or_else(|| places.iter().max_by_key(shared));
+        let Some(place) = owner.filter(|place| shared(place) > 0).or(own) else {
             return if places.is_empty() { Whereabouts::Unknown } else { Whereabouts::Dissolved };
         };
         let theirs = place.address.to_string();
@@ -166,7 +171,8 @@ fn seat_for(place: &Place, places: &[Place], seats: &mut Vec<Arc<Seat>>, stop: &
         !has_place && !ledger.standing.done && !ledger.home.and(&place.slots).is_empty()
     };
     let Some(seat) = seats.iter().find(sits).or_else(|| seats.iter().find(orphaned)) else {
-        let seat = Seat::new(ShardCheckpoint::default(), stop);
+        let standing = ShardCheckpoint { address, ..ShardCheckpoint::default() };
+        let seat = Seat::new(standing, stop);
         seat.ledger().home = place.slots.clone();
         seats.push(seat);
         return;
@@ -177,4 +183,71 @@ fn seat_for(place: &Place, places: &[Place], seats: &mut Vec<Arc<Seat>>, stop: &
         ledger.begin_again(Some(&uncovered));
     }
     ledger.home = place.slots.clone();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(address: &str, slots: &str) -> Place {
+        let address = address.parse().expect("an address");
+        Place { address, slots: slots.parse().expect("slots"), replicas: Vec::new() }
+    }
+
+    fn cluster() -> Target {
+        "redis-cluster://a:1,b:1".parse().expect("a target")
+    }
+
+    /// What a shard enters into its books when it connects, and when it is through.
+    fn sweep(seat: &Seat, place: &Place) {
+        let mut ledger = seat.ledger();
+        ledger.standing.address = place.address.to_string();
+        (ledger.standing.covered, ledger.home) = (place.slots.clone(), place.slots.clone());
+        ledger.standing.done = true;
+    }
+
+    fn address_of(seat: &Seat) -> String {
+        seat.ledger().standing.address.clone()
+    }
+
+    #[test]
+    fn slots_that_come_to_a_primary_that_was_swept_are_swept_there_and_only_those() {
+        let (target, stop) = (cluster(), Stop::new());
+        let roster = Roster::new(&target, None, &stop);
+        let before = [place("a:1", "0-99"), place("b:1", "100-16383")];
+        roster.update(before.to_vec());
+        for (seat, place) in roster.assign().iter().zip(&before) {
+            sweep(seat, place);
+        }
+        assert!(roster.assign().is_empty());
+        roster.update(vec![place("a:1", "0-199"), place("b:1", "200-16383")]);
+        let again = roster.assign();
+        assert_eq!(again.iter().map(|seat| address_of(seat)).collect::<Vec<_>>(), ["a:1"]);
+        assert_eq!(again[0].ledger().standing.only.clone().map(|only| only.to_string()).as_deref(), Some("100-199"));
+    }
+
+    #[test]
+    fn a_shard_stays_with_its_primary_as_long_as_that_keeps_one_of_its_slots() {
+        let (target, stop) = (cluster(), Stop::new());
+        let roster = Roster::new(&target, None, &stop);
+        roster.update(vec![place("a:1", "0-99"), place("b:1", "100-16383")]);
+        let seats = roster.assign();
+        roster.update(vec![place("a:1", "99"), place("b:1", "0-98,100-16383")]);
+        assert_eq!(roster.whereabouts(&seats[0]), Whereabouts::At(place("a:1", "99")));
+        roster.update(vec![place("b:1", "0-16383")]);
+        assert_eq!(roster.whereabouts(&seats[0]), Whereabouts::Dissolved);
+        roster.update(vec![place("c:1", "0-99"), place("b:1", "100-16383")]);
+        assert_eq!(roster.whereabouts(&seats[0]), Whereabouts::At(place("c:1", "0-99")), "a failover");
+    }
+
+    #[test]
+    fn a_primary_that_took_over_after_its_shard_was_done_is_swept_as_well() {
+        let (target, stop) = (cluster(), Stop::new());
+        let roster = Roster::new(&target, None, &stop);
+        roster.update(vec![place("a:1", "0-16383")]);
+        sweep(&roster.assign()[0], &place("a:1", "0-16383"));
+        roster.update(vec![place("c:1", "0-16383")]);
+        let seats = roster.assign();
+        assert_eq!((seats.len(), address_of(&seats[0]).as_str()), (1, "c:1"));
+    }
 }

@@ -78,6 +78,7 @@ impl Shard<'_> {
             if rhythm.is_clean(&mut session.link) {
                 self.ledger().confirm();
             }
+            let _ = self.close_books(&mut session, &mut rhythm);
         }
         if let (Err(Trouble::Halted(_) | Trouble::Fatal(_)), Some(held)) = (&swept, &session.lazyfree) {
             // The connection may be what broke; then the record of it is put right by whoever keeps it.
@@ -324,8 +325,8 @@ impl Shard<'_> {
             let info = session.link.info(&["memory", "cpu"]).map_err(|error| Trouble::at(&session.address, error))?;
             let Some(info) = info else { return Ok(()) };
             let mut ledger = self.ledger();
-            ledger.used_memory_after = info.number("used_memory");
-            ledger.rss_after = info.number("used_memory_rss");
+            ledger.standing.used_memory_after = info.number("used_memory");
+            ledger.standing.rss_after = info.number("used_memory_rss");
             drop(ledger);
             rhythm.enter_cpu(info.cpu());
             let pending: u64 = info.number("lazyfree_pending_objects").unwrap_or(0);

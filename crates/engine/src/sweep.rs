@@ -302,9 +302,8 @@ fn report(
         failures.extend(ledger.failure.clone());
         shards.push(ledger.report());
     }
-    let sum = |field: fn(&ShardReport) -> Option<u64>| {
-        shards.iter().map(field).sum::<Option<u64>>().filter(|_| !shards.is_empty())
-    };
+    let used = before_and_after(&shards, |shard| (shard.used_memory_before, shard.used_memory_after));
+    let rss = before_and_after(&shards, |shard| (shard.rss_before, shard.rss_after));
     let (outcome, reason, message) = outcome(failure.or_else(|| worst(&failures, shards.len())).as_ref());
     Report {
         target: target.to_string(),
@@ -314,13 +313,13 @@ fn report(
         exact: shards.iter().all(|shard| shard.exact),
         keys_scanned: shards.iter().map(|shard| shard.keys_scanned).sum(),
         keys_released: shards.iter().map(|shard| shard.keys_released).sum(),
-        used_memory_before: sum(|shard| shard.used_memory_before),
-        used_memory_after: sum(|shard| shard.used_memory_after),
-        rss_before: sum(|shard| shard.rss_before),
-        rss_after: sum(|shard| shard.rss_after),
+        used_memory_before: used.0,
+        used_memory_after: used.1,
+        rss_before: rss.0,
+        rss_after: rss.1,
         elapsed_seconds: elapsed.as_secs_f64(),
         server_seconds: shards.iter().fold(0.0, |sum, shard| sum + shard.server_seconds),
-        server_cpu_seconds: shards.iter().map(|shard| shard.server_cpu_seconds).sum(),
+        server_cpu_seconds: shards.iter().filter_map(|shard| shard.server_cpu_seconds).reduce(f64::add),
         duty: shards.iter().map(|shard| shard.duty).fold(0.0, f64::max),
         pace: options.pace.clone(),
         slices: slices.len(),
@@ -347,6 +346,18 @@ fn worst(failures: &[Failure], shards: usize) -> Option<Failure> {
         }
         _ => failure,
     })
+}
+
+/// The sums of a size before and after, over the shards that know both: a difference means something only between the same.
+fn before_and_after(
+    shards: &[ShardReport],
+    sizes: fn(&ShardReport) -> (Option<u64>, Option<u64>),
+) -> (Option<u64>, Option<u64>) {
+    let both = shards.iter().filter_map(|shard| sizes(shard).0.zip(sizes(shard).1));
+    match both.reduce(|sum, next| (sum.0 + next.0, sum.1 + next.1)) {
+        Some((before, after)) => (Some(before), Some(after)),
+        None => (shards.iter().filter_map(|shard| sizes(shard).0).reduce(u64::add), None),
+    }
 }
 
 /// The probe of the shard whose clients had it worst.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::{self, Checkpoint, ShardCheckpoint},
     monitor::Monitor,
     progress::{Progress, eta},
     roster::{Roster, Seat},
@@ -46,7 +46,7 @@ impl<'a> Watch<'a> {
         for seat in &seats {
             let ledger = seat.ledger();
             shards.push(ledger.progress());
-            standings.push(ledger.checkpoint());
+            standings.extend(Some(ledger.checkpoint()).filter(ShardCheckpoint::is_begun));
             exact &= ledger.exact;
         }
         let elapsed = self.begun.elapsed();

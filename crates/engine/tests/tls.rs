@@ -1,7 +1,13 @@
 //! Encrypted connections, and what is said when there is none. With Redis 7.0: the pinned Valkeys are built without TLS.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, Tls, sweep};
-use keysweep_harness::{Authority, Cluster, DataSet, Flavor, Issued, Server};
+use keysweep_harness::{Authority, Cluster, DataSet, Fault, Flavor, Issued, Proxy, Server};
+use rstest::rstest;
 
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
@@ -117,4 +123,28 @@ fn a_cluster_is_swept_over_tls() {
     assert_eq!((report.outcome, report.keys_released, report.shards.len()), (Outcome::Done, dead, 2), "{report:?}");
     assert_eq!(cluster.held(), live);
     assert!(report.shards.iter().any(|shard| shard.address == seed.to_string()), "over TLS as well: {report:?}");
+}
+
+/// TLS reads on until it has a whole record: a peer that sends a byte at a time must not outlast stop and deadline.
+#[rstest]
+fn a_peer_that_drips_holds_up_neither_a_stop_nor_the_end_of_the_time(#[values(Some(1), None)] timeout: Option<u64>) {
+    let authority = Authority::new();
+    let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), false);
+    let proxy = Proxy::to(server.tls_address().expect("it speaks TLS"));
+    proxy.set(Fault::Drip);
+    let base: Target = format!("rediss://{}", proxy.address()).parse().expect("a target");
+    let target = Target { tls: Some(trusting(&authority)), ..base };
+    let options = Options { timeout: timeout.map(Duration::from_secs), ..Options::default() };
+    let (begun, stop) = (Instant::now(), Stop::new());
+    let report = thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &options, &(), &stop));
+        stop.wait_until(begun + Duration::from_secs(1));
+        if timeout.is_none() {
+            stop.raise();
+        }
+        sweeping.join().expect("no panic")
+    });
+    let reason = if timeout.is_some() { FailureKind::Timeout } else { FailureKind::Interrupted };
+    assert_eq!(report.reason, Some(reason), "{report:?}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }

@@ -49,11 +49,20 @@ impl Proxy {
     /// When the system has no free port.
     #[must_use]
     pub fn before(server: &Server) -> Self {
+        Self::to(server.address())
+    }
+
+    /// The same for any address.
+    ///
+    /// # Panics
+    /// When the system has no free port.
+    #[must_use]
+    pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the system has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state =
             Arc::new(State { fault: Mutex::default(), over: AtomicBool::new(false), streams: Mutex::default() });
-        let (shared, server) = (Arc::clone(&state), server.address());
+        let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming() {
                 if shared.over.load(Ordering::Relaxed) {

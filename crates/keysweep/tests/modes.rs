@@ -33,6 +33,21 @@ fn a_task_sweeps_all_primaries_of_a_cluster() {
 }
 
 #[test]
+fn a_scan_of_a_cluster_reports_each_primary_in_a_line() {
+    let cluster = Cluster::start(Flavor::Valkey91, 2, false);
+    let (_, dead) = cluster.load(200, 100);
+    let output = Installation::new(BINARY).run(&["scan", &cluster.url()]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.contains(&format!("{dead}  (exactly)")) && text.contains("the busiest primary's"), "{text}");
+    for index in 0..2 {
+        let address = cluster.node(index).address().to_string();
+        let line =
+            text.lines().find(|line| line.trim_start().starts_with(&address)).unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains(" 100 ") && line.contains("done"), "{line}");
+    }
+}
+
+#[test]
 fn a_task_sweeps_what_sentinels_with_a_password_watch() {
     let primary = Server::with(Flavor::Valkey91).password("data").start();
     let loaded = DataSet::new().live(50).dead(40).load(&primary);

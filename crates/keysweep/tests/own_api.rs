@@ -43,6 +43,11 @@ fn an_instance_is_registered_shown_changed_tested_and_removed_and_its_password_n
 
     let tested = post(&service, &format!("{path}/test"), &Value::Null);
     assert_eq!((tested.status, &tested.body["ok"], &tested.body["message"]), (200, &json!(true), &Value::Null));
+    // Whoever could change where an address leads could have the stored password sent there.
+    let diverted = json!({ "reach": { "address_map": "127.0.0.1=127.0.0.2" } }).to_string();
+    let refused = service.send("PATCH", &path, &[], diverted);
+    assert_eq!(error(&refused), (400, "invalid"), "{:?}", refused.body);
+    assert!(refused.body.to_string().contains("together with the url"), "{:?}", refused.body);
     let moved = service.send("PATCH", &path, &[], json!({ "url": url, "name": "moved" }).to_string());
     assert_eq!((moved.status, &moved.body["name"], &moved.body["has_password"]), (200, &"moved".into(), &json!(false)));
     let tested = post(&service, &format!("{path}/test"), &Value::Null);

@@ -1,7 +1,7 @@
 //! TLS over any byte stream: one set-up for all nodes of a target, Sentinels included.
 
 use std::{
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Read, Write},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 
 use super::{Dialer, LinkError, Tcp, Transport, is_idle};
 use crate::{
-    stop::Stop,
+    stop::{LOOK, Stop},
     target::{Address, Target, TargetError, Tls},
 };
 
@@ -57,7 +57,7 @@ impl TlsDialer {
 impl Dialer for TlsDialer {
     fn dial(&self, address: &Address, patience: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
         let deadline = Instant::now() + patience;
-        let mut stream = self.inner.dial(address, patience, stop)?;
+        let mut stream = Leashed { inner: self.inner.dial(address, patience, stop)?, until: deadline };
         let name = self.server_name.as_ref().unwrap_or(&address.host);
         let server_name = ServerName::try_from(name.clone()).map_err(|_| {
             LinkError::Tls(format!("{name:?} is no name that a certificate can carry; set one with --sni"))
@@ -65,27 +65,81 @@ impl Dialer for TlsDialer {
         let mut connection =
             ClientConnection::new(Arc::clone(&self.config), server_name).map_err(|error| refusal(&error))?;
         while connection.is_handshaking() {
+            stream.until = Instant::now() + LOOK;
             match connection.complete_io(&mut stream) {
-                Ok(_) => {}
-                Err(error) if is_idle(error.kind()) && stop.is_raised() => return Err(LinkError::Stopped),
-                Err(error) if is_idle(error.kind()) && Instant::now() < deadline => {}
-                Err(error) if is_idle(error.kind()) => {
-                    let sentence = format!(
-                        "the server did not shake hands within {} s; it may not speak TLS on this port: use the scheme without the second s",
-                        patience.as_secs()
-                    );
-                    return Err(LinkError::Tls(sentence));
-                }
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Err(LinkError::Tls(
                         "the server closed the connection instead of shaking hands; it may not speak TLS on this port"
                             .into(),
                     ));
                 }
-                Err(error) => return Err(LinkError::io(&error)),
+                Err(error) if !is_idle(error.kind()) => return Err(LinkError::io(&error)),
+                // Also when something came: it may be a byte.
+                _ if stop.is_raised() => return Err(LinkError::Stopped),
+                _ if Instant::now() < deadline => {}
+                _ => {
+                    let sentence = format!(
+                        "the server did not shake hands within {} s; it may not speak TLS on this port: use the scheme without the second s",
+                        patience.as_secs()
+                    );
+                    return Err(LinkError::Tls(sentence));
+                }
             }
         }
-        Ok(Box::new(StreamOwned::new(connection, stream)))
+        Ok(Box::new(Encrypted(StreamOwned::new(connection, stream))))
+    }
+}
+
+/// A byte stream that lets itself be read only for so long: TLS reads on until it has a whole record, and a peer that sends a
+/// byte at a time would outlast every deadline.
+struct Leashed {
+    inner: Box<dyn Transport>,
+    until: Instant,
+}
+
+impl Leashed {
+    fn pull(&self) -> io::Result<()> {
+        if Instant::now() < self.until { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+}
+
+impl Read for Leashed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.pull()?;
+        self.inner.read(buffer)
+    }
+}
+
+impl Write for Leashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.pull()?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// An encrypted byte stream whose reads and writes come back in time.
+struct Encrypted(StreamOwned<ClientConnection, Leashed>);
+
+impl Read for Encrypted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.sock.until = Instant::now() + LOOK;
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Encrypted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.sock.until = Instant::now() + LOOK;
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.sock.until = Instant::now() + LOOK;
+        self.0.flush()
     }
 }
 

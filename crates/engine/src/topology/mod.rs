@@ -5,6 +5,8 @@ mod cluster;
 mod sentinel;
 mod slots;
 
+use std::time::Duration;
+
 pub use self::slots::SlotSet;
 use crate::{
     failure::{Failure, FailureKind, Trouble},
@@ -16,6 +18,9 @@ use crate::{
 
 /// Replicas of replicas exist; longer chains than this are somebody's mistake, or a ring.
 const MAX_HOPS: usize = 4;
+
+/// How long a node may take to describe the topology: others know it as well.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// All that it takes to open a link to a node.
 #[derive(Clone, Copy)]
@@ -101,7 +106,11 @@ impl<'a> Scout<'a> {
                 }
                 Ok((places, false)) => drop(partial.get_or_insert(places)),
                 Err(Trouble::Halted(kind)) => return Err(Trouble::Halted(kind)),
-                Err(error) => drop(trouble.get_or_insert(error)),
+                Err(error) => {
+                    trouble.get_or_insert(error);
+                    // The next look begins with somebody else.
+                    self.distrusted = Some(address);
+                }
             }
             self.link = None;
         }
@@ -118,12 +127,13 @@ impl<'a> Scout<'a> {
         };
         if self.link.is_none() {
             let link = access.open_as(address, credentials).map_err(|error| Trouble::at(address, error));
-            let link = match &access.target.mode {
+            let mut link = match &access.target.mode {
                 Mode::Sentinel { credentials, .. } => {
                     link.map_err(|trouble| sentinel::denied(address, credentials, trouble))?
                 }
                 _ => link?,
             };
+            link.be_patient_for(ANSWER_PATIENCE);
             self.link = Some((address.clone(), link));
         }
         let Some((_, link)) = &mut self.link else { return Ok((Vec::new(), false)) };

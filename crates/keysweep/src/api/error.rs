@@ -113,7 +113,9 @@ impl From<AuthError> for ApiError {
 impl From<FleetError> for ApiError {
     fn from(error: FleetError) -> Self {
         match error {
-            FleetError::Invalid { .. } | FleetError::Url(_) | FleetError::Password => Self::Invalid(error.to_string()),
+            FleetError::Invalid { .. } | FleetError::Url(_) | FleetError::Reach(_) | FleetError::Password => {
+                Self::Invalid(error.to_string())
+            }
             FleetError::Taken { .. } | FleetError::InUse { .. } => Self::Conflict(error.to_string()),
             FleetError::Unknown { what, .. } => Self::NotFound(what),
             FleetError::Gone(what) => Self::NotFound(what),

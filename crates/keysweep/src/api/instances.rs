@@ -100,7 +100,7 @@ pub struct InstanceChangeBody {
     name: Option<String>,
     /// User and password are replaced by those in the URL, and forgotten where it has none; so is how its nodes are reached.
     url: Option<String>,
-    /// How its nodes are reached beside that; replaces all of it.
+    /// How its nodes are reached beside that; only together with the url.
     reach: Option<ReachBody>,
     /// Pace of manual scans: gentle, normal, fast or max.
     pace: Option<String>,

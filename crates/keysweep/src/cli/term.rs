@@ -9,7 +9,7 @@ use std::{
 
 use comfy_table::{Table, presets::NOTHING};
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
-use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Report};
+use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Report, ShardReport};
 use serde::Serialize;
 
 /// How often a line is written where there is no terminal to draw a bar on.
@@ -173,7 +173,9 @@ pub fn report(report: &Report) {
     row("used memory", change(report.used_memory_before, report.used_memory_after));
     row("resident memory", change(report.rss_before, report.rss_after));
     row("elapsed", format!("{:.1} s", report.elapsed_seconds));
-    row("server's time", format!("{:.2} s, {:.1} % of its main thread", report.server_seconds, report.duty * 100.0));
+    let whose = if report.shards.len() > 1 { "the busiest primary's" } else { "its" };
+    let share = report.duty * 100.0;
+    row("server's time", format!("{:.2} s, {share:.1} % of {whose} main thread", report.server_seconds));
     let slices = &report.slice_seconds;
     let micros = |seconds: f64| format!("{:.0} µs", seconds * 1e6);
     row(
@@ -188,6 +190,30 @@ pub fn report(report: &Report) {
         ),
     );
     line(&table.to_string());
+    if report.shards.len() > 1 {
+        line("");
+        primaries(&report.shards);
+    }
+}
+
+/// A line for each primary.
+fn primaries(shards: &[ShardReport]) {
+    let row = |shard: &ShardReport| {
+        let outcome = match (shard.outcome, &shard.message) {
+            (Outcome::Done, _) => "done".to_owned(),
+            (Outcome::Failed, message) => format!("failed: {}", message.as_deref().unwrap_or_default()),
+        };
+        vec![
+            if shard.address.is_empty() { "-".to_owned() } else { shard.address.clone() },
+            HumanCount(shard.keys_scanned).to_string(),
+            HumanCount(shard.keys_released).to_string(),
+            change(shard.used_memory_before, shard.used_memory_after),
+            format!("{:.1} %", shard.duty * 100.0),
+            outcome,
+        ]
+    };
+    let header = ["primary", "keys scanned", "released", "used memory", "main thread", "outcome"];
+    table(&header, shards.iter().map(row).collect());
 }
 
 /// A size before and after, and what came free.

@@ -42,7 +42,7 @@ pub struct InstanceChange {
     /// Where it is. User and password are replaced by those in the URL, and forgotten where it has none: a stored
     /// password is never sent to another place than it was given for. The same goes for how its nodes are reached.
     pub url: Option<String>,
-    /// How its nodes are reached beside that; replaces all of it.
+    /// How its nodes are reached beside that; only together with the URL, for the same reason.
     pub reach: Option<Reach>,
     /// The pace of its manual scans.
     pub pace: Option<Preset>,
@@ -121,6 +121,10 @@ impl Fleet {
         change: InstanceChange,
         by: Option<&str>,
     ) -> Result<Instance, FleetError> {
+        if change.reach.is_some() && change.url.is_none() {
+            let remedy = "reach can only be changed together with the url: give it again with user and password, which would otherwise go to another place than they were given for";
+            return Err(FleetError::Reach(remedy.to_owned()));
+        }
         let mut changed = instance.clone();
         let mut detail = serde_json::Map::new();
         if let Some(name) = change.name {

@@ -73,6 +73,9 @@ pub enum FleetError {
     /// A URL that names no server. Not repeated: there may be a password in it.
     #[error("the URL cannot be used: {0}")]
     Url(String),
+    /// How its nodes are to be reached does not fit its URL, or cannot be read. Carries no secret.
+    #[error("{0}")]
+    Reach(String),
     /// There is no such thing.
     #[error("there is no {what} {value:?}; {remedy}")]
     Unknown {

@@ -75,7 +75,7 @@ impl Reach {
     pub(super) fn keep(&self, instance: &mut Instance, vault: &Vault) -> Result<(), FleetError> {
         let mut target: Target =
             instance.url.parse().map_err(|error: keysweep_engine::TargetError| FleetError::Url(error.to_string()))?;
-        self.apply(&mut target).map_err(FleetError::Url)?;
+        self.apply(&mut target).map_err(FleetError::Reach)?;
         let seal = |field, secret: &Secret| vault.seal(&instance.id, field, secret.expose());
         instance.sentinel_password = self.sentinel_password.as_ref().map(|password| seal(SENTINEL_PASSWORD, password));
         instance.client_key = self.key.as_ref().map(|key| seal(CLIENT_KEY, key));

@@ -32,7 +32,7 @@ impl Fleet {
         let mut target: Target =
             instance.url.parse().map_err(|source| FleetError::Target { instance: instance.id.clone(), source })?;
         target.credentials = self.credentials(instance)?;
-        self.reach(instance)?.apply(&mut target).map_err(FleetError::Url)?;
+        self.reach(instance)?.apply(&mut target).map_err(FleetError::Reach)?;
         Ok(target)
     }
 
