@@ -3,6 +3,7 @@
 //! Rows decode into these types at the store's door, so that a state that cannot be does not get in.
 
 mod people;
+mod window;
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::people::{AccessKey, AuditEntry, Grant, KeyHolder, Project, Role, Token, TokenHolder, User, UserRoles};
+pub use self::window::{Window, WindowError, closed_until};
 
 /// Bytes that are worthless without the master key (see `fleet::vault`). Never printed.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The schedule and the off-peak window through the real binary.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ToSpan};
 use keysweep::{
@@ -75,6 +75,77 @@ fn a_manual_scan_waits_for_the_window_only_where_the_instance_says_so() {
     // The second one is done while the first one, which was asked for earlier, still waits.
     service.wait_for(&histories_path(&project, &free), |page| page["records"][0]["status"] == "success");
     assert_eq!(service.get(&histories_path(&project, &bound))["records"][0]["status"], "waiting");
+}
+
+#[test]
+fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(20_000).dead(5_000).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    // 4,000 keys a second: a few seconds long.
+    let settings = AutoScan {
+        instance_id: instance.clone(),
+        enabled: true,
+        first_scan_at: Some(Timestamp::from_second(Timestamp::now().as_second() + 1).expect("a time")),
+        interval: Duration::from_secs(3_600),
+        timeout: Duration::from_secs(600),
+        scan_keys_count: 20,
+        updated_at: Timestamp::now(),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let store = runtime.block_on(SqliteStore::open(&installation.database())).expect("a store");
+    runtime.block_on(store.set_auto_scan(&settings)).expect("set");
+    let histories = service.wait_for(&histories_path(&project, &instance), |page| {
+        page["records"][0]["num"].as_u64().is_some_and(|released| released > 100)
+    });
+    let task = format!("/api/v1/projects/{project}/tasks/{}", histories["records"][0]["id"].as_str().expect("an id"));
+
+    let own = format!("/api/v1/projects/{project}/instances/{instance}");
+    let set_window = |window: &str| {
+        let body = serde_json::json!({ "window": window }).to_string();
+        let changed = service.send("PATCH", &own, &[("content-type", "application/json")], body);
+        assert_eq!(changed.status, 200, "{changed:?}");
+    };
+    set_window(&closed_now());
+    // The API says running, since it goes on by itself; that nobody is at it shows in the lease.
+    let lease = || {
+        let held = "SELECT owner IS NULL, epoch, scanned FROM lease JOIN task ON task.id = lease.task_id";
+        let mut database = runtime.block_on(raw(&installation));
+        runtime.block_on(sqlx::query_as::<_, (bool, i64, i64)>(held).fetch_one(&mut database)).expect("a lease")
+    };
+    let (_, epoch, scanned) =
+        eventually("the sweep pauses", Duration::from_secs(5), || Some(lease()).filter(|(is_free, ..)| *is_free));
+    assert!((1..25_000).contains(&scanned), "it paused in mid-sweep: {scanned}");
+    let paused = service.get(&task);
+    assert_eq!((paused["status"].as_str(), epoch), (Some("running"), 1), "{paused:#}");
+    let held: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size");
+    // Longer than two looks of the worker for something to do.
+    let begun = Instant::now();
+    eventually("it stays so", Duration::from_secs(5), || {
+        (begun.elapsed() > Duration::from_millis(2_500)).then_some(())
+    });
+    assert_eq!(lease(), (true, 1, scanned));
+    assert_eq!(redis::cmd("DBSIZE").query::<u64>(&mut server.connection()).expect("a size"), held);
+
+    set_window("");
+    let ended = service.wait_for(&task, |task| task["status"] == "success" || task["status"] == "failed");
+    assert_eq!(ended["status"], "success", "{ended:#}");
+    assert_eq!(
+        (ended["keys_released"].as_u64(), ended["exact"].as_bool()),
+        (Some(loaded.dead), Some(true)),
+        "{ended:#}"
+    );
+    assert_eq!(ended["started_at"], paused["started_at"]);
+    let epoch = lease().1;
+    assert_eq!(epoch, 2, "it was paused once, and taken up once");
+}
+
+/// What the tests read beside the API.
+async fn raw(installation: &Installation) -> sqlx::SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(installation.database());
+    sqlx::ConnectOptions::connect(&options).await.expect("a connection")
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use keysweep_engine::{Credentials, Preset};
 use serde_json::json;
 
-use super::{Deed, Fleet, FleetError, Reach, Secret, Window, address::Address, check_name, gone, id, now, taken};
-use crate::model::{Instance, Sealed};
+use super::{Deed, Fleet, FleetError, Reach, Secret, address::Address, check_name, gone, id, now, taken};
+use crate::model::{Instance, Sealed, Window};
 
 /// The field of an instance that is sealed.
 const PASSWORD: &str = "password";

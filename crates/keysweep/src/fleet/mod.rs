@@ -20,7 +20,6 @@ mod secret;
 mod server;
 mod targets;
 mod token;
-mod window;
 
 use std::{path::Path, sync::Arc};
 
@@ -40,13 +39,15 @@ pub use self::{
     server::{LookError, can_be_swept},
     targets::{AllowedTargets, RangeError},
     token::IssuedToken,
-    window::{Window, WindowError, opening_for},
 };
 use self::{
     password::Turns,
     vault::{Vault, VaultError},
 };
-use crate::store::{SharedStore, StoreError};
+use crate::{
+    model::WindowError,
+    store::{SharedStore, StoreError},
+};
 
 /// The fleet of one store. Clones share it.
 #[derive(Clone)]

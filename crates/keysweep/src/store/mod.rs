@@ -127,6 +127,8 @@ pub enum Pulse {
     Held {
         /// Somebody asked the task to stop.
         cancel_requested: bool,
+        /// When the instance's window opens again, where a beat finds it closed for this task.
+        closed_until: Option<Timestamp>,
     },
     /// Somebody else has the lease: change nothing more.
     Lost,
@@ -204,7 +206,8 @@ pub trait Store: People + Timetable + Send + Sync {
     async fn request_cancel(&self, now: Now, project_id: &str, id: &str) -> Result<Option<Task>, StoreError>;
     /// Takes a running task whose lease has expired or was given back, or else a waiting one, for `lease` time. Of those
     /// that wait, the oldest of the project that has the fewest sweeps; none for whose host `per_host` sweeps run already,
-    /// and none before its time, unless it is to be cancelled.
+    /// and none before its time or outside its instance's window, unless it is to be cancelled: one whose window is closed
+    /// stays as it is until that opens.
     ///
     /// Taking over an expired lease counts as an attempt if the worker before got no further; from the fifth in a
     /// row on the task is ended as failed (crashed) instead and the next one is looked for. Either way its count is not

@@ -20,7 +20,7 @@ use super::{
     state::{CANCELLED, Conclusion, Halt, conclude},
 };
 use crate::{
-    fleet::{Fleet, opening_for},
+    fleet::Fleet,
     model::Reason,
     store::{Beat, Claim, Ending, Now, Pulse, SharedStore},
 };
@@ -45,9 +45,6 @@ pub async fn drive(store: SharedStore, fleet: Fleet, claim: Claim, shutdown: wat
     let task_id = drive.claim.task.id.clone();
     if drive.claim.task.cancel_requested {
         return drive.end(Err((Reason::Cancelled, CANCELLED.into())), drive.beat(true), None).await;
-    }
-    if let Some(until) = drive.closed_until() {
-        return drive.pause(&drive.beat(true), until).await;
     }
     match fleet.way_to(&drive.claim.instance) {
         Ok((target, dialer)) => drive.run(&fleet, target, dialer, shutdown).await,
@@ -166,9 +163,9 @@ impl Drive {
 
     async fn pulse(&self, last_success: &mut Instant) -> Halt {
         match self.store.beat(Now::Database, &self.claim.lease, LEASE, &self.beat(true)).await {
-            Ok(Pulse::Held { cancel_requested }) => {
+            Ok(Pulse::Held { cancel_requested, closed_until }) => {
                 *last_success = Instant::now();
-                match self.closed_until() {
+                match closed_until {
                     _ if cancel_requested => Halt::Cancelled,
                     Some(until) => Halt::Closed(until),
                     None => Halt::None,
@@ -187,11 +184,6 @@ impl Drive {
                 Halt::None
             }
         }
-    }
-
-    /// When the instance's window opens again, where it binds this task and is closed.
-    fn closed_until(&self) -> Option<Timestamp> {
-        opening_for(&self.claim.instance, self.claim.task.scan_type, Timestamp::now())
     }
 
     /// The numbers as they are now. `live`: with what `keys_released` counts now, exact as far as the engine knows.

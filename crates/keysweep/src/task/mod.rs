@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    fleet::{Deed, host, new_id, opening_for},
+    fleet::{Deed, host, new_id},
     model::{Instance, NewTask, ScanType, Task, TaskDetail},
     store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
 };
@@ -64,7 +64,7 @@ impl Tasks {
             timeout: MANUAL_TIMEOUT,
             keys_per_second: None,
             due_at: None,
-            not_before: opening_for(instance, ScanType::Manual, Timestamp::now()),
+            not_before: instance.closed_until(ScanType::Manual, Timestamp::now()),
             host: host(instance),
         };
         match self.store.create_task(Now::Database, &new).await? {

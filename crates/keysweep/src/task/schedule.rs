@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Tasks;
 use crate::{
-    fleet::{Window, host, new_id},
-    model::{NewTask, ScanType},
+    fleet::{host, new_id},
+    model::{NewTask, ScanType, Window},
     store::{Now, Plan, StoreError},
 };
 

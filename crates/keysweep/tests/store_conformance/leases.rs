@@ -32,7 +32,7 @@ on_every_engine!(
     giving_back_ends_the_row_of_attempts,
 );
 
-const HELD: Pulse = Pulse::Held { cancel_requested: false };
+const HELD: Pulse = Pulse::Held { cancel_requested: false, closed_until: None };
 
 async fn a_claim_starts_the_oldest_waiting_task(store: Fresh) {
     // Sorted otherwise by name, and by time as well: the order of creation is what counts.

@@ -1,8 +1,8 @@
 //! Who may be swept now: limits a host, fairness between projects, windows, and how many records are kept.
 
 use keysweep::{
-    model::{NewTask, ScanType},
-    store::{PageRequest, Pulse},
+    model::{Instance, NewTask, ScanType, Status},
+    store::{Created, PageRequest, Pulse},
 };
 
 use crate::fresh::{Fresh, LEASE, at, beat, manual, plain_instance, success, time};
@@ -14,6 +14,8 @@ on_every_engine!(
     a_task_that_waits_for_its_window_is_not_claimed_before,
     a_paused_sweep_goes_on_when_its_window_opens,
     a_cancelled_task_does_not_wait_for_its_window,
+    a_task_whose_window_has_closed_stays_as_it_is_until_it_opens,
+    a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim,
     the_newest_thousand_records_of_each_kind_are_kept,
 );
 
@@ -83,7 +85,7 @@ async fn a_paused_sweep_goes_on_when_its_window_opens(store: Fresh) {
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     let pulse = store.pause(&claim.lease, &beat(50), time(1_000)).await.expect("paused");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false });
+    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
     assert_eq!(store.pause(&claim.lease, &beat(60), time(5)).await.expect("answered"), Pulse::Lost);
     assert!(store.claim(at(999), "w", LEASE, 1).await.expect("no failure").is_none());
     let again = store.claimed(at(1_000), "w2").await;
@@ -101,6 +103,66 @@ async fn a_cancelled_task_does_not_wait_for_its_window(store: Fresh) {
     store.pause(&claim.lease, &beat(50), time(1_000)).await.expect("paused");
     store.request_cancel(at(2), &task.project_id, &task.id).await.expect("asked");
     assert!(store.claimed(at(3), "w").await.task.cancel_requested);
+}
+
+/// The tests begin at midnight, UTC.
+const HOUR: i64 = 3_600;
+const NIGHT: &str = "02:00-05:00 UTC";
+
+async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fresh) {
+    let project = store.project("shop").await;
+    let scan = |instance: &Instance, scan_type| NewTask { scan_type, ..manual(instance) };
+    let mut tasks = Vec::new();
+    // More than are looked at together, so that what may run is found behind them.
+    for number in 0..50 {
+        let mut bound = plain_instance(&project, &format!("bound{number:02}"));
+        bound.window = Some(NIGHT.into());
+        store.add_instance(&bound).await.expect("added");
+        match store.create_task(at(4 * HOUR), &scan(&bound, ScanType::Auto)).await.expect("created") {
+            Created::New(task) => tasks.push(task),
+            Created::Active(task) => panic!("{task:?} is active already"),
+        }
+    }
+    let free = Instance { window: Some(NIGHT.into()), ..plain_instance(&project, "free") };
+    store.add_instance(&free).await.expect("added");
+    store.waiting(&free, at(4 * HOUR)).await;
+    let claim = store.claimed(at(5 * HOUR), "w").await;
+    assert_eq!(claim.instance.name, "free", "its window does not bind manual scans");
+    store.end(at(5 * HOUR + 1), &claim.lease, &success(1)).await.expect("ended");
+    assert!(store.claim(at(26 * HOUR - 1), "w", LEASE, 1).await.expect("no failure").is_none());
+    for task in &tasks {
+        let seen = store.seen(task).await;
+        assert_eq!((seen.status, seen.started_at), (Status::Waiting, None));
+    }
+    assert_eq!(store.claimed(at(26 * HOUR), "w").await.task.started_at, Some(time(26 * HOUR)));
+    // One that is to be cancelled ends outside it as well.
+    let second = store.claimed(at(26 * HOUR), "w").await;
+    store.request_cancel(at(28 * HOUR), &project.id, &second.task.id).await.expect("asked");
+    store.give_back(at(28 * HOUR), &second.lease, &beat(1)).await.expect("given back");
+    assert!(store.claimed(at(30 * HOUR), "w").await.task.cancel_requested);
+}
+
+async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let new = NewTask { scan_type: ScanType::Auto, ..manual(&instance) };
+    store.create_task(at(0), &new).await.expect("created");
+    let claim = store.claimed(at(0), "w").await;
+    let open = Pulse::Held { cancel_requested: false, closed_until: None };
+    assert_eq!(store.beat(at(1), &claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
+    let bound = Instance { window: Some(NIGHT.into()), ..instance.clone() };
+    store.update_instance(&bound).await.expect("changed");
+    let closed = Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
+    assert_eq!(store.beat(at(2), &claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
+    store.pause(&claim.lease, &beat(3), time(2 * HOUR)).await.expect("paused");
+    assert!(store.claim(at(3), "w", LEASE, 1).await.expect("no failure").is_none());
+    store.update_instance(&instance).await.expect("changed back");
+    let again = store.claimed(at(4), "w").await;
+    assert_eq!((again.task.started_at, again.task.scanned), (Some(time(0)), 3));
+    // A worker that dies takes nobody out of the window.
+    store.update_instance(&bound).await.expect("changed");
+    assert!(store.claim(at(60), "w", LEASE, 1).await.expect("no failure").is_none());
+    let orphan = store.claimed(at(2 * HOUR), "w").await;
+    assert!(orphan.task.started_at == Some(time(0)) && !orphan.task.exact);
 }
 
 async fn the_newest_thousand_records_of_each_kind_are_kept(store: Fresh) {

@@ -294,10 +294,10 @@ impl World {
                         self.workers[index].held = Some(held);
                     }
                 }
-                Pulse::Held { cancel_requested: true } => {
+                Pulse::Held { cancel_requested: true, .. } => {
                     self.end(&held, Err((Reason::Cancelled, "cancelled".to_owned()))).await;
                 }
-                Pulse::Held { cancel_requested: false } => {
+                Pulse::Held { cancel_requested: false, .. } => {
                     held.last_beat = self.clock;
                     self.workers[index].held = Some(held);
                 }

@@ -227,12 +227,12 @@ async fn cancelling_a_running_task_is_told_at_its_next_beat(store: Fresh) {
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     let pulse = store.beat(at(2), &claim.lease, LEASE, &beat(10)).await.expect("beaten");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false });
+    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
     let task =
         store.request_cancel(at(3), &claim.task.project_id, &claim.task.id).await.expect("done").expect("a task");
     assert_eq!((task.status, task.cancel_requested, task.finished_at), (Status::Running, true, None));
     let pulse = store.beat(at(4), &claim.lease, LEASE, &beat(20)).await.expect("beaten");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: true });
+    assert_eq!(pulse, Pulse::Held { cancel_requested: true, closed_until: None });
     // Whoever takes it over instead is told as well.
     store.give_back(at(5), &claim.lease, &beat(30)).await.expect("given back");
     assert!(store.claimed(at(6), "w2").await.task.cancel_requested);
@@ -270,7 +270,7 @@ async fn a_cancel_that_races_with_a_claim_wins_or_is_told(store: Fresh) {
             Some(claim) => {
                 assert_eq!(cancelled.status, Status::Running);
                 let pulse = store.beat(at(2), &claim.lease, LEASE, &beat(1)).await.expect("beaten");
-                assert_eq!(pulse, Pulse::Held { cancel_requested: true });
+                assert_eq!(pulse, Pulse::Held { cancel_requested: true, closed_until: None });
                 store.end(at(3), &claim.lease, &success(1)).await.expect("ended");
             }
         }
@@ -303,6 +303,6 @@ async fn tasks_outlive_the_process(store: Fresh) {
     let page = store.tasks(&instance.id, &PageRequest { status: None, offset: 1, limit: 100 }).await.expect("read");
     assert_eq!(page.tasks, tasks);
     let pulse = store.beat(at(1_003), &claim.lease, LEASE, &beat(78)).await.expect("beaten");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false }, "a lease outlives the process, too");
+    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None }, "a lease outlives the process, too");
     assert!(store.seen(&claim.task).await.seq > tasks[0].seq);
 }

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     fault::Fault,
-    row::{self, DOCUMENT_VERSION, Reader, count, span},
+    row::{self, DOCUMENT_VERSION, Reader, count, micros, span},
     task::documents,
 };
 use crate::{
-    model::{Lease, Reason, Status},
+    model::{Lease, Reason, ScanType, Status, closed_until},
     store::{Beat, Claim, Ending, MAX_ATTEMPTS, Pulse},
 };
 
@@ -21,14 +22,28 @@ pub(super) async fn claim(
     lease: Duration,
     per_host: u32,
 ) -> Result<Option<Claim>, Fault> {
-    loop {
-        let Some(candidate) = claimable(db, now, per_host).await? else { return Ok(None) };
-        match candidate.attempts {
-            attempts if attempts >= MAX_ATTEMPTS => crash(db, now, &candidate).await?,
-            _ => return take(db, now, owner, lease, candidate).await.map(Some),
+    for _ in 0..BATCHES {
+        let candidates = claimable(db, now, per_host).await?;
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        for candidate in candidates {
+            if let Some(until) = candidate.closed_until(now)? {
+                put_off(db, &candidate.task_id, until).await?;
+            } else if candidate.attempts >= MAX_ATTEMPTS {
+                crash(db, now, &candidate).await?;
+            } else {
+                return take(db, now, owner, lease, candidate).await.map(Some);
+            }
         }
     }
+    // So many windows have closed that the next claim goes on with putting off what waits for them.
+    Ok(None)
 }
+
+/// Tasks that are looked at together, and how often that is done for one claim: mostly the first of the first is taken.
+const BATCH: u32 = 20;
+const BATCHES: u32 = 10;
 
 /// The next task that nobody answers for.
 struct Candidate {
@@ -38,9 +53,21 @@ struct Candidate {
     attempts: u32,
     /// Whether a worker died over it: keys that it released after its last beat are in no count.
     orphaned: bool,
+    scan_type: ScanType,
+    cancel_requested: bool,
+    window: Option<String>,
+    window_binds_manual: bool,
 }
 
-async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result<Option<Candidate>, Fault> {
+impl Candidate {
+    /// When its instance's window opens, where it is closed for this task. One that is to be cancelled ends at any time.
+    fn closed_until(&self, now: i64) -> Result<Option<Timestamp>, Fault> {
+        let until = closed_until(self.window.as_deref(), self.window_binds_manual, self.scan_type, row::time(now)?);
+        Ok(until.filter(|_| !self.cancel_requested))
+    }
+}
+
+async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result<Vec<Candidate>, Fault> {
     let found = sqlx::query(
         "WITH sweep AS (
              SELECT task.project_id, task.host FROM task JOIN lease ON lease.instance_id = task.instance_id
@@ -49,8 +76,10 @@ async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result
          full_host AS (SELECT host FROM sweep WHERE host IS NOT NULL GROUP BY host HAVING COUNT(*) >= ?2),
          project_load AS (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id)
          SELECT task.id, task.instance_id, task.attempts, task.status = 'running' AS is_running,
-                lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further
+                lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further,
+                task.scan_type, task.cancel_requested, instance.off_peak_window, instance.window_binds_manual
          FROM task
+         JOIN instance ON instance.id = task.instance_id
          LEFT JOIN lease ON lease.instance_id = task.instance_id
          LEFT JOIN project_load ON project_load.project_id = task.project_id
          WHERE task.status IN ('waiting', 'running')
@@ -59,13 +88,14 @@ async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result
            AND (task.host IS NULL OR task.host NOT IN (SELECT host FROM full_host))
          ORDER BY task.status = 'waiting',
                   CASE task.status WHEN 'waiting' THEN COALESCE(project_load.sweeps, 0) ELSE 0 END, task.seq
-         LIMIT 1",
+         LIMIT ?3",
     )
     .bind(now)
     .bind(per_host)
-    .fetch_optional(db)
+    .bind(BATCH)
+    .fetch_all(db)
     .await?;
-    found.as_ref().map(candidate).transpose()
+    found.iter().map(candidate).collect()
 }
 
 fn candidate(row: &SqliteRow) -> Result<Candidate, Fault> {
@@ -79,6 +109,10 @@ fn candidate(row: &SqliteRow) -> Result<Candidate, Fault> {
         instance_id: row.get("instance_id")?,
         attempts: if orphaned && got_further == Some(false) { attempts + 1 } else { 0 },
         orphaned,
+        scan_type: row.name("scan_type")?,
+        cancel_requested: row.get("cancel_requested")?,
+        window: row.get("off_peak_window")?,
+        window_binds_manual: row.get("window_binds_manual")?,
     })
 }
 
@@ -156,13 +190,25 @@ pub(super) async fn beat(
     beat: &Beat,
 ) -> Result<Pulse, Fault> {
     // A lease that has expired and that nobody has taken over is renewed: the epoch is the fence, not the hour.
-    let Some(held) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
+    let Some(Pulse::Held { cancel_requested, .. }) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
     sqlx::query("UPDATE lease SET expires_at = ? WHERE instance_id = ?")
         .bind(now.saturating_add(span(renew)))
         .bind(&lease.instance_id)
-        .execute(db)
+        .execute(&mut *db)
         .await?;
-    Ok(held)
+    // As it is now: the window may have been changed since the claim.
+    let found = sqlx::query(
+        "SELECT scan_type, off_peak_window, window_binds_manual
+         FROM task JOIN instance ON instance.id = task.instance_id WHERE task.id = ?1",
+    )
+    .bind(&lease.task_id)
+    .fetch_one(db)
+    .await?;
+    let found = Reader(&found);
+    let window: Option<String> = found.get("off_peak_window")?;
+    let binds_manual = found.get("window_binds_manual")?;
+    let closed_until = closed_until(window.as_deref(), binds_manual, found.name("scan_type")?, row::time(now)?);
+    Ok(Pulse::Held { cancel_requested, closed_until })
 }
 
 pub(super) async fn give_back(db: &mut SqliteConnection, lease: &Lease, beat: &Beat) -> Result<Pulse, Fault> {
@@ -171,12 +217,23 @@ pub(super) async fn give_back(db: &mut SqliteConnection, lease: &Lease, beat: &B
     Ok(held)
 }
 
-pub(super) async fn pause(db: &mut SqliteConnection, lease: &Lease, beat: &Beat, until: i64) -> Result<Pulse, Fault> {
+pub(super) async fn pause(
+    db: &mut SqliteConnection,
+    lease: &Lease,
+    beat: &Beat,
+    until: Timestamp,
+) -> Result<Pulse, Fault> {
     let held = give_back(db, lease, beat).await?;
     if held != Pulse::Lost {
-        sqlx::query("UPDATE task SET not_before = ? WHERE id = ?").bind(until).bind(&lease.task_id).execute(db).await?;
+        put_off(db, &lease.task_id, until).await?;
     }
     Ok(held)
+}
+
+/// Nobody claims the task before then.
+async fn put_off(db: &mut SqliteConnection, task_id: &str, until: Timestamp) -> Result<(), Fault> {
+    sqlx::query("UPDATE task SET not_before = ? WHERE id = ?").bind(micros(until)).bind(task_id).execute(db).await?;
+    Ok(())
 }
 
 pub(super) async fn end(db: &mut SqliteConnection, now: i64, lease: &Lease, ending: &Ending) -> Result<Pulse, Fault> {
@@ -222,7 +279,7 @@ async fn hold(db: &mut SqliteConnection, lease: &Lease, beat: &Beat) -> Result<O
     .await?;
     let Some(cancel_requested) = cancel_requested else { return Ok(None) };
     write_documents(db, &lease.task_id, [beat.progress.as_deref(), beat.checkpoint.as_deref(), None]).await?;
-    Ok(Some(Pulse::Held { cancel_requested }))
+    Ok(Some(Pulse::Held { cancel_requested, closed_until: None }))
 }
 
 /// Progress, checkpoint and report; what is `None` stays as it is.

@@ -184,7 +184,7 @@ impl Store for SqliteStore {
     }
 
     async fn pause(&self, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, StoreError> {
-        self.write(async |db| lease::pause(db, lease, beat, micros(until)).await).await
+        self.write(async |db| lease::pause(db, lease, beat, until).await).await
     }
 
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {

@@ -8,7 +8,7 @@ use jiff::{
     tz::TimeZone,
 };
 
-use crate::model::{Instance, ScanType};
+use super::{Instance, ScanType};
 
 /// A window that opens and closes once a day, by the clocks of its time zone, daylight saving time included. One whose
 /// end is not after its beginning goes on into the next day.
@@ -86,13 +86,25 @@ impl Window {
     }
 }
 
-/// When a task of this kind may go on, where the instance's window binds it and is closed.
-pub fn opening_for(instance: &Instance, scan_type: ScanType, now: Timestamp) -> Option<Timestamp> {
-    if scan_type == ScanType::Manual && !instance.window_binds_manual {
+impl Instance {
+    /// When a task of this kind may go on, where the window binds it and is closed.
+    pub fn closed_until(&self, scan_type: ScanType, now: Timestamp) -> Option<Timestamp> {
+        closed_until(self.window.as_deref(), self.window_binds_manual, scan_type, now)
+    }
+}
+
+/// The same, for an instance of which only the window is known.
+pub fn closed_until(
+    window: Option<&str>,
+    binds_manual: bool,
+    scan_type: ScanType,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if scan_type == ScanType::Manual && !binds_manual {
         return None;
     }
     // One that cannot be read is another version's; it was checked when it was set.
-    let window: Window = instance.window.as_deref()?.parse().ok()?;
+    let window: Window = window?.parse().ok()?;
     let opens = window.next_open(now);
     (opens > now).then_some(opens)
 }
