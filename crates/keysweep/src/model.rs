@@ -135,6 +135,9 @@ pub struct Facts {
     pub used_memory: u64,
     /// `maxmemory` of all primaries, bytes; 0: no limit.
     pub max_memory: u64,
+    /// The hosts of the primaries, as keysweep reaches them. Earlier versions did not keep them.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// When the server said so.
     pub seen_at: Timestamp,
 }
@@ -304,8 +307,8 @@ pub struct NewTask {
     pub due_at: Option<Timestamp>,
     /// Not to be started before; `None`: at once.
     pub not_before: Option<Timestamp>,
-    /// The host that its sweep burdens; `None`: not known, so that no limit holds.
-    pub host: Option<String>,
+    /// The hosts that its sweep burdens; none: not known, so that no limit holds.
+    pub hosts: Vec<String>,
 }
 
 /// The right to change a running task, until it expires or is given back.

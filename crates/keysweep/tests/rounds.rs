@@ -112,7 +112,7 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
         keys_per_second: None,
         due_at: None,
         not_before: None,
-        host: None,
+        hosts: Vec::new(),
     };
     store.create_task(Now::Database, &new).await.expect("created");
     let address = listener.local_addr().expect("an address").to_string();

@@ -313,7 +313,7 @@ async fn assert_sample_is_there(store: &SqliteStore) {
         keys_per_second: None,
         due_at: None,
         not_before: None,
-        host: None,
+        hosts: Vec::new(),
     };
     assert!(matches!(store.create_task(Now::Database, &new).await, Ok(Created::Active(_))));
 }

@@ -1,18 +1,87 @@
-//! The host that an instance's sweep burdens.
+//! The hosts that an instance's sweep burdens.
 
+use super::nodes;
 use crate::model::Instance;
 
-/// The host of a single server's URL, in lower case; `None` where there are several (clusters, Sentinel), which share
-/// a sweep's load in a way that is not known before it begins.
-pub fn host(instance: &Instance) -> Option<String> {
-    let (scheme, rest) = instance.url.split_once("://")?;
-    if !matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys") {
-        return None;
+/// The hosts that the URL names and those that the primaries were on at the last look, in lower case, each once. Sentinels
+/// are only asked where the primary is: theirs count as long as nobody has seen it.
+pub fn hosts(instance: &Instance) -> Vec<String> {
+    let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.hosts);
+    let is_behind_sentinels = instance.url.split("://").next().is_some_and(|scheme| scheme.ends_with("-sentinel"));
+    let named = if is_behind_sentinels && !seen.is_empty() { Vec::new() } else { nodes(&instance.url) };
+    let mut hosts: Vec<String> = named.into_iter().map(|node| node.host).chain(seen.iter().cloned()).collect();
+    for host in &mut hosts {
+        host.make_ascii_lowercase();
     }
-    let address = rest.split('/').next()?;
-    let host = match address.strip_prefix('[') {
-        Some(v6) => v6.split(']').next()?,
-        None => address.split(':').next()?,
-    };
-    (!host.is_empty()).then(|| host.to_ascii_lowercase())
+    // What a server says of itself may be anything; what is no name and no address is no host either.
+    hosts.retain(|host| !host.is_empty() && host.chars().all(|char| char.is_alphanumeric() || "-._:%".contains(char)));
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::Facts;
+
+    fn hosts_of(url: &str, seen: &[&str]) -> Vec<String> {
+        let facts = Facts {
+            engine: "valkey".into(),
+            engine_version: "9.1.2".into(),
+            mode: "standalone".into(),
+            keys: 0,
+            keys_with_ttl: 0,
+            used_memory: 0,
+            max_memory: 0,
+            hosts: seen.iter().map(ToString::to_string).collect(),
+            seen_at: Timestamp::UNIX_EPOCH,
+        };
+        let instance = Instance {
+            id: "i".into(),
+            project_id: "p".into(),
+            name: "cache".into(),
+            url: url.into(),
+            username: None,
+            password: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            ca_pem: None,
+            cert_pem: None,
+            client_key: None,
+            server_name: None,
+            address_map: None,
+            pace: "normal".into(),
+            window: None,
+            window_binds_manual: false,
+            manage_lazyfree: false,
+            paused: false,
+            facts: (!seen.is_empty()).then_some(facts),
+            unreachable: None,
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        hosts(&instance)
+    }
+
+    #[test]
+    fn a_sweep_burdens_the_hosts_that_the_url_names_and_those_that_were_seen() {
+        assert_eq!(hosts_of("redis://Cache.example:6379/3", &[]), ["cache.example"]);
+        assert_eq!(hosts_of("valkeys://[::1]:7000", &[]), ["::1"]);
+        assert_eq!(hosts_of("redis://replica.example", &["10.0.0.7"]), ["10.0.0.7", "replica.example"]);
+        assert_eq!(hosts_of("redis-cluster://h2:1,h1:2,h1:3", &[]), ["h1", "h2"]);
+        assert_eq!(hosts_of("redis-cluster://h1:1", &["h1", "h2", "h3"]), ["h1", "h2", "h3"]);
+    }
+
+    #[test]
+    fn sentinels_count_only_until_the_primary_was_seen() {
+        assert_eq!(hosts_of("redis-sentinel://s1,s2/main", &[]), ["s1", "s2"]);
+        assert_eq!(hosts_of("rediss-sentinel://s1,s2/main", &["10.0.0.7"]), ["10.0.0.7"]);
+    }
+
+    #[test]
+    fn what_a_server_says_that_is_no_host_is_left_out() {
+        assert_eq!(hosts_of("redis://h", &["", "a b", "x\"]"]), ["h"]);
+    }
 }

@@ -29,7 +29,7 @@ use keysweep_engine::TargetError;
 pub use self::{
     address::{Node, nodes},
     audit::Deed,
-    host::host,
+    host::hosts,
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},
     looks::LOOK_EVERY,

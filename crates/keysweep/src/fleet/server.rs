@@ -75,8 +75,15 @@ fn facts_of_another() -> Facts {
         keys_with_ttl: 0,
         used_memory: 0,
         max_memory: 0,
+        hosts: Vec::new(),
         seen_at: now(),
     }
+}
+
+/// The host of `host:port` or `[host]:port`.
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn facts(seen: Inspection) -> Facts {
@@ -88,6 +95,7 @@ fn facts(seen: Inspection) -> Facts {
         keys_with_ttl: seen.keys_with_ttl,
         used_memory: seen.used_memory,
         max_memory: seen.max_memory,
+        hosts: seen.primaries.iter().map(|address| host_of(address).to_owned()).collect(),
         seen_at: now(),
     }
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    fleet::{Deed, host, new_id},
+    fleet::{Deed, hosts, new_id},
     model::{Instance, NewTask, ScanType, Task, TaskDetail},
     store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
 };
@@ -65,7 +65,7 @@ impl Tasks {
             keys_per_second: None,
             due_at: None,
             not_before: instance.closed_until(ScanType::Manual, Timestamp::now()),
-            host: host(instance),
+            hosts: hosts(instance),
         };
         match self.store.create_task(Now::Database, &new).await? {
             Created::New(task) => {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Tasks;
 use crate::{
-    fleet::{host, new_id},
+    fleet::{hosts, new_id},
     model::{NewTask, ScanType, Window},
     store::{Now, Plan, StoreError},
 };
@@ -136,7 +136,7 @@ impl Tasks {
                     keys_per_second: Some(u64::from(plan.config.scan_keys_count) * PER_SECOND),
                     due_at: Some(due),
                     not_before: None,
-                    host: host(&plan.instance),
+                    hosts: hosts(&plan.instance),
                 };
                 // Another replica may have been faster, or a manual task.
                 if let Some(task) = self.store.start_run(now, plan, &new, look_at).await? {

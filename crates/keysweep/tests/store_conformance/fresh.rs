@@ -164,7 +164,7 @@ pub fn manual(instance: &Instance) -> NewTask {
         keys_per_second: None,
         due_at: None,
         not_before: None,
-        host: None,
+        hosts: Vec::new(),
     }
 }
 

@@ -53,6 +53,7 @@ fn facts(keys: u64) -> Facts {
         keys_with_ttl: keys / 2,
         used_memory: 1 << 40,
         max_memory: 0,
+        hosts: vec!["10.0.0.7".into()],
         seen_at: time(keys as i64),
     }
 }

@@ -9,6 +9,7 @@ use crate::fresh::{Fresh, LEASE, at, beat, manual, plain_instance, success, time
 
 on_every_engine!(
     a_host_is_swept_so_many_times_at_once_and_no_more,
+    a_sweep_of_several_hosts_burdens_each_of_them,
     a_dead_workers_sweep_does_not_burden_its_host,
     projects_take_turns_however_much_one_of_them_asks_for,
     a_task_that_waits_for_its_window_is_not_claimed_before,
@@ -24,7 +25,7 @@ async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
     for (name, host) in [("a", "h1"), ("b", "h1"), ("c", "h1"), ("d", "h2")] {
         let instance = plain_instance(&project, name);
         store.add_instance(&instance).await.expect("added");
-        let new = NewTask { host: Some(host.into()), ..manual(&instance) };
+        let new = NewTask { hosts: vec![host.into()], ..manual(&instance) };
         store.create_task(at(0), &new).await.expect("created");
     }
     let claim = async |seconds: i64, per_host: u32| {
@@ -41,12 +42,41 @@ async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
     assert_eq!(claim(7, 2).await.expect("a task").0, "c");
 }
 
+async fn a_sweep_of_several_hosts_burdens_each_of_them(store: Fresh) {
+    let project = store.project("shop").await;
+    let instances = [
+        ("cluster", &["h1", "h2", "h3"][..]),
+        // A part of a name, or of an address, is not that host.
+        ("single", &["h"]),
+        ("other cluster", &["h0", "h3"]),
+        ("neighbour", &["h2"]),
+        ("address", &["10.0.0.1"]),
+        ("longer address", &["10.0.0.11", "2001:db8::1"]),
+    ];
+    for (name, hosts) in instances {
+        let instance = plain_instance(&project, name);
+        store.add_instance(&instance).await.expect("added");
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        store.create_task(at(0), &NewTask { hosts, ..manual(&instance) }).await.expect("created");
+    }
+    let claim = async || store.claim(at(1), "w", LEASE, 1).await.expect("no failure");
+    let first = claim().await.expect("a task");
+    let mut names = vec![first.instance.name.clone()];
+    while let Some(claim) = claim().await {
+        names.push(claim.instance.name);
+    }
+    assert_eq!(names, ["cluster", "single", "address", "longer address"]);
+    store.end(at(2), &first.lease, &success(1)).await.expect("ended");
+    let names = [claim().await.expect("a task").instance.name, claim().await.expect("a task").instance.name];
+    assert_eq!(names, ["other cluster", "neighbour"]);
+}
+
 async fn a_dead_workers_sweep_does_not_burden_its_host(store: Fresh) {
     let project = store.project("shop").await;
     for name in ["a", "b"] {
         let instance = plain_instance(&project, name);
         store.add_instance(&instance).await.expect("added");
-        store.create_task(at(0), &NewTask { host: Some("h".into()), ..manual(&instance) }).await.expect("created");
+        store.create_task(at(0), &NewTask { hosts: vec!["h".into()], ..manual(&instance) }).await.expect("created");
     }
     store.claim(at(0), "dead", LEASE, 1).await.expect("no failure").expect("a task");
     assert!(store.claim(at(14), "w", LEASE, 1).await.expect("no failure").is_none());

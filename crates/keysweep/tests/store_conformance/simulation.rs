@@ -244,7 +244,7 @@ impl World {
     }
 
     async fn create(&mut self, instance: usize) {
-        let new = NewTask { host: Some(host(instance)), ..manual(&self.instances[instance]) };
+        let new = NewTask { hosts: vec![host(instance)], ..manual(&self.instances[instance]) };
         let created = self.store.create_task(self.now(), &new).await.expect("answered");
         let (keysweep::store::Created::New(task) | keysweep::store::Created::Active(task)) = created;
         self.accepted.insert(task.id);

@@ -85,7 +85,8 @@ async fn claimable(db: &mut PgConnection, now: i64, per_host: u32, busy: &[Strin
              SELECT task.project_id, task.host FROM task JOIN lease ON lease.instance_id = task.instance_id
              WHERE task.status = 'running' AND lease.owner IS NOT NULL AND lease.expires_at > $1
          ),
-         full_host AS (SELECT host FROM sweep WHERE host IS NOT NULL GROUP BY host HAVING COUNT(*) >= $2),
+         burden AS (SELECT unnest(string_to_array(host, ' ')) AS host FROM sweep),
+         full_host AS (SELECT host FROM burden GROUP BY host HAVING COUNT(*) >= $2),
          project_load AS (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id)
          SELECT task.id, task.instance_id, lease.epoch, lease.owner IS NULL AS is_free, task.attempts,
                 task.status = 'running' AS is_running,
@@ -98,7 +99,7 @@ async fn claimable(db: &mut PgConnection, now: i64, per_host: u32, busy: &[Strin
          WHERE task.status IN ('waiting', 'running')
            AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= $1)
            AND (task.not_before IS NULL OR task.not_before <= $1 OR task.cancel_requested)
-           AND (task.host IS NULL OR task.host NOT IN (SELECT host FROM full_host))
+           AND (task.host IS NULL OR NOT string_to_array(task.host, ' ') && ARRAY(SELECT host FROM full_host))
            AND task.id <> ALL ($3)
          ORDER BY task.status = 'waiting',
                   CASE task.status WHEN 'waiting' THEN COALESCE(project_load.sweeps, 0) ELSE 0 END, task.seq

@@ -35,7 +35,7 @@ pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Re
         .bind(span(new.timeout))
         .bind(new.keys_per_second.map(count))
         .bind(new.not_before.map(micros))
-        .bind(&new.host)
+        .bind(hosts(new))
         .fetch_optional(&mut *db)
         .await
         .map_err(missing("instance"))?;
@@ -63,6 +63,11 @@ pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Re
         }
     }
     Err(StoreError::Unavailable("the instance's tasks come and go; try again".into()).into())
+}
+
+/// Separated by spaces, which no host holds; NULL where none is known.
+fn hosts(new: &NewTask) -> Option<String> {
+    (!new.hosts.is_empty()).then(|| new.hosts.join(" "))
 }
 
 /// A task of the project, without its documents.

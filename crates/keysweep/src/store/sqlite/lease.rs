@@ -69,11 +69,15 @@ impl Candidate {
 
 async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result<Vec<Candidate>, Fault> {
     let found = sqlx::query(
-        "WITH sweep AS (
+        r#"WITH sweep AS (
              SELECT task.project_id, task.host FROM task JOIN lease ON lease.instance_id = task.instance_id
              WHERE task.status = 'running' AND lease.owner IS NOT NULL AND lease.expires_at > ?1
          ),
-         full_host AS (SELECT host FROM sweep WHERE host IS NOT NULL GROUP BY host HAVING COUNT(*) >= ?2),
+         burden AS (
+             SELECT value AS host FROM sweep, json_each('["' || replace(sweep.host, ' ', '","') || '"]')
+             WHERE sweep.host IS NOT NULL
+         ),
+         full_host AS (SELECT host FROM burden GROUP BY host HAVING COUNT(*) >= ?2),
          project_load AS (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id)
          SELECT task.id, task.instance_id, task.attempts, task.status = 'running' AS is_running,
                 lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further,
@@ -85,10 +89,12 @@ async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result
          WHERE task.status IN ('waiting', 'running')
            AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= ?1)
            AND (task.not_before IS NULL OR task.not_before <= ?1 OR task.cancel_requested)
-           AND (task.host IS NULL OR task.host NOT IN (SELECT host FROM full_host))
+           AND (task.host IS NULL OR NOT EXISTS (
+               SELECT 1 FROM full_host WHERE instr(' ' || task.host || ' ', ' ' || full_host.host || ' ') > 0
+           ))
          ORDER BY task.status = 'waiting',
                   CASE task.status WHEN 'waiting' THEN COALESCE(project_load.sweeps, 0) ELSE 0 END, task.seq
-         LIMIT ?3",
+         LIMIT ?3"#,
     )
     .bind(now)
     .bind(per_host)

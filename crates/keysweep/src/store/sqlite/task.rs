@@ -31,7 +31,7 @@ pub(super) async fn create(db: &mut SqliteConnection, now: i64, new: &NewTask) -
     .bind(span(new.timeout))
     .bind(new.keys_per_second.map(count))
     .bind(new.not_before.map(micros))
-    .bind(&new.host)
+    .bind(hosts(new))
     .fetch_optional(&mut *db)
     .await
     .map_err(missing("instance"))?;
@@ -50,6 +50,11 @@ pub(super) async fn create(db: &mut SqliteConnection, now: i64, new: &NewTask) -
         // The instance is another project's.
         None => Err(StoreError::Missing("instance").into()),
     }
+}
+
+/// Separated by spaces, which no host holds; NULL where none is known.
+fn hosts(new: &NewTask) -> Option<String> {
+    (!new.hosts.is_empty()).then(|| new.hosts.join(" "))
 }
 
 /// A task of the project, without its documents.
