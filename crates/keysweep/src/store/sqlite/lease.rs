@@ -68,17 +68,18 @@ impl Candidate {
 }
 
 async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result<Vec<Candidate>, Fault> {
+    // Left to itself, SQLite finds out anew for each task that waits which hosts are full.
     let found = sqlx::query(
-        r#"WITH sweep AS (
+        r#"WITH sweep AS MATERIALIZED (
              SELECT task.project_id, task.host FROM task JOIN lease ON lease.instance_id = task.instance_id
              WHERE task.status = 'running' AND lease.owner IS NOT NULL AND lease.expires_at > ?1
          ),
-         burden AS (
+         burden AS MATERIALIZED (
              SELECT value AS host FROM sweep, json_each('["' || replace(sweep.host, ' ', '","') || '"]')
              WHERE sweep.host IS NOT NULL
          ),
-         full_host AS (SELECT host FROM burden GROUP BY host HAVING COUNT(*) >= ?2),
-         project_load AS (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id)
+         full_host AS MATERIALIZED (SELECT host FROM burden GROUP BY host HAVING COUNT(*) >= ?2),
+         project_load AS MATERIALIZED (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id)
          SELECT task.id, task.instance_id, task.attempts, task.status = 'running' AS is_running,
                 lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further,
                 task.scan_type, task.cancel_requested, instance.off_peak_window, instance.window_binds_manual
