@@ -39,7 +39,8 @@ fuzz: ## Feeds the RESP reader bytes of every kind (FUZZ_SECONDS=60)
 	@scripts/toolchain cc fuzz
 	cd crates/engine && cargo fuzz run --sanitizer none resp -- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=65536
 
-bench: servers ## Measures keysweep against what people use today, into docs/benchmarks.md (see there for sizes)
+bench: servers ## Measures keysweep against what people use today, into docs/benchmarks.md (see there for sizes), and what a large fleet costs, for docs/scaling.md
 	@scripts/toolchain cc
 	cargo build --release -p keysweep -p keysweep-bench
 	cargo run --release -q -p keysweep-bench
+	cargo run --release -q -p keysweep-bench --bin keysweep-scale

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, cpu_time};
 
 /// How long anything that should come about may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -251,6 +251,11 @@ impl Service {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Processor time that it has used.
+    pub fn cpu(&self) -> Duration {
+        cpu_time(self.child.id() as i32, false)
     }
 
     /// Freezes it (SIGSTOP): it keeps its connections and does nothing.

@@ -30,6 +30,7 @@ pub struct Postgres {
     port: u16,
     child: Child,
     folder: TempDir,
+    durable: bool,
 }
 
 impl Postgres {
@@ -39,13 +40,26 @@ impl Postgres {
     /// When PostgreSQL is not installed, or does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::launch(false)
+    }
+
+    /// Starts one that keeps what is committed through a crash of the machine as well, as those in production do.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    #[must_use]
+    pub fn start_durable() -> Self {
+        Self::launch(true)
+    }
+
+    fn launch(durable: bool) -> Self {
         let bin = binaries();
         let template = template(&bin);
         for _ in 0..PORTS {
             let (folder, port) = (open_folder(), free_port());
             copy(&template, &folder.path().join("data"));
-            let child = spawn(&bin, folder.path(), port);
-            let mut server = Self { bin: bin.clone(), port, child, folder };
+            let child = spawn(&bin, folder.path(), port, durable);
+            let mut server = Self { bin: bin.clone(), port, child, folder, durable };
             if server.await_ready() {
                 return server;
             }
@@ -59,6 +73,13 @@ impl Postgres {
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgres://keysweep@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Processor time that it and its connections have used, those that have ended included.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let own = cpu_time(self.child.id() as i32, true);
+        children(self.child.id()).into_iter().fold(own, |sum, pid| sum + cpu_time(pid, false))
     }
 
     /// Its log.
@@ -98,7 +119,7 @@ impl Postgres {
     /// Starts it again with what it holds, on the same port.
     pub fn restart(&mut self) {
         assert!(self.child.try_wait().expect("it is a child of this process").is_some(), "it still runs");
-        self.child = spawn(&self.bin, self.folder.path(), self.port);
+        self.child = spawn(&self.bin, self.folder.path(), self.port, self.durable);
         assert!(self.await_ready(), "PostgreSQL did not start again: {}", self.log());
     }
 
@@ -211,18 +232,19 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success(), "{} could not be copied to {}", from.display(), to.display());
 }
 
-fn spawn(bin: &Path, folder: &Path, port: u16) -> Child {
+fn spawn(bin: &Path, folder: &Path, port: u16, durable: bool) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("server.log")).expect("a log");
     let data = folder.join("data");
     debug_assert!(data.metadata().is_ok_and(|data| data.uid() != 0));
     let mut command = program(&bin.join("postgres"));
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
     // What is committed survives a crash of the server; only one of the machine needs fsync.
+    let sync = if durable { ["fsync=on", "full_page_writes=on"] } else { ["fsync=off", "full_page_writes=off"] };
     for setting in [
+        sync[0],
+        sync[1],
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
-        "fsync=off",
-        "full_page_writes=off",
         "shared_buffers=32MB",
         "max_connections=100",
         "max_wal_senders=0",
@@ -245,6 +267,19 @@ fn children(pid: u32) -> Vec<i32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
+
+/// Processor time of a process, and with `reaped` that of its ended children; zero where it is gone.
+pub(crate) fn cpu_time(pid: i32, reaped: bool) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // Of what follows the name: utime, stime, cutime, cstime.
+    let fields = fields.get(11..if reaped { 15 } else { 13 }).unwrap_or_default();
+    let ticks: u64 = fields.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
+}
+
+/// What Linux counts processor time in, on all its platforms.
+const TICKS_PER_SECOND: u64 = 100;
 
 fn is_gone(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

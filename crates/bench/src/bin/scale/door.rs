@@ -1,0 +1,89 @@
+//! Creates over HTTP, on connections that are kept, at as little cost of our own as can be.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use keysweep::model::Instance;
+use keysweep_harness::Service;
+
+/// What a client saw.
+pub struct Creates {
+    /// Tasks that were answered with 200.
+    pub number: usize,
+    /// From the first request to the last answer.
+    pub wall: Duration,
+    /// How long answers took, shortest first.
+    pub latencies: Vec<Duration>,
+}
+
+impl Creates {
+    /// Tasks a second.
+    pub fn rate(&self) -> f64 {
+        self.number as f64 / self.wall.as_secs_f64()
+    }
+
+    /// The latency that this share of the answers does not exceed, in milliseconds.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        self.latencies.get((last as f64 * share) as usize).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+    }
+}
+
+/// Asks for a scan of each instance, over so many connections at a time.
+pub fn create(service: &Service, instances: &[Instance], connections: usize) -> Result<Creates> {
+    let base = service.base.as_str();
+    let (begun, share) = (Instant::now(), instances.len().div_ceil(connections));
+    let answers: Vec<Result<Vec<Duration>>> = thread::scope(|scope| {
+        let clients: Vec<_> =
+            instances.chunks(share).map(|share| scope.spawn(move || one_client(base, share))).collect();
+        clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect()
+    });
+    let wall = begun.elapsed();
+    let mut latencies = Vec::new();
+    for answers in answers {
+        latencies.extend(answers?);
+    }
+    latencies.sort();
+    Ok(Creates { number: instances.len(), wall, latencies })
+}
+
+fn one_client(base: &str, instances: &[Instance]) -> Result<Vec<Duration>> {
+    let address = base.strip_prefix("http://").context("an address")?;
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let mut answers = BufReader::new(stream.try_clone()?);
+    let mut latencies = Vec::new();
+    for Instance { id, project_id, .. } in instances {
+        let begun = Instant::now();
+        let request = format!(
+            "POST /v2/{project_id}/instances/{id}/scan-expire-keys-task HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes())?;
+        answer(&mut answers)?;
+        latencies.push(begun.elapsed());
+    }
+    Ok(latencies)
+}
+
+/// Reads one answer to its end, which must be a 200.
+fn answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
+    let (mut line, mut length) = (String::new(), 0);
+    stream.read_line(&mut line)?;
+    ensure!(line.starts_with("HTTP/1.1 200"), "the service answers {line:?}");
+    loop {
+        line.clear();
+        ensure!(stream.read_line(&mut line)? > 0, "the service closes the connection");
+        match line.trim_end().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    Ok(stream.read_exact(&mut body)?)
+}

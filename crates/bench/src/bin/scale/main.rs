@@ -1,0 +1,166 @@
+//! What tasks, schedules and replicas cost the service and its database. See docs/scaling.md.
+
+mod door;
+mod place;
+
+use std::{
+    env, fmt, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use jiff::{Timestamp, ToSpan};
+use keysweep::{
+    model::Status,
+    store::{Now, PageRequest},
+};
+use keysweep_harness::{DataSet, Flavor, Server};
+use place::Place;
+
+/// Instances of a large fleet.
+const FLEET: usize = 10_000;
+/// How long the schedule is watched.
+const WATCH: Duration = Duration::from_secs(40);
+/// Tasks that replicas share.
+const SHARED: usize = 600;
+
+fn main() -> Result<()> {
+    let only = env::var("KEYSWEEP_SCALE_ONLY").unwrap_or_default();
+    let wants = |name: &str| only.is_empty() || only.split(',').any(|only| only == name);
+    for place in [Place::sqlite as fn() -> Result<Place>, Place::postgres] {
+        if wants("creates") {
+            creates_and_claims(&place()?)?;
+        }
+        if wants("schedule") {
+            schedule(&place()?)?;
+        }
+    }
+    if wants("replicas") {
+        for replicas in [1, 2, 4] {
+            share(&Place::postgres()?, replicas)?;
+        }
+    }
+    Ok(())
+}
+
+/// A row of a table.
+fn row(cells: &[&dyn fmt::Display]) {
+    let cells: Vec<String> = cells.iter().map(ToString::to_string).collect();
+    println!("| {} |", cells.join(" | "));
+}
+
+/// Creates a second, over one connection and over sixteen; then claims, with all that waiting.
+fn creates_and_claims(place: &Place) -> Result<()> {
+    let hour = |hours: i64| (Timestamp::now() + hours.hours()).strftime("%H:%M").to_string();
+    // Closed for as long as tasks are created, so that nothing else is done.
+    let window = format!("{}-{} UTC", hour(4), hour(8));
+    let instances = place.register(FLEET, "redis://127.0.0.1:1", Some(&window))?;
+    let service = place.serve();
+    let (alone, together) = instances.split_at(1_000);
+    for (connections, instances) in [(1, alone), (16, together)] {
+        let (ours, theirs) = (service.cpu(), place.database_cpu());
+        let creates = door::create(&service, instances, connections)?;
+        let each = |used: Duration| format!("{:.2}", used.as_secs_f64() * 1e3 / creates.number as f64);
+        row(&[
+            &"creates",
+            &place.name,
+            &connections,
+            &format!("{:.0}/s", creates.rate()),
+            &format!("p50 {:.1} ms", creates.quantile(0.5)),
+            &format!("p99 {:.1} ms", creates.quantile(0.99)),
+            &format!("{} ms of our CPU each", each(service.cpu() - ours)),
+            &format!("{} ms of the database's", each(place.database_cpu() - theirs)),
+        ]);
+    }
+    service.terminate();
+    // By a clock that has reached the window, so that all of them may be claimed.
+    let now = Now::At(Timestamp::now() + 5.hours());
+    let mut took = Vec::new();
+    for _ in 0..50 {
+        let begun = Instant::now();
+        let claim = place.runtime.block_on(place.store.claim(now, "bench", Duration::from_secs(60), 1_000))?;
+        took.push(begun.elapsed().as_secs_f64() * 1e3);
+        ensure!(claim.is_some(), "nothing waits to be claimed");
+    }
+    took.sort_by(f64::total_cmp);
+    row(&[&"claims", &place.name, &FLEET, &format!("p50 {:.1} ms", took[25]), &format!("most {:.1} ms", took[49])]);
+    Ok(())
+}
+
+/// A fleet that is swept every hour, its runs spread over it: how late its tasks are written, and what that costs.
+fn schedule(place: &Place) -> Result<()> {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(100).dead(20).load(&server);
+    let instances = place.register(FLEET, &server.url(), None)?;
+    let apart = Duration::from_secs(3_600) / FLEET as u32;
+    let setting_up = Duration::from_secs(20);
+    let first = Timestamp::now() + setting_up;
+    place.schedule(&instances, first, apart)?;
+    ensure!(Timestamp::now() < first, "setting the schedule took longer than {setting_up:?}");
+    let service = place.serve();
+    wait_until(first);
+    let (ours, theirs) = (service.cpu(), place.database_cpu());
+    wait_until(first + WATCH);
+    let (ours, theirs) = (service.cpu() - ours, place.database_cpu() - theirs);
+    let due = (WATCH.as_secs_f64() / apart.as_secs_f64()) as usize;
+    let mut late = Vec::new();
+    for instance in &instances[..due] {
+        let page = PageRequest { status: None, offset: 0, limit: 1 };
+        let page = place.runtime.block_on(place.store.tasks(&instance.id, &page))?;
+        let task = page.tasks.first().context("a run is missing")?;
+        late.push(task.created_at.duration_since(task.due_at.context("a due time")?).as_secs_f64() * 1e3);
+    }
+    late.sort_by(f64::total_cmp);
+    let an_hour = |used: Duration| used.as_secs_f64() * 3_600.0 / WATCH.as_secs_f64();
+    row(&[
+        &"schedule",
+        &place.name,
+        &FLEET,
+        &format!("{due} runs"),
+        &format!("late p50 {:.0} ms", late[due / 2]),
+        &format!("most {:.0} ms", late[due - 1]),
+        &format!("{:.0} s of our CPU an hour", an_hour(ours)),
+        &format!("{:.0} s of the database's", an_hour(theirs)),
+    ]);
+    Ok(())
+}
+
+fn wait_until(time: Timestamp) {
+    let left = Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
+    thread::sleep(left);
+}
+
+/// The same tasks, shared by so many replicas.
+fn share(place: &Place, replicas: usize) -> Result<()> {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(100).dead(20).load(&server);
+    let instances = place.register(SHARED, &server.url(), None)?;
+    let services: Vec<_> = (0..replicas).map(|_| place.serve()).collect();
+    let database = place.database.as_ref().context("replicas need a PostgreSQL")?;
+    let active = || -> Result<f64> {
+        // Statistics lag by up to a second.
+        thread::sleep(Duration::from_millis(1_500));
+        Ok(database.sql("SELECT active_time FROM pg_stat_database WHERE datname = 'postgres'").parse()?)
+    };
+    let ours = || services.iter().map(keysweep_harness::Service::cpu).sum::<Duration>();
+    let (active_before, before, theirs, begun) = (active()?, ours(), place.database_cpu(), Instant::now());
+    door::create(&services[0], &instances, 4)?;
+    let left = "SELECT COUNT(*) FROM task WHERE status IN ('waiting', 'running')";
+    while database.sql(left) != "0" {
+        ensure!(begun.elapsed() < Duration::from_secs(120), "the tasks do not end");
+        thread::sleep(Duration::from_millis(200));
+    }
+    let (wall, used, theirs) = (begun.elapsed(), ours() - before, place.database_cpu() - theirs);
+    let succeeded = database.sql("SELECT COUNT(*) FROM task WHERE status = 'success'");
+    ensure!(succeeded == SHARED.to_string(), "only {succeeded} tasks ended as {}", Status::Success.as_str());
+    let each = |milliseconds: f64| format!("{:.1} ms", milliseconds / SHARED as f64);
+    row(&[
+        &"replicas",
+        &replicas,
+        &format!("{:.0} tasks/s", SHARED as f64 / wall.as_secs_f64()),
+        &format!("{} of database time a task", each(active()? - active_before)),
+        &format!("{} of the database's CPU", each(theirs.as_secs_f64() * 1e3)),
+        &format!("{} of our CPU", each(used.as_secs_f64() * 1e3)),
+    ]);
+    Ok(())
+}
