@@ -1,0 +1,191 @@
+//! A client that behaves as the Terraform provider does: no Content-Type, Host unsigned, X-Project-Id added after signing,
+//! every list read to its empty page, and a create that is sent again when the connection dies.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use keysweep_harness::{Answer, DataSet, Fault, Flavor, Installation, Proxy, Server, Service, Signer, id};
+use rstest::rstest;
+use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
+
+/// How long the client waits for a task to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Records that are kept of manual scans.
+const RETAINED: usize = 1_000;
+
+struct Client<'a> {
+    service: &'a Service,
+    signer: Signer,
+    project: String,
+    instance: String,
+}
+
+impl Client<'_> {
+    fn headers(&self, method: &str, path: &str) -> Vec<(String, String)> {
+        let mut headers = self.signer.headers(method, path, b"");
+        headers.push(("X-Project-Id".into(), self.project.clone()));
+        headers
+    }
+
+    fn call(&self, method: &str, path: &str) -> Answer {
+        let headers = self.headers(method, path);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let answer = self.service.send(method, path, &headers, "");
+        assert_eq!(answer.status, 200, "{method} {path}: {:?}", answer.body);
+        let kind = answer.header("content-type").expect("a Content-Type");
+        assert!(kind.starts_with("application/json"), "its pager refuses {kind}");
+        answer
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/v2/{}/instances/{}/{rest}", self.project, self.instance)
+    }
+
+    fn create(&self) -> String {
+        id(&self.call("POST", &self.path("scan-expire-keys-task")).body)
+    }
+
+    /// A create whose connection dies once the request is out: nobody hears the answer.
+    fn create_unheard(&self) {
+        let path = self.path("scan-expire-keys-task");
+        let host = self.service.base.strip_prefix("http://").expect("a plain URL");
+        let mut request = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n");
+        for (name, value) in self.headers("POST", &path) {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        let mut connection = TcpStream::connect(host).expect("the service listens");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a time that is not zero");
+        connection.write_all(request.as_bytes()).expect("it reads");
+        // The first byte of the answer says that the service has acted on it; the rest is lost.
+        connection.read_exact(&mut [0]).expect("it answers");
+        connection.shutdown(Shutdown::Both).expect("it is open");
+    }
+
+    /// All records, page by page: no query first, then the number of records seen, until a page is empty.
+    fn records(&self) -> Vec<Value> {
+        let path = self.path("auto-expire/histories");
+        let mut all = Vec::new();
+        loop {
+            let page = if all.is_empty() { path.clone() } else { format!("{path}?offset={}", all.len()) };
+            let body = self.call("GET", &page).body;
+            let mut arrays = body.as_object().expect("an object").values().filter_map(Value::as_array);
+            let records = arrays.next().expect("an array, though it be empty");
+            assert!(arrays.next().is_none(), "its pager takes the only array there is");
+            if records.is_empty() {
+                return all;
+            }
+            all.extend_from_slice(records);
+        }
+    }
+
+    /// The record that the resource stands for. One that is missing fails the apply, or makes a refresh scan again.
+    fn read(&self, id: &str) -> Value {
+        let mut found = self.records().into_iter().filter(|record| record["id"] == id);
+        let record = found.next().unwrap_or_else(|| panic!("{id} is in no page"));
+        assert!(found.next().is_none(), "{id} is there twice");
+        record
+    }
+
+    /// Success ends the wait, failed is an error, and anything else is pending.
+    fn wait(&self, id: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let record = self.read(id);
+            match record["status"].as_str() {
+                Some("success") => return record,
+                Some("failed") => panic!("{record:#}"),
+                _ => assert!(Instant::now() < deadline, "it stays {record:#}"),
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The access key of an operator.
+fn robot(installation: &Installation, project: &str) -> Signer {
+    installation.admin(&["user", "add", "robot", "--project", project, "--role", "operator"]);
+    let key = installation.admin(&["access-key", "add", "--user", "robot"]);
+    let text = |name: &str| key[name].as_str().expect("a text").to_owned();
+    Signer { access: text("access"), secret: text("secret") }
+}
+
+/// So many scans that have ended, as if they had been made a day ago.
+#[tokio::main(flavor = "current_thread")]
+async fn put_records(installation: &Installation, project: &str, instance: &str, number: usize) {
+    let url = format!("sqlite:{}", installation.database().display());
+    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
+    let put = sqlx::query(
+        "WITH RECURSIVE number (n) AS (SELECT 1 WHERE ?1 > 0 UNION ALL SELECT n + 1 FROM number WHERE n < ?1)
+         INSERT INTO task (id, project_id, instance_id, status, scan_type, created_at, started_at, finished_at, timeout_us,
+                           released)
+         SELECT printf('%032x', n), ?2, ?3, 'success', 'manual', (unixepoch() - 86400) * 1000000 + n,
+                (unixepoch() - 86400) * 1000000 + n, (unixepoch() - 86400) * 1000000 + n, 0, 1
+         FROM number",
+    )
+    .bind(i64::try_from(number).expect("a small number"))
+    .bind(project)
+    .bind(instance)
+    .execute(&mut database)
+    .await
+    .expect("put");
+    assert_eq!(put.rows_affected(), number as u64);
+}
+
+#[rstest]
+#[case::no_record(0)]
+#[case::one_record(1)]
+#[case::exactly_a_page(10)]
+#[case::a_page_and_one(11)]
+#[case::as_many_as_are_kept(1_000)]
+fn terraform_creates_polls_reads_and_refreshes(#[case] before: usize) {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(50).dead(20).load(&server);
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (project, instance) = installation.register(&server.url());
+    let signer = robot(&installation, &project);
+    put_records(&installation, &project, &instance, before);
+    let service = installation.serve(&[]);
+    let client = Client { service: &service, signer, project, instance };
+    assert_eq!(client.records().len(), before);
+
+    let created = client.create();
+    client.read(&created);
+    let ended = client.wait(&created);
+    assert_eq!(ended["num"].as_u64(), Some(loaded.dead));
+    assert_eq!(client.read(&created), ended, "a refresh finds what the apply left");
+
+    let records = client.records();
+    assert_eq!(records.len(), RETAINED.min(before + 1));
+    assert_eq!(records[0]["id"], created, "newest first");
+    let mut ids: Vec<_> = records.iter().map(|record| record["id"].as_str().expect("an id")).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), records.len(), "no record is on two pages");
+}
+
+#[test]
+fn terraforms_create_that_is_sent_again_over_a_cut_connection_makes_one_task() {
+    // A server that does not answer keeps the task active for as long as the client tries.
+    let server = Server::start(Flavor::Valkey91);
+    let proxy = Proxy::before(&server);
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (project, instance) = installation.register(&proxy.url());
+    proxy.set(Fault::Stall);
+    let signer = robot(&installation, &project);
+    let service = installation.serve(&[]);
+    let client = Client { service: &service, signer, project, instance };
+
+    for _ in 0..5 {
+        client.create_unheard();
+    }
+    let created = client.create();
+    let records = client.records();
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!(records[0]["id"], created);
+}
