@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md says where things are.
 
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod fleet;
@@ -12,7 +13,6 @@ pub mod task;
 pub mod telemetry;
 
 mod api;
-mod auth;
 mod dcs;
 mod http;
 mod iam;
