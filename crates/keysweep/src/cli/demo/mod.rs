@@ -49,12 +49,19 @@ pub struct DemoArgs {
     keys: u64,
 }
 
+/// How long a signal may take from the thread that it interrupts to the one that hears it.
+const SIGNAL_PATIENCE: Duration = Duration::from_millis(200);
+
 /// Runs the demo. Whatever it started is gone when it returns, also on an error or Ctrl-C, and when a second Ctrl-C does
 /// not wait for that.
 pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let leftovers = Leftovers::default();
     let stop = stop_on_signals_or(leftovers.clear_for_good()).context("signals cannot be caught")?;
     let told = tell(&args, &leftovers, &stop);
+    if told.is_err() {
+        // A signal also interrupts a reply that is waited for, before the thread that hears it has raised the stop.
+        stop.wait_until(Instant::now() + SIGNAL_PATIENCE);
+    }
     // What fails after Ctrl-C fails because of it.
     if stop.is_raised() { Ok(()) } else { told }
 }
