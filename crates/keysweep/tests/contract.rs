@@ -1,8 +1,14 @@
 //! The DCS v2 contract: every row of its error table by a request, and the exact shapes of its answers.
 
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+};
+
 use keysweep_harness::{Flavor, Installation, Server, free_port};
 use rstest::rstest;
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -217,6 +223,56 @@ fn a_body_of_more_than_a_mebibyte_is_refused_in_shape() {
     assert_eq!((answer.status, &answer.body["error_code"]), (413, &"DCS.4005".into()));
     assert_eq!(answer.body["error_ext_msg"], Value::Null);
     assert!(answer.header("x-request-id").is_some());
+}
+
+#[test]
+fn a_body_that_breaks_off_is_refused_in_shape() {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
+    let service = installation.serve(&["--no-auth"]);
+    let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
+    let host = service.base.strip_prefix("http://").expect("a plain URL");
+    for (length, body) in [("Content-Length: 10", "{\"e"), ("Transfer-Encoding: chunked", "5\r\n{\"e")] {
+        let mut connection = TcpStream::connect(host).expect("the service listens");
+        let request = format!("PUT {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}\r\n\r\n{body}");
+        connection.write_all(request.as_bytes()).expect("it reads");
+        connection.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("it answers and closes");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 400 ") && head.contains("\r\nx-request-id: "), "{length}: {head}");
+        let body: Value = serde_json::from_str(body).expect("JSON");
+        let message = "The message body contains invalid characters or is not in JSON format.";
+        assert_eq!(body, json!({ "error_code": "DCS.4005", "error_msg": message, "error_ext_msg": null }), "{length}");
+    }
+}
+
+#[test]
+fn a_broken_database_is_an_internal_error_and_no_more_is_said() {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
+    let service = installation.serve(&["--no-auth"]);
+    break_database(&installation);
+    for (method, path) in [
+        ("GET", format!("/v2/{project}/instances")),
+        ("GET", format!("/v2/{project}/instances/{instance}/auto-expire/histories")),
+        ("POST", format!("/v2/{project}/instances/{instance}/scan-expire-keys-task")),
+    ] {
+        let answer = service.request(method, &path);
+        assert_eq!(answer.status, 500, "{path}: {:?}", answer.body);
+        let expected =
+            json!({ "error_code": "DCS.5000", "error_msg": "Internal service error.", "error_ext_msg": null });
+        assert_eq!(answer.body, expected, "{path}");
+        assert!(answer.header("x-request-id").is_some());
+    }
+}
+
+/// Takes the instances away from under a running service.
+#[tokio::main(flavor = "current_thread")]
+async fn break_database(installation: &Installation) {
+    let url = format!("sqlite:{}", installation.database().display());
+    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
+    sqlx::query("ALTER TABLE instance RENAME TO gone").execute(&mut database).await.expect("renamed");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 """Huawei Cloud's own SDK, unmodified, against a running keysweep.
 
-usage: sdk.py ENDPOINT PROJECT INSTANCE ACCESS SECRET
+usage: sdk.py ENDPOINT PROJECT INSTANCE ACCESS SECRET [refusals]
 
 Prints one JSON object with what the SDK made of the answers; the Rust test that starts this asserts on it.
 """
@@ -10,7 +10,7 @@ import sys
 import time
 
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
-from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
+from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException, ServerResponseException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkdcs.v2 import (
     CreateAutoExpireScanTaskRequest,
@@ -47,8 +47,13 @@ def refusal(call):
     """What the SDK raises for a call that must be refused."""
     try:
         call()
-    except ClientRequestException as error:
-        return {"status": error.status_code, "code": error.error_code, "message": error.error_msg}
+    except (ClientRequestException, ServerResponseException) as error:
+        return {
+            "kind": type(error).__name__,
+            "status": error.status_code,
+            "code": error.error_code,
+            "message": error.error_msg,
+        }
     return None
 
 
@@ -80,8 +85,25 @@ def every_operation(call, instance, interval):
     }
 
 
+def refusals(endpoint, project, instance, access, secret):
+    """What both clients raise for a read that the service refuses, or fails to answer."""
+    request = ShowInstanceRequest(instance_id=instance)
+    config = UpdateAutoScanConfigRequestBody(enable_auto_scan=False)
+    put = UpdateExpireAutoScanConfigRequest(instance_id=instance, body=config)
+    dcs = client(endpoint, project, access, secret)
+    later = client(endpoint, project, access, secret, DcsAsyncClient)
+    return {
+        "sync": refusal(lambda: dcs.show_instance(request)),
+        "async": refusal(lambda: later.show_instance_async(request).result()),
+        "change": refusal(lambda: dcs.update_expire_auto_scan_config(put)),
+    }
+
+
 def main():
-    endpoint, project, instance, access, secret = sys.argv[1:]
+    endpoint, project, instance, access, secret = sys.argv[1:6]
+    if sys.argv[6:] == ["refusals"]:
+        print(json.dumps(refusals(endpoint, project, instance, access, secret)))
+        return
     dcs = client(endpoint, project, access, secret)
     later = client(endpoint, project, access, secret, DcsAsyncClient)
     created = dcs.create_auto_expire_scan_task(CreateAutoExpireScanTaskRequest(instance_id=instance))

@@ -2,8 +2,9 @@
 
 use std::{path::Path, process::Command};
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, id};
+use keysweep_harness::{DataSet, Flavor, Installation, Server, free_port, id};
 use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
 
 #[test]
 fn huaweis_python_sdk_creates_a_task_and_reads_the_histories() {
@@ -58,6 +59,51 @@ fn huaweis_python_sdk_creates_a_task_and_reads_the_histories() {
         assert_eq!((&said["bad_config"]["status"], &said["bad_config"]["code"]), (&400.into(), &"DCS.4819".into()));
         assert_eq!((&said["bad_instance"]["status"], &said["bad_instance"]["code"]), (&400.into(), &"DCS.4061".into()));
     }
+}
+
+#[test]
+fn huaweis_python_sdk_raises_the_exception_of_each_class_of_error() {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let project = id(&installation.admin(&["project", "add", "shop"]));
+    installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "reader"]);
+    let key = installation.admin(&["access-key", "add", "--user", "robot"]);
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let instance = id(&installation.admin(&["instance", "add", "cache", &url, "--project", "shop"]));
+    let service = installation.serve(&[]);
+    let (access, secret) = (key["access"].as_str().expect("a key"), key["secret"].as_str().expect("a secret"));
+    let refusals = |project: &str, instance: &str, secret: &str| {
+        sdk(&[&service.base, project, instance, access, secret, "refusals"])
+    };
+    let absent = "0".repeat(32);
+    let both = |said: &Value, kind: &str, status: u16, code: &str| {
+        for client in ["sync", "async"] {
+            let said = &said[client];
+            assert_eq!(
+                (&said["kind"], &said["status"], &said["code"]),
+                (&kind.into(), &status.into(), &code.into()),
+                "{client}: {said:#}"
+            );
+        }
+    };
+    let client_error = "ClientRequestException";
+    both(&refusals(&project, "no-id", secret), client_error, 400, "DCS.4061");
+    both(&refusals(&project, &instance, "another secret"), client_error, 401, "APIGW.0301");
+    both(&refusals(&project, &absent, secret), client_error, 404, "DCS.3022");
+    let change = &refusals(&project, &instance, secret)["change"];
+    assert_eq!(
+        (&change["kind"], &change["status"], &change["code"]),
+        (&client_error.into(), &403.into(), &"DCS.2003".into())
+    );
+    break_database(&installation);
+    both(&refusals(&project, &instance, secret), "ServerResponseException", 500, "DCS.5000");
+}
+
+/// Takes the instances away from under a running service.
+#[tokio::main(flavor = "current_thread")]
+async fn break_database(installation: &Installation) {
+    let url = format!("sqlite:{}", installation.database().display());
+    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
+    sqlx::query("ALTER TABLE instance RENAME TO gone").execute(&mut database).await.expect("renamed");
 }
 
 fn sdk(arguments: &[&str]) -> Value {
