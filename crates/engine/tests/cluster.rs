@@ -274,6 +274,49 @@ fn a_sweep_of_a_cluster_goes_on_from_its_checkpoint() {
     assert_eq!((cluster.held(), report.keys_scanned), (live, live + dead), "nothing was gone over twice");
 }
 
+/// While nobody sweeps, most slots of a primary that was still waiting move to the one that had been begun.
+#[test]
+fn heavy_slots_that_move_before_a_sweep_goes_on_are_swept_where_they_are() {
+    let mut cluster = Cluster::start(Flavor::Valkey91, 2, false);
+    let (live, dead) = cluster.load(4_000, 4_000);
+    struct Keep(Mutex<Option<Checkpoint>>, Stop);
+    impl Monitor for Keep {
+        fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+            *self.0.lock().expect("no panic") = Some(checkpoint.clone());
+            if progress.fraction > 0.3 {
+                self.1.raise();
+            }
+        }
+    }
+    let stop = Stop::new();
+    let keep = Keep(Mutex::default(), stop.clone());
+    let options = Options { parallel: 1, ..slow(6_000) };
+    sweep(&target(&cluster.url()), &options, &keep, &stop);
+    let checkpoint = keep.0.into_inner().expect("no panic").expect("a checkpoint");
+    assert_eq!(checkpoint.shards.len(), 1, "one was begun, the other waited: {checkpoint:?}");
+    let begun = (0..2).find(|index| checkpoint.shards[0].address == cluster.node(*index).address().to_string());
+    let to = begun.expect("it is one of the two");
+    let (from, id) = (cluster.node(1 - to), cluster.id(to));
+    let first = 8_192 * (1 - to);
+    redis::cmd("CLUSTER")
+        .arg(&["MIGRATESLOTS", "SLOTSRANGE"])
+        .arg(first)
+        .arg(first + 6_000)
+        .arg("NODE")
+        .arg(&id)
+        .exec(&mut from.connection())
+        .expect("the slots begin to move");
+    let held = from.held();
+    eventually("most keys have moved", PATIENCE, || (from.held() < held / 2).then_some(()));
+    cluster.await_whole();
+
+    let options = Options { checkpoint: Some(checkpoint), ..Options::default() };
+    let report = sweep(&target(&cluster.url()), &options, &(), &Stop::new());
+
+    assert_eq!((report.outcome, cluster.held()), (Outcome::Done, live), "{report:?}");
+    assert_eq!((report.keys_released, report.exact), (dead, true));
+}
+
 #[test]
 fn nodes_that_are_announced_under_other_addresses_are_reached_by_an_address_map() {
     let launch = Server::with(Flavor::Valkey91).arg("--cluster-announce-ip", "198.51.100.7");
