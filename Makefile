@@ -16,10 +16,10 @@ test: servers ## Runs all tests, against real servers
 	cargo test -q --doc --workspace
 	cargo nextest run --workspace
 
-soak: servers ## Runs the simulation and the replicas' test ten times as long as make test does, and every fault of a connection
+soak: servers ## Runs the simulation and the replicas' test ten times as long as make test does, and every fault at every point
 	@scripts/toolchain cc nextest
 	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --profile soak -p keysweep -E 'test(/simulation|two_replicas/)'
-	KEYSWEEP_SOAK=1 cargo nextest run --profile soak -p keysweep-engine --test faults -E 'test(soak_)'
+	cargo nextest run --profile soak -p keysweep-engine --run-ignored only -E 'test(soak_)'
 
 check: ## Runs the unit tests only, in under a minute
 	@scripts/toolchain cc nextest

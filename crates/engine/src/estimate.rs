@@ -19,8 +19,8 @@ use crate::{
     topology::{self, Access, Place, Scout},
 };
 
-/// How an estimate was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How an estimate was made; the later ones are worth less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// Every key was counted on a replica.
@@ -105,14 +105,10 @@ fn total(target: &Target, parts: &[Part]) -> Estimate {
     let (keys, dead) = parts.iter().fold((0, 0.0), |(keys, dead), part| (keys + part.keys, dead + part.dead));
     let addresses: Vec<String> = parts.iter().map(|part| part.address.to_string()).collect();
     let bytes = |part: &Part| part.bytes.map(|bytes| bytes * part.dead / part.keys.max(1) as f64);
-    // The weakest of the methods is what the sum is worth.
-    let weakness = |method: &Method| {
-        [Method::ReplicaCount, Method::ReplicaSample, Method::Info].iter().position(|known| known == method)
-    };
     Estimate {
         target: target.to_string(),
         address: addresses.join(","),
-        method: parts.iter().map(|part| part.method).max_by_key(weakness).unwrap_or(Method::Info),
+        method: parts.iter().map(|part| part.method).max().unwrap_or(Method::Info),
         keys,
         dead_keys: dead as u64,
         dead_share: if keys == 0 { 0.0 } else { dead / keys as f64 },

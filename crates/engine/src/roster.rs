@@ -84,7 +84,7 @@ impl<'a> Roster<'a> {
     pub fn update(&self, places: Vec<Place>) {
         for seat in self.seats() {
             let mut ledger = seat.ledger();
-            let place = places.iter().find(|place| place.address.to_string() == ledger.standing.address);
+            let place = places.iter().find(|place| place.is_at(&ledger.standing.address));
             match place {
                 Some(place) => ledger.standing.covered = ledger.standing.covered.and(&place.slots),
                 None if matches!(self.target.mode, Mode::Server) => {}
@@ -120,7 +120,7 @@ impl<'a> Roster<'a> {
                 }
                 for seat in seats.iter().filter(|_| matches!(self.target.mode, Mode::Sentinel { .. })) {
                     let mut ledger = seat.ledger();
-                    let moved = places.iter().all(|place| place.address.to_string() != ledger.standing.address);
+                    let moved = !places.iter().any(|place| place.is_at(&ledger.standing.address));
                     if ledger.standing.done && moved {
                         ledger.begin_again(None);
                     }
@@ -147,7 +147,7 @@ impl<'a> Roster<'a> {
         let home = seat.ledger().home.clone();
         let address = seat.ledger().standing.address.clone();
         let shared = |place: &&Place| place.slots.and(&home).len();
-        let own = places.iter().find(|place| place.address.to_string() == address);
+        let own = places.iter().find(|place| place.is_at(&address));
         // As long as the shard's own primary keeps any of them, it is the shard's: the others' part is for others.
         let owner = own.filter(|place| shared(place) > 0).or_else(|| places.iter().max_by_key(shared));
         let Some(place) = owner.filter(|place| shared(place) > 0).or(own) else {
@@ -167,7 +167,7 @@ fn seat_for(place: &Place, places: &[Place], seats: &mut Vec<Arc<Seat>>, stop: &
     let sits = |seat: &&Arc<Seat>| seat.ledger().standing.address == address;
     let orphaned = |seat: &&Arc<Seat>| {
         let ledger = seat.ledger();
-        let has_place = places.iter().any(|other| other.address.to_string() == ledger.standing.address);
+        let has_place = places.iter().any(|other| other.is_at(&ledger.standing.address));
         !has_place && !ledger.standing.done && !ledger.home.and(&place.slots).is_empty()
     };
     let Some(seat) = seats.iter().find(sits).or_else(|| seats.iter().find(orphaned)) else {

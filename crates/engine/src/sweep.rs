@@ -82,8 +82,7 @@ pub fn sweep(target: &Target, options: &Options, monitor: &dyn Monitor, stop: &S
     match target.dialer() {
         Ok(dialer) => sweep_through(&*dialer, target, options, monitor, stop),
         Err(error) => {
-            let failure = Failure::new(FailureKind::Refused, error.to_string());
-            report(target, options, &Roster::new(target, None, stop), Some(failure), Vec::new(), Duration::ZERO)
+            report(target, options, &Roster::new(target, None, stop), Some(error.into()), Vec::new(), Duration::ZERO)
         }
     }
 }

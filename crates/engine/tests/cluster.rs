@@ -1,5 +1,7 @@
 //! Clusters: every primary is swept, and stays swept while nodes fail over and slots move.
 
+mod common;
+
 use std::{
     sync::Mutex,
     time::{Duration, Instant},
@@ -9,50 +11,44 @@ use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progre
 use keysweep_harness::{Cluster, Flavor, Server, eventually};
 use rstest::rstest;
 
+use common::{Once, StopWhen, slow};
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn target(url: &str) -> Target {
     url.parse().expect("a target")
 }
 
-/// Slow enough that what a test does falls into the middle of the sweep.
-fn slow(keys_per_second: u64) -> Options {
-    let mut options = Options::default();
-    options.limits.keys_per_second = Some(keys_per_second);
-    options
+/// Does something once, and tells when a shard was seen at another address than before it.
+struct Moving<F> {
+    once: Once<F>,
+    begun: Mutex<Option<(Instant, Vec<String>)>>,
+    noticed: Mutex<Option<Instant>>,
 }
 
-/// Does something once, as soon as the sweep is that far.
-struct Once<F: Fn(&Progress) + Sync> {
-    at: f64,
-    what: F,
-    done: Mutex<bool>,
-    /// When it was done, and when a shard was seen at another address than before.
-    times: Mutex<(Option<Instant>, Option<Instant>)>,
-    addresses: Mutex<Vec<String>>,
-}
-
-impl<F: Fn(&Progress) + Sync> Once<F> {
-    fn at(at: f64, what: F) -> Self {
-        Self { at, what, done: Mutex::new(false), times: Mutex::default(), addresses: Mutex::default() }
+impl<F: Fn(&Progress) + Sync> Moving<F> {
+    fn from(at: f64, what: F) -> Self {
+        Self { once: Once::between(at..0.95, what), begun: Mutex::default(), noticed: Mutex::default() }
     }
 
-    fn was_done(&self) -> bool {
-        *self.done.lock().expect("no panic")
+    /// How long it took until it was noticed.
+    fn noticed_after(&self) -> Duration {
+        let begun = self.begun.lock().expect("no panic").as_ref().expect("it was done").0;
+        self.noticed.lock().expect("no panic").expect("it was noticed") - begun
     }
 }
 
-impl<F: Fn(&Progress) + Sync> Monitor for Once<F> {
-    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+impl<F: Fn(&Progress) + Sync> Monitor for Moving<F> {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
         let addresses: Vec<String> = progress.shards.iter().map(|shard| shard.address.clone()).collect();
-        let mut done = self.done.lock().expect("no panic");
-        if !*done && progress.fraction >= self.at && progress.fraction < 0.95 {
-            *done = true;
-            *self.addresses.lock().expect("no panic") = addresses;
-            self.times.lock().expect("no panic").0 = Some(Instant::now());
-            (self.what)(progress);
-        } else if *done && addresses != *self.addresses.lock().expect("no panic") {
-            self.times.lock().expect("no panic").1.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let mut begun = self.begun.lock().expect("no panic");
+        if begun.as_ref().is_some_and(|(_, before)| *before != addresses) {
+            self.noticed.lock().expect("no panic").get_or_insert(now);
+        }
+        self.once.progress(progress, checkpoint);
+        if self.once.was_done() {
+            begun.get_or_insert((now, addresses));
         }
     }
 }
@@ -121,23 +117,25 @@ fn heavy_a_planned_failover_in_mid_sweep_leaves_no_dead_key(
     #[values((Flavor::Redis62, 0.5), (Flavor::Redis70, 0.1), (Flavor::Valkey81, 0.8), (Flavor::Valkey91, 0.3))]
     (flavor, at): (Flavor, f64),
 ) {
+    survive_a_planned_failover(flavor, at);
+}
+
+fn survive_a_planned_failover(flavor: Flavor, at: f64) {
     let mut cluster = Cluster::start(flavor, 2, true);
     let (live, dead) = cluster.load(6_000, 6_000);
     let replica = cluster.node(2).port();
-    let failover = Once::at(at, |_| {
+    let failover = Moving::from(at, |_| {
         let mut connection = redis_connection(replica);
         redis::cmd("CLUSTER").arg("FAILOVER").exec(&mut connection).expect("the replica takes over");
     });
 
     let report = sweep(&target(&cluster.url()), &slow(4_000), &failover, &Stop::new());
 
-    assert!(failover.was_done());
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
     assert_eq!(cluster.held(), live, "{dead} were dead");
     let addresses: Vec<&str> = report.shards.iter().map(|shard| shard.address.as_str()).collect();
     assert!(addresses.contains(&cluster.node(2).address().to_string().as_str()), "{addresses:?}");
-    let (done, noticed) = *failover.times.lock().expect("no panic");
-    let took = noticed.expect("it was noticed") - done.expect("it was done");
+    let took = failover.noticed_after();
     assert!(took < Duration::from_secs(3), "noticed {took:?} after it was asked for");
 }
 
@@ -145,44 +143,57 @@ fn heavy_a_planned_failover_in_mid_sweep_leaves_no_dead_key(
 fn heavy_a_primary_that_is_killed_in_mid_sweep_is_followed_to_its_replica(
     #[values((Flavor::Redis70, 0.3), (Flavor::Valkey91, 0.6))] (flavor, at): (Flavor, f64),
 ) {
+    survive_the_death_of_a_primary(flavor, at);
+}
+
+fn survive_the_death_of_a_primary(flavor: Flavor, at: f64) {
     let mut cluster = Cluster::start(flavor, 3, true);
     let (live, _) = cluster.load(4_000, 4_000);
     let url = cluster.url();
     let victim = Mutex::new(cluster);
-    let kill = Once::at(at, |_| victim.lock().expect("no panic").node_mut(0).kill());
+    let kill = Once::between(at..0.95, |_| victim.lock().expect("no panic").node_mut(0).kill());
 
     let report = sweep(&target(&url), &slow(4_000), &kill, &Stop::new());
 
+    assert!(kill.was_done());
     cluster = victim.into_inner().expect("no panic");
     assert_eq!((report.outcome, report.shards.len()), (Outcome::Done, 3), "{report:?}");
     assert_eq!(cluster.held(), live);
 }
 
-#[test]
-fn heavy_a_failover_that_is_tried_and_aborted_leaves_nothing() {
-    for flavor in [Flavor::Redis70, Flavor::Valkey91] {
-        let mut cluster = Cluster::start(flavor, 3, true);
-        let (live, _) = cluster.load(6_000, 6_000);
-        // The primary pauses writes for a replica that then does nothing: given up after five seconds.
-        let (replica, url) = (cluster.node(3).port(), cluster.url());
-        let shared = Mutex::new(cluster);
-        let begin = Once::at(0.2, |_| {
-            let mut cluster = shared.lock().expect("no panic");
-            redis::cmd("CLUSTER").arg("FAILOVER").exec(&mut redis_connection(replica)).expect("it begins");
-            cluster.node_mut(3).pause();
-        });
-        let report = sweep(&target(&url), &slow(4_000), &begin, &Stop::new());
-        assert!(begin.was_done());
-        cluster = shared.into_inner().expect("no panic");
-        cluster.node_mut(3).resume();
-        assert_eq!(report.outcome, Outcome::Done, "{report:?}");
-        assert_eq!(cluster.held(), live, "{flavor:?}: {report:?}");
-    }
+#[rstest]
+fn heavy_a_failover_that_is_tried_and_aborted_leaves_nothing(
+    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+) {
+    survive_an_aborted_failover(flavor, 0.2);
+}
+
+fn survive_an_aborted_failover(flavor: Flavor, at: f64) {
+    let mut cluster = Cluster::start(flavor, 3, true);
+    let (live, _) = cluster.load(6_000, 6_000);
+    // The primary pauses writes for a replica that then does nothing: given up after five seconds.
+    let (replica, url) = (cluster.node(3).port(), cluster.url());
+    let shared = Mutex::new(cluster);
+    let begin = Once::between(at..0.95, |_| {
+        let mut cluster = shared.lock().expect("no panic");
+        redis::cmd("CLUSTER").arg("FAILOVER").exec(&mut redis_connection(replica)).expect("it begins");
+        cluster.node_mut(3).pause();
+    });
+    let report = sweep(&target(&url), &slow(4_000), &begin, &Stop::new());
+    assert!(begin.was_done());
+    cluster = shared.into_inner().expect("no panic");
+    cluster.node_mut(3).resume();
+    assert_eq!(report.outcome, Outcome::Done, "{report:?}");
+    assert_eq!(cluster.held(), live, "{flavor:?}: {report:?}");
 }
 
 /// Atomic migration takes dead keys along. A primary that gives its last slot away becomes a replica of the one that got it.
 #[rstest]
 fn heavy_slots_that_move_to_a_swept_primary_are_swept_there_again(#[values(4_000, 8_192)] slots: u16) {
+    survive_slots_that_move(slots, 0.55);
+}
+
+fn survive_slots_that_move(slots: u16, at: f64) {
     let launch = Server::with(Flavor::Valkey91).arg("--cluster-databases", "2");
     let mut cluster = Cluster::launch(&launch, 2, false);
     let (live, dead) = cluster.load(5_000, 5_000);
@@ -190,7 +201,7 @@ fn heavy_slots_that_move_to_a_swept_primary_are_swept_there_again(#[values(4_000
     let nodes = [0, 1].map(|index| (cluster.id(index), cluster.node(index).port()));
     // One after the other: when the slots move, one primary has been swept and the other hardly.
     let options = Options { parallel: 1, ..slow(6_000) };
-    let moving = Once::at(0.55, |progress| {
+    let moving = Once::between(at..0.95, |progress| {
         let is_done = |port: u16| {
             let shard = progress.shards.iter().find(|shard| shard.address.ends_with(&format!(":{port}")));
             shard.is_some_and(|shard| shard.state == "done")
@@ -250,21 +261,11 @@ fn heavy_a_primary_that_stays_away_fails_alone_and_is_named() {
 fn a_sweep_of_a_cluster_goes_on_from_its_checkpoint() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
     let (live, dead) = cluster.load(3_000, 3_000);
-    struct Keep(Mutex<Option<Checkpoint>>, Stop);
-    impl Monitor for Keep {
-        fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
-            *self.0.lock().expect("no panic") = Some(checkpoint.clone());
-            if progress.fraction > 0.5 {
-                self.1.raise();
-            }
-        }
-    }
-    let stop = Stop::new();
-    let keep = Keep(Mutex::default(), stop.clone());
-    let first = sweep(&target(&cluster.url()), &slow(4_000), &keep, &stop);
+    let early = StopWhen::new(|progress| progress.fraction > 0.5);
+    let first = sweep(&target(&cluster.url()), &slow(4_000), &early, &early.stop);
     assert_eq!(first.reason, Some(FailureKind::Interrupted));
     // As it is kept: through JSON.
-    let text = serde_json::to_string(&keep.0.into_inner().expect("no panic")).expect("JSON");
+    let text = serde_json::to_string(&early.last()).expect("JSON");
     let checkpoint: Option<Checkpoint> = serde_json::from_str(&text).expect("a checkpoint");
 
     let options = Options { checkpoint, ..Options::default() };
@@ -279,20 +280,10 @@ fn a_sweep_of_a_cluster_goes_on_from_its_checkpoint() {
 fn heavy_slots_that_move_before_a_sweep_goes_on_are_swept_where_they_are() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 2, false);
     let (live, dead) = cluster.load(4_000, 4_000);
-    struct Keep(Mutex<Option<Checkpoint>>, Stop);
-    impl Monitor for Keep {
-        fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
-            *self.0.lock().expect("no panic") = Some(checkpoint.clone());
-            if progress.fraction > 0.3 {
-                self.1.raise();
-            }
-        }
-    }
-    let stop = Stop::new();
-    let keep = Keep(Mutex::default(), stop.clone());
+    let early = StopWhen::new(|progress| progress.fraction > 0.3);
     let options = Options { parallel: 1, ..slow(6_000) };
-    sweep(&target(&cluster.url()), &options, &keep, &stop);
-    let checkpoint = keep.0.into_inner().expect("no panic").expect("a checkpoint");
+    sweep(&target(&cluster.url()), &options, &early, &early.stop);
+    let checkpoint = early.last().expect("a checkpoint");
     assert_eq!(checkpoint.shards.len(), 1, "one was begun, the other waited: {checkpoint:?}");
     let begun = (0..2).find(|index| checkpoint.shards[0].address == cluster.node(*index).address().to_string());
     let to = begun.expect("it is one of the two");
@@ -341,4 +332,25 @@ fn what_is_no_cluster_is_told_so() {
 fn redis_connection(port: u16) -> redis::Connection {
     let client = redis::Client::open(("127.0.0.1", port)).expect("an address");
     client.get_connection().expect("a connection")
+}
+
+const POINTS: [f64; 3] = [0.1, 0.5, 0.8];
+
+#[rstest]
+#[ignore = "for make soak: minutes"]
+fn soak_every_failover_at_every_point(
+    #[values(survive_a_planned_failover, survive_the_death_of_a_primary, survive_an_aborted_failover)] survive: fn(
+        Flavor,
+        f64,
+    ),
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+) {
+    POINTS.into_iter().for_each(|at| survive(flavor, at));
+}
+
+#[rstest]
+#[ignore = "for make soak: minutes"]
+fn soak_slots_that_move_at_every_point(#[values(4_000, 8_192)] slots: u16) {
+    // Before the middle no primary has been swept yet.
+    [0.52, 0.65, 0.8].into_iter().for_each(|at| survive_slots_that_move(slots, at));
 }

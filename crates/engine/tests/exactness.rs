@@ -1,5 +1,7 @@
 //! After a sweep no key that had expired before it began is left, and the count of what was released is exact.
 
+mod common;
+
 use std::{
     sync::{
         Mutex,
@@ -14,6 +16,8 @@ use keysweep_engine::{
 };
 use keysweep_harness::{DataSet, Flavor, Kind, Loaded, Names, Server, eventually};
 use rstest::rstest;
+
+use common::StopWhen;
 
 fn target(server: &Server) -> Target {
     server.url().parse().expect("a target")
@@ -154,28 +158,13 @@ fn quiesce(server: &Server) {
     });
 }
 
-/// Stops the sweep at the first sign of progress and keeps the last checkpoint.
-struct StopEarly {
-    stop: Stop,
-    last: Mutex<Option<Checkpoint>>,
-}
-
-impl Monitor for StopEarly {
-    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
-        *self.last.lock().expect("no panic") = Some(checkpoint.clone());
-        if progress.keys_scanned > 0 {
-            self.stop.raise();
-        }
-    }
-}
-
 #[rstest]
 fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(10_000).dead(10_000).database(2).live(5_000).dead(5_000).load(&server);
     let mut options = Options::default();
     options.limits.keys_per_second = Some(20_000);
-    let early = StopEarly { stop: Stop::new(), last: Mutex::new(None) };
+    let early = StopWhen::new(|progress| progress.keys_scanned > 0);
 
     let first = sweep(&target(&server), &options, &early, &early.stop);
     assert_eq!((first.reason, first.exact), (Some(FailureKind::Interrupted), true));
@@ -183,7 +172,7 @@ fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor:
     let held = size(&server, 0) + size(&server, 2);
     assert_eq!(held + first.keys_released, loaded.live + loaded.dead, "what the report says is what is gone");
 
-    let checkpoint = early.last.into_inner().expect("no panic");
+    let checkpoint = early.last();
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
     assert_eq!((rest.outcome, rest.keys_released, rest.exact), (Outcome::Done, loaded.dead, true));
     assert!(rest.keys_scanned < loaded.live + loaded.dead + first.keys_scanned, "the first part is not swept again");
@@ -196,13 +185,13 @@ fn a_checkpoint_of_another_process_is_started_again() {
     DataSet::new().live(20_000).dead(20_000).load(&server);
     let mut options = Options::default();
     options.limits.keys_per_second = Some(20_000);
-    let early = StopEarly { stop: Stop::new(), last: Mutex::new(None) };
+    let early = StopWhen::new(|progress| progress.keys_scanned > 0);
     let first = sweep(&target(&server), &options, &early, &early.stop);
     server.kill();
     server.restart();
     let loaded = DataSet::new().live(300).dead(200).load(&server);
 
-    let checkpoint = early.last.into_inner().expect("no panic");
+    let checkpoint = early.last();
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
 
     assert_eq!((rest.outcome, size(&server, 0)), (Outcome::Done, loaded.live));

@@ -1,45 +1,24 @@
 //! What networks and servers do to a connection in mid-sweep: a pairwise choice in `make test`, all of it in `make soak`.
 
+mod common;
+
 use std::{
     sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
-use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_engine::{FailureKind, Options, Outcome, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, eventually};
 use redis::Connection;
 use rstest::rstest;
 
+use common::{Once, slow};
+
 const KEYS: u64 = 8_000;
 
-/// Does something once, as soon as the sweep is that far.
-struct Once<F: Fn() + Sync> {
-    at: f64,
-    what: F,
-    done: Mutex<bool>,
-}
-
-impl<F: Fn() + Sync> Once<F> {
-    fn at(at: f64, what: F) -> Self {
-        Self { at, what, done: Mutex::new(false) }
-    }
-}
-
-impl<F: Fn() + Sync> Monitor for Once<F> {
-    fn progress(&self, progress: &Progress, _: &Checkpoint) {
-        let mut done = self.done.lock().expect("no panic");
-        if !*done && progress.fraction >= self.at && progress.fraction < 1.0 {
-            *done = true;
-            (self.what)();
-        }
-    }
-}
-
 fn options() -> Options {
-    let mut options = Options { reply_patience: Duration::from_secs(1), ..Options::default() };
-    options.limits.keys_per_second = Some(3_000);
-    options
+    Options { reply_patience: Duration::from_secs(1), ..slow(3_000) }
 }
 
 fn run(connection: &mut Connection, command: &str) -> redis::RedisResult<()> {
@@ -54,10 +33,10 @@ fn survive(flavor: Flavor, fault: Fault, at: f64) {
     let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
     let proxy = Proxy::before(&server);
     let target: Target = proxy.url().parse().expect("a target");
-    let strike = Once::at(at, || proxy.set(fault));
+    let strike = Once::between(at..1.0, |_| proxy.set(fault));
     let report = thread::scope(|scope| {
         let sweeping = scope.spawn(|| sweep(&target, &options(), &strike, &Stop::new()));
-        eventually("the fault strikes", Duration::from_secs(30), || strike.done.lock().ok()?.then_some(()));
+        eventually("the fault strikes", Duration::from_secs(30), || strike.was_done().then_some(()));
         let until = Instant::now() + Duration::from_millis(1_500);
         eventually("the fault lasts", Duration::from_secs(5), || (Instant::now() >= until).then_some(()));
         proxy.set(Fault::None);
@@ -69,9 +48,6 @@ fn survive(flavor: Flavor, fault: Fault, at: f64) {
     assert!(!report.exact || report.keys_released == loaded.dead, "{flavor:?} {fault:?} {at}: {report:?}");
     assert!(report.keys_scanned < 2 * KEYS, "the same process: it goes on from its cursor, {}", report.keys_scanned);
 }
-
-const FAULTS: [Fault; 4] = [Fault::Cut, Fault::Stall, Fault::Drip, Fault::CloseInReply];
-const POINTS: [f64; 3] = [0.05, 0.5, 0.85];
 
 #[rstest]
 fn heavy_a_connection_that_breaks_is_made_again_and_the_sweep_goes_on(
@@ -85,19 +61,13 @@ fn heavy_a_connection_that_breaks_is_made_again_and_the_sweep_goes_on(
     survive(flavor, fault, at);
 }
 
-/// All of them, for `make soak`.
-#[test]
-fn soak_every_fault_at_every_point_on_every_server() {
-    if std::env::var_os("KEYSWEEP_SOAK").is_none() {
-        return;
-    }
-    for flavor in Flavor::ALL {
-        for fault in FAULTS {
-            for at in POINTS {
-                survive(flavor, fault, at);
-            }
-        }
-    }
+#[rstest]
+#[ignore = "for make soak: minutes"]
+fn soak_every_fault_at_every_point(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Fault::Cut, Fault::Stall, Fault::Drip, Fault::CloseInReply)] fault: Fault,
+) {
+    [0.05, 0.5, 0.85].into_iter().for_each(|at| survive(flavor, fault, at));
 }
 
 #[test]
@@ -132,9 +102,9 @@ fn heavy_a_server_that_cannot_serve_for_a_while_is_waited_for(
         let hold = "local t = redis.call('TIME')[1] + 2 while tonumber(redis.call('TIME')[1]) < t do end return 1";
         thread::spawn(move || redis::cmd("EVAL").arg(hold).arg(0).exec(&mut connection));
     };
-    let busy = Once::at(0.3, block);
+    let busy = Once::between(0.3..1.0, |_| block());
     let report = sweep(&target, &options(), &busy, &Stop::new());
-    assert!(*busy.done.lock().expect("no panic"));
+    assert!(busy.was_done());
     assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
 }
 
@@ -146,7 +116,7 @@ fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
     let target: Target = proxy.url().parse().expect("a target");
     let crowd = Mutex::new(Vec::new());
     let mut admin = server.connection();
-    let fill = Once::at(0.3, || {
+    let fill = Once::between(0.3..1.0, |_| {
         proxy.cut();
         let mut crowd = crowd.lock().expect("no panic");
         // One place is ours until the server notices that we are gone.
@@ -175,12 +145,12 @@ fn a_server_that_is_told_to_follow_nobody_reachable_is_away() {
     let (server, nobody) = (Server::start(Flavor::Valkey91), keysweep_harness::free_port());
     let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
     let target: Target = server.url().parse().expect("a target");
-    let demote = Once::at(0.3, || {
+    let demote = Once::between(0.3..1.0, |_| {
         run(&mut server.connection(), &format!("REPLICAOF 127.0.0.1 {nobody}")).expect("it is demoted");
     });
     let report = thread::scope(|scope| {
         let sweeping = scope.spawn(|| sweep(&target, &options(), &demote, &Stop::new()));
-        eventually("it is demoted", Duration::from_secs(20), || demote.done.lock().ok()?.then_some(()));
+        eventually("it is demoted", Duration::from_secs(20), || demote.was_done().then_some(()));
         let mut connection = server.connection();
         let before: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
         eventually("nothing is released on a replica", Duration::from_secs(5), || Some(()));

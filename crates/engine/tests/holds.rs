@@ -1,11 +1,15 @@
 //! Reasons to wait that a server gives: paused expiry, child processes, replicas that lag or are missing.
 
+mod common;
+
 use std::{sync::Mutex, thread, time::Duration};
 
-use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_engine::{Monitor, Options, Outcome, Progress, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Flavor, Server, eventually};
 use redis::Connection;
 use rstest::rstest;
+
+use common::{Once, slow};
 
 fn run(connection: &mut Connection, command: &str) {
     let mut words = command.split(' ');
@@ -20,33 +24,9 @@ fn size(server: &Server) -> u64 {
     redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
 }
 
-/// Does something to the server once, as soon as the sweep is well under way.
-struct Once<F: Fn() + Sync> {
-    what: F,
-    done: Mutex<bool>,
-}
-
-impl<F: Fn() + Sync> Once<F> {
-    fn new(what: F) -> Self {
-        Self { what, done: Mutex::new(false) }
-    }
-}
-
-impl<F: Fn() + Sync> Monitor for Once<F> {
-    fn progress(&self, progress: &Progress, _: &Checkpoint) {
-        let mut done = self.done.lock().expect("no panic");
-        if !*done && progress.fraction > 0.2 && progress.fraction < 0.8 {
-            *done = true;
-            (self.what)();
-        }
-    }
-}
-
-/// Slow enough that what a test does falls into the middle of the sweep.
-fn slow() -> Options {
-    let mut options = Options::default();
-    options.limits.keys_per_second = Some(15_000);
-    options
+/// What a test does to the server as soon as the sweep is well under way.
+fn mid_sweep(what: impl Fn() + Sync) -> Once<impl Fn(&Progress) + Sync> {
+    Once::between(0.2..0.8, move |_| what())
 }
 
 #[test]
@@ -55,11 +35,11 @@ fn what_was_swept_while_expiry_was_paused_is_swept_again() {
     let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
     let target: Target = server.url().parse().expect("a target");
     // Seen by a look a second later at the latest; until then SCAN succeeds and deletes nothing.
-    let pause = Once::new(|| run(&mut server.connection(), "CLIENT PAUSE 2500 WRITE"));
+    let pause = mid_sweep(|| run(&mut server.connection(), "CLIENT PAUSE 2500 WRITE"));
 
-    let report = sweep(&target, &slow(), &pause, &Stop::new());
+    let report = sweep(&target, &slow(15_000), &pause, &Stop::new());
 
-    assert!(*pause.done.lock().expect("no panic"));
+    assert!(pause.was_done());
     assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true));
     assert_eq!(size(&server), loaded.live);
     assert!(report.held.paused > 0.5, "{:?}", report.held);
@@ -74,9 +54,9 @@ fn a_pause_between_two_looks_leaves_nothing_behind(
 ) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
-    let pause = Once::new(|| run(&mut server.connection(), &format!("CLIENT PAUSE {milliseconds} WRITE")));
-    let report = sweep(&server.url().parse().expect("a target"), &slow(), &pause, &Stop::new());
-    assert!(*pause.done.lock().expect("no panic"));
+    let pause = mid_sweep(|| run(&mut server.connection(), &format!("CLIENT PAUSE {milliseconds} WRITE")));
+    let report = sweep(&server.url().parse().expect("a target"), &slow(15_000), &pause, &Stop::new());
+    assert!(pause.was_done());
     assert_eq!((report.outcome, report.keys_released, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
     assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
 }
@@ -110,7 +90,7 @@ fn the_sweep_waits_while_the_server_saves_in_a_child_process() {
     let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000").start();
     let loaded = DataSet::new().live(2_000).dead(1_000).load(&server);
     run(&mut server.connection(), "BGSAVE");
-    let mut options = slow();
+    let mut options = slow(15_000);
     options.limits.keys_per_second = Some(1_500);
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
     assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
@@ -136,13 +116,13 @@ fn a_replica_that_goes_missing_is_waited_for() {
     let loaded = DataSet::new().live(15_000).dead(15_000).load(&primary);
     let replica = primary.replica();
     let target: Target = primary.url().parse().expect("a target");
-    let detach = Once::new(|| {
+    let detach = mid_sweep(|| {
         run(&mut replica.connection(), "REPLICAOF NO ONE");
         eventually("the primary has no replica", Duration::from_secs(10), || (replicas(&primary) == 0).then_some(()));
     });
     thread::scope(|scope| {
-        let sweeping = scope.spawn(|| sweep(&target, &slow(), &detach, &Stop::new()));
-        eventually("the replica was detached", Duration::from_secs(20), || detach.done.lock().ok()?.then_some(()));
+        let sweeping = scope.spawn(|| sweep(&target, &slow(15_000), &detach, &Stop::new()));
+        eventually("the replica was detached", Duration::from_secs(20), || detach.was_done().then_some(()));
         // While it is away nothing more is released.
         let held = eventually("the sweep holds", Duration::from_secs(10), || {
             let before = size(&primary);

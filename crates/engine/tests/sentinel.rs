@@ -1,13 +1,15 @@
 //! Sentinels, which know where the primary is and make another one when it fails.
 
+mod common;
+
 use std::{sync::Mutex, time::Duration};
 
-use keysweep_engine::{
-    Checkpoint, Credentials, FailureKind, Mode, Monitor, Options, Outcome, Progress, Stop, Target, sweep,
-};
+use keysweep_engine::{Credentials, FailureKind, Mode, Options, Outcome, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
 use redis::Connection;
 use rstest::rstest;
+
+use common::{Once, slow};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,24 +49,6 @@ fn set_active_expire_off(server: &Server) {
     redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut server.connection()).expect("DEBUG is allowed");
 }
 
-fn slow() -> Options {
-    let mut options = Options::default();
-    options.limits.keys_per_second = Some(6_000);
-    options
-}
-
-struct Once<F: Fn() + Sync>(F, Mutex<bool>);
-
-impl<F: Fn() + Sync> Monitor for Once<F> {
-    fn progress(&self, progress: &Progress, _: &Checkpoint) {
-        let mut done = self.1.lock().expect("no panic");
-        if !*done && (0.2..0.9).contains(&progress.fraction) {
-            *done = true;
-            (self.0)();
-        }
-    }
-}
-
 #[rstest]
 fn the_primary_behind_sentinels_is_swept_also_when_one_of_them_is_down(
     #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
@@ -84,27 +68,28 @@ fn heavy_a_failover_that_sentinels_make_in_mid_sweep_is_followed(
     #[values(Flavor::Redis62, Flavor::Valkey81)] flavor: Flavor,
     #[values(true, false)] planned: bool,
 ) {
+    survive_a_failover(flavor, planned, 0.2);
+}
+
+fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
     let watched = Watched::start(flavor);
     let loaded = DataSet::new().live(10_000).dead(10_000).load(&watched.primary);
     let target = watched.target();
     let shared = Mutex::new(watched);
-    let fail = Once(
-        || {
-            let mut watched = shared.lock().expect("no panic");
-            if planned {
-                let mut connection = watched.sentinels[0].connection();
-                // Refused while the Sentinels have not yet heard from all of theirs.
-                eventually("the failover begins", PATIENCE, || {
-                    redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
-                });
-            } else {
-                watched.primary.kill();
-            }
-        },
-        Mutex::new(false),
-    );
-    let report = sweep(&target, &slow(), &fail, &Stop::new());
-    assert!(*fail.1.lock().expect("no panic"));
+    let fail = Once::between(at..0.9, |_| {
+        let mut watched = shared.lock().expect("no panic");
+        if planned {
+            let mut connection = watched.sentinels[0].connection();
+            // Refused while the Sentinels have not yet heard from all of theirs.
+            eventually("the failover begins", PATIENCE, || {
+                redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
+            });
+        } else {
+            watched.primary.kill();
+        }
+    });
+    let report = sweep(&target, &slow(6_000), &fail, &Stop::new());
+    assert!(fail.was_done());
     let watched = shared.into_inner().expect("no panic");
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
     assert_eq!(report.shards[0].address, watched.replica.address().to_string(), "{report:?}");
@@ -114,15 +99,19 @@ fn heavy_a_failover_that_sentinels_make_in_mid_sweep_is_followed(
 /// The server hangs, its connections stay open: nothing but the Sentinels says that it is the primary no longer.
 #[test]
 fn heavy_a_primary_that_only_hangs_is_left_when_sentinels_have_made_another() {
-    let watched = Watched::start(Flavor::Valkey91);
+    survive_a_hanging_primary(Flavor::Valkey91, 0.2);
+}
+
+fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
+    let watched = Watched::start(flavor);
     let loaded = DataSet::new().live(10_000).dead(10_000).load(&watched.primary);
     let target = watched.target();
     let shared = Mutex::new(watched);
-    let hang = Once(|| shared.lock().expect("no panic").primary.pause(), Mutex::new(false));
+    let hang = Once::between(at..0.9, |_| shared.lock().expect("no panic").primary.pause());
     let begun = std::time::Instant::now();
-    let report = sweep(&target, &slow(), &hang, &Stop::new());
+    let report = sweep(&target, &slow(6_000), &hang, &Stop::new());
     let took = begun.elapsed();
-    assert!(*hang.1.lock().expect("no panic"));
+    assert!(hang.was_done());
     let watched = shared.into_inner().expect("no panic");
     assert_eq!((report.outcome, watched.replica.held()), (Outcome::Done, loaded.live), "{report:?}");
     assert!(took < Duration::from_secs(25), "a reply is waited for for 30 s; this took {took:?}");
@@ -166,4 +155,16 @@ fn a_server_that_is_no_sentinel_is_told_so() {
     assert_eq!(report.reason, Some(FailureKind::Unsupported));
     assert!(report.message.as_ref().is_some_and(|message| message.contains("is no Sentinel")), "{report:?}");
     let _: Connection = server.connection();
+}
+
+#[rstest]
+#[ignore = "for make soak: minutes"]
+fn soak_every_failover_at_every_point(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+) {
+    for at in [0.1, 0.5, 0.8] {
+        survive_a_failover(flavor, true, at);
+        survive_a_failover(flavor, false, at);
+        survive_a_hanging_primary(flavor, at);
+    }
 }

@@ -69,6 +69,13 @@ pub(crate) struct Place {
     pub replicas: Vec<Address>,
 }
 
+impl Place {
+    /// Whether it is this address, as it stands in the books.
+    pub fn is_at(&self, address: &str) -> bool {
+        self.address.to_string() == address
+    }
+}
+
 /// Finds out where the primaries are, again and again, from whoever answers.
 pub(crate) struct Scout<'a> {
     access: Access<'a>,
@@ -121,25 +128,23 @@ impl<'a> Scout<'a> {
     /// Whether the answer is that of a node which sees the whole comes beside it.
     fn ask(&mut self, address: &Address) -> Result<(Vec<Place>, bool), Trouble> {
         let access = self.access;
-        let credentials = match &access.target.mode {
-            Mode::Sentinel { credentials, .. } => credentials,
-            _ => &access.target.credentials,
+        let (credentials, watched) = match &access.target.mode {
+            Mode::Sentinel { name, credentials } => (credentials, Some(name)),
+            _ => (&access.target.credentials, None),
         };
         if self.link.is_none() {
-            let link = access.open_as(address, credentials).map_err(|error| Trouble::at(address, error));
-            let mut link = match &access.target.mode {
-                Mode::Sentinel { credentials, .. } => {
-                    link.map_err(|trouble| sentinel::denied(address, credentials, trouble))?
-                }
-                _ => link?,
+            let opened = access.open_as(address, credentials).map_err(|error| Trouble::at(address, error));
+            let mut link = match watched {
+                Some(_) => opened.map_err(|trouble| sentinel::denied(address, credentials, trouble))?,
+                None => opened?,
             };
             link.be_patient_for(ANSWER_PATIENCE);
             self.link = Some((address.clone(), link));
         }
         let Some((_, link)) = &mut self.link else { return Ok((Vec::new(), false)) };
-        match &access.target.mode {
-            Mode::Sentinel { name, .. } => sentinel::ask(link, address, name, access).map(|place| (vec![place], true)),
-            _ => cluster::describe(link, address, access),
+        match watched {
+            Some(name) => sentinel::ask(link, address, name, access).map(|place| (vec![place], true)),
+            None => cluster::describe(link, address, access),
         }
     }
 

@@ -1,0 +1,73 @@
+//! What tests of a sweep under way share.
+
+#![allow(dead_code, reason = "every test file uses another part of it")]
+
+use std::{
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use keysweep_engine::{Checkpoint, Monitor, Options, Progress, Stop};
+
+/// Slow enough that what a test does falls into the middle of the sweep.
+pub fn slow(keys_per_second: u64) -> Options {
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(keys_per_second);
+    options
+}
+
+/// Does something once, as soon as the sweep is between two shares of its work.
+pub struct Once<F> {
+    between: Range<f64>,
+    what: F,
+    done: AtomicBool,
+}
+
+impl<F: Fn(&Progress) + Sync> Once<F> {
+    pub fn between(between: Range<f64>, what: F) -> Self {
+        Self { between, what, done: AtomicBool::new(false) }
+    }
+
+    /// Whether it has been done, to the end.
+    pub fn was_done(&self) -> bool {
+        self.done.load(Ordering::SeqCst)
+    }
+}
+
+impl<F: Fn(&Progress) + Sync> Monitor for Once<F> {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        if !self.was_done() && self.between.contains(&progress.fraction) {
+            (self.what)(progress);
+            self.done.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Stops the sweep when it is that far, and keeps the last checkpoint.
+pub struct StopWhen {
+    pub stop: Stop,
+    when: fn(&Progress) -> bool,
+    last: Mutex<Option<Checkpoint>>,
+}
+
+impl StopWhen {
+    pub fn new(when: fn(&Progress) -> bool) -> Self {
+        Self { stop: Stop::new(), when, last: Mutex::default() }
+    }
+
+    pub fn last(self) -> Option<Checkpoint> {
+        self.last.into_inner().expect("no panic")
+    }
+}
+
+impl Monitor for StopWhen {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        *self.last.lock().expect("no panic") = Some(checkpoint.clone());
+        if (self.when)(progress) {
+            self.stop.raise();
+        }
+    }
+}
