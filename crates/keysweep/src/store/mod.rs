@@ -7,6 +7,7 @@ pub mod postgres;
 pub mod sqlite;
 
 mod people;
+mod row;
 mod schedule;
 
 use std::{sync::Arc, time::Duration};

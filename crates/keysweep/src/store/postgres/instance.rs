@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, postgres::PgQueryResult};
+use sqlx::{
+    PgConnection, Postgres,
+    postgres::{PgArguments, PgQueryResult},
+    query::Query,
+};
 
 use super::{
     fault::{Fault, found, missing},
@@ -14,8 +18,7 @@ use crate::{
 };
 
 pub(super) async fn add(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
-    let sealed = |secret: &Option<Sealed>| secret.as_ref().map(|secret| secret.0.clone());
-    sqlx::query(
+    let query = sqlx::query(
         "INSERT INTO instance (
              id, project_id, name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem,
              client_key, server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
@@ -23,62 +26,49 @@ pub(super) async fn add(db: &mut PgConnection, instance: &Instance) -> Result<()
          ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
     )
     .bind(&instance.id)
-    .bind(&instance.project_id)
-    .bind(&instance.name)
-    .bind(&instance.url)
-    .bind(&instance.username)
-    .bind(sealed(&instance.password))
-    .bind(&instance.sentinel_username)
-    .bind(sealed(&instance.sentinel_password))
-    .bind(&instance.ca_pem)
-    .bind(&instance.cert_pem)
-    .bind(sealed(&instance.client_key))
-    .bind(&instance.server_name)
-    .bind(&instance.address_map)
-    .bind(&instance.pace)
-    .bind(&instance.window)
-    .bind(instance.window_binds_manual)
-    .bind(instance.manage_lazyfree)
-    .bind(instance.paused)
-    .bind(instance.facts.as_ref().map(row::facts_to_json).transpose()?)
-    .bind(instance.facts.as_ref().map(|facts| micros(facts.seen_at)))
-    .bind(&instance.unreachable)
-    .bind(micros(instance.created_at))
-    .execute(db)
-    .await
-    .map_err(missing("project"))?;
+    .bind(&instance.project_id);
+    settings(query, instance)
+        .bind(instance.facts.as_ref().map(row::facts_to_json).transpose()?)
+        .bind(instance.facts.as_ref().map(|facts| micros(facts.seen_at)))
+        .bind(&instance.unreachable)
+        .bind(micros(instance.created_at))
+        .execute(db)
+        .await
+        .map_err(missing("project"))?;
     Ok(())
 }
 
-pub(super) async fn update(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
+/// Binds what an operator sets, in the order in which both statements name it.
+fn settings<'q>(query: Query<'q, Postgres, PgArguments>, instance: &'q Instance) -> Query<'q, Postgres, PgArguments> {
     let sealed = |secret: &Option<Sealed>| secret.as_ref().map(|secret| secret.0.clone());
-    let done = sqlx::query(
+    query
+        .bind(&instance.name)
+        .bind(&instance.url)
+        .bind(&instance.username)
+        .bind(sealed(&instance.password))
+        .bind(&instance.sentinel_username)
+        .bind(sealed(&instance.sentinel_password))
+        .bind(&instance.ca_pem)
+        .bind(&instance.cert_pem)
+        .bind(sealed(&instance.client_key))
+        .bind(&instance.server_name)
+        .bind(&instance.address_map)
+        .bind(&instance.pace)
+        .bind(&instance.window)
+        .bind(instance.window_binds_manual)
+        .bind(instance.manage_lazyfree)
+        .bind(instance.paused)
+}
+
+pub(super) async fn update(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
+    let query = sqlx::query(
         "UPDATE instance SET
              name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6, ca_pem = $7,
              cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12, off_peak_window = $13,
              window_binds_manual = $14, manage_lazyfree = $15, paused = $16
          WHERE id = $17 AND project_id = $18",
-    )
-    .bind(&instance.name)
-    .bind(&instance.url)
-    .bind(&instance.username)
-    .bind(sealed(&instance.password))
-    .bind(&instance.sentinel_username)
-    .bind(sealed(&instance.sentinel_password))
-    .bind(&instance.ca_pem)
-    .bind(&instance.cert_pem)
-    .bind(sealed(&instance.client_key))
-    .bind(&instance.server_name)
-    .bind(&instance.address_map)
-    .bind(&instance.pace)
-    .bind(&instance.window)
-    .bind(instance.window_binds_manual)
-    .bind(instance.manage_lazyfree)
-    .bind(instance.paused)
-    .bind(&instance.id)
-    .bind(&instance.project_id)
-    .execute(&mut *db)
-    .await?;
+    );
+    let done = settings(query, instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
     found(done.rows_affected(), "instance")?;
     // The window may be another one: whoever claims a task that waits for it looks anew.
     sqlx::query(
@@ -116,7 +106,7 @@ pub(super) async fn get(db: &mut PgConnection, project_id: &str, id: &str) -> Re
         .bind(project_id)
         .fetch_optional(db)
         .await?;
-    found.as_ref().map(row::instance).transpose()
+    Ok(found.as_ref().map(row::instance).transpose()?)
 }
 
 pub(super) async fn list(db: &mut PgConnection, project_id: &str) -> Result<Vec<Instance>, Fault> {
@@ -124,7 +114,7 @@ pub(super) async fn list(db: &mut PgConnection, project_id: &str) -> Result<Vec<
         .bind(project_id)
         .fetch_all(db)
         .await?;
-    rows.iter().map(row::instance).collect()
+    Ok(rows.iter().map(row::instance).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn record_facts(db: &mut PgConnection, id: &str, facts: &Facts) -> Result<(), Fault> {
@@ -168,5 +158,5 @@ pub(super) async fn take_looks(
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;
-    taken.iter().map(row::instance).collect()
+    Ok(taken.iter().map(row::instance).collect::<Result<_, _>>()?)
 }

@@ -57,7 +57,7 @@ async fn others(db: &mut PgConnection, run_id: &str, task_id: &str) -> Result<u6
         .bind(task_id)
         .fetch_one(db)
         .await?;
-    Reader(&counted).count("others")
+    Ok(Reader(&counted).count("others")?)
 }
 
 pub(super) async fn abandoned(db: &mut PgConnection) -> Result<Vec<(LazyFreeHold, Instance)>, Fault> {
@@ -71,14 +71,5 @@ pub(super) async fn abandoned(db: &mut PgConnection) -> Result<Vec<(LazyFreeHold
     )
     .fetch_all(db)
     .await?;
-    let read = |row| {
-        let columns = Reader(row);
-        let hold = LazyFreeHold {
-            run_id: columns.get("hold_run_id")?,
-            task_id: columns.get("hold_task_id")?,
-            address: columns.get("hold_address")?,
-        };
-        Ok((hold, row::instance(row)?))
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(|row| Ok((row::lazyfree_hold(row)?, row::instance(row)?))).collect()
 }

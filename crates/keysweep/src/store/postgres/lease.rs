@@ -120,7 +120,7 @@ fn candidate(row: &PgRow) -> Result<Candidate, Fault> {
     let got_further: Option<bool> = row.get("got_further")?;
     let is_running = row.get("is_running")?;
     let orphaned = is_running && is_held == Some(true);
-    let attempts = row.small("attempts")?;
+    let attempts: u32 = row.get("attempts")?;
     Ok(Candidate {
         task_id: row.get("id")?,
         instance_id: row.get("instance_id")?,

@@ -24,7 +24,7 @@ pub(super) async fn add_project(db: &mut PgConnection, project: &Project) -> Res
 
 pub(super) async fn projects(db: &mut PgConnection) -> Result<Vec<Project>, Fault> {
     let rows = sqlx::query("SELECT * FROM project ORDER BY name").fetch_all(db).await?;
-    rows.iter().map(row::project).collect()
+    Ok(rows.iter().map(row::project).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn add_user(db: &mut PgConnection, user: &User, grants: &[Grant]) -> Result<(), Fault> {
@@ -50,7 +50,7 @@ pub(super) async fn add_user(db: &mut PgConnection, user: &User, grants: &[Grant
 
 pub(super) async fn user(db: &mut PgConnection, name: &str) -> Result<Option<User>, Fault> {
     let found = sqlx::query("SELECT * FROM account WHERE name = $1").bind(name).fetch_optional(db).await?;
-    found.as_ref().map(row::user).transpose()
+    Ok(found.as_ref().map(row::user).transpose()?)
 }
 
 pub(super) async fn users(db: &mut PgConnection) -> Result<Vec<UserRoles>, Fault> {

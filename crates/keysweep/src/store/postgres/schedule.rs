@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::{
     fault::Fault,
-    row::{self, Reader, count, micros},
+    row::{self, count, micros},
     task,
 };
 use crate::{
@@ -32,18 +32,7 @@ pub(super) async fn due(db: &mut PgConnection, now: i64, limit: u32) -> Result<V
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;
-    rows.iter().map(plan).collect()
-}
-
-fn plan(found: &sqlx::postgres::PgRow) -> Result<Plan, Fault> {
-    let row = Reader(found);
-    Ok(Plan {
-        config: row::auto_scan(found)?,
-        instance: row::instance(found)?,
-        handled: row.optional_time("handled_at")?,
-        active: row.get("is_active")?,
-        last_end: row.optional_time("last_end")?,
-    })
+    Ok(rows.iter().map(row::plan).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn start(

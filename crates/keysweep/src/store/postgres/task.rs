@@ -77,7 +77,7 @@ async fn get(db: &mut PgConnection, project_id: &str, id: &str) -> Result<Option
         .bind(project_id)
         .fetch_optional(db)
         .await?;
-    found.as_ref().map(row::task).transpose()
+    Ok(found.as_ref().map(row::task).transpose()?)
 }
 
 pub(super) async fn detail(db: &mut PgConnection, project_id: &str, id: &str) -> Result<Option<TaskDetail>, Fault> {
@@ -89,7 +89,7 @@ pub(super) async fn detail(db: &mut PgConnection, project_id: &str, id: &str) ->
 /// Progress, checkpoint and report of a task.
 pub(super) async fn documents(db: &mut PgConnection, id: &str) -> Result<[Option<String>; 3], Fault> {
     let row = sqlx::query("SELECT * FROM task_document WHERE task_id = $1").bind(id).fetch_optional(db).await?;
-    row::documents(row.as_ref())
+    Ok(row::documents(row.as_ref())?)
 }
 
 pub(super) async fn page(db: &mut PgConnection, instance_id: &str, page: &PageRequest) -> Result<Page, Fault> {

@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) async fn keys(db: &mut SqliteConnection) -> Result<Vec<AccessKey>, Fault> {
     let rows = sqlx::query("SELECT * FROM access_key ORDER BY account_id, created_at, access").fetch_all(db).await?;
-    rows.iter().map(row::access_key).collect()
+    Ok(rows.iter().map(row::access_key).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn disable_key(db: &mut SqliteConnection, access: &str, disabled: bool) -> Result<(), Fault> {
@@ -109,5 +109,5 @@ pub(super) async fn audit(
     .bind(count(page.limit))
     .fetch_all(db)
     .await?;
-    rows.iter().map(row::audit_entry).collect()
+    Ok(rows.iter().map(row::audit_entry).collect::<Result<_, _>>()?)
 }

@@ -11,7 +11,7 @@ use crate::model::AutoScan;
 pub(super) async fn get(db: &mut SqliteConnection, instance_id: &str) -> Result<Option<AutoScan>, Fault> {
     let found =
         sqlx::query("SELECT * FROM auto_scan WHERE instance_id = ?").bind(instance_id).fetch_optional(db).await?;
-    found.as_ref().map(row::auto_scan).transpose()
+    Ok(found.as_ref().map(row::auto_scan).transpose()?)
 }
 
 /// What was set before is left as it is, with the run that may be pending, where it is set again unchanged.

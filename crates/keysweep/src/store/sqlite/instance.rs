@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{SqliteConnection, sqlite::SqliteQueryResult};
+use sqlx::{
+    Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteQueryResult},
+};
 
 use super::{
     fault::{Fault, found, missing},
@@ -14,8 +18,7 @@ use crate::{
 };
 
 pub(super) async fn add(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
-    let sealed = |secret: &Option<Sealed>| secret.as_ref().map(|secret| secret.0.clone());
-    sqlx::query(
+    let query = sqlx::query(
         "INSERT INTO instance (
              id, project_id, name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem,
              client_key, server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
@@ -23,62 +26,52 @@ pub(super) async fn add(db: &mut SqliteConnection, instance: &Instance) -> Resul
          ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&instance.id)
-    .bind(&instance.project_id)
-    .bind(&instance.name)
-    .bind(&instance.url)
-    .bind(&instance.username)
-    .bind(sealed(&instance.password))
-    .bind(&instance.sentinel_username)
-    .bind(sealed(&instance.sentinel_password))
-    .bind(&instance.ca_pem)
-    .bind(&instance.cert_pem)
-    .bind(sealed(&instance.client_key))
-    .bind(&instance.server_name)
-    .bind(&instance.address_map)
-    .bind(&instance.pace)
-    .bind(&instance.window)
-    .bind(instance.window_binds_manual)
-    .bind(instance.manage_lazyfree)
-    .bind(instance.paused)
-    .bind(instance.facts.as_ref().map(row::facts_to_json).transpose()?)
-    .bind(instance.facts.as_ref().map(|facts| micros(facts.seen_at)))
-    .bind(&instance.unreachable)
-    .bind(micros(instance.created_at))
-    .execute(db)
-    .await
-    .map_err(missing("project"))?;
+    .bind(&instance.project_id);
+    settings(query, instance)
+        .bind(instance.facts.as_ref().map(row::facts_to_json).transpose()?)
+        .bind(instance.facts.as_ref().map(|facts| micros(facts.seen_at)))
+        .bind(&instance.unreachable)
+        .bind(micros(instance.created_at))
+        .execute(db)
+        .await
+        .map_err(missing("project"))?;
     Ok(())
 }
 
-pub(super) async fn update(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
+/// Binds what an operator sets, in the order in which both statements name it.
+fn settings<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    instance: &'q Instance,
+) -> Query<'q, Sqlite, SqliteArguments> {
     let sealed = |secret: &Option<Sealed>| secret.as_ref().map(|secret| secret.0.clone());
-    let done = sqlx::query(
+    query
+        .bind(&instance.name)
+        .bind(&instance.url)
+        .bind(&instance.username)
+        .bind(sealed(&instance.password))
+        .bind(&instance.sentinel_username)
+        .bind(sealed(&instance.sentinel_password))
+        .bind(&instance.ca_pem)
+        .bind(&instance.cert_pem)
+        .bind(sealed(&instance.client_key))
+        .bind(&instance.server_name)
+        .bind(&instance.address_map)
+        .bind(&instance.pace)
+        .bind(&instance.window)
+        .bind(instance.window_binds_manual)
+        .bind(instance.manage_lazyfree)
+        .bind(instance.paused)
+}
+
+pub(super) async fn update(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
+    let query = sqlx::query(
         "UPDATE instance SET
              name = ?, url = ?, username = ?, password = ?, sentinel_username = ?, sentinel_password = ?, ca_pem = ?,
              cert_pem = ?, client_key = ?, server_name = ?, address_map = ?, pace = ?, off_peak_window = ?,
              window_binds_manual = ?, manage_lazyfree = ?, paused = ?
          WHERE id = ? AND project_id = ?",
-    )
-    .bind(&instance.name)
-    .bind(&instance.url)
-    .bind(&instance.username)
-    .bind(sealed(&instance.password))
-    .bind(&instance.sentinel_username)
-    .bind(sealed(&instance.sentinel_password))
-    .bind(&instance.ca_pem)
-    .bind(&instance.cert_pem)
-    .bind(sealed(&instance.client_key))
-    .bind(&instance.server_name)
-    .bind(&instance.address_map)
-    .bind(&instance.pace)
-    .bind(&instance.window)
-    .bind(instance.window_binds_manual)
-    .bind(instance.manage_lazyfree)
-    .bind(instance.paused)
-    .bind(&instance.id)
-    .bind(&instance.project_id)
-    .execute(&mut *db)
-    .await?;
+    );
+    let done = settings(query, instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
     found(done.rows_affected(), "instance")?;
     // The window may be another one: whoever claims a task that waits for it looks anew.
     sqlx::query(
@@ -114,13 +107,13 @@ pub(super) async fn get(db: &mut SqliteConnection, project_id: &str, id: &str) -
         .bind(project_id)
         .fetch_optional(db)
         .await?;
-    found.as_ref().map(row::instance).transpose()
+    Ok(found.as_ref().map(row::instance).transpose()?)
 }
 
 pub(super) async fn list(db: &mut SqliteConnection, project_id: &str) -> Result<Vec<Instance>, Fault> {
     let rows =
         sqlx::query("SELECT * FROM instance WHERE project_id = ? ORDER BY name").bind(project_id).fetch_all(db).await?;
-    rows.iter().map(row::instance).collect()
+    Ok(rows.iter().map(row::instance).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn record_facts(db: &mut SqliteConnection, id: &str, facts: &Facts) -> Result<(), Fault> {
@@ -163,5 +156,5 @@ pub(super) async fn take_looks(
     .bind(limit)
     .fetch_all(db)
     .await?;
-    taken.iter().map(row::instance).collect()
+    Ok(taken.iter().map(row::instance).collect::<Result<_, _>>()?)
 }

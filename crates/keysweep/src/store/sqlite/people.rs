@@ -22,7 +22,7 @@ pub(super) async fn add_project(db: &mut SqliteConnection, project: &Project) ->
 
 pub(super) async fn projects(db: &mut SqliteConnection) -> Result<Vec<Project>, Fault> {
     let rows = sqlx::query("SELECT * FROM project ORDER BY name").fetch_all(db).await?;
-    rows.iter().map(row::project).collect()
+    Ok(rows.iter().map(row::project).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn add_user(db: &mut SqliteConnection, user: &User, grants: &[Grant]) -> Result<(), Fault> {
@@ -48,7 +48,7 @@ pub(super) async fn add_user(db: &mut SqliteConnection, user: &User, grants: &[G
 
 pub(super) async fn user(db: &mut SqliteConnection, name: &str) -> Result<Option<User>, Fault> {
     let found = sqlx::query("SELECT * FROM account WHERE name = ?").bind(name).fetch_optional(db).await?;
-    found.as_ref().map(row::user).transpose()
+    Ok(found.as_ref().map(row::user).transpose()?)
 }
 
 pub(super) async fn users(db: &mut SqliteConnection) -> Result<Vec<UserRoles>, Fault> {

@@ -64,7 +64,7 @@ async fn get(db: &mut SqliteConnection, project_id: &str, id: &str) -> Result<Op
         .bind(project_id)
         .fetch_optional(db)
         .await?;
-    found.as_ref().map(row::task).transpose()
+    Ok(found.as_ref().map(row::task).transpose()?)
 }
 
 pub(super) async fn detail(db: &mut SqliteConnection, project_id: &str, id: &str) -> Result<Option<TaskDetail>, Fault> {
@@ -76,7 +76,7 @@ pub(super) async fn detail(db: &mut SqliteConnection, project_id: &str, id: &str
 /// Progress, checkpoint and report of a task.
 pub(super) async fn documents(db: &mut SqliteConnection, id: &str) -> Result<[Option<String>; 3], Fault> {
     let row = sqlx::query("SELECT * FROM task_document WHERE task_id = ?").bind(id).fetch_optional(db).await?;
-    row::documents(row.as_ref())
+    Ok(row::documents(row.as_ref())?)
 }
 
 pub(super) async fn page(db: &mut SqliteConnection, instance_id: &str, page: &PageRequest) -> Result<Page, Fault> {
