@@ -9,7 +9,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, Request, State},
-    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri},
+    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -19,7 +19,15 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::{api, auth::Authenticator, dcs, fleet::Fleet, fleet::new_id, iam, openapi, task::Tasks, tls::PeerAddress};
+use crate::{
+    api,
+    auth::{Authenticator, Signed},
+    dcs,
+    fleet::{Fleet, new_id},
+    iam, openapi,
+    task::Tasks,
+    tls::PeerAddress,
+};
 
 /// Largest body that any operation takes.
 const MAX_BODY: usize = 1024 * 1024;
@@ -38,6 +46,12 @@ impl Peer {
     pub fn of(extensions: &Extensions) -> IpAddr {
         extensions.get::<Self>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
     }
+}
+
+/// What is looked at of a request to find out who calls.
+pub fn signed<'a>(parts: &'a Parts, body: &'a [u8], repeatable: bool) -> Signed<'a> {
+    let Parts { method, uri, headers, extensions, .. } = parts;
+    Signed { method, uri, headers, body, peer: Peer::of(extensions), repeatable }
 }
 
 /// Why a body was not read.

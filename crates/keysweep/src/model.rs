@@ -98,7 +98,7 @@ pub struct Instance {
     pub client_key: Option<Sealed>,
     /// Name that the servers' certificates must carry; `None`: the host's.
     pub server_name: Option<String>,
-    /// JSON object from announced to reachable addresses; `None`: none.
+    /// `announced=dialled` pairs, separated by commas; `None`: nodes are reached where they say.
     pub address_map: Option<String>,
     /// Name of the pace of manual scans (gentle, normal, fast, max).
     pub pace: String,
@@ -116,6 +116,35 @@ pub struct Instance {
     pub unreachable: Option<String>,
     /// When it was registered.
     pub created_at: Timestamp,
+}
+
+impl Instance {
+    /// An instance with nothing but what it must have: reached as its URL says, pace normal, at any time.
+    pub fn new(id: String, project_id: String, name: String, url: String, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            project_id,
+            name,
+            url,
+            username: None,
+            password: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            ca_pem: None,
+            cert_pem: None,
+            client_key: None,
+            server_name: None,
+            address_map: None,
+            pace: "normal".into(),
+            window: None,
+            window_binds_manual: false,
+            manage_lazyfree: false,
+            paused: false,
+            facts: None,
+            unreachable: None,
+            created_at,
+        }
+    }
 }
 
 /// What a server said of itself the last time that it was asked. Stored as versioned JSON.

@@ -1,5 +1,7 @@
 //! The DCS v2 contract: every row of its error table by a request, and the exact shapes of its answers.
 
+mod common;
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
@@ -8,7 +10,6 @@ use std::{
 use keysweep_harness::{Flavor, Installation, Server, free_port};
 use rstest::rstest;
 use serde_json::{Value, json};
-use sqlx::{Connection, SqliteConnection};
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -252,7 +253,7 @@ fn a_broken_database_is_an_internal_error_and_no_more_is_said() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
-    break_database(&installation);
+    common::break_database(&installation);
     for (method, path) in [
         ("GET", format!("/v2/{project}/instances")),
         ("GET", format!("/v2/{project}/instances/{instance}/auto-expire/histories")),
@@ -265,14 +266,6 @@ fn a_broken_database_is_an_internal_error_and_no_more_is_said() {
         assert_eq!(answer.body, expected, "{path}");
         assert!(answer.header("x-request-id").is_some());
     }
-}
-
-/// Takes the instances away from under a running service.
-#[tokio::main(flavor = "current_thread")]
-async fn break_database(installation: &Installation) {
-    let url = format!("sqlite:{}", installation.database().display());
-    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
-    sqlx::query("ALTER TABLE instance RENAME TO gone").execute(&mut database).await.expect("renamed");
 }
 
 #[test]

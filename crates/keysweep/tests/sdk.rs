@@ -1,10 +1,11 @@
 //! Huawei Cloud's own Python SDK, unmodified, with only its endpoint pointed at keysweep.
 
+mod common;
+
 use std::{path::Path, process::Command};
 
 use keysweep_harness::{DataSet, Flavor, Installation, Server, free_port, id};
 use serde_json::Value;
-use sqlx::{Connection, SqliteConnection};
 
 #[test]
 fn huaweis_python_sdk_creates_a_task_and_reads_the_histories() {
@@ -94,16 +95,8 @@ fn huaweis_python_sdk_raises_the_exception_of_each_class_of_error() {
         (&change["kind"], &change["status"], &change["code"]),
         (&client_error.into(), &403.into(), &"DCS.2003".into())
     );
-    break_database(&installation);
+    common::break_database(&installation);
     both(&refusals(&project, &instance, secret), "ServerResponseException", 500, "DCS.5000");
-}
-
-/// Takes the instances away from under a running service.
-#[tokio::main(flavor = "current_thread")]
-async fn break_database(installation: &Installation) {
-    let url = format!("sqlite:{}", installation.database().display());
-    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
-    sqlx::query("ALTER TABLE instance RENAME TO gone").execute(&mut database).await.expect("renamed");
 }
 
 fn sdk(arguments: &[&str]) -> Value {

@@ -17,9 +17,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::ApiError;
 use crate::{
-    auth::{Authenticator, Caller, Signed},
+    auth::{Authenticator, Caller},
     fleet::Fleet,
-    http::{Peer, read_body},
+    http::{read_body, signed},
     model::Role,
     task::Tasks,
 };
@@ -53,9 +53,7 @@ impl Door {
     async fn admit(&self, request: Request, needed: Role) -> Result<Admitted, ApiError> {
         let (mut parts, body) = request.into_parts();
         let body = read_body(body).await?;
-        let (method, uri, headers, peer) = (&parts.method, &parts.uri, &parts.headers, Peer::of(&parts.extensions));
-        let repeatable = method.is_safe();
-        let caller = self.auth.identify(Signed { method, uri, headers, body: &body, peer, repeatable }).await?;
+        let caller = self.auth.identify(signed(&parts, &body, parts.method.is_safe())).await?;
         let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| ApiError::NoUrl)?;
         let params: Vec<String> = params.iter().map(|(_, value)| value.to_owned()).collect();
         let (project_id, subject_id) = (params.first().cloned().unwrap_or_default(), params.get(1).cloned());

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use indicatif::HumanCount;
-use keysweep_engine::{Failure, FailureKind, Preset, estimate};
+use keysweep_engine::{Failure, Preset, estimate};
 
 use super::{Exit, login::Login, scan::percent, term};
 
@@ -30,7 +30,7 @@ pub fn run(args: EstimateArgs) -> Exit {
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
-    let dialer = target.dialer().map_err(|error| Failure::new(FailureKind::Refused, error.to_string()));
+    let dialer = target.dialer().map_err(Failure::from);
     let estimated = dialer.and_then(|dialer| estimate(&*dialer, &target, args.sample, args.pace.limits(), &stop));
     match estimated {
         Ok(found) if args.json => term::json(&found),

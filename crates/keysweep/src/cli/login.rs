@@ -1,6 +1,10 @@
 //! Who we are to a server, as it is typed: options, the environment, and what stands in the URL.
 
-use std::{env, fs, io::Read, path::PathBuf};
+use std::{
+    env, fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use keysweep_engine::{Stop, Target, TargetError};
@@ -59,7 +63,7 @@ impl Login {
             let ambient = env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty());
             target.credentials.password = ambient.map(Into::into);
         }
-        self.reach.read()?.apply(&mut target)?;
+        self.reach.read()?.try_on(&mut target)?;
         match target.credentials.username.is_some() && target.credentials.password.is_none() {
             true => {
                 Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into())
@@ -70,20 +74,35 @@ impl Login {
 }
 
 impl Password {
-    /// The password, if these options give one. A line's end behind it is no part of it.
+    /// The password, if these options give one.
     pub fn read(&self) -> Result<Option<String>, String> {
-        let text = if let Some(path) = &self.password_file {
-            fs::read_to_string(path).map_err(|error| format!("--password-file {}: {error}", path.display()))?
+        let password = if let Some(path) = &self.password_file {
+            secret_file("--password-file", path)?
         } else if self.password_stdin {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| format!("--password-stdin: {error}"))?;
-            text
+            secret_from_stdin().map_err(|error| format!("--password-stdin: {error}"))?
         } else {
             return Ok(None);
         };
-        match text.trim_end_matches(['\r', '\n']) {
-            "" => Err("the password is empty; leave the option out where none is needed".into()),
-            password => Ok(Some(password.to_owned())),
+        match password.is_empty() {
+            true => Err("the password is empty; leave the option out where none is needed".into()),
+            false => Ok(Some(password)),
         }
     }
+}
+
+/// A secret from a file that an option names; a line's end behind it is no part of it.
+pub fn secret_file(option: &str, path: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{option} {}: {error}", path.display()))?;
+    Ok(without_line_end(&text))
+}
+
+/// A secret from standard input.
+pub fn secret_from_stdin() -> std::io::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(without_line_end(&text))
+}
+
+fn without_line_end(text: &str) -> String {
+    text.trim_end_matches(['\r', '\n']).to_owned()
 }

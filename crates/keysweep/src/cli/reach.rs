@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 
+use super::login::secret_file;
 use crate::fleet::Reach;
 
 /// Options for TLS, Sentinels and announced addresses.
@@ -41,10 +42,11 @@ impl ReachArgs {
             };
             path.as_ref().map(read).transpose()
         };
-        let password = file("--sentinel-password-file", &self.sentinel_password_file)?;
+        let password = self.sentinel_password_file.as_deref();
+        let password = password.map(|path| secret_file("--sentinel-password-file", path)).transpose()?;
         Ok(Reach {
             sentinel_username: self.sentinel_user.clone(),
-            sentinel_password: password.map(|text| text.trim_end_matches(['\r', '\n']).to_owned().into()),
+            sentinel_password: password.map(Into::into),
             ca: file("--cacert", &self.cacert)?,
             certificate: file("--cert", &self.cert)?,
             key: file("--key", &self.key)?.map(Into::into),

@@ -76,8 +76,8 @@ pub fn run(args: ScanArgs) -> Exit {
 
 /// Says what stands in the way, a line a check. Fails where a sweep would be refused.
 fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
-    let checked = target.dialer().map_err(|error| Failure::new(FailureKind::Refused, error.to_string()));
-    let checks = match checked.and_then(|dialer| check(&*dialer, target, stop)) {
+    let dialer = target.dialer().map_err(Failure::from);
+    let checks = match dialer.and_then(|dialer| check(&*dialer, target, stop)) {
         Ok(checks) => checks,
         Err(failure) => {
             term::error(&failure.message);

@@ -4,6 +4,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
+use keysweep_engine::{Mode, Target};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,7 +20,7 @@ use crate::{
 };
 
 const DEFAULT_LIMIT: u64 = 1000;
-const MIB: u64 = 1024 * 1024;
+pub(super) const MIB: u64 = 1024 * 1024;
 /// The states that DCS documents; ours are RUNNING, FROZEN (paused) and ERROR (never reached, or not to be swept).
 const STATES: [&str; 9] =
     ["CREATING", "CREATEFAILED", "RUNNING", "RESTARTING", "FROZEN", "EXTENDING", "RESTORING", "FLUSHING", "ERROR"];
@@ -89,7 +90,7 @@ impl From<&Instance> for DcsInstance {
             spec_code: format!("keysweep.{mode}"),
             no_password_access: instance.password.is_none().to_string(),
             access_user: instance.username.clone(),
-            enable_ssl: instance.url.starts_with("rediss") || instance.url.starts_with("valkeys"),
+            enable_ssl: instance.url.parse().is_ok_and(|target: Target| target.tls.is_some()),
             created_at: utc_millis(instance.created_at),
             db_number: if mode == "cluster" { 1 } else { 16 },
             replica_count: 1,
@@ -101,12 +102,12 @@ impl From<&Instance> for DcsInstance {
 
 /// single, ha or cluster.
 pub(super) fn mode(instance: &Instance) -> &'static str {
-    let scheme = instance.url.split("://").next().unwrap_or_default();
+    let named = instance.url.parse().map(|target: Target| target.mode).unwrap_or_default();
     let seen = instance.facts.as_ref().map_or("", |facts| facts.mode.as_str());
-    match (scheme.rsplit('-').next().unwrap_or_default(), seen) {
-        ("cluster", _) | (_, "cluster") => "cluster",
-        ("sentinel", _) | (_, "sentinel") => "ha",
-        _ => "single",
+    match (named, seen) {
+        (Mode::Cluster, _) | (_, "cluster") => "cluster",
+        (Mode::Sentinel { .. }, _) | (_, "sentinel") => "ha",
+        (Mode::Server, _) => "single",
     }
 }
 

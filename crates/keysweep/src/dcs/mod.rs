@@ -19,9 +19,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{error::DcsError, query::Query};
 use crate::{
-    auth::{AuthError, Authenticator, Caller, Refusal, Signed},
+    auth::{AuthError, Authenticator, Caller, Refusal},
     fleet::{Fleet, can_be_swept},
-    http::{self, BodyError, Peer, RequestId},
+    http::{self, BodyError, RequestId},
     model::{Instance, Role},
     task::Tasks,
 };
@@ -124,8 +124,7 @@ impl Door {
             BodyError::TooLarge => DcsError::TooLarge,
             BodyError::Broken => DcsError::Body,
         })?;
-        let (method, uri, headers, peer) = (&parts.method, &parts.uri, &parts.headers, Peer::of(&parts.extensions));
-        let identified = self.auth.identify(Signed { method, uri, headers, body: &body, peer, repeatable }).await;
+        let identified = self.auth.identify(http::signed(&parts, &body, repeatable)).await;
         let caller = identified.map_err(|error: AuthError| DcsError::from_auth(error, &request_id))?;
 
         let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| DcsError::NoUrl)?;

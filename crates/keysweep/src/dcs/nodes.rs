@@ -6,6 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
+use keysweep_engine::Address;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -13,15 +14,13 @@ use utoipa::ToSchema;
 use super::{
     Admitted, Door,
     error::{DcsError, ErrorView},
-    instances::{mode, state},
+    instances::{MIB, mode, state},
     task_body::counter,
 };
 use crate::{
-    fleet::{Node, nodes},
+    fleet::nodes,
     model::{Instance, Role},
 };
-
-const MIB: u64 = 1024 * 1024;
 
 /// The answer of ShowInstanceTopology. All numbers are texts.
 #[derive(Debug, Serialize, ToSchema)]
@@ -89,7 +88,7 @@ struct Replication {
 }
 
 /// The same for the same node, and no other's.
-fn node_id(instance: &Instance, node: &Node) -> String {
+fn node_id(instance: &Instance, node: &Address) -> String {
     let digest = Sha256::digest(format!("{}\n{}\n{}", instance.id, node.host, node.port));
     hex::encode(&digest[..16])
 }
@@ -104,7 +103,7 @@ pub(super) async fn topology(State(door): State<Door>, request: Request) -> Resu
     let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
     let nodes = nodes(&instance.url);
     let facts = instance.facts.as_ref().filter(|_| nodes.len() == 1);
-    let server = |node: Node| Server {
+    let server = |node: Address| Server {
         node_id: node_id(&instance, &node),
         node_name: format!("{}:{}", node.host, node.port),
         node_type: "master",
@@ -136,7 +135,7 @@ pub(super) async fn topology(State(door): State<Door>, request: Request) -> Resu
 )]
 pub(super) async fn groups(State(door): State<Door>, request: Request) -> Result<Json<Groups>, DcsError> {
     let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
-    let group = |(number, node): (usize, Node)| {
+    let group = |(number, node): (usize, Address)| {
         let node_id = node_id(&instance, &node);
         Group {
             group_id: node_id.clone(),

@@ -72,28 +72,9 @@ impl Address {
     }
 }
 
-/// Where a node is, as the instance's URL names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// Name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
 /// The nodes that an instance's URL names: the sentinels, or some of the data nodes.
-pub fn nodes(url: &str) -> Vec<Node> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
-    let default_port = if scheme.ends_with("-sentinel") { 26_379 } else { 6_379 };
-    let hosts = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let node = |text: &str| {
-        let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-            Some((host, port)) => (host, port.strip_prefix(':')),
-            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-        };
-        Node { host: host.to_owned(), port: port.and_then(|port| port.parse().ok()).unwrap_or(default_port) }
-    };
-    hosts.split(',').map(node).collect()
+pub fn nodes(url: &str) -> Vec<keysweep_engine::Address> {
+    url.parse::<Target>().map(|target| target.seeds).unwrap_or_default()
 }
 
 fn refused(remedy: &str) -> FleetError {

@@ -1,14 +1,17 @@
 //! The hosts that an instance's sweep burdens.
 
-use super::nodes;
+use keysweep_engine::{Mode, Target};
+
 use crate::model::Instance;
 
 /// The hosts that the URL names and those that the primaries were on at the last look, in lower case, each once. Sentinels
 /// are only asked where the primary is: theirs count as long as nobody has seen it.
 pub fn hosts(instance: &Instance) -> Vec<String> {
     let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.hosts);
-    let is_behind_sentinels = instance.url.split("://").next().is_some_and(|scheme| scheme.ends_with("-sentinel"));
-    let named = if is_behind_sentinels && !seen.is_empty() { Vec::new() } else { nodes(&instance.url) };
+    let named = match instance.url.parse() {
+        Ok(Target { mode: Mode::Sentinel { .. }, .. }) if !seen.is_empty() => Vec::new(),
+        target => target.map(|target| target.seeds).unwrap_or_default(),
+    };
     let mut hosts: Vec<String> = named.into_iter().map(|node| node.host).chain(seen.iter().cloned()).collect();
     for host in &mut hosts {
         host.make_ascii_lowercase();
@@ -40,27 +43,8 @@ mod tests {
             seen_at: Timestamp::UNIX_EPOCH,
         };
         let instance = Instance {
-            id: "i".into(),
-            project_id: "p".into(),
-            name: "cache".into(),
-            url: url.into(),
-            username: None,
-            password: None,
-            sentinel_username: None,
-            sentinel_password: None,
-            ca_pem: None,
-            cert_pem: None,
-            client_key: None,
-            server_name: None,
-            address_map: None,
-            pace: "normal".into(),
-            window: None,
-            window_binds_manual: false,
-            manage_lazyfree: false,
-            paused: false,
             facts: (!seen.is_empty()).then_some(facts),
-            unreachable: None,
-            created_at: Timestamp::UNIX_EPOCH,
+            ..Instance::new("i".into(), "p".into(), "cache".into(), url.into(), Timestamp::UNIX_EPOCH)
         };
         hosts(&instance)
     }

@@ -84,27 +84,13 @@ impl Fleet {
         let password = given.or(password.as_ref().map(Secret::expose));
         let password = password.map(|password| self.vault.seal(&id, PASSWORD, password));
         let mut instance = Instance {
-            id,
-            project_id: self.project(project).await?.id,
-            name: name.to_owned(),
-            url,
             username,
             password,
-            sentinel_username: None,
-            sentinel_password: None,
-            ca_pem: None,
-            cert_pem: None,
-            client_key: None,
-            server_name: None,
-            address_map: None,
             pace: pace.to_string(),
             window: window.as_ref().map(Window::to_string),
             window_binds_manual,
             manage_lazyfree,
-            paused: false,
-            facts: None,
-            unreachable: None,
-            created_at: now(),
+            ..Instance::new(id, self.project(project).await?.id, name.to_owned(), url, now())
         };
         reach.unwrap_or(&Reach::default()).keep(&mut instance, &self.vault)?;
         let value_of = |field: &str| if field == "id" { instance.id.as_str() } else { name };

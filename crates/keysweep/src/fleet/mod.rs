@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use keysweep_engine::TargetError;
 
 pub use self::{
-    address::{Node, nodes},
+    address::nodes,
     audit::Deed,
     host::hosts,
     id::{is_id, new_id},

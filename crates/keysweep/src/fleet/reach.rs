@@ -67,7 +67,13 @@ impl Reach {
         if let Some(map) = &self.address_map {
             target.address_map = map.parse::<AddressMap>().map_err(|error| error.to_string())?;
         }
-        // What cannot be read is said now and not when the first sweep begins.
+        Ok(())
+    }
+
+    /// The same, and reads certificates and key as dialling would: what cannot be used is said now and not when the first sweep
+    /// begins.
+    pub fn try_on(&self, target: &mut Target) -> Result<(), String> {
+        self.apply(target)?;
         target.dialer().map(drop).map_err(|error| error.to_string())
     }
 
@@ -75,7 +81,7 @@ impl Reach {
     pub(super) fn keep(&self, instance: &mut Instance, vault: &Vault) -> Result<(), FleetError> {
         let mut target: Target =
             instance.url.parse().map_err(|error: keysweep_engine::TargetError| FleetError::Url(error.to_string()))?;
-        self.apply(&mut target).map_err(FleetError::Reach)?;
+        self.try_on(&mut target).map_err(FleetError::Reach)?;
         let seal = |field, secret: &Secret| vault.seal(&instance.id, field, secret.expose());
         instance.sentinel_password = self.sentinel_password.as_ref().map(|password| seal(SENTINEL_PASSWORD, password));
         instance.client_key = self.key.as_ref().map(|key| seal(CLIENT_KEY, key));

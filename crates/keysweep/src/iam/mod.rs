@@ -9,9 +9,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::IamError;
 use crate::{
-    auth::{Authenticator, Caller, Signed},
+    auth::{Authenticator, Caller},
     fleet::Fleet,
-    http::{Peer, read_body},
+    http::{read_body, signed},
 };
 
 /// What the operations need.
@@ -51,10 +51,8 @@ impl Door {
     async fn identify(&self, request: Request) -> Result<(Caller, Parts, Bytes), IamError> {
         let (parts, body) = request.into_parts();
         let body = read_body(body).await?;
-        let (method, uri, headers, peer) = (&parts.method, &parts.uri, &parts.headers, Peer::of(&parts.extensions));
         // Revoking a token twice does no more than revoking it once.
-        let signed = Signed { method, uri, headers, body: &body, peer, repeatable: true };
-        let caller = self.auth.identify(signed).await?;
+        let caller = self.auth.identify(signed(&parts, &body, true)).await?;
         Ok((caller, parts, body))
     }
 }

@@ -10,13 +10,11 @@ use jiff::Timestamp;
 use keysweep_engine::{
     Checkpoint, LazyFreeKeeper, Monitor, Options, Preset, Progress, Report, Stop, Target, link::Dialer, sweep_through,
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     lazyfree::Keeper,
+    rounds::every,
     state::{CANCELLED, Conclusion, Halt, conclude},
 };
 use crate::{
@@ -146,8 +144,7 @@ impl Drive {
     ) -> (Halt, Option<Report>) {
         let mut halt = Halt::None;
         let mut last_success = self.begun;
-        let mut beats = interval(BEAT_EVERY);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = every(BEAT_EVERY);
         loop {
             let reason = tokio::select! {
                 report = &mut swept => return (halt, report.inspect_err(|error| tracing::error!(%error, "a sweep died")).ok()),

@@ -53,7 +53,7 @@ async fn look_around(fleet: &Fleet, stop: &Stop) {
 }
 
 /// Ticks at once and then so often; a round that takes longer than that is no reason to hurry.
-fn every(period: Duration) -> Interval {
+pub(super) fn every(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

@@ -169,29 +169,8 @@ mod tests {
 
     /// First due at `at(0)`, then every `interval` seconds; set an hour before.
     fn plan(interval: i64) -> Plan {
-        let instance = Instance {
-            id: "i".into(),
-            project_id: "p".into(),
-            name: "cache".into(),
-            url: "redis://cache.example:6379".into(),
-            username: None,
-            password: None,
-            sentinel_username: None,
-            sentinel_password: None,
-            ca_pem: None,
-            cert_pem: None,
-            client_key: None,
-            server_name: None,
-            address_map: None,
-            pace: "normal".into(),
-            window: None,
-            window_binds_manual: false,
-            manage_lazyfree: false,
-            paused: false,
-            facts: None,
-            unreachable: None,
-            created_at: at(-2 * HOUR),
-        };
+        let instance =
+            Instance::new("i".into(), "p".into(), "cache".into(), "redis://cache.example:6379".into(), at(-2 * HOUR));
         let config = AutoScan {
             instance_id: "i".into(),
             enabled: true,

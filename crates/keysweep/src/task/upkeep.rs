@@ -3,12 +3,9 @@
 
 use std::time::Duration;
 
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::sync::watch;
 
-use super::Tasks;
+use super::{Tasks, drive::told, rounds::every};
 use crate::store::Now;
 
 /// A run is due to the second; this leaves half of one to write it.
@@ -16,12 +13,11 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Keeps the schedule until `shutdown` says to end.
 pub async fn keep_schedule(tasks: Tasks, mut shutdown: watch::Receiver<bool>) {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = every(EVERY);
     let mut failing = false;
     loop {
         tokio::select! {
-            _ = shutdown.wait_for(|down| *down) => return,
+            () = told(&mut shutdown) => return,
             _ = ticks.tick() => {}
         }
         match tasks.keep_schedule(Now::Database).await {

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Tasks,
-    drive::{LEASE, drive},
+    drive::{LEASE, drive, told},
     rounds::make_rounds,
 };
 use crate::{
@@ -66,7 +66,7 @@ impl Worker {
                 });
             }
             tokio::select! {
-                _ = shutdown.wait_for(|down| *down) => {}
+                () = told(&mut shutdown) => {}
                 Some(ended) = sweeps.join_next(), if !sweeps.is_empty() => report_death(ended),
                 _ = tokio::time::timeout(LOOK_EVERY, self.tasks.hint.notified()) => {}
             }

@@ -127,29 +127,13 @@ pub fn id(name: &str) -> String {
 
 /// An instance with nothing but what it must have.
 pub fn plain_instance(project: &Project, name: &str) -> Instance {
-    Instance {
-        id: id(&format!("{name}{}", project.name)),
-        project_id: project.id.clone(),
-        name: name.to_owned(),
-        url: "redis://cache.example:6379".into(),
-        username: None,
-        password: None,
-        sentinel_username: None,
-        sentinel_password: None,
-        ca_pem: None,
-        cert_pem: None,
-        client_key: None,
-        server_name: None,
-        address_map: None,
-        pace: "normal".into(),
-        window: None,
-        window_binds_manual: false,
-        manage_lazyfree: false,
-        paused: false,
-        facts: None,
-        unreachable: None,
-        created_at: time(0),
-    }
+    Instance::new(
+        id(&format!("{name}{}", project.name)),
+        project.id.clone(),
+        name.to_owned(),
+        "redis://cache.example:6379".into(),
+        time(0),
+    )
 }
 
 /// A manual task for this instance, with an id that no other has.

@@ -114,26 +114,8 @@ fn binary() -> Result<std::path::PathBuf> {
 
 fn instance(project: &Project, number: usize, url: &str, window: Option<&str>) -> Instance {
     Instance {
-        id: new_id(),
-        project_id: project.id.clone(),
-        name: format!("cache{number}"),
-        url: url.to_owned(),
-        username: None,
-        password: None,
-        sentinel_username: None,
-        sentinel_password: None,
-        ca_pem: None,
-        cert_pem: None,
-        client_key: None,
-        server_name: None,
-        address_map: None,
-        pace: "normal".into(),
         window: window.map(str::to_owned),
         window_binds_manual: window.is_some(),
-        manage_lazyfree: false,
-        paused: false,
-        facts: None,
-        unreachable: None,
-        created_at: Timestamp::now(),
+        ..Instance::new(new_id(), project.id.clone(), format!("cache{number}"), url.to_owned(), Timestamp::now())
     }
 }

@@ -1,12 +1,11 @@
 //! `keysweep admin project|user|access-key`: who may use the API, and for what.
 
-use std::io::Read;
-
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Answer, term};
 use crate::{
+    cli::login::secret_from_stdin,
     fleet::{Fleet, Secret},
     model::Role,
 };
@@ -154,9 +153,7 @@ impl Project {
 impl PasswordSource {
     fn read(self) -> anyhow::Result<Option<Secret>> {
         if self.password_stdin {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            return Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned().into()));
+            return Ok(Some(secret_from_stdin()?.into()));
         }
         if self.password_prompt { Ok(Some(ask()?)) } else { Ok(None) }
     }
