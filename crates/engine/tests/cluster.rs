@@ -237,7 +237,9 @@ fn survive_slots_that_move(slots: u16, at: f64) {
     assert!(moving.was_done());
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
     assert_eq!(cluster.held(), live + more_live, "{} were dead: {report:?}", dead + more_dead);
-    assert_eq!((report.keys_released, report.exact), (dead + more_dead, true));
+    // More than were dead: while Valkey 9.1.2 copies slots of several databases, what is deleted in database 0 is deleted
+    // in another one at the receiving end. Dead keys released in that moment arrive again, and are released again.
+    assert!(report.exact && report.keys_released >= dead + more_dead, "{report:?}");
 }
 
 #[test]
