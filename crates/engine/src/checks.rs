@@ -122,10 +122,11 @@ fn role(primary: &Primary, target: &Target) -> Check {
 pub(crate) fn examine(primary: &mut Primary, access: Access<'_>) -> Result<Vec<Check>, LinkError> {
     let link = &mut primary.link;
     let mut checks = vec![rights(link)?.1, clock(link, &primary.address, &primary.role, access)?];
+    let info = link.info(&["server", "clients", "memory", "persistence", "replication", "keyspace", "cluster"])?;
     if matches!(access.target.mode, Mode::Cluster) {
-        checks.push(cluster_rights(link)?);
+        checks.push(cluster_rights(link, info.as_ref())?);
     }
-    let Some(info) = link.info(&["clients", "memory", "persistence", "replication", "keyspace", "cluster"])? else {
+    let Some(info) = info else {
         let finding = "INFO is refused: sizes are unknown, paused expiry is not noticed, and a lost connection starts the sweep again";
         checks.push(note(Verdict::Warning, "sizes", finding, "grant +info"));
         return Ok(checks);
@@ -197,7 +198,7 @@ fn allowed_at_all(result: Result<Reply, LinkError>) -> Result<bool, LinkError> {
 }
 
 /// What a node of a cluster lets us ask beside that.
-fn cluster_rights(link: &mut Link) -> Result<Check, LinkError> {
+fn cluster_rights(link: &mut Link, info: Option<&Info>) -> Result<Check, LinkError> {
     let name = "cluster";
     let mut lost = Vec::new();
     if !allowed(link.call(&[b"CLUSTER", b"COUNTKEYSINSLOT", b"0"]))? {
@@ -205,6 +206,12 @@ fn cluster_rights(link: &mut Link) -> Result<Check, LinkError> {
     }
     if !allowed(link.call(&[b"CLUSTER", b"INFO"]))? {
         lost.push("CLUSTER INFO is refused, so that a node which has lost the others is not told apart");
+    }
+    let moves_slots = info.is_some_and(|info| info.is_since((9, 0), None));
+    if moves_slots && !allowed(link.call(&[b"CLUSTER", b"GETSLOTMIGRATIONS"]))? {
+        lost.push(
+            "CLUSTER GETSLOTMIGRATIONS is refused, so that slots which move away in mid-sweep can leave dead keys",
+        );
     }
     Ok(match lost.as_slice() {
         [] => ok(name, "the cluster tells all that a sweep asks"),

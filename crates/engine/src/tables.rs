@@ -36,11 +36,7 @@ pub(crate) fn guess_databases(link: &mut Link) -> Result<Vec<(u32, u64)>, LinkEr
 
 /// In cluster mode Redis since 7.4 and Valkey since 8.0 keep a table for each slot.
 pub(crate) fn has_a_table_a_slot(info: &Info) -> bool {
-    let version = info.engine_version().unwrap_or_default();
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let since = if info.engine() == "valkey" { (8, 0) } else { (7, 4) };
-    info.text("cluster_enabled") == Some("1") && version >= since
+    info.text("cluster_enabled") == Some("1") && info.is_since((8, 0), Some((7, 4)))
 }
 
 /// How many keys each of these slots, or of all, holds, asked in small groups with pauses: it must not keep clients waiting

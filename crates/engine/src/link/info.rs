@@ -69,6 +69,15 @@ impl Info {
         }
     }
 
+    /// Whether the engine is Valkey or Redis of at least these versions, as (major, minor); `None`: no version of that one.
+    pub fn is_since(&self, valkey: (u32, u32), redis: Option<(u32, u32)>) -> bool {
+        let mut numbers =
+            self.engine_version().unwrap_or_default().split('.').map(|number| number.parse().unwrap_or(0));
+        let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let since = if self.engine() == "valkey" { Some(valkey) } else { redis };
+        since.is_some_and(|since| version >= since)
+    }
+
     /// The engine's own version: Valkey also reports the Redis version that it is compatible with.
     pub fn engine_version(&self) -> Option<&str> {
         self.text("valkey_version").or_else(|| self.text("redis_version"))
@@ -102,5 +111,13 @@ mod tests {
         assert_eq!((info.engine(), info.engine_version()), ("valkey", Some("9.1.2")));
         let redis = Info::read("redis_version:7.0.15\r\n");
         assert_eq!((redis.engine(), redis.engine_version()), ("redis", Some("7.0.15")));
+    }
+
+    #[test]
+    fn a_version_is_compared_with_that_of_its_own_engine() {
+        let valkey = Info::read(VALKEY);
+        assert!(valkey.is_since((9, 1), None) && !valkey.is_since((9, 2), Some((7, 0))));
+        let redis = Info::read("redis_version:7.4.1\r\n");
+        assert!(redis.is_since((9, 0), Some((7, 4))) && !redis.is_since((7, 0), None));
     }
 }
