@@ -21,7 +21,7 @@ use tracing::Instrument;
 
 use crate::{
     api,
-    auth::{Authenticator, Signed},
+    auth::{Authenticator, Signed, is_local},
     dcs,
     fleet::{Fleet, new_id},
     iam, openapi,
@@ -65,7 +65,8 @@ pub enum BodyError {
 
 /// Everything that this process serves on its API listener.
 pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator, shutdown: watch::Receiver<bool>) -> Router {
-    Router::new()
+    let required = auth.is_required();
+    let router = Router::new()
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(ready).with_state(tasks.clone()))
         .route("/openapi.json", get(|| async { Json(openapi::document()) }))
@@ -73,9 +74,9 @@ pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator, shutdown: watch::
         .merge(iam::router(iam::Door { fleet: fleet.clone(), auth: auth.clone() }))
         .merge(api::router(api::Door { fleet, tasks, auth, shutdown }))
         .fallback(no_url)
-        .method_not_allowed_fallback(no_method)
-        .layer(CatchPanicLayer::custom(after_panic))
-        .layer(middleware::from_fn(identify))
+        .method_not_allowed_fallback(no_method);
+    let router = if required { router } else { router.layer(middleware::from_fn(only_local)) };
+    router.layer(CatchPanicLayer::custom(after_panic)).layer(middleware::from_fn(identify))
 }
 
 /// Reads a body whole, up to the limit.
@@ -124,6 +125,18 @@ async fn identify(mut request: Request, next: Next) -> Response {
         tracing::debug!(request_id = id, %method, path, status = code, elapsed_ms, "request");
     }
     response
+}
+
+/// Lets nothing through but what means this machine and comes from it.
+async fn only_local(request: Request, next: Next) -> Response {
+    if is_local(request.uri(), request.headers()) {
+        return next.run(request).await;
+    }
+    match shape(request.uri().path()) {
+        Shape::Own => api::not_local().into_response(),
+        Shape::Iam => iam::not_local().into_response(),
+        Shape::Dcs => dcs::not_local().into_response(),
+    }
 }
 
 /// Whose shape a refusal has where no handler is found.

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{Authority, Installation, Service, eventually};
+use keysweep_harness::{Authority, Installation, Service, eventually, free_port, id};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
@@ -103,4 +104,33 @@ fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_served() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(1) && said.contains(words), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn without_authentication_only_requests_of_this_machine_to_this_machine_are_answered() {
+    let installation = installation();
+    let project = id(&installation.admin(&["project", "add", "shop"]));
+    let service = installation.serve(&["--no-auth"]);
+    let port = service.base.rsplit(':').next().expect("a port").to_owned();
+    let own = format!("/api/v1/projects/{project}/instances");
+    let dcs = format!("/v2/{project}/instances");
+    for path in [own.as_str(), &dcs, "/v3/projects", "/healthz", "/openapi.json"] {
+        for host in [format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+            assert_eq!(service.send("GET", path, &[("host", &host)], "").status, 200, "{path} {host}");
+        }
+        // A name that leads to this machine: the page it belongs to would read the answer.
+        let rebound = service.send("GET", path, &[("host", &format!("evil.example:{port}"))], "");
+        assert_eq!(rebound.status, 403, "{path}");
+        assert!(rebound.body.to_string().contains("--no-auth"), "{path}: {}", rebound.body);
+    }
+    let body = json!({ "name": "planted", "url": format!("redis://127.0.0.1:{}", free_port()) }).to_string();
+    for (page, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 201)] {
+        let answer = service.send("POST", &own, &[("origin", page), ("content-type", "text/plain")], &body);
+        assert_eq!(answer.status, status, "{page}: {}", answer.body);
+    }
+    assert_eq!(service.send("GET", &dcs, &[("host", "evil.example")], "").body["error_code"], "DCS.2003");
+    drop(service);
+    // With authentication any name will do: credentials say who it is.
+    let service = installation.serve(&[]);
+    assert_eq!(service.send("GET", "/healthz", &[("host", "keys.example")], "").status, 200);
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::{AuthError, Refusal},
+    auth::{AuthError, NOT_LOCAL, Refusal},
     fleet::FleetError,
     http::BodyError,
     model::Role,
@@ -49,6 +49,8 @@ pub enum ApiError {
     NoUrl,
     /// The path exists, the method does not.
     NoMethod,
+    /// Without authentication: not from this machine to this machine.
+    NotLocal,
     /// The role does not suffice.
     Forbidden(Role),
     /// An id in the path is none, or a parameter is not good.
@@ -74,6 +76,7 @@ impl IntoResponse for ApiError {
             Self::NoMethod => {
                 (StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this path does not have this method".into())
             }
+            Self::NotLocal => (StatusCode::FORBIDDEN, "not_local", NOT_LOCAL.into()),
             Self::Forbidden(needed) => (
                 StatusCode::FORBIDDEN,
                 "forbidden",

@@ -70,6 +70,11 @@ pub fn no_url() -> impl axum::response::IntoResponse {
     error::ApiError::NoUrl
 }
 
+/// The answer, where nobody is asked for credentials, to a request that is not from this machine to this machine.
+pub fn not_local() -> impl axum::response::IntoResponse {
+    error::ApiError::NotLocal
+}
+
 /// The answer to a method that a path does not have.
 pub fn no_method() -> impl axum::response::IntoResponse {
     error::ApiError::NoMethod

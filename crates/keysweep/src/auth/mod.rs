@@ -4,6 +4,7 @@ pub mod signature;
 
 mod attempts;
 mod gate;
+mod local;
 mod sign_in;
 
 use std::{
@@ -21,6 +22,7 @@ use self::{
 };
 pub use self::{
     gate::Refusal,
+    local::{NOT_LOCAL, is_local},
     sign_in::{SignIn, SignInError},
 };
 use crate::{
@@ -142,6 +144,11 @@ impl Authenticator {
             passwords_of: Attempts::new(FORGIVEN_PASSWORDS, LOCK),
         };
         Self { fleet, required, guards: Arc::new(guards) }
+    }
+
+    /// Whether requests need credentials.
+    pub fn is_required(&self) -> bool {
+        self.required
     }
 
     /// The caller of a request.

@@ -8,7 +8,12 @@ use axum::{
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::{auth::AuthError, fleet::FleetError, http::RequestId, task::TaskError};
+use crate::{
+    auth::{AuthError, NOT_LOCAL},
+    fleet::FleetError,
+    http::RequestId,
+    task::TaskError,
+};
 
 /// A refusal. Those of signatures carry `request_id`, as the gateway's do, and no `error_ext_msg`.
 #[derive(Debug, ToSchema)]
@@ -47,6 +52,8 @@ pub enum DcsError {
     NoUrl,
     /// The path exists, the method does not.
     NoMethod,
+    /// Without authentication: not from this machine to this machine.
+    NotLocal,
     /// A query parameter is not good.
     Parameter(&'static str),
     /// When enabling auto-scan: `first_scan_at`.
@@ -88,6 +95,7 @@ impl DcsError {
                 "DCS.2003",
                 "This role does not have the permission to perform this operation.",
             ),
+            Self::NotLocal => text(StatusCode::FORBIDDEN, "DCS.2003", NOT_LOCAL),
             Self::NoInstance => text(StatusCode::NOT_FOUND, "DCS.3022", "This DCS instance does not exist."),
             Self::NoUrl => text(StatusCode::NOT_FOUND, "DCS.4001", "The requested URL does not exist."),
             Self::NoMethod => text(StatusCode::METHOD_NOT_ALLOWED, "DCS.5001", "This request method is not allowed."),

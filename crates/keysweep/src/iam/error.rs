@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::{AuthError, SignInError},
+    auth::{AuthError, NOT_LOCAL, SignInError},
     fleet::FleetError,
     http::BodyError,
 };
@@ -52,6 +52,8 @@ pub enum IamError {
     NoUrl,
     /// The path exists, the method does not.
     NoMethod,
+    /// Without authentication: not from this machine to this machine.
+    NotLocal,
     /// Our own fault; the log says more.
     Internal,
 }
@@ -67,6 +69,7 @@ impl IntoResponse for IamError {
             Self::TooMany(message) => (StatusCode::TOO_MANY_REQUESTS, message),
             Self::NoUrl => (StatusCode::NOT_FOUND, "The requested URL does not exist.".into()),
             Self::NoMethod => (StatusCode::METHOD_NOT_ALLOWED, "This request method is not allowed.".into()),
+            Self::NotLocal => (StatusCode::FORBIDDEN, NOT_LOCAL.into()),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal service error.".into()),
         };
         let title = status.canonical_reason().unwrap_or_default();

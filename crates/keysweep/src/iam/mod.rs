@@ -42,6 +42,11 @@ pub fn no_url() -> impl axum::response::IntoResponse {
     IamError::NoUrl
 }
 
+/// The answer, where nobody is asked for credentials, to a request that is not from this machine to this machine.
+pub fn not_local() -> impl axum::response::IntoResponse {
+    IamError::NotLocal
+}
+
 /// The answer to a method that a path does not have.
 pub fn no_method() -> impl axum::response::IntoResponse {
     IamError::NoMethod
