@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -18,6 +19,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
+use utoipa::openapi::{self as documented, RefOr};
 
 use crate::{
     api,
@@ -61,6 +63,20 @@ pub enum BodyError {
     TooLarge,
     /// The connection broke.
     Broken,
+}
+
+/// What a door may answer with other than what was asked for, for the document: all of it in one shape.
+pub fn refusals(schema: &str, statuses: &[u16]) -> BTreeMap<String, RefOr<documented::Response>> {
+    let described = |status: &u16| {
+        let reason = StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
+        let body = documented::Content::new(Some(documented::Ref::from_schema_name(schema)));
+        let response = documented::ResponseBuilder::new()
+            .description(reason.unwrap_or_default())
+            .content("application/json", body)
+            .build();
+        (status.to_string(), response.into())
+    };
+    statuses.iter().map(described).collect()
 }
 
 /// Everything that this process serves on its API listener.

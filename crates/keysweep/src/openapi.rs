@@ -1,8 +1,8 @@
 //! The OpenAPI document: what the doors say of themselves, in one.
 
 use utoipa::openapi::{
-    InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
-    path::PathItem,
+    HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, RefOr, Type,
+    path::{Operation, PathItem},
     security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
 };
 
@@ -33,8 +33,30 @@ pub fn document() -> OpenApi {
     let no_scopes: [&str; 0] = [];
     document.security =
         Some(vec![SecurityRequirement::new("token", no_scopes), SecurityRequirement::new("signature", no_scopes)]);
-    document.paths.paths.values_mut().for_each(open_sign_in);
+    for path in document.paths.paths.values_mut() {
+        open_sign_in(path);
+        operations(path).for_each(complete);
+    }
     document
+}
+
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch].into_iter().flatten()
+}
+
+/// Every answer has a request id; and each is described.
+fn complete(operation: &mut Operation) {
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            if response.description.is_empty() {
+                response.description = "What was asked for.".to_owned();
+            }
+            let text = ObjectBuilder::new().schema_type(Type::String).build();
+            let header =
+                HeaderBuilder::new().schema(Some(text)).description(Some("Names the request in the service's log."));
+            response.headers.insert("X-Request-Id".into(), header.build().into());
+        }
+    }
 }
 
 /// Whoever signs in has no token yet.

@@ -1,9 +1,6 @@
 //! Who may do what: tokens, signatures, roles, and what keeps guessers out.
 
-use std::{
-    process::Stdio,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use keysweep_harness::{Answer, Installation, Service, Signer, free_port, id};
 use rstest::rstest;
@@ -28,24 +25,9 @@ fn two_projects(installation: &Installation) -> [(String, String); 2] {
 }
 
 /// `keysweep admin …` with something on its standard input.
-fn admin_with_input(installation: &Installation, arguments: &[&str], input: &str) {
-    let mut all = vec!["admin", "--json"];
-    all.extend(arguments);
-    let mut child = installation
-        .command(&all)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), input.as_bytes()).expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 fn add_user(installation: &Installation, name: &str, project: &str, role: &str) {
     let arguments = ["user", "add", name, "--project", project, "--role", role, "--password-stdin"];
-    admin_with_input(installation, &arguments, &format!("{PASSWORD}\n"));
+    installation.admin_with_input(&arguments, &format!("{PASSWORD}\n"));
 }
 
 fn add_key(installation: &Installation, user: &str) -> Signer {
@@ -339,7 +321,7 @@ fn tokens_end_when_revoked_and_when_their_user_changes() {
     assert_eq!(revoke(&second, &first), 204);
     assert!(!is_good(&first) && is_good(&second));
 
-    admin_with_input(&installation, &["user", "passwd", "ada", "--password-stdin"], "another password");
+    installation.admin_with_input(&["user", "passwd", "ada", "--password-stdin"], "another password");
     assert!(!is_good(&second), "a new password ends all tokens");
     assert_eq!(sign_in(&service, "ada", PASSWORD, Value::Null).status, 401);
     assert_eq!(sign_in(&service, "ada", "another password", Value::Null).status, 201);

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::{ApiError, ErrorView},
+    error::{ApiError, OnProject},
 };
 use crate::{
     model::{AuditEntry, Role},
@@ -65,7 +65,7 @@ impl From<AuditEntry> for AuditEntryView {
         ("before" = Option<i64>, Query, description = "Only entries with a smaller seq"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most this many [default: 100]"),
     ),
-    responses((status = 200, body = AuditView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = AuditView), OnProject)
 )]
 pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<AuditView>, ApiError> {
     let admitted = door.admit(request, Role::Admin).await?;

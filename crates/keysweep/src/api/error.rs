@@ -1,17 +1,22 @@
 //! The errors of keysweep's own API: the one place of this door that knows status codes.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{RefOr, Response as Documented},
+};
 
 use crate::{
     auth::{AuthError, NOT_LOCAL, Refusal},
     fleet::FleetError,
-    http::BodyError,
+    http::{BodyError, refusals},
     model::Role,
     task::TaskError,
 };
@@ -34,6 +39,33 @@ pub struct ErrorDetail {
     code: &'static str,
     /// For people.
     message: String,
+}
+
+/// What an operation on a project may refuse with, for the document.
+pub struct OnProject;
+
+impl IntoResponses for OnProject {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("ErrorView", &[400, 401, 403, 413, 500])
+    }
+}
+
+/// What an operation on a task or an instance may refuse with.
+pub struct OnSubject;
+
+impl IntoResponses for OnSubject {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("ErrorView", &[400, 401, 403, 404, 413, 500])
+    }
+}
+
+/// What an operation may refuse with that changes which instances there are, or their names.
+pub struct OnChange;
+
+impl IntoResponses for OnChange {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("ErrorView", &[400, 401, 403, 404, 409, 413, 500])
+    }
 }
 
 /// An answer other than 200: `{"error":{"code","message"}}`.

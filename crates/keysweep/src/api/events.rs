@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Door,
-    error::{ApiError, ErrorView},
+    error::{ApiError, OnSubject},
     task::TaskView,
 };
 use crate::{model::Role, task::Tasks};
@@ -47,7 +47,7 @@ struct Watched {
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView)
+        OnSubject
     )
 )]
 pub(super) async fn follow(

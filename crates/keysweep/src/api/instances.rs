@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     Admitted, Door, body,
-    error::{ApiError, CREATED, ErrorView, NO_CONTENT},
+    error::{ApiError, CREATED, NO_CONTENT, OnChange, OnProject, OnSubject},
 };
 use crate::{
     fleet::{FleetError, InstanceChange, LookError, NewInstance, Reach},
@@ -227,7 +227,7 @@ impl Door {
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/instances", tag = "instances", operation_id = "list_instances",
     params(("project_id" = String, Path, description = "Project")),
-    responses((status = 200, body = InstancesView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = InstancesView), OnProject)
 )]
 pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<InstancesView>, ApiError> {
     let admitted = door.admit(request, Role::Reader).await?;
@@ -241,7 +241,7 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<J
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances", tag = "instances", operation_id = "register_instance",
     params(("project_id" = String, Path, description = "Project")), request_body = NewInstanceBody,
-    responses((status = 201, body = InstanceView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 201, body = InstanceView), OnChange)
 )]
 pub(super) async fn add(
     State(door): State<Door>,
@@ -274,7 +274,7 @@ pub(super) async fn add(
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/instances/{instance_id}", tag = "instances", operation_id = "show_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
-    responses((status = 200, body = InstanceView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = InstanceView), OnSubject)
 )]
 pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<InstanceView>, ApiError> {
     let (_, instance) = door.admit_to_instance(request, Role::Reader).await?;
@@ -286,7 +286,7 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<J
     patch, path = "/api/v1/projects/{project_id}/instances/{instance_id}", tag = "instances", operation_id = "change_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
     request_body = InstanceChangeBody,
-    responses((status = 200, body = InstanceView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = InstanceView), OnChange)
 )]
 pub(super) async fn change(State(door): State<Door>, request: Request) -> Result<Json<InstanceView>, ApiError> {
     let (admitted, instance) = door.admit_to_instance(request, Role::Admin).await?;
@@ -311,7 +311,7 @@ pub(super) async fn change(State(door): State<Door>, request: Request) -> Result
 #[utoipa::path(
     delete, path = "/api/v1/projects/{project_id}/instances/{instance_id}", tag = "instances", operation_id = "remove_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
-    responses((status = 204), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 204), OnChange)
 )]
 pub(super) async fn remove(State(door): State<Door>, request: Request) -> Result<StatusCode, ApiError> {
     let (admitted, instance) = door.admit_to_instance(request, Role::Admin).await?;
@@ -325,7 +325,7 @@ pub(super) async fn remove(State(door): State<Door>, request: Request) -> Result
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/pause", tag = "instances", operation_id = "pause_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
-    responses((status = 200, body = InstanceView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = InstanceView), OnSubject)
 )]
 pub(super) async fn pause(State(door): State<Door>, request: Request) -> Result<Json<InstanceView>, ApiError> {
     set_paused(door, request, true).await
@@ -335,7 +335,7 @@ pub(super) async fn pause(State(door): State<Door>, request: Request) -> Result<
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/resume", tag = "instances", operation_id = "resume_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
-    responses((status = 200, body = InstanceView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = InstanceView), OnSubject)
 )]
 pub(super) async fn resume(State(door): State<Door>, request: Request) -> Result<Json<InstanceView>, ApiError> {
     set_paused(door, request, false).await
@@ -354,7 +354,7 @@ async fn set_paused(door: Door, request: Request, paused: bool) -> Result<Json<I
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/test", tag = "instances", operation_id = "test_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
-    responses((status = 200, body = TestView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = TestView), OnSubject)
 )]
 pub(super) async fn test(State(door): State<Door>, request: Request) -> Result<Json<TestView>, ApiError> {
     let (_, instance) = door.admit_to_instance(request, Role::Admin).await?;

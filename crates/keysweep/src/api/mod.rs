@@ -13,6 +13,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams, Request},
 };
 use tokio::sync::watch;
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::ApiError;
@@ -80,8 +81,13 @@ pub fn no_method() -> impl axum::response::IntoResponse {
     error::ApiError::NoMethod
 }
 
+/// What the document refers to without an operation that answers with it.
+#[derive(OpenApi)]
+#[openapi(components(schemas(error::ErrorView)))]
+struct Shapes;
+
 fn routes() -> OpenApiRouter<Door> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Shapes::openapi())
         .routes(routes!(instances::list, instances::add))
         .routes(routes!(instances::show, instances::change, instances::remove))
         .routes(routes!(instances::pause))

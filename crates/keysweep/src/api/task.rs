@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     Admitted, Door,
-    error::{ApiError, ErrorView},
+    error::{ApiError, OnSubject},
 };
 use crate::model::{Reason, Role, ScanType, Status, TaskDetail};
 
@@ -89,7 +89,7 @@ impl From<TaskDetail> for TaskView {
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/tasks/{task_id}", tag = "tasks", operation_id = "show_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
-    responses((status = 200, body = TaskView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = TaskView), OnSubject)
 )]
 pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<TaskView>, ApiError> {
     let Admitted { project_id, subject_id, .. } = door.admit(request, Role::Reader).await?;
@@ -104,7 +104,7 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<J
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/tasks/{task_id}/cancel", tag = "tasks", operation_id = "cancel_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
-    responses((status = 200, body = TaskView), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = TaskView), OnSubject)
 )]
 pub(super) async fn cancel(State(door): State<Door>, request: Request) -> Result<Json<TaskView>, ApiError> {
     let Admitted { caller, project_id, subject_id, .. } = door.admit(request, Role::Operator).await?;

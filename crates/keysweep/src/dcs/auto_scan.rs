@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     Door, body,
-    error::{DcsError, ErrorView},
+    error::{DcsError, OnInstance},
     task_body::utc_millis,
 };
 use crate::model::{AutoScan, Role};
@@ -71,7 +71,7 @@ impl AutoScanConfig {
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config", tag = "DCS v2", operation_id = "ShowExpireAutoScanConfig",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
-    responses((status = 200, body = AutoScanConfig), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = AutoScanConfig), OnInstance)
 )]
 pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
     let admitted = door.admit(request, Role::Reader).await?;
@@ -84,7 +84,7 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<J
 #[utoipa::path(
     put, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config", tag = "DCS v2", operation_id = "UpdateExpireAutoScanConfig",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")), request_body = AutoScanConfigBody,
-    responses((status = 200, body = AutoScanConfig), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = AutoScanConfig), OnInstance)
 )]
 pub(super) async fn update(State(door): State<Door>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
     let admitted = door.admit(request, Role::Operator).await?;

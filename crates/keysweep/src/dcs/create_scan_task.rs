@@ -7,7 +7,7 @@ use axum::{
 
 use super::{
     Door,
-    error::{DcsError, ErrorView},
+    error::{DcsError, OnInstance},
     task_body::TaskBody,
 };
 
@@ -17,7 +17,7 @@ use super::{
 #[utoipa::path(
     post, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys-task", tag = "DCS v2", operation_id = "CreateAutoExpireScanTask",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
-    responses((status = 200, body = TaskBody), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = TaskBody), OnInstance)
 )]
 pub(super) async fn create(door: State<Door>, request: Request) -> Result<Json<TaskBody>, DcsError> {
     handle(door, request).await
@@ -27,7 +27,7 @@ pub(super) async fn create(door: State<Door>, request: Request) -> Result<Json<T
 #[utoipa::path(
     post, path = "/v2/{project_id}/instances/{instance_id}/auto-expire/scan", tag = "DCS v2", operation_id = "ScanExpireKey",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
-    responses((status = 200, body = TaskBody), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = TaskBody), OnInstance)
 )]
 pub(super) async fn scan(door: State<Door>, request: Request) -> Result<Json<TaskBody>, DcsError> {
     handle(door, request).await

@@ -1,17 +1,22 @@
 //! The DCS API's errors: the one place of this door that knows status codes, and the table of the contract in code.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{RefOr, Response as Documented},
+};
 
 use crate::{
     auth::{AuthError, NOT_LOCAL},
     fleet::FleetError,
-    http::RequestId,
+    http::{RequestId, refusals},
     task::TaskError,
 };
 
@@ -25,6 +30,24 @@ pub struct ErrorView {
     error_msg: String,
     error_ext_msg: Option<String>,
     request_id: Option<String>,
+}
+
+/// What an operation on a project may refuse with, for the document.
+pub struct OnProject;
+
+impl IntoResponses for OnProject {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("DcsError", &[400, 401, 403, 413, 500])
+    }
+}
+
+/// What an operation on an instance may refuse with.
+pub struct OnInstance;
+
+impl IntoResponses for OnInstance {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("DcsError", &[400, 401, 403, 404, 413, 500])
+    }
 }
 
 /// An answer other than 200.

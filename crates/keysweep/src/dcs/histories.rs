@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::{DcsError, ErrorView},
+    error::{DcsError, OnInstance},
     query::Query,
     task_body::{TaskBody, counter},
 };
@@ -49,7 +49,7 @@ impl From<&Task> for Record {
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances/{instance_id}/auto-expire/histories", tag = "DCS v2", operation_id = "ShowExpireKeyScanInfo",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID"), ("offset" = Option<u64>, Query, description = "How many to leave out [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to show"), ("status" = Option<String>, Query, description = "waiting, running, success or failed")),
-    responses((status = 200, body = Histories), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = Histories), OnInstance)
 )]
 pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result<Json<Histories>, DcsError> {
     let admitted = door.admit(request, Role::Reader).await?;

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::{DcsError, ErrorView},
+    error::{DcsError, OnInstance, OnProject},
     query::Query,
     task_body::{counter, utc_millis},
 };
@@ -138,7 +138,7 @@ fn minor(megabytes: u64) -> String {
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances/{instance_id}", tag = "DCS v2", operation_id = "ShowInstance",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
-    responses((status = 200, body = DcsInstance), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = DcsInstance), OnInstance)
 )]
 pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<DcsInstance>, DcsError> {
     let admitted = door.admit(request, Role::Reader).await?;
@@ -151,7 +151,7 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<J
     params(("project_id" = String, Path, description = "Project ID"), ("offset" = Option<u64>, Query, description = "How many to leave out [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to show"),
         ("name" = Option<String>, Query, description = "Part of the name"), ("name_equal" = Option<bool>, Query, description = "The whole name"),
         ("instance_id" = Option<String>, Query), ("status" = Option<String>, Query, description = "For example RUNNING"), ("ip" = Option<String>, Query)),
-    responses((status = 200, body = DcsInstances), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = DcsInstances), OnProject)
 )]
 pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<DcsInstances>, DcsError> {
     let admitted = door.admit_to_project(request, Role::Reader).await?;

@@ -15,6 +15,7 @@ use axum::{
     body::Bytes,
     extract::{FromRequestParts, RawPathParams, Request},
 };
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{error::DcsError, query::Query};
@@ -37,8 +38,13 @@ pub struct Door {
     pub auth: Authenticator,
 }
 
+/// What the document refers to without an operation that answers with it.
+#[derive(OpenApi)]
+#[openapi(components(schemas(error::ErrorView)))]
+struct Shapes;
+
 fn routes() -> OpenApiRouter<Door> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Shapes::openapi())
         .routes(routes!(create_scan_task::create))
         .routes(routes!(create_scan_task::scan))
         .routes(routes!(histories::handle))

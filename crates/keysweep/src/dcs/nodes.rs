@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     Admitted, Door,
-    error::{DcsError, ErrorView},
+    error::{DcsError, OnInstance},
     instances::{MIB, mode, state},
     task_body::counter,
 };
@@ -97,7 +97,7 @@ fn node_id(instance: &Instance, node: &Address) -> String {
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances/{instance_id}/nodes", tag = "DCS v2", operation_id = "ShowInstanceTopology",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
-    responses((status = 200, body = Topology), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = Topology), OnInstance)
 )]
 pub(super) async fn topology(State(door): State<Door>, request: Request) -> Result<Json<Topology>, DcsError> {
     let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
@@ -131,7 +131,7 @@ pub(super) async fn topology(State(door): State<Door>, request: Request) -> Resu
 #[utoipa::path(
     get, path = "/v2/{project_id}/instance/{instance_id}/groups", tag = "DCS v2", operation_id = "ListGroupReplicationInfo",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
-    responses((status = 200, body = Groups), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = Groups), OnInstance)
 )]
 pub(super) async fn groups(State(door): State<Door>, request: Request) -> Result<Json<Groups>, DcsError> {
     let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;

@@ -1,17 +1,22 @@
 //! The errors of the IAM subset: the one place of this door that knows status codes.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{RefOr, Response as Documented},
+};
 
 use crate::{
     auth::{AuthError, NOT_LOCAL, SignInError},
     fleet::FleetError,
-    http::BodyError,
+    http::{BodyError, refusals},
 };
 
 /// The status of a token that was issued.
@@ -33,6 +38,33 @@ pub struct ErrorDetail {
     message: String,
     code: u16,
     title: &'static str,
+}
+
+/// What signing in may be refused with, for the document.
+pub struct OnSignIn;
+
+impl IntoResponses for OnSignIn {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("IamError", &[400, 401, 403, 413, 429, 500])
+    }
+}
+
+/// What an operation on a token may refuse with.
+pub struct OnToken;
+
+impl IntoResponses for OnToken {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("IamError", &[400, 401, 403, 404, 413, 500])
+    }
+}
+
+/// What a list may be refused with.
+pub struct OnList;
+
+impl IntoResponses for OnList {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("IamError", &[400, 401, 403, 413, 500])
+    }
 }
 
 /// An answer other than a good one: `{"error":{"message","code","title"}}`.

@@ -5,6 +5,7 @@ mod projects;
 mod tokens;
 
 use axum::{Router, body::Bytes, extract::Request, http::request::Parts};
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::error::IamError;
@@ -23,8 +24,15 @@ pub struct Door {
     pub auth: Authenticator,
 }
 
+/// What the document refers to without an operation that answers with it.
+#[derive(OpenApi)]
+#[openapi(components(schemas(error::ErrorView)))]
+struct Shapes;
+
 fn routes() -> OpenApiRouter<Door> {
-    OpenApiRouter::new().routes(routes!(tokens::issue, tokens::revoke)).routes(routes!(projects::list))
+    OpenApiRouter::with_openapi(Shapes::openapi())
+        .routes(routes!(tokens::issue, tokens::revoke))
+        .routes(routes!(projects::list))
 }
 
 /// The routes of this door.

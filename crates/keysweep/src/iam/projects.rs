@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::{ErrorView, IamError},
+    error::{IamError, OnList},
     tokens::DOMAIN_ID,
 };
 
@@ -41,7 +41,7 @@ struct ListedProject {
 /// and take nothing but exactly one: where no project has the region's name and the caller has only one, that is it.
 #[utoipa::path(
     get, path = "/v3/projects", tag = "IAM v3", operation_id = "list_projects", params(("name" = Option<String>, Query, description = "Only the project of this name")),
-    responses((status = 200, body = Projects), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 200, body = Projects), OnList)
 )]
 pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<Projects>, IamError> {
     let (caller, parts, _) = door.identify(request).await?;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     Door,
-    error::{CREATED, ErrorView, IamError, NO_CONTENT},
+    error::{CREATED, IamError, NO_CONTENT, OnSignIn, OnToken},
 };
 use crate::{
     auth::SignIn,
@@ -118,7 +118,7 @@ fn utc_micros(time: Timestamp) -> String {
 /// The token is in the header X-Subject-Token.
 #[utoipa::path(
     post, path = "/v3/auth/tokens", tag = "IAM v3", operation_id = "issue_token", request_body = SignInBody,
-    responses((status = 201, body = IssuedToken), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 201, body = IssuedToken), OnSignIn)
 )]
 pub(super) async fn issue(State(door): State<Door>, request: Request) -> Result<impl IntoResponse, IamError> {
     let (parts, body) = request.into_parts();
@@ -157,7 +157,7 @@ pub(super) async fn issue(State(door): State<Door>, request: Request) -> Result<
 /// Revoke the token in X-Subject-Token, which must be the caller's
 #[utoipa::path(
     delete, path = "/v3/auth/tokens", tag = "IAM v3", operation_id = "revoke_token", params(("X-Subject-Token" = String, Header, description = "The token")),
-    responses((status = 204), (status = "4XX", body = ErrorView), (status = "5XX", body = ErrorView))
+    responses((status = 204), OnToken)
 )]
 pub(super) async fn revoke(State(door): State<Door>, request: Request) -> Result<StatusCode, IamError> {
     let (caller, parts, _) = door.identify(request).await?;
