@@ -3,9 +3,11 @@
 pub mod signature;
 
 mod attempts;
+mod canonical;
 mod gate;
 mod local;
 mod sign_in;
+mod signer;
 
 use std::{
     net::IpAddr,
@@ -24,6 +26,7 @@ pub use self::{
     gate::Refusal,
     local::{NOT_LOCAL, is_local},
     sign_in::{SignIn, SignInError},
+    signer::Signer,
 };
 use crate::{
     fleet::{Fleet, FleetError},

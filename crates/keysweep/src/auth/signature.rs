@@ -1,26 +1,16 @@
-//! SDK-HMAC-SHA256, the request signature of Huawei Cloud's SDKs. Pure: a request and a secret in, a verdict out.
-//!
-//! The recipe is in the gateway's public documentation ("AK/SK signing and authentication"); what the clients really
-//! do with it is noted where it shapes the code.
+//! SDK-HMAC-SHA256, the request signature of Huawei Cloud's SDKs, verified. Pure: a request and a secret in, a verdict out.
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Method};
-use hmac::{Hmac, KeyInit, Mac};
+use axum::http::HeaderMap;
+use hmac::Mac;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sha2::{Digest, Sha256};
 
-/// The scheme's name at the head of the Authorization header.
-pub const ALGORITHM: &str = "SDK-HMAC-SHA256";
+pub use super::canonical::{ALGORITHM, SignedRequest};
+use super::canonical::{DATE_FORM, DATE_HEADER, keyed, string_to_sign};
+
 /// How far the client's clock may be off, either way.
 pub const CLOCK_WINDOW: Duration = Duration::from_secs(15 * 60);
-
-const DATE_HEADER: &str = "x-sdk-date";
-const BODY_HASH_HEADER: &str = "x-sdk-content-sha256";
-const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-/// Everything but the unreserved characters of RFC 3986.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is wrong with a signature. The texts go out to the client; none tells what the right one would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,21 +33,6 @@ pub enum SignatureError {
     /// The signature is another one.
     #[error("verify aksk signature fail")]
     Mismatch,
-}
-
-/// What is signed of a request.
-#[derive(Debug, Clone, Copy)]
-pub struct SignedRequest<'a> {
-    /// The method.
-    pub method: &'a Method,
-    /// The path as it was sent, still encoded.
-    pub path: &'a str,
-    /// The query as it was sent, without the question mark.
-    pub query: &'a str,
-    /// All headers.
-    pub headers: &'a HeaderMap,
-    /// The body.
-    pub body: &'a [u8],
 }
 
 /// The Authorization header taken apart.
@@ -87,8 +62,7 @@ impl Authorization {
     /// Checks everything that can be told without a secret, at about `now`: whoever asks learns nothing of the key by it.
     pub fn prepare(&self, request: SignedRequest<'_>, now: Timestamp) -> Result<Prepared, SignatureError> {
         let (date, signed_at) = self.date(request.headers, now)?;
-        let canonical = self.canonical(request)?;
-        let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex::encode(Sha256::digest(canonical)));
+        let to_sign = string_to_sign(request, &self.signed_headers, date)?;
         Ok(Prepared { to_sign, signature: self.signature.clone(), good_until: signed_at + CLOCK_WINDOW })
     }
 
@@ -97,36 +71,12 @@ impl Authorization {
             return Err(SignatureError::Date);
         }
         let text = headers.get(DATE_HEADER).and_then(|value| value.to_str().ok()).ok_or(SignatureError::Date)?;
-        let signed_at = DateTime::strptime("%Y%m%dT%H%M%SZ", text).map_err(|_| SignatureError::Date)?;
+        let signed_at = DateTime::strptime(DATE_FORM, text).map_err(|_| SignatureError::Date)?;
         let signed_at = TimeZone::UTC.to_timestamp(signed_at).map_err(|_| SignatureError::Date)?;
         match signed_at.duration_since(now).unsigned_abs() > CLOCK_WINDOW {
             true => Err(SignatureError::Expired),
             false => Ok((text, signed_at)),
         }
-    }
-
-    fn canonical(&self, request: SignedRequest<'_>) -> Result<String, SignatureError> {
-        let headers = self.canonical_headers(request.headers)?;
-        Ok([
-            request.method.as_str(),
-            &canonical_path(request.path),
-            &canonical_query(request.query),
-            &headers,
-            &self.signed_headers.join(";"),
-            &body_hash(request.headers, request.body)?,
-        ]
-        .join("\n"))
-    }
-
-    /// Exactly the names that the client lists: Go clients leave Host out and add X-Project-Id after signing.
-    fn canonical_headers(&self, headers: &HeaderMap) -> Result<String, SignatureError> {
-        let mut lines = String::new();
-        for name in &self.signed_headers {
-            let value = headers.get(name.as_str()).ok_or(SignatureError::MissingHeader)?;
-            let value = std::str::from_utf8(value.as_bytes()).map_err(|_| SignatureError::Malformed)?;
-            lines.extend([&name.to_ascii_lowercase(), ":", value.trim(), "\n"]);
-        }
-        Ok(lines)
     }
 }
 
@@ -143,54 +93,18 @@ pub struct Prepared {
 impl Prepared {
     /// Checks that it was signed with `secret`.
     pub fn verify(&self, secret: &str) -> Result<(), SignatureError> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(|_| SignatureError::Mismatch)?;
-        mac.update(self.to_sign.as_bytes());
+        let mac = keyed(secret, &self.to_sign)?;
         // Constant time: the comparison must not tell how many bytes were right.
         mac.verify_slice(&self.signature).map_err(|_| SignatureError::Mismatch)
     }
 }
 
-/// Every segment decoded and encoded anew, with a slash at the end whether the request has one or not.
-fn canonical_path(path: &str) -> String {
-    let decoded = percent_decode_str(path).decode_utf8_lossy();
-    let mut canonical = decoded.split('/').map(encode).collect::<Vec<_>>().join("/");
-    if !canonical.ends_with('/') {
-        canonical.push('/');
-    }
-    canonical
-}
-
-fn canonical_query(query: &str) -> String {
-    let decode = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
-    let mut pairs: Vec<(String, String)> = query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect();
-    pairs.sort();
-    pairs.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect::<Vec<_>>().join("&")
-}
-
-fn encode(text: &str) -> String {
-    utf8_percent_encode(text, RESERVED).to_string()
-}
-
-/// The hash that was signed. If the client sent one it must be the body's own.
-fn body_hash(headers: &HeaderMap, body: &[u8]) -> Result<String, SignatureError> {
-    let own = hex::encode(Sha256::digest(body));
-    let Some(sent) = headers.get(BODY_HASH_HEADER) else { return Ok(own) };
-    match sent.to_str().map_err(|_| SignatureError::Body)? {
-        UNSIGNED_PAYLOAD if body.is_empty() => Ok(UNSIGNED_PAYLOAD.to_owned()),
-        sent if sent.eq_ignore_ascii_case(&own) => Ok(sent.to_owned()),
-        _ => Err(SignatureError::Body),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::{HeaderName, HeaderValue, Method};
+    use hmac::{Hmac, KeyInit};
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
 
     use super::*;
 
