@@ -68,9 +68,11 @@ impl Installation {
     /// The binary with these arguments and an environment without settings of the tester's own.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        for name in ["REDISCLI_AUTH", "KEYSWEEP_CONFIG", "KEYSWEEP_KEY_FILE", "KEYSWEEP_LISTEN", "KEYSWEEP_LOG"] {
+        let foreign = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("KEYSWEEP_");
+        for name in std::env::vars_os().map(|(name, _)| name).filter(foreign) {
             command.env_remove(name);
         }
+        command.env_remove("REDISCLI_AUTH");
         command.env("KEYSWEEP_DATABASE", self.database_url()).args(arguments);
         if self.elsewhere.is_some() {
             command.env("KEYSWEEP_KEY_FILE", self.key_file());
@@ -128,7 +130,12 @@ impl Installation {
 
     /// Starts `keysweep serve` on a free port and waits until it serves.
     pub fn serve(&self, arguments: &[&str]) -> Service {
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        self.serve_at("127.0.0.1:0", arguments)
+    }
+
+    /// The same on a certain address.
+    pub fn serve_at(&self, address: &str, arguments: &[&str]) -> Service {
+        let mut all = vec!["serve", "--listen", address];
         all.extend(arguments);
         let mut child =
             self.command(&all).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");

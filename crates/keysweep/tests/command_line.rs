@@ -282,7 +282,7 @@ fn a_shell_completes_commands_and_options_and_every_command_has_a_manual_page() 
     for shell in ["bash", "zsh", "fish"] {
         let output = installation.run(&["completions", shell]);
         let script = String::from_utf8_lossy(&output.stdout).into_owned();
-        for word in ["max-slice", "access-key", "demo"] {
+        for word in ["max-slice", "access-key", "demo", "autoscan", "ca-file"] {
             assert!(script.contains(word), "{word:?} is not completed in {shell}");
         }
     }
@@ -300,7 +300,7 @@ fn a_shell_completes_commands_and_options_and_every_command_has_a_manual_page() 
     let folder = installation.folder().join("man");
     let output = installation.run(&["man", "--dir", &folder.display().to_string()]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    for name in ["keysweep.1", "keysweep-scan.1", "keysweep-admin-instance-add.1"] {
+    for name in ["keysweep.1", "keysweep-scan.1", "keysweep-admin-instance-add.1", "keysweep-task-watch.1"] {
         let page = fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }

@@ -1,15 +1,19 @@
 //! The command line: what can be typed, and which room answers.
 
 mod admin;
+mod autoscan;
+mod client;
 mod demo;
 mod estimate;
 mod exit;
+mod instance;
 mod login;
 mod pages;
 mod reach;
 mod scan;
 mod serve;
 mod signals;
+mod task;
 mod term;
 
 use std::time::Duration;
@@ -39,6 +43,12 @@ enum Command {
     Worker(serve::WorkerArgs),
     /// Manage projects, users, access keys and instances in the store
     Admin(admin::AdminArgs),
+    /// Create, watch, list and cancel scan tasks of a remote service
+    Task(task::TaskArgs),
+    /// Show the instances of a remote service
+    Instance(instance::InstanceArgs),
+    /// Show and set when a remote service sweeps an instance by itself
+    Autoscan(autoscan::AutoscanArgs),
     /// Print the OpenAPI document of the API
     Openapi,
     /// Show the whole thing on a throwaway server of its own
@@ -58,6 +68,9 @@ impl Cli {
             Command::Serve(args) => finish(serve::serve(args)),
             Command::Worker(args) => finish(serve::work(args)),
             Command::Admin(args) => finish(admin::run(args)),
+            Command::Task(args) => task::run(&args),
+            Command::Instance(args) => instance::run(&args),
+            Command::Autoscan(args) => autoscan::run(&args),
             Command::Openapi => {
                 term::pretty_json(&openapi::document());
                 Exit::Done

@@ -67,6 +67,13 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
     line(&table.to_string());
 }
 
+/// Names and what they stand for, a line each.
+pub fn pairs(rows: Vec<(&str, String)>) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).add_rows(rows.into_iter().map(|(name, value)| [name.to_owned(), value]));
+    line(&table.to_string());
+}
+
 /// Shows something that counts up to a known number.
 pub struct Counter(ProgressBar);
 
@@ -114,6 +121,11 @@ impl Live {
         self.bar.finish_and_clear();
     }
 
+    /// A sentence above the bar.
+    pub fn note(&self, sentence: &str) {
+        self.bar.suspend(|| note(sentence));
+    }
+
     /// Shows how far it is.
     pub fn show(&self, progress: &Progress) {
         if stderr().is_terminal() {
@@ -136,7 +148,7 @@ impl Monitor for Live {
     }
 
     fn note(&self, sentence: &str) {
-        self.bar.suspend(|| note(sentence));
+        Live::note(self, sentence);
     }
 }
 
@@ -155,16 +167,13 @@ fn in_words(progress: &Progress) -> String {
 
 /// The closing report of a sweep.
 pub fn report(report: &Report) {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
     let outcome = match report.outcome {
         Outcome::Done => "done".to_owned(),
         Outcome::Failed => format!("failed ({})", report.reason.map_or("", |reason| reason.as_str())),
     };
     let server = report.shards.iter().find_map(|shard| shard.server.clone()).unwrap_or_default();
-    let mut row = |name: &str, value: String| {
-        table.add_row([name.to_owned(), value]);
-    };
+    let mut rows = Vec::new();
+    let mut row = |name, value: String| rows.push((name, value));
     row("target", format!("{}  {server}", report.target));
     row("outcome", outcome);
     row("keys scanned", HumanCount(report.keys_scanned).to_string());
@@ -189,7 +198,7 @@ pub fn report(report: &Report) {
             micros(slices.max)
         ),
     );
-    line(&table.to_string());
+    pairs(rows);
     if report.shards.len() > 1 {
         line("");
         primaries(&report.shards);
