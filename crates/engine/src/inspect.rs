@@ -25,6 +25,10 @@ pub struct Inspection {
     pub keys: u64,
     /// Keys that have a TTL.
     pub keys_with_ttl: u64,
+    /// Keys that are probably dead, by the servers' own running average (`expired_stale_perc`), which lags behind by
+    /// minutes; `None` where one of them does not tell.
+    #[serde(default)]
+    pub dead_keys: Option<u64>,
     /// Bytes.
     pub used_memory: u64,
     /// Bytes; 0: no limit.
@@ -51,12 +55,13 @@ fn ask(access: Access<'_>) -> Result<Inspection, Trouble> {
         cluster: false,
         keys: 0,
         keys_with_ttl: 0,
+        dead_keys: Some(0),
         used_memory: 0,
         max_memory: 0,
     };
     for primary in topology::primaries(access)? {
         let mut primary = primary?;
-        let wanted = ["server", "memory", "cluster", "keyspace"];
+        let wanted = ["server", "memory", "stats", "cluster", "keyspace"];
         let info =
             primary.link.info(&wanted).map_err(|error| Trouble::at(&primary.address, error))?.unwrap_or_default();
         let keyspace = info.keyspace();
@@ -65,7 +70,10 @@ fn ask(access: Access<'_>) -> Result<Inspection, Trouble> {
         sum.engine_version = info.engine_version().unwrap_or_default().to_owned();
         sum.cluster |= info.text("cluster_enabled") == Some("1");
         sum.keys += keyspace.iter().map(|line| line.keys).sum::<u64>();
-        sum.keys_with_ttl += keyspace.iter().map(|line| line.expires).sum::<u64>();
+        let with_ttl = keyspace.iter().map(|line| line.expires).sum::<u64>();
+        sum.keys_with_ttl += with_ttl;
+        let dead = info.number::<f64>("expired_stale_perc").map(|percent| (with_ttl as f64 * percent / 100.0) as u64);
+        sum.dead_keys = sum.dead_keys.zip(dead).map(|(sum, dead)| sum + dead);
         sum.used_memory += info.number("used_memory").unwrap_or(0);
         sum.max_memory += info.number("maxmemory").unwrap_or(0);
     }

@@ -183,6 +183,7 @@ impl Ledger {
             keys_scanned: self.standing.keys_scanned,
             keys_released: self.standing.keys_released,
             slice_p50_seconds: self.quantiles().p50,
+            probe_p90_seconds: self.probe_p90_seconds(),
         }
     }
 
@@ -212,7 +213,7 @@ impl Ledger {
             slice_seconds: self.quantiles(),
             probe_seconds: ProbeSeconds {
                 baseline_p90: self.baseline_p90.map(|p90| p90.as_secs_f64()),
-                during_p90: (!self.pings.is_empty()).then(|| self.pings.value_at_quantile(0.9) as f64 / 1e9),
+                during_p90: self.probe_p90_seconds(),
             },
             backoffs: self.backoffs,
             held: self.held,
@@ -230,6 +231,10 @@ impl Ledger {
             (false, Some(scale)) => scale.fraction(database.cursor),
             (false, None) => Scale::Table.fraction(database.cursor),
         }
+    }
+
+    fn probe_p90_seconds(&self) -> Option<f64> {
+        (!self.pings.is_empty()).then(|| self.pings.value_at_quantile(0.9) as f64 / 1e9)
     }
 
     fn quantiles(&self) -> Quantiles {

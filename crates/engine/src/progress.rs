@@ -114,6 +114,9 @@ pub struct ShardProgress {
     pub keys_released: u64,
     /// Median time that a slice kept the server, seconds.
     pub slice_p50_seconds: f64,
+    /// The p90 of a PING between slices, seconds; `None` before the first. Earlier versions did not tell.
+    #[serde(default)]
+    pub probe_p90_seconds: Option<f64>,
 }
 
 #[cfg(test)]

@@ -192,6 +192,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// The body, `Null` if it is no JSON.
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
 }
 
 impl Answer {
@@ -224,15 +226,16 @@ impl Service {
             headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned())).collect();
         let text = response.body_mut().read_to_string()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status: response.status().as_u16(), headers, body })
+        Ok(Answer { status: response.status().as_u16(), headers, body, text })
     }
 
-    /// Sends a request with headers and a body, to a connection of its own, and reads the answer.
+    /// Sends a request with headers and a body, to a connection of its own, and reads the answer. Follows no redirect.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
+            .max_redirects(0)
             .build()
             .into();
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
@@ -246,7 +249,7 @@ impl Service {
             headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned())).collect();
         let text = response.body_mut().read_to_string().unwrap_or_default();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status: response.status().as_u16(), headers, body }
+        Answer { status: response.status().as_u16(), headers, body, text }
     }
 
     /// A GET that must be answered with 200.

@@ -103,7 +103,7 @@ impl App {
                 } else {
                     Authenticator::off(fleet.clone())
                 };
-                let router = http::router(fleet.clone(), tasks.clone(), auth, down.clone());
+                let router = http::router(fleet.clone(), tasks.clone(), auth, down.clone(), certificate.is_some());
                 let router = router.into_make_service_with_connect_info::<PeerAddress>();
                 let mut down = down.clone();
                 let down = async move {

@@ -24,7 +24,7 @@ use utoipa::openapi::{self as documented, RefOr};
 use crate::{
     api,
     auth::{Authenticator, Signed, is_local},
-    dcs,
+    console, dcs,
     fleet::{Fleet, new_id},
     iam, openapi,
     task::Tasks,
@@ -80,12 +80,22 @@ pub fn refusals(schema: &str, statuses: &[u16]) -> BTreeMap<String, RefOr<docume
 }
 
 /// Everything that this process serves on its API listener.
-pub fn router(fleet: Fleet, tasks: Tasks, auth: Authenticator, shutdown: watch::Receiver<bool>) -> Router {
+///
+/// `secure`: whether the listener speaks TLS.
+pub fn router(
+    fleet: Fleet,
+    tasks: Tasks,
+    auth: Authenticator,
+    shutdown: watch::Receiver<bool>,
+    secure: bool,
+) -> Router {
+    let console = console::Door { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone(), secure };
     let required = auth.is_required();
     let router = Router::new()
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(ready).with_state(tasks.clone()))
         .route("/openapi.json", get(|| async { Json(openapi::document()) }))
+        .merge(console::router(console))
         .merge(dcs::router(dcs::Door { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone() }))
         .merge(iam::router(iam::Door { fleet: fleet.clone(), auth: auth.clone() }))
         .merge(api::router(api::Door { fleet, tasks, auth, shutdown }))
@@ -149,6 +159,7 @@ async fn only_local(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     match shape(request.uri().path()) {
+        Shape::Console => console::not_local(),
         Shape::Own => api::not_local().into_response(),
         Shape::Iam => iam::not_local().into_response(),
         Shape::Dcs => dcs::not_local().into_response(),
@@ -157,6 +168,7 @@ async fn only_local(request: Request, next: Next) -> Response {
 
 /// Whose shape a refusal has where no handler is found.
 enum Shape {
+    Console,
     Own,
     Iam,
     Dcs,
@@ -164,6 +176,7 @@ enum Shape {
 
 fn shape(path: &str) -> Shape {
     match path {
+        path if path.starts_with("/console/") => Shape::Console,
         path if path.starts_with("/api/") => Shape::Own,
         path if path.starts_with("/v3/") => Shape::Iam,
         _ => Shape::Dcs,
@@ -172,6 +185,7 @@ fn shape(path: &str) -> Shape {
 
 async fn no_url(uri: Uri) -> Response {
     match shape(uri.path()) {
+        Shape::Console => console::no_url(),
         Shape::Own => api::no_url().into_response(),
         Shape::Iam => iam::no_url().into_response(),
         Shape::Dcs => dcs::no_url().into_response(),
@@ -180,6 +194,7 @@ async fn no_url(uri: Uri) -> Response {
 
 async fn no_method(uri: Uri) -> Response {
     match shape(uri.path()) {
+        Shape::Console => console::no_method(),
         Shape::Own => api::no_method().into_response(),
         Shape::Iam => iam::no_method().into_response(),
         Shape::Dcs => dcs::no_method().into_response(),

@@ -13,6 +13,7 @@ pub mod task;
 pub mod telemetry;
 
 mod api;
+mod console;
 mod dcs;
 mod http;
 mod iam;

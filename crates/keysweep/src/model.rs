@@ -160,6 +160,10 @@ pub struct Facts {
     pub keys: u64,
     /// Keys that have a TTL.
     pub keys_with_ttl: u64,
+    /// Keys that are probably dead, by the servers' own running average; `None` where they do not tell. Earlier versions
+    /// did not keep it.
+    #[serde(default)]
+    pub dead_keys: Option<u64>,
     /// `used_memory` of all primaries, bytes.
     pub used_memory: u64,
     /// `maxmemory` of all primaries, bytes; 0: no limit.

@@ -2,10 +2,12 @@
 
 use std::{net::IpAddr, time::Instant};
 
+use jiff::Timestamp;
+
 use super::{Authenticator, Caller, Reach};
 use crate::{
     fleet::{FleetError, IssuedToken, Secret},
-    model::{Project, Role, User},
+    model::{Grant, Project, Role, User},
 };
 
 /// Somebody who wants a token.
@@ -55,22 +57,7 @@ pub enum SignInError {
 impl Authenticator {
     /// Gives a token for a name and a password.
     pub async fn sign_in(&self, wanted: SignIn, peer: IpAddr) -> Result<SignedIn, SignInError> {
-        let guards = &self.guards;
-        let now = Instant::now();
-        if guards.passwords_from.is_locked(&peer, now) || guards.passwords_of.is_locked(&wanted.name, now) {
-            return Err(SignInError::TooMany);
-        }
-        let checked = self.fleet.check_password(&wanted.name, wanted.password).await;
-        let Some(user) = checked.map_err(|error| match error {
-            FleetError::Busy => SignInError::TooMany,
-            other => other.into(),
-        })?
-        else {
-            let now = Instant::now();
-            guards.passwords_from.failed(peer, now);
-            guards.passwords_of.failed(wanted.name, now);
-            return Err(SignInError::Wrong);
-        };
+        let user = self.check(wanted.name, wanted.password, peer).await?;
         let roles = self.fleet.roles_of(&user).await?;
         let scope = wanted.project;
         let mut fitting = roles
@@ -83,6 +70,55 @@ impl Authenticator {
         };
         let issued = self.fleet.issue_token(&user, &project).await?;
         Ok(SignedIn { issued, user, project, role })
+    }
+
+    /// The user of this name and password, unless there were too many attempts.
+    async fn check(&self, name: String, password: Secret, peer: IpAddr) -> Result<User, SignInError> {
+        let guards = &self.guards;
+        let now = Instant::now();
+        if guards.passwords_from.is_locked(&peer, now) || guards.passwords_of.is_locked(&name, now) {
+            return Err(SignInError::TooMany);
+        }
+        let checked = self.fleet.check_password(&name, password).await;
+        checked
+            .map_err(|error| match error {
+                FleetError::Busy => SignInError::TooMany,
+                other => other.into(),
+            })?
+            .ok_or_else(|| {
+                let now = Instant::now();
+                guards.passwords_from.failed(peer, now);
+                guards.passwords_of.failed(name, now);
+                SignInError::Wrong
+            })
+    }
+
+    /// Begins a session of the console for a name and a password. `NoScope`: the user has no role anywhere.
+    pub async fn begin_session(
+        &self,
+        name: String,
+        password: Secret,
+        peer: IpAddr,
+    ) -> Result<IssuedToken, SignInError> {
+        let user = self.check(name, password, peer).await?;
+        let (project, _) = self.fleet.roles_of(&user).await?.into_iter().next().ok_or(SignInError::NoScope)?;
+        Ok(self.fleet.begin_session(&user, &project).await?)
+    }
+
+    /// Whose session it is, with all roles of that user; `None`: nobody's, or it has ended. Where authentication is off,
+    /// everybody may do everything without one.
+    pub async fn session_caller(&self, session: Option<&str>) -> Result<Option<Caller>, FleetError> {
+        if !self.required {
+            return Ok(Some(Caller { name: None, reach: Reach::Everything }));
+        }
+        let Some(session) = session else { return Ok(None) };
+        let Some(holder) = self.fleet.session_holder(session.as_bytes()).await? else { return Ok(None) };
+        if holder.user.disabled || holder.token.expires_at <= Timestamp::now() {
+            return Ok(None);
+        }
+        let roles = self.fleet.roles_of(&holder.user).await?.into_iter();
+        let grants = roles.map(|(project, role)| Grant { project_id: project.id, role }).collect();
+        Ok(Some(Caller { name: Some(holder.user.name), reach: Reach::Projects(grants) }))
     }
 
     /// The projects that a caller has something to do with, by name.

@@ -16,10 +16,10 @@ use super::{
     error::{DcsError, OnInstance},
     task_body::utc_millis,
 };
-use crate::model::{AutoScan, Role};
-
-/// Keys every 5 ms. DCS documents at most 1000, and takes more.
-const SCAN_KEYS_COUNT: std::ops::RangeInclusive<u32> = 10..=100_000;
+use crate::{
+    fleet::{AutoScanFault, AutoScanWish},
+    model::{AutoScan, Role},
+};
 
 /// What a client sends; read field by field, because each is refused by a code of its own.
 #[derive(Debug, ToSchema)]
@@ -99,47 +99,29 @@ pub(super) async fn update(State(door): State<Door>, request: Request) -> Result
     Ok(Json(AutoScanConfig::new(&door.fleet.set_auto_scan(&admitted.instance, config, actor).await?)))
 }
 
-/// What is to be kept of a request, checked in the order of its documentation.
-///
-/// Who enables must give all four values, and good ones. Who disables may send whatever was there before: what is good
-/// of it is kept, the rest stays as it was.
+/// What is to be kept of a request; of several bad values the first in the order of the documentation is told.
 fn read(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Result<AutoScan, DcsError> {
     let enabled =
         wanted.get("enable_auto_scan").and_then(Value::as_bool).ok_or(DcsError::Parameter("enable_auto_scan"))?;
-    let first_scan_at = wanted.get("first_scan_at").and_then(Value::as_str).and_then(utc_time);
-    let interval = seconds(wanted.get("interval"));
-    let timeout = seconds(wanted.get("timeout"));
-    let count = wanted
-        .get("scan_keys_count")
-        .and_then(Value::as_u64)
-        .and_then(|count| u32::try_from(count).ok())
-        .filter(|count| SCAN_KEYS_COUNT.contains(count));
-    if !enabled {
-        return Ok(AutoScan {
-            enabled,
-            first_scan_at: first_scan_at.or(before.first_scan_at),
-            interval: interval.unwrap_or(before.interval),
-            timeout: timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(before.timeout),
-            scan_keys_count: count.unwrap_or(before.scan_keys_count),
-            ..before
-        });
-    }
-    // Clients that change another value send the stored time again, past as it may be by then.
-    let as_shown = before.first_scan_at.map(utc_millis);
-    let good_time = |time: &Timestamp| *time > now || as_shown.as_ref() == Some(&utc_millis(*time));
-    let first_scan_at = first_scan_at.filter(good_time).ok_or(DcsError::FirstScanAt)?;
-    let interval = interval.ok_or(DcsError::Interval)?;
-    let timeout = timeout
-        .filter(|timeout| *timeout >= interval * 2 && *timeout > Duration::from_secs(1))
-        .ok_or(DcsError::Timeout)?;
-    let scan_keys_count = count.ok_or(DcsError::ScanKeysCount)?;
-    Ok(AutoScan { enabled, first_scan_at: Some(first_scan_at), interval, timeout, scan_keys_count, ..before })
+    let count = wanted.get("scan_keys_count").and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
+    let wish = AutoScanWish {
+        enabled,
+        first_scan_at: wanted.get("first_scan_at").and_then(Value::as_str).and_then(utc_time),
+        interval: seconds(wanted.get("interval")),
+        timeout: seconds(wanted.get("timeout")),
+        scan_keys_count: count,
+    };
+    wish.check(before, now).map_err(|faults| match faults.first() {
+        Some(AutoScanFault::FirstScanAt) => DcsError::FirstScanAt,
+        Some(AutoScanFault::Interval) => DcsError::Interval,
+        Some(AutoScanFault::Timeout) => DcsError::Timeout,
+        Some(AutoScanFault::ScanKeysCount) => DcsError::ScanKeysCount,
+        None => DcsError::Internal,
+    })
 }
 
-/// Clients read durations into 32 bits.
 fn seconds(value: Option<&Value>) -> Option<Duration> {
-    let seconds = value?.as_u64().filter(|seconds| *seconds <= i32::MAX as u64)?;
-    Some(Duration::from_secs(seconds))
+    Some(Duration::from_secs(value?.as_u64()?))
 }
 
 /// `2023-07-07T15:00:05.000`, with Z, z or nothing behind it: UTC in any case.

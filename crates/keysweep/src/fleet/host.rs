@@ -37,6 +37,7 @@ mod tests {
             mode: "standalone".into(),
             keys: 0,
             keys_with_ttl: 0,
+            dead_keys: None,
             used_memory: 0,
             max_memory: 0,
             hosts: seen.iter().map(ToString::to_string).collect(),

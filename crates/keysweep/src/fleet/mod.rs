@@ -29,6 +29,7 @@ use keysweep_engine::TargetError;
 pub use self::{
     address::nodes,
     audit::Deed,
+    auto_scan::{AutoScanFault, AutoScanWish},
     host::hosts,
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},
@@ -38,7 +39,7 @@ pub use self::{
     secret::Secret,
     server::{LookError, can_be_swept},
     targets::{AllowedTargets, RangeError},
-    token::IssuedToken,
+    token::{IssuedToken, TOKEN_LIFE},
 };
 use self::{
     password::Turns,

@@ -28,9 +28,29 @@ fn hash(token: &[u8]) -> Vec<u8> {
     Sha256::digest(token).to_vec()
 }
 
+/// Kept beside the tokens, and told apart by what is hashed with it: a session is good for all projects of its user, a token
+/// for one, and neither opens what the other does.
+fn session_hash(session: &[u8]) -> Vec<u8> {
+    Sha256::new().chain_update(b"console session\0").chain_update(session).finalize().to_vec()
+}
+
 impl Fleet {
     /// Issues a token for a user on a project.
     pub async fn issue_token(&self, user: &User, project: &Project) -> Result<IssuedToken, FleetError> {
+        self.issue(hash, user, project).await
+    }
+
+    /// Begins a session of the console for a user. It is kept with one of the user's projects, and ends with the role there.
+    pub async fn begin_session(&self, user: &User, project: &Project) -> Result<IssuedToken, FleetError> {
+        self.issue(session_hash, user, project).await
+    }
+
+    async fn issue(
+        &self,
+        hash: fn(&[u8]) -> Vec<u8>,
+        user: &User,
+        project: &Project,
+    ) -> Result<IssuedToken, FleetError> {
         let token = hex::encode(id::random::<32>());
         let issued_at = now();
         let kept = Token {
@@ -52,6 +72,16 @@ impl Fleet {
     /// Ends a token. False: there was none.
     pub async fn revoke_token(&self, token: &[u8]) -> Result<bool, FleetError> {
         Ok(self.store.revoke_token(&hash(token)).await?)
+    }
+
+    /// The session, if there is such a one, with its user; it may have ended.
+    pub async fn session_holder(&self, session: &[u8]) -> Result<Option<TokenHolder>, FleetError> {
+        Ok(self.store.token_holder(&session_hash(session)).await?)
+    }
+
+    /// Ends a session. False: there was none.
+    pub async fn end_session(&self, session: &[u8]) -> Result<bool, FleetError> {
+        Ok(self.store.revoke_token(&session_hash(session)).await?)
     }
 
     /// Whether a signature is used for the first time; remembers it until it is too old to be taken.

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Tasks;
 use crate::{
     fleet::{hosts, new_id},
-    model::{NewTask, ScanType, Window},
+    model::{AutoScan, Instance, NewTask, ScanType, Window},
     store::{Now, Plan, StoreError},
 };
 
@@ -86,6 +86,24 @@ pub fn step(now: Timestamp, plan: &Plan) -> Step {
         () if plan.active => wait(later(now, LOOK)),
         () => Step::Start { due: latest, look_at: next.min(far) },
     }
+}
+
+/// When an instance is swept by itself next, as far as it can be told now: no other task of it may be active then. `None`: not
+/// at all, or when its active task has ended. `last_end`: when its last task ended.
+pub fn next_run(
+    now: Timestamp,
+    config: &AutoScan,
+    instance: &Instance,
+    last_end: Option<Timestamp>,
+) -> Option<Timestamp> {
+    let first = config.first_scan_at.filter(|_| config.enabled && !instance.paused)?;
+    let interval = SignedDuration::try_from(config.interval).ok()?;
+    let due = match latest(now, first, interval) {
+        _ if interval.is_zero() => last_end.map_or(first, |end| first.max(later(end, REST))).max(now),
+        None => first,
+        Some(latest) => later(latest, interval),
+    };
+    Some(instance.closed_until(ScanType::Auto, due).unwrap_or(due))
 }
 
 /// The latest due time that is not after now; `None`: the first is still to come.

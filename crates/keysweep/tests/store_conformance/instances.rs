@@ -51,6 +51,7 @@ fn facts(keys: u64) -> Facts {
         mode: "standalone".into(),
         keys,
         keys_with_ttl: keys / 2,
+        dead_keys: Some(keys / 5),
         used_memory: 1 << 40,
         max_memory: 0,
         hosts: vec!["10.0.0.7".into()],

@@ -1,0 +1,30 @@
+//! The files that pages load: all of them in the binary, none from elsewhere.
+
+use axum::{
+    extract::Path,
+    http::{
+        HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
+};
+
+use super::error::ConsoleError;
+
+/// Name, type and content.
+pub(super) const ASSETS: [(&str, &str, &[u8]); 3] = [
+    ("console.css", "text/css; charset=utf-8", include_bytes!("../../assets/console/console.css")),
+    ("console.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/console/console.js")),
+    ("icon.svg", "image/svg+xml", include_bytes!("../../assets/console/icon.svg")),
+];
+
+/// Pages name them with their version, so that they may be kept.
+pub(super) async fn serve(Path(name): Path<String>) -> Result<Response, ConsoleError> {
+    let found = ASSETS.iter().find(|(known, ..)| *known == name);
+    let (_, kind, content) = found.ok_or(ConsoleError::NoUrl)?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
+    ];
+    Ok((headers, *content).into_response())
+}

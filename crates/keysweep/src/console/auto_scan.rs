@@ -1,0 +1,136 @@
+//! The form that says how an instance is swept by itself, with what is wrong beside each field.
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use super::{
+    fields::Fields,
+    words::{self, read_duration, typed_duration},
+};
+use crate::{
+    fleet::{AutoScanFault, AutoScanWish},
+    model::AutoScan,
+};
+
+/// The form as it is shown: what was typed, or what is kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AutoScanForm {
+    pub(super) enabled: bool,
+    /// UTC, as browsers write it.
+    pub(super) first_scan_at: String,
+    pub(super) interval: String,
+    pub(super) timeout: String,
+    pub(super) scan_keys_count: String,
+    pub(super) first_scan_at_error: &'static str,
+    pub(super) interval_error: &'static str,
+    pub(super) timeout_error: &'static str,
+    pub(super) scan_keys_count_error: &'static str,
+}
+
+impl AutoScanForm {
+    /// What is kept. Where nobody has said anything yet, the first scan is proposed for the next full hour.
+    pub(super) fn kept(config: &AutoScan, now: Timestamp) -> Self {
+        let next_hour = Timestamp::from_second((now.as_second() / 3_600 + 1) * 3_600).unwrap_or(now);
+        Self {
+            enabled: config.enabled,
+            first_scan_at: config.first_scan_at.unwrap_or(next_hour).strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+            interval: typed_duration(config.interval),
+            timeout: typed_duration(config.timeout),
+            scan_keys_count: config.scan_keys_count.to_string(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn typed(form: &Fields) -> Self {
+        Self {
+            enabled: form.is_ticked("enabled"),
+            first_scan_at: form.text("first_scan_at").to_owned(),
+            interval: form.text("interval").to_owned(),
+            timeout: form.text("timeout").to_owned(),
+            scan_keys_count: form.text("scan_keys_count").to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What it asks for. A field shows whole seconds: one that was not changed means what is kept, to the millisecond.
+    pub(super) fn wish(&self, before: &AutoScan, now: Timestamp) -> AutoScanWish {
+        let is_unchanged = self.first_scan_at == Self::kept(before, now).first_scan_at;
+        let kept = before.first_scan_at.filter(|_| is_unchanged);
+        AutoScanWish {
+            enabled: self.enabled,
+            first_scan_at: kept.or_else(|| utc_time(&self.first_scan_at)),
+            interval: read_duration(&self.interval),
+            timeout: read_duration(&self.timeout),
+            scan_keys_count: self.scan_keys_count.parse().ok(),
+        }
+    }
+
+    /// The same form with what is wrong said beside the fields.
+    pub(super) fn with_faults(mut self, faults: &[AutoScanFault]) -> Self {
+        for fault in faults {
+            match fault {
+                AutoScanFault::FirstScanAt => {
+                    self.first_scan_at_error = "Give a time in the future, in UTC, such as 2030-01-31T02:00.";
+                }
+                AutoScanFault::Interval => {
+                    self.interval_error =
+                        "Write it as 24h, 90m or 1h 30m; 0 scans again a minute after the last has ended.";
+                }
+                AutoScanFault::Timeout => {
+                    self.timeout_error = "It must be at least twice the interval, and more than a second, such as 48h.";
+                }
+                AutoScanFault::ScanKeysCount => {
+                    self.scan_keys_count_error = "Give a whole number from 10 to 100000.";
+                }
+            }
+        }
+        self
+    }
+
+    /// Keys a second that the field stands for, in words.
+    pub(super) fn rate(&self) -> String {
+        let per_second = self.scan_keys_count.parse::<u64>().ok().and_then(|count| count.checked_mul(200));
+        per_second.map_or_else(String::new, |rate| format!("= {} keys a second at most", words::count(rate)))
+    }
+}
+
+/// `2026-11-24T15:00`, with or without seconds: UTC.
+fn utc_time(text: &str) -> Option<Timestamp> {
+    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_that_is_sent_back_as_it_was_shown_asks_for_what_is_kept() {
+        let now: Timestamp = "2026-11-24T15:00:00Z".parse().expect("a time");
+        let kept = AutoScan {
+            enabled: true,
+            first_scan_at: Some("2026-11-20T02:00:00.123Z".parse().expect("a time")),
+            ..AutoScan::unset("i")
+        };
+        let wish = AutoScanForm::kept(&kept, now).wish(&kept, now);
+        assert_eq!(wish.check(kept.clone(), now).expect("good, though its time is past"), kept);
+    }
+
+    #[test]
+    fn every_fault_is_said_beside_its_field() {
+        let now: Timestamp = "2026-11-24T15:00:00Z".parse().expect("a time");
+        let form = AutoScanForm {
+            enabled: true,
+            first_scan_at: "2020-01-01T00:00".into(),
+            interval: "often".into(),
+            timeout: "0".into(),
+            scan_keys_count: "9".into(),
+            ..AutoScanForm::default()
+        };
+        let unset = AutoScan::unset("i");
+        let faults = form.wish(&unset, now).check(unset, now).expect_err("faults");
+        let form = form.with_faults(&faults);
+        for error in [form.first_scan_at_error, form.interval_error, form.timeout_error, form.scan_keys_count_error] {
+            assert!(!error.is_empty());
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Adding an instance, and changing one.
+
+use askama::Template;
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use keysweep_engine::Preset;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{
+    Door, Guest,
+    error::{ConsoleError, UNPROCESSABLE, rendered},
+    fields::Fields,
+    shell::{Shell, Tab},
+};
+use crate::{
+    fleet::{FleetError, InstanceChange, NewInstance, Reach, Secret},
+    model::{Instance, Role},
+};
+
+#[derive(Template)]
+#[template(path = "console/edit.html")]
+struct EditPage {
+    shell: Shell,
+    /// Of the page that the form leads away from.
+    back: String,
+    action: String,
+    is_new: bool,
+    form: EditForm,
+    paces: [&'static str; 4],
+}
+
+/// The form as it is shown: what was typed, or what is kept. Secrets are never shown.
+#[derive(Default)]
+struct EditForm {
+    name: String,
+    url: String,
+    username: String,
+    has_password: bool,
+    pace: String,
+    window: String,
+    window_binds_manual: bool,
+    manage_lazyfree: bool,
+    sentinel_username: String,
+    ca: String,
+    certificate: String,
+    server_name: String,
+    address_map: String,
+    name_error: String,
+    url_error: String,
+    window_error: String,
+    reach_error: String,
+}
+
+/// Line ends as they are kept, whatever a browser makes of them.
+fn unix_lines(text: &str) -> String {
+    text.replace("\r\n", "\n").trim().to_owned()
+}
+
+impl EditForm {
+    fn kept(instance: &Instance) -> Self {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        Self {
+            name: instance.name.clone(),
+            url: instance.url.clone(),
+            username: text(&instance.username),
+            has_password: instance.password.is_some(),
+            pace: instance.pace.clone(),
+            window: text(&instance.window),
+            window_binds_manual: instance.window_binds_manual,
+            manage_lazyfree: instance.manage_lazyfree,
+            sentinel_username: text(&instance.sentinel_username),
+            ca: unix_lines(&text(&instance.ca_pem)),
+            certificate: unix_lines(&text(&instance.cert_pem)),
+            server_name: text(&instance.server_name),
+            address_map: text(&instance.address_map),
+            ..Self::default()
+        }
+    }
+
+    /// What was typed. An address with a password in it is not shown again.
+    fn typed(form: &Fields, has_password: bool) -> Self {
+        let text = |name: &str| form.text(name).to_owned();
+        let url = text("url");
+        Self {
+            name: form.verbatim("name").to_owned(),
+            url: if url.contains('@') { String::new() } else { url },
+            username: text("username"),
+            has_password,
+            pace: text("pace"),
+            window: text("window"),
+            window_binds_manual: form.is_ticked("window_binds_manual"),
+            manage_lazyfree: form.is_ticked("manage_lazyfree"),
+            sentinel_username: text("sentinel_username"),
+            ca: unix_lines(form.text("ca")),
+            certificate: unix_lines(form.text("certificate")),
+            server_name: text("server_name"),
+            address_map: text("address_map"),
+            ..Self::default()
+        }
+    }
+
+    /// Whether both lead to the same server in the same way.
+    fn connects_as(&self, other: &Self) -> bool {
+        let parts = |form: &Self| {
+            [
+                &form.url,
+                &form.username,
+                &form.sentinel_username,
+                &form.ca,
+                &form.certificate,
+                &form.server_name,
+                &form.address_map,
+            ]
+            .map(String::clone)
+        };
+        parts(self) == parts(other)
+    }
+
+    /// The same form with what is wrong said beside its field; `Err`: it is no fault of a field.
+    fn with_fault(mut self, error: FleetError) -> Result<Self, ConsoleError> {
+        let text = error.to_string();
+        match error {
+            FleetError::Invalid { field: "instance name", .. } | FleetError::Taken { .. } => self.name_error = text,
+            FleetError::Invalid { field: "off-peak window", .. } => self.window_error = text,
+            FleetError::Invalid { .. } | FleetError::Url(_) => self.url_error = text,
+            FleetError::Reach(_) => self.reach_error = text,
+            other => return Err(other.into()),
+        }
+        Ok(self)
+    }
+}
+
+/// The address with user and password in it, as the fleet takes it. Those in the address itself are stronger.
+fn full_url(form: &Fields) -> Secret {
+    let (url, username, password) = (form.text("url"), form.text("username"), form.verbatim("password"));
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let url = match url.split_once("://") {
+        Some((scheme, rest)) if !rest.contains('@') && (!username.is_empty() || !password.is_empty()) => {
+            format!("{scheme}://{}:{}@{rest}", encode(username), encode(password))
+        }
+        _ => url.to_owned(),
+    };
+    url.into()
+}
+
+fn reach(form: &Fields) -> Reach {
+    let pem = |name: &str| form.given(name).map(|text| unix_lines(&text) + "\n");
+    let sentinel_password = Some(form.verbatim("sentinel_password")).filter(|text| !text.is_empty());
+    Reach {
+        sentinel_username: form.given("sentinel_username"),
+        sentinel_password: sentinel_password.map(|text| text.to_owned().into()),
+        ca: pem("ca"),
+        certificate: pem("certificate"),
+        key: pem("key").map(Into::into),
+        server_name: form.given("server_name"),
+        address_map: form.given("address_map"),
+    }
+}
+
+fn pace(form: &Fields) -> Preset {
+    form.text("pace").parse().unwrap_or_default()
+}
+
+fn page(guest: &Guest, instance: Option<&Instance>, form: EditForm) -> Response {
+    let (title, back, action) = match instance {
+        Some(instance) => {
+            let path = guest.instance_path(instance);
+            (format!("Edit {}", instance.name), path.clone(), format!("{path}/edit"))
+        }
+        None => ("Add an instance".to_owned(), guest.path("instances"), guest.path("add")),
+    };
+    let shell = guest.shell(title, Tab::Instances, action.clone());
+    let paces = Preset::ALL.map(Preset::as_str);
+    rendered(&EditPage { shell, back, action, is_new: instance.is_none(), form, paces })
+}
+
+pub(super) async fn blank(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+    let guest = door.admit(request, Role::Admin).await?;
+    Ok(page(&guest, None, EditForm { pace: Preset::default().to_string(), ..EditForm::default() }))
+}
+
+pub(super) async fn add(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+    let guest = door.admit(request, Role::Admin).await?;
+    let (form, url, reach) = (&guest.form, full_url(&guest.form), reach(&guest.form));
+    let window = form.given("window");
+    let new = NewInstance {
+        name: form.verbatim("name"),
+        url: url.expose(),
+        reach: Some(&reach),
+        pace: pace(form),
+        manage_lazyfree: form.is_ticked("manage_lazyfree"),
+        window: window.as_deref(),
+        window_binds_manual: form.is_ticked("window_binds_manual"),
+        by: guest.by(),
+        ..NewInstance::default()
+    };
+    match door.fleet.add_instance(&guest.project.id, new).await {
+        Ok(added) => {
+            door.look_and_show(&guest, &added, "add", "The instance is added, but its server could not be looked at: ")
+                .await
+        }
+        Err(error) => {
+            let form = EditForm::typed(form, false).with_fault(error)?;
+            Ok((UNPROCESSABLE, page(&guest, None, form)).into_response())
+        }
+    }
+}
+
+pub(super) async fn filled(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+    let (guest, instance) = door.admit_to_instance(request, Role::Admin).await?;
+    Ok(page(&guest, Some(&instance), EditForm::kept(&instance)))
+}
+
+pub(super) async fn change(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+    let (guest, instance) = door.admit_to_instance(request, Role::Admin).await?;
+    let form = &guest.form;
+    let typed = EditForm::typed(form, instance.password.is_some());
+    let gives_secret = ["password", "sentinel_password", "key"].iter().any(|name| !form.verbatim(name).is_empty());
+    // Whoever changes where or how we connect gives the secrets again: they were given for the way that is kept.
+    let reconnects = gives_secret || form.text("url").contains('@') || !typed.connects_as(&EditForm::kept(&instance));
+    let change = InstanceChange {
+        name: Some(form.verbatim("name").to_owned()),
+        url: reconnects.then(|| full_url(form).expose().to_owned()),
+        reach: reconnects.then(|| reach(form)),
+        pace: Some(pace(form)),
+        manage_lazyfree: Some(typed.manage_lazyfree),
+        window: Some(typed.window.clone()),
+        window_binds_manual: Some(typed.window_binds_manual),
+        paused: None,
+    };
+    match door.fleet.change_instance(&instance, change, guest.by()).await {
+        Ok(changed) => {
+            door.look_and_show(
+                &guest,
+                &changed,
+                "save",
+                "The changes are saved, but the server could not be looked at: ",
+            )
+            .await
+        }
+        Err(error) => Ok((UNPROCESSABLE, page(&guest, Some(&instance), typed.with_fault(error)?)).into_response()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("url=redis://h:1", "redis://h:1")]
+    #[case("url=redis://h:1&password=a@b", "redis://:a%40b@h:1")]
+    #[case("url=redis://h:1&username=u&password=p%2F", "redis://u:p%2F@h:1")]
+    #[case("url=redis://x:y@h:1&password=other", "redis://x:y@h:1")]
+    #[case("url=h:1&password=p", "h:1")]
+    fn user_and_password_get_into_the_address(#[case] form: &str, #[case] url: &str) {
+        assert_eq!(full_url(&Fields::parse(form.as_bytes())).expose(), url);
+    }
+
+    #[test]
+    fn what_was_typed_is_shown_again_without_secrets() {
+        let form = Fields::parse(b"name=cache&url=redis://u:hunter2@h:1&password=hunter2&key=hunter2&window=x");
+        let form = EditForm::typed(&form, false);
+        assert_eq!((form.name.as_str(), form.window.as_str(), form.url.as_str()), ("cache", "x", ""));
+    }
+}

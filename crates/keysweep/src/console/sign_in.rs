@@ -1,0 +1,83 @@
+//! Signing in and out.
+
+use askama::Template;
+use axum::{
+    extract::{Request, State},
+    http::header::SET_COOKIE,
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
+};
+
+use super::{
+    Door,
+    cookies::{self, Cookies},
+    error::{ConsoleError, refused, rendered},
+    fields::Fields,
+    guard::{FormKey, is_secure, open_form},
+    shell::assets_version,
+};
+use crate::{
+    fleet::Secret,
+    http::{Peer, read_body},
+};
+
+#[derive(Template)]
+#[template(path = "console/sign_in.html")]
+struct SignInPage {
+    assets: &'static str,
+    form_token: String,
+    next: String,
+    name: String,
+    error: &'static str,
+}
+
+/// Where to go on: a page of the console, and nothing elsewhere.
+fn next(fields: &Fields) -> String {
+    let next = fields.text("next");
+    let is_page = next == "/console" || next.starts_with("/console/");
+    let is_plain = next.chars().all(|c| c.is_ascii_alphanumeric() || "/-_".contains(c));
+    if is_page && is_plain && !next.starts_with("/console/sign-") { next.to_owned() } else { "/console".to_owned() }
+}
+
+fn form_key(request: &axum::http::Extensions) -> FormKey {
+    request.get::<FormKey>().cloned().unwrap_or_default()
+}
+
+pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+    let next = next(&Fields::parse(request.uri().query().unwrap_or_default().as_bytes()));
+    let cookies = Cookies::of(request.headers());
+    if door.auth.session_caller(cookies.session.as_deref()).await?.is_some() {
+        return Ok(Redirect::to(&next).into_response());
+    }
+    let form_token = form_key(request.extensions()).token();
+    Ok(rendered(&SignInPage { assets: assets_version(), form_token, next, name: String::new(), error: "" }))
+}
+
+pub(super) async fn submit(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+    let (parts, body) = request.into_parts();
+    let key = form_key(&parts.extensions);
+    let form = open_form(&parts.headers, &key, &read_body(body).await?)?;
+    let (name, next) = (form.text("name").to_owned(), next(&form));
+    let password = Secret::from(form.verbatim("password").to_owned());
+    match door.auth.begin_session(name.clone(), password, Peer::of(&parts.extensions)).await {
+        Ok(session) => {
+            let cookie = cookies::session(session.token.expose(), is_secure(&door, &parts.headers));
+            let cookie = cookie.ok_or(ConsoleError::Internal)?;
+            Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(&next)).into_response())
+        }
+        Err(error) => {
+            let (status, error) = refused(error)?;
+            let page = SignInPage { assets: assets_version(), form_token: key.token(), next, name, error };
+            Ok((status, rendered(&page)).into_response())
+        }
+    }
+}
+
+pub(super) async fn leave(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+    let (parts, body) = request.into_parts();
+    open_form(&parts.headers, &form_key(&parts.extensions), &read_body(body).await?)?;
+    if let Some(session) = Cookies::of(&parts.headers).session {
+        door.fleet.end_session(session.as_bytes()).await?;
+    }
+    let cookie = cookies::no_session(is_secure(&door, &parts.headers)).ok_or(ConsoleError::Internal)?;
+    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to("/console/sign-in")).into_response())
+}
