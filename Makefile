@@ -13,6 +13,7 @@ demo: ## Sweeps a throwaway server full of expired keys and shows it (ARGS=--onc
 test: servers ## Runs all tests, against real servers
 	@scripts/toolchain cc nextest
 	@scripts/python
+	@scripts/browser
 	cargo test -q --doc --workspace
 	cargo nextest run --workspace
 

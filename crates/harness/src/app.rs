@@ -109,6 +109,12 @@ impl Installation {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Adds a user who signs in with this password.
+    pub fn add_user(&self, name: &str, project: &str, role: &str, password: &str) {
+        let arguments = ["user", "add", name, "--project", project, "--role", role, "--password-stdin"];
+        self.admin_with_input(&arguments, &format!("{password}\n"));
+    }
+
     /// Adds a project and an instance in it; returns their ids.
     pub fn register(&self, url: &str) -> (String, String) {
         self.register_with(url, &[])

@@ -24,10 +24,8 @@ fn two_projects(installation: &Installation) -> [(String, String); 2] {
     })
 }
 
-/// `keysweep admin …` with something on its standard input.
 fn add_user(installation: &Installation, name: &str, project: &str, role: &str) {
-    let arguments = ["user", "add", name, "--project", project, "--role", role, "--password-stdin"];
-    installation.admin_with_input(&arguments, &format!("{PASSWORD}\n"));
+    installation.add_user(name, project, role, PASSWORD);
 }
 
 fn add_key(installation: &Installation, user: &str) -> Signer {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use keysweep_harness::{Answer, DataSet, Flavor, Installation, Server, Service, eventually, free_port, id};
 use rstest::rstest;
@@ -87,19 +87,6 @@ fn url_encoded(fields: &[(&str, &str)]) -> String {
     fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
 }
 
-fn add_user(installation: &Installation, name: &str, project: &str, role: &str) {
-    let mut child = installation
-        .command(&["admin", "--json", "user", "add", name, "--project", project, "--role", role, "--password-stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the binary starts");
-    let mut input = child.stdin.take().expect("a pipe");
-    std::io::Write::write_all(&mut input, format!("{PASSWORD}\n").as_bytes()).expect("it reads");
-    drop(input);
-    assert!(child.wait().expect("it ends").success());
-}
-
 /// A project with one instance, whose server may be nowhere, and a user of each role.
 struct Shop {
     installation: Installation,
@@ -113,7 +100,7 @@ impl Shop {
         let project = id(&installation.admin(&["project", "add", "shop"]));
         let instance = id(&installation.admin(&["instance", "add", "cache", url, "--project", "shop"]));
         for role in ["reader", "operator", "admin"] {
-            add_user(&installation, role, "shop", role);
+            installation.add_user(role, "shop", role, PASSWORD);
         }
         Self { installation, project, instance }
     }
@@ -338,7 +325,7 @@ fn a_reader_sees_no_button_and_is_refused_whatever_is_sent() {
 fn nobody_sees_another_projects_instances() {
     let shop = Shop::with_no_server();
     shop.installation.admin(&["project", "add", "search"]);
-    add_user(&shop.installation, "stranger", "search", "admin");
+    shop.installation.add_user("stranger", "search", "admin", PASSWORD);
     let service = shop.installation.serve(&[]);
     let mut stranger = Visitor::signed_in(&service, "stranger");
     let own = stranger.get("/console").header("location").expect("a redirect").to_owned();

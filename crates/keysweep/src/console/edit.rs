@@ -13,6 +13,7 @@ use super::{
     error::{ConsoleError, UNPROCESSABLE, rendered},
     fields::Fields,
     shell::{Shell, Tab},
+    words,
 };
 use crate::{
     fleet::{FleetError, InstanceChange, NewInstance, Reach, Secret},
@@ -120,7 +121,7 @@ impl EditForm {
 
     /// The same form with what is wrong said beside its field; `Err`: it is no fault of a field.
     fn with_fault(mut self, error: FleetError) -> Result<Self, ConsoleError> {
-        let text = error.to_string();
+        let text = words::sentence(&error.to_string());
         match error {
             FleetError::Invalid { field: "instance name", .. } | FleetError::Taken { .. } => self.name_error = text,
             FleetError::Invalid { field: "off-peak window", .. } => self.window_error = text,

@@ -124,7 +124,7 @@ impl IntoResponse for ConsoleError {
                 "This address of the console takes no such request.".into(),
                 home(),
             ),
-            Self::NotLocal => (StatusCode::FORBIDDEN, "This machine only", format!("{NOT_LOCAL}."), home()),
+            Self::NotLocal => (StatusCode::FORBIDDEN, "This machine only", NOT_LOCAL.into(), home()),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something failed on our side",

@@ -74,8 +74,7 @@ struct LastView {
 struct History {
     rows: Vec<HistoryRow>,
     chart: Option<Chart>,
-    runs: String,
-    released: String,
+    summary: String,
     newer: Option<String>,
     older: Option<String>,
 }
@@ -113,7 +112,9 @@ impl Door {
         let offset = guest.query.text("older").parse::<u64>().unwrap_or(0);
         let page = self.tasks.page(instance, &PageRequest { status: None, offset, limit: PAGE }).await?;
         let (mut rows, mut runs) = (Vec::new(), Vec::new());
-        for task in &page.tasks {
+        // One that is active is shown for itself, and stays for the next page.
+        let active = page.tasks.iter().filter(|task| task.status.is_active()).count() as u64;
+        for task in page.tasks.iter().filter(|task| !task.status.is_active()) {
             let detail = self.tasks.detail(&task.project_id, &task.id).await?;
             let report = detail.and_then(|detail| detail.report);
             let report = report.and_then(|text| serde_json::from_str::<Report>(&text).ok());
@@ -143,8 +144,10 @@ impl Door {
         let link = |offset: u64| format!("{}?older={offset}#history", guest.instance_path(instance));
         Ok(History {
             chart: Chart::new(&runs),
-            runs: words::count(page.count),
-            released: words::count(page.released),
+            summary: match page.count.saturating_sub(active) {
+                1 => format!("One scan released {} keys.", words::count(page.released)),
+                runs => format!("{} scans released {} keys.", words::count(runs), words::count(page.released)),
+            },
             newer: (offset > 0).then(|| link(offset.saturating_sub(PAGE))),
             older: (page.count > offset + page.tasks.len() as u64 && !rows.is_empty()).then(|| link(offset + PAGE)),
             rows,
@@ -225,7 +228,7 @@ impl Door {
             Err(LookError::Fleet(error @ (FleetError::Target { .. } | FleetError::Reach(_)))) => error.to_string(),
             Err(LookError::Fleet(error)) => return Err(error.into()),
         };
-        let notice = Notice { is_good: false, text: format!("{otherwise}{failure}") };
+        let notice = Notice { is_good: false, text: format!("{otherwise}{failure}.") };
         // What was seen, even of one that cannot be swept, is kept by now.
         let seen = self.fleet.instance(&instance.project_id, &instance.id).await?;
         self.instance_page(guest, seen.as_ref().unwrap_or(instance), None, Some(notice)).await

@@ -43,6 +43,12 @@ fn coarse(time: Duration) -> String {
     }
 }
 
+/// An error as a sentence: they are made to stand behind a colon.
+pub(super) fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect::<String>() + ".")
+}
+
 /// `1,021,174`.
 pub(super) fn count(value: u64) -> String {
     HumanCount(value).to_string()

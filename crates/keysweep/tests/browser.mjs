@@ -1,0 +1,208 @@
+// What a person does in the console, in a real browser. Called by browser.rs with one JSON argument; ends with an exit code
+// other than 0, and says why, where something is not as it should be.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const require = createRequire(join(process.env.KEYSWEEP_NODE_MODULES, "x.js"));
+const { chromium } = require("playwright-core");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+
+const { base, password, server, history, screenshots } = JSON.parse(process.argv[2]);
+const LOOKS = {
+  light: { colorScheme: "light", viewport: { width: 1200, height: 760 } },
+  dark: { colorScheme: "dark", viewport: { width: 1200, height: 760 } },
+  phone: { colorScheme: "light", viewport: { width: 390, height: 800 } },
+};
+
+const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+const complaints = [];
+
+async function open(look = LOOKS.light, options = {}) {
+  const context = await browser.newContext({ ...look, ...options, baseURL: base });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20000);
+  page.on("console", (message) => {
+    // A refusal that the test asks for is one of the browser's own lines.
+    const isRefusal = message.text().startsWith("Failed to load resource") && /40[34]|422|401/.test(message.text());
+    if (["error", "warning"].includes(message.type()) && !isRefusal) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(base)) complaints.push(`a request to ${request.url()}`);
+  });
+  return page;
+}
+
+async function signIn(page, name, start = "/console") {
+  await page.goto(start);
+  await page.getByLabel("User").fill(name);
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("button", { name: "Sign out" }).waitFor();
+}
+
+/** Nothing of consequence is wrong with a page, in any look, and it fits a phone. Kept as pictures where they are wanted. */
+async function inspect(page, name) {
+  for (const [look, { colorScheme, viewport }] of Object.entries(LOOKS)) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize(viewport);
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => window.axe.run());
+    const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
+    const told = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html}\n${failureSummary}`).join("\n")}`);
+    assert.deepEqual(told, [], `${name}, ${look}`);
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.ok(overflow <= 0, `${name}, ${look}: ${overflow} pixels wider than the window`);
+    if (screenshots) {
+      mkdirSync(screenshots, { recursive: true });
+      await page.screenshot({ path: join(screenshots, `${name}-${look}.png`), fullPage: look === "phone" });
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize(LOOKS.light.viewport);
+}
+
+const number = async (locator) => Number((await locator.innerText()).replaceAll(",", ""));
+
+async function everything() {
+  // Signing in: a wrong password first.
+  const page = await open();
+  await page.goto("/console");
+  await inspect(page, "sign-in");
+  await page.getByLabel("User").fill("admin");
+  await page.getByLabel("Password").fill("wrong horse battery");
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").getByText("wrong").waitFor();
+  await signIn(page, "admin");
+  await page.getByRole("heading", { name: "Instances" }).waitFor();
+
+  // Adding an instance: a wrong address first, then with the keyboard alone.
+  await page.getByRole("link", { name: "Add an instance" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("cache");
+  await page.getByLabel("Address", { exact: true }).fill("http://127.0.0.1");
+  await page.getByRole("button", { name: "Add the instance" }).click();
+  await page.locator("#url-fault").getByText("scheme").waitFor();
+  await inspect(page, "add");
+  const address = page.getByLabel("Address", { exact: true });
+  assert.equal(await address.getAttribute("aria-invalid"), "true");
+  await address.focus();
+  await page.keyboard.press("ControlOrMeta+a");
+  await page.keyboard.type(server.url);
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
+  await page.keyboard.type(server.password);
+  await page.getByLabel("Pace of manual scans").selectOption("gentle");
+  await page.getByLabel("Name", { exact: true }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByText("The instance is added, and its server answers.").waitFor();
+  const instance = page.url().split("?")[0];
+
+  // A scan: started, cancelled while it runs.
+  await page.getByRole("button", { name: "Scan now" }).click();
+  await page.getByText("The scan is accepted.").waitFor();
+  const whole = page.getByRole("progressbar", { name: "The whole scan" });
+  await whole.waitFor();
+  const cancel = page.getByRole("button", { name: "Cancel the scan" });
+  await cancel.focus();
+  // It moves, without the page being loaded again, and without taking the focus away.
+  await page.evaluate(() => (window.untouched = true));
+  const early = await number(page.locator("#released"));
+  await page.waitForFunction((early) => Number(document.getElementById("released").innerText.replaceAll(",", "")) > early, early);
+  assert.equal(await page.evaluate(() => window.untouched && document.activeElement.id), "cancel");
+  await cancel.click();
+  await page.getByText("The scan is asked to stop.").waitFor();
+  await page.locator("#live .chip").getByText("cancelled").waitFor();
+
+  // And one that is watched to its end, on its own page.
+  await page.getByRole("button", { name: "Scan now" }).click();
+  await whole.waitFor();
+  await inspect(page, "scanning");
+  await page.getByRole("link", { name: "The page of this scan" }).click();
+  const bar = page.getByRole("progressbar", { name: "The whole scan" });
+  await bar.waitFor();
+  await page.evaluate(() => (window.untouched = true));
+  const seen = new Set();
+  while ((await bar.count()) > 0) {
+    const value = await bar.getAttribute("value", { timeout: 500 }).catch(() => null);
+    if (value) seen.add(value);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.ok(seen.size >= 2, `the bar did not move: ${[...seen]}`);
+  await page.locator("#status").getByText("success").waitFor();
+  await page.getByRole("heading", { name: "What it cost the server" }).waitFor();
+  assert.equal(await page.evaluate(() => window.untouched), true, "the page brought itself up to date");
+  await inspect(page, "task");
+  await page.goto(instance);
+  const rows = page.locator("#history tbody tr");
+  await rows.first().waitFor();
+  const released = await rows.locator("[data-label=Released]").allInnerTexts();
+  const sum = released.reduce((sum, text) => sum + Number(text.replaceAll(",", "")), 0);
+  assert.equal(sum, server.dead, "both scans together released what was dead");
+
+  // An auto-scan: a wrong value, then a right one.
+  await page.getByLabel("Scan this instance by itself").check();
+  await page.getByLabel("First scan, UTC").fill("2100-01-01T02:00:00");
+  await page.getByLabel("A scan may take").fill("1h");
+  await page.getByRole("button", { name: "Save the auto-scan" }).click();
+  await page.locator("#timeout-fault").getByText("twice the interval").waitFor();
+  assert.equal(await page.getByLabel("A scan may take").getAttribute("aria-invalid"), "true");
+  await inspect(page, "auto-scan-fault");
+  await page.getByLabel("A scan may take").fill("48h");
+  await page.getByRole("button", { name: "Save the auto-scan" }).click();
+  await page.getByText("The auto-scan is saved.").waitFor();
+  await page.getByText("The next scheduled scan").waitFor();
+
+  // The other pages.
+  await page.getByRole("link", { name: "Edit" }).click();
+  await inspect(page, "edit");
+  await page.goto(history);
+  await page.locator("#history svg").waitFor();
+  assert.ok((await page.locator("#history svg rect").count()) >= 5);
+  await inspect(page, "instance");
+  await page.getByRole("link", { name: "Audit trail" }).click();
+  await page.getByText("auto_scan.set").first().waitFor();
+  await inspect(page, "audit");
+  await page.getByRole("link", { name: "Instances", exact: true }).click();
+  await page.locator("#list tbody tr").first().waitFor();
+  await inspect(page, "instances");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("heading", { name: "Sign in" }).waitFor();
+  await page.goto(history);
+  await page.getByRole("heading", { name: "Sign in" }).waitFor();
+
+  // A reader watches, and is refused by the server where the page offers nothing.
+  const reader = await open(LOOKS.phone);
+  await signIn(reader, "reader", history);
+  await reader.getByRole("heading", { name: "sessions" }).waitFor();
+  assert.equal(await reader.getByRole("button", { name: "Scan now" }).count(), 0);
+  assert.equal(await reader.getByRole("link", { name: "Audit trail" }).count(), 0);
+  const refused = await reader.evaluate(async (path) => {
+    const token = document.querySelector("[name=form_token]").value;
+    const body = new URLSearchParams({ form_token: token });
+    return (await fetch(`${path}/scan`, { method: "POST", body })).status;
+  }, history);
+  assert.equal(refused, 403);
+  await reader.goto(`${history}/edit`);
+  await reader.getByRole("heading", { name: "Not with your role" }).waitFor();
+  await inspect(reader, "refused");
+
+  // Without script everything is there as well.
+  const plain = await open(LOOKS.light, { javaScriptEnabled: false });
+  await signIn(plain, "operator", history);
+  await plain.getByRole("button", { name: "Scan now" }).click();
+  await plain.getByText("The scan is accepted.").waitFor();
+  for (let looks = 0; !(await plain.getByText("The last scan ended").count()); looks++) {
+    assert.ok(looks < 100, "the scan ends");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await plain.goto(history);
+  }
+}
+
+try {
+  await everything();
+  assert.deepEqual(complaints, []);
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,77 @@
+//! The web console in a real browser: what a person does there, with script, a keyboard and a phone.
+
+use std::{path::Path, process::Command};
+
+use keysweep_harness::{DataSet, Flavor, Installation, Server, Service, id};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// Enough for a scan at the gentle pace to be watched for some seconds.
+const LIVE: u64 = 500_000;
+const DEAD: u64 = 60_000;
+
+#[test]
+fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_cancels_and_is_refused_as_a_reader() {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    installation.admin(&["project", "add", "shop"]);
+    for role in ["reader", "operator", "admin"] {
+        installation.add_user(role, "shop", role, PASSWORD);
+    }
+    let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
+    DataSet::new().live(LIVE).dead(DEAD).load(&server);
+    let seasoned = Server::start(Flavor::Valkey91);
+    let service = installation.serve(&[]);
+    let history = with_a_history(&installation, &service, &seasoned);
+
+    drive(&json!({
+        "base": service.base,
+        "password": PASSWORD,
+        "server": { "url": format!("redis://127.0.0.1:{}", server.port()), "password": "hunter2-hunter2", "dead": DEAD },
+        "history": history,
+        "screenshots": std::env::var_os("KEYSWEEP_SCREENSHOTS").map(|_| folder("docs/screenshots")),
+    }));
+    let (_, log) = service.terminate();
+    assert!(!log.join("").contains("hunter2"));
+}
+
+/// An instance that was scanned several times; its path in the console.
+fn with_a_history(installation: &Installation, service: &Service, server: &Server) -> String {
+    let add = ["instance", "add", "sessions", &server.url(), "--project", "shop", "--pace", "fast"];
+    let instance = id(&installation.admin(&add));
+    let body = json!({ "auth": { "identity": { "methods": ["password"], "password": { "user": {
+        "name": "operator", "password": PASSWORD, "domain": { "name": "d" } } } } } });
+    let signed_in = service.send("POST", "/v3/auth/tokens", &[], body.to_string());
+    let token = signed_in.header("x-subject-token").expect("a token").to_owned();
+    let project = signed_in.body["token"]["project"]["id"].as_str().expect("an id").to_owned();
+    for dead in [9_000, 14_000, 11_000, 21_000, 16_000] {
+        DataSet::new().prefix(&format!("s{dead}:")).live(4_000).dead(dead).load(server);
+        let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
+        let created = service.send("POST", &create, &[("X-Auth-Token", &token)], "");
+        let task = format!("/api/v1/projects/{project}/tasks/{}", id(&created.body));
+        let ended = keysweep_harness::eventually("the scan to end", std::time::Duration::from_secs(30), || {
+            let task = service.send("GET", &task, &[("X-Auth-Token", &token)], "").body;
+            (task["status"] == "success").then_some(task)
+        });
+        assert_eq!(ended["keys_released"], dead);
+    }
+    format!("/console/{project}/instances/{instance}")
+}
+
+fn folder(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name).display().to_string()
+}
+
+fn drive(what: &Value) {
+    let modules = folder(".cache/browser/node_modules");
+    assert!(Path::new(&modules).exists(), "the browser is not installed; run scripts/browser (`make test` does)");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser.mjs");
+    let output = Command::new("node")
+        .arg(script)
+        .arg(what.to_string())
+        .env("KEYSWEEP_NODE_MODULES", modules)
+        .output()
+        .expect("node starts");
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+}
