@@ -43,10 +43,8 @@ struct Row {
 }
 
 /// `name: cache, url: …`.
-fn in_words(detail: Option<&str>) -> String {
-    let Some(Value::Object(fields)) = detail.and_then(|text| serde_json::from_str(text).ok()) else {
-        return String::new();
-    };
+fn in_words(detail: Option<&Value>) -> String {
+    let Some(Value::Object(fields)) = detail else { return String::new() };
     let field = |(name, value): (&String, &Value)| match value {
         Value::String(text) => format!("{}: {text}", name.replace('_', " ")),
         Value::Null => format!("{}: –", name.replace('_', " ")),
@@ -65,9 +63,15 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
         instances.iter().map(|instance| (instance.id.as_str(), instance.name.as_str())).collect();
     let now = Timestamp::now();
     let row = |entry: &AuditEntry| {
+        let detail = entry.detail.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let instance = detail.as_ref().and_then(|detail| detail["instance_id"].as_str()).and_then(|id| names.get(id));
         let (subject, href) = match (names.get(entry.subject.as_str()), entry.action.split('.').next()) {
             (Some(name), _) => ((*name).to_owned(), Some(guest.path(&format!("instances/{}", entry.subject)))),
-            (None, Some("task")) => ("scan".to_owned(), Some(guest.path(&format!("tasks/{}", entry.subject)))),
+            // Its page goes with its instance.
+            (None, Some("task")) if instance.is_none() => ("scan of a removed instance".to_owned(), None),
+            (None, Some("task")) => {
+                (format!("scan of {}", instance.unwrap_or(&"")), Some(guest.path(&format!("tasks/{}", entry.subject))))
+            }
             (None, _) => (entry.subject.clone(), None),
         };
         Row {
@@ -76,7 +80,7 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
             action: entry.action.clone(),
             subject,
             href,
-            detail: in_words(entry.detail.as_deref()),
+            detail: in_words(detail.as_ref()),
         }
     };
     let older = entries.last().filter(|_| entries.len() as u64 == PAGE);

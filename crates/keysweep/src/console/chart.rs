@@ -1,6 +1,6 @@
 //! The memory that the last runs released, as bars: drawn on the server, so that no script is needed.
 
-use super::words;
+use super::{status::Chip, words};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 120.0;
@@ -16,7 +16,7 @@ pub(super) struct Run {
     pub(super) begun: String,
     pub(super) memory_released: u64,
     pub(super) keys_released: u64,
-    pub(super) has_succeeded: bool,
+    pub(super) result: Chip,
 }
 
 /// The bars, from the oldest run to the newest.
@@ -52,10 +52,11 @@ impl Chart {
                 y: format!("{:.1}", HEIGHT - height),
                 width: format!("{:.1}", room * (1.0 - GAP)),
                 height: format!("{height:.1}"),
-                class: if run.has_succeeded { "bar" } else { "bar failed" },
+                class: run.result.class,
                 title: format!(
-                    "{}: {} and {} keys released",
+                    "{}, {}: {} and {} keys released",
                     run.begun,
+                    run.result.word,
                     words::size(run.memory_released),
                     words::count(run.keys_released)
                 ),
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     fn run(memory_released: u64) -> Run {
-        Run { begun: "then".into(), memory_released, keys_released: 1, has_succeeded: true }
+        Run { begun: "then".into(), memory_released, keys_released: 1, result: Chip { word: "success", class: "good" } }
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Door {
                     begun: begun.utc.clone(),
                     memory_released: memory.and_then(|bytes| bytes.try_into().ok()).unwrap_or(0),
                     keys_released: task.released,
-                    has_succeeded: task.reason.is_none(),
+                    result: Chip::of_task(task),
                 });
             }
             rows.push(HistoryRow {

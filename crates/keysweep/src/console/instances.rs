@@ -22,6 +22,8 @@ use crate::{
 
 /// Instances on one page.
 const PAGE: usize = 50;
+/// Instances that are overlooked without a search.
+const FEW: usize = 8;
 
 #[derive(Template)]
 #[template(path = "console/instances.html")]
@@ -32,6 +34,8 @@ struct InstancesPage {
     total: Total,
     search: String,
     has_any: bool,
+    /// A search of a few would be in the way.
+    can_search: bool,
     earlier: Option<String>,
     later: Option<String>,
 }
@@ -119,7 +123,7 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
     let guest = door.admit(request, Role::Reader).await?;
     let (now, search) = (Timestamp::now(), guest.query.text("search").to_owned());
     let mut instances = door.fleet.instances_of(&guest.project.id).await?;
-    let has_any = !instances.is_empty();
+    let (has_any, can_search) = (!instances.is_empty(), instances.len() > FEW);
     let wanted = search.to_lowercase();
     instances.retain(|found| found.name.to_lowercase().contains(&wanted) || found.url.contains(&wanted));
     let sum = |part: fn(&crate::model::Facts) -> u64| {
@@ -148,5 +152,5 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
     let later = (instances.len() > (page + 1) * PAGE).then(|| query(page + 1));
     let is_lively = rows.iter().any(|row| row.percent.is_some());
     let shell = guest.shell("Instances", Tab::Instances, query(page)).live(is_lively);
-    Ok(rendered(&InstancesPage { shell, rows, total, search, has_any, earlier, later }))
+    Ok(rendered(&InstancesPage { shell, rows, total, search, has_any, can_search, earlier, later }))
 }

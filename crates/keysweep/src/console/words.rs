@@ -5,6 +5,9 @@ use std::time::Duration;
 use indicatif::HumanCount;
 use jiff::{SignedDuration, Timestamp};
 
+/// Further away than this a date says more.
+const FAR: SignedDuration = SignedDuration::from_hours(30 * 24);
+
 /// A time, told in three ways.
 #[derive(Debug, Clone)]
 pub(super) struct Moment {
@@ -21,6 +24,7 @@ impl Moment {
         let since = now.duration_since(time);
         let relative = match since.is_negative() {
             _ if since.abs() < SignedDuration::from_secs(1) => "now".to_owned(),
+            _ if since.abs() >= FAR => time.strftime("%Y-%m-%d").to_string(),
             true => format!("in {}", coarse(since.unsigned_abs())),
             false => format!("{} ago", coarse(since.unsigned_abs())),
         };
@@ -178,6 +182,7 @@ mod tests {
             (0, 3_700, "1 h ago"),
             (300, 0, "in 5 min"),
             (0, 864_000, "10 days ago"),
+            (0, 8_640_000, "1970-01-01"),
         ] {
             assert_eq!(Moment::new(at(time), at(now)).relative, text);
         }

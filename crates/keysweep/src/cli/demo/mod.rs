@@ -141,6 +141,7 @@ fn show(runtime: &tokio::runtime::Runtime, app: &App, server: &ThrowawayServer, 
     })?;
     let base = base(app)?;
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);
+    term::line(&format!("The console is at {base}/console; nobody is asked for a password here."));
     term::line(&format!("POST {create}"));
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(REQUEST_PATIENCE)).build().into();
     let created: Value = agent.post(&create).send_empty()?.body_mut().read_json()?;
@@ -205,7 +206,9 @@ fn invite(app: &App, task: &Value, server: &ThrowawayServer) {
     let Ok(base) = base(app) else { return };
     let field = |name: &str| task[name].as_str().unwrap_or_default().to_owned();
     let instance = format!("{base}/v2/{}/instances/{}", field("project_id"), field("instance_id"));
-    term::line(&format!("\nThe API is at {base} (no credentials needed here). Sweep again, and see all sweeps:"));
+    term::line(&format!(
+        "\nThe API is at {base} (no credentials needed here), the console at {base}/console. Sweep again, and see all sweeps:"
+    ));
     term::line(&format!("  curl -X POST {instance}/scan-expire-keys-task"));
     term::line(&format!("  curl {instance}/auto-expire/histories"));
     term::line(&format!("or without the service:\n  keysweep scan {}", server.url()));

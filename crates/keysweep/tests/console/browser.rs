@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use keysweep_harness::{DataSet, Flavor, Installation, Server, Service, id};
 use serde_json::{Value, json};
 
-const PASSWORD: &str = "correct horse battery";
+use crate::visitor::PASSWORD;
 
 /// Enough for a scan at the gentle pace to be watched for some seconds.
 const LIVE: u64 = 500_000;
@@ -65,7 +65,7 @@ fn folder(name: &str) -> String {
 fn drive(what: &Value) {
     let modules = folder(".cache/browser/node_modules");
     assert!(Path::new(&modules).exists(), "the browser is not installed; run scripts/browser (`make test` does)");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser.mjs");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console/browser.mjs");
     let output = Command::new("node")
         .arg(script)
         .arg(what.to_string())

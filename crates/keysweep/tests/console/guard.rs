@@ -1,0 +1,180 @@
+//! What is refused: forms from elsewhere, roles that do not suffice, other projects.
+
+use keysweep_harness::id;
+
+use crate::{
+    common,
+    visitor::{PASSWORD, Shop, Visitor, form, token},
+};
+
+#[test]
+fn a_form_from_elsewhere_is_refused_and_changes_nothing() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "admin");
+    let page = visitor.get(&shop.page());
+    let (scan, good) = (format!("{}/scan", shop.page()), form(&token(&page), &[]));
+    let other = Visitor::signed_in(&service, "operator").get(&shop.page());
+    let refused: [(&[(&str, &str)], String); 6] = [
+        (&[], String::new()),
+        (&[], form("00", &[])),
+        (&[], form(&token(&other), &[])),
+        (&[("Origin", "https://evil.example")], good.clone()),
+        (&[("Origin", "null")], good.clone()),
+        (&[("Sec-Fetch-Site", "cross-site")], good.clone()),
+    ];
+    for (headers, body) in refused {
+        let answer = visitor.send("POST", &scan, headers, &body);
+        assert_eq!(answer.status, 403, "{headers:?} {body}");
+        assert!(answer.text.contains("Nothing was changed"), "{}", answer.text);
+    }
+    let history = visitor.get(&shop.page());
+    assert!(history.text.contains("No scan yet."));
+    let origin = service.base.clone();
+    assert_eq!(visitor.send("POST", &scan, &[("Origin", &origin)], &good).status, 303, "our own page's is taken");
+}
+
+#[test]
+fn every_answer_shields_itself() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "admin");
+    let project = format!("/console/{}", shop.project);
+    let paths = [
+        "/console".into(),
+        "/console/sign-in".into(),
+        "/console/assets/console.css".into(),
+        "/console/assets/none".into(),
+        "/console/none/at/all/here".into(),
+        format!("{project}/instances"),
+        format!("{project}/audit"),
+        format!("{project}/add"),
+        shop.page(),
+        format!("{}/edit", shop.page()),
+    ];
+    for path in paths {
+        let answer = visitor.get(&path);
+        let header = |name: &str| answer.header(name).unwrap_or_default().to_owned();
+        let policy = header("content-security-policy");
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "frame-ancestors 'none'",
+            "form-action 'self'",
+        ] {
+            assert!(policy.contains(part), "{path}: {part} in {policy:?}");
+        }
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        if !path.ends_with(".css") && answer.status != 404 {
+            assert_eq!(header("cache-control"), "no-store", "{path}");
+        }
+        for inline in ["<style", " style=", "<script>", " onclick=", " onload=", "javascript:"] {
+            assert!(!answer.text.contains(inline), "{path} has {inline}");
+        }
+        let elsewhere = ["src=\"http", "href=\"http", "url(http"].iter().any(|word| answer.text.contains(word));
+        assert!(!elsewhere, "{path} loads from elsewhere");
+    }
+}
+
+#[test]
+fn a_reader_sees_no_button_and_is_refused_whatever_is_sent() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut reader = Visitor::signed_in(&service, "reader");
+    let page = reader.get(&shop.page());
+    // The only form is the one that signs out.
+    assert_eq!(page.text.matches("<form").count(), 1, "{}", page.text);
+    for action in ["scan", "test", "pause", "resume", "remove", "auto-scan", "edit"] {
+        let answer = reader.post(&format!("{}/{action}", shop.page()), &page, &[("sure", "on")]);
+        assert_eq!(answer.status, 403, "{action}");
+        assert!(answer.text.contains("Not with your role"), "{action}: {}", answer.text);
+    }
+    for path in ["audit", "add"] {
+        assert_eq!(reader.get(&format!("/console/{}/{path}", shop.project)).status, 403, "{path}");
+    }
+    assert_eq!(reader.get(&format!("{}/edit", shop.page())).status, 403);
+    let mut operator = Visitor::signed_in(&service, "operator");
+    let page = operator.get(&shop.page());
+    assert!(page.text.contains("Scan now") && !page.text.contains("Remove"), "{}", page.text);
+    for action in ["test", "pause", "remove", "edit"] {
+        assert_eq!(operator.post(&format!("{}/{action}", shop.page()), &page, &[]).status, 403, "{action}");
+    }
+}
+
+#[test]
+fn nobody_sees_another_projects_instances() {
+    let shop = Shop::with_no_server();
+    shop.installation.admin(&["project", "add", "search"]);
+    shop.installation.add_user("stranger", "search", "admin", PASSWORD);
+    let service = shop.installation.serve(&[]);
+    let mut stranger = Visitor::signed_in(&service, "stranger");
+    let own = stranger.get("/console").header("location").expect("a redirect").to_owned();
+    let page = stranger.get(&own);
+    assert!(page.text.contains("No instance yet") && !page.text.contains("cache"), "{}", page.text);
+    for path in
+        [shop.page(), format!("/console/{}/instances", shop.project), format!("/console/{}/audit", shop.project)]
+    {
+        let answer = stranger.get(&path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(!answer.text.contains("cache"), "{}", answer.text);
+    }
+    // Nor through a project of one's own.
+    let mixed = own.replace("/instances", &format!("/instances/{}", shop.instance));
+    assert_eq!(stranger.get(&mixed).status, 404);
+    assert_eq!(stranger.post(&format!("{}/scan", shop.page()), &page, &[]).status, 404);
+}
+
+#[test]
+fn whoever_has_roles_on_several_projects_goes_from_one_to_the_other() {
+    let shop = Shop::with_no_server();
+    let other = id(&shop.installation.admin(&["project", "add", "annex"]));
+    shop.installation.admin(&["user", "grant", "operator", "--project", "annex", "--role", "reader"]);
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "operator");
+    let page = visitor.get(&shop.page());
+    assert!(page.text.contains(&format!("/console/{other}/instances")), "{}", page.text);
+    assert_eq!(visitor.get(&format!("/console/{other}/instances")).status, 200);
+}
+
+#[test]
+fn without_authentication_the_console_is_open_but_forms_from_elsewhere_are_still_refused() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&["--no-auth"]);
+    let mut visitor = Visitor::new(&service);
+    let page = visitor.get(&shop.page());
+    assert_eq!(page.status, 200);
+    assert_eq!(service.send("POST", &format!("{}/scan", shop.page()), &[], "").status, 403);
+    assert_eq!(visitor.post(&format!("{}/scan", shop.page()), &page, &[]).status, 303);
+}
+
+#[test]
+fn a_database_that_fails_is_our_fault_and_says_nothing_of_itself() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "reader");
+    common::break_database(&shop.installation);
+    let answer = visitor.get(&shop.page());
+    assert_eq!(answer.status, 500);
+    assert!(answer.text.contains("X-Request-Id") && !answer.text.contains("table"), "{}", answer.text);
+}
+
+#[test]
+fn a_name_with_markup_in_it_is_shown_as_text() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "admin");
+    let edit = format!("{}/edit", shop.page());
+    let page = visitor.get(&edit);
+    let url = page.text.split("name=\"url\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a field");
+    let name = "<img src=x onerror=alert(1)>\"'";
+    let answer = visitor.post(&edit, &page, &[("name", name), ("url", url)]);
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    for path in
+        [shop.page(), edit, format!("/console/{}/instances", shop.project), format!("/console/{}/audit", shop.project)]
+    {
+        let page = visitor.get(&path);
+        assert!(page.text.contains("img src=x") && !page.text.contains("<img"), "{path}: {}", page.text);
+    }
+}

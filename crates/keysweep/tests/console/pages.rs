@@ -1,0 +1,142 @@
+//! What the pages show and do, without script.
+
+use std::time::Duration;
+
+use keysweep_harness::{DataSet, Flavor, Server, eventually};
+
+use crate::visitor::{Shop, Visitor};
+
+#[test]
+fn an_instance_is_added_scanned_and_looked_at_without_script() {
+    let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
+    let loaded = DataSet::new().live(3_000).dead(1_000).load(&server);
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "admin");
+    let add = format!("/console/{}/add", shop.project);
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let blank = visitor.get(&add);
+
+    let wrong = visitor.post(&add, &blank, &[("name", "cache"), ("url", &url), ("password", "hunter2-hunter2")]);
+    assert_eq!(wrong.status, 422);
+    assert!(wrong.text.contains("id=\"name-fault\"") && wrong.text.contains(&url), "{}", wrong.text);
+    let wrong = visitor.post(&add, &blank, &[("name", "x"), ("url", "redis://8.8.8.8:1"), ("window", "nightly")]);
+    assert!(wrong.text.contains("id=\"window-fault\""), "{}", wrong.text);
+    let wrong = visitor.post(&add, &blank, &[("name", "x"), ("url", "redis://u:hunter2-hunter2@8.8.8.8:1")]);
+    assert!(wrong.text.contains("id=\"url-fault\"") && !wrong.text.contains("hunter2"), "{}", wrong.text);
+
+    let fields = [("name", "sessions"), ("url", &url), ("password", "hunter2-hunter2"), ("pace", "fast")];
+    let page = visitor.submit(&add, &blank, &fields);
+    assert!(page.text.contains("The instance is added") && page.text.contains("valkey 9.1"), "{}", page.text);
+    assert!(page.text.contains("4,000"), "keys are shown: {}", page.text);
+    let path = page.text.split("action=\"").find_map(|rest| rest.split_once("/scan\"")).expect("a button").0.to_owned();
+
+    let page = visitor.submit(&format!("{path}/scan"), &page, &[]);
+    assert!(page.text.contains("The scan is accepted"), "{}", page.text);
+    let ended = eventually("the scan to end", Duration::from_secs(30), || {
+        let page = visitor.get(&path);
+        page.text.contains("The last scan ended").then_some(page)
+    });
+    let released = format!("{} keys released", thousands(loaded.dead));
+    assert!(ended.text.contains(&released), "{released} in {}", ended.text);
+    let task =
+        ended.text.split("href=\"").find(|rest| rest.contains("/tasks/")).and_then(|rest| rest.split('"').next());
+    let report = visitor.get(task.expect("a link to the report"));
+    for word in ["Keys released", "Slice: median", "exact", "127.0.0.1"] {
+        assert!(report.text.contains(word), "{word}: {}", report.text);
+    }
+    let list = visitor.get(&format!("/console/{}/instances", shop.project));
+    assert!(list.text.contains("sessions") && list.text.contains("1,000 released"), "{}", list.text);
+    let audit = visitor.get(&format!("/console/{}/audit", shop.project));
+    assert!(audit.text.contains("task.create") && audit.text.contains("instance.add"), "{}", audit.text);
+    let (_, log) = service.terminate();
+    assert!(!log.join("").contains("hunter2"));
+}
+
+fn thousands(value: u64) -> String {
+    match value / 1000 {
+        0 => value.to_string(),
+        more => format!("{more},{:03}", value % 1000),
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_auto_scan_is_said_beside_its_field_and_what_is_right_is_kept() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "operator");
+    let (page, action) = (visitor.get(&shop.page()), format!("{}/auto-scan", shop.page()));
+    let good = [
+        ("enabled", "on"),
+        ("first_scan_at", "2100-01-01T02:00"),
+        ("interval", "24h"),
+        ("timeout", "48h"),
+        ("scan_keys_count", "1000"),
+    ];
+    for (field, value) in
+        [("first_scan_at", "2001-01-01T02:00"), ("interval", "daily"), ("timeout", "1h"), ("scan_keys_count", "9")]
+    {
+        let wrong = good.map(|(name, kept)| (name, if name == field { value } else { kept }));
+        let answer = visitor.post(&action, &page, &wrong);
+        assert_eq!(answer.status, 422, "{field}");
+        assert!(answer.text.contains(&format!("id=\"{field}-fault\"")), "{field}: {}", answer.text);
+        assert!(answer.text.contains(&format!("value=\"{value}\"")), "what was typed stays: {}", answer.text);
+        assert!(visitor.get(&shop.page()).text.contains("Auto-scan"), "nothing broke");
+    }
+    let page = visitor.submit(&action, &page, &good);
+    assert!(page.text.contains("The auto-scan is saved") && page.text.contains("2100-01-01T02:00:00"), "{}", page.text);
+    let list = visitor.get(&format!("/console/{}/instances", shop.project));
+    assert!(list.text.contains("2100-01-01 02:00:00 UTC"), "the next scan is shown: {}", list.text);
+    let off = visitor.submit(&action, &page, &[("first_scan_at", ""), ("interval", ""), ("timeout", "")]);
+    assert!(off.text.contains("value=\"24h\"") && !off.text.contains("The next scheduled scan"), "{}", off.text);
+}
+
+#[test]
+fn an_instance_is_edited_without_giving_its_password_again_unless_its_address_changes() {
+    let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
+    let shop = Shop::new(&format!("redis://:hunter2-hunter2@127.0.0.1:{}", server.port()));
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "admin");
+    let edit = format!("{}/edit", shop.page());
+    let page = visitor.get(&edit);
+    assert!(!page.text.contains("hunter2") && page.text.contains("one is stored"), "{}", page.text);
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let page = visitor.submit(&edit, &page, &[("name", "moved"), ("url", &url), ("pace", "gentle")]);
+    assert!(page.text.contains("<h1>moved") && page.text.contains("gentle"), "{}", page.text);
+    assert!(page.text.contains("The changes are saved"), "its password is still good: {}", page.text);
+    let elsewhere = format!("redis://localhost:{}", server.port());
+    let answer = visitor.post(&edit, &page, &[("name", "moved"), ("url", &elsewhere)]);
+    assert!(answer.text.contains("could not be looked at"), "a stored password goes nowhere else: {}", answer.text);
+
+    let path = shop.page();
+    let page = visitor.submit(&format!("{path}/pause"), &page, &[]);
+    assert!(page.text.contains("chip plain\">paused") && !page.text.contains("Scan now"), "{}", page.text);
+    assert_eq!(visitor.post(&format!("{path}/scan"), &page, &[]).status, 409);
+    let page = visitor.submit(&format!("{path}/resume"), &page, &[]);
+    let page = visitor.post(&format!("{path}/remove"), &page, &[]);
+    assert!(page.text.contains("tick the box"), "{}", page.text);
+    let page = visitor.submit(&format!("{path}/remove"), &page, &[("sure", "on")]);
+    assert!(page.text.contains("removed") && page.text.contains("No instance yet"), "{}", page.text);
+    assert_eq!(visitor.get(&path).status, 404);
+}
+
+#[test]
+fn many_instances_are_shown_page_by_page_and_found_by_name() {
+    let shop = Shop::with_no_server();
+    for number in 0..52 {
+        let (name, url) = (format!("shard-{number:02}"), format!("redis://127.0.0.1:{}", 1_000 + number));
+        shop.installation.register_another("shop", &name, &url, &[]);
+    }
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "reader");
+    let list = format!("/console/{}/instances", shop.project);
+    let page = visitor.get(&list);
+    assert!(page.text.contains("shard-48<") && !page.text.contains("shard-49<"), "50 are on the first page");
+    assert!(page.text.contains("rel=\"next\"") && !page.text.contains("rel=\"prev\""));
+    let page = visitor.get(&format!("{list}?page=1"));
+    assert!(page.text.contains("shard-51<") && page.text.contains("rel=\"prev\""), "{}", page.text);
+    let page = visitor.get(&format!("{list}?search=SHARD-17"));
+    assert!(page.text.contains("shard-17<") && !page.text.contains("shard-18<"), "{}", page.text);
+    let page = visitor.get(&format!("{list}?search=%3Cb%3E"));
+    assert!(page.text.contains("No instance has") && !page.text.contains("<b>"), "{}", page.text);
+}

@@ -1,0 +1,116 @@
+//! Who gets in, and for how long.
+
+use rstest::rstest;
+
+use crate::visitor::{PASSWORD, Shop, Visitor};
+
+#[test]
+fn whoever_has_not_signed_in_is_sent_to_sign_in_and_back() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::new(&service);
+    let answer = visitor.get(&shop.page());
+    let sign_in = answer.header("location").expect("a redirect").to_owned();
+    assert_eq!(answer.status, 303);
+    assert!(sign_in.starts_with("/console/sign-in?next=%2Fconsole%2F"), "{sign_in}");
+    let page = visitor.get(&sign_in);
+    assert_eq!(page.status, 200);
+    let next = shop.page();
+    let fields = [("name", "reader"), ("password", PASSWORD), ("next", next.as_str())];
+    let answer = visitor.post("/console/sign-in", &page, &fields);
+    assert_eq!((answer.status, answer.header("location")), (303, Some(shop.page().as_str())));
+    assert!(visitor.get(&shop.page()).text.contains("<h1>cache"));
+
+    let home = visitor.get("/console");
+    assert_eq!(home.header("location"), Some(format!("/console/{}/instances", shop.project).as_str()));
+    assert_eq!(visitor.get("/console/sign-in").status, 303, "who has signed in need not do so again");
+}
+
+#[rstest]
+#[case("https://evil.example/")]
+#[case("//evil.example/")]
+#[case("/console/../v2")]
+#[case("/console\\evil")]
+#[case("/console/x?y=z")]
+fn signing_in_leads_to_no_other_place_than_the_console(#[case] next: &str) {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::new(&service);
+    let page = visitor.get("/console/sign-in");
+    let answer = visitor.post("/console/sign-in", &page, &[("name", "reader"), ("password", PASSWORD), ("next", next)]);
+    assert_eq!(answer.header("location"), Some("/console"));
+}
+
+#[test]
+fn a_session_cookie_is_for_the_console_alone_and_for_no_script_and_ends_with_the_session() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::new(&service);
+    let answer = visitor.sign_in("operator", PASSWORD);
+    let cookie = answer.header("set-cookie").expect("a cookie").to_owned();
+    for part in ["keysweep_session=", "Path=/console", "HttpOnly", "SameSite=Lax"] {
+        assert!(cookie.contains(part), "{part} in {cookie}");
+    }
+    assert!(!cookie.contains("Secure"), "a browser would not send it back over plain HTTP");
+    let session = visitor.cookies.iter().find(|(name, _)| name == "keysweep_session").expect("kept").1.clone();
+
+    let page = visitor.get(&shop.page());
+    assert_eq!(page.status, 200);
+    let api = format!("/api/v1/projects/{}/instances", shop.project);
+    let cookie = format!("keysweep_session={session}");
+    assert_eq!(service.send("GET", &api, &[("Cookie", &cookie)], "").status, 401);
+    assert_eq!(service.send("GET", &api, &[("X-Auth-Token", &session)], "").status, 401, "a session is no token");
+
+    let answer = visitor.post("/console/sign-out", &page, &[]);
+    assert_eq!(answer.header("location"), Some("/console/sign-in"));
+    assert!(answer.header("set-cookie").is_some_and(|cookie| cookie.contains("Max-Age=0")));
+    let path = shop.page();
+    assert_eq!(service.send("GET", &path, &[("Cookie", &cookie)], "").status, 303, "it is worth nothing any more");
+}
+
+#[test]
+fn behind_a_proxy_that_speaks_tls_cookies_are_for_tls_only() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::new(&service);
+    let page = visitor.send("GET", "/console/sign-in", &[("X-Forwarded-Proto", "https")], "");
+    assert!(page.header("set-cookie").is_some_and(|cookie| cookie.ends_with("; Secure")), "{:?}", page.headers);
+}
+
+#[test]
+fn a_token_of_the_api_is_no_session() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let body = serde_json::json!({ "auth": { "identity": { "methods": ["password"], "password": { "user": {
+        "name": "admin", "password": PASSWORD, "domain": { "name": "d" } } } } } });
+    let answer = service.send("POST", "/v3/auth/tokens", &[], body.to_string());
+    let token = answer.header("x-subject-token").expect("a token");
+    let cookie = format!("keysweep_session={token}");
+    assert_eq!(service.send("GET", &shop.page(), &[("Cookie", &cookie)], "").status, 303);
+}
+
+#[test]
+fn a_session_survives_a_restart_of_the_service() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let cookies = Visitor::signed_in(&service, "operator").cookies;
+    service.terminate();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor { service: &service, cookies };
+    assert_eq!(visitor.get(&shop.page()).status, 200);
+    shop.installation.admin(&["user", "disable", "operator"]);
+    assert_eq!(visitor.get(&shop.page()).status, 303, "a disabled user is out at once");
+}
+
+#[test]
+fn a_wrong_password_is_told_and_guessing_is_throttled() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::new(&service);
+    let answers: Vec<_> = (0..12).map(|_| visitor.sign_in("reader", "wrong horse battery")).collect();
+    assert_eq!(answers[0].status, 401);
+    assert!(answers[0].text.contains("wrong") && answers[0].text.contains("value=\"reader\""), "{}", answers[0].text);
+    assert!(!answers[0].text.contains("wrong horse"), "a password is not shown again");
+    assert_eq!(answers[11].status, 429);
+    assert_eq!(visitor.sign_in("reader", PASSWORD).status, 429, "even the right one has to wait");
+}

@@ -1,0 +1,112 @@
+//! Who visits the console over plain HTTP, and the shop that there is to see.
+
+use keysweep_harness::{Answer, Installation, Service, free_port, id};
+
+pub const PASSWORD: &str = "correct horse battery";
+
+/// A browser without script: keeps cookies, follows no redirect by itself.
+pub struct Visitor<'a> {
+    pub service: &'a Service,
+    pub cookies: Vec<(String, String)>,
+}
+
+impl<'a> Visitor<'a> {
+    pub fn new(service: &'a Service) -> Self {
+        Self { service, cookies: Vec::new() }
+    }
+
+    pub fn signed_in(service: &'a Service, name: &str) -> Self {
+        let mut visitor = Self::new(service);
+        let answer = visitor.sign_in(name, PASSWORD);
+        assert_eq!(answer.status, 303, "{}", answer.text);
+        visitor
+    }
+
+    pub fn sign_in(&mut self, name: &str, password: &str) -> Answer {
+        let page = self.get("/console/sign-in");
+        self.post("/console/sign-in", &page, &[("name", name), ("password", password)])
+    }
+
+    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let cookie = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let mut all = vec![("Cookie", cookie.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
+        all.extend(headers);
+        let answer = self.service.send(method, path, &all, body);
+        for (_, line) in answer.headers.iter().filter(|(name, _)| name == "set-cookie") {
+            let (name, value) = line.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
+            self.cookies.retain(|(known, _)| known != name);
+            self.cookies.push((name.to_owned(), value.to_owned()));
+        }
+        answer
+    }
+
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.send("GET", path, &[], "")
+    }
+
+    /// Sends a form that stands on a page.
+    pub fn post(&mut self, path: &str, page: &Answer, fields: &[(&str, &str)]) -> Answer {
+        self.send("POST", path, &[], &form(&token(page), fields))
+    }
+
+    /// Sends a form, follows the redirect, and returns the page.
+    pub fn submit(&mut self, path: &str, page: &Answer, fields: &[(&str, &str)]) -> Answer {
+        let answer = self.post(path, page, fields);
+        assert_eq!(answer.status, 303, "{path}: {}", answer.text);
+        let location = answer.header("location").expect("a place to go on").to_owned();
+        self.get(&location)
+    }
+}
+
+/// The token of the forms on a page.
+pub fn token(page: &Answer) -> String {
+    let rest =
+        page.text.split("name=\"form_token\" value=\"").nth(1).unwrap_or_else(|| panic!("no form: {}", page.text));
+    rest.split('"').next().expect("a value").to_owned()
+}
+
+/// A form with its token.
+pub fn form(token: &str, fields: &[(&str, &str)]) -> String {
+    let mut form = url_encoded(&[("form_token", token)]);
+    for field in fields {
+        form = format!("{form}&{}", url_encoded(&[*field]));
+    }
+    form
+}
+
+fn url_encoded(fields: &[(&str, &str)]) -> String {
+    let encode = |text: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric();
+        text.bytes()
+            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect::<String>()
+    };
+    fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
+}
+
+/// A project with one instance, whose server may be nowhere, and a user of each role.
+pub struct Shop {
+    pub installation: Installation,
+    pub project: String,
+    pub instance: String,
+}
+
+impl Shop {
+    pub fn new(url: &str) -> Self {
+        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let project = id(&installation.admin(&["project", "add", "shop"]));
+        let instance = id(&installation.admin(&["instance", "add", "cache", url, "--project", "shop"]));
+        for role in ["reader", "operator", "admin"] {
+            installation.add_user(role, "shop", role, PASSWORD);
+        }
+        Self { installation, project, instance }
+    }
+
+    pub fn with_no_server() -> Self {
+        Self::new(&format!("redis://127.0.0.1:{}", free_port()))
+    }
+
+    pub fn page(&self) -> String {
+        format!("/console/{}/instances/{}", self.project, self.instance)
+    }
+}
