@@ -22,8 +22,12 @@ fn installation() -> Installation {
     Installation::new(env!("CARGO_BIN_EXE_keysweep"))
 }
 
-/// An answer to `GET /healthz` over TLS, and the certificate that was shown for it.
 fn get_health(service: &Service, authority: &Authority) -> std::io::Result<(String, CertificateDer<'static>)> {
+    get(service, authority, "/healthz")
+}
+
+/// An answer to a GET over TLS, and the certificate that was shown for it.
+fn get(service: &Service, authority: &Authority, path: &str) -> std::io::Result<(String, CertificateDer<'static>)> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a certificate")).expect("a root");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -36,7 +40,7 @@ fn get_health(service: &Service, authority: &Authority) -> std::io::Result<(Stri
     let stream = TcpStream::connect(service.base.trim_start_matches("http://"))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut stream = StreamOwned::new(connection, stream);
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let shown = stream.conn.peer_certificates().expect("a certificate")[0].clone().into_owned();
@@ -63,6 +67,9 @@ fn a_certificate_is_served_with_and_replaced_on_sighup_but_not_by_a_bad_one() {
     let (answer, shown) = get_health(&service, &authority).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"ok\""), "{answer}");
     assert_eq!(shown, CertificateDer::from_pem_file(&first.certificate).expect("a certificate"));
+    let (sign_in, _) = get(&service, &authority, "/console/sign-in").expect("an answer");
+    let cookie = sign_in.lines().find(|line| line.starts_with("set-cookie: ")).expect("a cookie");
+    assert!(cookie.ends_with("; Secure"), "the console's cookies never travel in the clear: {cookie}");
     get_health(&service, &Authority::new()).expect_err("another authority is not trusted");
     assert!(service.try_request("GET", "/healthz").is_err(), "there is no plain HTTP beside it");
 

@@ -160,6 +160,9 @@ async function everything() {
   await page.goto(history);
   await page.locator("#history svg").waitFor();
   assert.ok((await page.locator("#history svg rect").count()) >= 5);
+  await page.getByRole("button", { name: "Test" }).click();
+  await page.getByText("The server answers, and can be swept.").waitFor();
+  await page.goto(history);
   await inspect(page, "instance");
   await page.getByRole("link", { name: "Audit trail" }).click();
   await page.getByText("auto_scan.set").first().waitFor();

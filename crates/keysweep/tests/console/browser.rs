@@ -55,7 +55,28 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
         });
         assert_eq!(ended["keys_released"], dead);
     }
+    if std::env::var_os("KEYSWEEP_SCREENSHOTS").is_some() {
+        let_keys_die(server);
+    }
     format!("/console/{project}/instances/{instance}")
+}
+
+/// As it happens by itself, for the pictures: what a scan is for.
+fn let_keys_die(server: &Server) {
+    let mut connection = server.connection();
+    for batch in 0..40 {
+        let mut pipe = redis::pipe();
+        for number in 0..10_000 {
+            pipe.cmd("SET").arg(format!("session:{batch}:{number}")).arg("a session, as long as they are").arg("PX");
+            pipe.arg(1 + (number * 7_919) % 20_000).ignore();
+        }
+        pipe.exec(&mut connection).expect("it takes keys");
+    }
+    redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(1).exec(&mut connection).expect("DEBUG is allowed");
+    keysweep_harness::eventually("a tenth of the keys is dead", std::time::Duration::from_secs(60), || {
+        let info: redis::InfoDict = redis::cmd("INFO").arg("stats").query(&mut connection).expect("it answers");
+        info.get::<f64>("expired_stale_perc").filter(|percent| *percent > 10.0)
+    });
 }
 
 fn folder(name: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep_harness::{DataSet, Flavor, Server, eventually};
+use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually};
 
 use crate::visitor::{Shop, Visitor};
 
@@ -139,4 +139,27 @@ fn many_instances_are_shown_page_by_page_and_found_by_name() {
     assert!(page.text.contains("shard-17<") && !page.text.contains("shard-18<"), "{}", page.text);
     let page = visitor.get(&format!("{list}?search=%3Cb%3E"));
     assert!(page.text.contains("No instance has") && !page.text.contains("<b>"), "{}", page.text);
+}
+
+#[test]
+fn a_scan_of_a_cluster_is_reported_shard_by_shard() {
+    let cluster = Cluster::start(Flavor::Valkey91, 3, false);
+    let (_, dead) = cluster.load(3_000, 900);
+    let shop = Shop::new(&cluster.url());
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "operator");
+    let page = visitor.get(&shop.page());
+    visitor.submit(&format!("{}/scan", shop.page()), &page, &[]);
+    let report = eventually("the scan to end", Duration::from_secs(30), || {
+        let page = visitor.get(&shop.page());
+        let task =
+            page.text.split("href=\"").find(|rest| rest.contains("/tasks/")).and_then(|rest| rest.split('"').next());
+        let report = visitor.get(task.expect("a link to the scan"));
+        report.text.contains("What it cost the server").then_some(report)
+    });
+    for node in cluster.nodes() {
+        assert!(report.text.contains(&node.address().to_string()), "{}", report.text);
+    }
+    let released = format!("id=\"released\">{}<", thousands(dead));
+    assert!(report.text.contains(&released), "{}", report.text);
 }

@@ -1,5 +1,6 @@
 //! Who gets in, and for how long.
 
+use keysweep_harness::{Installation, Postgres, id};
 use rstest::rstest;
 
 use crate::visitor::{PASSWORD, Shop, Visitor};
@@ -113,4 +114,20 @@ fn a_wrong_password_is_told_and_guessing_is_throttled() {
     assert!(!answers[0].text.contains("wrong horse"), "a password is not shown again");
     assert_eq!(answers[11].status, 429);
     assert_eq!(visitor.sign_in("reader", PASSWORD).status, 429, "even the right one has to wait");
+}
+
+#[test]
+fn a_session_is_good_on_every_replica_and_ends_on_all_of_them() {
+    let database = Postgres::start();
+    let installation = Installation::on_postgres(env!("CARGO_BIN_EXE_keysweep"), &database);
+    let project = id(&installation.admin(&["project", "add", "shop"]));
+    installation.add_user("ada", "shop", "reader", PASSWORD);
+    let [one, other] = [installation.serve(&[]), installation.serve(&[])];
+    let cookies = Visitor::signed_in(&one, "ada").cookies;
+    let mut visitor = Visitor { service: &other, cookies: cookies.clone() };
+    let list = format!("/console/{project}/instances");
+    let page = visitor.get(&list);
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert_eq!(visitor.post("/console/sign-out", &page, &[]).status, 303, "its forms are good there, too");
+    assert_eq!(Visitor { service: &one, cookies }.get(&list).status, 303);
 }
