@@ -14,6 +14,7 @@ test: servers ## Runs all tests, against real servers
 	@scripts/toolchain cc nextest
 	@scripts/python
 	@scripts/browser
+	@scripts/promtool
 	cargo test -q --doc --workspace
 	cargo nextest run --workspace
 

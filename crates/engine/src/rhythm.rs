@@ -227,6 +227,7 @@ impl<'a> Rhythm<'a> {
     fn ping_and_judge(&mut self, link: &mut Link) -> Result<(), Trouble> {
         let round_trip = self.ping(link)?;
         self.ledger().enter_ping(round_trip);
+        self.monitor.probe(round_trip);
         let now = self.now();
         let (Some(guard), Some(p90)) = (&mut self.guard, self.probe.p90()) else { return Ok(()) };
         if guard.judge(now, p90) {

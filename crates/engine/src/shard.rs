@@ -311,6 +311,7 @@ impl Shard<'_> {
             rhythm.record(offset, cost, count, &slice);
             slice.cursor = only.as_ref().map_or(slice.cursor, |only| progress::within(slice.cursor, only));
             self.ledger().enter(index, &slice, cost);
+            self.monitor.slice(cost);
             cursor = slice.cursor;
             if cursor == 0 {
                 return Ok(ControlFlow::Continue(()));

@@ -147,19 +147,19 @@ impl Installation {
             self.command(&all).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = follow(&mut child);
         let deadline = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
+        let (mut seen, mut metrics) = (Vec::new(), None);
         let address = loop {
             let line = log
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
                 .unwrap_or_else(|_| panic!("the service did not start; its log: {seen:#?}"));
-            if let Some(address) =
-                serde_json::from_str::<Value>(&line).ok().and_then(|line| line["address"].as_str().map(str::to_owned))
-            {
-                break address;
+            let entry = serde_json::from_str::<Value>(&line).unwrap_or_default();
+            if let Some(address) = entry["address"].as_str() {
+                break address.to_owned();
             }
+            metrics = metrics.or_else(|| entry["metrics"].as_str().map(|address| format!("http://{address}/metrics")));
             seen.push(line);
         };
-        Service { child, base: format!("http://{address}"), log }
+        Service { child, base: format!("http://{address}"), metrics, log }
     }
 }
 
@@ -186,6 +186,8 @@ pub struct Service {
     child: Child,
     /// Where its API is.
     pub base: String,
+    /// Where its metrics are, if it serves any.
+    pub metrics: Option<String>,
     log: Receiver<String>,
 }
 
@@ -256,6 +258,13 @@ impl Service {
         let text = response.body_mut().read_to_string().unwrap_or_default();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Answer { status: response.status().as_u16(), headers, body, text }
+    }
+
+    /// What its metrics are now, as text.
+    pub fn scrape(&self) -> String {
+        let url = self.metrics.as_ref().expect("it was started with --metrics-listen");
+        let mut response = ureq::get(url).call().unwrap_or_else(|error| panic!("{url}: {error}"));
+        response.body_mut().read_to_string().expect("text")
     }
 
     /// A GET that must be answered with 200.

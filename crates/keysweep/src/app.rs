@@ -10,6 +10,7 @@ use crate::{
     config::{Database, StoreSettings},
     fleet::{AllowedTargets, Fleet},
     http,
+    metrics::{self, Metrics},
     store::{SharedStore, postgres::PostgresStore, sqlite::SqliteStore},
     task::{
         Tasks,
@@ -60,6 +61,8 @@ pub async fn close(store: &SharedStore) {
 pub struct Roles {
     /// Where to serve the API; `None`: not at all.
     pub listen: Option<SocketAddr>,
+    /// Where to serve metrics; `None`: not at all.
+    pub metrics: Option<SocketAddr>,
     /// Whether requests need credentials.
     pub authenticate: bool,
     /// How much its worker takes on.
@@ -72,6 +75,8 @@ pub struct Roles {
 pub struct App {
     /// Where the API really listens.
     pub address: Option<SocketAddr>,
+    /// Where metrics really are.
+    pub metrics: Option<SocketAddr>,
     /// What its doors use; the demo registers its instance here.
     pub fleet: Fleet,
     store: SharedStore,
@@ -79,24 +84,40 @@ pub struct App {
     shutdown: watch::Sender<bool>,
     schedule: JoinHandle<()>,
     worker: JoinHandle<()>,
-    server: Option<JoinHandle<std::io::Result<()>>>,
+    /// The API's listener and that of the metrics.
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+/// Listens on this address, if any; `flag` says where it comes from.
+async fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another address with {flag}, or end what uses it")
+    })?;
+    Ok(Some(listener))
 }
 
 impl App {
     /// Starts everything that `roles` name.
     pub async fn start(settings: &StoreSettings, roles: Roles) -> anyhow::Result<Self> {
         // First, so that there is nothing to close when it fails.
-        let listener = match roles.listen {
-            Some(listen) => Some(TcpListener::bind(listen).await.with_context(|| {
-                format!("cannot listen on {listen}; choose another address with --listen, or end what uses it")
-            })?),
-            None => None,
-        };
+        let listener = bind(roles.listen, "--listen").await?;
+        let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
         let (store, fleet) = open(settings).await?;
         let tasks = Tasks::new(Arc::clone(&store));
         let (shutdown, down) = watch::channel(false);
-        let (address, server) = match listener {
+        let mut servers = Vec::new();
+        let metrics = match metrics_listener {
+            Some(listener) => {
+                let address = listener.local_addr()?;
+                let metrics = Metrics::new(Arc::clone(&store), tasks.counts().clone());
+                servers.push(tokio::spawn(metrics::serve(listener, metrics, down.clone())));
+                Some(address)
+            }
+            None => None,
+        };
+        let address = match listener {
             Some(listener) => {
                 let auth = if roles.authenticate {
                     Authenticator::required(fleet.clone())
@@ -111,20 +132,20 @@ impl App {
                     let _ = down.wait_for(|down| *down).await;
                 };
                 let address = listener.local_addr()?;
-                let server = match &certificate {
+                servers.push(match &certificate {
                     Some(certificate) => {
                         let listener = TlsListener::new(listener, certificate.clone())?;
                         tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(down).into_future())
                     }
                     None => tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(down).into_future()),
-                };
-                (Some(address), Some(server))
+                });
+                Some(address)
             }
-            None => (None, None),
+            None => None,
         };
         let schedule = tokio::spawn(keep_schedule(tasks.clone(), down.clone()));
         let worker = tokio::spawn(Worker::new(tasks, fleet.clone(), roles.limits).run(down));
-        Ok(Self { address, fleet, store, certificate, shutdown, schedule, worker, server })
+        Ok(Self { address, metrics, fleet, store, certificate, shutdown, schedule, worker, servers })
     }
 
     /// Reads the API's certificate again, if it has one; what cannot be used leaves the one in use.
@@ -145,7 +166,7 @@ impl App {
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "the worker died");
         }
-        if let Some(server) = self.server {
+        for server in self.servers {
             match tokio::time::timeout(DRAIN, server).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(Ok(Err(error))) => tracing::error!(%error, "the listener failed"),

@@ -51,6 +51,8 @@ pub struct FileConfig {
     pub tls_key: Option<PathBuf>,
     /// As `serve --insecure-http`.
     pub insecure_http: Option<bool>,
+    /// As `--metrics-listen`.
+    pub metrics_listen: Option<SocketAddr>,
     /// As `--sweeps`.
     pub sweeps: Option<u32>,
     /// As `--sweeps-per-host`.

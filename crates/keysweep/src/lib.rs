@@ -6,6 +6,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod fleet;
+pub mod metrics;
 pub mod model;
 pub mod openapi;
 pub mod store;

@@ -80,6 +80,7 @@ const RANKS: &[(&str, u32)] = &[
     ("auth", 5),
     ("task", 6),
     ("fleet", 7),
+    ("metrics", 7),
     ("store", 8),
     ("config", 9),
     ("telemetry", 9),

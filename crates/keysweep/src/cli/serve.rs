@@ -41,11 +41,41 @@ impl Limited {
     }
 }
 
+/// Where the process is watched from.
+#[derive(Debug, Args)]
+struct Watched {
+    /// Serve Prometheus metrics at /metrics on this address, for example 127.0.0.1:7081 [default: nowhere]
+    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
+    /// Serve plain HTTP to other machines, for example behind a proxy that speaks TLS
+    #[arg(long)]
+    insecure_http: bool,
+}
+
+impl Watched {
+    fn insecure_http(&self, file: &FileConfig) -> bool {
+        self.insecure_http || file.insecure_http == Some(true)
+    }
+
+    /// Where to serve metrics, which are never encrypted.
+    fn resolve(&self, file: &FileConfig) -> anyhow::Result<Option<SocketAddr>> {
+        let listen = self.metrics_listen.or(file.metrics_listen);
+        match listen {
+            Some(listen) if !listen.ip().is_loopback() && !self.insecure_http(file) => bail!(
+                "--metrics-listen {listen} is reachable from other machines and this is plain HTTP; choose a loopback address, such as 127.0.0.1:7081, or add --insecure-http"
+            ),
+            _ => Ok(listen),
+        }
+    }
+}
+
 /// Arguments of `keysweep worker`.
 #[derive(Debug, Args)]
 pub struct WorkerArgs {
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    watched: Watched,
     #[command(flatten)]
     limited: Limited,
 }
@@ -58,9 +88,6 @@ pub struct ServeArgs {
     /// Address of the API [default: 127.0.0.1:7080]
     #[arg(long, value_name = "ADDR", env = "KEYSWEEP_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Serve plain HTTP to other machines, for example behind a proxy that speaks TLS
-    #[arg(long)]
-    insecure_http: bool,
     /// Serve HTTPS with this certificate, PEM, with those that lead to its authority; read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_CERT")]
     tls_cert: Option<PathBuf>,
@@ -70,6 +97,8 @@ pub struct ServeArgs {
     /// Ask nobody for credentials; on a loopback address only
     #[arg(long)]
     no_auth: bool,
+    #[command(flatten)]
+    watched: Watched,
     #[command(flatten)]
     limited: Limited,
 }
@@ -90,21 +119,23 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
         _ => bail!("--tls-cert and --tls-key go together: give both, or neither for plain HTTP"),
     };
     let exposed = !loopback && certificate.is_none();
-    if exposed && !args.insecure_http && file.insecure_http != Some(true) {
+    if exposed && !args.watched.insecure_http(&file) {
         bail!(
             "--listen {listen} is reachable from other machines and this is plain HTTP; give --tls-cert and --tls-key, or put a TLS proxy in front and add --insecure-http"
         );
     }
     let settings = args.store.resolve(&file)?;
     let limits = args.limited.resolve(&file)?;
-    run(&settings, Roles { listen: Some(listen), authenticate: !args.no_auth, limits, certificate })
+    let metrics = args.watched.resolve(&file)?;
+    run(&settings, Roles { listen: Some(listen), metrics, authenticate: !args.no_auth, limits, certificate })
 }
 
 /// Carries out tasks only.
 pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let settings = args.store.resolve(&file)?;
-    run(&settings, Roles { listen: None, authenticate: true, limits: args.limited.resolve(&file)?, certificate: None })
+    let (limits, metrics) = (args.limited.resolve(&file)?, args.watched.resolve(&file)?);
+    run(&settings, Roles { listen: None, metrics, authenticate: true, limits, certificate: None })
 }
 
 #[tokio::main]
@@ -114,6 +145,9 @@ async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
     // Not without a certificate: there it keeps its usual meaning, and `nohup` its own.
     let mut hang_up = roles.certificate.is_some().then(|| signal(SignalKind::hangup())).transpose()?;
     let app = App::start(settings, roles).await?;
+    if let Some(metrics) = app.metrics {
+        tracing::info!(%metrics, "metrics are at /metrics");
+    }
     match app.address {
         Some(address) => tracing::info!(%address, database = %settings.database, "serving"),
         None => tracing::info!(database = %settings.database, "working"),

@@ -9,6 +9,8 @@ pub mod sqlite;
 mod people;
 mod row;
 mod schedule;
+mod survey;
+mod timing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +19,8 @@ use jiff::Timestamp;
 
 pub use self::people::{AuditPage, People};
 pub use self::schedule::{DuePlans, Plan, Timetable};
+pub use self::survey::{InstanceOverview, Overview, Survey};
+pub use self::timing::{Timing, Verbs};
 use crate::model::{
     AccessKey, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Reason, Status,
     Task, TaskDetail, User,
@@ -157,7 +161,7 @@ pub struct Ending {
 
 /// Everything that is kept, in one place.
 #[async_trait]
-pub trait Store: People + Timetable + Send + Sync {
+pub trait Store: People + Timetable + Survey + Send + Sync {
     /// Adds a project. `Taken` when its id or name is.
     async fn add_project(&self, project: &Project) -> Result<(), StoreError>;
     /// All projects, by name.

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, StoreError};
+use super::{InstanceOverview, Plan, StoreError};
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, LazyFreeHold, Project, Sealed, Task, Token, UnknownName,
     User,
@@ -308,6 +308,31 @@ pub(super) fn plan(found: &impl Columns) -> Result<Plan, StoreError> {
         handled: row.optional_time("handled_at")?,
         active: row.get("is_active")?,
         last_end: row.optional_time("last_end")?,
+    })
+}
+
+/// How long ago a stored time was; zero when it is yet to come, or there is none.
+pub(super) fn since(micros: Option<i64>, now: i64) -> Duration {
+    let passed = micros.map_or(0, |micros| now.saturating_sub(micros));
+    Duration::from_micros(u64::try_from(passed).unwrap_or(0))
+}
+
+/// What metrics tell of an instance.
+pub(super) fn instance_overview(row: &impl Columns) -> Result<InstanceOverview, StoreError> {
+    let row = Reader(row);
+    let facts: Option<&str> = row.get("facts")?;
+    let unreachable: Option<bool> = row.get("is_unreachable")?;
+    let seen = facts.is_some();
+    let interval: Option<i64> = row.get("interval_us")?;
+    Ok(InstanceOverview {
+        id: row.get("id")?,
+        facts: facts.map(facts_from_json).transpose()?,
+        reachable: match unreachable {
+            Some(true) => Some(false),
+            _ => seen.then_some(true),
+        },
+        last_success: row.optional_time("last_success")?,
+        auto_scan_interval: interval.map(|_| row.span("interval_us")).transpose()?,
     })
 }
 

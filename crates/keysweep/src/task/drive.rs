@@ -13,12 +13,14 @@ use keysweep_engine::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    Tasks,
     lazyfree::Keeper,
     rounds::every,
     state::{CANCELLED, Conclusion, Halt, conclude},
 };
 use crate::{
     fleet::Fleet,
+    metrics::{Counts, SweepCounts},
     model::Reason,
     store::{Beat, Claim, Ending, Now, Pulse, SharedStore},
 };
@@ -38,11 +40,17 @@ const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// Carries out a claimed task. Returns when the task has ended or is somebody else's.
-pub async fn drive(store: SharedStore, fleet: Fleet, claim: Claim, shutdown: watch::Receiver<bool>) {
-    let drive = Drive { store, claim, begun: Instant::now(), latest: Latest::default() };
+pub async fn drive(tasks: Tasks, fleet: Fleet, claim: Claim, shutdown: watch::Receiver<bool>) {
+    let task = &claim.task;
+    if let (Some(started_at), true) = (task.started_at, task.used.is_zero() && claim.checkpoint.is_none()) {
+        tasks.counts.task_began(started_at.duration_since(task.created_at).unsigned_abs());
+    }
+    let Tasks { store, counts, .. } = tasks;
+    let drive = Drive { store, counts, claim, begun: Instant::now(), latest: Latest::default() };
     let task_id = drive.claim.task.id.clone();
     if drive.claim.task.cancel_requested {
-        return drive.end(Err((Reason::Cancelled, CANCELLED.into())), drive.beat(true), None).await;
+        drive.end(Err((Reason::Cancelled, CANCELLED.into())), drive.beat(true), None).await;
+        return;
     }
     match fleet.way_to(&drive.claim.instance) {
         Ok((target, dialer)) => drive.run(&fleet, target, dialer, shutdown).await,
@@ -59,6 +67,7 @@ pub async fn drive(store: SharedStore, fleet: Fleet, claim: Claim, shutdown: wat
 
 struct Drive {
     store: SharedStore,
+    counts: Counts,
     claim: Claim,
     begun: Instant,
     latest: Latest,
@@ -78,12 +87,22 @@ impl Latest {
 struct Listener {
     task_id: String,
     latest: Latest,
+    counts: Arc<SweepCounts>,
 }
 
 impl Monitor for Listener {
     fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        self.counts.progress(checkpoint.keys_scanned, checkpoint.keys_released);
         let now = Some((progress.clone(), checkpoint.clone()));
         *self.latest.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn slice(&self, cost: Duration) {
+        self.counts.slice(cost);
+    }
+
+    fn probe(&self, round_trip: Duration) {
+        self.counts.probe(round_trip);
     }
 
     fn note(&self, sentence: &str) {
@@ -96,14 +115,22 @@ impl Drive {
         let stop = Stop::new();
         // Raised however this future ends, so that no sweep outlives the one who answers for it.
         let _guard = RaiseOnDrop(stop.clone());
-        let listener = Listener { task_id: self.claim.task.id.clone(), latest: self.latest.clone() };
-        let (options, sweep_stop) = (self.options(), stop.clone());
+        let checkpoint = self.checkpoint();
+        let (scanned, released) =
+            checkpoint.as_ref().map_or((0, 0), |checkpoint| (checkpoint.keys_scanned, checkpoint.keys_released));
+        let counts = Arc::new(self.counts.sweep(&self.claim.task.instance_id, scanned, released));
+        let (task_id, latest) = (self.claim.task.id.clone(), self.latest.clone());
+        let listener = Listener { task_id, latest, counts: Arc::clone(&counts) };
+        let (options, sweep_stop) = (self.options(checkpoint), stop.clone());
         tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, server = %target, "sweep begins");
         let swept =
             tokio::task::spawn_blocking(move || sweep_through(&*dialer, &target, &options, &listener, &sweep_stop));
         let (halt, report) = self.accompany(swept, &stop, shutdown.clone()).await;
         match report {
-            Some(report) => self.conclude(fleet, halt, report, &shutdown).await,
+            Some(report) => {
+                counts.returned(&report);
+                self.conclude(fleet, halt, report, &counts, &shutdown).await;
+            }
             None => {
                 let sentence = "the sweep died; this is a fault of keysweep, see its log".to_owned();
                 let beat = self.beat(false);
@@ -112,13 +139,16 @@ impl Drive {
         }
     }
 
-    fn options(&self) -> Options {
+    /// Where an earlier worker got to, if this version can read it.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        self.claim.checkpoint.as_deref().and_then(|json| serde_json::from_str(json).ok())
+    }
+
+    fn options(&self, checkpoint: Option<Checkpoint>) -> Options {
         let (task, instance) = (&self.claim.task, &self.claim.instance);
         let preset: Preset = instance.pace.parse().unwrap_or_default();
         let mut limits = preset.limits();
         limits.keys_per_second = task.keys_per_second;
-        let checkpoint =
-            self.claim.checkpoint.as_deref().and_then(|json| serde_json::from_str::<Checkpoint>(json).ok());
         Options {
             limits,
             pace: preset.to_string(),
@@ -169,6 +199,7 @@ impl Drive {
                 }
             }
             Ok(Pulse::Lost) => {
+                self.counts.lease_lost();
                 tracing::warn!(task_id = self.claim.task.id, "the lease is lost; another worker goes on");
                 Halt::Lost
             }
@@ -206,7 +237,14 @@ impl Drive {
         }
     }
 
-    async fn conclude(&self, fleet: &Fleet, halt: Halt, report: Report, shutdown: &watch::Receiver<bool>) {
+    async fn conclude(
+        &self,
+        fleet: &Fleet,
+        halt: Halt,
+        report: Report,
+        counts: &SweepCounts,
+        shutdown: &watch::Receiver<bool>,
+    ) {
         let task_id = &self.claim.task.id;
         let beat = Beat {
             released: report.keys_released,
@@ -225,7 +263,10 @@ impl Drive {
                     elapsed_ms = self.begun.elapsed().as_millis() as u64,
                     "sweep ended"
                 );
-                self.end(outcome, beat, serde_json::to_string(&report).ok()).await;
+                let running = self.claim.task.used + Duration::from_secs_f64(report.elapsed_seconds.max(0.0));
+                if self.end(outcome, beat, serde_json::to_string(&report).ok()).await {
+                    counts.ended(&report, running);
+                }
                 // What the sweep changed is shown to those who may not wait for a server.
                 if let Err(error) = fleet.look(&self.claim.instance).await {
                     tracing::warn!(task_id, %error, "the server could not be looked at after the sweep");
@@ -266,18 +307,25 @@ impl Drive {
     }
 
     /// Writes the end, again and again while the store is away and the lease may still be ours: this is the one
-    /// place where a task ends, and what was swept should not have to be swept twice.
-    async fn end(&self, outcome: Result<(), (Reason, String)>, beat: Beat, report: Option<String>) {
+    /// place where a task ends, and what was swept should not have to be swept twice. Whether it is written.
+    async fn end(&self, outcome: Result<(), (Reason, String)>, beat: Beat, report: Option<String>) -> bool {
+        let failure = outcome.as_ref().err().map(|(reason, _)| *reason);
         let ending = Ending { outcome, beat, report };
         let deadline = Instant::now() + LEASE;
         loop {
             match self.store.end(Now::Database, &self.claim.lease, &ending).await {
-                Ok(Pulse::Held { .. }) => return,
+                Ok(Pulse::Held { .. }) => {
+                    self.counts.task_ended(failure);
+                    return true;
+                }
                 Ok(Pulse::Lost) => {
-                    return tracing::warn!(task_id = self.claim.task.id, "the lease was lost before the end");
+                    self.counts.lease_lost();
+                    tracing::warn!(task_id = self.claim.task.id, "the lease was lost before the end");
+                    return false;
                 }
                 Err(error) if Instant::now() >= deadline => {
-                    return tracing::error!(task_id = self.claim.task.id, %error, "the end could not be written; the task will be taken over");
+                    tracing::error!(task_id = self.claim.task.id, %error, "the end could not be written; the task will be taken over");
+                    return false;
                 }
                 Err(_) => tokio::time::sleep(BEAT_EVERY).await,
             }

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::{
     fleet::{Deed, hosts, new_id},
+    metrics::Counts,
     model::{Instance, NewTask, ScanType, Task, TaskDetail},
     store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
 };
@@ -41,12 +42,19 @@ pub struct Tasks {
     store: SharedStore,
     /// Tells this process's worker that there is something to do, so that it need not wait for its timer.
     hint: Arc<Notify>,
+    /// What becomes of tasks in this process, for metrics.
+    counts: Counts,
 }
 
 impl Tasks {
     /// The tasks of a store.
     pub fn new(store: SharedStore) -> Self {
-        Self { store, hint: Arc::new(Notify::new()) }
+        Self { store, hint: Arc::new(Notify::new()), counts: Counts::default() }
+    }
+
+    /// What has become of tasks in this process.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Asks for a manual scan; where the instance has an active task already, that one is the answer: clients
@@ -89,6 +97,9 @@ impl Tasks {
         let Some(task) = self.store.request_cancel(Now::Database, project_id, id).await? else { return Ok(None) };
         if before.task.status.is_active() && !before.task.cancel_requested {
             tracing::info!(task_id = task.id, by, "task cancelled");
+            if !task.status.is_active() {
+                self.counts.task_ended(task.reason);
+            }
             self.record(&task, by, "task.cancel").await?;
         }
         Ok(Some(TaskDetail { task, ..before }))

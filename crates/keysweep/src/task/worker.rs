@@ -59,7 +59,7 @@ impl Worker {
         while !*shutdown.borrow() {
             // Never inside a select: a claim that is dropped half-way would leave a lease that nobody answers for.
             while let Some((permit, claim)) = self.claim().await {
-                let driven = drive(self.tasks.store.clone(), self.fleet.clone(), claim, shutdown.clone());
+                let driven = drive(self.tasks.clone(), self.fleet.clone(), claim, shutdown.clone());
                 sweeps.spawn(async move {
                     let _permit = permit;
                     driven.await;

@@ -27,4 +27,5 @@ mod limits;
 mod people;
 mod schedule;
 mod simulation;
+mod survey;
 mod tasks;

@@ -89,7 +89,7 @@ fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<(
         allowed_targets: None,
     };
     let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let roles = Roles { listen, authenticate: false, limits: Limits::default(), certificate: None };
+    let roles = Roles { listen, metrics: None, authenticate: false, limits: Limits::default(), certificate: None };
     let app = runtime.block_on(App::start(&settings, roles))?;
     let shown = show(&runtime, &app, &server, stop).and_then(|task| {
         let after = Reading::take(&mut watcher, &ledger)?;

@@ -16,6 +16,7 @@ mod open;
 mod people;
 mod row;
 mod schedule;
+mod survey;
 mod task;
 
 use std::time::Duration;
@@ -27,8 +28,8 @@ use sqlx::{PgConnection, PgPool};
 pub use self::{copy::Intake, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
-    AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Plan, Pulse,
-    Store, StoreError, Timetable,
+    AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Overview, Page, PageRequest, People, Plan,
+    Pulse, Store, StoreError, Survey, Timetable, Timing,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task,
@@ -42,28 +43,33 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    timing: Timing,
 }
 
 impl PostgresStore {
     async fn write<T>(&self, verb: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, StoreError> {
-        bounded(async {
-            let mut transaction = self.pool.begin().await?;
-            let done = verb(&mut transaction).await?;
-            transaction.commit().await?;
-            Ok(done)
-        })
-        .await
+        self.timing
+            .write
+            .note(bounded(async {
+                let mut transaction = self.pool.begin().await?;
+                let done = verb(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(done)
+            }))
+            .await
     }
 
     /// All that one verb reads, it reads from the same state of the database.
     async fn read<T>(&self, verb: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, StoreError> {
-        bounded(async {
-            let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-            let done = verb(&mut transaction).await?;
-            transaction.commit().await?;
-            Ok(done)
-        })
-        .await
+        self.timing
+            .read
+            .note(bounded(async {
+                let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+                let done = verb(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(done)
+            }))
+            .await
     }
 }
 
@@ -358,5 +364,20 @@ impl Timetable for PostgresStore {
 
     async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
         self.write(async |db| schedule::put_off(db, plan, handled, look_at).await).await
+    }
+}
+
+#[async_trait]
+impl Survey for PostgresStore {
+    async fn overview(&self, now: Now) -> Result<Overview, StoreError> {
+        self.read(async |db| {
+            let now = clock(db, now).await?;
+            survey::overview(db, now).await
+        })
+        .await
+    }
+
+    fn timing(&self) -> &Timing {
+        &self.timing
     }
 }

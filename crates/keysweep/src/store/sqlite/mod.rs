@@ -15,6 +15,7 @@ mod open;
 mod people;
 mod row;
 mod schedule;
+mod survey;
 mod task;
 
 use std::time::Duration;
@@ -26,8 +27,8 @@ use sqlx::{SqliteConnection, SqlitePool};
 pub use self::{copy::backup, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
-    AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Page, PageRequest, People, Plan, Pulse,
-    Store, StoreError, Timetable,
+    AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Overview, Page, PageRequest, People, Plan,
+    Pulse, Store, StoreError, Survey, Timetable, Timing,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task,
@@ -42,6 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    timing: Timing,
 }
 
 impl SqliteStore {
@@ -49,13 +51,15 @@ impl SqliteStore {
         &self,
         verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        bounded(async {
-            let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-            let done = verb(&mut transaction).await?;
-            transaction.commit().await?;
-            Ok(done)
-        })
-        .await
+        self.timing
+            .write
+            .note(bounded(async {
+                let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+                let done = verb(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(done)
+            }))
+            .await
     }
 
     /// All that one verb reads, it reads from the same state of the database.
@@ -63,13 +67,15 @@ impl SqliteStore {
         &self,
         verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        bounded(async {
-            let mut transaction = self.readers.begin().await?;
-            let done = verb(&mut transaction).await?;
-            transaction.commit().await?;
-            Ok(done)
-        })
-        .await
+        self.timing
+            .read
+            .note(bounded(async {
+                let mut transaction = self.readers.begin().await?;
+                let done = verb(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(done)
+            }))
+            .await
     }
 }
 
@@ -309,6 +315,17 @@ impl Timetable for SqliteStore {
 
     async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
         self.write(async |db| schedule::put_off(db, plan, handled, look_at).await).await
+    }
+}
+
+#[async_trait]
+impl Survey for SqliteStore {
+    async fn overview(&self, now: Now) -> Result<Overview, StoreError> {
+        self.read(async |db| survey::overview(db, clock(now)).await).await
+    }
+
+    fn timing(&self) -> &Timing {
+        &self.timing
     }
 }
 

@@ -16,7 +16,7 @@ use sqlx::{
 };
 
 use super::{PATIENCE, SqliteStore, fault::Fault};
-use crate::store::StoreError;
+use crate::store::{StoreError, Timing};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -94,6 +94,7 @@ impl SqliteStore {
         Ok(Self {
             writer: pool().max_connections(1).connect_lazy_with(options.clone()),
             readers: pool().max_connections(READERS).connect_lazy_with(options.read_only(true)),
+            timing: Timing::default(),
         })
     }
 }

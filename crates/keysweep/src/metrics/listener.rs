@@ -1,0 +1,27 @@
+//! The listener that Prometheus comes to. It serves `/metrics` and nothing else, and never shares the API's.
+
+use std::sync::Arc;
+
+use axum::{Router, extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use prometheus_client::encoding::prometheus_text;
+use tokio::{net::TcpListener, sync::watch};
+
+use super::Metrics;
+
+/// Serves until `shutdown` says to end.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    mut shutdown: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let router = Router::new().route("/metrics", get(scrape)).with_state(metrics);
+    let down = async move {
+        // An error means that the sender is gone, which is a shutdown as well.
+        let _ = shutdown.wait_for(|down| *down).await;
+    };
+    axum::serve(listener, router).with_graceful_shutdown(down).await
+}
+
+async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], metrics.scrape().await)
+}

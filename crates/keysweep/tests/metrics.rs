@@ -1,0 +1,223 @@
+//! What Prometheus sees of a real service: the figures of a real sweep, in a form that promtool accepts.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use keysweep_harness::{DataSet, Flavor, Installation, Server, Service, eventually};
+use serde_json::Value;
+use sqlx::{Connection, SqliteConnection};
+
+mod common;
+
+const SERVE: &[&str] = &["--no-auth", "--metrics-listen", "127.0.0.1:0"];
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs promtool with this on its standard input; what it says, if it has anything against it.
+fn promtool(arguments: &[&str], input: &str) -> Result<(), String> {
+    let binary = root().join(".cache/promtool/promtool");
+    assert!(binary.exists(), "{} is not there: run scripts/promtool", binary.display());
+    let mut command = Command::new(binary);
+    command.args(arguments).current_dir(root()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("promtool starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("promtool reads");
+    let output = child.wait_with_output().expect("promtool ends");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(said) }
+}
+
+/// The samples of a scrape, by name and labels as they stand there.
+struct Samples(BTreeMap<String, f64>);
+
+impl Samples {
+    fn of(service: &Service) -> Self {
+        Self::read(&service.scrape())
+    }
+
+    fn read(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let samples = lines.map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?} is no sample"));
+            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("{line:?} has no number")))
+        });
+        Self(samples.collect())
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        *self.0.get(name).unwrap_or_else(|| panic!("{name} is not among {:#?}", self.0.keys()))
+    }
+}
+
+/// Has the instance swept once; returns the task when it has ended.
+fn sweep(service: &Service, project: &str, instance: &str) -> Value {
+    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    let task = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
+    service.wait_for(&task, |task| matches!(task["status"].as_str(), Some("success" | "failed")))
+}
+
+#[test]
+fn the_metrics_say_what_the_sweep_reported() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(20_000).dead(5_000).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(SERVE);
+    let task = sweep(&service, &project, &instance);
+    let report = &task["report"];
+    assert_eq!(task["keys_released"], loaded.dead);
+
+    let samples = Samples::of(&service);
+    let of = |name: &str| samples.get(&format!("keysweep_{name}{{instance_id=\"{instance}\"}}"));
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    assert_eq!(of("keys_released_total"), loaded.dead as f64);
+    assert_eq!(of("keys_scanned_total"), number(&report["keys_scanned"]));
+    assert_eq!(of("slice_duration_seconds_count"), number(&report["slices"]));
+    assert!((of("slice_duration_seconds_sum") - number(&report["server_seconds"])).abs() < 1e-6);
+    assert!((of("sweep_duration_seconds_sum") - number(&report["elapsed_seconds"])).abs() < 1e-6);
+    assert_eq!(of("sweep_duration_seconds_count"), 1.0);
+    assert_eq!(of("sweep_duty_ratio"), number(&report["duty"]));
+    assert_eq!(of("backoffs_total"), number(&report["backoffs"]));
+    let memory = number(&report["used_memory_before"]) - number(&report["used_memory_after"]);
+    assert!(memory > 0.0, "{report:#}");
+    assert_eq!(of("memory_released_bytes_total"), memory);
+    assert_eq!(samples.get("keysweep_tasks_ended_total{outcome=\"success\"}"), 1.0);
+    assert_eq!(samples.get("keysweep_task_wait_seconds_count"), 1.0);
+    assert_eq!(samples.get("keysweep_sweeps_running"), 0.0);
+
+    // What the store holds.
+    assert_eq!(samples.get("keysweep_store_up"), 1.0);
+    assert_eq!(samples.get("keysweep_tasks{status=\"running\"}"), 0.0);
+    assert_eq!(of("instance_reachable"), 1.0);
+    let finished: jiff::Timestamp = task["finished_at"].as_str().expect("a time").parse().expect("a time");
+    assert!((of("instance_last_success_timestamp_seconds") - finished.as_second() as f64).abs() < 1.5);
+    eventually("the look after the sweep is shown", Duration::from_secs(15), || {
+        let keys = Samples::of(&service).get(&format!("keysweep_instance_keys{{instance_id=\"{instance}\"}}"));
+        (keys == loaded.live as f64).then_some(())
+    });
+
+    // What the kernel says.
+    let cpu = samples.get("process_cpu_seconds_total");
+    assert!(cpu > 0.0 && cpu <= service.cpu().as_secs_f64() + 0.02, "{cpu}");
+    assert!(samples.get("process_resident_memory_bytes") > 1e6);
+    assert!(samples.get("process_open_fds") > 5.0);
+    let age = jiff::Timestamp::now().as_second() as f64 - samples.get("process_start_time_seconds");
+    assert!((-2.0..120.0).contains(&age), "{age}");
+    assert!(samples.get("keysweep_store_write_duration_seconds_count") >= 3.0);
+}
+
+#[test]
+fn promtool_has_nothing_against_the_metrics() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(2_000).dead(1_000).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(SERVE);
+    sweep(&service, &project, &instance);
+    let text = service.scrape();
+    promtool(&["check", "metrics"], &text).unwrap_or_else(|said| panic!("{said}"));
+    promtool(&["check", "metrics"], "keysweep_camelCase 1\n").expect_err("it looks");
+    // Nothing that a person has named, and no address, is in them.
+    for secret in ["cache", "127.0.0.1", &project] {
+        assert!(!text.contains(secret), "the metrics tell of {secret}");
+    }
+}
+
+/// The metrics of a service that has done everything that is counted, by name, with their types.
+fn everything() -> BTreeMap<String, String> {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(2_000).dead(1_000).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(SERVE);
+    let config = r#"{"enable_auto_scan": true, "first_scan_at": "2099-01-01T00:00:00.000Z", "interval": 3600, "timeout": 60, "scan_keys_count": 10}"#;
+    let path = format!("/v2/{project}/instances/{instance}/auto-expire/config");
+    let answer = service.send("PUT", &path, &[("content-type", "application/json")], config);
+    assert!(answer.status < 300, "{answer:?}");
+    sweep(&service, &project, &instance);
+    let text = service.scrape();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+}
+
+#[test]
+fn every_metric_is_in_the_documentation_and_every_one_there_exists() {
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let documented: BTreeMap<String, String> = rows
+        .map(|(name, rest)| (name.to_owned(), rest.split(' ').next().unwrap_or_default().to_owned()))
+        .collect();
+    assert_eq!(documented, everything());
+}
+
+#[test]
+fn metrics_and_the_api_never_share_a_listener() {
+    let installation = installation();
+    let service = installation.serve(SERVE);
+    assert_eq!(service.request("GET", "/metrics").status, 404);
+    let metrics = service.metrics.as_deref().expect("an address");
+    for path in ["/healthz", "/openapi.json", "/"] {
+        let error = ureq::get(metrics.replace("/metrics", path)).call().expect_err(path);
+        assert!(matches!(error, ureq::Error::StatusCode(404)), "{path}: {error}");
+    }
+    let error = ureq::post(metrics).send_empty().expect_err("only for reading");
+    assert!(matches!(error, ureq::Error::StatusCode(405)), "{error}");
+    assert!(installation.serve(&["--no-auth"]).metrics.is_none(), "off unless asked for");
+}
+
+#[test]
+fn metrics_for_other_machines_need_a_word_more() {
+    let installation = installation();
+    for command in ["serve", "worker"] {
+        let output = installation.run(&[command, "--metrics-listen", "0.0.0.0:0"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("--insecure-http") && said.contains("0.0.0.0:0"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_taken_away_is_counted() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(300_000).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
+    let service = installation.serve(SERVE);
+    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    eventually("the sweep runs", Duration::from_secs(10), || {
+        (Samples::of(&service).get("keysweep_sweeps_running") == 1.0).then_some(())
+    });
+    assert_eq!(Samples::of(&service).get("keysweep_lease_losses_total"), 0.0);
+    let url = format!("sqlite:{}", installation.database().display());
+    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
+    let taken = sqlx::query("UPDATE lease SET owner = 'another', epoch = epoch + 1").execute(&mut database).await;
+    assert_eq!(taken.expect("written").rows_affected(), 1);
+    eventually("the loss is counted", Duration::from_secs(10), || {
+        let samples = Samples::of(&service);
+        (samples.get("keysweep_lease_losses_total") == 1.0 && samples.get("keysweep_sweeps_running") == 0.0)
+            .then_some(())
+    });
+}
+
+#[test]
+fn while_the_database_is_broken_the_fleet_is_absent_and_the_process_is_there() {
+    let installation = installation();
+    let service = installation.serve(SERVE);
+    common::break_database(&installation);
+    eventually("the database is told to be away", Duration::from_secs(15), || {
+        let samples = Samples::of(&service);
+        (samples.get("keysweep_store_up") == 0.0).then(|| {
+            assert!(!samples.0.contains_key("keysweep_tasks{status=\"waiting\"}"), "an old figure would look new");
+            samples.get("process_resident_memory_bytes");
+        })
+    });
+}

@@ -1,0 +1,119 @@
+//! The fleet at a glance, as metrics read it.
+
+use std::time::Duration;
+
+use keysweep::{
+    model::{AutoScan, Facts},
+    store::{InstanceOverview, Overview},
+};
+
+use crate::fresh::{Fresh, at, plain_instance, success, time};
+
+on_every_engine!(
+    an_empty_store_has_nothing_to_tell,
+    active_tasks_are_counted_by_state_and_what_nobody_holds_apart,
+    an_instance_shows_what_was_last_seen_of_it,
+    a_schedule_that_nobody_looks_at_falls_behind,
+);
+
+async fn overview(store: &Fresh, seconds: i64) -> Overview {
+    store.overview(at(seconds)).await.expect("read")
+}
+
+async fn an_empty_store_has_nothing_to_tell(store: Fresh) {
+    let nothing = Overview {
+        waiting: 0,
+        running: 0,
+        unattended: 0,
+        longest_wait: Duration::ZERO,
+        schedule_lag: Duration::ZERO,
+        instances: Vec::new(),
+    };
+    assert_eq!(overview(&store, 0).await, nothing);
+}
+
+async fn active_tasks_are_counted_by_state_and_what_nobody_holds_apart(store: Fresh) {
+    let project = store.project("shop").await;
+    for name in ["first", "second", "third"] {
+        let instance = plain_instance(&project, name);
+        store.add_instance(&instance).await.expect("added");
+        store.waiting(&instance, at(0)).await;
+    }
+    let claim = store.claimed(at(5), "worker").await;
+    let seen = overview(&store, 10).await;
+    assert_eq!((seen.waiting, seen.running, seen.unattended), (2, 1, 0));
+    assert_eq!(seen.longest_wait, Duration::from_secs(10));
+    // The worker is not heard of again.
+    assert_eq!(overview(&store, 30).await.unattended, 1);
+    store.end(at(31), &claim.lease, &success(10)).await.expect("ended");
+    let seen = overview(&store, 40).await;
+    assert_eq!((seen.waiting, seen.running, seen.unattended), (2, 0, 0));
+    // One that waits for its window does not wait in vain.
+    for _ in 0..2 {
+        let claim = store.claimed(at(40), "worker").await;
+        store.pause(&claim.lease, &Default::default(), time(100)).await.expect("paused");
+    }
+    let seen = overview(&store, 50).await;
+    assert_eq!((seen.running, seen.unattended, seen.longest_wait), (2, 0, Duration::ZERO));
+    assert_eq!(overview(&store, 101).await.unattended, 2);
+}
+
+async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let unknown = InstanceOverview {
+        id: instance.id.clone(),
+        facts: None,
+        reachable: None,
+        last_success: None,
+        auto_scan_interval: None,
+    };
+    assert_eq!(overview(&store, 0).await.instances, [unknown]);
+
+    let facts = Facts {
+        engine: "valkey".into(),
+        engine_version: "9.1.2".into(),
+        mode: "standalone".into(),
+        keys: 7,
+        keys_with_ttl: 3,
+        used_memory: 1_000,
+        max_memory: 2_000,
+        hosts: vec![],
+        seen_at: time(1),
+    };
+    store.record_facts(&instance.id, &facts).await.expect("kept");
+    store.waiting(&instance, at(0)).await;
+    let claim = store.claimed(at(2), "worker").await;
+    store.end(at(9), &claim.lease, &success(10)).await.expect("ended");
+    store.waiting(&instance, at(10)).await;
+    let seen = overview(&store, 11).await;
+    let seen = &seen.instances[0];
+    assert_eq!((&seen.facts, seen.reachable, seen.last_success), (&Some(facts.clone()), Some(true), Some(time(9))));
+
+    store.record_unreachable(&instance.id, "no answer").await.expect("kept");
+    let seen = overview(&store, 12).await;
+    assert_eq!((&seen.instances[0].facts, seen.instances[0].reachable), (&Some(facts), Some(false)));
+}
+
+async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let settings = AutoScan {
+        instance_id: instance.id.clone(),
+        enabled: true,
+        first_scan_at: Some(time(100)),
+        interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(600),
+        scan_keys_count: 10,
+        updated_at: time(0),
+    };
+    store.set_auto_scan(&settings).await.expect("set");
+    let seen = overview(&store, 3).await;
+    assert_eq!(seen.schedule_lag, Duration::from_secs(3), "nobody has looked at what is new");
+    assert_eq!(seen.instances[0].auto_scan_interval, Some(Duration::from_secs(60)));
+    let plans = store.due_plans(at(3), 1).await.expect("read").plans;
+    store.put_off(&plans[0], None, time(100)).await.expect("noted");
+    assert_eq!(overview(&store, 99).await.schedule_lag, Duration::ZERO);
+    assert_eq!(overview(&store, 104).await.schedule_lag, Duration::from_secs(4));
+    store.set_auto_scan(&AutoScan { enabled: false, ..settings }).await.expect("set");
+    let seen = overview(&store, 200).await;
+    assert_eq!((seen.schedule_lag, seen.instances[0].auto_scan_interval), (Duration::ZERO, None));
+}
