@@ -1,7 +1,7 @@
 //! What Prometheus sees of a real service: the figures of a real sweep, in a form that promtool accepts.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -140,8 +140,8 @@ fn everything() -> BTreeMap<String, String> {
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
-    let config = r#"{"enable_auto_scan": true, "first_scan_at": "2099-01-01T00:00:00.000Z", "interval": 3600, "timeout": 60, "scan_keys_count": 10}"#;
-    let path = format!("/v2/{project}/instances/{instance}/auto-expire/config");
+    let config = r#"{"enable_auto_scan": true, "first_scan_at": "2099-01-01T00:00:00.000Z", "interval": 60, "timeout": 7200, "scan_keys_count": 10}"#;
+    let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
     let answer = service.send("PUT", &path, &[("content-type", "application/json")], config);
     assert!(answer.status < 300, "{answer:?}");
     sweep(&service, &project, &instance);
@@ -154,10 +154,57 @@ fn everything() -> BTreeMap<String, String> {
 fn every_metric_is_in_the_documentation_and_every_one_there_exists() {
     let page = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
-    let documented: BTreeMap<String, String> = rows
-        .map(|(name, rest)| (name.to_owned(), rest.split(' ').next().unwrap_or_default().to_owned()))
-        .collect();
+    let documented: BTreeMap<String, String> =
+        rows.map(|(name, rest)| (name.to_owned(), rest.split(' ').next().unwrap_or_default().to_owned())).collect();
     assert_eq!(documented, everything());
+}
+
+/// The names of metrics that occur in a text, without what histograms and counters append.
+fn named_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let names = words.filter(|word| word.starts_with("keysweep_") || word.starts_with("process_"));
+    let endings = ["_bucket", "_sum", "_count"];
+    names.map(|name| endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name).to_owned()).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_name_only_metrics_that_exist() {
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
+    // Which another test compares with the binary.
+    let known = named_in(&page);
+    for file in ["deploy/grafana/keysweep.json", "deploy/prometheus/alerts.yml", "deploy/prometheus/alerts_test.yml"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let named = named_in(&text);
+        assert!(named.len() > 2, "{file} names hardly any");
+        let unknown: Vec<_> = named.difference(&known).collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}, which do not exist");
+    }
+}
+
+#[test]
+fn every_query_of_the_dashboard_is_one_that_prometheus_takes() {
+    let text = std::fs::read_to_string(root().join("deploy/grafana/keysweep.json")).expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let queries = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let queries: Vec<&str> = queries.map(|target| target["expr"].as_str().expect("a query")).collect();
+    assert!(queries.len() > 15, "{queries:?}");
+    // promtool reads queries as rules; Grafana's variables stand for what it puts there.
+    let rules = queries.iter().enumerate().map(|(number, query)| {
+        let query = query.replace("$__rate_interval", "5m").replace("$instance_id", ".*");
+        format!("      - record: query{number}\n        expr: {}\n", Value::from(query))
+    });
+    let rules = format!("groups:\n  - name: dashboard\n    rules:\n{}", rules.collect::<String>());
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let file = folder.path().join("rules.yml");
+    std::fs::write(&file, rules).expect("written");
+    promtool(&["check", "rules", file.to_str().expect("UTF-8")], "").unwrap_or_else(|said| panic!("{said}"));
+}
+
+#[test]
+fn promtool_finds_the_alerts_sound_and_they_fire_when_they_should() {
+    promtool(&["check", "rules", "deploy/prometheus/alerts.yml"], "").unwrap_or_else(|said| panic!("{said}"));
+    promtool(&["test", "rules", "deploy/prometheus/alerts_test.yml"], "").unwrap_or_else(|said| panic!("{said}"));
 }
 
 #[test]

@@ -66,8 +66,13 @@ pub struct Counts {
 impl Default for Counts {
     fn default() -> Self {
         let histograms = |buckets: fn() -> Histogram| Histograms::new_with_constructor(buckets);
+        let ended = Family::<OfOutcome, Counter>::default();
+        // From zero: what is not there before its first event has no increase then.
+        for outcome in Reason::ALL.iter().map(|reason| reason.as_str()).chain(["success"]) {
+            drop(ended.get_or_create(&OfOutcome { outcome }));
+        }
         Self {
-            ended: Family::default(),
+            ended,
             wait: Histogram::new(WAIT),
             running: Gauge::default(),
             lease_losses: Counter::default(),
@@ -159,6 +164,8 @@ impl Counts {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(instance_id.to_owned());
         let of = OfInstance::new(instance_id);
         self.running.inc();
+        drop(self.backoffs.get_or_create(&of));
+        drop(self.memory.get_or_create(&of));
         SweepCounts {
             slices: self.slices.get_or_create_owned(&of),
             probes: self.probes.get_or_create_owned(&of),

@@ -75,6 +75,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
         mode: "standalone".into(),
         keys: 7,
         keys_with_ttl: 3,
+        dead_keys: Some(2),
         used_memory: 1_000,
         max_memory: 2_000,
         hosts: vec![],
