@@ -69,7 +69,7 @@ fn sweep(service: &Service, project: &str, instance: &str) -> Value {
 #[test]
 fn the_metrics_say_what_the_sweep_reported() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(20_000).dead(5_000).load(&server);
+    let loaded = DataSet::new().live(20_000).dead(60_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
