@@ -21,5 +21,5 @@ mod wire;
 
 fn main() -> anyhow::Result<()> {
     let settings = settings::Settings::from_environment()?;
-    report::write(&run::run(settings)?)
+    run::run(settings, report::write)
 }

@@ -54,26 +54,33 @@ pub struct Machine {
     pub memory: u64,
 }
 
-/// Runs everything.
-pub fn run(settings: Settings) -> Result<Results> {
+/// Runs everything, and has what is known kept after every scenario: a run takes long, and what stops it may be its last part.
+pub fn run(settings: Settings, keep: impl Fn(&Results) -> Result<()>) -> Result<()> {
     let machine = Machine { cores: std::thread::available_parallelism()?.get(), memory: memory()? };
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let servers = settings.servers.iter().map(|flavor| one(*flavor, &settings)).collect::<Result<_>>()?;
-    Ok(Results { date, machine, settings, servers })
-}
-
-fn one(flavor: Flavor, settings: &Settings) -> Result<ServerResults> {
-    let engine = if flavor.is_valkey() { "Valkey" } else { "Redis" };
-    let mut results = ServerResults {
-        server: format!("{engine} {}", flavor.version()),
-        contests: rounds::run(flavor, settings)?,
-        duties: duty::run(flavor, settings)?,
-        guard: guard::run(flavor, settings)?,
-        pressure: pressure::run(flavor, settings)?,
-        claims: Vec::new(),
-    };
-    results.claims = claims(&results);
-    Ok(results)
+    let mut results = Results { date, machine, settings: settings.clone(), servers: Vec::new() };
+    for flavor in settings.servers.iter().copied() {
+        let engine = if flavor.is_valkey() { "Valkey" } else { "Redis" };
+        results.servers.push(ServerResults {
+            server: format!("{engine} {}", flavor.version()),
+            contests: Vec::new(),
+            duties: Vec::new(),
+            guard: None,
+            pressure: None,
+            claims: Vec::new(),
+        });
+        let mut enter = |measure: &dyn Fn(&mut ServerResults) -> Result<()>| {
+            let server = results.servers.last_mut().context("one was just added")?;
+            measure(server)?;
+            server.claims = claims(server);
+            keep(&results)
+        };
+        enter(&|server| rounds::run(flavor, &settings).map(|contests| server.contests = contests))?;
+        enter(&|server| duty::run(flavor, &settings).map(|duties| server.duties = duties))?;
+        enter(&|server| guard::run(flavor, &settings).map(|guard| server.guard = guard))?;
+        enter(&|server| pressure::run(flavor, &settings).map(|pressure| server.pressure = pressure))?;
+    }
+    Ok(())
 }
 
 fn memory() -> Result<u64> {
