@@ -171,6 +171,9 @@ pub struct Facts {
     /// The hosts of the primaries, as keysweep reaches them. Earlier versions did not keep them.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The primaries as `host:port`, as keysweep reaches them; one for each shard. Earlier versions did not keep them.
+    #[serde(default)]
+    pub primaries: Vec<String>,
     /// When the server said so.
     pub seen_at: Timestamp,
 }

@@ -96,3 +96,32 @@ fn what_cannot_be_right_is_refused_when_it_is_registered() {
         assert!(!output.status.success() && error.contains(words), "{url} {options:?}: {error}");
     }
 }
+
+#[test]
+fn the_shards_of_a_cluster_are_shown_once_it_was_seen() {
+    let cluster = Cluster::start(Flavor::Valkey91, 3, false);
+    let installation = Installation::new(BINARY);
+    // One seed leads to all of them.
+    let seed = format!("redis-cluster://{}", cluster.node(0).address());
+    let (project, instance) = installation.register(&seed);
+    let service = installation.serve(&["--no-auth"]);
+    let path = format!("/v2/{project}/instances/{instance}");
+    let shown = service.wait_for(&path, |shown| shown["sharding_count"] == 3);
+    assert_eq!((&shown["cache_mode"], &shown["ip"]), (&"cluster".into(), &"127.0.0.1,127.0.0.1,127.0.0.1".into()));
+    let mut expected: Vec<String> = (0..3).map(|index| cluster.node(index).address().to_string()).collect();
+    let nodes = service.get(&format!("{path}/nodes"));
+    let nodes = nodes["redis_server"].as_array().expect("nodes");
+    let mut names: Vec<String> =
+        nodes.iter().map(|node| node["node_name"].as_str().expect("a name").to_owned()).collect();
+    names.sort();
+    expected.sort();
+    assert_eq!(names, expected);
+    let groups = service.get(&format!("/v2/{project}/instance/{instance}/groups"));
+    assert_eq!(groups["group_count"], 3);
+    assert_eq!(
+        service.get(&format!("/api/v1/projects/{project}/instances/{instance}"))["facts"]["primaries"]
+            .as_array()
+            .map(Vec::len),
+        Some(3)
+    );
+}

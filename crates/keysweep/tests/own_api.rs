@@ -221,3 +221,70 @@ fn a_listener_does_not_hold_up_the_end_of_the_service() {
     assert_eq!(code, Some(0));
     assert!(begun.elapsed().as_secs() < 8, "it waited for the listener: {:?}", begun.elapsed());
 }
+
+#[test]
+fn an_estimate_counts_what_is_dead_and_releases_nothing() {
+    let primary = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(900).dead(300).load(&primary);
+    let replica = primary.replica();
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let register = |name: &str, url: &str| {
+        let added = post(&service, &format!("{base}/instances"), &json!({ "name": name, "url": url }));
+        format!("{base}/instances/{}/estimate", id(&added.body))
+    };
+    let path = register("cache", &primary.url());
+    let found = post(&service, &path, &Value::Null);
+    assert_eq!(found.status, 200, "{found:?}");
+    assert_eq!(
+        (&found.body["method"], &found.body["address"]),
+        (&"replica-count".into(), &replica.address().to_string().into())
+    );
+    assert_eq!((&found.body["keys"], &found.body["dead_keys"]), (&1_200.into(), &loaded.dead.into()));
+    let sampled = post(&service, &format!("{path}?sample=0.5"), &Value::Null);
+    assert_eq!(sampled.body["method"], "replica-sample", "{sampled:?}");
+    let held: u64 = redis::cmd("DBSIZE").query(&mut primary.connection()).expect("a size");
+    assert_eq!(held, 1_200);
+    for sample in ["0", "1.1", "-1", "NaN", "half"] {
+        assert_eq!(
+            error(&post(&service, &format!("{path}?sample={sample}"), &Value::Null)),
+            (400, "invalid"),
+            "{sample}"
+        );
+    }
+    let nobody = register("nobody", &format!("redis://127.0.0.1:{}", free_port()));
+    let refused = post(&service, &nobody, &Value::Null);
+    assert_eq!(error(&refused), (409, "server"));
+    drop(service);
+
+    let service = installation.serve(&["--no-auth", "--allowed-targets", "10.0.0.0/8"]);
+    let refused = post(&service, &path, &Value::Null);
+    assert_eq!(error(&refused), (409, "server"));
+    assert!(refused.body.to_string().contains("allowed_targets"), "{}", refused.body);
+}
+
+#[test]
+fn an_instance_shows_how_its_nodes_are_reached_and_of_secrets_only_that_they_are_there() {
+    let authority = keysweep_harness::Authority::new();
+    let ours = authority.issue(&["keysweep"]);
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).expect("a file");
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let reach = json!({
+        "sentinel_username": "watcher", "sentinel_password": "hidden-word", "ca": authority.pem(),
+        "certificate": read(&ours.certificate), "key": read(&ours.key), "server_name": "cache.example",
+        "address_map": "10.0.0.1=127.0.0.1",
+    });
+    let url = format!("rediss-sentinel://sweeper:hidden-word@127.0.0.1:{}/main", free_port());
+    let added = post(&service, &format!("{base}/instances"), &json!({ "name": "cache", "url": url, "reach": reach }));
+    assert_eq!(added.status, 201, "{added:?}");
+    let shown = service.get(&format!("{base}/instances/{}", id(&added.body)));
+    assert_eq!((&shown["username"], &shown["has_password"]), (&"sweeper".into(), &true.into()));
+    let expected = json!({
+        "sentinel_username": "watcher", "has_sentinel_password": true, "has_ca": true, "has_certificate": true,
+        "has_key": true, "server_name": "cache.example", "address_map": "10.0.0.1=127.0.0.1",
+    });
+    assert_eq!(shown["reach"], expected);
+    let text = shown.to_string();
+    assert!(!text.contains("hidden-word") && !text.contains("BEGIN"), "{text}");
+}

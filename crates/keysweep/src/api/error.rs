@@ -15,7 +15,7 @@ use utoipa::{
 
 use crate::{
     auth::{AuthError, NOT_LOCAL, Refusal},
-    fleet::FleetError,
+    fleet::{EstimateError, FleetError},
     http::{BodyError, refusals},
     model::Role,
     task::TaskError,
@@ -68,6 +68,15 @@ impl IntoResponses for OnChange {
     }
 }
 
+/// What an operation may refuse with that asks an instance's server and has no answer without it.
+pub struct OnServer;
+
+impl IntoResponses for OnServer {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        refusals("ErrorView", &[400, 401, 403, 404, 409, 413, 429, 500])
+    }
+}
+
 /// An answer other than 200: `{"error":{"code","message"}}`.
 #[derive(Debug)]
 pub enum ApiError {
@@ -89,6 +98,10 @@ pub enum ApiError {
     Invalid(String),
     /// A name is taken, or something else stands in the way.
     Conflict(String),
+    /// The instance's server stands in the way: it cannot be reached, or does not let itself be asked.
+    Server(String),
+    /// Too much of it at a time.
+    TooMany(String),
     /// Our own fault; the log says more.
     Internal,
 }
@@ -115,6 +128,8 @@ impl IntoResponse for ApiError {
                 format!("this needs the role {needed} on the project; an admin of it can grant it"),
             ),
             Self::Conflict(detail) => (StatusCode::CONFLICT, "conflict", detail),
+            Self::Server(detail) => (StatusCode::CONFLICT, "server", detail),
+            Self::TooMany(detail) => (StatusCode::TOO_MANY_REQUESTS, "too_many", detail),
             Self::Invalid(detail) => (StatusCode::BAD_REQUEST, "invalid", detail),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error; the service's log says more".into())
@@ -158,6 +173,18 @@ impl From<FleetError> for ApiError {
                 tracing::error!(error = %other, "a request failed");
                 Self::Internal
             }
+        }
+    }
+}
+
+impl From<EstimateError> for ApiError {
+    fn from(error: EstimateError) -> Self {
+        match error {
+            EstimateError::Fleet(FleetError::Target { .. }) | EstimateError::Server(_) | EstimateError::TooLong => {
+                Self::Server(error.to_string())
+            }
+            EstimateError::Busy => Self::TooMany(error.to_string()),
+            EstimateError::Fleet(error) => error.into(),
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct InstanceView {
     /// ACL user; null: the default user.
     username: Option<String>,
     has_password: bool,
+    /// How its nodes are reached beside its URL.
+    reach: ReachView,
     /// Pace of manual scans: gentle, normal, fast or max.
     pace: String,
     /// Whether sweeps turn `lazyfree-lazy-expire` on while they run.
@@ -47,6 +49,37 @@ pub struct InstanceView {
     created_at: Timestamp,
 }
 
+/// How an instance's nodes are reached beside its URL. Of secrets and certificates only whether they are there.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReachView {
+    /// User on the Sentinels.
+    sentinel_username: Option<String>,
+    has_sentinel_password: bool,
+    /// Whether certain authorities are trusted instead of the system's.
+    has_ca: bool,
+    /// Whether we show a certificate.
+    has_certificate: bool,
+    has_key: bool,
+    /// The name that the servers' certificates must carry; null: the host's.
+    server_name: Option<String>,
+    /// Where nodes that announce other addresses are reached.
+    address_map: Option<String>,
+}
+
+impl From<&Instance> for ReachView {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            sentinel_username: instance.sentinel_username.clone(),
+            has_sentinel_password: instance.sentinel_password.is_some(),
+            has_ca: instance.ca_pem.is_some(),
+            has_certificate: instance.cert_pem.is_some(),
+            has_key: instance.client_key.is_some(),
+            server_name: instance.server_name.clone(),
+            address_map: instance.address_map.clone(),
+        }
+    }
+}
+
 /// What a server said of itself.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FactsView {
@@ -61,6 +94,8 @@ pub struct FactsView {
     used_memory: u64,
     /// Bytes; 0: no limit.
     max_memory: u64,
+    /// The primaries, as `host:port`.
+    primaries: Vec<String>,
     seen_at: Timestamp,
 }
 
@@ -167,6 +202,7 @@ impl From<&Facts> for FactsView {
             keys_with_ttl: facts.keys_with_ttl,
             used_memory: facts.used_memory,
             max_memory: facts.max_memory,
+            primaries: facts.primaries.clone(),
             seen_at: facts.seen_at,
         }
     }
@@ -181,6 +217,7 @@ impl From<&Instance> for InstanceView {
             url: instance.url.clone(),
             username: instance.username.clone(),
             has_password: instance.password.is_some(),
+            reach: ReachView::from(instance),
             pace: instance.pace.clone(),
             manage_lazyfree: instance.manage_lazyfree,
             window: instance.window.clone(),
@@ -202,7 +239,11 @@ fn preset(pace: Option<&str>) -> Result<Option<Preset>, ApiError> {
 }
 
 impl Door {
-    async fn admit_to_instance(&self, request: Request, needed: Role) -> Result<(Admitted, Instance), ApiError> {
+    pub(super) async fn admit_to_instance(
+        &self,
+        request: Request,
+        needed: Role,
+    ) -> Result<(Admitted, Instance), ApiError> {
         let admitted = self.admit(request, needed).await?;
         let found = self.fleet.instance(&admitted.project_id, &admitted.subject_id).await?;
         Ok((admitted, found.ok_or(ApiError::NotFound("instance"))?))

@@ -3,6 +3,7 @@
 mod audit;
 mod body;
 mod error;
+mod estimate;
 mod events;
 mod instances;
 mod task;
@@ -93,6 +94,7 @@ fn routes() -> OpenApiRouter<Door> {
         .routes(routes!(instances::pause))
         .routes(routes!(instances::resume))
         .routes(routes!(instances::test))
+        .routes(routes!(estimate::make))
         .routes(routes!(task::show))
         .routes(routes!(task::cancel))
         .routes(routes!(events::follow))

@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 use super::{
     Door,
     error::{DcsError, OnInstance, OnProject},
+    nodes::primaries,
     query::Query,
     task_body::{counter, utc_millis},
 };
 use crate::{
-    fleet::{can_be_swept, nodes},
+    fleet::can_be_swept,
     model::{Instance, Role},
 };
 
@@ -70,7 +71,7 @@ pub struct DcsInstance {
 impl From<&Instance> for DcsInstance {
     fn from(instance: &Instance) -> Self {
         let facts = instance.facts.as_ref();
-        let nodes = nodes(&instance.url);
+        let nodes = primaries(instance);
         let ips: Vec<&str> = nodes.iter().map(|node| node.host.as_str()).collect();
         let (used, max) = facts.map_or((0, 0), |facts| (facts.used_memory / MIB, facts.max_memory / MIB));
         let mode = mode(instance);
@@ -94,7 +95,7 @@ impl From<&Instance> for DcsInstance {
             created_at: utc_millis(instance.created_at),
             db_number: if mode == "cluster" { 1 } else { 16 },
             replica_count: 1,
-            sharding_count: 1,
+            sharding_count: counter(facts.map_or(1, |facts| facts.primaries.len().max(1) as u64)),
             task: None,
         }
     }
@@ -198,7 +199,7 @@ impl Filter {
         self.name.as_ref().is_none_or(named)
             && self.instance_id.as_ref().is_none_or(|id| instance.id == *id)
             && self.status.as_ref().is_none_or(|status| state(instance) == status)
-            && self.ip.as_ref().is_none_or(|ip| nodes(&instance.url).iter().any(|node| node.host.contains(ip.as_str())))
+            && self.ip.as_ref().is_none_or(|ip| primaries(instance).iter().any(|node| node.host.contains(ip.as_str())))
     }
 }
 

@@ -1,4 +1,4 @@
-//! ShowInstanceTopology and ListGroupReplicationInfo: the nodes of an instance, as far as its URL names them.
+//! ShowInstanceTopology and ListGroupReplicationInfo: the primaries of an instance, as they were last seen.
 //!
 //! Nobody waits for a server here: what a server would have to be asked for is not shown.
 
@@ -87,6 +87,14 @@ struct Replication {
     dimensions: Vec<()>,
 }
 
+/// The primaries behind an instance that was seen, one for each shard; until then, and of a single server, the nodes that its
+/// URL names.
+pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
+    let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.primaries);
+    let seen: Vec<Address> = seen.iter().filter_map(|address| address.parse().ok()).collect();
+    if seen.is_empty() || mode(instance) == "single" { nodes(&instance.url) } else { seen }
+}
+
 /// The same for the same node, and no other's.
 fn node_id(instance: &Instance, node: &Address) -> String {
     let digest = Sha256::digest(format!("{}\n{}\n{}", instance.id, node.host, node.port));
@@ -101,7 +109,7 @@ fn node_id(instance: &Instance, node: &Address) -> String {
 )]
 pub(super) async fn topology(State(door): State<Door>, request: Request) -> Result<Json<Topology>, DcsError> {
     let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
-    let nodes = nodes(&instance.url);
+    let nodes = primaries(&instance);
     let facts = instance.facts.as_ref().filter(|_| nodes.len() == 1);
     let server = |node: Address| Server {
         node_id: node_id(&instance, &node),
@@ -152,6 +160,6 @@ pub(super) async fn groups(State(door): State<Door>, request: Request) -> Result
             }],
         }
     };
-    let group_list: Vec<Group> = nodes(&instance.url).into_iter().enumerate().map(group).collect();
+    let group_list: Vec<Group> = primaries(&instance).into_iter().enumerate().map(group).collect();
     Ok(Json(Groups { group_count: counter(group_list.len() as u64), group_list }))
 }

@@ -41,6 +41,7 @@ mod tests {
             used_memory: 0,
             max_memory: 0,
             hosts: seen.iter().map(ToString::to_string).collect(),
+            primaries: Vec::new(),
             seen_at: Timestamp::UNIX_EPOCH,
         };
         let instance = Instance {

@@ -8,6 +8,7 @@ pub mod vault;
 mod address;
 mod audit;
 mod auto_scan;
+mod estimate;
 mod host;
 mod id;
 mod instance;
@@ -25,11 +26,13 @@ use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use keysweep_engine::TargetError;
+use tokio::sync::Semaphore;
 
 pub use self::{
     address::nodes,
     audit::Deed,
     auto_scan::{AutoScanFault, AutoScanWish},
+    estimate::EstimateError,
     host::hosts,
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},
@@ -57,6 +60,7 @@ pub struct Fleet {
     vault: Arc<Vault>,
     turns: Turns,
     allowed: Arc<AllowedTargets>,
+    estimates: Arc<Semaphore>,
 }
 
 /// Why the fleet did not do what it was asked. Messages name the field, its value and the remedy; never a secret.
@@ -142,7 +146,8 @@ impl Fleet {
     pub async fn open(store: SharedStore, key_file: &Path) -> Result<Self, FleetError> {
         let vault = Vault::open(key_file, true)?;
         vault.check(&*store).await?;
-        Ok(Self { store, vault: Arc::new(vault), turns: Turns::new(), allowed: Arc::default() })
+        let estimates = Arc::new(Semaphore::new(estimate::AT_ONCE));
+        Ok(Self { store, vault: Arc::new(vault), turns: Turns::new(), allowed: Arc::default(), estimates })
     }
 }
 

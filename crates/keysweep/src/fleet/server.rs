@@ -77,6 +77,7 @@ fn facts_of_another() -> Facts {
         used_memory: 0,
         max_memory: 0,
         hosts: Vec::new(),
+        primaries: Vec::new(),
         seen_at: now(),
     }
 }
@@ -98,6 +99,7 @@ fn facts(seen: Inspection) -> Facts {
         used_memory: seen.used_memory,
         max_memory: seen.max_memory,
         hosts: seen.primaries.iter().map(|address| host_of(address).to_owned()).collect(),
+        primaries: seen.primaries,
         seen_at: now(),
     }
 }

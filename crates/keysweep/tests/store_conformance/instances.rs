@@ -55,6 +55,7 @@ fn facts(keys: u64) -> Facts {
         used_memory: 1 << 40,
         max_memory: 0,
         hosts: vec!["10.0.0.7".into()],
+        primaries: vec!["10.0.0.7:6379".into()],
         seen_at: time(keys as i64),
     }
 }
