@@ -183,6 +183,9 @@ impl Ledger {
             keys_scanned: self.standing.keys_scanned,
             keys_released: self.standing.keys_released,
             slice_p50_seconds: self.quantiles().p50,
+            // The watch knows, which sees more than one moment.
+            keys_per_second: 0.0,
+            eta_seconds: None,
             probe_p90_seconds: self.probe_p90_seconds(),
         }
     }

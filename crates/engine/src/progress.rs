@@ -114,6 +114,12 @@ pub struct ShardProgress {
     pub keys_released: u64,
     /// Median time that a slice kept the server, seconds.
     pub slice_p50_seconds: f64,
+    /// Keys looked at a second, over the last seconds; 0 while it is not swept. Earlier versions did not tell.
+    #[serde(default)]
+    pub keys_per_second: f64,
+    /// Seconds that are probably left for it, at that rate. Earlier versions did not tell.
+    #[serde(default)]
+    pub eta_seconds: Option<f64>,
     /// The p90 of a PING between slices, seconds; `None` before the first. Earlier versions did not tell.
     #[serde(default)]
     pub probe_p90_seconds: Option<f64>,

@@ -1,6 +1,7 @@
 //! Looks into all books at regular times, and tells the monitor how far the sweep is and where another could go on.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,8 +24,25 @@ pub(crate) struct Watch<'a> {
     pub begun: Instant,
     /// What earlier runs had done: the time left follows from what this one does.
     before: f64,
-    /// Times and keys of the last ticks.
-    ticks: Vec<(Instant, u64)>,
+    /// The last ticks.
+    ticks: Vec<Tick>,
+}
+
+/// How far everything was at some time.
+struct Tick {
+    at: Instant,
+    /// Keys looked at.
+    scanned: u64,
+    /// Keys looked at and share done of each shard, by its address.
+    shards: HashMap<String, (u64, f64)>,
+}
+
+impl Tick {
+    fn new(progress: &Progress) -> Self {
+        let shards = progress.shards.iter();
+        let shards = shards.map(|shard| (shard.address.clone(), (shard.keys_scanned, shard.fraction))).collect();
+        Self { at: Instant::now(), scanned: progress.keys_scanned, shards }
+    }
 }
 
 impl<'a> Watch<'a> {
@@ -54,31 +72,41 @@ impl<'a> Watch<'a> {
         self.before = self.before.min(fraction);
         let keys_scanned = shards.iter().map(|shard| shard.keys_scanned).sum();
         let keys_released = shards.iter().map(|shard| shard.keys_released).sum();
-        let progress = Progress {
+        let mut progress = Progress {
             fraction,
             keys_scanned,
             keys_released,
             exact,
-            keys_per_second: self.rate(keys_scanned),
+            keys_per_second: 0.0,
             eta_seconds: eta(elapsed, self.before, fraction).map(|left| left.as_secs_f64()),
             elapsed_seconds: elapsed.as_secs_f64(),
             shards,
         };
+        self.measure(&mut progress);
         let checkpoint =
             Checkpoint { version: checkpoint::VERSION, keys_scanned, keys_released, exact, shards: standings };
         monitor.progress(&progress, &checkpoint);
     }
 
-    fn rate(&mut self, scanned: u64) -> f64 {
-        let now = Instant::now();
-        self.ticks.push((now, scanned));
+    /// Says how fast everything is, and each shard, over the last ticks.
+    fn measure(&mut self, progress: &mut Progress) {
+        let now = Tick::new(progress);
+        self.ticks.push(now);
         if self.ticks.len() > RATE_TICKS {
             self.ticks.remove(0);
         }
-        let (then, less) = self.ticks[0];
-        match now.duration_since(then).as_secs_f64() {
+        let (Some(then), Some(now)) = (self.ticks.first(), self.ticks.last()) else { return };
+        let since = now.at.duration_since(then.at);
+        let rate = |now: u64, then: u64| match since.as_secs_f64() {
             0.0 => 0.0,
-            seconds => scanned.saturating_sub(less) as f64 / seconds,
+            seconds => now.saturating_sub(then) as f64 / seconds,
+        };
+        progress.keys_per_second = rate(progress.keys_scanned, then.scanned);
+        for shard in progress.shards.iter_mut().filter(|shard| shard.state == "sweeping") {
+            // One that has come since then is measured from the next tick on that knows it.
+            let Some((scanned, fraction)) = then.shards.get(&shard.address) else { continue };
+            shard.keys_per_second = rate(shard.keys_scanned, *scanned);
+            shard.eta_seconds = eta(since, *fraction, shard.fraction).map(|left| left.as_secs_f64());
         }
     }
 }

@@ -109,3 +109,28 @@ fn in_cluster_mode_with_three_hash_tags_holding_all_keys() {
     assert!(report.warnings.iter().any(|warning| warning.contains("one node of a cluster")), "{:?}", report.warnings);
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }
+
+/// Keeps what the only shard said of its own speed, with the share that was done by then.
+#[derive(Default)]
+struct Speed(Mutex<Vec<(f64, f64, f64)>>);
+
+impl Monitor for Speed {
+    fn progress(&self, progress: &Progress, _: &Checkpoint) {
+        if let Some((shard, left)) = progress.shards.first().and_then(|shard| Some((shard, shard.eta_seconds?))) {
+            self.0.lock().expect("no panic").push((shard.fraction, shard.keys_per_second, left));
+        }
+    }
+}
+
+#[test]
+fn a_shard_tells_its_own_rate_and_the_time_that_it_has_left() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(30_000).load(&server);
+    let speed = Speed::default();
+    let report = sweep(&server.url().parse().expect("a target"), &slow(30_000), &speed, &Stop::new());
+    assert_eq!(report.outcome, Outcome::Done);
+    let said = speed.0.into_inner().expect("no panic");
+    let (fraction, rate, left) = *said.iter().find(|(fraction, ..)| *fraction > 0.6).expect("looks");
+    assert!((8_000.0..12_000.0).contains(&rate), "it is held to 10,000 keys a second: {rate}");
+    assert!((left - (1.0 - fraction) * 3.0).abs() < 0.5, "{left} s left of 3 s, {fraction} done");
+}

@@ -176,7 +176,7 @@ enum Shape {
 
 fn shape(path: &str) -> Shape {
     match path {
-        path if path.starts_with("/console/") => Shape::Console,
+        path if path == "/console" || path.starts_with("/console/") => Shape::Console,
         path if path.starts_with("/api/") => Shape::Own,
         path if path.starts_with("/v3/") => Shape::Iam,
         _ => Shape::Dcs,

@@ -10,6 +10,10 @@
     history.replaceState(null, "", address);
   }
 
+  // What takes a while (a test waits for the server) is seen to be under way.
+  addEventListener("submit", ({ submitter }) => submitter?.setAttribute("aria-busy", "true"));
+  addEventListener("pageshow", () => document.querySelector("[aria-busy]")?.removeAttribute("aria-busy"));
+
   const page = document.body.dataset.page;
   if (!page) return;
   const stale = document.getElementById("stale");

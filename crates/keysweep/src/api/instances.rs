@@ -90,6 +90,9 @@ pub struct FactsView {
     mode: String,
     keys: u64,
     keys_with_ttl: u64,
+    /// Keys that are probably dead, by the servers' own running average, which lags behind by minutes; null where they do
+    /// not tell.
+    dead_keys: Option<u64>,
     /// Bytes.
     used_memory: u64,
     /// Bytes; 0: no limit.
@@ -200,6 +203,7 @@ impl From<&Facts> for FactsView {
             mode: facts.mode.clone(),
             keys: facts.keys,
             keys_with_ttl: facts.keys_with_ttl,
+            dead_keys: facts.dead_keys,
             used_memory: facts.used_memory,
             max_memory: facts.max_memory,
             primaries: facts.primaries.clone(),

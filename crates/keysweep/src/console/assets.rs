@@ -1,7 +1,7 @@
 //! The files that pages load: all of them in the binary, none from elsewhere.
 
 use axum::{
-    extract::Path,
+    extract::{Path, RawQuery},
     http::{
         HeaderValue,
         header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::error::ConsoleError;
+use super::{error::ConsoleError, shell::assets_version};
 
 /// Name, type and content.
 pub(super) const ASSETS: [(&str, &str, &[u8]); 3] = [
@@ -18,13 +18,12 @@ pub(super) const ASSETS: [(&str, &str, &[u8]); 3] = [
     ("icon.svg", "image/svg+xml", include_bytes!("../../assets/console/icon.svg")),
 ];
 
-/// Pages name them with their version, so that they may be kept.
-pub(super) async fn serve(Path(name): Path<String>) -> Result<Response, ConsoleError> {
+/// Pages name them with their version, so that they may be kept; under any other address they are asked for again.
+pub(super) async fn serve(Path(name): Path<String>, RawQuery(query): RawQuery) -> Result<Response, ConsoleError> {
     let found = ASSETS.iter().find(|(known, ..)| *known == name);
     let (_, kind, content) = found.ok_or(ConsoleError::NoUrl)?;
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static(kind)),
-        (CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
-    ];
+    let is_named = query.is_some_and(|query| query == format!("v={}", assets_version()));
+    let keep = if is_named { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static(kind)), (CACHE_CONTROL, HeaderValue::from_static(keep))];
     Ok((headers, *content).into_response())
 }

@@ -34,6 +34,8 @@ pub(super) struct ShardRow {
     pub(super) percent: u64,
     pub(super) released: String,
     pub(super) scanned: String,
+    pub(super) rate: String,
+    pub(super) left: String,
     pub(super) slice: String,
     pub(super) probe: String,
 }
@@ -51,7 +53,7 @@ impl LiveView {
             (Status::Waiting, Some(opens)) => {
                 format!("its off-peak window, which opens {}", words::Moment::new(opens, now).relative)
             }
-            (Status::Waiting, None) => "a free worker".to_owned(),
+            (Status::Waiting, None) => "a free worker, and for other scans of its host to end".to_owned(),
             _ => String::new(),
         };
         let by = if task.scan_type == ScanType::Auto { "The scheduled scan" } else { "The scan" };
@@ -92,6 +94,8 @@ fn shard(shard: keysweep_engine::ShardProgress) -> ShardRow {
         percent: percent(shard.fraction),
         released: words::count(shard.keys_released),
         scanned: words::count(shard.keys_scanned),
+        rate: words::count(shard.keys_per_second as u64),
+        left: shard.eta_seconds.map_or_else(|| "–".to_owned(), words::seconds),
         slice: words::latency_or_dash(Some(shard.slice_p50_seconds).filter(|_| has_slices)),
         probe: words::latency_or_dash(shard.probe_p90_seconds),
     }

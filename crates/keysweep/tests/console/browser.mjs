@@ -24,8 +24,8 @@ async function open(look = LOOKS.light, options = {}) {
   const page = await context.newPage();
   page.setDefaultTimeout(20000);
   page.on("console", (message) => {
-    // A refusal that the test asks for is one of the browser's own lines.
-    const isRefusal = message.text().startsWith("Failed to load resource") && /40[34]|422|401/.test(message.text());
+    // A refusal or failure that the test asks for is one of the browser's own lines.
+    const isRefusal = message.text().startsWith("Failed to load resource") && /40[34]|422|401|ERR_FAILED/.test(message.text());
     if (["error", "warning"].includes(message.type()) && !isRefusal) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
@@ -123,6 +123,11 @@ async function everything() {
   const bar = page.getByRole("progressbar", { name: "The whole scan" });
   await bar.waitFor();
   await page.evaluate(() => (window.untouched = true));
+  // While the service is away the page says so, and goes on by itself when it is back.
+  await page.route("**/tasks/**", (route) => route.abort());
+  await page.getByText("The service does not answer.").waitFor();
+  await page.unroute("**/tasks/**");
+  await page.getByText("The service does not answer.").waitFor({ state: "hidden" });
   const seen = new Set();
   while ((await bar.count()) > 0) {
     const value = await bar.getAttribute("value", { timeout: 500 }).catch(() => null);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::visitor::PASSWORD;
 
 /// Enough for a scan at the gentle pace to be watched for some seconds.
-const LIVE: u64 = 500_000;
+const LIVE: u64 = 700_000;
 const DEAD: u64 = 60_000;
 
 #[test]
