@@ -68,7 +68,10 @@ impl Installation {
     /// The binary with these arguments and an environment without settings of the tester's own.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        let foreign = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("KEYSWEEP_");
+        let foreign = |name: &std::ffi::OsString| {
+            let name = name.to_string_lossy();
+            ["KEYSWEEP_", "OTEL_"].iter().any(|prefix| name.starts_with(prefix)) || name == "NOTIFY_SOCKET"
+        };
         for name in std::env::vars_os().map(|(name, _)| name).filter(foreign) {
             command.env_remove(name);
         }
@@ -136,15 +139,29 @@ impl Installation {
 
     /// Starts `keysweep serve` on a free port and waits until it serves.
     pub fn serve(&self, arguments: &[&str]) -> Service {
-        self.serve_at("127.0.0.1:0", arguments)
+        self.start_service("127.0.0.1:0", arguments, &[])
     }
 
     /// The same on a certain address.
     pub fn serve_at(&self, address: &str, arguments: &[&str]) -> Service {
+        self.start_service(address, arguments, &[])
+    }
+
+    /// The same on a free port, with more of an environment.
+    pub fn serve_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Service {
+        self.start_service("127.0.0.1:0", arguments, environment)
+    }
+
+    fn start_service(&self, address: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Service {
         let mut all = vec!["serve", "--listen", address];
         all.extend(arguments);
-        let mut child =
-            self.command(&all).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child = self
+            .command(&all)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
         let log = follow(&mut child);
         let deadline = Instant::now() + PATIENCE;
         let (mut seen, mut metrics) = (Vec::new(), None);

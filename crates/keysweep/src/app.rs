@@ -17,6 +17,7 @@ use crate::{
         upkeep::keep_schedule,
         worker::{Limits, Worker},
     },
+    telemetry::traces::Traces,
     tls::{Certificate, Files, PeerAddress, TlsListener},
 };
 
@@ -69,6 +70,8 @@ pub struct Roles {
     pub limits: Limits,
     /// The certificate to serve with; `None`: plain HTTP.
     pub certificate: Option<Files>,
+    /// Where the spans of tasks go.
+    pub traces: Traces,
 }
 
 /// A running service.
@@ -81,6 +84,7 @@ pub struct App {
     pub fleet: Fleet,
     store: SharedStore,
     certificate: Option<Certificate>,
+    traces: Traces,
     shutdown: watch::Sender<bool>,
     schedule: JoinHandle<()>,
     worker: JoinHandle<()>,
@@ -105,7 +109,7 @@ impl App {
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
         let (store, fleet) = open(settings).await?;
-        let tasks = Tasks::new(Arc::clone(&store));
+        let tasks = Tasks::new(Arc::clone(&store)).traced(roles.traces.clone());
         let (shutdown, down) = watch::channel(false);
         let mut servers = Vec::new();
         let metrics = match metrics_listener {
@@ -145,7 +149,18 @@ impl App {
         };
         let schedule = tokio::spawn(keep_schedule(tasks.clone(), down.clone()));
         let worker = tokio::spawn(Worker::new(tasks, fleet.clone(), roles.limits).run(down));
-        Ok(Self { address, metrics, fleet, store, certificate, shutdown, schedule, worker, servers })
+        Ok(Self {
+            address,
+            metrics,
+            fleet,
+            store,
+            certificate,
+            traces: roles.traces,
+            shutdown,
+            schedule,
+            worker,
+            servers,
+        })
     }
 
     /// Reads the API's certificate again, if it has one; what cannot be used leaves the one in use.
@@ -174,6 +189,7 @@ impl App {
                 Err(_) => tracing::warn!("requests that did not end in time are dropped"),
             }
         }
+        self.traces.close().await;
         close(&self.store).await;
     }
 }

@@ -77,7 +77,11 @@ fn the_metrics_say_what_the_sweep_reported() {
     let report = &task["report"];
     assert_eq!(task["keys_released"], loaded.dead);
 
-    let samples = Samples::of(&service);
+    // The end is counted once it is written, which is when it can be read.
+    let samples = eventually("the end is counted", Duration::from_secs(10), || {
+        let samples = Samples::of(&service);
+        samples.0.keys().any(|name| name.starts_with("keysweep_sweep_duration_seconds_count")).then_some(samples)
+    });
     let of = |name: &str| samples.get(&format!("keysweep_{name}{{instance_id=\"{instance}\"}}"));
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
     assert_eq!(of("keys_released_total"), loaded.dead as f64);
@@ -145,7 +149,9 @@ fn everything() -> BTreeMap<String, String> {
     let answer = service.send("PUT", &path, &[("content-type", "application/json")], config);
     assert!(answer.status < 300, "{answer:?}");
     sweep(&service, &project, &instance);
-    let text = service.scrape();
+    let text = eventually("the end is counted", Duration::from_secs(10), || {
+        Some(service.scrape()).filter(|text| text.contains("keysweep_sweep_duration_seconds_count"))
+    });
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
 }
@@ -202,8 +208,9 @@ fn every_query_of_the_dashboard_is_one_that_prometheus_takes() {
 }
 
 #[test]
-fn promtool_finds_the_alerts_sound_and_they_fire_when_they_should() {
+fn promtool_finds_the_alerts_and_the_settings_sound_and_alerts_fire_when_they_should() {
     promtool(&["check", "rules", "deploy/prometheus/alerts.yml"], "").unwrap_or_else(|said| panic!("{said}"));
+    promtool(&["check", "config", "deploy/prometheus/prometheus.yml"], "").unwrap_or_else(|said| panic!("{said}"));
     promtool(&["test", "rules", "deploy/prometheus/alerts_test.yml"], "").unwrap_or_else(|said| panic!("{said}"));
 }
 

@@ -4,13 +4,14 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings},
     task::worker::Limits,
-    telemetry,
+    telemetry::{self, traces::Traces},
     tls::Files,
 };
 
@@ -127,7 +128,17 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.store.resolve(&file)?;
     let limits = args.limited.resolve(&file)?;
     let metrics = args.watched.resolve(&file)?;
-    run(&settings, Roles { listen: Some(listen), metrics, authenticate: !args.no_auth, limits, certificate })
+    run(
+        &settings,
+        Roles {
+            listen: Some(listen),
+            metrics,
+            authenticate: !args.no_auth,
+            limits,
+            certificate,
+            traces: Traces::from_environment()?,
+        },
+    )
 }
 
 /// Carries out tasks only.
@@ -135,7 +146,17 @@ pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let settings = args.store.resolve(&file)?;
     let (limits, metrics) = (args.limited.resolve(&file)?, args.watched.resolve(&file)?);
-    run(&settings, Roles { listen: None, metrics, authenticate: true, limits, certificate: None })
+    run(
+        &settings,
+        Roles {
+            listen: None,
+            metrics,
+            authenticate: true,
+            limits,
+            certificate: None,
+            traces: Traces::from_environment()?,
+        },
+    )
 }
 
 #[tokio::main]
@@ -152,6 +173,7 @@ async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
         Some(address) => tracing::info!(%address, database = %settings.database, "serving"),
         None => tracing::info!(database = %settings.database, "working"),
     }
+    tell_systemd(&[NotifyState::Ready]);
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
@@ -159,10 +181,18 @@ async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
             () = heard(&mut hang_up) => app.reload(),
         }
     }
+    tell_systemd(&[NotifyState::Stopping]);
     tracing::info!("stopping: sweeps finish their slice and give their leases back");
     app.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells whoever started this as a service of `Type=notify`; without one, it tells nobody.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
 }
 
 /// Waits for a signal, or for ever where none is listened for.

@@ -159,11 +159,16 @@ impl Counts {
         self.lease_losses.inc();
     }
 
-    /// A sweep begins, going on from these numbers; it runs until what is returned is dropped.
+    /// A sweep runs until what is returned is dropped.
+    pub fn running(&self) -> RunningSweep {
+        self.running.inc();
+        RunningSweep(self.running.clone())
+    }
+
+    /// A sweep begins, going on from these numbers.
     pub fn sweep(&self, instance_id: &str, scanned: u64, released: u64) -> SweepCounts {
         self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(instance_id.to_owned());
         let of = OfInstance::new(instance_id);
-        self.running.inc();
         drop(self.backoffs.get_or_create(&of));
         drop(self.memory.get_or_create(&of));
         SweepCounts {
@@ -262,8 +267,12 @@ impl SweepCounts {
     }
 }
 
-impl Drop for SweepCounts {
+/// A sweep that runs.
+#[derive(Debug)]
+pub struct RunningSweep(Gauge);
+
+impl Drop for RunningSweep {
     fn drop(&mut self) {
-        self.counts.running.dec();
+        self.0.dec();
     }
 }

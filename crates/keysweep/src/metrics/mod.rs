@@ -22,7 +22,7 @@ use tokio::{
 };
 
 pub use self::{
-    counts::{Counts, SweepCounts},
+    counts::{Counts, RunningSweep, SweepCounts},
     listener::serve,
 };
 use self::{fleet::FleetGauges, process::Process};

@@ -17,12 +17,14 @@ use super::{
     lazyfree::Keeper,
     rounds::every,
     state::{CANCELLED, Conclusion, Halt, conclude},
+    tracer::{Begun, Tracer},
 };
 use crate::{
     fleet::Fleet,
-    metrics::{Counts, SweepCounts},
+    metrics::{Counts, RunningSweep, SweepCounts},
     model::Reason,
     store::{Beat, Claim, Ending, Now, Pulse, SharedStore},
+    telemetry::traces::SpanId,
 };
 
 /// How long a lease lasts without a beat.
@@ -40,13 +42,14 @@ const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
 const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// Carries out a claimed task. Returns when the task has ended or is somebody else's.
-pub async fn drive(tasks: Tasks, fleet: Fleet, claim: Claim, shutdown: watch::Receiver<bool>) {
+pub async fn drive(tasks: Tasks, fleet: Fleet, claim: Claim, claimed: SpanId, shutdown: watch::Receiver<bool>) {
     let task = &claim.task;
     if let (Some(started_at), true) = (task.started_at, task.used.is_zero() && claim.checkpoint.is_none()) {
         tasks.counts.task_began(started_at.duration_since(task.created_at).unsigned_abs());
     }
-    let Tasks { store, counts, .. } = tasks;
-    let drive = Drive { store, counts, claim, begun: Instant::now(), latest: Latest::default() };
+    let Tasks { store, counts, traces, .. } = tasks;
+    let tracer = Tracer { traces, claimed };
+    let drive = Drive { store, counts, tracer, claim, begun: Instant::now(), latest: Latest::default() };
     let task_id = drive.claim.task.id.clone();
     if drive.claim.task.cancel_requested {
         drive.end(Err((Reason::Cancelled, CANCELLED.into())), drive.beat(true), None).await;
@@ -68,6 +71,7 @@ pub async fn drive(tasks: Tasks, fleet: Fleet, claim: Claim, shutdown: watch::Re
 struct Drive {
     store: SharedStore,
     counts: Counts,
+    tracer: Tracer,
     claim: Claim,
     begun: Instant,
     latest: Latest,
@@ -88,10 +92,13 @@ struct Listener {
     task_id: String,
     latest: Latest,
     counts: Arc<SweepCounts>,
+    begun: Begun,
+    _running: RunningSweep,
 }
 
 impl Monitor for Listener {
     fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        self.begun.see(progress);
         self.counts.progress(checkpoint.keys_scanned, checkpoint.keys_released);
         let now = Some((progress.clone(), checkpoint.clone()));
         *self.latest.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
@@ -120,7 +127,9 @@ impl Drive {
             checkpoint.as_ref().map_or((0, 0), |checkpoint| (checkpoint.keys_scanned, checkpoint.keys_released));
         let counts = Arc::new(self.counts.sweep(&self.claim.task.instance_id, scanned, released));
         let (task_id, latest) = (self.claim.task.id.clone(), self.latest.clone());
-        let listener = Listener { task_id, latest, counts: Arc::clone(&counts) };
+        let begun = Begun::now();
+        let _running = self.counts.running();
+        let listener = Listener { task_id, latest, counts: Arc::clone(&counts), begun: begun.clone(), _running };
         let (options, sweep_stop) = (self.options(checkpoint), stop.clone());
         tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, server = %target, "sweep begins");
         let swept =
@@ -129,6 +138,7 @@ impl Drive {
         match report {
             Some(report) => {
                 counts.returned(&report);
+                self.tracer.swept(&self.claim.task, &report, &begun);
                 self.conclude(fleet, halt, report, &counts, &shutdown).await;
             }
             None => {

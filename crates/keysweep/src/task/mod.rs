@@ -8,6 +8,7 @@ pub mod worker;
 mod drive;
 mod lazyfree;
 mod rounds;
+mod tracer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use crate::{
     metrics::Counts,
     model::{Instance, NewTask, ScanType, Task, TaskDetail},
     store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
+    telemetry::traces::{OpenSpan, Traces},
 };
 
 /// Running time that a manual scan may use.
@@ -44,12 +46,19 @@ pub struct Tasks {
     hint: Arc<Notify>,
     /// What becomes of tasks in this process, for metrics.
     counts: Counts,
+    traces: Traces,
 }
 
 impl Tasks {
     /// The tasks of a store.
     pub fn new(store: SharedStore) -> Self {
-        Self { store, hint: Arc::new(Notify::new()), counts: Counts::default() }
+        Self { store, hint: Arc::new(Notify::new()), counts: Counts::default(), traces: Traces::default() }
+    }
+
+    /// The same, with what becomes of them told to these traces.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// What has become of tasks in this process.
@@ -75,6 +84,7 @@ impl Tasks {
             not_before: instance.closed_until(ScanType::Manual, Timestamp::now()),
             hosts: hosts(instance),
         };
+        let span = self.begin_creation(&new);
         match self.store.create_task(Now::Database, &new).await? {
             Created::New(task) => {
                 tracing::info!(
@@ -87,8 +97,19 @@ impl Tasks {
                 self.record(&task, task.requested_by.as_deref(), "task.create").await?;
                 Ok(task)
             }
-            Created::Active(task) => Ok(task),
+            Created::Active(task) => {
+                span.forget();
+                Ok(task)
+            }
         }
+    }
+
+    /// The span of a task's creation, which those of its sweeps descend from.
+    fn begin_creation(&self, new: &NewTask) -> OpenSpan {
+        let mut span = self.traces.begin_root(&new.id, "task.create");
+        span.note("keysweep.instance.id", new.instance_id.as_str());
+        span.note("keysweep.scan_type", new.scan_type.as_str());
+        span
     }
 
     /// Asks a task to stop, and returns it as it is then; one that has ended is left alone. `None`: there is none.

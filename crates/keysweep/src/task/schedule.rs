@@ -156,12 +156,14 @@ impl Tasks {
                     not_before: None,
                     hosts: hosts(&plan.instance),
                 };
+                let span = self.begin_creation(&new);
                 // Another replica may have been faster, or a manual task.
                 if let Some(task) = self.store.start_run(now, plan, &new, look_at).await? {
                     tracing::info!(task_id = task.id, instance_id = task.instance_id, %due, "scheduled run begins");
                     self.hint.notify_one();
                     return Ok(true);
                 }
+                span.forget();
             }
         }
         Ok(false)

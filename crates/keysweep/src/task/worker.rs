@@ -1,6 +1,9 @@
 //! The worker: takes a permit, claims a task, has it driven, until it is told to shut down.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -15,6 +18,7 @@ use super::{
 use crate::{
     fleet::{Fleet, new_id},
     store::{Claim, Now},
+    telemetry::traces::SpanId,
 };
 
 /// How much one worker takes on.
@@ -58,8 +62,8 @@ impl Worker {
         let rounds = tokio::spawn(make_rounds(self.tasks.store.clone(), self.fleet.clone(), shutdown.clone()));
         while !*shutdown.borrow() {
             // Never inside a select: a claim that is dropped half-way would leave a lease that nobody answers for.
-            while let Some((permit, claim)) = self.claim().await {
-                let driven = drive(self.tasks.clone(), self.fleet.clone(), claim, shutdown.clone());
+            while let Some((permit, claim, span)) = self.claim().await {
+                let driven = drive(self.tasks.clone(), self.fleet.clone(), claim, span, shutdown.clone());
                 sweeps.spawn(async move {
                     let _permit = permit;
                     driven.await;
@@ -80,10 +84,19 @@ impl Worker {
     }
 
     /// Takes the next task. The permit comes first: what is claimed must be swept at once, its lease is running.
-    async fn claim(&self) -> Option<(OwnedSemaphorePermit, Claim)> {
+    async fn claim(&self) -> Option<(OwnedSemaphorePermit, Claim, SpanId)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let begun = SystemTime::now();
         match self.tasks.store.claim(Now::Database, &self.owner, LEASE, self.limits.per_host).await {
-            Ok(claim) => Some((permit, claim?)),
+            Ok(claim) => {
+                let claim = claim?;
+                let (task_id, lease) = (&claim.task.id, &claim.lease);
+                let mut span = self.tasks.traces.begin(task_id, SpanId::root(task_id), "task.claim");
+                span.at(begun, None);
+                span.note("keysweep.instance.id", lease.instance_id.as_str());
+                span.note("keysweep.epoch", lease.epoch);
+                Some((permit, claim, span.id()))
+            }
             Err(error) => {
                 tracing::warn!(%error, "no task can be claimed; trying again");
                 None

@@ -29,6 +29,7 @@ use crate::{
     config::{Database, StoreSettings},
     fleet::NewInstance,
     task::worker::Limits,
+    telemetry::traces::Traces,
 };
 
 /// Share of dead keys that the demo waits for, 0–1; the server's own cycle lets it come about by itself.
@@ -89,7 +90,14 @@ fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<(
         allowed_targets: None,
     };
     let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let roles = Roles { listen, metrics: None, authenticate: false, limits: Limits::default(), certificate: None };
+    let roles = Roles {
+        listen,
+        metrics: None,
+        authenticate: false,
+        limits: Limits::default(),
+        certificate: None,
+        traces: Traces::default(),
+    };
     let app = runtime.block_on(App::start(&settings, roles))?;
     let shown = show(&runtime, &app, &server, stop).and_then(|task| {
         let after = Reading::take(&mut watcher, &ledger)?;

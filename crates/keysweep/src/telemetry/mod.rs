@@ -1,5 +1,7 @@
 //! Logs: text on a terminal, JSON elsewhere, on standard error. `KEYSWEEP_LOG` filters (for example `debug`).
 
+pub mod traces;
+
 use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::{EnvFilter, fmt};
