@@ -1,6 +1,6 @@
 # The commands of this repository. Each installs what it needs and is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check lint servers bench fuzz
+.PHONY: help demo test soak check lint servers bench fuzz deb
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,17 @@ lint: ## Checks format, clippy, and the licences and sources of dependencies
 servers: ## Installs the pinned Redis and Valkey servers that the tests run against
 	@scripts/servers
 	@scripts/postgres
+
+deb: ## Builds the Debian package into target/deb, and tries it in a copy of this system
+	@scripts/toolchain cc deb nextest
+	cargo build --release -p keysweep
+	rm -rf target/deb && mkdir -p target/deb/completions
+	target/release/keysweep man --dir target/deb/man
+	target/release/keysweep completions bash > target/deb/completions/keysweep
+	target/release/keysweep completions zsh > target/deb/completions/_keysweep
+	target/release/keysweep completions fish > target/deb/completions/keysweep.fish
+	.cache/cargo-deb/bin/cargo-deb -p keysweep --no-build --no-strip --output target/deb/
+	cargo nextest run -p keysweep --test package --success-output immediate
 
 fuzz: ## Feeds the RESP reader bytes of every kind (FUZZ_SECONDS=60)
 	@scripts/toolchain cc fuzz

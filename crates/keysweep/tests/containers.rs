@@ -1,0 +1,133 @@
+//! The files that put keysweep into containers. Nothing here runs one: they are read, and held against the binary.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use keysweep_harness::Installation;
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The documents of a YAML file.
+fn documents(file: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The JSON array that the last line of the Dockerfile gives which begins with this word.
+fn instruction(word: &str) -> Vec<String> {
+    let dockerfile = read("Dockerfile");
+    let line = dockerfile.lines().rev().find_map(|line| line.strip_prefix(word));
+    let line = line.unwrap_or_else(|| panic!("the Dockerfile has no {word}"));
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{word} {line}: {error}"))
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let list = list.as_array().unwrap_or_else(|| panic!("{list} is no list"));
+    list.iter().map(|item| item.as_str().unwrap_or_else(|| panic!("{item} is no text")).to_owned()).collect()
+}
+
+fn deployment() -> Value {
+    let all = documents("deploy/kubernetes/keysweep.yaml");
+    all.into_iter().find(|document| document["kind"] == "Deployment").expect("a deployment")
+}
+
+/// Checks that the binary takes these arguments, up to a file that is not there.
+fn assert_taken(arguments: &[String]) {
+    let installation = Installation::new(BINARY);
+    let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    all.extend(["--config", "/absent/keysweep.toml"]);
+    let output = installation.run(&all);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/absent/keysweep.toml") && !said.contains("Usage"), "{all:?}: {said}");
+}
+
+#[test]
+fn every_file_is_yaml_and_says_what_it_is() {
+    let compose = &documents("deploy/compose.yml")[0];
+    let services: BTreeSet<&str> =
+        compose["services"].as_object().expect("services").keys().map(String::as_str).collect();
+    assert_eq!(services, BTreeSet::from(["grafana", "keysweep-1", "keysweep-2", "postgres", "prometheus", "valkey"]));
+    for name in ["keysweep-1", "keysweep-2"] {
+        let service = &compose["services"][name];
+        assert_eq!(service["image"], "keysweep:local", "{name} is merged with what both have in common");
+        // Nothing is reachable from other machines unless somebody says so.
+        assert!(strings(&service["ports"]).iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
+    }
+    let kinds: Vec<String> = ["deploy/kubernetes/keysweep.yaml", "deploy/kubernetes/monitoring.yaml"]
+        .iter()
+        .flat_map(|file| documents(file))
+        .map(|document| {
+            assert!(document["apiVersion"].is_string() && document["metadata"]["name"] == "keysweep", "{document}");
+            assert_eq!(document["metadata"]["namespace"], "keysweep", "{document}");
+            document["kind"].as_str().expect("a kind").to_owned()
+        })
+        .collect();
+    assert_eq!(kinds, ["ServiceAccount", "Deployment", "Service", "PodDisruptionBudget", "PodMonitor"]);
+    for file in ["datasources/prometheus.yml", "dashboards/keysweep.yml"] {
+        assert_eq!(documents(&format!("deploy/grafana/provisioning/{file}"))[0]["apiVersion"], 1, "{file}");
+    }
+}
+
+#[test]
+fn every_flag_that_a_container_is_started_with_exists() {
+    assert_eq!(instruction("ENTRYPOINT "), ["/usr/bin/keysweep"]);
+    assert_taken(&instruction("CMD "));
+    assert_taken(&strings(&deployment()["spec"]["template"]["spec"]["containers"][0]["args"]));
+}
+
+#[test]
+fn every_variable_that_a_container_is_given_is_one_that_keysweep_reads() {
+    let help = Command::new(BINARY).args(["serve", "--help"]).output().expect("it starts");
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let mut seen = 0;
+    for file in
+        ["Dockerfile", "deploy/compose.yml", "deploy/kubernetes/keysweep.yaml", "deploy/systemd/keysweep.service"]
+    {
+        let text = read(file);
+        let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        for word in words.filter(|word| word.starts_with("KEYSWEEP_")) {
+            // The first is read before any command, the second by compose itself.
+            let known = ["KEYSWEEP_LOG", "KEYSWEEP_DB_PASSWORD"].contains(&word);
+            assert!(known || help.contains(&format!("[env: {word}")), "{file}: nothing reads {word}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 8, "only {seen} were found");
+}
+
+#[test]
+fn ports_users_and_versions_agree() {
+    let dockerfile = read("Dockerfile");
+    let manifest: toml::Value = toml::from_str(&read("Cargo.toml")).expect("a manifest");
+    let package = &manifest["workspace"]["package"];
+    let rust = package["rust-version"].as_str().expect("a version");
+    assert!(dockerfile.contains(&format!("rust:{rust}-")), "the image is built with Rust {rust}");
+    let pod = deployment()["spec"]["template"]["spec"].clone();
+    let version = package["version"].as_str().expect("a version");
+    assert_eq!(pod["containers"][0]["image"], format!("keysweep:{version}"));
+    let user = pod["securityContext"]["runAsUser"].to_string();
+    assert!(dockerfile.contains(&format!("\nUSER {user}:{user}\n")), "one user in the image and the pod");
+    assert_eq!(pod["securityContext"]["fsGroup"].to_string(), user, "the key is lent to the group");
+    let arguments = strings(&pod["containers"][0]["args"]).join(" ");
+    for port in pod["containers"][0]["ports"].as_array().expect("ports") {
+        let port = port["containerPort"].to_string();
+        assert!(arguments.contains(&format!("0.0.0.0:{port}")), "{port}");
+        let exposed = dockerfile.lines().find_map(|line| line.strip_prefix("EXPOSE ")).expect("ports");
+        assert!(exposed.split(' ').any(|exposed| exposed == port), "{port}");
+    }
+    let scraped = &documents("deploy/prometheus/prometheus.yml")[0]["scrape_configs"][0];
+    assert_eq!(scraped["job_name"], "keysweep", "as alerts and dashboard expect it");
+    assert_eq!(strings(&scraped["static_configs"][0]["targets"]), ["keysweep-1:7081", "keysweep-2:7081"]);
+}
