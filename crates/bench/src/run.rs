@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use keysweep_harness::Flavor;
 use serde::Serialize;
 
 use crate::{

@@ -79,6 +79,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
         used_memory: 1_000,
         max_memory: 2_000,
         hosts: vec![],
+        primaries: vec![],
         seen_at: time(1),
     };
     store.record_facts(&instance.id, &facts).await.expect("kept");
