@@ -1,0 +1,128 @@
+//! Commands, options and variables: those that there are, and those that docs/command-line.md names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use clap::{Command, CommandFactory};
+use keysweep::cli::Cli;
+
+use super::fence::root;
+
+/// Variables that no option stands for.
+const WITHOUT_OPTION: [&str; 3] = ["KEYSWEEP_ACCESS_KEY", "KEYSWEEP_SECRET_KEY", "KEYSWEEP_LOG"];
+
+/// docs/command-line.md.
+pub fn command_line_page() -> String {
+    fs::read_to_string(root().join("docs/command-line.md")).expect("the page")
+}
+
+fn built() -> Command {
+    let mut cli = Cli::command();
+    cli.build();
+    cli
+}
+
+/// Every command that does something, as `admin user add`, with its options.
+pub fn commands() -> BTreeMap<String, BTreeSet<String>> {
+    let mut found = BTreeMap::new();
+    walk(&built(), "", &mut found);
+    found
+}
+
+fn walk(command: &Command, path: &str, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    let below: Vec<&Command> = command.get_subcommands().filter(|below| below.get_name() != "help").collect();
+    if below.is_empty() {
+        let options = command.get_arguments().filter_map(|argument| argument.get_long());
+        let options = options.filter(|name| !["help", "version"].contains(name)).map(|name| format!("--{name}"));
+        found.insert(path.to_owned(), options.collect());
+    }
+    for command in below {
+        walk(command, format!("{path} {}", command.get_name()).trim(), found);
+    }
+}
+
+/// The variables that stand for options, and those that stand for none.
+pub fn variables() -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = WITHOUT_OPTION.map(str::to_owned).into();
+    let mut commands = vec![built()];
+    while let Some(command) = commands.pop() {
+        let names = command.get_arguments().filter_map(|argument| argument.get_env());
+        found.extend(names.map(|name| name.to_string_lossy().into_owned()));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    found
+}
+
+/// Everything between backticks, and the lines of fences, a piece each.
+pub fn code_spans(text: &str) -> Vec<String> {
+    let (mut spans, mut fenced) = (Vec::new(), false);
+    for line in text.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced {
+            spans.push(line.trim().to_owned());
+        } else {
+            spans.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    spans
+}
+
+/// The options that a text names.
+pub fn options_in(text: &str) -> BTreeSet<String> {
+    let pieces = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '-'));
+    let is_option =
+        |piece: &&str| piece.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
+    pieces.filter(is_option).map(str::to_owned).collect()
+}
+
+/// The variables that a text names.
+pub fn variables_in(text: &str) -> BTreeSet<String> {
+    let pieces = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+    pieces.filter(|piece| piece.starts_with("KEYSWEEP_")).map(str::to_owned).collect()
+}
+
+/// The commands that stand in code; `pause|resume` are two.
+pub fn commands_in(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for span in code_spans(text).iter().chain(&headings(text)) {
+        let Some(rest) = span.strip_prefix("keysweep ") else { continue };
+        let mut ways = vec![String::new()];
+        let is_word =
+            |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '|') && !word.starts_with('-');
+        for word in rest.split_whitespace().take_while(|word| is_word(word)) {
+            let each = |way: &String| word.split('|').map(|word| format!("{way} {word}")).collect::<Vec<_>>();
+            ways = ways.iter().flat_map(each).collect();
+        }
+        found.extend(ways.iter().filter_map(|way| as_far_as_it_is_one(way.trim())));
+    }
+    found
+}
+
+/// A command of that name, if it is not only the beginning of several.
+fn as_far_as_it_is_one(way: &str) -> Option<String> {
+    let is_beginning = commands().keys().any(|command| command.starts_with(&format!("{way} ")));
+    (!way.is_empty() && !is_beginning).then(|| way.to_owned())
+}
+
+fn headings(text: &str) -> Vec<String> {
+    let names = |line: &str| line.split(", ").map(str::to_owned).collect::<Vec<_>>();
+    text.lines().filter_map(|line| line.strip_prefix("## ")).flat_map(names).collect()
+}
+
+/// The part of docs/command-line.md about a command: that under the heading which names its first word, with the options
+/// that several commands share.
+pub fn section_of(command: &str) -> String {
+    let first = command.split(' ').next().unwrap_or_default();
+    let page = command_line_page();
+    let is_about = |heading: &str| {
+        heading.starts_with("Options of every command that opens the store")
+            || heading.split(", ").any(|name| name.split(' ').nth(1) == Some(first))
+    };
+    let sections = page.split("\n## ").filter(|section| is_about(section.lines().next().unwrap_or_default()));
+    let found: Vec<&str> = sections.collect();
+    assert!(!found.is_empty(), "docs/command-line.md has no heading for {command:?}");
+    found.join("\n")
+}
