@@ -187,7 +187,7 @@ impl Drive {
         let mut beats = every(BEAT_EVERY);
         loop {
             let reason = tokio::select! {
-                report = &mut swept => return (halt, report.inspect_err(|error| tracing::error!(%error, "a sweep died")).ok()),
+                report = &mut swept => return (halt, report.inspect_err(|error| tracing::error!(task_id = self.claim.task.id, %error, "a sweep died")).ok()),
                 () = told(&mut shutdown), if halt == Halt::None => Halt::Shutdown,
                 _ = beats.tick() => self.pulse(&mut last_success).await,
             };

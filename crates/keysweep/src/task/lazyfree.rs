@@ -66,21 +66,24 @@ pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet, stop:
         Err(error) => return tracing::warn!(%error, "abandoned settings cannot be looked for"),
     };
     for (hold, instance) in abandoned {
+        let task_id = hold.task_id.clone();
         let (target, dialer) = match fleet.way_to(&instance) {
             Ok(way) => way,
             Err(error) => {
-                tracing::warn!(instance_id = instance.id, %error, "lazyfree-lazy-expire cannot be put back yet");
+                tracing::warn!(task_id, instance_id = instance.id, %error, "lazyfree-lazy-expire cannot be put back yet");
                 continue;
             }
         };
-        let keeper = Keeper { store: store.clone(), task_id: hold.task_id.clone(), runtime: Handle::current() };
+        let keeper = Keeper { store: store.clone(), task_id: task_id.clone(), runtime: Handle::current() };
         let stop = stop.within(Some(PATIENCE));
         let done = tokio::task::spawn_blocking(move || put_right(&*dialer, &hold, &target.credentials, &keeper, &stop));
         match done.await.unwrap_or_else(|died| Err(died.to_string())) {
-            Ok(()) => tracing::info!(instance_id = instance.id, "lazyfree-lazy-expire is put right after a crash"),
+            Ok(()) => {
+                tracing::info!(task_id, instance_id = instance.id, "lazyfree-lazy-expire is put right after a crash")
+            }
             // The record stays, and so does the intention.
             Err(cause) => {
-                tracing::debug!(instance_id = instance.id, cause, "lazyfree-lazy-expire is not put right yet")
+                tracing::debug!(task_id, instance_id = instance.id, cause, "lazyfree-lazy-expire is not put right yet")
             }
         }
     }

@@ -1,0 +1,67 @@
+//! What the service says while it works, and to whom.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually};
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
+
+#[test]
+fn a_line_about_a_task_names_it_and_the_request_that_asked_for_it() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(1_000).dead(500).load(&server);
+    let installation = Installation::new(BINARY);
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    let id = created.body["id"].as_str().expect("an id").to_owned();
+    service.wait_for(&format!("/api/v1/projects/{project}/tasks/{id}"), |task| task["status"] == "success");
+    let refused = service.request("GET", &format!("/api/v1/projects/{project}/tasks/{instance}"));
+    assert_eq!(refused.status, 404);
+
+    let (_, log) = service.terminate();
+    let lines: Vec<Value> = log
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not on a terminal, and no JSON: {line}")))
+        .collect();
+    let find = |message: &str| {
+        let line = lines.iter().find(|line| line["message"] == message);
+        line.unwrap_or_else(|| panic!("nobody says {message:?}: {lines:#?}"))
+    };
+    for message in ["task accepted", "sweep begins", "sweep ended"] {
+        assert_eq!(find(message)["task_id"], id, "{message}");
+    }
+    assert_eq!(find("task accepted")["span"]["request_id"], created.header("x-request-id").expect("an id"));
+    assert_eq!(find("request refused")["request_id"], refused.header("x-request-id").expect("an id"));
+    for line in &lines {
+        assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn on_a_terminal_the_log_is_text() {
+    let installation = Installation::new(BINARY);
+    let transcript = installation.folder().join("transcript");
+    let command = format!("{BINARY} serve --listen 127.0.0.1:0 --database {}", installation.database_url());
+    // script(1) gives its child a terminal.
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--flush", "--command", &command])
+        .arg(&transcript)
+        .env_remove("KEYSWEEP_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script starts; it is part of every Debian");
+    let said = eventually("it says that it serves", Duration::from_secs(20), || {
+        fs::read_to_string(&transcript).ok().filter(|said| said.contains("serving"))
+    });
+    terminal.kill().expect("it runs");
+    terminal.wait().expect("it ends");
+    let line = said.lines().find(|line| line.contains("serving")).expect("a line");
+    assert!(serde_json::from_str::<Value>(line).is_err() && line.contains("INFO"), "{line}");
+}
