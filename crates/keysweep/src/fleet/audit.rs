@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::{Fleet, FleetError, now};
-use crate::{model::AuditEntry, store::AuditPage};
+use crate::{
+    model::AuditEntry,
+    store::{AuditPage, SharedStore},
+};
 
 /// Something that was done.
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +37,9 @@ impl Deed<'_> {
 }
 
 impl Fleet {
-    /// Adds to the audit trail.
-    pub async fn record(&self, deed: Deed<'_>, detail: &Value) -> Result<(), FleetError> {
-        Ok(self.store.add_audit(&deed.entry(detail)).await?)
+    /// The store for one change, which the audit trail tells of as it is made.
+    pub(super) fn telling(&self, deed: Deed<'_>, detail: &Value) -> SharedStore {
+        self.store.telling(vec![deed.entry(detail)])
     }
 
     /// A page of a project's audit trail, newest first.

@@ -102,7 +102,6 @@ impl Fleet {
         actor: Option<&str>,
     ) -> Result<AutoScan, FleetError> {
         let config = AutoScan { instance_id: instance.id.clone(), updated_at: now(), ..config };
-        self.store.set_auto_scan(&config).await?;
         let deed =
             Deed { project_id: Some(&instance.project_id), actor, action: "auto_scan.set", subject: &instance.id };
         let detail = json!({
@@ -112,7 +111,7 @@ impl Fleet {
             "timeout_seconds": config.timeout.as_secs(),
             "scan_keys_count": config.scan_keys_count,
         });
-        self.record(deed, &detail).await?;
+        self.telling(deed, &detail).set_auto_scan(&config).await?;
         Ok(config)
     }
 }

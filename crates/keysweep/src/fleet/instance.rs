@@ -94,9 +94,9 @@ impl Fleet {
         };
         reach.unwrap_or(&Reach::default()).keep(&mut instance, &self.vault)?;
         let value_of = |field: &str| if field == "id" { instance.id.as_str() } else { name };
-        self.store.add_instance(&instance).await.map_err(taken(value_of))?;
-        self.record(deed(&instance, by, "instance.add"), &json!({ "name": instance.name, "url": instance.url }))
-            .await?;
+        let detail = json!({ "name": instance.name, "url": instance.url });
+        let store = self.telling(deed(&instance, by, "instance.add"), &detail);
+        store.add_instance(&instance).await.map_err(taken(value_of))?;
         Ok(instance)
     }
 
@@ -152,26 +152,26 @@ impl Fleet {
             detail.insert("paused".into(), paused.into());
             changed.paused = paused;
         }
-        self.store.update_instance(&changed).await.map_err(taken(|_| changed.name.as_str()))?;
         let action = match change.paused {
             Some(true) => "instance.pause",
             Some(false) => "instance.resume",
             None => "instance.change",
         };
-        self.record(deed(&changed, by, action), &detail.into()).await?;
-        Ok(changed)
+        let store = self.telling(deed(&changed, by, action), &detail.into());
+        store.update_instance(instance, &changed).await.map_err(taken(|_| changed.name.as_str()))
     }
 
     /// Forgets an instance with its tasks, unless one of them is active.
     pub async fn remove_instance(&self, instance: &Instance, by: Option<&str>) -> Result<(), FleetError> {
-        if !self.store.remove_instance(&instance.project_id, &instance.id).await.map_err(gone)? {
+        let store = self.telling(deed(instance, by, "instance.remove"), &json!({ "name": instance.name }));
+        if !store.remove_instance(&instance.project_id, &instance.id).await.map_err(gone)? {
             return Err(FleetError::InUse {
                 what: "instance",
                 value: instance.name.clone(),
                 remedy: "a task of it is active; cancel it, or wait until it has ended",
             });
         }
-        self.record(deed(instance, by, "instance.remove"), &json!({ "name": instance.name })).await
+        Ok(())
     }
 
     /// The instance of this id or, where there is none, of this name, in a project given by id or name.

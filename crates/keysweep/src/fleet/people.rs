@@ -20,10 +20,9 @@ impl Fleet {
         let id = id::given_or_new("project id", id)?;
         let project = Project { id, name: name.to_owned(), created_at: now() };
         let value_of = |field: &str| if field == "id" { project.id.as_str() } else { name };
-        self.store.add_project(&project).await.map_err(taken(value_of))?;
         let deed =
             Deed { project_id: Some(&project.id), actor: COMMAND_LINE, action: "project.add", subject: &project.id };
-        self.record(deed, &json!({ "name": name })).await?;
+        self.telling(deed, &json!({ "name": name })).add_project(&project).await.map_err(taken(value_of))?;
         Ok(project)
     }
 
@@ -64,8 +63,9 @@ impl Fleet {
             None => None,
         };
         let user = User { id: new_id(), name: name.to_owned(), password_hash, disabled: false, created_at: now() };
-        self.store.add_user(&user, std::slice::from_ref(&grant)).await.map_err(taken(|_| name))?;
-        self.record_of_user(&user, &[grant], "user.add", &json!({ "role": role.as_str() })).await?;
+        let grants = [grant];
+        let store = self.telling_of_user(&user, &grants, "user.add", &json!({ "role": role.as_str() }));
+        store.add_user(&user, &grants).await.map_err(taken(|_| name))?;
         Ok(user)
     }
 
@@ -88,10 +88,10 @@ impl Fleet {
             disabled: false,
             created_at: now(),
         };
-        self.store.add_access_key(&key).await?;
         let grants = self.users().await?.into_iter().find(|other| other.user.id == found.id);
         let grants = grants.map(|found| found.grants).unwrap_or_default();
-        self.record_of_user(&found, &grants, "access_key.add", &json!({ "access": access })).await?;
+        let store = self.telling_of_user(&found, &grants, "access_key.add", &json!({ "access": access }));
+        store.add_access_key(&key).await?;
         Ok((access, secret.into()))
     }
 

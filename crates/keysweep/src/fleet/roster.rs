@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Deed, Fleet, FleetError, Secret};
 use crate::{
-    model::{AccessKey, Grant, Project, Role, User, UserRoles},
-    store::StoreError,
+    model::{AccessKey, Grant, Role, User, UserRoles},
+    store::{SharedStore, StoreError},
 };
 
 impl Fleet {
@@ -34,62 +34,63 @@ impl Fleet {
             None => None,
         };
         let user = User { password_hash, ..found.user };
-        self.store.update_user(&user).await?;
-        self.record_of_user(&user, &found.grants, "user.passwd", &Value::Null).await
+        let store = self.telling_of_user(&user, &found.grants, "user.passwd", &Value::Null);
+        Ok(store.update_user(&user).await?)
     }
 
     /// Shuts a user out, or lets the user in again; ends the user's tokens either way.
     pub async fn disable_user(&self, name: &str, disabled: bool) -> Result<(), FleetError> {
         let found = self.user(name).await?;
         let user = User { disabled, ..found.user };
-        self.store.update_user(&user).await?;
         let action = if disabled { "user.disable" } else { "user.enable" };
-        self.record_of_user(&user, &found.grants, action, &Value::Null).await
+        let store = self.telling_of_user(&user, &found.grants, action, &Value::Null);
+        Ok(store.update_user(&user).await?)
     }
 
     /// Forgets a user, with roles, keys and tokens.
     pub async fn remove_user(&self, name: &str) -> Result<(), FleetError> {
         let found = self.user(name).await?;
-        self.store.remove_user(&found.user.id).await?;
-        self.record_of_user(&found.user, &found.grants, "user.remove", &Value::Null).await
+        let store = self.telling_of_user(&found.user, &found.grants, "user.remove", &Value::Null);
+        Ok(store.remove_user(&found.user.id).await?)
     }
 
     /// Gives a user a role on a project, given by id or name, in place of the one held there.
     pub async fn grant(&self, name: &str, project: &str, role: Role) -> Result<(), FleetError> {
         let (user, project) = (self.user(name).await?.user, self.project(project).await?);
-        let grant = Grant { project_id: project.id, role };
-        self.store.grant(&user.id, &grant).await?;
-        self.record_of_user(&user, &[grant], "user.grant", &json!({ "role": role.as_str() })).await
+        let grants = [Grant { project_id: project.id, role }];
+        let store = self.telling_of_user(&user, &grants, "user.grant", &json!({ "role": role.as_str() }));
+        Ok(store.grant(&user.id, &grants[0]).await?)
     }
 
     /// Takes a user's role on a project away, and with it the tokens for it.
     pub async fn revoke(&self, name: &str, project: &str) -> Result<(), FleetError> {
         let (found, project) = (self.user(name).await?, self.project(project).await?);
-        self.store.revoke(&found.user.id, &project.id).await.map_err(|error| match error {
+        let grants: Vec<Grant> = found.grants.into_iter().filter(|grant| grant.project_id == project.id).collect();
+        let store = self.telling_of_user(&found.user, &grants, "user.revoke", &Value::Null);
+        store.revoke(&found.user.id, &project.id).await.map_err(|error| match error {
             StoreError::Missing(_) => FleetError::Unknown {
                 what: "role of this user on the project",
                 value: project.name.clone(),
                 remedy: "`keysweep admin user list` shows who has which",
             },
             other => other.into(),
-        })?;
-        let grants: Vec<Grant> = found.grants.into_iter().filter(|grant| grant.project_id == project.id).collect();
-        self.record_of_user(&found.user, &grants, "user.revoke", &Value::Null).await
+        })
     }
 
     /// Forgets a project that has no instances; its users keep their roles on others.
     pub async fn remove_project(&self, project: &str) -> Result<(), FleetError> {
         let project = self.project(project).await?;
-        if !self.store.remove_project(&project.id).await? {
+        let deed =
+            Deed { project_id: Some(&project.id), actor: COMMAND_LINE, action: "project.remove", subject: &project.id };
+        let store = self.telling(deed, &json!({ "name": project.name }));
+        if !store.remove_project(&project.id).await? {
             return Err(FleetError::InUse {
                 what: "project",
                 value: project.name,
                 remedy: "it has instances; remove them first (`keysweep admin instance list --project …`)",
             });
         }
-        let Project { id, name, .. } = project;
-        let deed = Deed { project_id: Some(&id), actor: COMMAND_LINE, action: "project.remove", subject: &id };
-        self.record(deed, &json!({ "name": name })).await
+        Ok(())
     }
 
     /// All access keys, each with its user's name, by user.
@@ -111,16 +112,16 @@ impl Fleet {
     /// Refuses or accepts a key's signatures from now on.
     pub async fn disable_access_key(&self, access: &str, disabled: bool) -> Result<(), FleetError> {
         let user = self.user_of_key(access).await?;
-        self.store.disable_access_key(access, disabled).await?;
         let action = if disabled { "access_key.disable" } else { "access_key.enable" };
-        self.record_of_user(&user.user, &user.grants, action, &json!({ "access": access })).await
+        let store = self.telling_of_user(&user.user, &user.grants, action, &json!({ "access": access }));
+        Ok(store.disable_access_key(access, disabled).await?)
     }
 
     /// Forgets a key.
     pub async fn remove_access_key(&self, access: &str) -> Result<(), FleetError> {
         let user = self.user_of_key(access).await?;
-        self.store.remove_access_key(access).await?;
-        self.record_of_user(&user.user, &user.grants, "access_key.remove", &json!({ "access": access })).await
+        let store = self.telling_of_user(&user.user, &user.grants, "access_key.remove", &json!({ "access": access }));
+        Ok(store.remove_access_key(access).await?)
     }
 
     async fn user_of_key(&self, access: &str) -> Result<UserRoles, FleetError> {
@@ -132,24 +133,25 @@ impl Fleet {
         Ok(UserRoles { user: holder.user, grants: holder.grants })
     }
 
-    /// People are administered on the command line.
-    pub(super) async fn record_of_user(
+    /// The store for one change of a user, which the trail of every project that it concerns tells of. People are
+    /// administered on the command line.
+    pub(super) fn telling_of_user(
         &self,
         user: &User,
         grants: &[Grant],
         action: &'static str,
         detail: &Value,
-    ) -> Result<(), FleetError> {
+    ) -> SharedStore {
         let mut detail = detail.clone();
         match detail.as_object_mut() {
             Some(fields) => drop(fields.insert("user".into(), user.name.clone().into())),
             None => detail = json!({ "user": user.name }),
         }
-        for project_id in grants.iter().map(|grant| grant.project_id.as_str()) {
-            let deed = Deed { project_id: Some(project_id), actor: COMMAND_LINE, action, subject: &user.id };
-            self.record(deed, &detail).await?;
-        }
-        Ok(())
+        let entry = |grant: &Grant| {
+            let project_id = Some(grant.project_id.as_str());
+            Deed { project_id, actor: COMMAND_LINE, action, subject: &user.id }.entry(&detail)
+        };
+        self.store.telling(grants.iter().map(entry).collect())
     }
 }
 

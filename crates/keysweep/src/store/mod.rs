@@ -6,6 +6,7 @@
 pub mod postgres;
 pub mod sqlite;
 
+mod merge;
 mod people;
 mod row;
 mod schedule;
@@ -22,8 +23,8 @@ pub use self::schedule::{DuePlans, Plan, Timetable};
 pub use self::survey::{InstanceOverview, Overview, Survey};
 pub use self::timing::{Timing, Verbs};
 use crate::model::{
-    AccessKey, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Reason, Status,
-    Task, TaskDetail, User,
+    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Reason,
+    Status, Task, TaskDetail, User,
 };
 
 /// A store, shared by every room that needs one.
@@ -162,6 +163,10 @@ pub struct Ending {
 /// Everything that is kept, in one place.
 #[async_trait]
 pub trait Store: People + Timetable + Survey + Send + Sync {
+    /// The same store for one change, of which the audit trail gets these entries in the same transaction: it never tells
+    /// of what was not done, and nothing is done that it does not tell of. `seq` is the store's to give.
+    fn telling(&self, entries: Vec<AuditEntry>) -> SharedStore;
+
     /// Adds a project. `Taken` when its id or name is.
     async fn add_project(&self, project: &Project) -> Result<(), StoreError>;
     /// All projects, by name.
@@ -188,9 +193,10 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     /// one has it to itself for that time.
     async fn take_looks(&self, now: Now, every: Duration, limit: u32) -> Result<Vec<Instance>, StoreError>;
 
-    /// Changes a registered instance: everything but its id, its project, its facts and when it was added. `Missing` when
+    /// Changes a registered instance that was seen as `before`: what is different in `after`, but never its id, its project,
+    /// its facts and when it was added. What others have changed meanwhile stays. Returns it as it is then. `Missing` when
     /// it is gone, `Taken` when another of the project has its name.
-    async fn update_instance(&self, instance: &Instance) -> Result<(), StoreError>;
+    async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError>;
     /// Forgets an instance and its tasks. False, and nothing is done, while a task of it is active; `Missing` when the
     /// instance is.
     async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError>;

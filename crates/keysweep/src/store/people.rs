@@ -48,8 +48,6 @@ pub trait People: Send + Sync {
     /// Remembers a signature until a time, and forgets those whose time is over. False: it is remembered already.
     async fn remember_signature(&self, now: Timestamp, signature: &[u8], until: Timestamp) -> Result<bool, StoreError>;
 
-    /// Adds to the audit trail; `seq` is the store's to give.
-    async fn add_audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;
     /// A page of a project's audit trail, newest first.
     async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError>;
 }

@@ -68,7 +68,7 @@ impl Tasks {
 
     /// Asks for a manual scan; where the instance has an active task already, that one is the answer: clients
     /// re-send creates over broken connections.
-    pub async fn submit(&self, instance: &Instance, requested_by: Option<String>) -> Result<Task, TaskError> {
+    pub async fn submit(&self, instance: &Instance, by: Option<String>) -> Result<Task, TaskError> {
         if instance.paused {
             return Err(TaskError::Paused);
         }
@@ -77,7 +77,7 @@ impl Tasks {
             project_id: instance.project_id.clone(),
             instance_id: instance.id.clone(),
             scan_type: ScanType::Manual,
-            requested_by,
+            requested_by: by.clone(),
             timeout: MANUAL_TIMEOUT,
             keys_per_second: None,
             due_at: None,
@@ -85,7 +85,11 @@ impl Tasks {
             hosts: hosts(instance),
         };
         let span = self.begin_creation(&new);
-        match self.store.create_task(Now::Database, &new).await? {
+        match self
+            .telling(&new.project_id, &new.id, &new.instance_id, by.as_deref(), "task.create")
+            .create_task(Now::Database, &new)
+            .await?
+        {
             Created::New(task) => {
                 tracing::info!(
                     task_id = task.id,
@@ -94,7 +98,6 @@ impl Tasks {
                     "task accepted"
                 );
                 self.hint.notify_one();
-                self.record(&task, task.requested_by.as_deref(), "task.create").await?;
                 Ok(task)
             }
             Created::Active(task) => {
@@ -115,20 +118,28 @@ impl Tasks {
     /// Asks a task to stop, and returns it as it is then; one that has ended is left alone. `None`: there is none.
     pub async fn cancel(&self, project_id: &str, id: &str, by: Option<&str>) -> Result<Option<TaskDetail>, TaskError> {
         let Some(before) = self.store.task(project_id, id).await? else { return Ok(None) };
-        let Some(task) = self.store.request_cancel(Now::Database, project_id, id).await? else { return Ok(None) };
+        let store = self.telling(project_id, id, &before.task.instance_id, by, "task.cancel");
+        let Some(task) = store.request_cancel(Now::Database, project_id, id).await? else { return Ok(None) };
         if before.task.status.is_active() && !before.task.cancel_requested {
             tracing::info!(task_id = task.id, by, "task cancelled");
             if !task.status.is_active() {
                 self.counts.task_ended(task.reason);
             }
-            self.record(&task, by, "task.cancel").await?;
         }
         Ok(Some(TaskDetail { task, ..before }))
     }
 
-    async fn record(&self, task: &Task, actor: Option<&str>, action: &'static str) -> Result<(), TaskError> {
-        let deed = Deed { project_id: Some(&task.project_id), actor, action, subject: &task.id };
-        Ok(self.store.add_audit(&deed.entry(&json!({ "instance_id": task.instance_id }))).await?)
+    /// The store for one change of a task, which the audit trail tells of as it is made.
+    fn telling(
+        &self,
+        project_id: &str,
+        task_id: &str,
+        instance_id: &str,
+        actor: Option<&str>,
+        action: &'static str,
+    ) -> SharedStore {
+        let deed = Deed { project_id: Some(project_id), actor, action, subject: task_id };
+        self.store.telling(vec![deed.entry(&json!({ "instance_id": instance_id }))])
     }
 
     /// A task of the project, with its documents.

@@ -1,11 +1,11 @@
 //! What changes about people once they are there, their tokens, remembered signatures, and the audit trail.
 
 use keysweep::{
-    model::{AccessKey, AuditEntry, Grant, Project, Role, Sealed, Token, User},
-    store::AuditPage,
+    model::{AccessKey, AuditEntry, Grant, Instance, Project, Role, Sealed, Token, User},
+    store::{AuditPage, Created},
 };
 
-use crate::fresh::{Fresh, assert_missing, id, time};
+use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, manual, time};
 
 on_every_engine!(
     users_are_listed_by_name_with_their_roles,
@@ -18,6 +18,7 @@ on_every_engine!(
     old_tokens_are_forgotten_when_new_ones_are_kept,
     a_signature_is_new_once_until_its_time_is_over,
     the_audit_trail_is_read_newest_first_page_by_page,
+    nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_that_was_not_done,
 );
 
 async fn ada(store: &Fresh, grants: &[Grant]) -> User {
@@ -163,7 +164,8 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
         detail: (second > 1).then(|| "{\"a\":1}".into()),
     };
     for (second, project) in [(1, "shop"), (2, "search"), (3, "shop"), (4, "shop")] {
-        store.add_audit(&entry(second, project)).await.expect("kept");
+        let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
+        store.telling(vec![entry(second, project)]).add_project(&made).await.expect("kept");
     }
     let first = store.audit(&id("shop"), AuditPage { before: None, limit: 2 }).await.expect("read");
     let seconds = |page: &[AuditEntry]| page.iter().map(|entry| entry.happened_at).collect::<Vec<_>>();
@@ -172,4 +174,48 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
     let rest = store.audit(&id("shop"), AuditPage { before: Some(first[1].seq), limit: 2 }).await.expect("read");
     assert_eq!(seconds(&rest), [time(1)]);
     assert_eq!(store.audit(&id("other"), AuditPage { before: None, limit: 2 }).await.expect("read"), []);
+}
+
+async fn nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_that_was_not_done(store: Fresh) {
+    let instance = store.instance_of_its_own("shop").await;
+    let told = |action: &str| {
+        let entry = AuditEntry {
+            seq: 0,
+            happened_at: time(1),
+            project_id: Some(instance.project_id.clone()),
+            actor: Some("ada".into()),
+            action: action.into(),
+            subject: instance.id.clone(),
+            detail: None,
+        };
+        store.telling(vec![entry])
+    };
+    let trail = || async {
+        let page = AuditPage { before: None, limit: 10 };
+        let entries = store.audit(&instance.project_id, page).await.expect("read");
+        entries.into_iter().map(|entry| entry.action).collect::<Vec<_>>()
+    };
+    let paused = Instance { paused: true, ..instance.clone() };
+    let task = match told("create").create_task(at(1), &manual(&instance)).await.expect("created") {
+        Created::New(task) => task,
+        Created::Active(task) => panic!("{task:?} is active already"),
+    };
+    // What finds nothing to do, or fails, is not told of.
+    told("again").create_task(at(2), &manual(&instance)).await.expect("the active one");
+    assert!(!told("remove").remove_instance(&instance.project_id, &instance.id).await.expect("answered"));
+    assert_taken(told("add").add_instance(&instance).await, "instance", "id");
+    assert_eq!(trail().await, ["create"]);
+
+    store.lose_audit().await;
+    told("pause").update_instance(&instance, &paused).await.expect_err("it cannot be told");
+    told("cancel").request_cancel(at(3), &task.project_id, &task.id).await.expect_err("it cannot be told");
+    assert_eq!(store.instance(&instance.project_id, &instance.id).await.expect("read"), Some(instance.clone()));
+    let kept = store.task(&task.project_id, &task.id).await.expect("read").expect("a task");
+    assert!(!kept.task.cancel_requested);
+    store.find_audit().await;
+
+    told("cancel").request_cancel(at(4), &task.project_id, &task.id).await.expect("cancelled");
+    told("cancel again").request_cancel(at(5), &task.project_id, &task.id).await.expect("as it is");
+    told("pause").update_instance(&instance, &paused).await.expect("changed");
+    assert_eq!(trail().await, ["pause", "cancel", "create"]);
 }

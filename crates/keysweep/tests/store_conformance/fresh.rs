@@ -8,6 +8,7 @@ use keysweep::{
     store::{Beat, Claim, Created, Ending, Now, SharedStore, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
 };
 use keysweep_harness::Postgres;
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 /// How long leases last here.
@@ -82,6 +83,30 @@ impl Fresh {
     pub async fn reopened(self) -> Self {
         drop(self.store);
         Self::in_place(self.place).await
+    }
+
+    /// Takes the audit trail away from under the store.
+    pub async fn lose_audit(&self) {
+        self.run("ALTER TABLE audit RENAME TO lost_audit").await;
+    }
+
+    /// Gives it back.
+    pub async fn find_audit(&self) {
+        self.run("ALTER TABLE lost_audit RENAME TO audit").await;
+    }
+
+    async fn run(&self, sql: &'static str) {
+        match &self.place {
+            Place::Sqlite(folder) => {
+                let url = format!("sqlite:{}", folder.path().join("store.db").display());
+                let mut database = SqliteConnection::connect(&url).await.expect("it opens");
+                sqlx::query(sql).execute(&mut database).await.expect("done");
+            }
+            Place::Postgres(server) => {
+                let mut database = PgConnection::connect(&server.url()).await.expect("it opens");
+                sqlx::query(sql).execute(&mut database).await.expect("done");
+            }
+        }
     }
 
     /// A project of this name.

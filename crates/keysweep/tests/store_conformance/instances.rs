@@ -16,6 +16,8 @@ on_every_engine!(
     a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again,
     an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later,
     every_field_but_id_project_and_facts_changes,
+    of_two_who_change_an_instance_neither_undoes_what_the_other_did,
+    a_password_never_meets_an_address_that_it_was_not_given_for,
     an_instance_is_removed_with_its_tasks_but_not_while_one_is_active,
     the_last_auto_scan_configuration_is_kept,
     instances_outlive_the_process,
@@ -168,13 +170,14 @@ async fn every_field_but_id_project_and_facts_changes(store: Fresh) {
     store.add_instance(&plain_instance(&project, "other")).await.expect("added");
     let seen = (plain.facts.clone(), plain.unreachable.clone());
     let changed = Instance { id: plain.id.clone(), facts: seen.0, unreachable: seen.1, ..full_instance(&project) };
-    store.update_instance(&changed).await.expect("changed");
+    assert_eq!(store.update_instance(&plain, &changed).await.expect("changed"), changed);
     assert_eq!(store.instance(&project.id, &plain.id).await.expect("read"), Some(changed.clone()));
     let taken = Instance { name: "other".into(), ..changed.clone() };
-    assert_taken(store.update_instance(&taken).await, "instance", "name");
-    assert_missing(store.update_instance(&Instance { id: id("gone"), ..changed.clone() }).await, "instance");
-    let elsewhere = Instance { project_id: id("elsewhere"), ..changed };
-    assert_missing(store.update_instance(&elsewhere).await, "instance");
+    assert_taken(store.update_instance(&changed, &taken).await, "instance", "name");
+    let gone = Instance { id: id("gone"), ..changed.clone() };
+    assert_missing(store.update_instance(&changed, &gone).await, "instance");
+    let elsewhere = Instance { project_id: id("elsewhere"), ..changed.clone() };
+    assert_missing(store.update_instance(&changed, &elsewhere).await, "instance");
 }
 
 async fn an_instance_is_removed_with_its_tasks_but_not_while_one_is_active(store: Fresh) {
@@ -207,4 +210,36 @@ async fn the_last_auto_scan_configuration_is_kept(store: Fresh) {
     store.set_auto_scan(&off).await.expect("kept");
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(off.clone()));
     assert_missing(store.set_auto_scan(&AutoScan { instance_id: id("gone"), ..off }).await, "instance");
+}
+
+async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: Fresh) {
+    let seen = store.instance_of_its_own("cache").await;
+    let renamed = Instance { name: "session cache".into(), window: Some("02:00-05:00 UTC".into()), ..seen.clone() };
+    let paused = Instance { paused: true, ..seen.clone() };
+    // Both have seen the instance as it was at first.
+    store.update_instance(&seen, &paused).await.expect("changed");
+    store.record_facts(&seen.id, &facts(7)).await.expect("kept");
+    let both = Instance { paused: true, facts: Some(facts(7)), ..renamed.clone() };
+    assert_eq!(store.update_instance(&seen, &renamed).await.expect("changed"), both);
+    assert_eq!(store.instance(&seen.project_id, &seen.id).await.expect("read"), Some(both.clone()));
+    // And at the very same time.
+    for round in 0..20 {
+        let now = store.instance(&seen.project_id, &seen.id).await.expect("read").expect("an instance");
+        let name = Instance { name: format!("cache {round}"), ..now.clone() };
+        let flip = Instance { paused: !now.paused, ..now.clone() };
+        let (one, other) = tokio::join!(store.update_instance(&now, &name), store.update_instance(&now, &flip));
+        one.expect("changed");
+        other.expect("changed");
+        let kept = store.instance(&seen.project_id, &seen.id).await.expect("read").expect("an instance");
+        assert_eq!((kept.name, kept.paused), (name.name, flip.paused));
+    }
+}
+
+async fn a_password_never_meets_an_address_that_it_was_not_given_for(store: Fresh) {
+    let seen = store.instance_of_its_own("cache").await;
+    let here = Instance { url: "redis://here.example".into(), password: Some(Sealed(vec![1])), ..seen.clone() };
+    let there = Instance { url: "redis://there.example".into(), ..seen.clone() };
+    store.update_instance(&seen, &here).await.expect("changed");
+    let last = store.update_instance(&seen, &there).await.expect("changed");
+    assert_eq!((last.url.as_str(), last.password), ("redis://there.example", None));
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     model::{Facts, Instance, Sealed},
-    store::StoreError,
+    store::{StoreError, merge::merged},
 };
 
 pub(super) async fn add(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
@@ -60,7 +60,14 @@ fn settings<'q>(query: Query<'q, Postgres, PgArguments>, instance: &'q Instance)
         .bind(instance.paused)
 }
 
-pub(super) async fn update(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
+pub(super) async fn update(db: &mut PgConnection, before: &Instance, after: &Instance) -> Result<Instance, Fault> {
+    let current = sqlx::query("SELECT * FROM instance WHERE id = $1 AND project_id = $2 FOR UPDATE")
+        .bind(&after.id)
+        .bind(&after.project_id)
+        .fetch_optional(&mut *db)
+        .await?;
+    let current = row::instance(&current.ok_or(StoreError::Missing("instance"))?)?;
+    let instance = merged(current, before, after);
     let query = sqlx::query(
         "UPDATE instance SET
              name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6, ca_pem = $7,
@@ -68,7 +75,7 @@ pub(super) async fn update(db: &mut PgConnection, instance: &Instance) -> Result
              window_binds_manual = $14, manage_lazyfree = $15, paused = $16
          WHERE id = $17 AND project_id = $18",
     );
-    let done = settings(query, instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
+    let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
     found(done.rows_affected(), "instance")?;
     // The window may be another one: whoever claims a task that waits for it looks anew.
     sqlx::query(
@@ -78,7 +85,7 @@ pub(super) async fn update(db: &mut PgConnection, instance: &Instance) -> Result
     .bind(&instance.id)
     .execute(db)
     .await?;
-    Ok(())
+    Ok(instance)
 }
 
 pub(super) async fn remove(db: &mut PgConnection, project_id: &str, id: &str) -> Result<bool, Fault> {

@@ -120,25 +120,26 @@ pub(super) async fn page(db: &mut PgConnection, instance_id: &str, page: &PageRe
     })
 }
 
+/// The second half: whether the task was not asked before, and could be.
 pub(super) async fn request_cancel(
     db: &mut PgConnection,
     now: i64,
     project_id: &str,
     id: &str,
-) -> Result<Option<Task>, Fault> {
+) -> Result<(Option<Task>, bool), Fault> {
     // Locked first: a claim in this moment would slip through between the two.
     sqlx::query("SELECT 1 FROM task WHERE id = $1 AND project_id = $2 FOR UPDATE")
         .bind(id)
         .bind(project_id)
         .execute(&mut *db)
         .await?;
-    sqlx::query("UPDATE task SET cancel_requested = TRUE WHERE id = $1 AND project_id = $2 AND status = 'running'")
+    let asked = sqlx::query("UPDATE task SET cancel_requested = TRUE WHERE id = $1 AND project_id = $2 AND status = 'running' AND NOT cancel_requested")
         .bind(id)
         .bind(project_id)
         .execute(&mut *db)
         .await?;
     // Never earlier than what came before, should the clock have been set back.
-    sqlx::query(
+    let ended = sqlx::query(
         "UPDATE task SET cancel_requested = TRUE, status = 'failed', reason = $1, finished_at = GREATEST($2, created_at),
                          reason_detail = 'the task was cancelled before it started'
          WHERE id = $3 AND project_id = $4 AND status = 'waiting'",
@@ -149,5 +150,5 @@ pub(super) async fn request_cancel(
     .bind(project_id)
     .execute(&mut *db)
     .await?;
-    get(db, project_id, id).await
+    Ok((get(db, project_id, id).await?, asked.rows_affected() + ended.rows_affected() > 0))
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     model::{Facts, Instance, Sealed},
-    store::StoreError,
+    store::{StoreError, merge::merged},
 };
 
 pub(super) async fn add(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
@@ -63,7 +63,14 @@ fn settings<'q>(
         .bind(instance.paused)
 }
 
-pub(super) async fn update(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
+pub(super) async fn update(db: &mut SqliteConnection, before: &Instance, after: &Instance) -> Result<Instance, Fault> {
+    let current = sqlx::query("SELECT * FROM instance WHERE id = ? AND project_id = ?")
+        .bind(&after.id)
+        .bind(&after.project_id)
+        .fetch_optional(&mut *db)
+        .await?;
+    let current = row::instance(&current.ok_or(StoreError::Missing("instance"))?)?;
+    let instance = merged(current, before, after);
     let query = sqlx::query(
         "UPDATE instance SET
              name = ?, url = ?, username = ?, password = ?, sentinel_username = ?, sentinel_password = ?, ca_pem = ?,
@@ -71,7 +78,7 @@ pub(super) async fn update(db: &mut SqliteConnection, instance: &Instance) -> Re
              window_binds_manual = ?, manage_lazyfree = ?, paused = ?
          WHERE id = ? AND project_id = ?",
     );
-    let done = settings(query, instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
+    let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
     found(done.rows_affected(), "instance")?;
     // The window may be another one: whoever claims a task that waits for it looks anew.
     sqlx::query(
@@ -81,7 +88,7 @@ pub(super) async fn update(db: &mut SqliteConnection, instance: &Instance) -> Re
     .bind(&instance.id)
     .execute(db)
     .await?;
-    Ok(())
+    Ok(instance)
 }
 
 pub(super) async fn remove(db: &mut SqliteConnection, project_id: &str, id: &str) -> Result<bool, Fault> {

@@ -18,7 +18,7 @@ mod schedule;
 mod survey;
 mod task;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ pub use self::{copy::backup, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
     AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Overview, Page, PageRequest, People, Plan,
-    Pulse, Store, StoreError, Survey, Timetable, Timing,
+    Pulse, SharedStore, Store, StoreError, Survey, Timetable, Timing,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task,
@@ -44,6 +44,8 @@ pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
     timing: Timing,
+    /// What the audit trail is told of the next change.
+    told: Arc<[AuditEntry]>,
 }
 
 impl SqliteStore {
@@ -51,13 +53,27 @@ impl SqliteStore {
         &self,
         verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
+        self.write_and_tell(verb, |_| true).await
+    }
+
+    /// For a verb that may find nothing to do: the audit trail tells of what was done only.
+    async fn write_and_tell<T>(
+        &self,
+        verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
+        is_done: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
         self.timing
             .write
             .note(bounded(async {
                 let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-                let done = verb(&mut transaction).await?;
+                let outcome = verb(&mut transaction).await?;
+                if is_done(&outcome) {
+                    for entry in &*self.told {
+                        access::add_audit(&mut transaction, entry).await?;
+                    }
+                }
                 transaction.commit().await?;
-                Ok(done)
+                Ok(outcome)
             }))
             .await
     }
@@ -97,6 +113,10 @@ fn clock(now: Now) -> i64 {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn telling(&self, entries: Vec<AuditEntry>) -> SharedStore {
+        Arc::new(Self { told: entries.into(), ..self.clone() })
+    }
+
     async fn add_project(&self, project: &Project) -> Result<(), StoreError> {
         self.write(async |db| people::add_project(db, project).await).await
     }
@@ -145,12 +165,12 @@ impl Store for SqliteStore {
         self.write(async |db| instance::take_looks(db, clock(now), every, limit).await).await
     }
 
-    async fn update_instance(&self, instance: &Instance) -> Result<(), StoreError> {
-        self.write(async |db| instance::update(db, instance).await).await
+    async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
+        self.write(async |db| instance::update(db, before, after).await).await
     }
 
     async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {
-        self.write(async |db| instance::remove(db, project_id, id).await).await
+        self.write_and_tell(async |db| instance::remove(db, project_id, id).await, |removed| *removed).await
     }
 
     async fn auto_scan(&self, instance_id: &str) -> Result<Option<AutoScan>, StoreError> {
@@ -162,7 +182,11 @@ impl Store for SqliteStore {
     }
 
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError> {
-        self.write(async |db| task::create(db, clock(now), new).await).await
+        self.write_and_tell(
+            async |db| task::create(db, clock(now), new).await,
+            |created| matches!(created, Created::New(_)),
+        )
+        .await
     }
 
     async fn task(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, StoreError> {
@@ -174,7 +198,12 @@ impl Store for SqliteStore {
     }
 
     async fn request_cancel(&self, now: Now, project_id: &str, id: &str) -> Result<Option<Task>, StoreError> {
-        self.write(async |db| task::request_cancel(db, clock(now), project_id, id).await).await
+        self.write_and_tell(
+            async |db| task::request_cancel(db, clock(now), project_id, id).await,
+            |(_, is_done)| *is_done,
+        )
+        .await
+        .map(|(task, _)| task)
     }
 
     async fn claim(&self, now: Now, owner: &str, lease: Duration, per_host: u32) -> Result<Option<Claim>, StoreError> {
@@ -255,7 +284,7 @@ impl People for SqliteStore {
     }
 
     async fn remove_project(&self, project_id: &str) -> Result<bool, StoreError> {
-        self.write(async |db| people::remove_project(db, project_id).await).await
+        self.write_and_tell(async |db| people::remove_project(db, project_id).await, |removed| *removed).await
     }
 
     async fn access_keys(&self) -> Result<Vec<AccessKey>, StoreError> {
@@ -279,15 +308,11 @@ impl People for SqliteStore {
     }
 
     async fn revoke_token(&self, hash: &[u8]) -> Result<bool, StoreError> {
-        self.write(async |db| access::revoke_token(db, hash).await).await
+        self.write_and_tell(async |db| access::revoke_token(db, hash).await, |ended| *ended).await
     }
 
     async fn remember_signature(&self, now: Timestamp, signature: &[u8], until: Timestamp) -> Result<bool, StoreError> {
         self.write(async |db| access::remember_signature(db, now, signature, until).await).await
-    }
-
-    async fn add_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
-        self.write(async |db| access::add_audit(db, entry).await).await
     }
 
     async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {

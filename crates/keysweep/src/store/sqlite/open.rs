@@ -92,6 +92,7 @@ impl SqliteStore {
                 .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         };
         Ok(Self {
+            told: std::sync::Arc::default(),
             writer: pool().max_connections(1).connect_lazy_with(options.clone()),
             readers: pool().max_connections(READERS).connect_lazy_with(options.read_only(true)),
             timing: Timing::default(),

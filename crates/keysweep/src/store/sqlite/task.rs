@@ -107,19 +107,20 @@ pub(super) async fn page(db: &mut SqliteConnection, instance_id: &str, page: &Pa
     })
 }
 
+/// The second half: whether the task was not asked before, and could be.
 pub(super) async fn request_cancel(
     db: &mut SqliteConnection,
     now: i64,
     project_id: &str,
     id: &str,
-) -> Result<Option<Task>, Fault> {
-    sqlx::query("UPDATE task SET cancel_requested = 1 WHERE id = ? AND project_id = ? AND status = 'running'")
+) -> Result<(Option<Task>, bool), Fault> {
+    let asked = sqlx::query("UPDATE task SET cancel_requested = 1 WHERE id = ? AND project_id = ? AND status = 'running' AND cancel_requested = 0")
         .bind(id)
         .bind(project_id)
         .execute(&mut *db)
         .await?;
     // Never earlier than what came before, should the clock have been set back.
-    sqlx::query(
+    let ended = sqlx::query(
         "UPDATE task SET cancel_requested = 1, status = 'failed', reason = ?, finished_at = MAX(?, created_at),
                          reason_detail = 'the task was cancelled before it started'
          WHERE id = ? AND project_id = ? AND status = 'waiting'",
@@ -130,5 +131,5 @@ pub(super) async fn request_cancel(
     .bind(project_id)
     .execute(&mut *db)
     .await?;
-    get(db, project_id, id).await
+    Ok((get(db, project_id, id).await?, asked.rows_affected() + ended.rows_affected() > 0))
 }
