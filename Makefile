@@ -15,6 +15,7 @@ test: servers ## Runs all tests, against real servers
 	@scripts/python
 	@scripts/browser
 	@scripts/promtool
+	@scripts/packages curl
 	cargo test -q --doc --workspace
 	cargo nextest run --workspace
 
