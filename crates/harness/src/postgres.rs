@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::certificates::Issued;
 use crate::condition::eventually;
 use crate::port::free_port;
 
@@ -73,6 +74,24 @@ impl Postgres {
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgres://keysweep@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Lets it speak TLS with this certificate from now on, beside plain connections.
+    ///
+    /// # Panics
+    /// When it does not take the certificate.
+    pub fn speak_tls(&self, issued: &Issued) {
+        for (name, from) in [("server.crt", &issued.certificate), ("server.key", &issued.key)] {
+            let to = self.folder.path().join("data").join(name);
+            fs::copy(from, &to).expect("the server's folder can be written to");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            if is_root() {
+                chown(&to, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+            }
+        }
+        self.sql("ALTER SYSTEM SET ssl = on");
+        self.sql("SELECT pg_reload_conf()");
+        eventually("PostgreSQL speaks TLS", START_LIMIT, || (self.sql("SHOW ssl") == "on").then_some(()));
     }
 
     /// Processor time that it and its connections have used, those that have ended included.

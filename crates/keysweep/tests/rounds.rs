@@ -142,3 +142,26 @@ async fn end_what_waits(store: &SharedStore) {
     let ending = Ending { outcome: Ok(()), beat: Beat::default(), report: None };
     store.end(Now::Database, &claim.lease, &ending).await.expect("ended");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_instances_are_looked_at_one_batch_after_the_other_and_not_one_a_round() {
+    const MANY: u32 = 100;
+    let server = Server::start(Flavor::Redis70);
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (store, fleet) = open(installation.folder()).await;
+    for number in 0..MANY {
+        add(&fleet, &format!("cache-{number}"), &server.url()).await;
+    }
+    let begun = Instant::now();
+    let service = installation.serve(&["--no-auth"]);
+    let projects = fleet.projects().await.expect("read");
+    let path = format!("/api/v1/projects/{}/instances", projects[0].id);
+    service.wait_for(&path, |list| {
+        let instances = list["instances"].as_array().expect("instances");
+        instances.iter().all(|instance| instance["facts"].is_object())
+    });
+    println!("{MANY} instances were seen in {:?}", begun.elapsed());
+    // A batch of 16 every five seconds would take half a minute.
+    assert!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+    store.close().await;
+}

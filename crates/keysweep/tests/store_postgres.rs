@@ -15,7 +15,7 @@ use keysweep::{
         postgres::{OpenError, PostgresStore},
     },
 };
-use keysweep_harness::Postgres;
+use keysweep_harness::{Authority, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator};
 use tokio::task::JoinSet;
 
@@ -171,4 +171,29 @@ async fn a_replica_that_stops_in_mid_transaction_does_not_hold_the_others_up_for
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     paused.execute("COMMIT").await.expect_err("it was thrown out");
     connection.close().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_encrypted_and_the_servers_certificate_is_verified_as_the_url_says() {
+    let (server, authority, another) = (Postgres::start(), Authority::new(), Authority::new());
+    server.speak_tls(&authority.issue(&["localhost"]));
+    let url = |host: &str, mode: &str, authority: &Authority| {
+        let url = server.url().replace("127.0.0.1", host);
+        format!("{url}?sslmode={mode}&sslrootcert={}", authority.file().display())
+    };
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let store = PostgresStore::open(&url("localhost", mode, &authority)).await.expect(mode);
+        store.ping().await.expect(mode);
+        let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                         WHERE application_name = 'keysweep'";
+        assert_eq!(server.sql(encrypted), "t", "{mode}");
+        store.close().await;
+    }
+    for (url, why) in [
+        (url("localhost", "verify-full", &another), "another authority's certificate"),
+        (url("127.0.0.1", "verify-full", &authority), "another host's certificate"),
+        (Postgres::start().url() + "?sslmode=require", "a server without TLS"),
+    ] {
+        PostgresStore::open(&url).await.expect_err(why);
+    }
 }

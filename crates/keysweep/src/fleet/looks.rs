@@ -15,13 +15,13 @@ use crate::{
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Servers that one replica looks at side by side. Each has a deadline, so that those that are away keep no other waiting
 /// for long.
-const AT_ONCE: u32 = 16;
+pub const LOOKS_AT_ONCE: usize = 16;
 
 impl Fleet {
     /// Looks at the servers whose turn it is, at most so many as may be looked at side by side, and keeps what was seen,
     /// or that nothing was. Returns how many there were.
     pub async fn look_around(&self, now: Now, stop: &Stop) -> Result<usize, StoreError> {
-        let due = self.store.take_looks(now, LOOK_EVERY, AT_ONCE).await?;
+        let due = self.store.take_looks(now, LOOK_EVERY, LOOKS_AT_ONCE as u32).await?;
         let (number, mut looks) = (due.len(), JoinSet::new());
         for instance in due {
             let (fleet, stop) = (self.clone(), stop.clone());

@@ -36,7 +36,7 @@ pub use self::{
     host::hosts,
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},
-    looks::LOOK_EVERY,
+    looks::{LOOK_EVERY, LOOKS_AT_ONCE},
     reach::Reach,
     roster::COMMAND_LINE,
     secret::Secret,

@@ -14,7 +14,7 @@ use super::{
     lazyfree::put_abandoned_back,
 };
 use crate::{
-    fleet::Fleet,
+    fleet::{Fleet, LOOKS_AT_ONCE},
     store::{Now, SharedStore},
 };
 
@@ -46,8 +46,16 @@ async fn look_around(fleet: &Fleet, stop: &Stop) {
     let mut rounds = every(LOOK_AROUND_EVERY);
     loop {
         rounds.tick().await;
-        if let Err(error) = fleet.look_around(Now::Database, stop).await {
-            tracing::debug!(%error, "what was seen of servers cannot be kept; trying again");
+        // Where more of them wait than are looked at side by side, the next follow at once.
+        loop {
+            match fleet.look_around(Now::Database, stop).await {
+                Ok(looked) if looked >= LOOKS_AT_ONCE && !stop.is_raised() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "what was seen of servers cannot be kept; trying again");
+                    break;
+                }
+            }
         }
     }
 }

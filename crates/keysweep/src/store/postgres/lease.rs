@@ -80,6 +80,7 @@ impl Candidate {
 }
 
 async fn claimable(db: &mut PgConnection, now: i64, per_host: u32, busy: &[String]) -> Result<Vec<Candidate>, Fault> {
+    // Chosen first and looked at then: with thousands waiting, joining the instance of each would be most of the work.
     let found = sqlx::query(
         "WITH sweep AS (
              SELECT task.project_id, task.host FROM task JOIN lease ON lease.instance_id = task.instance_id
@@ -87,23 +88,30 @@ async fn claimable(db: &mut PgConnection, now: i64, per_host: u32, busy: &[Strin
          ),
          burden AS (SELECT unnest(string_to_array(host, ' ')) AS host FROM sweep),
          full_host AS (SELECT host FROM burden GROUP BY host HAVING COUNT(*) >= $2),
-         project_load AS (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id)
+         project_load AS (SELECT project_id, COUNT(*) AS sweeps FROM sweep GROUP BY project_id),
+         next AS MATERIALIZED (
+             SELECT task.seq, task.status = 'waiting' AS is_waiting,
+                    CASE task.status WHEN 'waiting' THEN COALESCE(project_load.sweeps, 0) ELSE 0 END AS sweeps
+             FROM task
+             LEFT JOIN lease ON lease.instance_id = task.instance_id
+             LEFT JOIN project_load ON project_load.project_id = task.project_id
+             WHERE task.status IN ('waiting', 'running')
+               AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= $1)
+               AND (task.not_before IS NULL OR task.not_before <= $1 OR task.cancel_requested)
+               AND (task.host IS NULL OR NOT string_to_array(task.host, ' ') && ARRAY(SELECT host FROM full_host))
+               AND task.id <> ALL ($3)
+             ORDER BY is_waiting, sweeps, task.seq
+             LIMIT $4
+         )
          SELECT task.id, task.instance_id, lease.epoch, lease.owner IS NULL AS is_free, task.attempts,
                 task.status = 'running' AS is_running,
                 lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further,
                 task.scan_type, task.cancel_requested, instance.off_peak_window, instance.window_binds_manual
-         FROM task
+         FROM next
+         JOIN task ON task.seq = next.seq
          JOIN instance ON instance.id = task.instance_id
          LEFT JOIN lease ON lease.instance_id = task.instance_id
-         LEFT JOIN project_load ON project_load.project_id = task.project_id
-         WHERE task.status IN ('waiting', 'running')
-           AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= $1)
-           AND (task.not_before IS NULL OR task.not_before <= $1 OR task.cancel_requested)
-           AND (task.host IS NULL OR NOT string_to_array(task.host, ' ') && ARRAY(SELECT host FROM full_host))
-           AND task.id <> ALL ($3)
-         ORDER BY task.status = 'waiting',
-                  CASE task.status WHEN 'waiting' THEN COALESCE(project_load.sweeps, 0) ELSE 0 END, task.seq
-         LIMIT $4",
+         ORDER BY next.is_waiting, next.sweeps, next.seq",
     )
     .bind(now)
     .bind(i64::from(per_host))
