@@ -70,7 +70,8 @@ pub(super) fn size(bytes: u64) -> String {
 
 /// A share of 0–1 as `20.4 %`.
 pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+    // The space does not break.
+    format!("{:.1}\u{a0}%", share * 100.0)
 }
 
 /// Seconds as `0.8 s`, `12 s`, `3 min 20 s` or `2 h 5 min`.

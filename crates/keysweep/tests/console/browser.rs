@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, Service, id};
+use keysweep_harness::{DataSet, Flavor, Installation, Server, Service, free_port, id};
 use serde_json::{Value, json};
 
 use crate::visitor::PASSWORD;
@@ -18,6 +18,8 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     for role in ["reader", "operator", "admin"] {
         installation.add_user(role, "shop", role, PASSWORD);
     }
+    installation.admin(&["project", "add", "warehouse"]);
+    installation.admin(&["user", "grant", "admin", "--project", "warehouse", "--role", "admin"]);
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
     DataSet::new().live(LIVE).dead(DEAD).load(&server);
     let seasoned = Server::start(Flavor::Valkey91);
@@ -28,6 +30,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
         "base": service.base,
         "password": PASSWORD,
         "server": { "url": format!("redis://127.0.0.1:{}", server.port()), "password": "hunter2-hunter2", "dead": DEAD },
+        "nowhere": format!("redis://127.0.0.1:{}", free_port()),
         "history": history,
         "screenshots": std::env::var_os("KEYSWEEP_SCREENSHOTS").map(|_| folder("docs/screenshots")),
     }));
@@ -42,6 +45,7 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
     let body = json!({ "auth": { "identity": { "methods": ["password"], "password": { "user": {
         "name": "operator", "password": PASSWORD, "domain": { "name": "d" } } } } } });
     let signed_in = service.send("POST", "/v3/auth/tokens", &[], body.to_string());
+    assert_eq!(signed_in.status, 201, "{:?}", signed_in.body);
     let token = signed_in.header("x-subject-token").expect("a token").to_owned();
     let project = signed_in.body["token"]["project"]["id"].as_str().expect("an id").to_owned();
     for dead in [9_000, 14_000, 11_000, 21_000, 16_000] {

@@ -147,6 +147,10 @@ fn without_authentication_the_console_is_open_but_forms_from_elsewhere_are_still
     assert_eq!(page.status, 200);
     assert_eq!(service.send("POST", &format!("{}/scan", shop.page()), &[], "").status, 403);
     assert_eq!(visitor.post(&format!("{}/scan", shop.page()), &page, &[]).status, 303);
+    // A name that somebody else makes lead here is of the same origin for a browser.
+    for (host, status) in [("rebound.example:7080", 403), ("localhost", 200), ("[::1]:7080", 200), ("", 403)] {
+        assert_eq!(service.send("GET", &shop.page(), &[("Host", host)], "").status, status, "{host}");
+    }
 }
 
 #[test]
