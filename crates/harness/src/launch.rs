@@ -51,6 +51,15 @@ impl Launch {
         self
     }
 
+    /// Listens on this loopback address as well, for who needs servers on several hosts.
+    #[must_use]
+    pub fn also_on(mut self, address: &str) -> Self {
+        assert!(address.starts_with("127."), "{address} can be reached from elsewhere");
+        let bind = self.arguments.iter().position(|argument| argument == "--bind").expect("every launch has one");
+        self.arguments.insert(bind + 2, address.to_owned());
+        self
+    }
+
     /// Takes a command away altogether, as on a server that never had it.
     #[must_use]
     pub fn without(mut self, command: &str) -> Self {

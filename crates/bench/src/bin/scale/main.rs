@@ -1,6 +1,7 @@
 //! What tasks, schedules and replicas cost the service and its database. See docs/scaling.md.
 
 mod door;
+mod fleet;
 mod place;
 
 use std::{
@@ -33,6 +34,9 @@ fn main() -> Result<()> {
         }
         if wants("schedule") {
             schedule(&place()?)?;
+        }
+        if wants("servers") {
+            fleet::sweep(&place()?)?;
         }
     }
     if wants("replicas") {

@@ -59,7 +59,13 @@ impl Place {
 
     /// Registers so many instances of this URL; returns them.
     pub fn register(&self, number: usize, url: &str, window: Option<&str>) -> Result<Vec<Instance>> {
-        let instances: Vec<Instance> = (0..number).map(|number| instance(&self.project, number, url, window)).collect();
+        self.register_each(&vec![url.to_owned(); number], window)
+    }
+
+    /// Registers an instance of each of these URLs; returns them.
+    pub fn register_each(&self, urls: &[String], window: Option<&str>) -> Result<Vec<Instance>> {
+        let urls = urls.iter().enumerate();
+        let instances: Vec<Instance> = urls.map(|(number, url)| instance(&self.project, number, url, window)).collect();
         self.each(&instances, |store, instance| async move { Ok(store.add_instance(&instance).await?) })?;
         Ok(instances)
     }

@@ -1,0 +1,82 @@
+//! Many real servers, each on a host of its own, swept by one replica.
+
+use std::{
+    env, fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use keysweep::{
+    model::{Instance, Status, Task},
+    store::PageRequest,
+};
+use keysweep_harness::{DataSet, Flavor, Server};
+
+use crate::{door, place::Place, row};
+
+/// Servers; `KEYSWEEP_SCALE_SERVERS` takes others.
+const SERVERS: usize = 200;
+/// Keys of each.
+const LIVE: u64 = 2_000;
+const DEAD: u64 = 500;
+/// How long all of it may take.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Sweeps them all once, and says what that cost the service.
+pub fn sweep(place: &Place) -> Result<()> {
+    let number = match env::var("KEYSWEEP_SCALE_SERVERS") {
+        Ok(number) => number.parse().context("KEYSWEEP_SCALE_SERVERS")?,
+        Err(_) => SERVERS,
+    };
+    ensure!((1..=250).contains(&number), "KEYSWEEP_SCALE_SERVERS={number}: give 1 to 250");
+    let host = |number: usize| format!("127.0.0.{}", number + 2);
+    let servers: Vec<Server> =
+        (0..number).map(|number| Server::with(Flavor::Valkey91).also_on(&host(number)).start()).collect();
+    let dead: u64 = servers.iter().map(|server| DataSet::new().live(LIVE).dead(DEAD).load(server).dead).sum();
+    let url = |(number, server): (usize, &Server)| format!("redis://{}:{}", host(number), server.port());
+    let urls: Vec<String> = servers.iter().enumerate().map(url).collect();
+    let instances = place.register_each(&urls, None)?;
+    let service = place.serve();
+    let (before, theirs, begun) = (service.cpu(), place.database_cpu(), Instant::now());
+    door::create(&service, &instances, 4)?;
+    let mut released = 0;
+    for instance in &instances {
+        let task = loop {
+            let task = last(place, instance)?;
+            if !task.status.is_active() {
+                break task;
+            }
+            ensure!(begun.elapsed() < LIMIT, "the tasks do not end");
+            thread::sleep(Duration::from_millis(20));
+        };
+        ensure!(task.status == Status::Success, "a task ended as {}", task.status);
+        released += task.released;
+    }
+    let (wall, ours, theirs) = (begun.elapsed(), service.cpu() - before, place.database_cpu() - theirs);
+    ensure!(released == dead, "{released} of {dead} dead keys were released");
+    let each = |used: Duration| format!("{:.1} ms", used.as_secs_f64() * 1e3 / number as f64);
+    row(&[
+        &"servers",
+        &place.name,
+        &number,
+        &format!("{:.1} s", wall.as_secs_f64()),
+        &format!("{:.0} tasks an hour", number as f64 * 3_600.0 / wall.as_secs_f64()),
+        &format!("{} of our CPU a task", each(ours)),
+        &format!("{} of the database's", each(theirs)),
+        &format!("{} MiB at most", peak_memory(service.pid())? / 1_024),
+    ]);
+    Ok(())
+}
+
+fn last(place: &Place, instance: &Instance) -> Result<Task> {
+    let page = PageRequest { status: None, offset: 0, limit: 1 };
+    let page = place.runtime.block_on(place.store.tasks(&instance.id, &page))?;
+    page.tasks.into_iter().next().context("a task is missing")
+}
+
+/// The most memory that a process has held, in KiB.
+fn peak_memory(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
