@@ -68,6 +68,8 @@ pub struct Roles {
     pub authenticate: bool,
     /// How much its worker takes on.
     pub limits: Limits,
+    /// Records of each kind that an instance keeps.
+    pub records: u32,
     /// The certificate to serve with; `None`: plain HTTP.
     pub certificate: Option<Files>,
     /// Where the spans of tasks go.
@@ -109,7 +111,7 @@ impl App {
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
         let (store, fleet) = open(settings).await?;
-        let tasks = Tasks::new(Arc::clone(&store)).traced(roles.traces.clone());
+        let tasks = Tasks::new(Arc::clone(&store)).traced(roles.traces.clone()).keeping(roles.records);
         let (shutdown, down) = watch::channel(false);
         let mut servers = Vec::new();
         let metrics = match metrics_listener {

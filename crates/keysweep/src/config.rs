@@ -57,6 +57,8 @@ pub struct FileConfig {
     pub sweeps: Option<u32>,
     /// As `--sweeps-per-host`.
     pub sweeps_per_host: Option<u32>,
+    /// As `--records`.
+    pub records: Option<u32>,
 }
 
 /// Which database. Shown without user and password.

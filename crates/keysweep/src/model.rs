@@ -345,6 +345,8 @@ pub struct NewTask {
     pub not_before: Option<Timestamp>,
     /// The hosts that its sweep burdens; none: not known, so that no limit holds.
     pub hosts: Vec<String>,
+    /// Records of its kind that the instance keeps, this one included; the oldest are forgotten, those of active tasks never.
+    pub records: u32,
 }
 
 /// The right to change a running task, until it expires or is given back.

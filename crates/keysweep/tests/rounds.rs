@@ -113,6 +113,7 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
         due_at: None,
         not_before: None,
         hosts: Vec::new(),
+        records: 1_000,
     };
     store.create_task(Now::Database, &new).await.expect("created");
     let address = listener.local_addr().expect("an address").to_string();

@@ -314,6 +314,7 @@ async fn assert_sample_is_there(store: &SqliteStore) {
         due_at: None,
         not_before: None,
         hosts: Vec::new(),
+        records: 1_000,
     };
     assert!(matches!(store.create_task(Now::Database, &new).await, Ok(Created::Active(_))));
 }

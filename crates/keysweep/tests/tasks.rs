@@ -65,6 +65,19 @@ fn a_posted_task_sweeps_the_instance_and_its_record_says_so(
 }
 
 #[test]
+fn an_instance_keeps_as_many_records_as_the_service_is_told_to() {
+    let installation = installation();
+    let server = Server::start(Flavor::Valkey91);
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth", "--records", "2"]);
+    for _ in 0..4 {
+        let created = service.request("POST", &create_path(&project, &instance));
+        service.wait_for(&detail_path(&project, &created.body), has_ended);
+    }
+    assert_eq!(service.request("GET", &histories_path(&project, &instance)).body["num"], 2);
+}
+
+#[test]
 fn a_second_create_is_answered_with_the_active_task() {
     let mut server = Server::start(Flavor::Valkey91);
     DataSet::new().live(1_000).load(&server);

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings},
-    task::worker::Limits,
+    task::{RECORDS, worker::Limits},
     telemetry::{self, traces::Traces},
     tls::Files,
 };
@@ -24,7 +24,13 @@ struct Limited {
     /// Sweeps that may burden one host at a time, whichever replica runs them [default: 1]
     #[arg(long, value_name = "N", env = "KEYSWEEP_SWEEPS_PER_HOST", value_parser = clap::value_parser!(u32).range(1..=1024))]
     sweeps_per_host: Option<u32>,
+    /// Records that are kept of each instance, manual and scheduled ones apart [default: 1000]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_RECORDS", value_parser = clap::value_parser!(u32).range(1..=MOST_RECORDS))]
+    records: Option<u32>,
 }
+
+/// The most records that may be kept of each kind.
+const MOST_RECORDS: i64 = 1_000_000;
 
 impl Limited {
     fn resolve(&self, file: &FileConfig) -> anyhow::Result<Limits> {
@@ -39,6 +45,14 @@ impl Limited {
             }
         }
         Ok(limits)
+    }
+
+    fn records(&self, file: &FileConfig) -> anyhow::Result<u32> {
+        let records = self.records.or(file.records).unwrap_or(RECORDS);
+        if !(1..=MOST_RECORDS).contains(&i64::from(records)) {
+            bail!("--config: records = {records} cannot be used: write a number from 1 to {MOST_RECORDS}");
+        }
+        Ok(records)
     }
 }
 
@@ -126,7 +140,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
         );
     }
     let settings = args.store.resolve(&file)?;
-    let limits = args.limited.resolve(&file)?;
+    let (limits, records) = (args.limited.resolve(&file)?, args.limited.records(&file)?);
     let metrics = args.watched.resolve(&file)?;
     run(
         &settings,
@@ -135,6 +149,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
             metrics,
             authenticate: !args.no_auth,
             limits,
+            records,
             certificate,
             traces: Traces::from_environment()?,
         },
@@ -145,7 +160,8 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
 pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let settings = args.store.resolve(&file)?;
-    let (limits, metrics) = (args.limited.resolve(&file)?, args.watched.resolve(&file)?);
+    let (limits, records) = (args.limited.resolve(&file)?, args.limited.records(&file)?);
+    let metrics = args.watched.resolve(&file)?;
     run(
         &settings,
         Roles {
@@ -153,6 +169,7 @@ pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
             metrics,
             authenticate: true,
             limits,
+            records,
             certificate: None,
             traces: Traces::from_environment()?,
         },

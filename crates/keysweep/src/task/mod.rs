@@ -27,6 +27,9 @@ use crate::{
 /// Running time that a manual scan may use.
 pub const MANUAL_TIMEOUT: Duration = Duration::from_secs(360 * 60);
 
+/// Records of each kind, manual and scheduled, that an instance keeps unless told otherwise.
+pub const RECORDS: u32 = 1_000;
+
 /// Why there is no task.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
@@ -47,12 +50,26 @@ pub struct Tasks {
     /// What becomes of tasks in this process, for metrics.
     counts: Counts,
     traces: Traces,
+    /// Records of each kind that an instance keeps.
+    records: u32,
 }
 
 impl Tasks {
     /// The tasks of a store.
     pub fn new(store: SharedStore) -> Self {
-        Self { store, hint: Arc::new(Notify::new()), counts: Counts::default(), traces: Traces::default() }
+        Self {
+            store,
+            hint: Arc::new(Notify::new()),
+            counts: Counts::default(),
+            traces: Traces::default(),
+            records: RECORDS,
+        }
+    }
+
+    /// The same, with so many records of each kind kept of an instance.
+    #[must_use]
+    pub fn keeping(self, records: u32) -> Self {
+        Self { records, ..self }
     }
 
     /// The same, with what becomes of them told to these traces.
@@ -83,6 +100,7 @@ impl Tasks {
             due_at: None,
             not_before: instance.closed_until(ScanType::Manual, Timestamp::now()),
             hosts: hosts(instance),
+            records: self.records,
         };
         let span = self.begin_creation(&new);
         match self

@@ -155,6 +155,7 @@ impl Tasks {
                     due_at: Some(due),
                     not_before: None,
                     hosts: hosts(&plan.instance),
+                    records: self.records,
                 };
                 let span = self.begin_creation(&new);
                 // Another replica may have been faster, or a manual task.

@@ -174,6 +174,7 @@ pub fn manual(instance: &Instance) -> NewTask {
         due_at: None,
         not_before: None,
         hosts: Vec::new(),
+        records: 1_000,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     app::{App, Roles},
     config::{Database, StoreSettings},
     fleet::NewInstance,
-    task::worker::Limits,
+    task::{RECORDS, worker::Limits},
     telemetry::traces::Traces,
 };
 
@@ -95,6 +95,7 @@ fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<(
         metrics: None,
         authenticate: false,
         limits: Limits::default(),
+        records: RECORDS,
         certificate: None,
         traces: Traces::default(),
     };

@@ -83,9 +83,6 @@ pub(super) async fn put_off(
     Ok(())
 }
 
-/// Records of a kind that an instance keeps, the one that is being written included.
-const RECORDS: u64 = 1_000;
-
 /// Forgets the oldest records of the new task's kind where there are too many: one kind never pushes out the other.
 pub(super) async fn make_room(db: &mut PgConnection, new: &NewTask) -> Result<(), Fault> {
     sqlx::query(
@@ -96,7 +93,7 @@ pub(super) async fn make_room(db: &mut PgConnection, new: &NewTask) -> Result<()
     )
     .bind(&new.instance_id)
     .bind(new.scan_type.as_str())
-    .bind(count(RECORDS - 1))
+    .bind(count(u64::from(new.records.saturating_sub(1))))
     .execute(db)
     .await?;
     Ok(())
