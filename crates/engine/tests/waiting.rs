@@ -33,7 +33,8 @@ fn heavy_thirty_two_sweeps_in_one_process_keep_their_duty_and_burn_no_core() {
 
     assert!(reports.iter().all(|report| report.outcome == Outcome::Done));
     let duties: Vec<f64> = reports.iter().map(|report| report.duty).collect();
-    assert!(duties.iter().all(|duty| (0.008..=0.0102).contains(duty)), "{duties:?}");
+    // The fifth that a duty may be off by: a slice that the machine itself held up, at the very end, is not made up for.
+    assert!(duties.iter().all(|duty| (0.008..=0.012).contains(duty)), "{duties:?}");
     assert!(elapsed > 2.0, "too short to tell: {elapsed} s");
     assert!(cpu < 0.4 * elapsed, "{cpu} s of CPU in {elapsed} s");
 }
