@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Authenticator, Caller, Reach};
 use crate::{
-    fleet::{FleetError, IssuedToken, Secret},
+    fleet::{FleetError, IssuedToken, Secret, is_name},
     model::{Grant, Project, Role, User},
 };
 
@@ -78,6 +78,11 @@ impl Authenticator {
         let now = Instant::now();
         if guards.passwords_from.is_locked(&peer, now) || guards.passwords_of.is_locked(&name, now) {
             return Err(SignInError::TooMany);
+        }
+        // Nobody can have such a name. It is not remembered: a stranger must not choose how much memory a failure takes.
+        if !is_name(&name) {
+            guards.passwords_from.failed(peer, now);
+            return Err(SignInError::Wrong);
         }
         let checked = self.fleet.check_password(&name, password).await;
         checked

@@ -11,6 +11,9 @@ use super::canonical::{DATE_FORM, DATE_HEADER, keyed, string_to_sign};
 
 /// How far the client's clock may be off, either way.
 pub const CLOCK_WINDOW: Duration = Duration::from_secs(15 * 60);
+/// Bytes of the longest access key that is read: failures are remembered by key, so that a stranger must not choose how much
+/// memory one takes.
+const LONGEST_ACCESS: usize = 64;
 
 /// What is wrong with a signature. The texts go out to the client; none tells what the right one would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +59,11 @@ impl Authorization {
         };
         let signature = hex::decode(field("Signature")?).map_err(|_| SignatureError::Malformed)?;
         let signed_headers = field("SignedHeaders")?.split(';').map(str::to_owned).collect();
-        Ok(Self { access: field("Access")?.to_owned(), signed_headers, signature })
+        let access = field("Access")?;
+        if access.len() > LONGEST_ACCESS {
+            return Err(SignatureError::Malformed);
+        }
+        Ok(Self { access: access.to_owned(), signed_headers, signature })
     }
 
     /// Checks everything that can be told without a secret, at about `now`: whoever asks learns nothing of the key by it.
@@ -209,6 +216,16 @@ mod tests {
         ] {
             assert_eq!(Authorization::parse(header), Err(SignatureError::Malformed), "{header}");
         }
+    }
+
+    #[test]
+    fn an_access_key_that_is_longer_than_any_is_refused() {
+        let parse = |length: usize| {
+            let access = "A".repeat(length);
+            Authorization::parse(&format!("SDK-HMAC-SHA256 Access={access}, SignedHeaders=x-sdk-date, Signature=00"))
+        };
+        assert_eq!(parse(64).map(|it| it.access.len()), Ok(64));
+        assert_eq!(parse(65), Err(SignatureError::Malformed));
     }
 
     proptest! {

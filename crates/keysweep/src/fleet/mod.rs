@@ -163,9 +163,14 @@ fn now() -> Timestamp {
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-fn check_name(field: &'static str, name: &str) -> Result<(), FleetError> {
+/// Whether a project, a user or an instance can have this name at all.
+pub fn is_name(name: &str) -> bool {
     let length = name.chars().count();
-    match (1..=64).contains(&length) && name.trim() == name && !name.chars().any(char::is_control) {
+    (1..=64).contains(&length) && name.trim() == name && !name.chars().any(char::is_control)
+}
+
+fn check_name(field: &'static str, name: &str) -> Result<(), FleetError> {
+    match is_name(name) {
         true => Ok(()),
         false => Err(FleetError::Invalid {
             field,

@@ -1,0 +1,65 @@
+//! Signing in without a service around it: who is shut out, and what a stranger's guesses leave behind.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use keysweep::{
+    auth::{Authenticator, SignIn, SignInError},
+    fleet::Fleet,
+    model::Role,
+    store::{SharedStore, sqlite::SqliteStore},
+};
+
+const PASSWORD: &str = "correct horse battery";
+/// One more than are forgiven.
+const GUESSES: u8 = 11;
+
+/// An authenticator for two users who have the same password and a role on one project.
+async fn open(folder: &Path) -> Authenticator {
+    let store: SharedStore = Arc::new(SqliteStore::open(&folder.join("keysweep.db")).await.expect("a store"));
+    let fleet = Fleet::open(store, &folder.join("keysweep.db.key")).await.expect("a fleet");
+    fleet.add_project("shop", None).await.expect("added");
+    for name in ["ada", "bob"] {
+        fleet.add_user(name, "shop", Role::Reader, Some(PASSWORD.to_owned().into())).await.expect("added");
+    }
+    Authenticator::required(fleet)
+}
+
+fn address(number: u8) -> IpAddr {
+    [192, 0, 2, number].into()
+}
+
+async fn sign_in(auth: &Authenticator, name: &str, password: &str, from: IpAddr) -> Result<(), SignInError> {
+    let wanted = SignIn { name: name.to_owned(), password: password.to_owned().into(), project: None };
+    auth.sign_in(wanted, from).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_user_whose_password_is_guessed_from_many_addresses_is_locked_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let auth = open(folder.path()).await;
+    for number in 0..GUESSES {
+        let guessed = sign_in(&auth, "ada", "a wrong guess", address(number)).await;
+        assert!(matches!(guessed, Err(SignInError::Wrong)), "guess {number}: {guessed:?}");
+    }
+    let locked = sign_in(&auth, "ada", PASSWORD, address(GUESSES)).await;
+    assert!(matches!(locked, Err(SignInError::TooMany)), "{locked:?}");
+    sign_in(&auth, "bob", PASSWORD, address(0)).await.expect("neither bob nor the address is locked");
+}
+
+#[tokio::test]
+async fn a_name_that_no_user_can_have_is_not_remembered_and_counts_for_its_address_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let auth = open(folder.path()).await;
+    let long = "a".repeat(1 << 20);
+    for name in [long.as_str(), "a\0da", ""] {
+        for number in 0..=GUESSES {
+            let guessed = sign_in(&auth, name, PASSWORD, address(number)).await;
+            assert!(matches!(guessed, Err(SignInError::Wrong)), "guess {number}: {guessed:?}");
+        }
+    }
+    for _ in 0..GUESSES {
+        sign_in(&auth, &long, PASSWORD, address(100)).await.expect_err("nobody has that name");
+    }
+    let locked = sign_in(&auth, "ada", PASSWORD, address(100)).await;
+    assert!(matches!(locked, Err(SignInError::TooMany)), "{locked:?}");
+}
