@@ -33,18 +33,16 @@ impl Fleet {
             Some(password) => Some(self.hash_password(password).await?),
             None => None,
         };
-        let user = User { password_hash, ..found.user };
-        let store = self.telling_of_user(&user, &found.grants, "user.passwd", &Value::Null);
-        Ok(store.update_user(&user).await?)
+        let store = self.telling_of_user(&found.user, &found.grants, "user.passwd", &Value::Null);
+        Ok(store.set_password(&found.user.id, password_hash.as_deref()).await?)
     }
 
     /// Shuts a user out, or lets the user in again; ends the user's tokens either way.
     pub async fn disable_user(&self, name: &str, disabled: bool) -> Result<(), FleetError> {
         let found = self.user(name).await?;
-        let user = User { disabled, ..found.user };
         let action = if disabled { "user.disable" } else { "user.enable" };
-        let store = self.telling_of_user(&user, &found.grants, action, &Value::Null);
-        Ok(store.update_user(&user).await?)
+        let store = self.telling_of_user(&found.user, &found.grants, action, &Value::Null);
+        Ok(store.disable_user(&found.user.id, disabled).await?)
     }
 
     /// Forgets a user, with roles, keys and tokens.

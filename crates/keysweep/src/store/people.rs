@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::StoreError;
-use crate::model::{AccessKey, AuditEntry, Grant, Token, TokenHolder, User, UserRoles};
+use crate::model::{AccessKey, AuditEntry, Grant, Token, TokenHolder, UserRoles};
 
 /// Which entries of the audit trail a list shows.
 #[derive(Debug, Clone, Copy)]
@@ -20,9 +20,12 @@ pub struct AuditPage {
 pub trait People: Send + Sync {
     /// All users with their roles, by name.
     async fn users(&self) -> Result<Vec<UserRoles>, StoreError>;
-    /// Changes a user's password and whether the user is disabled, and ends all of the user's tokens. `Missing` when there
-    /// is no user of this id.
-    async fn update_user(&self, user: &User) -> Result<(), StoreError>;
+    /// Sets a user's password, or takes it away, and ends all of the user's tokens. `Missing` when there is no user of this
+    /// id.
+    async fn set_password(&self, user_id: &str, password_hash: Option<&str>) -> Result<(), StoreError>;
+    /// Shuts a user out, or lets the user in again, and ends all of the user's tokens. `Missing` when there is no user of
+    /// this id.
+    async fn disable_user(&self, user_id: &str, disabled: bool) -> Result<(), StoreError>;
     /// Forgets a user with roles, keys and tokens. `Missing` when there is no user of this id.
     async fn remove_user(&self, user_id: &str) -> Result<(), StoreError>;
     /// Gives a user a role on a project in place of the one held there. `Missing` when user or project is.

@@ -10,6 +10,7 @@ use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, manual, time};
 on_every_engine!(
     users_are_listed_by_name_with_their_roles,
     a_change_of_a_user_ends_the_users_tokens,
+    a_new_password_lets_nobody_in_who_is_shut_out_and_shutting_out_keeps_the_password,
     a_removed_user_leaves_no_role_key_or_token_behind,
     a_role_is_given_changed_and_taken_away,
     a_project_with_instances_stays,
@@ -61,11 +62,24 @@ async fn a_change_of_a_user_ends_the_users_tokens(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
     store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
-    let changed = User { password_hash: Some("$argon2id$".into()), disabled: true, ..ada };
-    store.update_user(&changed).await.expect("changed");
-    assert_eq!(store.user("ada").await.expect("read"), Some(changed.clone()));
+    store.set_password(&ada.id, Some("$new$")).await.expect("changed");
     assert!(store.token_holder(b"t").await.expect("read").is_none());
-    assert_missing(store.update_user(&User { id: id("nobody"), ..changed }).await, "user");
+    store.set_password(&ada.id, None).await.expect("changed");
+    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    store.disable_user(&ada.id, false).await.expect("changed");
+    assert!(store.token_holder(b"t").await.expect("read").is_none());
+    assert_missing(store.set_password(&id("nobody"), None).await, "user");
+    assert_missing(store.disable_user(&id("nobody"), true).await, "user");
+}
+
+async fn a_new_password_lets_nobody_in_who_is_shut_out_and_shutting_out_keeps_the_password(store: Fresh) {
+    let ada = ada(&store, &[]).await;
+    store.disable_user(&ada.id, true).await.expect("changed");
+    store.set_password(&ada.id, Some("$new$")).await.expect("changed");
+    let changed = User { password_hash: Some("$new$".into()), disabled: true, ..ada };
+    assert_eq!(store.user("ada").await.expect("read"), Some(changed.clone()));
+    store.disable_user(&changed.id, false).await.expect("changed");
+    assert_eq!(store.user("ada").await.expect("read"), Some(User { disabled: false, ..changed }));
 }
 
 async fn a_removed_user_leaves_no_role_key_or_token_behind(store: Fresh) {

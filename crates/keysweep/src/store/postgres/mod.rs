@@ -308,8 +308,12 @@ impl People for PostgresStore {
         self.read(async |db| people::users(db).await).await
     }
 
-    async fn update_user(&self, user: &User) -> Result<(), StoreError> {
-        self.write(async |db| people::update_user(db, user).await).await
+    async fn set_password(&self, user_id: &str, password_hash: Option<&str>) -> Result<(), StoreError> {
+        self.write(async |db| people::set_password(db, user_id, password_hash).await).await
+    }
+
+    async fn disable_user(&self, user_id: &str, disabled: bool) -> Result<(), StoreError> {
+        self.write(async |db| people::disable_user(db, user_id, disabled).await).await
     }
 
     async fn remove_user(&self, user_id: &str) -> Result<(), StoreError> {

@@ -67,15 +67,32 @@ pub(super) async fn users(db: &mut PgConnection) -> Result<Vec<UserRoles>, Fault
     users.iter().map(with_roles).collect()
 }
 
-pub(super) async fn update_user(db: &mut PgConnection, user: &User) -> Result<(), Fault> {
-    let done = sqlx::query("UPDATE account SET password_hash = $1, disabled = $2 WHERE id = $3")
-        .bind(&user.password_hash)
-        .bind(user.disabled)
-        .bind(&user.id)
+pub(super) async fn set_password(
+    db: &mut PgConnection,
+    user_id: &str,
+    password_hash: Option<&str>,
+) -> Result<(), Fault> {
+    let done = sqlx::query("UPDATE account SET password_hash = $1 WHERE id = $2")
+        .bind(password_hash)
+        .bind(user_id)
         .execute(&mut *db)
         .await?;
     found(done.rows_affected(), "user")?;
-    sqlx::query("DELETE FROM token WHERE account_id = $1").bind(&user.id).execute(db).await?;
+    end_tokens(db, user_id).await
+}
+
+pub(super) async fn disable_user(db: &mut PgConnection, user_id: &str, disabled: bool) -> Result<(), Fault> {
+    let done = sqlx::query("UPDATE account SET disabled = $1 WHERE id = $2")
+        .bind(disabled)
+        .bind(user_id)
+        .execute(&mut *db)
+        .await?;
+    found(done.rows_affected(), "user")?;
+    end_tokens(db, user_id).await
+}
+
+async fn end_tokens(db: &mut PgConnection, user_id: &str) -> Result<(), Fault> {
+    sqlx::query("DELETE FROM token WHERE account_id = $1").bind(user_id).execute(db).await?;
     Ok(())
 }
 

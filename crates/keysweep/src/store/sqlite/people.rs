@@ -65,15 +65,32 @@ pub(super) async fn users(db: &mut SqliteConnection) -> Result<Vec<UserRoles>, F
     users.iter().map(with_roles).collect()
 }
 
-pub(super) async fn update_user(db: &mut SqliteConnection, user: &User) -> Result<(), Fault> {
-    let done = sqlx::query("UPDATE account SET password_hash = ?, disabled = ? WHERE id = ?")
-        .bind(&user.password_hash)
-        .bind(user.disabled)
-        .bind(&user.id)
+pub(super) async fn set_password(
+    db: &mut SqliteConnection,
+    user_id: &str,
+    password_hash: Option<&str>,
+) -> Result<(), Fault> {
+    let done = sqlx::query("UPDATE account SET password_hash = ? WHERE id = ?")
+        .bind(password_hash)
+        .bind(user_id)
         .execute(&mut *db)
         .await?;
     found(done.rows_affected(), "user")?;
-    sqlx::query("DELETE FROM token WHERE account_id = ?").bind(&user.id).execute(db).await?;
+    end_tokens(db, user_id).await
+}
+
+pub(super) async fn disable_user(db: &mut SqliteConnection, user_id: &str, disabled: bool) -> Result<(), Fault> {
+    let done = sqlx::query("UPDATE account SET disabled = ? WHERE id = ?")
+        .bind(disabled)
+        .bind(user_id)
+        .execute(&mut *db)
+        .await?;
+    found(done.rows_affected(), "user")?;
+    end_tokens(db, user_id).await
+}
+
+async fn end_tokens(db: &mut SqliteConnection, user_id: &str) -> Result<(), Fault> {
+    sqlx::query("DELETE FROM token WHERE account_id = ?").bind(user_id).execute(db).await?;
     Ok(())
 }
 
