@@ -68,7 +68,7 @@ impl Authenticator {
             (_, _, Some(_)) => return Err(SignInError::OtherProject),
             (_, _, None) => return Err(SignInError::NoScope),
         };
-        let issued = self.fleet.issue_token(&user, &project).await?;
+        let issued = self.fleet.issue_token(&user, &project).await?.ok_or(SignInError::Wrong)?;
         Ok(SignedIn { issued, user, project, role })
     }
 
@@ -107,7 +107,7 @@ impl Authenticator {
     ) -> Result<IssuedToken, SignInError> {
         let user = self.check(name, password, peer).await?;
         let (project, _) = self.fleet.roles_of(&user).await?.into_iter().next().ok_or(SignInError::NoScope)?;
-        Ok(self.fleet.begin_session(&user, &project).await?)
+        self.fleet.begin_session(&user, &project).await?.ok_or(SignInError::Wrong)
     }
 
     /// Whose session it is, with all roles of that user; `None`: nobody's, or it has ended. Where authentication is off,

@@ -35,13 +35,15 @@ fn session_hash(session: &[u8]) -> Vec<u8> {
 }
 
 impl Fleet {
-    /// Issues a token for a user on a project.
-    pub async fn issue_token(&self, user: &User, project: &Project) -> Result<IssuedToken, FleetError> {
+    /// Issues a token on a project for a user whose password was just checked. `None`: the user has another one by now, or is
+    /// disabled or gone.
+    pub async fn issue_token(&self, user: &User, project: &Project) -> Result<Option<IssuedToken>, FleetError> {
         self.issue(hash, user, project).await
     }
 
-    /// Begins a session of the console for a user. It is kept with one of the user's projects, and ends with the role there.
-    pub async fn begin_session(&self, user: &User, project: &Project) -> Result<IssuedToken, FleetError> {
+    /// Begins a session of the console in the same way. It is kept with one of the user's projects, and ends with the role
+    /// there.
+    pub async fn begin_session(&self, user: &User, project: &Project) -> Result<Option<IssuedToken>, FleetError> {
         self.issue(session_hash, user, project).await
     }
 
@@ -50,7 +52,8 @@ impl Fleet {
         hash: fn(&[u8]) -> Vec<u8>,
         user: &User,
         project: &Project,
-    ) -> Result<IssuedToken, FleetError> {
+    ) -> Result<Option<IssuedToken>, FleetError> {
+        let Some(password_hash) = &user.password_hash else { return Ok(None) };
         let token = hex::encode(id::random::<32>());
         let issued_at = now();
         let kept = Token {
@@ -60,8 +63,8 @@ impl Fleet {
             issued_at,
             expires_at: issued_at + TOKEN_LIFE,
         };
-        self.store.add_token(&kept, issued_at - REMEMBERED).await?;
-        Ok(IssuedToken { token: token.into(), issued_at, expires_at: kept.expires_at })
+        let is_kept = self.store.add_token(&kept, password_hash, issued_at - REMEMBERED).await?;
+        Ok(is_kept.then(|| IssuedToken { token: token.into(), issued_at, expires_at: kept.expires_at }))
     }
 
     /// The token, if there is such a one, with its user; it may have ended.

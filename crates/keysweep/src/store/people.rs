@@ -42,8 +42,11 @@ pub trait People: Send + Sync {
     /// Forgets an access key. `Missing` when there is no such key.
     async fn remove_access_key(&self, access: &str) -> Result<(), StoreError>;
 
-    /// Keeps a token, and forgets those that ended before `forget_before`. `Missing` when its user or project is.
-    async fn add_token(&self, token: &Token, forget_before: Timestamp) -> Result<(), StoreError>;
+    /// Keeps a token for a user who is not disabled and whose password is still the one of this hash, and forgets tokens that
+    /// ended before `forget_before`. False, and it is not kept, where the user is another one by now, or gone. `Missing` when
+    /// its project is.
+    async fn add_token(&self, token: &Token, password_hash: &str, forget_before: Timestamp)
+    -> Result<bool, StoreError>;
     /// The token of this hash, with its user.
     async fn token_holder(&self, hash: &[u8]) -> Result<Option<TokenHolder>, StoreError>;
     /// Ends a token. False: there was none.

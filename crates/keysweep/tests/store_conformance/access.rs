@@ -16,14 +16,19 @@ on_every_engine!(
     a_project_with_instances_stays,
     keys_are_listed_disabled_and_removed,
     a_token_leads_to_its_user_and_role_until_it_is_revoked,
+    there_is_no_token_for_a_password_that_is_not_the_users_any_more,
     old_tokens_are_forgotten_when_new_ones_are_kept,
     a_signature_is_new_once_until_its_time_is_over,
     the_audit_trail_is_read_newest_first_page_by_page,
     nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_that_was_not_done,
 );
 
+/// Of ada's first password.
+const HASH: &str = "$first$";
+
 async fn ada(store: &Fresh, grants: &[Grant]) -> User {
-    let user = User { id: id("ada"), name: "ada".into(), password_hash: None, disabled: false, created_at: time(1) };
+    let password_hash = Some(HASH.into());
+    let user = User { id: id("ada"), name: "ada".into(), password_hash, disabled: false, created_at: time(1) };
     store.add_user(&user, grants).await.expect("added");
     user
 }
@@ -61,11 +66,11 @@ async fn users_are_listed_by_name_with_their_roles(store: Fresh) {
 async fn a_change_of_a_user_ends_the_users_tokens(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
-    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
     store.set_password(&ada.id, Some("$new$")).await.expect("changed");
     assert!(store.token_holder(b"t").await.expect("read").is_none());
-    store.set_password(&ada.id, None).await.expect("changed");
-    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    store.set_password(&ada.id, Some(HASH)).await.expect("changed");
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
     store.disable_user(&ada.id, false).await.expect("changed");
     assert!(store.token_holder(b"t").await.expect("read").is_none());
     assert_missing(store.set_password(&id("nobody"), None).await, "user");
@@ -86,7 +91,7 @@ async fn a_removed_user_leaves_no_role_key_or_token_behind(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
     store.add_access_key(&key("KEY", &ada)).await.expect("added");
-    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
     store.remove_user(&ada.id).await.expect("removed");
     assert!(store.user("ada").await.expect("read").is_none());
     assert!(store.key_holder("KEY").await.expect("read").is_none());
@@ -99,8 +104,8 @@ async fn a_role_is_given_changed_and_taken_away(store: Fresh) {
     let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
     store.grant(&ada.id, &grant(&shop, Role::Admin)).await.expect("changed");
     store.grant(&ada.id, &grant(&search, Role::Operator)).await.expect("given");
-    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
-    store.add_token(&token("u", &ada, &search), time(0)).await.expect("kept");
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
+    assert!(store.add_token(&token("u", &ada, &search), HASH, time(0)).await.expect("kept"));
     let mut grants = store.users().await.expect("read").remove(0).grants;
     grants.sort_by_key(|grant| grant.role);
     assert_eq!(grants, [grant(&search, Role::Operator), grant(&shop, Role::Admin)]);
@@ -140,23 +145,50 @@ async fn keys_are_listed_disabled_and_removed(store: Fresh) {
 async fn a_token_leads_to_its_user_and_role_until_it_is_revoked(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
-    store.add_token(&token("t", &ada, &shop), time(0)).await.expect("kept");
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
     let holder = store.token_holder(b"t").await.expect("read").expect("a holder");
     assert_eq!((holder.token, holder.user, holder.role), (token("t", &ada, &shop), ada.clone(), Some(Role::Operator)));
     assert!(store.token_holder(b"other").await.expect("read").is_none());
     assert!(store.revoke_token(b"t").await.expect("revoked"));
     assert!(!store.revoke_token(b"t").await.expect("answered"), "it is gone");
-    let nobody = User { id: id("nobody"), ..ada };
-    assert_missing(store.add_token(&token("t", &nobody, &shop), time(0)).await, "user or project");
+    let absent = Project { id: id("absent"), ..shop };
+    assert_missing(store.add_token(&token("t", &ada, &absent), HASH, time(0)).await, "project");
+}
+
+async fn there_is_no_token_for_a_password_that_is_not_the_users_any_more(store: Fresh) {
+    let shop = store.project("shop").await;
+    let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
+    let add = |name: &'static str, hash: &'static str| {
+        let token = token(name, &ada, &shop);
+        let store = &store;
+        async move { store.add_token(&token, hash, time(0)).await.expect("answered") }
+    };
+    store.set_password(&ada.id, Some("$new$")).await.expect("changed");
+    assert!(!add("old", HASH).await && store.token_holder(b"old").await.expect("read").is_none());
+    assert!(add("new", "$new$").await);
+    store.disable_user(&ada.id, true).await.expect("changed");
+    assert!(!add("disabled", "$new$").await);
+    store.disable_user(&ada.id, false).await.expect("changed");
+    store.set_password(&ada.id, None).await.expect("changed");
+    assert!(!add("none", "$new$").await);
+    // And at the very same time: it is not kept, or the change ends it.
+    for _ in 0..20 {
+        store.set_password(&ada.id, Some(HASH)).await.expect("changed");
+        let (_, changed) = tokio::join!(add("race", HASH), store.set_password(&ada.id, Some("$new$")));
+        changed.expect("changed");
+        assert!(store.token_holder(b"race").await.expect("read").is_none());
+    }
+    store.remove_user(&ada.id).await.expect("removed");
+    assert!(!add("gone", "$new$").await);
 }
 
 async fn old_tokens_are_forgotten_when_new_ones_are_kept(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
-    store.add_token(&token("old", &ada, &shop), time(0)).await.expect("kept");
-    store.add_token(&token("new", &ada, &shop), time(20)).await.expect("kept");
+    assert!(store.add_token(&token("old", &ada, &shop), HASH, time(0)).await.expect("kept"));
+    assert!(store.add_token(&token("new", &ada, &shop), HASH, time(20)).await.expect("kept"));
     assert!(store.token_holder(b"old").await.expect("read").is_some(), "it ended at that time, not before");
-    store.add_token(&token("newer", &ada, &shop), time(21)).await.expect("kept");
+    assert!(store.add_token(&token("newer", &ada, &shop), HASH, time(21)).await.expect("kept"));
     assert!(store.token_holder(b"old").await.expect("read").is_none());
 }
 

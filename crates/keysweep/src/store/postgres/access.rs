@@ -31,24 +31,35 @@ pub(super) async fn remove_key(db: &mut PgConnection, access: &str) -> Result<()
     found(done.rows_affected(), "access key")
 }
 
-pub(super) async fn add_token(db: &mut PgConnection, token: &Token, forget_before: Timestamp) -> Result<(), Fault> {
+pub(super) async fn add_token(
+    db: &mut PgConnection,
+    token: &Token,
+    password_hash: &str,
+    forget_before: Timestamp,
+) -> Result<bool, Fault> {
+    // Whoever changes the user in this moment is waited for, or waits and then ends this token with the others. Before
+    // anything else is locked: the change goes from the user to the tokens, too.
+    let done = sqlx::query(
+        "INSERT INTO token (hash, account_id, project_id, issued_at, expires_at)
+         SELECT $1, id, $2, $3, $4 FROM account WHERE id = $5 AND password_hash = $6 AND NOT disabled FOR SHARE",
+    )
+    .bind(&token.hash)
+    .bind(&token.project_id)
+    .bind(micros(token.issued_at))
+    .bind(micros(token.expires_at))
+    .bind(&token.user_id)
+    .bind(password_hash)
+    .execute(&mut *db)
+    .await
+    .map_err(missing("project"))?;
     // Those that somebody else forgets in this moment are left to him.
     sqlx::query(
         "DELETE FROM token WHERE hash IN (SELECT hash FROM token WHERE expires_at < $1 FOR UPDATE SKIP LOCKED)",
     )
     .bind(micros(forget_before))
-    .execute(&mut *db)
+    .execute(db)
     .await?;
-    sqlx::query("INSERT INTO token (hash, account_id, project_id, issued_at, expires_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&token.hash)
-        .bind(&token.user_id)
-        .bind(&token.project_id)
-        .bind(micros(token.issued_at))
-        .bind(micros(token.expires_at))
-        .execute(db)
-        .await
-        .map_err(missing("user or project"))?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 pub(super) async fn token_holder(db: &mut PgConnection, hash: &[u8]) -> Result<Option<TokenHolder>, Fault> {

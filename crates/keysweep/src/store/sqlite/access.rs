@@ -31,18 +31,27 @@ pub(super) async fn remove_key(db: &mut SqliteConnection, access: &str) -> Resul
     found(done.rows_affected(), "access key")
 }
 
-pub(super) async fn add_token(db: &mut SqliteConnection, token: &Token, forget_before: Timestamp) -> Result<(), Fault> {
+pub(super) async fn add_token(
+    db: &mut SqliteConnection,
+    token: &Token,
+    password_hash: &str,
+    forget_before: Timestamp,
+) -> Result<bool, Fault> {
     sqlx::query("DELETE FROM token WHERE expires_at < ?").bind(micros(forget_before)).execute(&mut *db).await?;
-    sqlx::query("INSERT INTO token (hash, account_id, project_id, issued_at, expires_at) VALUES (?, ?, ?, ?, ?)")
-        .bind(&token.hash)
-        .bind(&token.user_id)
-        .bind(&token.project_id)
-        .bind(micros(token.issued_at))
-        .bind(micros(token.expires_at))
-        .execute(db)
-        .await
-        .map_err(missing("user or project"))?;
-    Ok(())
+    let done = sqlx::query(
+        "INSERT INTO token (hash, account_id, project_id, issued_at, expires_at)
+         SELECT ?, id, ?, ?, ? FROM account WHERE id = ? AND password_hash = ? AND NOT disabled",
+    )
+    .bind(&token.hash)
+    .bind(&token.project_id)
+    .bind(micros(token.issued_at))
+    .bind(micros(token.expires_at))
+    .bind(&token.user_id)
+    .bind(password_hash)
+    .execute(db)
+    .await
+    .map_err(missing("project"))?;
+    Ok(done.rows_affected() > 0)
 }
 
 pub(super) async fn token_holder(db: &mut SqliteConnection, hash: &[u8]) -> Result<Option<TokenHolder>, Fault> {

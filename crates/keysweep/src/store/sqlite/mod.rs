@@ -303,8 +303,13 @@ impl People for SqliteStore {
         self.write(async |db| access::remove_key(db, access).await).await
     }
 
-    async fn add_token(&self, token: &Token, forget_before: Timestamp) -> Result<(), StoreError> {
-        self.write(async |db| access::add_token(db, token, forget_before).await).await
+    async fn add_token(
+        &self,
+        token: &Token,
+        password_hash: &str,
+        forget_before: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(async |db| access::add_token(db, token, password_hash, forget_before).await).await
     }
 
     async fn token_holder(&self, hash: &[u8]) -> Result<Option<TokenHolder>, StoreError> {
