@@ -45,7 +45,7 @@ impl Fleet {
         if instance.unreachable.is_none() {
             tracing::warn!(instance_id = instance.id, cause, "an instance's server cannot be looked at");
         }
-        match self.store.record_unreachable(&instance.id, &cause).await {
+        match self.store.record_unreachable(instance, &cause).await {
             // Removed meanwhile.
             Err(StoreError::Missing(_)) => Ok(()),
             kept => kept,

@@ -53,7 +53,7 @@ impl Fleet {
             Err(failure) if failure.kind == FailureKind::Unsupported => (facts_of_another(), Some(failure)),
             Err(failure) => return Err(LookError::Server(failure)),
         };
-        self.store.record_facts(&instance.id, &facts).await.map_err(FleetError::from)?;
+        self.store.record_facts(instance, &facts).await.map_err(FleetError::from)?;
         failure.map_or(Ok(facts), |failure| Err(LookError::Server(failure)))
     }
 }

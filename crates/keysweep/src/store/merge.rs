@@ -27,5 +27,9 @@ pub(super) fn merged(current: Instance, before: &Instance, after: &Instance) -> 
         pick(&current.window_binds_manual, &before.window_binds_manual, &after.window_binds_manual);
     merged.manage_lazyfree = pick(&current.manage_lazyfree, &before.manage_lazyfree, &after.manage_lazyfree);
     merged.paused = pick(&current.paused, &before.paused, &after.paused);
+    if merged.url != current.url {
+        // What was seen was another server.
+        (merged.facts, merged.unreachable) = (None, None);
+    }
     merged
 }

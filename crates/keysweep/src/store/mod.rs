@@ -185,17 +185,20 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     async fn instance(&self, project_id: &str, id: &str) -> Result<Option<Instance>, StoreError>;
     /// All instances of a project, by name.
     async fn instances(&self, project_id: &str) -> Result<Vec<Instance>, StoreError>;
-    /// Keeps what was seen of an instance's server, which is reachable then. `Missing` when the instance is gone.
-    async fn record_facts(&self, instance_id: &str, facts: &Facts) -> Result<(), StoreError>;
-    /// Keeps that nothing was seen of it, and why; what was seen before stays. `Missing` when the instance is gone.
-    async fn record_unreachable(&self, instance_id: &str, cause: &str) -> Result<(), StoreError>;
+    /// Keeps what was seen of an instance's server, which is reachable then. `Missing` when the instance is gone, or has
+    /// another URL by now.
+    async fn record_facts(&self, instance: &Instance, facts: &Facts) -> Result<(), StoreError>;
+    /// Keeps that nothing was seen of it, and why; what was seen before stays. `Missing` when the instance is gone, or has
+    /// another URL by now.
+    async fn record_unreachable(&self, instance: &Instance, cause: &str) -> Result<(), StoreError>;
     /// Takes the instances that nobody has taken to look at for `every` time, longest first, at most `limit`: who takes
     /// one has it to itself for that time.
     async fn take_looks(&self, now: Now, every: Duration, limit: u32) -> Result<Vec<Instance>, StoreError>;
 
     /// Changes a registered instance that was seen as `before`: what is different in `after`, but never its id, its project,
-    /// its facts and when it was added. What others have changed meanwhile stays. Returns it as it is then. `Missing` when
-    /// it is gone, `Taken` when another of the project has its name.
+    /// its facts and when it was added. What others have changed meanwhile stays; what was seen of its server is forgotten
+    /// when its URL is another one. Returns it as it is then. `Missing` when it is gone, `Taken` when another of the project
+    /// has its name.
     async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError>;
     /// Forgets an instance and its tasks. False, and nothing is done, while a task of it is active; `Missing` when the
     /// instance is.
@@ -205,8 +208,8 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     /// Says how an instance is swept by itself, in place of what was said before. `Missing` when the instance is gone.
     async fn set_auto_scan(&self, config: &AutoScan) -> Result<(), StoreError>;
 
-    /// Writes a task, unless the instance has an active one. `Missing` when the instance is. Only the newest 1,000 manual
-    /// and 1,000 auto records of an instance are kept: the oldest make room.
+    /// Writes a task, unless the instance has an active one. `Missing` when the instance is. Of an instance's manual
+    /// and of its auto records only the newest are kept, as many of each as the new task says: the oldest make room.
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError>;
     /// A task of the project, with its documents.
     async fn task(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, StoreError>;

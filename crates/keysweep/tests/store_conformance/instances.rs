@@ -16,6 +16,7 @@ on_every_engine!(
     a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again,
     an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later,
     every_field_but_id_project_and_facts_changes,
+    what_was_seen_of_a_server_does_not_outlive_its_url,
     of_two_who_change_an_instance_neither_undoes_what_the_other_did,
     a_password_never_meets_an_address_that_it_was_not_given_for,
     an_instance_is_removed_with_its_tasks_but_not_while_one_is_active,
@@ -105,11 +106,11 @@ async fn instances_are_listed_by_name(store: Fresh) {
 async fn the_newest_facts_are_kept(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     for keys in [10, 20] {
-        store.record_facts(&instance.id, &facts(keys)).await.expect("kept");
+        store.record_facts(&instance, &facts(keys)).await.expect("kept");
         let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
         assert_eq!(seen, Instance { facts: Some(facts(keys)), ..instance.clone() });
     }
-    assert_missing(store.record_facts(&id("absent"), &facts(1)).await, "instance");
+    assert_missing(store.record_facts(&Instance { id: id("absent"), ..instance.clone() }, &facts(1)).await, "instance");
 }
 
 async fn a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again(store: Fresh) {
@@ -119,13 +120,16 @@ async fn a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_a
         (seen.facts.map(|facts| facts.keys), seen.unreachable)
     };
     assert_eq!(seen().await, (None, None));
-    store.record_unreachable(&instance.id, "away").await.expect("kept");
+    store.record_unreachable(&instance, "away").await.expect("kept");
     assert_eq!(seen().await, (None, Some("away".into())));
-    store.record_facts(&instance.id, &facts(10)).await.expect("kept");
+    store.record_facts(&instance, &facts(10)).await.expect("kept");
     assert_eq!(seen().await, (Some(10), None));
-    store.record_unreachable(&instance.id, "away again").await.expect("kept");
+    store.record_unreachable(&instance, "away again").await.expect("kept");
     assert_eq!(seen().await, (Some(10), Some("away again".into())));
-    assert_missing(store.record_unreachable(&id("absent"), "away").await, "instance");
+    assert_missing(
+        store.record_unreachable(&Instance { id: id("absent"), ..instance.clone() }, "away").await,
+        "instance",
+    );
 }
 
 async fn an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later(store: Fresh) {
@@ -218,7 +222,7 @@ async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: 
     let paused = Instance { paused: true, ..seen.clone() };
     // Both have seen the instance as it was at first.
     store.update_instance(&seen, &paused).await.expect("changed");
-    store.record_facts(&seen.id, &facts(7)).await.expect("kept");
+    store.record_facts(&seen, &facts(7)).await.expect("kept");
     let both = Instance { paused: true, facts: Some(facts(7)), ..renamed.clone() };
     assert_eq!(store.update_instance(&seen, &renamed).await.expect("changed"), both);
     assert_eq!(store.instance(&seen.project_id, &seen.id).await.expect("read"), Some(both.clone()));
@@ -242,4 +246,28 @@ async fn a_password_never_meets_an_address_that_it_was_not_given_for(store: Fres
     store.update_instance(&seen, &here).await.expect("changed");
     let last = store.update_instance(&seen, &there).await.expect("changed");
     assert_eq!((last.url.as_str(), last.password), ("redis://there.example", None));
+}
+
+async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
+    let before = store.instance_of_its_own("cache").await;
+    store.record_facts(&before, &facts(7)).await.expect("kept");
+    store.record_unreachable(&before, "away").await.expect("kept");
+    assert_eq!(store.take_looks(at(0), Duration::from_secs(60), 10).await.expect("taken").len(), 1);
+    let renamed = Instance { name: "session cache".into(), ..before.clone() };
+    let renamed = store.update_instance(&before, &renamed).await.expect("changed");
+    assert_eq!(
+        (&renamed.facts, renamed.unreachable.as_deref()),
+        (&Some(facts(7)), Some("away")),
+        "it is the same server"
+    );
+    assert_eq!(store.take_looks(at(1), Duration::from_secs(60), 10).await.expect("taken"), []);
+
+    let moved = Instance { url: "redis://there.example".into(), ..renamed.clone() };
+    let moved = store.update_instance(&renamed, &moved).await.expect("changed");
+    assert_eq!((&moved.facts, &moved.unreachable), (&None, &None));
+    // A look at the old server that ends only now.
+    assert_missing(store.record_facts(&renamed, &facts(8)).await, "instance");
+    assert_missing(store.record_unreachable(&renamed, "away").await, "instance");
+    assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));
+    assert_eq!(store.take_looks(at(2), Duration::from_secs(60), 10).await.expect("taken"), [moved], "at once");
 }

@@ -82,7 +82,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
         primaries: vec![],
         seen_at: time(1),
     };
-    store.record_facts(&instance.id, &facts).await.expect("kept");
+    store.record_facts(&instance, &facts).await.expect("kept");
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(2), "worker").await;
     store.end(at(9), &claim.lease, &success(10)).await.expect("ended");
@@ -91,7 +91,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
     let seen = &seen.instances[0];
     assert_eq!((&seen.facts, seen.reachable, seen.last_success), (&Some(facts.clone()), Some(true), Some(time(9))));
 
-    store.record_unreachable(&instance.id, "no answer").await.expect("kept");
+    store.record_unreachable(&instance, "no answer").await.expect("kept");
     let seen = overview(&store, 12).await;
     assert_eq!((&seen.instances[0].facts, seen.instances[0].reachable), (&Some(facts), Some(false)));
 }

@@ -61,30 +61,33 @@ fn settings<'q>(query: Query<'q, Postgres, PgArguments>, instance: &'q Instance)
 }
 
 pub(super) async fn update(db: &mut PgConnection, before: &Instance, after: &Instance) -> Result<Instance, Fault> {
-    let current = sqlx::query("SELECT * FROM instance WHERE id = $1 AND project_id = $2 FOR UPDATE")
+    let current = sqlx::query("SELECT * FROM instance WHERE id = $1 AND project_id = $2 FOR NO KEY UPDATE")
         .bind(&after.id)
         .bind(&after.project_id)
         .fetch_optional(&mut *db)
         .await?;
     let current = row::instance(&current.ok_or(StoreError::Missing("instance"))?)?;
     let instance = merged(current, before, after);
-    let query = sqlx::query(
-        "UPDATE instance SET
-             name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6, ca_pem = $7,
-             cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12, off_peak_window = $13,
-             window_binds_manual = $14, manage_lazyfree = $15, paused = $16
-         WHERE id = $17 AND project_id = $18",
-    );
-    let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
-    found(done.rows_affected(), "instance")?;
-    // The window may be another one: whoever claims a task that waits for it looks anew.
+    // The window may be another one: whoever claims a task that waits for it looks anew. Before the instance,
+    // which a new name locks against whoever has claimed such a task and writes its lease.
     sqlx::query(
         "UPDATE task SET not_before = NULL
          WHERE instance_id = $1 AND status IN ('waiting', 'running') AND not_before IS NOT NULL",
     )
     .bind(&instance.id)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    let query = sqlx::query(
+        "UPDATE instance SET
+             name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6, ca_pem = $7,
+             cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12, off_peak_window = $13,
+             window_binds_manual = $14, manage_lazyfree = $15, paused = $16,
+             facts = CASE WHEN url = $2 THEN facts END, facts_at = CASE WHEN url = $2 THEN facts_at END,
+             unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END
+         WHERE id = $17 AND project_id = $18",
+    );
+    let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).execute(db).await?;
+    found(done.rows_affected(), "instance")?;
     Ok(instance)
 }
 
@@ -124,19 +127,25 @@ pub(super) async fn list(db: &mut PgConnection, project_id: &str) -> Result<Vec<
     Ok(rows.iter().map(row::instance).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn record_facts(db: &mut PgConnection, id: &str, facts: &Facts) -> Result<(), Fault> {
-    let updated = sqlx::query("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL WHERE id = $3")
-        .bind(row::facts_to_json(facts)?)
-        .bind(micros(facts.seen_at))
-        .bind(id)
-        .execute(db)
-        .await?;
+pub(super) async fn record_facts(db: &mut PgConnection, instance: &Instance, facts: &Facts) -> Result<(), Fault> {
+    let updated =
+        sqlx::query("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL WHERE id = $3 AND url = $4")
+            .bind(row::facts_to_json(facts)?)
+            .bind(micros(facts.seen_at))
+            .bind(&instance.id)
+            .bind(&instance.url)
+            .execute(db)
+            .await?;
     there(&updated)
 }
 
-pub(super) async fn record_unreachable(db: &mut PgConnection, id: &str, cause: &str) -> Result<(), Fault> {
-    let updated =
-        sqlx::query("UPDATE instance SET unreachable = $1 WHERE id = $2").bind(cause).bind(id).execute(db).await?;
+pub(super) async fn record_unreachable(db: &mut PgConnection, instance: &Instance, cause: &str) -> Result<(), Fault> {
+    let updated = sqlx::query("UPDATE instance SET unreachable = $1 WHERE id = $2 AND url = $3")
+        .bind(cause)
+        .bind(&instance.id)
+        .bind(&instance.url)
+        .execute(db)
+        .await?;
     there(&updated)
 }
 

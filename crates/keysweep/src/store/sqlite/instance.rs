@@ -73,10 +73,12 @@ pub(super) async fn update(db: &mut SqliteConnection, before: &Instance, after: 
     let instance = merged(current, before, after);
     let query = sqlx::query(
         "UPDATE instance SET
-             name = ?, url = ?, username = ?, password = ?, sentinel_username = ?, sentinel_password = ?, ca_pem = ?,
-             cert_pem = ?, client_key = ?, server_name = ?, address_map = ?, pace = ?, off_peak_window = ?,
-             window_binds_manual = ?, manage_lazyfree = ?, paused = ?
-         WHERE id = ? AND project_id = ?",
+             name = ?1, url = ?2, username = ?3, password = ?4, sentinel_username = ?5, sentinel_password = ?6, ca_pem = ?7,
+             cert_pem = ?8, client_key = ?9, server_name = ?10, address_map = ?11, pace = ?12, off_peak_window = ?13,
+             window_binds_manual = ?14, manage_lazyfree = ?15, paused = ?16,
+             facts = CASE WHEN url = ?2 THEN facts END, facts_at = CASE WHEN url = ?2 THEN facts_at END,
+             unreachable = CASE WHEN url = ?2 THEN unreachable END, looked_at = CASE WHEN url = ?2 THEN looked_at END
+         WHERE id = ?17 AND project_id = ?18",
     );
     let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
     found(done.rows_affected(), "instance")?;
@@ -123,19 +125,29 @@ pub(super) async fn list(db: &mut SqliteConnection, project_id: &str) -> Result<
     Ok(rows.iter().map(row::instance).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn record_facts(db: &mut SqliteConnection, id: &str, facts: &Facts) -> Result<(), Fault> {
-    let updated = sqlx::query("UPDATE instance SET facts = ?, facts_at = ?, unreachable = NULL WHERE id = ?")
-        .bind(row::facts_to_json(facts)?)
-        .bind(micros(facts.seen_at))
-        .bind(id)
-        .execute(db)
-        .await?;
+pub(super) async fn record_facts(db: &mut SqliteConnection, instance: &Instance, facts: &Facts) -> Result<(), Fault> {
+    let updated =
+        sqlx::query("UPDATE instance SET facts = ?, facts_at = ?, unreachable = NULL WHERE id = ? AND url = ?")
+            .bind(row::facts_to_json(facts)?)
+            .bind(micros(facts.seen_at))
+            .bind(&instance.id)
+            .bind(&instance.url)
+            .execute(db)
+            .await?;
     there(&updated)
 }
 
-pub(super) async fn record_unreachable(db: &mut SqliteConnection, id: &str, cause: &str) -> Result<(), Fault> {
-    let updated =
-        sqlx::query("UPDATE instance SET unreachable = ? WHERE id = ?").bind(cause).bind(id).execute(db).await?;
+pub(super) async fn record_unreachable(
+    db: &mut SqliteConnection,
+    instance: &Instance,
+    cause: &str,
+) -> Result<(), Fault> {
+    let updated = sqlx::query("UPDATE instance SET unreachable = ? WHERE id = ? AND url = ?")
+        .bind(cause)
+        .bind(&instance.id)
+        .bind(&instance.url)
+        .execute(db)
+        .await?;
     there(&updated)
 }
 

@@ -153,12 +153,12 @@ impl Store for SqliteStore {
         self.read(async |db| instance::list(db, project_id).await).await
     }
 
-    async fn record_facts(&self, instance_id: &str, facts: &Facts) -> Result<(), StoreError> {
-        self.write(async |db| instance::record_facts(db, instance_id, facts).await).await
+    async fn record_facts(&self, instance: &Instance, facts: &Facts) -> Result<(), StoreError> {
+        self.write(async |db| instance::record_facts(db, instance, facts).await).await
     }
 
-    async fn record_unreachable(&self, instance_id: &str, cause: &str) -> Result<(), StoreError> {
-        self.write(async |db| instance::record_unreachable(db, instance_id, cause).await).await
+    async fn record_unreachable(&self, instance: &Instance, cause: &str) -> Result<(), StoreError> {
+        self.write(async |db| instance::record_unreachable(db, instance, cause).await).await
     }
 
     async fn take_looks(&self, now: Now, every: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
