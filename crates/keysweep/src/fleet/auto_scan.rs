@@ -111,8 +111,7 @@ impl Fleet {
             "timeout_seconds": config.timeout.as_secs(),
             "scan_keys_count": config.scan_keys_count,
         });
-        self.telling(deed, &detail).set_auto_scan(&config).await?;
-        Ok(config)
+        Ok(self.telling(deed, &detail).set_auto_scan(&config).await?)
     }
 }
 

@@ -205,8 +205,9 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError>;
     /// How an instance is swept by itself; `None`: nobody has said yet.
     async fn auto_scan(&self, instance_id: &str) -> Result<Option<AutoScan>, StoreError>;
-    /// Says how an instance is swept by itself, in place of what was said before. `Missing` when the instance is gone.
-    async fn set_auto_scan(&self, config: &AutoScan) -> Result<(), StoreError>;
+    /// Says how an instance is swept by itself, in place of what was said before. Returns what is kept: its time of change
+    /// stays where nothing else changes. `Missing` when the instance is gone.
+    async fn set_auto_scan(&self, config: &AutoScan) -> Result<AutoScan, StoreError>;
 
     /// Writes a task, unless the instance has an active one. `Missing` when the instance is. Of an instance's manual
     /// and of its auto records only the newest are kept, as many of each as the new task says: the oldest make room.

@@ -208,7 +208,10 @@ async fn the_last_auto_scan_configuration_is_kept(store: Fresh) {
         scan_keys_count: 100_000,
         updated_at: time(1),
     };
-    store.set_auto_scan(&config).await.expect("kept");
+    assert_eq!(store.set_auto_scan(&config).await.expect("kept"), config);
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(config.clone()));
+    let again = AutoScan { updated_at: time(2), ..config.clone() };
+    assert_eq!(store.set_auto_scan(&again).await.expect("kept"), config, "nothing has changed");
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(config.clone()));
     let off = AutoScan { enabled: false, first_scan_at: None, updated_at: time(2), ..config };
     store.set_auto_scan(&off).await.expect("kept");

@@ -194,7 +194,7 @@ impl Store for PostgresStore {
         self.read(async |db| auto_scan::get(db, instance_id).await).await
     }
 
-    async fn set_auto_scan(&self, config: &AutoScan) -> Result<(), StoreError> {
+    async fn set_auto_scan(&self, config: &AutoScan) -> Result<AutoScan, StoreError> {
         self.write(async |db| auto_scan::set(db, config).await).await
     }
 

@@ -15,8 +15,8 @@ pub(super) async fn get(db: &mut SqliteConnection, instance_id: &str) -> Result<
 }
 
 /// What was set before is left as it is, with the run that may be pending, where it is set again unchanged.
-pub(super) async fn set(db: &mut SqliteConnection, config: &AutoScan) -> Result<(), Fault> {
-    sqlx::query(
+pub(super) async fn set(db: &mut SqliteConnection, config: &AutoScan) -> Result<AutoScan, Fault> {
+    let kept = sqlx::query(
         "INSERT INTO auto_scan (
              instance_id, enabled, first_scan_at, interval_us, timeout_us, scan_keys_count, updated_at
          ) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -27,7 +27,8 @@ pub(super) async fn set(db: &mut SqliteConnection, config: &AutoScan) -> Result<
                  AND auto_scan.first_scan_at IS excluded.first_scan_at
                  THEN auto_scan.updated_at ELSE excluded.updated_at END,
              enabled = excluded.enabled, first_scan_at = excluded.first_scan_at, interval_us = excluded.interval_us,
-             timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count",
+             timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count
+         RETURNING *",
     )
     .bind(&config.instance_id)
     .bind(config.enabled)
@@ -36,8 +37,8 @@ pub(super) async fn set(db: &mut SqliteConnection, config: &AutoScan) -> Result<
     .bind(span(config.timeout))
     .bind(config.scan_keys_count)
     .bind(micros(config.updated_at))
-    .execute(db)
+    .fetch_one(db)
     .await
     .map_err(missing("instance"))?;
-    Ok(())
+    Ok(row::auto_scan(&kept)?)
 }
