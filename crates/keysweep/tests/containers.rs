@@ -131,3 +131,37 @@ fn ports_users_and_versions_agree() {
     assert_eq!(scraped["job_name"], "keysweep", "as alerts and dashboard expect it");
     assert_eq!(strings(&scraped["static_configs"][0]["targets"]), ["keysweep-1:7081", "keysweep-2:7081"]);
 }
+
+/// Whether a pattern of .dockerignore takes this path: one without `**/` begins at the root.
+fn takes(pattern: &str, path: &str) -> bool {
+    let like = |pattern: &str, name: &str| match pattern.split_once('*') {
+        Some((head, tail)) => match tail.strip_suffix('*') {
+            Some(middle) => name.strip_prefix(head).is_some_and(|rest| rest.contains(middle)),
+            None => name.strip_prefix(head).is_some_and(|rest| rest.ends_with(tail)),
+        },
+        None => name == pattern,
+    };
+    match pattern.strip_prefix("**/") {
+        Some(pattern) => path.split('/').any(|name| like(pattern, name)),
+        None => !path.contains('/') && like(pattern, path) || path == pattern,
+    }
+}
+
+#[test]
+fn no_secret_and_no_database_gets_into_the_image_from_any_folder() {
+    let ignored = read(".dockerignore");
+    for path in [
+        "keysweep.key",
+        "deploy/keysweep.key",
+        "keysweep.db",
+        "deploy/data/keysweep.db",
+        "deploy/keysweep.db-wal",
+        "deploy/postgres.password",
+        "deploy/key.json",
+    ] {
+        assert!(ignored.lines().any(|pattern| takes(pattern, path)), "{path} would get into the image");
+    }
+    for path in ["Cargo.toml", "crates/keysweep/src/main.rs", "deploy/compose.yml"] {
+        assert!(!ignored.lines().any(|pattern| takes(pattern, path)), "{path} is needed");
+    }
+}
