@@ -91,7 +91,7 @@ impl FleetGauges {
         );
         registry.register_with_unit(
             "instance_auto_scan_interval",
-            "From one scheduled scan of the instance to the next; 0 is one after the other",
+            "From one scheduled scan of the instance to the next, where scans are due; 0 is one after the other",
             Unit::Seconds,
             self.auto_scan_interval.clone(),
         );

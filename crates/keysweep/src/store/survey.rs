@@ -37,7 +37,7 @@ pub struct InstanceOverview {
     pub reachable: Option<bool>,
     /// When its newest successful task ended, of those whose records are kept.
     pub last_success: Option<Timestamp>,
-    /// From one scheduled run to the next; `None`: it is not swept by itself.
+    /// From one scheduled run to the next; `None`: it is not swept by itself, not yet, or not while it is paused.
     pub auto_scan_interval: Option<Duration>,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{AutoScan, Facts},
+    model::{AutoScan, Facts, Instance},
     store::{InstanceOverview, Overview},
 };
 
@@ -14,6 +14,7 @@ on_every_engine!(
     active_tasks_are_counted_by_state_and_what_nobody_holds_apart,
     an_instance_shows_what_was_last_seen_of_it,
     a_schedule_that_nobody_looks_at_falls_behind,
+    scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_paused,
 );
 
 async fn overview(store: &Fresh, seconds: i64) -> Overview {
@@ -118,4 +119,24 @@ async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
     store.set_auto_scan(&AutoScan { enabled: false, ..settings }).await.expect("set");
     let seen = overview(&store, 200).await;
     assert_eq!((seen.schedule_lag, seen.instances[0].auto_scan_interval), (Duration::ZERO, None));
+}
+
+async fn scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_paused(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let settings = AutoScan {
+        instance_id: instance.id.clone(),
+        enabled: true,
+        first_scan_at: Some(time(100)),
+        interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(600),
+        scan_keys_count: 10,
+        updated_at: time(0),
+    };
+    store.set_auto_scan(&settings).await.expect("set");
+    let interval = async |seconds| overview(&store, seconds).await.instances[0].auto_scan_interval;
+    assert_eq!(interval(99).await, None);
+    assert_eq!(interval(100).await, Some(settings.interval));
+    let paused = Instance { paused: true, ..instance.clone() };
+    store.update_instance(&instance, &paused).await.expect("changed");
+    assert_eq!(interval(100).await, None);
 }

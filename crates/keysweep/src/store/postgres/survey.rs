@@ -30,7 +30,8 @@ pub(super) async fn overview(db: &mut PgConnection, now: i64) -> Result<Overview
     .await?;
     let instances = sqlx::query(
         "SELECT instance.id, instance.facts, instance.unreachable IS NOT NULL AS is_unreachable,
-                CASE WHEN auto_scan.enabled THEN auto_scan.interval_us END AS interval_us,
+                CASE WHEN auto_scan.enabled AND NOT instance.paused AND auto_scan.first_scan_at <= $1
+                     THEN auto_scan.interval_us END AS interval_us,
                 (
                     SELECT finished_at FROM task WHERE task.instance_id = instance.id AND status = 'success'
                     ORDER BY seq DESC LIMIT 1
@@ -38,6 +39,7 @@ pub(super) async fn overview(db: &mut PgConnection, now: i64) -> Result<Overview
          FROM instance LEFT JOIN auto_scan ON auto_scan.instance_id = instance.id
          ORDER BY instance.id",
     )
+    .bind(now)
     .fetch_all(db)
     .await?;
     let tasks = Reader(&tasks);
