@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
+    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
@@ -13,7 +14,7 @@ use std::{
 use keysweep_harness::{Authority, DataSet, Flavor, Installation, Server, Service, eventually, free_port, id};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A service that asks for credentials, with one instance, and somebody who calls it.
 struct Remote {
@@ -69,6 +70,49 @@ impl Remote {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Answers one request after another with these statuses and bodies; returns where.
+fn scripted(answers: Vec<(u16, String)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    thread::spawn(move || {
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                head.extend(byte);
+            }
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+                .expect("it is sent");
+        }
+    });
+    base
+}
+
+#[test]
+fn a_proxy_that_does_not_reach_the_service_for_a_moment_ends_no_watching() {
+    let (id, task) = ("b".repeat(32), |status: &str| json!({ "id": "1", "status": status }).to_string());
+    let away = |status| (status, "<h1>Bad Gateway</h1>".to_owned());
+    let ended = || (200, task("success"));
+    let run = |arguments: &[&str], answers| {
+        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let (base, project) = (scripted(answers), "a".repeat(32));
+        let mut command = installation.command(arguments);
+        command.env("KEYSWEEP_ENDPOINT", base).env("KEYSWEEP_PROJECT", project).output().expect("it starts")
+    };
+    let watch = ["task", "watch", &id];
+    let output = run(&watch, vec![(200, task("running")), away(502), away(503), away(504), ended()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let created = (200, json!({ "id": id, "status": "waiting" }).to_string());
+    let output = run(&["task", "create", &id, "--wait"], vec![created, away(502), ended()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = run(&watch, vec![away(502)]);
+    assert_eq!(output.status.code(), Some(3), "nobody has seen the task: {}", stderr(&output));
+    assert!(stderr(&output).contains("what stands before the service does not reach it"), "{}", stderr(&output));
 }
 
 fn nowhere() -> String {

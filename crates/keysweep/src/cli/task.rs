@@ -90,7 +90,7 @@ fn carry_out(args: &TaskArgs) -> Result<Exit, Refusal> {
             let id = text(&created["id"]);
             if *wait {
                 term::note(&format!("task {id}"));
-                return watch(&client, &id, json);
+                return watch(&client, &id, json, Some(Instant::now()));
             }
             match json {
                 true => term::json(&created),
@@ -108,7 +108,7 @@ fn carry_out(args: &TaskArgs) -> Result<Exit, Refusal> {
             let task = client.get(&address(&client, task)?)?;
             if json { term::json(&task) } else { show(&task) }
         }
-        Verb::Watch { task } => return watch(&client, task, json),
+        Verb::Watch { task } => return watch(&client, task, json, None),
         Verb::Cancel { task } => {
             let task = client.post(&format!("{}/cancel", address(&client, task)?))?;
             match json {
@@ -130,12 +130,13 @@ fn address(client: &Client, task: &str) -> Result<String, Refusal> {
     }
 }
 
-/// Shows a task until it has ended, through restarts of the service; exits as the task did.
-fn watch(client: &Client, task: &str, json: bool) -> Result<Exit, Refusal> {
+/// Shows a task until it has ended, through restarts of the service; exits as the task did. `seen_at`: when the service was
+/// last known to have it; while that is not known, the first refusal is the last.
+fn watch(client: &Client, task: &str, json: bool, mut seen_at: Option<Instant>) -> Result<Exit, Refusal> {
     let address = address(client, task)?;
     let stop = stop_on_signals().map_err(|error| Refusal::absent(format!("signals cannot be caught: {error}")))?;
     let live = term::Live::new();
-    let (mut seen_at, mut told) = (None::<Instant>, false);
+    let mut told = false;
     let task = loop {
         match client.get(&address) {
             Ok(task) if is_over(&task) => break task,

@@ -96,6 +96,13 @@ pub(super) fn read(client: &Client, status: u16, said: &Value, clock: Option<i64
     let code = text(&said["error_code"]).or_else(|| text(&said["error"]["code"])).unwrap_or_default();
     let message = text(&said["error_msg"]).or_else(|| text(&said["error"]["message"])).unwrap_or_default();
     let message = message.trim_end_matches('.');
+    if message.is_empty() && matches!(status, 502..=504) {
+        let sentence = format!(
+            "{} answers with status {status}: what stands before the service does not reach it; try again in a moment",
+            client.origin()
+        );
+        return Refusal { may_pass: true, ..Refusal::new(Exit::CannotConnect, sentence) };
+    }
     if message.is_empty() {
         return Refusal::new(
             Exit::Failed,
