@@ -115,6 +115,21 @@ fn a_proxy_that_does_not_reach_the_service_for_a_moment_ends_no_watching() {
     assert!(stderr(&output).contains("what stands before the service does not reach it"), "{}", stderr(&output));
 }
 
+#[test]
+fn no_proxy_is_asked_the_way_to_this_machine_and_an_empty_variable_is_none() {
+    let remote = Remote::start(&nowhere(), "operator");
+    let mut command = remote.command(&["instance", "list"]);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(name, format!("http://127.0.0.1:{}", free_port()));
+    }
+    for name in ["KEYSWEEP_CREDENTIALS", "KEYSWEEP_CA_FILE", "KEYSWEEP_PROJECT"] {
+        command.env(name, "");
+    }
+    let output = command.output().expect("the binary starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cache"));
+}
+
 fn nowhere() -> String {
     format!("redis://127.0.0.1:{}", free_port())
 }

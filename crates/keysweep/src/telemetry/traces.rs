@@ -218,8 +218,19 @@ impl Drop for OpenSpan {
     }
 }
 
+fn is_loopback(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
+}
+
 fn export(spans: &Receiver<Span>, settings: &Settings) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
+    // No proxy leads to this machine.
+    let proxy = if is_loopback(&settings.url) { None } else { ureq::Proxy::try_from_env() };
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(proxy).build().into();
     let mut failing = false;
     while let Ok(first) = spans.recv() {
         let (mut batch, deadline) = (vec![first], Instant::now() + LINGER);

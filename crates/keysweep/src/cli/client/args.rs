@@ -1,18 +1,23 @@
 //! Where a remote service is and who calls it, as it is typed or stands in the environment.
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    path::Path,
 };
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_rustls::rustls::{
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{
+    Proxy,
+    tls::{Certificate, RootCerts, TlsConfig},
+};
 use url::{Host, Url};
 
 use super::{ANSWER_PATIENCE, CONNECT_PATIENCE, Client, Refusal};
@@ -35,11 +40,11 @@ pub struct ClientArgs {
     #[arg(long, value_name = "PROJECT", env = "KEYSWEEP_PROJECT", global = true, help_heading = "Service")]
     project: Option<String>,
     /// Read the access key from this file, as `keysweep admin --json access-key add` prints it
-    #[arg(long, value_name = "FILE", env = "KEYSWEEP_CREDENTIALS", global = true, help_heading = "Service")]
-    credentials: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CREDENTIALS", global = true, help_heading = "Service")]
+    credentials: Option<OsString>,
     /// Trust these authorities instead of the system's (PEM file)
-    #[arg(long, value_name = "FILE", env = "KEYSWEEP_CA_FILE", global = true, help_heading = "Service")]
-    ca_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CA_FILE", global = true, help_heading = "Service")]
+    ca_file: Option<OsString>,
     /// Print the service's answer as one JSON object
     #[arg(long, global = true, help_heading = "Service")]
     pub json: bool,
@@ -61,16 +66,16 @@ impl ClientArgs {
             return Err(no_key());
         }
         let mut client = Client { agent: self.agent(&endpoint)?, endpoint, signer, project_id: String::new() };
-        client.project_id = match &self.project {
+        client.project_id = match given(&self.project) {
             Some(id) if is_id(id) => id.clone(),
-            named => project_id(&client, named.as_deref())?,
+            named => project_id(&client, named.map(String::as_str))?,
         };
         Ok(client)
     }
 
     /// A file that was named is stronger than the environment.
     fn signer(&self) -> Result<Option<Signer>, Refusal> {
-        if let Some(path) = &self.credentials {
+        if let Some(path) = given(&self.credentials).map(Path::new) {
             let text = read("--credentials", path)?;
             // The parser's own words could repeat a secret.
             let found: Credentials = serde_json::from_str(&text).map_err(|_| {
@@ -97,6 +102,7 @@ impl ClientArgs {
             .http_status_as_error(false)
             // A signature is good for one path: a redirect could only fail in a way that is harder to understand.
             .max_redirects(0)
+            .proxy(if is_loopback(endpoint) { None } else { Proxy::try_from_env() })
             .user_agent(concat!("keysweep/", env!("CARGO_PKG_VERSION")));
         if endpoint.scheme() == "https" {
             // Fails where it was done before, which is as good.
@@ -108,7 +114,7 @@ impl ClientArgs {
     }
 
     fn authorities(&self) -> Result<Vec<Certificate<'static>>, Refusal> {
-        let Some(path) = &self.ca_file else {
+        let Some(path) = given(&self.ca_file).map(Path::new) else {
             let system = rustls_native_certs::load_native_certs().certs;
             return match system.is_empty() {
                 true => {
@@ -124,6 +130,11 @@ impl ClientArgs {
             _ => Err(Refusal::usage(format!("--ca-file {}: there is no PEM certificate in it", path.display()))),
         }
     }
+}
+
+/// A variable that is empty is one that is not set.
+fn given<T: AsRef<OsStr>>(value: &Option<T>) -> Option<&T> {
+    value.as_ref().filter(|value| !value.as_ref().is_empty())
 }
 
 fn owned(certificate: &CertificateDer<'_>) -> Certificate<'static> {

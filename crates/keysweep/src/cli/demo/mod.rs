@@ -152,7 +152,9 @@ fn show(runtime: &tokio::runtime::Runtime, app: &App, server: &ThrowawayServer, 
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);
     term::line(&format!("The console is at {base}/console; nobody is asked for a password here."));
     term::line(&format!("POST {create}"));
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(REQUEST_PATIENCE)).build().into();
+    let config = ureq::Agent::config_builder().timeout_global(Some(REQUEST_PATIENCE));
+    // No proxy leads to this machine, whatever the environment names.
+    let agent: ureq::Agent = config.proxy(None).build().into();
     let created: Value = agent.post(&create).send_empty()?.body_mut().read_json()?;
     let id = created["id"].as_str().context("the answer has no id")?;
     let detail = format!("{base}/api/v1/projects/{}/tasks/{id}", instance.project_id);
