@@ -75,15 +75,19 @@
     }
   }
 
+  // One at a time: whoever comes back to the page while it is brought up to date would start a second round.
+  let isBusy = false;
   async function follow() {
+    if (isBusy) return;
+    isBusy = true;
+    clearTimeout(timer);
     await refresh();
+    isBusy = false;
     if (every) timer = setTimeout(follow, every);
   }
 
   let timer = setTimeout(follow, every);
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden || !every) return;
-    clearTimeout(timer);
-    follow();
+    if (!document.hidden && every) follow();
   });
 })();

@@ -137,9 +137,14 @@ impl EditForm {
 fn full_url(form: &Fields) -> Secret {
     let (url, username, password) = (form.text("url"), form.text("username"), form.verbatim("password"));
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let url = match url.split_once("://") {
-        Some((scheme, rest)) if !rest.contains('@') && (!username.is_empty() || !password.is_empty()) => {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned().into() };
+    let url = match rest.rsplit_once('@') {
+        None if !username.is_empty() || !password.is_empty() => {
             format!("{scheme}://{}:{}@{rest}", encode(username), encode(password))
+        }
+        // A user alone, written as an address has it.
+        Some((user, rest)) if !user.contains(':') && !password.is_empty() => {
+            format!("{scheme}://{user}:{}@{rest}", encode(password))
         }
         _ => url.to_owned(),
     };
@@ -256,6 +261,8 @@ mod tests {
     #[case("url=redis://h:1&password=a@b", "redis://:a%40b@h:1")]
     #[case("url=redis://h:1&username=u&password=p%2F", "redis://u:p%2F@h:1")]
     #[case("url=redis://x:y@h:1&password=other", "redis://x:y@h:1")]
+    #[case("url=redis://u@h:1&username=other&password=p%2F", "redis://u:p%2F@h:1")]
+    #[case("url=redis://u@h:1", "redis://u@h:1")]
     #[case("url=h:1&password=p", "h:1")]
     fn user_and_password_get_into_the_address(#[case] form: &str, #[case] url: &str) {
         assert_eq!(full_url(&Fields::parse(form.as_bytes())).expose(), url);

@@ -136,7 +136,7 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
         dead: dead_of(Some(sum(|facts| facts.dead_keys.unwrap_or(0))), keys),
         memory: words::size(sum(|facts| facts.used_memory)),
     };
-    let page = guest.query.text("page").parse::<usize>().unwrap_or(0).min(instances.len() / PAGE);
+    let page = guest.query.text("page").parse::<usize>().unwrap_or(0).min(instances.len().saturating_sub(1) / PAGE);
     let mut rows = Vec::new();
     for instance in instances.iter().skip(page * PAGE).take(PAGE) {
         rows.push(door.row(&guest, instance, now).await?);

@@ -55,7 +55,18 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<R
 pub(super) async fn submit(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
     let (parts, body) = request.into_parts();
     let key = form_key(&parts.extensions);
-    let form = open_form(&parts.headers, &key, &read_body(body).await?)?;
+    let body = read_body(body).await?;
+    let form = match open_form(&parts.headers, &key, &body) {
+        Ok(form) => form,
+        Err(error) => {
+            // Whoever signed in in another tab meanwhile need not do so again; nothing is done on the way.
+            let session = Cookies::of(&parts.headers).session;
+            return match door.auth.session_caller(session.as_deref()).await? {
+                Some(_) => Ok(Redirect::to(&next(&Fields::parse(&body))).into_response()),
+                None => Err(error),
+            };
+        }
+    };
     let (name, next) = (form.text("name").to_owned(), next(&form));
     let password = Secret::from(form.verbatim("password").to_owned());
     match door.auth.begin_session(name.clone(), password, Peer::of(&parts.extensions)).await {

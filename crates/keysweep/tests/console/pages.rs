@@ -124,7 +124,8 @@ fn an_instance_is_edited_without_giving_its_password_again_unless_its_address_ch
 fn many_instances_are_shown_page_by_page_and_found_by_name() {
     let shop = Shop::with_no_server();
     for number in 0..52 {
-        let (name, url) = (format!("shard-{number:02}"), format!("redis://127.0.0.1:{}", 1_000 + number));
+        let host = if number < 50 { "127.0.0.2" } else { "127.0.0.3" };
+        let (name, url) = (format!("shard-{number:02}"), format!("redis://{host}:{}", 1_000 + number));
         shop.installation.register_another("shop", &name, &url, &[]);
     }
     let service = shop.installation.serve(&[]);
@@ -137,6 +138,8 @@ fn many_instances_are_shown_page_by_page_and_found_by_name() {
     assert!(page.text.contains("shard-51<") && page.text.contains("rel=\"prev\""), "{}", page.text);
     let page = visitor.get(&format!("{list}?search=SHARD-17"));
     assert!(page.text.contains("shard-17<") && !page.text.contains("shard-18<"), "{}", page.text);
+    let page = visitor.get(&format!("{list}?search=127.0.0.2&page=1"));
+    assert!(page.text.contains("shard-00<") && !page.text.contains("rel=\"prev\""), "50 fill one page: {}", page.text);
     let page = visitor.get(&format!("{list}?search=%3Cb%3E"));
     assert!(page.text.contains("No instance has") && !page.text.contains("<b>"), "{}", page.text);
 }

@@ -27,6 +27,21 @@ fn whoever_has_not_signed_in_is_sent_to_sign_in_and_back() {
     assert_eq!(visitor.get("/console/sign-in").status, 303, "who has signed in need not do so again");
 }
 
+#[test]
+fn a_second_tab_that_asks_to_sign_in_goes_on_with_the_session_of_the_first() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::new(&service);
+    let second_tab = visitor.get("/console/sign-in");
+    visitor.sign_in("reader", PASSWORD);
+    let (next, path) = (shop.page(), "/console/sign-in");
+    let fields = [("name", "reader"), ("password", PASSWORD), ("next", next.as_str())];
+    let answer = visitor.post(path, &second_tab, &fields);
+    assert_eq!((answer.status, answer.header("location")), (303, Some(next.as_str())));
+    let stranger = Visitor::new(&service).post(path, &second_tab, &fields);
+    assert_eq!(stranger.status, 403, "without a session a form of another browser is still refused");
+}
+
 #[rstest]
 #[case("https://evil.example/")]
 #[case("//evil.example/")]
