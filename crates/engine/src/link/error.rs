@@ -47,9 +47,10 @@ impl LinkError {
     }
 }
 
-/// An error reply, for example `NOPERM this user has no permissions to run the 'scan' command`.
+/// An error reply, for example `NOPERM this user has no permissions to run the 'scan' command`. It is shown without control
+/// characters, which could drive a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", .0.replace(char::is_control, ""))]
 pub struct ServerError(pub String);
 
 impl ServerError {

@@ -2,6 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
+/// Characters of a version that are looked at; real ones have a dozen.
+const VERSION: usize = 32;
+
 /// The fields of an INFO reply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Info(HashMap<String, String>);
@@ -18,10 +21,11 @@ pub struct Keyspace {
 }
 
 impl Info {
-    /// Reads the text of an INFO reply.
+    /// Reads the text of an INFO reply. Control characters are left out: what a server says may end up on a terminal.
     pub fn read(text: &str) -> Self {
         let fields = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
-        Self(fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+        let plain = |value: &str| value.trim().chars().filter(|c| !c.is_control()).collect();
+        Self(fields.map(|(name, value)| (name.to_owned(), plain(value))).collect())
     }
 
     /// A field as text.
@@ -80,7 +84,8 @@ impl Info {
 
     /// The engine's own version: Valkey also reports the Redis version that it is compatible with.
     pub fn engine_version(&self) -> Option<&str> {
-        self.text("valkey_version").or_else(|| self.text("redis_version"))
+        let version = self.text("valkey_version").or_else(|| self.text("redis_version"))?;
+        Some(version.char_indices().nth(VERSION).map_or(version, |(end, _)| &version[..end]))
     }
 }
 
@@ -111,6 +116,13 @@ mod tests {
         assert_eq!((info.engine(), info.engine_version()), ("valkey", Some("9.1.2")));
         let redis = Info::read("redis_version:7.0.15\r\n");
         assert_eq!((redis.engine(), redis.engine_version()), ("redis", Some("7.0.15")));
+    }
+
+    #[test]
+    fn a_version_cannot_drive_a_terminal_or_fill_it() {
+        let info = Info::read(&format!("redis_version:7.0\u{1b}[2J\u{7}\u{9b}1m{}\r\n", "é".repeat(40)));
+        let version = info.engine_version().expect("a version");
+        assert!(version.starts_with("7.0[2J1mé") && version.chars().count() == 32, "{version:?}");
     }
 
     #[test]
