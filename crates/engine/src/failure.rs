@@ -29,6 +29,10 @@ pub enum FailureKind {
     Internal,
 }
 
+/// How the sentence ends where a server wants a password. How to give one depends on who sweeps: a command has options
+/// for it, a service keeps it with the instance.
+pub const WANTS_PASSWORD: &str = "wants a password, and none was given";
+
 impl FailureKind {
     /// The reason code in reports.
     pub fn as_str(self) -> &'static str {
@@ -127,12 +131,7 @@ impl Trouble {
                 "MASTERDOWN" => {
                     away(format!("{address} is a replica that has lost its primary; sweep the primary itself"))
                 }
-                "NOAUTH" => fatal(
-                    Denied,
-                    format!(
-                        "{address} wants a password; give it with REDISCLI_AUTH, --password-file or --password-stdin"
-                    ),
-                ),
+                "NOAUTH" => fatal(Denied, format!("{address} {WANTS_PASSWORD}")),
                 "NOPERM" => fatal(
                     Denied,
                     format!("{address} refuses a command ({error}); grant the user what docs/operations.md lists"),

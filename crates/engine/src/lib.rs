@@ -44,7 +44,7 @@ pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
     checks::{Check, Verdict, check},
     estimate::{Estimate, Method, estimate},
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, WANTS_PASSWORD},
     inspect::{Inspection, inspect},
     lazyfree::{Holders, LazyFreeKeeper, let_go_lazyfree},
     monitor::Monitor,

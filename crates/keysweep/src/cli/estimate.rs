@@ -4,7 +4,12 @@ use clap::Args;
 use indicatif::HumanCount;
 use keysweep_engine::{Failure, Preset, estimate};
 
-use super::{Exit, login::Login, scan::percent, term};
+use super::{
+    Exit,
+    login::{Login, with_options},
+    scan::percent,
+    term,
+};
 
 /// Arguments of `keysweep estimate`.
 #[derive(Debug, Args)]
@@ -46,7 +51,7 @@ pub fn run(args: EstimateArgs) -> Exit {
             ));
         }
         Err(failure) => {
-            term::error(&failure.message);
+            term::error(&with_options(&failure.message));
             return Exit::from(failure.kind);
         }
     }

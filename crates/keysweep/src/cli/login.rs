@@ -7,9 +7,12 @@ use std::{
 };
 
 use clap::Args;
-use keysweep_engine::{Stop, Target, TargetError};
+use keysweep_engine::{Stop, Target, TargetError, WANTS_PASSWORD};
 
 use super::{Exit, reach::ReachArgs, signals::stop_on_signals, term};
+
+/// What a password can be given with.
+const OPTIONS: &str = "REDISCLI_AUTH, --password-file or --password-stdin";
 
 /// Options for user and password.
 #[derive(Debug, Args)]
@@ -65,11 +68,17 @@ impl Login {
         }
         self.reach.read()?.try_on(&mut target)?;
         match target.credentials.username.is_some() && target.credentials.password.is_none() {
-            true => {
-                Err("a user needs a password; give it with REDISCLI_AUTH, --password-file or --password-stdin".into())
-            }
+            true => Err(format!("a user needs a password; give it with {OPTIONS}")),
             false => Ok(target),
         }
+    }
+}
+
+/// A failure's sentence, with the options that a missing password can be given with.
+pub fn with_options(message: &str) -> String {
+    match message.ends_with(WANTS_PASSWORD) {
+        true => format!("{message}; give it with {OPTIONS}"),
+        false => message.to_owned(),
     }
 }
 

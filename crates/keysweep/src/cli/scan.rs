@@ -5,7 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use keysweep_engine::{Check, Failure, FailureKind, Limits, Options, Preset, Stop, Target, Verdict, check, sweep};
 
-use super::{Exit, duration, login::Login, term};
+use super::{
+    Exit, duration,
+    login::{Login, with_options},
+    term,
+};
 
 /// Arguments of `keysweep scan`.
 #[derive(Debug, Args)]
@@ -68,7 +72,7 @@ pub fn run(args: ScanArgs) -> Exit {
     }
     match (&report.message, report.reason) {
         (_, Some(FailureKind::Interrupted)) => term::note("stopped; what was released stays released"),
-        (Some(message), _) => term::error(message),
+        (Some(message), _) => term::error(&with_options(message)),
         _ => {}
     }
     Exit::from(&report)
@@ -80,7 +84,7 @@ fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
     let checks = match dialer.and_then(|dialer| check(&*dialer, target, stop)) {
         Ok(checks) => checks,
         Err(failure) => {
-            term::error(&failure.message);
+            term::error(&with_options(&failure.message));
             return Exit::from(failure.kind);
         }
     };
