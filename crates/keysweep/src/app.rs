@@ -8,6 +8,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use crate::{
     auth::Authenticator,
     config::{Database, StoreSettings},
+    connections::{self, Bounds},
     fleet::{AllowedTargets, Fleet},
     http,
     metrics::{self, Metrics},
@@ -18,9 +19,11 @@ use crate::{
         worker::{Limits, Worker},
     },
     telemetry::traces::Traces,
-    tls::{Certificate, Files, PeerAddress, TlsListener},
+    tls::{Certificate, Files, TlsListener},
 };
 
+/// Connections to the API at a time: with those of sweeps, fewer than the 1,024 files that many systems allow a process.
+const CONNECTIONS: u32 = 512;
 /// How long open requests may take to end at a shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the store may take to close; a verb that is still under way ends within less.
@@ -131,19 +134,14 @@ impl App {
                     Authenticator::off(fleet.clone())
                 };
                 let router = http::router(fleet.clone(), tasks.clone(), auth, down.clone(), certificate.is_some());
-                let router = router.into_make_service_with_connect_info::<PeerAddress>();
-                let mut down = down.clone();
-                let down = async move {
-                    // An error means that the sender is gone, which is a shutdown as well.
-                    let _ = down.wait_for(|down| *down).await;
-                };
+                let (bounds, down) = (Bounds::of(CONNECTIONS), down.clone());
                 let address = listener.local_addr()?;
                 servers.push(match &certificate {
                     Some(certificate) => {
                         let listener = TlsListener::new(listener, certificate.clone())?;
-                        tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(down).into_future())
+                        tokio::spawn(connections::serve(listener, router, bounds, down))
                     }
-                    None => tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(down).into_future()),
+                    None => tokio::spawn(connections::serve(listener, router, bounds, down)),
                 });
                 Some(address)
             }

@@ -4,6 +4,7 @@ use std::{
     any::Any,
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use axum::{
@@ -16,7 +17,7 @@ use axum::{
     routing::get,
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use utoipa::openapi::{self as documented, RefOr};
@@ -33,6 +34,8 @@ use crate::{
 
 /// Largest body that any operation takes.
 const MAX_BODY: usize = 1024 * 1024;
+/// How long a body may take to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Identifies a request in answers and logs.
@@ -61,7 +64,7 @@ pub fn signed<'a>(parts: &'a Parts, body: &'a [u8], repeatable: bool) -> Signed<
 pub enum BodyError {
     /// It is larger than 1 MiB.
     TooLarge,
-    /// The connection broke.
+    /// The connection broke, or too little came of it in 30 s.
     Broken,
 }
 
@@ -107,7 +110,12 @@ pub fn router(
 
 /// Reads a body whole, up to the limit.
 pub async fn read_body(body: Body) -> Result<Bytes, BodyError> {
-    to_bytes(body, MAX_BODY).await.map_err(|error| {
+    read_within(BODY_PATIENCE, body).await
+}
+
+async fn read_within(patience: Duration, body: Body) -> Result<Bytes, BodyError> {
+    let read = timeout(patience, to_bytes(body, MAX_BODY)).await.map_err(|_| BodyError::Broken)?;
+    read.map_err(|error| {
         let too_large =
             std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         if too_large { BodyError::TooLarge } else { BodyError::Broken }
@@ -204,4 +212,21 @@ async fn no_method(uri: Uri) -> Response {
 /// A handler that panics is our fault, told in the shape that clients read; the panic hook has logged it.
 fn after_panic(_: Box<dyn Any + Send>) -> Response {
     dcs::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_end_is_not_waited_for() {
+        let half = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{"))]).chain(stream::pending());
+        let read = read_within(Duration::from_millis(50), Body::from_stream(half)).await;
+        assert_eq!(read, Err(BodyError::Broken));
+        assert_eq!(read_body(Body::from("{}")).await, Ok(Bytes::from_static(b"{}")));
+    }
 }

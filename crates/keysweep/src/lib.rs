@@ -14,6 +14,7 @@ pub mod task;
 pub mod telemetry;
 
 mod api;
+mod connections;
 mod console;
 mod dcs;
 mod http;

@@ -8,13 +8,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
-};
+use axum::serve::Listener;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -28,6 +25,8 @@ use tokio_rustls::{
 
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections that may shake hands at a time.
+const SHAKING: usize = 128;
 /// Connections that may have shaken hands before the server takes them.
 const READY: usize = 64;
 /// How long to wait when the system has no more files to give.
@@ -129,10 +128,12 @@ impl TlsListener {
         let address = listener.local_addr()?;
         let (shaken, ready) = mpsc::channel(READY);
         let accepting = tokio::spawn(async move {
-            loop {
+            let places = Arc::new(Semaphore::new(SHAKING));
+            // The semaphore is never closed.
+            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        drop(tokio::spawn(shake(certificate.acceptor(), stream, peer, shaken.clone())))
+                        drop(tokio::spawn(shake(certificate.acceptor(), stream, peer, shaken.clone(), place)))
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection was not accepted");
@@ -150,6 +151,7 @@ async fn shake(
     stream: TcpStream,
     peer: SocketAddr,
     shaken: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    _place: OwnedSemaphorePermit,
 ) {
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         // The server is gone where nobody receives.
@@ -185,15 +187,3 @@ impl Drop for TlsListener {
 /// The address of whoever connected, however.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);
-
-impl Connected<IncomingStream<'_, TcpListener>> for PeerAddress {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for PeerAddress {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}

@@ -81,6 +81,7 @@ const RANKS: &[(&str, u32)] = &[
     ("task", 6),
     ("fleet", 7),
     ("metrics", 7),
+    ("connections", 8),
     ("store", 8),
     ("config", 9),
     ("telemetry", 9),

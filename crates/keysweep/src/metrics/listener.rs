@@ -7,19 +7,19 @@ use prometheus_client::encoding::prometheus_text;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::Metrics;
+use crate::connections::{self, Bounds};
+
+/// Scrapers at a time.
+const CONNECTIONS: u32 = 32;
 
 /// Serves until `shutdown` says to end.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let router = Router::new().route("/metrics", get(scrape)).with_state(metrics);
-    let down = async move {
-        // An error means that the sender is gone, which is a shutdown as well.
-        let _ = shutdown.wait_for(|down| *down).await;
-    };
-    axum::serve(listener, router).with_graceful_shutdown(down).await
+    connections::serve(listener, router, Bounds::of(CONNECTIONS), shutdown).await
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
