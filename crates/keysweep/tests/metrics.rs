@@ -144,13 +144,18 @@ fn everything() -> BTreeMap<String, String> {
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
-    let config = r#"{"enable_auto_scan": true, "first_scan_at": "2099-01-01T00:00:00.000Z", "interval": 60, "timeout": 7200, "scan_keys_count": 10}"#;
-    let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
-    let answer = service.send("PUT", &path, &[("content-type", "application/json")], config);
-    assert!(answer.status < 300, "{answer:?}");
     sweep(&service, &project, &instance);
-    let text = eventually("the end is counted", Duration::from_secs(10), || {
-        Some(service.scrape()).filter(|text| text.contains("keysweep_sweep_duration_seconds_count"))
+    // The interval is told of when scans are due.
+    let first = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+    let config = format!(
+        r#"{{"enable_auto_scan": true, "first_scan_at": "{first:.3}", "interval": 60, "timeout": 7200, "scan_keys_count": 10}}"#
+    );
+    let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
+    let answer = service.send("PUT", &path, &[("content-type", "application/json")], &config);
+    assert!(answer.status < 300, "{answer:?}");
+    let shown = ["keysweep_sweep_duration_seconds_count", "keysweep_instance_auto_scan_interval_seconds{"];
+    let text = eventually("the end is counted, and a scan due", Duration::from_secs(15), || {
+        Some(service.scrape()).filter(|text| shown.iter().all(|name| text.contains(name)))
     });
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
