@@ -84,7 +84,10 @@ impl Place {
                 updated_at: Timestamp::now(),
             })
             .collect();
-        self.each(&plans, |store, plan| async move { Ok(store.set_auto_scan(&plan).await?) })
+        self.each(&plans, |store, plan| async move {
+            store.set_auto_scan(&plan).await?;
+            Ok(())
+        })
     }
 
     /// Does something for each item, several at a time.
