@@ -53,6 +53,7 @@ fn an_instance_is_registered_shown_changed_tested_and_removed_and_its_password_n
     let tested = post(&service, &format!("{path}/test"), &Value::Null);
     assert_eq!((tested.status, &tested.body["ok"]), (200, &json!(false)), "the stored password is not sent any more");
     assert!(tested.body["message"].as_str().is_some_and(|text| text.contains("password")), "{:?}", tested.body);
+    assert_eq!(service.get(&path)["unreachable"], tested.body["message"], "a failure is kept as well");
 
     assert_eq!(service.send("DELETE", &path, &[], "").status, 204);
     assert_eq!(error(&service.send("GET", &path, &[], "")), (404, "not_found"));

@@ -44,7 +44,7 @@ pub struct InstanceView {
     paused: bool,
     /// What was last seen of its server.
     facts: Option<FactsView>,
-    /// Why its server could not be looked at the last time; null where it could.
+    /// Why its server could not be looked at the last time, or cannot be swept; null where it could.
     unreachable: Option<String>,
     created_at: Timestamp,
 }
@@ -187,9 +187,9 @@ impl From<ReachBody> for Reach {
 /// Whether a server can be swept.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestView {
-    /// Whether it was reached and let itself be looked at.
+    /// Whether it was reached, let itself be looked at, and can be swept.
     ok: bool,
-    /// What it said; null where it was not reached.
+    /// What it said; null where it cannot be swept.
     facts: Option<FactsView>,
     /// Why not.
     message: Option<String>,
@@ -395,7 +395,7 @@ async fn set_paused(door: Door, request: Request, paused: bool) -> Result<Json<I
 
 /// Look at an instance's server now
 ///
-/// Waits for the server, up to five seconds. What it says is kept.
+/// Waits for the server, up to five seconds. What it says is kept, and so is why it says nothing.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/test", tag = "instances", operation_id = "test_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),

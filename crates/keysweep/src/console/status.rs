@@ -33,8 +33,8 @@ impl Chip {
         match newest {
             Some(task) if task.status.is_active() => Self::of_task(task),
             _ if instance.paused => chip("paused", "plain"),
-            _ if instance.unreachable.is_some() => chip("unreachable", "bad"),
             _ if !can_be_swept(instance) => chip("unsupported", "bad"),
+            _ if instance.unreachable.is_some() => chip("unreachable", "bad"),
             _ if instance.facts.is_none() => chip("not seen yet", "plain"),
             _ => chip("ready", "good"),
         }

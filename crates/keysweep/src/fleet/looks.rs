@@ -5,7 +5,7 @@ use std::time::Duration;
 use keysweep_engine::Stop;
 use tokio::task::JoinSet;
 
-use super::Fleet;
+use super::{Fleet, FleetError, LookError};
 use crate::{
     model::Instance,
     store::{Now, StoreError},
@@ -25,7 +25,7 @@ impl Fleet {
         let (number, mut looks) = (due.len(), JoinSet::new());
         for instance in due {
             let (fleet, stop) = (self.clone(), stop.clone());
-            looks.spawn(async move { fleet.look_or_mark(&instance, &stop).await });
+            looks.spawn(async move { fleet.look_in_turn(&instance, &stop).await });
         }
         while let Some(looked) = looks.join_next().await {
             if let Ok(Err(error)) = looked {
@@ -35,20 +35,11 @@ impl Fleet {
         Ok(number)
     }
 
-    async fn look_or_mark(&self, instance: &Instance, stop: &Stop) -> Result<(), StoreError> {
-        let Err(error) = self.look_while(instance, stop).await else { return Ok(()) };
-        // What was interrupted says nothing of the server.
-        if stop.is_raised() {
-            return Ok(());
-        }
-        let cause = error.to_string();
-        if instance.unreachable.is_none() {
-            tracing::warn!(instance_id = instance.id, cause, "an instance's server cannot be looked at");
-        }
-        match self.store.record_unreachable(instance, &cause).await {
-            // Removed meanwhile.
-            Err(StoreError::Missing(_)) => Ok(()),
-            kept => kept,
+    async fn look_in_turn(&self, instance: &Instance, stop: &Stop) -> Result<(), StoreError> {
+        match self.look_while(instance, stop).await {
+            Err(LookError::Fleet(FleetError::Store(error))) => Err(error),
+            // What is wrong with the server is kept with the instance by now.
+            _ => Ok(()),
         }
     }
 }
