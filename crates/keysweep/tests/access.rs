@@ -151,6 +151,10 @@ fn registering_removing_and_cancelling_need_their_roles_as_well() {
     assert_eq!(with_token(&service, &operator, "POST", &format!("{tasks}/cancel"), "").status, 200);
 
     let instances = format!("/api/v1/projects/{project}/instances");
+    let estimate = format!("{instances}/{instance}/estimate");
+    assert_eq!(with_token(&service, &reader, "POST", &estimate, "").status, 403);
+    let tried = with_token(&service, &operator, "POST", &estimate, "");
+    assert!(![401, 403, 404].contains(&tried.status), "{:?}", tried.body);
     let body = json!({ "name": "new", "url": format!("redis://127.0.0.1:{}", free_port()) }).to_string();
     for token in [&reader, &operator] {
         assert_eq!(with_token(&service, token, "POST", &instances, &body).status, 403);
