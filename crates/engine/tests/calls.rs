@@ -120,5 +120,6 @@ fn a_slice_at_pace_max_is_still_a_slice() {
     let target: Target = server.url().parse().expect("a target");
     let options = Options { limits: Preset::Max.limits(), pace: "max".into(), ..Options::default() };
     let report = sweep_through(&Tcp, &target, &options, &(), &Stop::new());
-    assert!(report.slices > 50, "{} slices for 100,000 keys", report.slices);
+    // Where nothing is dead a key costs a third of a microsecond: two to three thousand fit into a slice.
+    assert!(report.slices > 20, "{} slices for 100,000 keys", report.slices);
 }
