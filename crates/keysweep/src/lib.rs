@@ -19,4 +19,5 @@ mod console;
 mod dcs;
 mod http;
 mod iam;
+mod loopback;
 mod tls;

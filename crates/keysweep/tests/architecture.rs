@@ -86,6 +86,7 @@ const RANKS: &[(&str, u32)] = &[
     ("config", 9),
     ("telemetry", 9),
     ("tls", 9),
+    ("loopback", 10),
     ("model", 10),
 ];
 

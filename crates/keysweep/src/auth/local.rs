@@ -2,13 +2,13 @@
 //! between the API and any page that a browser on this machine has open: such a page may send requests to loopback
 //! addresses, and a name of its own may lead there (DNS rebinding).
 
-use std::net::IpAddr;
-
 use axum::http::{
     HeaderMap, Uri,
     header::{HOST, ORIGIN},
     uri::Authority,
 };
+
+use crate::loopback;
 
 /// What is said to other requests.
 pub const NOT_LOCAL: &str = "The service asks for no credentials (--no-auth), so it answers only requests to localhost or a loopback address, and from pages of this machine. Start it without --no-auth to be reached otherwise.";
@@ -30,12 +30,8 @@ fn is_local_page(origin: &str) -> bool {
 }
 
 fn is_loopback(authority: &Authority) -> bool {
-    let host = authority.host();
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let is_plain = !authority.as_str().contains('@');
-    is_plain
-        && (host.eq_ignore_ascii_case("localhost")
-            || address.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback()))
+    is_plain && loopback::is_loopback(authority.host())
 }
 
 #[cfg(test)]

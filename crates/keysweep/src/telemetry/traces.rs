@@ -18,6 +18,8 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
+use crate::loopback::is_loopback;
+
 /// Spans that wait for the collector; what comes beyond is dropped.
 const QUEUE: usize = 2_048;
 const BATCH: usize = 256;
@@ -57,6 +59,8 @@ struct Exporter {
 /// What the environment says of the collector, in the variables that OpenTelemetry has for it.
 struct Settings {
     url: String,
+    /// Whether that is on this machine.
+    is_here: bool,
     headers: Vec<(String, String)>,
     service: String,
 }
@@ -98,7 +102,8 @@ impl Settings {
         });
         let headers =
             pairs.collect::<Option<_>>().context("OTEL_EXPORTER_OTLP_HEADERS: write NAME=VALUE,NAME=VALUE")?;
-        Ok(Some(Self { url, headers, service: set("OTEL_SERVICE_NAME").unwrap_or_else(|| "keysweep".into()) }))
+        let is_here = parsed.host_str().is_some_and(is_loopback);
+        Ok(Some(Self { url, is_here, headers, service: set("OTEL_SERVICE_NAME").unwrap_or_else(|| "keysweep".into()) }))
     }
 }
 
@@ -218,18 +223,9 @@ impl Drop for OpenSpan {
     }
 }
 
-fn is_loopback(url: &str) -> bool {
-    url::Url::parse(url).is_ok_and(|url| match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    })
-}
-
 fn export(spans: &Receiver<Span>, settings: &Settings) {
     // No proxy leads to this machine.
-    let proxy = if is_loopback(&settings.url) { None } else { ureq::Proxy::try_from_env() };
+    let proxy = if settings.is_here { None } else { ureq::Proxy::try_from_env() };
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(proxy).build().into();
     let mut failing = false;
     while let Ok(first) = spans.recv() {

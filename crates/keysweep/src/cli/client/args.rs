@@ -18,10 +18,10 @@ use ureq::{
     Proxy,
     tls::{Certificate, RootCerts, TlsConfig},
 };
-use url::{Host, Url};
+use url::Url;
 
 use super::{ANSWER_PATIENCE, CONNECT_PATIENCE, Client, Refusal};
-use crate::{auth::Signer, fleet::is_id};
+use crate::{auth::Signer, fleet::is_id, loopback::is_loopback};
 
 const ACCESS: &str = "KEYSWEEP_ACCESS_KEY";
 const SECRET: &str = "KEYSWEEP_SECRET_KEY";
@@ -62,7 +62,7 @@ impl ClientArgs {
     pub fn client(&self) -> Result<Client, Refusal> {
         let endpoint = endpoint(self.endpoint.as_deref())?;
         let signer = self.signer()?;
-        if signer.is_none() && !is_loopback(&endpoint) {
+        if signer.is_none() && !is_here(&endpoint) {
             return Err(no_key());
         }
         let mut client = Client { agent: self.agent(&endpoint)?, endpoint, signer, project_id: String::new() };
@@ -102,7 +102,7 @@ impl ClientArgs {
             .http_status_as_error(false)
             // A signature is good for one path: a redirect could only fail in a way that is harder to understand.
             .max_redirects(0)
-            .proxy(if is_loopback(endpoint) { None } else { Proxy::try_from_env() })
+            .proxy(if is_here(endpoint) { None } else { Proxy::try_from_env() })
             .user_agent(concat!("keysweep/", env!("CARGO_PKG_VERSION")));
         if endpoint.scheme() == "https" {
             // Fails where it was done before, which is as good.
@@ -165,13 +165,8 @@ fn endpoint(given: Option<&str>) -> Result<Url, Refusal> {
     Ok(url)
 }
 
-fn is_loopback(endpoint: &Url) -> bool {
-    match endpoint.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+fn is_here(endpoint: &Url) -> bool {
+    endpoint.host_str().is_some_and(is_loopback)
 }
 
 /// There are no credentials.
