@@ -7,13 +7,17 @@ use crate::model::Instance;
 ///
 /// Where the instance is and how it is reached is one thing: a password never meets another address than it was given for.
 pub(super) fn merged(current: Instance, before: &Instance, after: &Instance) -> Instance {
-    let way = |instance: &Instance| {
-        let Instance { url, username, password, sentinel_username, sentinel_password, .. } = instance.clone();
-        let Instance { ca_pem, cert_pem, client_key, server_name, address_map, .. } = instance.clone();
-        let nodes = (url, username, password, sentinel_username, sentinel_password);
-        (nodes, (ca_pem, cert_pem, client_key, server_name, address_map))
-    };
-    let mut merged = match way(before) == way(after) {
+    let is_same_way = before.url == after.url
+        && before.username == after.username
+        && before.password == after.password
+        && before.sentinel_username == after.sentinel_username
+        && before.sentinel_password == after.sentinel_password
+        && before.ca_pem == after.ca_pem
+        && before.cert_pem == after.cert_pem
+        && before.client_key == after.client_key
+        && before.server_name == after.server_name
+        && before.address_map == after.address_map;
+    let mut merged = match is_same_way {
         true => current.clone(),
         false => Instance { facts: current.facts.clone(), unreachable: current.unreachable.clone(), ..after.clone() },
     };

@@ -1,6 +1,6 @@
 //! From rows to nouns and back, for every database: where a state that cannot be does not get in.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{InstanceOverview, Plan, StoreError};
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, LazyFreeHold, Project, Sealed, Task, Token, UnknownName,
-    User,
+    User, UserRoles,
 };
 
 /// The form of the JSON documents that this version writes.
@@ -188,6 +188,19 @@ pub(super) fn user(row: &impl Columns) -> Result<User, StoreError> {
         disabled: row.get("disabled")?,
         created_at: row.time("created_at")?,
     })
+}
+
+/// Users with the roles of each, from the rows of both.
+pub(super) fn users_with_roles<R: Columns>(users: &[R], grants: &[R]) -> Result<Vec<UserRoles>, StoreError> {
+    let mut grants_of: HashMap<String, Vec<Grant>> = HashMap::new();
+    for row in grants {
+        grants_of.entry(Reader(row).get("account_id")?).or_default().push(grant(row)?);
+    }
+    let with_roles = |row| {
+        let user = user(row)?;
+        Ok(UserRoles { grants: grants_of.remove(&user.id).unwrap_or_default(), user })
+    };
+    users.iter().map(with_roles).collect()
 }
 
 pub(super) fn grant(row: &impl Columns) -> Result<Grant, StoreError> {

@@ -1,14 +1,12 @@
 //! Projects, users, their roles and keys, and the master key's check value.
 
-use std::collections::HashMap;
-
 use sqlx::PgConnection;
 
 use super::{
     Queue,
     fault::{Fault, found, missing},
     queue,
-    row::{self, Reader, micros},
+    row::{self, micros},
 };
 use crate::model::{AccessKey, Grant, KeyHolder, Project, User, UserRoles};
 
@@ -56,15 +54,7 @@ pub(super) async fn user(db: &mut PgConnection, name: &str) -> Result<Option<Use
 pub(super) async fn users(db: &mut PgConnection) -> Result<Vec<UserRoles>, Fault> {
     let users = sqlx::query("SELECT * FROM account ORDER BY name").fetch_all(&mut *db).await?;
     let grants = sqlx::query("SELECT * FROM role_grant ORDER BY account_id, project_id").fetch_all(db).await?;
-    let mut grants_of: HashMap<String, Vec<Grant>> = HashMap::new();
-    for row in &grants {
-        grants_of.entry(Reader(row).get("account_id")?).or_default().push(row::grant(row)?);
-    }
-    let with_roles = |row| {
-        let user = row::user(row)?;
-        Ok(UserRoles { grants: grants_of.remove(&user.id).unwrap_or_default(), user })
-    };
-    users.iter().map(with_roles).collect()
+    Ok(row::users_with_roles(&users, &grants)?)
 }
 
 pub(super) async fn set_password(
