@@ -108,8 +108,14 @@ pub(super) fn memory_words(released: Option<i128>) -> String {
 }
 
 impl Door {
-    async fn history(&self, guest: &Guest, instance: &Instance, now: Timestamp) -> Result<History, ConsoleError> {
-        let offset = guest.query.text("older").parse::<u64>().unwrap_or(0);
+    /// One page of it, with so many newer runs left out.
+    async fn history(
+        &self,
+        guest: &Guest,
+        instance: &Instance,
+        offset: u64,
+        now: Timestamp,
+    ) -> Result<History, ConsoleError> {
         let page = self.tasks.page(instance, &PageRequest { status: None, offset, limit: PAGE }).await?;
         let (mut rows, mut runs) = (Vec::new(), Vec::new());
         // One that is active is shown for itself, and stays for the next page.
@@ -177,7 +183,7 @@ impl Door {
         let shell = guest.shell(instance.name.clone(), Tab::Instances, page);
         let history = match guest.query.text("part") {
             "live" => None,
-            _ => Some(self.history(guest, instance, now).await?),
+            _ => Some(self.history(guest, instance, older, now).await?),
         };
         Ok(rendered(&InstancePage {
             shell: shell.live(live.is_some()).with_notice(notice),

@@ -56,13 +56,12 @@ impl LiveView {
             (Status::Waiting, None) => "a free worker, and for other scans of its host to end".to_owned(),
             _ => String::new(),
         };
-        let by = if task.scan_type == ScanType::Auto { "The scheduled scan" } else { "The scan" };
-        let announcement = match (task.status, task.cancel_requested, by) {
-            (Status::Waiting, _, "The scan") => "The scan waits.",
-            (Status::Waiting, ..) => "The scheduled scan waits.",
+        let announcement = match (task.status, task.cancel_requested, task.scan_type) {
+            (Status::Waiting, _, ScanType::Manual) => "The scan waits.",
+            (Status::Waiting, _, ScanType::Auto) => "The scheduled scan waits.",
             (_, true, _) => "The scan stops after its slice.",
-            (_, _, "The scan") => "The scan runs.",
-            _ => "The scheduled scan runs.",
+            (_, _, ScanType::Manual) => "The scan runs.",
+            (_, _, ScanType::Auto) => "The scheduled scan runs.",
         };
         Some(Self {
             task_id: task.id.clone(),
