@@ -14,7 +14,7 @@ const MAX_COUNT: u32 = 100_000;
 /// The first slice asks for little: nothing is known of the server yet.
 const FIRST_COUNT: u32 = 16;
 /// A slice aims at this part of `max_slice`, so that the usual scatter stays below it.
-const AIM: f64 = 0.7;
+const AIM: f64 = 0.85;
 /// How far the sweep may fall behind its own schedule and catch up: a sleep overshoots by about 100 µs.
 const MAX_DEBT: Duration = Duration::from_millis(2);
 /// Part of the duty that is planned with; the rest pays for the debt and for the slice that ends a second.
