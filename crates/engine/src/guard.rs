@@ -10,8 +10,8 @@ const LEAST_DUTY: f64 = 0.01;
 /// Beyond this share of the main thread's time, ours included, the server is crowded: answers begin to queue.
 const CROWDED: f64 = 0.8;
 /// What is kept of the full duty on a crowded server. Less would be gentler still, and a sweep that does not come to its
-/// end releases nothing for good: there a slice is made to look long by all that queues before it.
-const KEPT_WHEN_CROWDED: f64 = 0.25;
+/// end releases nothing for good.
+const KEPT_WHEN_CROWDED: f64 = 0.1;
 /// Part of the full duty that comes back in a second without suffering.
 const RECOVERY: f64 = 0.1;
 
@@ -67,6 +67,9 @@ impl Guard {
 
     /// Begins with what is left of a main thread that clients keep busy for this share of the time, 0–1.
     pub fn begin_beside(&mut self, clients: f64) {
+        self.crowded = clients > CROWDED;
+        // This reading has been answered by where the duty begins.
+        self.answered = true;
         self.duty = (CROWDED - clients).clamp(self.least_when_crowded(), self.full);
         self.backoffs += u64::from(self.duty < self.full);
     }
@@ -78,6 +81,11 @@ impl Guard {
     /// Takes note of how busy the main thread has been since the last reading, 0–1.
     pub fn read_load(&mut self, busy: f64) {
         (self.crowded, self.answered) = (busy > CROWDED, false);
+    }
+
+    /// Whether the main thread was so busy at the last reading that answers queue.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded
     }
 
     /// The share of the main thread that may be used now, 0–1.
@@ -129,7 +137,7 @@ mod tests {
             guard.begin_beside(clients);
             (guard.duty(), guard.backoffs())
         };
-        assert_eq!((begun(0.1), begun(0.97)), ((0.25, 0), (0.0625, 1)));
+        assert_eq!((begun(0.1), begun(0.97)), ((0.25, 0), (0.025, 1)));
         assert!((begun(0.7).0 - 0.1).abs() < 1e-9);
     }
 
@@ -141,15 +149,17 @@ mod tests {
         assert!(guard.judge(at(0), MILLI), "although the latency is as before");
         (1..50).for_each(|n| assert!(!guard.judge(at(n), MILLI)));
         assert_eq!(guard.duty(), 0.125);
+        for n in 50..53 {
+            guard.read_load(0.9);
+            assert!(guard.judge(at(n), MILLI));
+        }
         guard.read_load(0.9);
-        assert!(guard.judge(at(50), MILLI));
-        guard.read_load(0.9);
-        assert!(!guard.judge(at(51), MILLI), "a quarter is kept, so that the sweep comes to its end");
-        assert_eq!(guard.duty(), 0.0625);
+        assert!(!guard.judge(at(53), MILLI), "a tenth is kept, so that the sweep comes to its end");
+        assert_eq!(guard.duty(), 0.025);
         guard.read_load(0.5);
-        guard.judge(at(51), MILLI);
-        guard.judge(at(101), MILLI);
-        assert!(guard.duty() > 0.08, "it comes back when there is room: {}", guard.duty());
+        guard.judge(at(53), MILLI);
+        guard.judge(at(103), MILLI);
+        assert!(guard.duty() > 0.04, "it comes back when there is room: {}", guard.duty());
     }
 
     /// A server in virtual time: the busier it is, by its clients and by us, the longer an answer takes.

@@ -38,6 +38,16 @@ impl Probe {
         self.recent.iter().map(|(_, round_trip)| *round_trip).min().unwrap_or_default()
     }
 
+    /// What an answer costs on a server that others keep busy: the median of the last second.
+    pub fn typical(&self) -> Duration {
+        let mut round_trips: Vec<Duration> = self.recent.iter().map(|(_, round_trip)| *round_trip).collect();
+        if round_trips.is_empty() {
+            return Duration::ZERO;
+        }
+        let middle = round_trips.len() / 2;
+        *round_trips.select_nth_unstable(middle).1
+    }
+
     /// The p90 since the last [`Probe::start_over`], at most of the last second; `None` while there are too few.
     pub fn p90(&self) -> Option<Duration> {
         if self.fresh < ENOUGH {
@@ -73,6 +83,7 @@ mod tests {
             probe.record(EVERY * n, if n % 20 == 0 { 5 * MILLI } else { MILLI });
         }
         assert_eq!((probe.p90(), probe.idle()), (Some(MILLI), MILLI));
+        assert_eq!(probe.typical(), MILLI);
     }
 
     #[test]

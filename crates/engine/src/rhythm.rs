@@ -82,6 +82,8 @@ pub(crate) struct Rhythm<'a> {
     begun: Instant,
     probe: Probe,
     guard: Option<Guard>,
+    /// See [`Rhythm::others`].
+    others: Duration,
     next_ping: Instant,
     next_look: Instant,
     next_fork_look: Instant,
@@ -113,6 +115,7 @@ impl<'a> Rhythm<'a> {
             begun,
             probe: Probe::default(),
             guard: None,
+            others: Duration::ZERO,
             next_ping: begun,
             next_look: begun + LOOK_EVERY,
             next_fork_look: begun,
@@ -168,9 +171,10 @@ impl<'a> Rhythm<'a> {
         self.begun.elapsed()
     }
 
-    /// What an answer costs when the server has nothing to do for us.
-    pub fn idle(&self) -> Duration {
-        self.probe.idle()
+    /// The part of a slice's round trip that is not ours: the least PING of the last second. On a crowded server the
+    /// median, since there a slice waits its turn as every PING does, and that is not time that it takes from clients.
+    pub fn others(&self) -> Duration {
+        self.others
     }
 
     /// Takes note of a slice.
@@ -220,6 +224,8 @@ impl<'a> Rhythm<'a> {
         let sent = self.now();
         let round_trip = link.ping().map_err(|error| Trouble::at(&self.address, error))?;
         self.probe.record(sent, round_trip);
+        let crowded = self.guard.as_ref().is_some_and(Guard::is_crowded);
+        self.others = if crowded { self.probe.typical() } else { self.probe.idle() };
         self.next_ping = Instant::now() + probe::EVERY;
         Ok(round_trip)
     }

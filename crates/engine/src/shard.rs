@@ -304,7 +304,7 @@ impl Shard<'_> {
                 self.ledger().exact &= matches!(error, LinkError::Server(_));
                 trouble(error)
             })?;
-            let cost = sent.elapsed().saturating_sub(rhythm.idle());
+            let cost = sent.elapsed().saturating_sub(rhythm.others());
             if matches!(slice.role, RoleView::Replica { .. }) {
                 return Err(Trouble::Demoted);
             }
