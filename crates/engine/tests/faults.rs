@@ -10,7 +10,6 @@ use std::{
 
 use keysweep_engine::{FailureKind, Options, Outcome, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, eventually};
-use redis::Connection;
 use rstest::rstest;
 
 use common::{Once, slow};
@@ -19,12 +18,6 @@ const KEYS: u64 = 8_000;
 
 fn options() -> Options {
     Options { reply_patience: Duration::from_secs(1), ..slow(3_000) }
-}
-
-fn run(connection: &mut Connection, command: &str) -> redis::RedisResult<()> {
-    let mut words = command.split(' ');
-    let mut query = redis::cmd(words.next().expect("a command"));
-    words.fold(&mut query, |query, word| query.arg(word)).exec(connection)
 }
 
 /// Sweeps through a proxy that does `fault` at that point, for a while where it would go on for ever.
@@ -88,26 +81,6 @@ fn a_peer_that_sends_a_byte_at_a_time_does_not_outlast_the_deadline() {
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
-/// A server that is loading, busy, or full answers, and comes back.
-#[rstest]
-fn heavy_a_server_that_cannot_serve_for_a_while_is_waited_for(
-    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
-) {
-    // BUSY is what clients hear while a script runs for longer than it may.
-    let server = Server::with(flavor).arg("--lua-time-limit", "10").start();
-    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
-    let target: Target = server.url().parse().expect("a target");
-    let block = || {
-        let mut connection = server.connection();
-        let hold = "local t = redis.call('TIME')[1] + 2 while tonumber(redis.call('TIME')[1]) < t do end return 1";
-        thread::spawn(move || redis::cmd("EVAL").arg(hold).arg(0).exec(&mut connection));
-    };
-    let busy = Once::between(0.3..1.0, |_| block());
-    let report = sweep(&target, &options(), &busy, &Stop::new());
-    assert!(busy.was_done());
-    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
-}
-
 #[test]
 fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
     let server = Server::with(Flavor::Valkey91).arg("--maxclients", "3").start();
@@ -137,26 +110,4 @@ fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
     assert_eq!((report.outcome, report.reason), (Outcome::Done, None), "{report:?}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut admin).expect("a size");
     assert_eq!(held, loaded.live);
-}
-
-/// What a demoted server does is told by the slices; what a restarted one has forgotten, by its run id.
-#[test]
-fn a_server_that_is_told_to_follow_nobody_reachable_is_away() {
-    let (server, nobody) = (Server::start(Flavor::Valkey91), keysweep_harness::free_port());
-    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
-    let target: Target = server.url().parse().expect("a target");
-    let demote = Once::between(0.3..1.0, |_| {
-        run(&mut server.connection(), &format!("REPLICAOF 127.0.0.1 {nobody}")).expect("it is demoted");
-    });
-    let report = thread::scope(|scope| {
-        let sweeping = scope.spawn(|| sweep(&target, &options(), &demote, &Stop::new()));
-        eventually("it is demoted", Duration::from_secs(20), || demote.was_done().then_some(()));
-        let mut connection = server.connection();
-        let before: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
-        eventually("nothing is released on a replica", Duration::from_secs(5), || Some(()));
-        run(&mut connection, "REPLICAOF NO ONE").expect("it is a primary again");
-        assert!(before > loaded.live);
-        sweeping.join().expect("no panic")
-    });
-    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
 }

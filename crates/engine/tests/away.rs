@@ -1,0 +1,163 @@
+//! Servers that answer, but cannot serve for a while: loading, busy, without their primary, demoted, full. A pairwise choice in
+//! `make test`, all of it in `make soak`.
+
+mod common;
+
+use std::{sync::Mutex, thread, time::Duration};
+
+use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
+use redis::{Connection, InfoDict};
+use rstest::rstest;
+
+use common::{Once, slow};
+
+const KEYS: u64 = 8_000;
+
+/// What a server says instead of serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excuse {
+    /// It reads its data set from disk.
+    Loading,
+    /// A script runs for longer than it may.
+    Busy,
+    /// It follows a primary that it cannot reach.
+    MasterDown,
+    /// The same, and it goes on answering; what it is, the slices tell.
+    Demoted,
+    /// It takes no more clients.
+    Full,
+}
+
+impl Excuse {
+    fn server(self, flavor: Flavor) -> Server {
+        let server = Server::with(flavor);
+        match self {
+            // Each command that is loaded takes this many microseconds, so that loading takes seconds. A file of commands brings
+            // dead keys back, where a dump would not.
+            Self::Loading => server.arg("--appendonly", "yes").arg("--key-load-delay", "100").start(),
+            Self::Busy => server.arg("--lua-time-limit", "10").start(),
+            Self::MasterDown => server.arg("--replica-serve-stale-data", "no").start(),
+            Self::Demoted | Self::Full => server.start(),
+        }
+    }
+
+    /// Makes it so; what lasts for long goes on in a thread.
+    fn begin(self, server: &Server, admin: &mut Connection) {
+        let nobody = free_port();
+        match self {
+            Self::Loading => run_aside(server.connection(), "DEBUG LOADAOF"),
+            Self::Busy => {
+                let hold =
+                    "local t = redis.call('TIME')[1] + 2 while tonumber(redis.call('TIME')[1]) < t do end return 1";
+                let mut connection = server.connection();
+                thread::spawn(move || redis::cmd("EVAL").arg(hold).arg(0).exec(&mut connection));
+            }
+            Self::MasterDown | Self::Demoted => run(admin, &format!("REPLICAOF 127.0.0.1 {nobody}")),
+            Self::Full => {
+                // The place that is taken is the admin's.
+                run(admin, "CONFIG SET maxclients 1");
+                run(admin, "CLIENT KILL TYPE normal");
+            }
+        }
+    }
+
+    /// Waits until the sweep has heard it, then ends what does not end by itself.
+    fn end(self, admin: &mut Connection, notes: &Mutex<Vec<String>>) {
+        let has_noted = |words: &str| {
+            let notes = notes.lock().expect("no panic");
+            notes.iter().any(|note| note.contains(words))
+        };
+        let mut is_heard = || match self {
+            Self::Loading => has_noted("still loading its data set"),
+            Self::Busy => has_noted("BUSY"),
+            Self::MasterDown => has_noted("has lost its primary"),
+            Self::Demoted => has_noted("is no primary any more"),
+            // What is noted is that the connection was closed.
+            Self::Full => {
+                let info: InfoDict = redis::cmd("INFO").arg("stats").query(admin).expect("INFO answers");
+                info.get::<u64>("rejected_connections").is_some_and(|rejected| rejected > 0)
+            }
+        };
+        eventually("the sweep hears of it", Duration::from_secs(30), || is_heard().then_some(()));
+        match self {
+            Self::Loading | Self::Busy => {}
+            Self::MasterDown | Self::Demoted => run(admin, "REPLICAOF NO ONE"),
+            Self::Full => run(admin, "CONFIG SET maxclients 100"),
+        }
+    }
+}
+
+fn query(command: &str) -> redis::Cmd {
+    let mut query = redis::Cmd::new();
+    command.split(' ').for_each(|word| _ = query.arg(word));
+    query
+}
+
+fn run(connection: &mut Connection, command: &str) {
+    query(command).exec(connection).unwrap_or_else(|error| panic!("{command}: {error}"));
+}
+
+fn run_aside(mut connection: Connection, command: &'static str) {
+    thread::spawn(move || run(&mut connection, command));
+}
+
+/// Strikes once, and keeps what it is told.
+struct Listener<F> {
+    strike: Once<F>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl<F: Fn(&Progress) + Sync> Monitor for Listener<F> {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        self.strike.progress(progress, checkpoint);
+    }
+
+    fn note(&self, sentence: &str) {
+        self.notes.lock().expect("no panic").push(sentence.to_owned());
+    }
+}
+
+fn survive(flavor: Flavor, excuse: Excuse, at: f64) {
+    let server = excuse.server(flavor);
+    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    let admin = Mutex::new(server.connection());
+    let listener = Listener {
+        strike: Once::between(at..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic"))),
+        notes: Mutex::default(),
+    };
+    let report = thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &slow(3_000), &listener, &Stop::new()));
+        eventually("it strikes", Duration::from_secs(30), || listener.strike.was_done().then_some(()));
+        excuse.end(&mut admin.lock().expect("no panic"), &listener.notes);
+        sweeping.join().expect("no panic")
+    });
+    let (outcome, held) = (report.outcome, server.held());
+    assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {excuse:?} {at}: {report:?}");
+    assert!(!report.exact || report.keys_released == loaded.dead, "{flavor:?} {excuse:?} {at}: {report:?}");
+    // Who was a replica meanwhile may hold other keys than before.
+    let goes_on = !matches!(excuse, Excuse::MasterDown | Excuse::Demoted);
+    assert!(!goes_on || report.keys_scanned < 2 * KEYS, "it goes on from its cursor, {}", report.keys_scanned);
+}
+
+#[rstest]
+fn heavy_a_server_that_cannot_serve_for_a_while_is_waited_for(
+    #[values(
+        (Flavor::Redis62, Excuse::Loading, 0.5), (Flavor::Redis70, Excuse::Busy, 0.1), (Flavor::Valkey81, Excuse::Full, 0.8),
+        (Flavor::Valkey91, Excuse::MasterDown, 0.5), (Flavor::Valkey91, Excuse::Loading, 0.8),
+        (Flavor::Redis62, Excuse::Demoted, 0.1)
+    )]
+    (flavor, excuse, at): (Flavor, Excuse, f64),
+) {
+    survive(flavor, excuse, at);
+}
+
+#[rstest]
+#[ignore = "for make soak: minutes"]
+fn soak_every_excuse_at_every_point(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Excuse::Loading, Excuse::Busy, Excuse::MasterDown, Excuse::Demoted, Excuse::Full)] excuse: Excuse,
+) {
+    [0.1, 0.5, 0.8].into_iter().for_each(|at| survive(flavor, excuse, at));
+}
