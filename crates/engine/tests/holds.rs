@@ -50,7 +50,7 @@ fn what_was_swept_while_expiry_was_paused_is_swept_again() {
 #[rstest]
 fn a_pause_between_two_looks_leaves_nothing_behind(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
-    #[values(700, 60)] milliseconds: u64,
+    #[values(700, 120)] milliseconds: u64,
 ) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);

@@ -130,7 +130,15 @@ fn a_shard_tells_its_own_rate_and_the_time_that_it_has_left() {
     let report = sweep(&server.url().parse().expect("a target"), &slow(30_000), &speed, &Stop::new());
     assert_eq!(report.outcome, Outcome::Done);
     let said = speed.0.into_inner().expect("no panic");
-    let (fraction, rate, left) = *said.iter().find(|(fraction, ..)| *fraction > 0.6).expect("looks");
-    assert!((8_000.0..12_000.0).contains(&rate), "it is held to 10,000 keys a second: {rate}");
-    assert!((left - (1.0 - fraction) * 3.0).abs() < 0.5, "{left} s left of 3 s, {fraction} done");
+    // The median of many looks: a single one may fall into a moment in which the machine stands still.
+    let looks = said.iter().filter(|(fraction, ..)| *fraction > 0.4);
+    let (mut rates, mut errors): (Vec<f64>, Vec<f64>) =
+        looks.map(|(fraction, rate, left)| (*rate, left - (1.0 - fraction) * 3.0)).unzip();
+    assert!(rates.len() >= 5, "{said:?}");
+    for values in [&mut rates, &mut errors] {
+        values.sort_by(f64::total_cmp);
+    }
+    let (rate, error) = (rates[rates.len() / 2], errors[errors.len() / 2]);
+    assert!((8_000.0..12_000.0).contains(&rate), "it is held to 10,000 keys a second: {said:?}");
+    assert!(error.abs() < 0.5, "the time left is right within half a second of three: {said:?}");
 }
