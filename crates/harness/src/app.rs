@@ -304,6 +304,17 @@ impl Service {
         }
     }
 
+    /// Reads on in its log until a line has these words.
+    pub fn wait_for_log(&self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self
+            .log
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .unwrap_or_else(|_| panic!("{words:?} is not in the log"))
+            .contains(words)
+        {}
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

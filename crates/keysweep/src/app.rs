@@ -165,7 +165,10 @@ impl App {
 
     /// Reads the API's certificate again, if it has one; what cannot be used leaves the one in use.
     pub fn reload(&self) {
-        let Some(certificate) = &self.certificate else { return };
+        let Some(certificate) = &self.certificate else {
+            tracing::info!("a hang-up is ignored: there is no certificate to read again");
+            return;
+        };
         match certificate.reload() {
             Ok(()) => tracing::info!("the certificate is read again"),
             Err(error) => tracing::error!(%error, "the certificate stays as it was"),

@@ -92,6 +92,16 @@ fn a_certificate_is_served_with_and_replaced_on_sighup_but_not_by_a_bad_one() {
 }
 
 #[test]
+fn without_a_certificate_a_hang_up_is_logged_and_ignored() {
+    let installation = installation();
+    let service = installation.serve(&["--no-auth"]);
+    hang_up(&service);
+    service.wait_for_log("hang-up is ignored");
+    assert_eq!(service.request("GET", "/healthz").status, 200);
+    assert_eq!(service.terminate().0, Some(0));
+}
+
+#[test]
 fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_served() {
     let authority = Authority::new();
     let (one, other) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::bail;
 use clap::Args;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     app::{App, Roles},
@@ -180,8 +180,8 @@ pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
 async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
     telemetry::start();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // Not without a certificate: there it keeps its usual meaning, and `nohup` its own.
-    let mut hang_up = roles.certificate.is_some().then(|| signal(SignalKind::hangup())).transpose()?;
+    // Not left to its usual meaning, which is to end us: it is sent to services after their files have changed.
+    let mut hang_up = signal(SignalKind::hangup())?;
     let app = App::start(settings, roles).await?;
     if let Some(metrics) = app.metrics {
         tracing::info!(%metrics, "metrics are at /metrics");
@@ -195,7 +195,7 @@ async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            () = heard(&mut hang_up) => app.reload(),
+            _ = hang_up.recv() => app.reload(),
         }
     }
     tell_systemd(&[NotifyState::Stopping]);
@@ -209,13 +209,5 @@ async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
 fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "systemd cannot be told");
-    }
-}
-
-/// Waits for a signal, or for ever where none is listened for.
-async fn heard(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
     }
 }
