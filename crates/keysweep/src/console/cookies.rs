@@ -1,6 +1,11 @@
-//! The two cookies: one for who has signed in, one for forms before that.
+//! The two cookies: one for who has signed in, one for forms before that. Browsers send a cookie to every port of a host, so
+//! that two services on one would sign each other's people out: the port that the browser has dialled is part of the name.
 
-use axum::http::{HeaderMap, HeaderValue, header::COOKIE};
+use axum::http::{
+    HeaderMap, HeaderValue,
+    header::{COOKIE, HOST},
+    uri::Authority,
+};
 
 use crate::fleet::TOKEN_LIFE;
 
@@ -19,11 +24,13 @@ pub(super) struct Cookies {
 impl Cookies {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
+        let (session, visit) = (name(SESSION, headers), name(VISIT, headers));
         let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
         for (name, value) in lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')) {
+            let value = Some(value.to_owned()).filter(|value| !value.is_empty());
             match name {
-                SESSION => found.session = Some(value.to_owned()).filter(|value| !value.is_empty()),
-                VISIT => found.visit = Some(value.to_owned()).filter(|value| !value.is_empty()),
+                _ if name == session => found.session = value,
+                _ if name == visit => found.visit = value,
                 _ => {}
             }
         }
@@ -31,23 +38,52 @@ impl Cookies {
     }
 }
 
+/// What a cookie is called at the address that the browser has asked.
+fn name(name: &str, headers: &HeaderMap) -> String {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    host.and_then(|host| host.port_u16()).map_or_else(|| name.to_owned(), |port| format!("{name}_{port}"))
+}
+
 /// Lax and not Strict, so that a link from elsewhere leads to its page; forms are protected by their token.
-fn cookie(name: &str, value: &str, seconds: u64, secure: bool) -> Option<HeaderValue> {
-    let secure = if secure { "; Secure" } else { "" };
+fn cookie(kind: &str, value: &str, seconds: u64, headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
+    let (name, secure) = (name(kind, headers), if secure { "; Secure" } else { "" });
     let text = format!("{name}={value}; Path=/console; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-pub(super) fn session(session: &str, secure: bool) -> Option<HeaderValue> {
-    cookie(SESSION, session, TOKEN_LIFE.as_secs(), secure)
+/// `headers` are those of the request that is answered.
+pub(super) fn session(session: &str, headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
+    cookie(SESSION, session, TOKEN_LIFE.as_secs(), headers, secure)
 }
 
-pub(super) fn no_session(secure: bool) -> Option<HeaderValue> {
-    cookie(SESSION, "", 0, secure)
+pub(super) fn no_session(headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
+    cookie(SESSION, "", 0, headers, secure)
 }
 
-pub(super) fn visit(visit: &str, secure: bool) -> Option<HeaderValue> {
-    cookie(VISIT, visit, TOKEN_LIFE.as_secs(), secure)
+pub(super) fn visit(visit: &str, headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
+    cookie(VISIT, visit, TOKEN_LIFE.as_secs(), headers, secure)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::another_port("a:7081", "keysweep_session_7080=x", None)]
+    #[case::no_port("a", "keysweep_session_7080=x", None)]
+    #[case::its_own("a:7080", "keysweep_session_7081=y; keysweep_session_7080=x", Some("x"))]
+    #[case::its_own_without_a_port("a", "keysweep_session_7080=y; keysweep_session=x", Some("x"))]
+    #[case::a_version_6_address("[::1]:7080", "keysweep_session_7080=x", Some("x"))]
+    fn services_on_one_host_keep_apart_who_has_signed_in(
+        #[case] host: &'static str,
+        #[case] sent: &'static str,
+        #[case] session: Option<&str>,
+    ) {
+        let pairs = [(HOST, HeaderValue::from_static(host)), (COOKIE, HeaderValue::from_static(sent))];
+        assert_eq!(Cookies::of(&pairs.into_iter().collect()).session.as_deref(), session);
+    }
 }

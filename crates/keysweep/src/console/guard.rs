@@ -78,14 +78,15 @@ pub(super) async fn keep(State(door): State<Door>, mut request: Request, next: N
         Some(key) => (key, false),
         None => (new_id(), true),
     };
-    let secure = is_secure(&door, request.headers());
-    request.extensions_mut().insert(FormKey(key.clone()));
+    // Made now: the request goes on, and is gone when it is answered.
+    let cookie = fresh.then(|| cookies::visit(&key, request.headers(), is_secure(&door, request.headers()))).flatten();
+    request.extensions_mut().insert(FormKey(key));
     let mut response = shield(next.run(request).await);
     let is_page = !response.headers().contains_key(CACHE_CONTROL);
     if is_page {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    if let Some(cookie) = cookies::visit(&key, secure).filter(|_| fresh && is_page) {
+    if let Some(cookie) = cookie.filter(|_| is_page) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response

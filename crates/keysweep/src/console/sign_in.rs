@@ -71,7 +71,7 @@ pub(super) async fn submit(State(door): State<Door>, request: Request) -> Result
     let password = Secret::from(form.verbatim("password").to_owned());
     match door.auth.begin_session(name.clone(), password, Peer::of(&parts.extensions)).await {
         Ok(session) => {
-            let cookie = cookies::session(session.token.expose(), is_secure(&door, &parts.headers));
+            let cookie = cookies::session(session.token.expose(), &parts.headers, is_secure(&door, &parts.headers));
             let cookie = cookie.ok_or(ConsoleError::Internal)?;
             Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(&next)).into_response())
         }
@@ -89,6 +89,6 @@ pub(super) async fn leave(State(door): State<Door>, request: Request) -> Result<
     if let Some(session) = Cookies::of(&parts.headers).session {
         door.fleet.end_session(session.as_bytes()).await?;
     }
-    let cookie = cookies::no_session(is_secure(&door, &parts.headers)).ok_or(ConsoleError::Internal)?;
+    let cookie = cookies::no_session(&parts.headers, is_secure(&door, &parts.headers)).ok_or(ConsoleError::Internal)?;
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to("/console/sign-in")).into_response())
 }

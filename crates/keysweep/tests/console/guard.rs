@@ -30,7 +30,7 @@ fn a_form_from_elsewhere_is_refused_and_changes_nothing() {
     }
     let history = visitor.get(&shop.page());
     assert!(history.text.contains("No scan yet."));
-    let origin = service.base.clone();
+    let origin = format!("http://{}", visitor.host);
     assert_eq!(visitor.send("POST", &scan, &[("Origin", &origin)], &good).status, 303, "our own page's is taken");
 }
 

@@ -74,14 +74,38 @@ fn a_session_cookie_is_for_the_console_alone_and_for_no_script_and_ends_with_the
     assert_eq!(page.status, 200);
     let api = format!("/api/v1/projects/{}/instances", shop.project);
     let cookie = format!("keysweep_session={session}");
-    assert_eq!(service.send("GET", &api, &[("Cookie", &cookie)], "").status, 401);
+    assert_eq!(service.send("GET", &api, &[("Host", "localhost"), ("Cookie", &cookie)], "").status, 401);
     assert_eq!(service.send("GET", &api, &[("X-Auth-Token", &session)], "").status, 401, "a session is no token");
 
     let answer = visitor.post("/console/sign-out", &page, &[]);
     assert_eq!(answer.header("location"), Some("/console/sign-in"));
     assert!(answer.header("set-cookie").is_some_and(|cookie| cookie.contains("Max-Age=0")));
     let path = shop.page();
-    assert_eq!(service.send("GET", &path, &[("Cookie", &cookie)], "").status, 303, "it is worth nothing any more");
+    assert_eq!(
+        service.send("GET", &path, &[("Host", "localhost"), ("Cookie", &cookie)], "").status,
+        303,
+        "it is worth nothing any more"
+    );
+}
+
+/// A browser keeps one set of cookies for all ports of a host.
+#[test]
+fn two_services_on_one_host_do_not_sign_each_others_people_out() {
+    let shops = [Shop::with_no_server(), Shop::with_no_server()];
+    let services = [shops[0].installation.serve(&[]), shops[1].installation.serve(&[])];
+    let mut cookies = Vec::new();
+    let visit = |index: usize, cookies: Vec<(String, String)>| {
+        let host = services[index].base.trim_start_matches("http://").to_owned();
+        Visitor { host, ..Visitor::with(&services[index], cookies) }
+    };
+    for index in [0, 1] {
+        let mut visitor = visit(index, cookies);
+        assert_eq!(visitor.sign_in("operator", PASSWORD).status, 303);
+        cookies = visitor.cookies;
+    }
+    for (index, shop) in shops.iter().enumerate() {
+        assert_eq!(visit(index, cookies.clone()).get(&shop.page()).status, 200, "of both, also of the first");
+    }
 }
 
 #[test]
@@ -102,7 +126,7 @@ fn a_token_of_the_api_is_no_session() {
     let answer = service.send("POST", "/v3/auth/tokens", &[], body.to_string());
     let token = answer.header("x-subject-token").expect("a token");
     let cookie = format!("keysweep_session={token}");
-    assert_eq!(service.send("GET", &shop.page(), &[("Cookie", &cookie)], "").status, 303);
+    assert_eq!(service.send("GET", &shop.page(), &[("Host", "localhost"), ("Cookie", &cookie)], "").status, 303);
 }
 
 #[test]
@@ -112,7 +136,7 @@ fn a_session_survives_a_restart_of_the_service() {
     let cookies = Visitor::signed_in(&service, "operator").cookies;
     service.terminate();
     let service = shop.installation.serve(&[]);
-    let mut visitor = Visitor { service: &service, cookies };
+    let mut visitor = Visitor::with(&service, cookies);
     assert_eq!(visitor.get(&shop.page()).status, 200);
     shop.installation.admin(&["user", "disable", "operator"]);
     assert_eq!(visitor.get(&shop.page()).status, 303, "a disabled user is out at once");
@@ -139,10 +163,10 @@ fn a_session_is_good_on_every_replica_and_ends_on_all_of_them() {
     installation.add_user("ada", "shop", "reader", PASSWORD);
     let [one, other] = [installation.serve(&[]), installation.serve(&[])];
     let cookies = Visitor::signed_in(&one, "ada").cookies;
-    let mut visitor = Visitor { service: &other, cookies: cookies.clone() };
+    let mut visitor = Visitor::with(&other, cookies.clone());
     let list = format!("/console/{project}/instances");
     let page = visitor.get(&list);
     assert_eq!(page.status, 200, "{}", page.text);
     assert_eq!(visitor.post("/console/sign-out", &page, &[]).status, 303, "its forms are good there, too");
-    assert_eq!(Visitor { service: &one, cookies }.get(&list).status, 303);
+    assert_eq!(Visitor::with(&one, cookies).get(&list).status, 303);
 }

@@ -8,11 +8,17 @@ pub const PASSWORD: &str = "correct horse battery";
 pub struct Visitor<'a> {
     pub service: &'a Service,
     pub cookies: Vec<(String, String)>,
+    /// What it takes the service to be called: as a proxy in front would pass it on, the same for every replica.
+    pub host: String,
 }
 
 impl<'a> Visitor<'a> {
     pub fn new(service: &'a Service) -> Self {
-        Self { service, cookies: Vec::new() }
+        Self::with(service, Vec::new())
+    }
+
+    pub fn with(service: &'a Service, cookies: Vec<(String, String)>) -> Self {
+        Self { service, cookies, host: "localhost".into() }
     }
 
     pub fn signed_in(service: &'a Service, name: &str) -> Self {
@@ -29,7 +35,12 @@ impl<'a> Visitor<'a> {
 
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let cookie = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
-        let mut all = vec![("Cookie", cookie.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
+        let host = self.host.clone();
+        let mut all = vec![
+            ("Host", host.as_str()),
+            ("Cookie", cookie.as_str()),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ];
         all.extend(headers);
         let answer = self.service.send(method, path, &all, body);
         for (_, line) in answer.headers.iter().filter(|(name, _)| name == "set-cookie") {
