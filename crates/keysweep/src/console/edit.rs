@@ -50,6 +50,7 @@ struct EditForm {
     address_map: String,
     name_error: String,
     url_error: String,
+    pace_error: String,
     window_error: String,
     reach_error: String,
 }
@@ -125,6 +126,7 @@ impl EditForm {
         match error {
             FleetError::Invalid { field: "instance name", .. } | FleetError::Taken { .. } => self.name_error = text,
             FleetError::Invalid { field: "off-peak window", .. } => self.window_error = text,
+            FleetError::Invalid { field: "pace", .. } => self.pace_error = text,
             FleetError::Invalid { .. } | FleetError::Url(_) => self.url_error = text,
             FleetError::Reach(_) => self.reach_error = text,
             other => return Err(other.into()),
@@ -165,8 +167,11 @@ fn reach(form: &Fields) -> Reach {
     }
 }
 
-fn pace(form: &Fields) -> Preset {
-    form.text("pace").parse().unwrap_or_default()
+/// The pace that is chosen; `None`: the form does not say.
+fn pace(form: &Fields) -> Result<Option<Preset>, FleetError> {
+    let invalid =
+        |value: String| FleetError::Invalid { field: "pace", value, remedy: "use gentle, normal, fast or max" };
+    form.given("pace").map(|name| name.parse().map_err(|_| invalid(name))).transpose()
 }
 
 fn page(guest: &Guest, instance: Option<&Instance>, form: EditForm) -> Response {
@@ -191,11 +196,19 @@ pub(super) async fn add(State(door): State<Door>, request: Request) -> Result<Re
     let guest = door.admit(request, Role::Admin).await?;
     let (form, url, reach) = (&guest.form, full_url(&guest.form), reach(&guest.form));
     let window = form.given("window");
+    let again = |error| {
+        let form = EditForm::typed(form, false).with_fault(error)?;
+        Ok((UNPROCESSABLE, page(&guest, None, form)).into_response())
+    };
+    let pace = match pace(form) {
+        Ok(pace) => pace.unwrap_or_default(),
+        Err(error) => return again(error),
+    };
     let new = NewInstance {
         name: form.verbatim("name"),
         url: url.expose(),
         reach: Some(&reach),
-        pace: pace(form),
+        pace,
         manage_lazyfree: form.is_ticked("manage_lazyfree"),
         window: window.as_deref(),
         window_binds_manual: form.is_ticked("window_binds_manual"),
@@ -207,10 +220,7 @@ pub(super) async fn add(State(door): State<Door>, request: Request) -> Result<Re
             door.look_and_show(&guest, &added, "add", "The instance is added, but its server could not be looked at: ")
                 .await
         }
-        Err(error) => {
-            let form = EditForm::typed(form, false).with_fault(error)?;
-            Ok((UNPROCESSABLE, page(&guest, None, form)).into_response())
-        }
+        Err(error) => again(error),
     }
 }
 
@@ -226,11 +236,18 @@ pub(super) async fn change(State(door): State<Door>, request: Request) -> Result
     let gives_secret = ["password", "sentinel_password", "key"].iter().any(|name| !form.verbatim(name).is_empty());
     // Whoever changes where or how we connect gives the secrets again: they were given for the way that is kept.
     let reconnects = gives_secret || form.text("url").contains('@') || !typed.connects_as(&EditForm::kept(&instance));
+    let again = |typed: EditForm, error| {
+        Ok((UNPROCESSABLE, page(&guest, Some(&instance), typed.with_fault(error)?)).into_response())
+    };
+    let pace = match pace(form) {
+        Ok(pace) => pace,
+        Err(error) => return again(typed, error),
+    };
     let change = InstanceChange {
         name: Some(form.verbatim("name").to_owned()),
         url: reconnects.then(|| full_url(form).expose().to_owned()),
         reach: reconnects.then(|| reach(form)),
-        pace: Some(pace(form)),
+        pace,
         manage_lazyfree: Some(typed.manage_lazyfree),
         window: Some(typed.window.clone()),
         window_binds_manual: Some(typed.window_binds_manual),
@@ -246,7 +263,7 @@ pub(super) async fn change(State(door): State<Door>, request: Request) -> Result
             )
             .await
         }
-        Err(error) => Ok((UNPROCESSABLE, page(&guest, Some(&instance), typed.with_fault(error)?)).into_response()),
+        Err(error) => again(typed, error),
     }
 }
 

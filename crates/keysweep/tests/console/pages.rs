@@ -104,6 +104,10 @@ fn an_instance_is_edited_without_giving_its_password_again_unless_its_address_ch
     let page = visitor.submit(&edit, &page, &[("name", "moved"), ("url", &url), ("pace", "gentle")]);
     assert!(page.text.contains("<h1>moved") && page.text.contains("gentle"), "{}", page.text);
     assert!(page.text.contains("The changes are saved"), "its password is still good: {}", page.text);
+    let answer = visitor.post(&edit, &page, &[("name", "moved"), ("url", &url), ("pace", "brisk")]);
+    assert_eq!(answer.status, 422, "{}", answer.text);
+    assert!(answer.text.contains("id=\"pace-fault\"") && answer.text.contains("brisk"), "{}", answer.text);
+    assert!(visitor.get(&shop.page()).text.contains("gentle"), "nothing was changed");
     let elsewhere = format!("redis://localhost:{}", server.port());
     let answer = visitor.post(&edit, &page, &[("name", "moved"), ("url", &elsewhere)]);
     assert!(answer.text.contains("could not be looked at"), "a stored password goes nowhere else: {}", answer.text);
