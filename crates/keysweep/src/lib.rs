@@ -21,3 +21,4 @@ mod http;
 mod iam;
 mod loopback;
 mod tls;
+mod units;

@@ -88,6 +88,7 @@ const RANKS: &[(&str, u32)] = &[
     ("tls", 9),
     ("loopback", 10),
     ("model", 10),
+    ("units", 10),
 ];
 
 /// What the doors take from `http.rs`, which joins them on one listener: names, not the way back into it.

@@ -9,8 +9,9 @@ use super::{
         Client, ClientArgs, Refusal,
         answer::{count, time, yes},
     },
-    duration, term,
+    term,
 };
+use crate::units;
 
 /// Arguments of `keysweep autoscan`.
 #[derive(Debug, Args)]
@@ -133,8 +134,7 @@ fn seconds(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
     }
-    let time = duration(text).map_err(|_| "write it as 24h, 90m, or as a number of seconds".to_owned())?;
-    i64::try_from(time.as_secs()).map_err(|_| "it is too long".to_owned())
+    i64::try_from(units::seconds(text)?).map_err(|_| "it is too long".to_owned())
 }
 
 fn show(config: &Value) {

@@ -10,6 +10,7 @@ use super::{
     scan::percent,
     term,
 };
+use crate::units::size;
 
 /// Arguments of `keysweep estimate`.
 #[derive(Debug, Args)]
@@ -40,7 +41,7 @@ pub fn run(args: EstimateArgs) -> Exit {
     match estimated {
         Ok(found) if args.json => term::json(&found),
         Ok(found) => {
-            let bytes = found.dead_bytes.map_or(String::new(), |bytes| format!(", about {}", term::size(bytes)));
+            let bytes = found.dead_bytes.map_or(String::new(), |bytes| format!(", about {}", size(bytes)));
             term::line(&format!(
                 "{} of {} keys are dead ({:.1} %){bytes}.\nHow: {} ({}).",
                 HumanCount(found.dead_keys),

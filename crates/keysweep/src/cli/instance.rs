@@ -11,6 +11,7 @@ use super::{
     },
     term,
 };
+use crate::units::size;
 
 /// Arguments of `keysweep instance`.
 #[derive(Debug, Args)]
@@ -108,5 +109,5 @@ fn server(instance: &Value) -> String {
 }
 
 fn memory(bytes: &Value) -> String {
-    bytes.as_u64().map_or_else(|| "-".into(), term::size)
+    bytes.as_u64().map_or_else(|| "-".into(), size)
 }

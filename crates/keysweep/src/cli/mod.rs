@@ -16,8 +16,6 @@ mod signals;
 mod task;
 mod term;
 
-use std::time::Duration;
-
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub use self::exit::Exit;
@@ -95,12 +93,6 @@ fn finish(result: anyhow::Result<()>) -> Exit {
     }
 }
 
-/// Reads `90s`, `5m` or `1h 30m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|_| "write it as 90s, 5m or 1h30m".to_owned())?;
-    Duration::try_from(span).map_err(|_| "it must not be negative".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,12 +100,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
-        assert!(duration("90").is_err() && duration("-5s").is_err());
     }
 }

@@ -6,10 +6,11 @@ use clap::Args;
 use keysweep_engine::{Check, Failure, FailureKind, Limits, Options, Preset, Stop, Target, Verdict, check, sweep};
 
 use super::{
-    Exit, duration,
+    Exit,
     login::{Login, with_options},
     term,
 };
+use crate::units::duration;
 
 /// Arguments of `keysweep scan`.
 #[derive(Debug, Args)]

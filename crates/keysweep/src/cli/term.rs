@@ -12,6 +12,8 @@ use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Report, ShardReport};
 use serde::Serialize;
 
+use crate::units::size;
+
 /// How often a line is written where there is no terminal to draw a bar on.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Steps of the bar.
@@ -235,16 +237,5 @@ fn change(before: Option<u64>, after: Option<u64>) -> String {
         }
         (Some(before), None) => format!("{} before", size(before)),
         _ => "not known".into(),
-    }
-}
-
-/// A size in the unit that people would say it in.
-pub fn size(bytes: u64) -> String {
-    let mib = bytes as f64 / (1024.0 * 1024.0);
-    match bytes {
-        0..10_240 => format!("{bytes} B"),
-        _ if mib < 1.0 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        _ if mib < 10_240.0 => format!("{mib:.1} MiB"),
-        _ => format!("{:.1} GiB", mib / 1024.0),
     }
 }

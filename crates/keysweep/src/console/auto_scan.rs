@@ -1,14 +1,17 @@
 //! The form that says how an instance is swept by itself, with what is wrong beside each field.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use super::{
     fields::Fields,
-    words::{self, read_duration, typed_duration},
+    words::{self, typed_duration},
 };
 use crate::{
     fleet::{AutoScanFault, AutoScanWish},
     model::AutoScan,
+    units,
 };
 
 /// The form as it is shown: what was typed, or what is kept.
@@ -58,8 +61,8 @@ impl AutoScanForm {
         AutoScanWish {
             enabled: self.enabled,
             first_scan_at: kept.or_else(|| utc_time(&self.first_scan_at)),
-            interval: read_duration(&self.interval),
-            timeout: read_duration(&self.timeout),
+            interval: seconds(&self.interval),
+            timeout: seconds(&self.timeout),
             scan_keys_count: self.scan_keys_count.parse().ok(),
         }
     }
@@ -91,6 +94,10 @@ impl AutoScanForm {
         let per_second = self.scan_keys_count.parse::<u64>().ok().and_then(|count| count.checked_mul(200));
         per_second.map_or_else(String::new, |rate| format!("= {} keys a second at most", words::count(rate)))
     }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    units::seconds(text).ok().map(Duration::from_secs)
 }
 
 /// `2026-11-24T15:00`, with or without seconds: UTC.

@@ -1,6 +1,7 @@
 //! The memory that the last runs released, as bars: drawn on the server, so that no script is needed.
 
 use super::{status::Chip, words};
+use crate::units;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 120.0;
@@ -57,19 +58,19 @@ impl Chart {
                     "{}, {}: {} and {} keys released",
                     run.begun,
                     run.result.word,
-                    words::size(run.memory_released),
+                    units::size(run.memory_released),
                     words::count(run.keys_released)
                 ),
             }
         });
         let bars: Vec<Bar> = bars.collect();
-        let last = runs.last().map(|run| words::size(run.memory_released)).unwrap_or_default();
+        let last = runs.last().map(|run| units::size(run.memory_released)).unwrap_or_default();
         let summary = format!(
             "Memory released by the last {} runs: at most {}, by the newest {last}.",
             runs.len(),
-            words::size(most)
+            units::size(most)
         );
-        Some(Self { bars, most: words::size(most), summary, width: WIDTH, height: HEIGHT })
+        Some(Self { bars, most: units::size(most), summary, width: WIDTH, height: HEIGHT })
     }
 }
 

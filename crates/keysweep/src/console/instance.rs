@@ -24,6 +24,7 @@ use crate::{
     model::{AutoScan, Instance, Role, ScanType, Task},
     store::PageRequest,
     task::schedule::next_run,
+    units,
 };
 
 /// Runs on one page of the history.
@@ -101,7 +102,7 @@ pub(super) fn memory_words(released: Option<i128>) -> String {
     match released {
         None => "–".to_owned(),
         Some(released) => {
-            let bytes = words::size(released.unsigned_abs().try_into().unwrap_or(u64::MAX));
+            let bytes = units::size(released.unsigned_abs().try_into().unwrap_or(u64::MAX));
             if released < 0 { format!("−{bytes}") } else { bytes }
         }
     }
@@ -197,8 +198,8 @@ impl Door {
                 server: format!("{} {}, {}", facts.engine, facts.engine_version, facts.mode),
                 keys: words::count(facts.keys),
                 with_ttl: words::count(facts.keys_with_ttl),
-                memory: words::size(facts.used_memory),
-                limit: Some(facts.max_memory).filter(|limit| *limit > 0).map(words::size),
+                memory: units::size(facts.used_memory),
+                limit: Some(facts.max_memory).filter(|limit| *limit > 0).map(units::size),
                 dead: dead_of(facts.dead_keys, facts.keys),
                 seen: Moment::new(facts.seen_at, now),
             }),

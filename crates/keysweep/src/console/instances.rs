@@ -18,6 +18,7 @@ use crate::{
     model::{Instance, Role, Task},
     store::PageRequest,
     task::schedule::next_run,
+    units,
 };
 
 /// Instances on one page.
@@ -106,7 +107,7 @@ impl Door {
             percent,
             keys: known(words::count, facts.map(|facts| facts.keys)),
             with_ttl: known(words::count, facts.map(|facts| facts.keys_with_ttl)),
-            memory: known(words::size, facts.map(|facts| facts.used_memory)),
+            memory: known(units::size, facts.map(|facts| facts.used_memory)),
             dead: facts.map_or_else(|| "–".to_owned(), |facts| dead_of(facts.dead_keys, facts.keys)),
             last,
             next: next.map(|next| Moment::new(next, now)),
@@ -134,7 +135,7 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
         instances: words::count(instances.len() as u64),
         keys: words::count(keys),
         dead: dead_of(Some(sum(|facts| facts.dead_keys.unwrap_or(0))), keys),
-        memory: words::size(sum(|facts| facts.used_memory)),
+        memory: units::size(sum(|facts| facts.used_memory)),
     };
     let page = guest.query.text("page").parse::<usize>().unwrap_or(0).min(instances.len().saturating_sub(1) / PAGE);
     let mut rows = Vec::new();

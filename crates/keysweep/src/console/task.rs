@@ -17,7 +17,7 @@ use super::{
     status::Chip,
     words::{self, Moment},
 };
-use crate::model::Role;
+use crate::{model::Role, units};
 
 #[derive(Template)]
 #[template(path = "console/task.html")]
@@ -116,7 +116,7 @@ impl ReportView {
     /// `None`: it is another version's, or none.
     fn read(text: &str) -> Option<Self> {
         let report: Report = serde_json::from_str(text).ok()?;
-        let size = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), words::size);
+        let size = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), units::size);
         Some(Self {
             memory: memory_words(memory_released(&report)),
             memory_before: size(report.used_memory_before),

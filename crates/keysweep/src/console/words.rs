@@ -58,16 +58,6 @@ pub(super) fn count(value: u64) -> String {
     HumanCount(value).to_string()
 }
 
-/// `125.3 MiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
-    if bytes < 10_240 { format!("{} B", count(bytes)) } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 /// A share of 0–1 as `20.4 %`.
 pub(super) fn percent(share: f64) -> String {
     // The space does not break.
@@ -100,7 +90,7 @@ pub(super) fn latency_or_dash(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| "–".to_owned(), latency)
 }
 
-/// A duration as a field of a form shows it and takes it: `24h`, `1h 30m`, `90s`, `0`.
+/// A duration as a field of a form shows it and `units` reads it: `24h`, `1h 30m`, `90s`, `0`.
 pub(super) fn typed_duration(value: Duration) -> String {
     let seconds = value.as_secs();
     let parts = [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
@@ -109,69 +99,16 @@ pub(super) fn typed_duration(value: Duration) -> String {
     if parts.is_empty() { "0".to_owned() } else { parts.join(" ") }
 }
 
-/// Reads what [`typed_duration`] writes, and what people write otherwise: `90 min`, `2 days`, a number of seconds.
-pub(super) fn read_duration(text: &str) -> Option<Duration> {
-    let text = text.trim().to_ascii_lowercase();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let (mut total, mut rest) = (0_u64, text.as_str());
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number: u64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..].trim_start();
-        let letters = unit.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(unit.len());
-        let seconds = match &unit[..letters] {
-            "s" | "sec" | "second" | "seconds" => 1,
-            "m" | "min" | "minute" | "minutes" => 60,
-            "h" | "hour" | "hours" => 3_600,
-            "d" | "day" | "days" => 86_400,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(seconds)?)?;
-        rest = unit[letters..].trim_start();
-    }
-    (!text.is_empty()).then(|| Duration::from_secs(total))
-}
-
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    #[rstest]
-    #[case("24h", Some(86_400))]
-    #[case("1h 30m", Some(5_400))]
-    #[case("90 min", Some(5_400))]
-    #[case("2 days", Some(172_800))]
-    #[case("0", Some(0))]
-    #[case("3600", Some(3_600))]
-    #[case("soon", None)]
-    #[case("1.5h", None)]
-    #[case("-1h", None)]
-    #[case("", None)]
-    #[case("99999999999999999999h", None)]
-    fn a_duration_is_read_as_people_write_it(#[case] text: &str, #[case] seconds: Option<u64>) {
-        assert_eq!(read_duration(text), seconds.map(Duration::from_secs));
-    }
+    use crate::units;
 
     #[test]
     fn a_duration_is_read_as_it_is_shown() {
         for seconds in [0, 1, 59, 60, 90, 3_600, 5_401, 86_400, 172_800] {
-            let duration = Duration::from_secs(seconds);
-            assert_eq!(read_duration(&typed_duration(duration)), Some(duration));
+            assert_eq!(units::seconds(&typed_duration(Duration::from_secs(seconds))), Ok(seconds));
         }
-    }
-
-    #[rstest]
-    #[case(0, "0 B")]
-    #[case(10_239, "10,239 B")]
-    #[case(131_386_573, "125.3 MiB")]
-    #[case(1 << 42, "4.0 TiB")]
-    #[case(1 << 52, "4096.0 TiB")]
-    fn a_size_has_a_unit_that_fits(#[case] bytes: u64, #[case] text: &str) {
-        assert_eq!(size(bytes), text);
     }
 
     #[test]

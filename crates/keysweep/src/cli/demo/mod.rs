@@ -20,16 +20,14 @@ use self::{
     loader::{Ledger, Loader, Reading},
     server::ThrowawayServer,
 };
-use super::{
-    signals::stop_on_signals_or,
-    term::{self, size},
-};
+use super::{signals::stop_on_signals_or, term};
 use crate::{
     app::{App, Roles},
     config::{Database, StoreSettings},
     fleet::NewInstance,
     task::{RECORDS, worker::Limits},
     telemetry::traces::Traces,
+    units::size,
 };
 
 /// Share of dead keys that the demo waits for, 0–1; the server's own cycle lets it come about by itself.

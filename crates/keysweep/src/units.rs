@@ -1,0 +1,86 @@
+//! Sizes and times with their units, as people write and read them, wherever they meet them.
+
+use std::time::Duration;
+
+use indicatif::HumanCount;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+
+/// Bytes as `8,192 B` or `125.3 MiB`, in the unit that people would say it in.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    if bytes < 10_240 { format!("{} B", HumanCount(bytes)) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Reads `90s`, `5m`, `1h 30m` or `2 days`: a time that has a unit.
+///
+/// # Errors
+/// What to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let unclear = |_| "write it as 90s, 5m or 1h30m".to_owned();
+    let span: Span = text.trim().to_ascii_lowercase().parse().map_err(unclear)?;
+    let time: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(unclear)?;
+    Duration::try_from(time).map_err(|_| "it must not be negative".to_owned())
+}
+
+/// The same in whole seconds, or a number of them, as the API has it.
+///
+/// # Errors
+/// What to write instead.
+pub fn seconds(text: &str) -> Result<u64, String> {
+    let unclear = || "write it as 24h, 90m, or as a number of seconds".to_owned();
+    if let Ok(seconds) = text.trim().parse() {
+        return Ok(seconds);
+    }
+    let time = duration(text).map_err(|_| unclear())?;
+    if time.subsec_nanos() == 0 { Ok(time.as_secs()) } else { Err(unclear()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(0, "0 B")]
+    #[case(10_239, "10,239 B")]
+    #[case(131_386_573, "125.3 MiB")]
+    #[case(3 << 29, "1.5 GiB")]
+    #[case(1 << 42, "4.0 TiB")]
+    #[case(1 << 52, "4096.0 TiB")]
+    fn a_size_has_a_unit_that_fits(#[case] bytes: u64, #[case] text: &str) {
+        assert_eq!(size(bytes), text);
+    }
+
+    #[rstest]
+    #[case("24h", Some(86_400))]
+    #[case("24H", Some(86_400))]
+    #[case("1h 30m", Some(5_400))]
+    #[case("1h30m", Some(5_400))]
+    #[case("90 min", Some(5_400))]
+    #[case("1.5h", Some(5_400))]
+    #[case("2 days", Some(172_800))]
+    #[case("0", Some(0))]
+    #[case(" 3600 ", Some(3_600))]
+    #[case("soon", None)]
+    #[case("-1h", None)]
+    #[case("-90", None)]
+    #[case("1500ms", None)]
+    #[case("1 month", None)]
+    #[case("", None)]
+    #[case("99999999999999999999h", None)]
+    fn seconds_are_read_as_people_write_them(#[case] text: &str, #[case] read: Option<u64>) {
+        assert_eq!(seconds(text).ok(), read);
+    }
+
+    #[test]
+    fn where_a_unit_is_needed_a_bare_number_is_refused() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
+        assert!(duration("90").is_err() && duration("-5s").is_err());
+    }
+}
