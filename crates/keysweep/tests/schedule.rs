@@ -116,7 +116,7 @@ fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
         runtime.block_on(sqlx::query_as::<_, (bool, i64, i64)>(held).fetch_one(&mut database)).expect("a lease")
     };
     let (_, epoch, scanned) =
-        eventually("the sweep pauses", Duration::from_secs(5), || Some(lease()).filter(|(is_free, ..)| *is_free));
+        eventually("the sweep pauses", Duration::from_secs(20), || Some(lease()).filter(|(is_free, ..)| *is_free));
     assert!((1..25_000).contains(&scanned), "it paused in mid-sweep: {scanned}");
     let paused = service.get(&task);
     assert_eq!((paused["status"].as_str(), epoch), (Some("running"), 1), "{paused:#}");

@@ -211,7 +211,8 @@ async fn while_another_process_holds_the_file_verbs_end_in_time_and_work_again_a
     for answer in [first, second] {
         assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
     }
-    assert!(elapsed < Duration::from_millis(3_500), "{elapsed:?}");
+    // One after the other they would take twice the three seconds that each has.
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     store.ping().await.expect("readers go on");
     assert_eq!(store.projects().await.expect("read").len(), 1);
 
