@@ -9,14 +9,14 @@ const require = createRequire(join(process.env.KEYSWEEP_NODE_MODULES, "x.js"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-const { base, password, server, nowhere, history, screenshots } = JSON.parse(process.argv[2]);
+const { browser: executablePath, base, password, server, nowhere, history, screenshots } = JSON.parse(process.argv[2]);
 const LOOKS = {
   light: { colorScheme: "light", viewport: { width: 1200, height: 760 } },
   dark: { colorScheme: "dark", viewport: { width: 1200, height: 760 } },
   phone: { colorScheme: "light", viewport: { width: 390, height: 800 } },
 };
 
-const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const complaints = [];
 
 async function open(look = LOOKS.light, options = {}) {

@@ -13,6 +13,7 @@ const DEAD: u64 = 60_000;
 
 #[test]
 fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_cancels_and_is_refused_as_a_reader() {
+    let Some(browser) = browser() else { return };
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     installation.admin(&["project", "add", "shop"]);
     for role in ["reader", "operator", "admin"] {
@@ -27,6 +28,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     let history = with_a_history(&installation, &service, &seasoned);
 
     drive(&json!({
+        "browser": browser,
         "base": service.base,
         "password": PASSWORD,
         "server": { "url": format!("redis://127.0.0.1:{}", server.port()), "password": "hunter2-hunter2", "dead": DEAD },
@@ -85,6 +87,16 @@ fn let_keys_die(server: &Server) {
 
 fn folder(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name).display().to_string()
+}
+
+/// The browser that `scripts/browser` has found; `None`, and why, where it has found none.
+fn browser() -> Option<String> {
+    let (ours, skipped) = (folder(".cache/chromium/chromium"), folder(".cache/chromium/skipped"));
+    if let Ok(why) = std::fs::read_to_string(skipped) {
+        eprint!("{why}");
+        return None;
+    }
+    Some(if Path::new(&ours).exists() { ours } else { "/usr/bin/chromium".into() })
 }
 
 fn drive(what: &Value) {
