@@ -5,7 +5,7 @@ mod common;
 
 use std::{sync::Mutex, thread, time::Duration};
 
-use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Stop, Target, sweep};
+use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
 use redis::{Connection, InfoDict};
 use rstest::rstest;
@@ -62,6 +62,17 @@ impl Excuse {
         }
     }
 
+    /// What people are told of it.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Loading => "still loading its data set",
+            Self::Busy => "BUSY",
+            Self::MasterDown => "has lost its primary",
+            Self::Demoted => "is no primary any more",
+            Self::Full => "max number of clients",
+        }
+    }
+
     /// Waits until the sweep has heard it, then ends what does not end by itself.
     fn end(self, admin: &mut Connection, notes: &Mutex<Vec<String>>) {
         let has_noted = |words: &str| {
@@ -69,10 +80,7 @@ impl Excuse {
             notes.iter().any(|note| note.contains(words))
         };
         let mut is_heard = || match self {
-            Self::Loading => has_noted("still loading its data set"),
-            Self::Busy => has_noted("BUSY"),
-            Self::MasterDown => has_noted("has lost its primary"),
-            Self::Demoted => has_noted("is no primary any more"),
+            Self::Loading | Self::Busy | Self::MasterDown | Self::Demoted => has_noted(self.words()),
             // What is noted is that the connection was closed.
             Self::Full => {
                 let info: InfoDict = redis::cmd("INFO").arg("stats").query(admin).expect("INFO answers");
@@ -151,6 +159,22 @@ fn heavy_a_server_that_cannot_serve_for_a_while_is_waited_for(
     (flavor, excuse, at): (Flavor, Excuse, f64),
 ) {
     survive(flavor, excuse, at);
+}
+
+/// Longer than it is waited for: the sweep fails with what the server said last.
+#[rstest]
+fn heavy_a_server_that_cannot_serve_for_too_long_is_given_up_with_what_it_said(
+    #[values(Excuse::Loading, Excuse::Busy, Excuse::MasterDown, Excuse::Full)] excuse: Excuse,
+) {
+    let server = excuse.server(Flavor::Valkey91);
+    DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let admin = Mutex::new(server.connection());
+    let strike = Once::between(0.1..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic")));
+    let options = Options { unreachable_grace: Duration::from_millis(500), ..slow(3_000) };
+    let report = sweep(&server.url().parse().expect("a target"), &options, &strike, &Stop::new());
+    assert_eq!((report.reason, strike.was_done()), (Some(FailureKind::Unreachable), true), "{report:?}");
+    let message = report.message.expect("a sentence");
+    assert!(message.contains(excuse.words()), "{message}");
 }
 
 #[rstest]

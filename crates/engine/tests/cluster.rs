@@ -136,6 +136,7 @@ fn survive_a_planned_failover(flavor: Flavor, at: f64) {
     let addresses: Vec<&str> = report.shards.iter().map(|shard| shard.address.as_str()).collect();
     assert!(addresses.contains(&cluster.node(2).address().to_string().as_str()), "{addresses:?}");
     let took = failover.noticed_after();
+    println!("{flavor:?} at {at}: noticed {took:?} after it was asked for");
     assert!(took < Duration::from_secs(3), "noticed {took:?} after it was asked for");
 }
 

@@ -72,6 +72,39 @@ fn heavy_a_hash_of_a_million_fields_is_released_too(#[values(Flavor::Redis70, Fl
     assert!(before - after > 20_000_000, "{before} bytes before, {after} after");
 }
 
+/// Fields with a TTL of their own are not keys: a hash goes when its own time is over, and is left as it is until then.
+#[test]
+fn a_hash_is_released_by_its_own_ttl_and_not_by_that_of_its_fields() {
+    const FIELDS: u64 = 50;
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().kind(Kind::Hash).live(100).dead(100).load(&server);
+    let mut connection = server.connection();
+    let fill = |key: &str| {
+        let mut pipe = redis::pipe();
+        for field in 0..FIELDS {
+            pipe.cmd("HSET").arg(key).arg(format!("f{field}")).arg("v").ignore();
+            let ttl = if field % 2 == 0 { 1 } else { 600_000 };
+            pipe.cmd("HPEXPIRE").arg(key).arg(ttl).arg("FIELDS").arg(1).arg(format!("f{field}")).ignore();
+        }
+        pipe
+    };
+    fill("living").exec(&mut connection).expect("fields take a TTL");
+    fill("dying").cmd("PEXPIRE").arg("dying").arg(1).exec(&mut connection).expect("so does the hash");
+    // The last field that was set to die, after the last hash.
+    fill("witness").exec(&mut connection).expect("fields take a TTL");
+    eventually("what is to die is dead", Duration::from_secs(10), || {
+        let last = format!("f{}", FIELDS - 2);
+        let ttl: Vec<i64> =
+            redis::cmd("HPTTL").arg("witness").arg("FIELDS").arg(1).arg(last).query(&mut connection).expect("a TTL");
+        (ttl == [-2]).then_some(())
+    });
+    let report = scan(&server);
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead + 1, true));
+    assert_eq!(size(&server, 0), loaded.live + 2);
+    let fields: u64 = redis::cmd("HLEN").arg("living").query(&mut connection).expect("a size");
+    assert_eq!(fields, FIELDS, "dead fields are left to the server");
+}
+
 #[test]
 fn only_the_named_database_is_swept() {
     let server = Server::start(Flavor::Valkey91);

@@ -125,6 +125,28 @@ fn a_cluster_is_swept_over_tls() {
     assert!(report.shards.iter().any(|shard| shard.address == seed.to_string()), "over TLS as well: {report:?}");
 }
 
+/// Sentinels that speak TLS as well. They know the primary by its plain address, which the map leads to the encrypted one.
+#[test]
+fn what_sentinels_watch_is_swept_over_tls() {
+    let authority = Authority::new();
+    let issued = authority.issue(&NAMES);
+    let primary = server(Flavor::Redis70, &authority, &issued, false);
+    let loaded = DataSet::new().live(400).dead(300).load(&primary);
+    let sentinel =
+        Server::with(Flavor::Redis70).sentinel_of("main", &primary, 1).tls(&authority, &issued, false).start();
+    let [watched, encrypted] = [primary.address(), primary.tls_address().expect("it speaks TLS")];
+    let url = format!("rediss-sentinel://{}/main", sentinel.tls_address().expect("it speaks TLS"));
+    let base: Target = url.parse().expect("a target");
+    let address_map = format!("{watched}={encrypted}").parse().expect("a map");
+    let report = swept(&Target { tls: Some(trusting(&authority)), address_map, ..base.clone() });
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
+    assert_eq!((primary.held(), report.shards[0].address.clone()), (loaded.live, encrypted.to_string()));
+
+    let report = swept(&Target { tls: Some(trusting(&Authority::new())), ..base });
+    let message = report.message.expect("a sentence");
+    assert!(message.contains("issued by") && message.contains("--cacert"), "{message}");
+}
+
 /// TLS reads on until it has a whole record: a peer that sends a byte at a time must not outlast stop and deadline.
 #[rstest]
 fn a_peer_that_drips_holds_up_neither_a_stop_nor_the_end_of_the_time(#[values(Some(1), None)] timeout: Option<u64>) {
