@@ -4,7 +4,10 @@ use keysweep_engine::{Credentials, Preset};
 use serde_json::json;
 
 use super::{Deed, Fleet, FleetError, Reach, Secret, address::Address, check_name, gone, id, now, taken};
-use crate::model::{Instance, Sealed, Window};
+use crate::{
+    model::{Instance, Sealed, Window},
+    store::Now,
+};
 
 /// The field of an instance that is sealed.
 const PASSWORD: &str = "password";
@@ -158,7 +161,7 @@ impl Fleet {
             None => "instance.change",
         };
         let store = self.telling(deed(&changed, by, action), &detail.into());
-        store.update_instance(instance, &changed).await.map_err(taken(|_| changed.name.as_str()))
+        store.update_instance(Now::Database, instance, &changed).await.map_err(taken(|_| changed.name.as_str()))
     }
 
     /// Forgets an instance with its tasks, unless one of them is active.

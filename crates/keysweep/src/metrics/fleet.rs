@@ -37,6 +37,7 @@ pub(super) struct FleetGauges {
     max_memory: Family<OfInstance, Whole>,
     last_success: Family<OfInstance, Seconds>,
     auto_scan_interval: Family<OfInstance, Seconds>,
+    scans_since: Family<OfInstance, Seconds>,
 }
 
 impl FleetGauges {
@@ -95,6 +96,12 @@ impl FleetGauges {
             Unit::Seconds,
             self.auto_scan_interval.clone(),
         );
+        registry.register_with_unit(
+            "instance_auto_scan_since_timestamp",
+            "Since when scheduled scans of the instance have been due: its first one, or when it was resumed",
+            Unit::Seconds,
+            self.scans_since.clone(),
+        );
     }
 
     pub(super) fn show(&self, overview: &Overview) {
@@ -120,6 +127,9 @@ impl FleetGauges {
             if let Some(at) = instance.last_success {
                 self.last_success.get_or_create(&of).set(at.as_microsecond() as f64 / 1e6);
             }
+            if let Some(since) = instance.scans_since {
+                self.scans_since.get_or_create(&of).set(since.as_microsecond() as f64 / 1e6);
+            }
             if let Some(interval) = instance.auto_scan_interval {
                 self.auto_scan_interval.get_or_create(&of).set(interval.as_secs_f64());
             }
@@ -136,7 +146,7 @@ impl FleetGauges {
         for family in [&self.reachable, &self.keys, &self.keys_with_ttl, &self.used_memory, &self.max_memory] {
             family.clear();
         }
-        for family in [&self.last_success, &self.auto_scan_interval] {
+        for family in [&self.last_success, &self.auto_scan_interval, &self.scans_since] {
             family.clear();
         }
     }

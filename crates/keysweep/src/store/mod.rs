@@ -197,9 +197,9 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
 
     /// Changes a registered instance that was seen as `before`: what is different in `after`, but never its id, its project,
     /// its facts and when it was added. What others have changed meanwhile stays; what was seen of its server is forgotten
-    /// when its URL is another one. Returns it as it is then. `Missing` when it is gone, `Taken` when another of the project
+    /// when its URL is another one, and a pause that ends is noted with its time. Returns it as it is then. `Missing` when it is gone, `Taken` when another of the project
     /// has its name.
-    async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError>;
+    async fn update_instance(&self, now: Now, before: &Instance, after: &Instance) -> Result<Instance, StoreError>;
     /// Forgets an instance and its tasks. False, and nothing is done, while a task of it is active; `Missing` when the
     /// instance is.
     async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError>;

@@ -345,6 +345,7 @@ pub(super) fn instance_overview(row: &impl Columns) -> Result<InstanceOverview, 
             _ => seen.then_some(true),
         },
         last_success: row.optional_time("last_success")?,
+        scans_since: row.optional_time("scans_since")?,
         auto_scan_interval: interval.map(|_| row.span("interval_us")).transpose()?,
     })
 }

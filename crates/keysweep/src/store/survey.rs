@@ -39,6 +39,9 @@ pub struct InstanceOverview {
     pub last_success: Option<Timestamp>,
     /// From one scheduled run to the next; `None`: it is not swept by itself, not yet, or not while it is paused.
     pub auto_scan_interval: Option<Duration>,
+    /// Since when its scans have been due: from the first one on, or since the instance was resumed. Not there without an
+    /// interval.
+    pub scans_since: Option<Timestamp>,
 }
 
 /// What metrics read, and what there is to know about the reading itself.

@@ -2,7 +2,7 @@
 
 use keysweep::{
     model::{AccessKey, AuditEntry, Grant, Instance, Project, Role, Sealed, Token, User},
-    store::{AuditPage, Created},
+    store::{AuditPage, Created, Now},
 };
 
 use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, manual, time};
@@ -253,7 +253,7 @@ async fn nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_th
     assert_eq!(trail().await, ["create"]);
 
     store.lose_audit().await;
-    told("pause").update_instance(&instance, &paused).await.expect_err("it cannot be told");
+    told("pause").update_instance(Now::Database, &instance, &paused).await.expect_err("it cannot be told");
     told("cancel").request_cancel(at(3), &task.project_id, &task.id).await.expect_err("it cannot be told");
     assert_eq!(store.instance(&instance.project_id, &instance.id).await.expect("read"), Some(instance.clone()));
     let kept = store.task(&task.project_id, &task.id).await.expect("read").expect("a task");
@@ -262,6 +262,6 @@ async fn nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_th
 
     told("cancel").request_cancel(at(4), &task.project_id, &task.id).await.expect("cancelled");
     told("cancel again").request_cancel(at(5), &task.project_id, &task.id).await.expect("as it is");
-    told("pause").update_instance(&instance, &paused).await.expect("changed");
+    told("pause").update_instance(Now::Database, &instance, &paused).await.expect("changed");
     assert_eq!(trail().await, ["pause", "cancel", "create"]);
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use keysweep::model::{AutoScan, Facts, Instance, Project, Sealed};
+use keysweep::{
+    model::{AutoScan, Facts, Instance, Project, Sealed},
+    store::Now,
+};
 
 use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, time};
 
@@ -174,14 +177,14 @@ async fn every_field_but_id_project_and_facts_changes(store: Fresh) {
     store.add_instance(&plain_instance(&project, "other")).await.expect("added");
     let seen = (plain.facts.clone(), plain.unreachable.clone());
     let changed = Instance { id: plain.id.clone(), facts: seen.0, unreachable: seen.1, ..full_instance(&project) };
-    assert_eq!(store.update_instance(&plain, &changed).await.expect("changed"), changed);
+    assert_eq!(store.update_instance(Now::Database, &plain, &changed).await.expect("changed"), changed);
     assert_eq!(store.instance(&project.id, &plain.id).await.expect("read"), Some(changed.clone()));
     let taken = Instance { name: "other".into(), ..changed.clone() };
-    assert_taken(store.update_instance(&changed, &taken).await, "instance", "name");
+    assert_taken(store.update_instance(Now::Database, &changed, &taken).await, "instance", "name");
     let gone = Instance { id: id("gone"), ..changed.clone() };
-    assert_missing(store.update_instance(&changed, &gone).await, "instance");
+    assert_missing(store.update_instance(Now::Database, &changed, &gone).await, "instance");
     let elsewhere = Instance { project_id: id("elsewhere"), ..changed.clone() };
-    assert_missing(store.update_instance(&changed, &elsewhere).await, "instance");
+    assert_missing(store.update_instance(Now::Database, &changed, &elsewhere).await, "instance");
 }
 
 async fn an_instance_is_removed_with_its_tasks_but_not_while_one_is_active(store: Fresh) {
@@ -224,17 +227,20 @@ async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: 
     let renamed = Instance { name: "session cache".into(), window: Some("02:00-05:00 UTC".into()), ..seen.clone() };
     let paused = Instance { paused: true, ..seen.clone() };
     // Both have seen the instance as it was at first.
-    store.update_instance(&seen, &paused).await.expect("changed");
+    store.update_instance(Now::Database, &seen, &paused).await.expect("changed");
     store.record_facts(&seen, &facts(7)).await.expect("kept");
     let both = Instance { paused: true, facts: Some(facts(7)), ..renamed.clone() };
-    assert_eq!(store.update_instance(&seen, &renamed).await.expect("changed"), both);
+    assert_eq!(store.update_instance(Now::Database, &seen, &renamed).await.expect("changed"), both);
     assert_eq!(store.instance(&seen.project_id, &seen.id).await.expect("read"), Some(both.clone()));
     // And at the very same time.
     for round in 0..20 {
         let now = store.instance(&seen.project_id, &seen.id).await.expect("read").expect("an instance");
         let name = Instance { name: format!("cache {round}"), ..now.clone() };
         let flip = Instance { paused: !now.paused, ..now.clone() };
-        let (one, other) = tokio::join!(store.update_instance(&now, &name), store.update_instance(&now, &flip));
+        let (one, other) = tokio::join!(
+            store.update_instance(Now::Database, &now, &name),
+            store.update_instance(Now::Database, &now, &flip)
+        );
         one.expect("changed");
         other.expect("changed");
         let kept = store.instance(&seen.project_id, &seen.id).await.expect("read").expect("an instance");
@@ -246,8 +252,8 @@ async fn a_password_never_meets_an_address_that_it_was_not_given_for(store: Fres
     let seen = store.instance_of_its_own("cache").await;
     let here = Instance { url: "redis://here.example".into(), password: Some(Sealed(vec![1])), ..seen.clone() };
     let there = Instance { url: "redis://there.example".into(), ..seen.clone() };
-    store.update_instance(&seen, &here).await.expect("changed");
-    let last = store.update_instance(&seen, &there).await.expect("changed");
+    store.update_instance(Now::Database, &seen, &here).await.expect("changed");
+    let last = store.update_instance(Now::Database, &seen, &there).await.expect("changed");
     assert_eq!((last.url.as_str(), last.password), ("redis://there.example", None));
 }
 
@@ -257,7 +263,7 @@ async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
     store.record_unreachable(&before, "away").await.expect("kept");
     assert_eq!(store.take_looks(at(0), Duration::from_secs(60), 10).await.expect("taken").len(), 1);
     let renamed = Instance { name: "session cache".into(), ..before.clone() };
-    let renamed = store.update_instance(&before, &renamed).await.expect("changed");
+    let renamed = store.update_instance(Now::Database, &before, &renamed).await.expect("changed");
     assert_eq!(
         (&renamed.facts, renamed.unreachable.as_deref()),
         (&Some(facts(7)), Some("away")),
@@ -266,7 +272,7 @@ async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
     assert_eq!(store.take_looks(at(1), Duration::from_secs(60), 10).await.expect("taken"), []);
 
     let moved = Instance { url: "redis://there.example".into(), ..renamed.clone() };
-    let moved = store.update_instance(&renamed, &moved).await.expect("changed");
+    let moved = store.update_instance(Now::Database, &renamed, &moved).await.expect("changed");
     assert_eq!((&moved.facts, &moved.unreachable), (&None, &None));
     // A look at the old server that ends only now.
     assert_missing(store.record_facts(&renamed, &facts(8)).await, "instance");

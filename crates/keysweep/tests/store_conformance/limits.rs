@@ -2,7 +2,7 @@
 
 use keysweep::{
     model::{Instance, NewTask, ScanType, Status},
-    store::{Created, PageRequest, Pulse},
+    store::{Created, Now, PageRequest, Pulse},
 };
 
 use crate::fresh::{Fresh, LEASE, at, beat, manual, plain_instance, success, time};
@@ -180,16 +180,16 @@ async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(stor
     let open = Pulse::Held { cancel_requested: false, closed_until: None };
     assert_eq!(store.beat(at(1), &claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
     let bound = Instance { window: Some(NIGHT.into()), ..instance.clone() };
-    store.update_instance(&instance, &bound).await.expect("changed");
+    store.update_instance(Now::Database, &instance, &bound).await.expect("changed");
     let closed = Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
     assert_eq!(store.beat(at(2), &claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
     store.pause(&claim.lease, &beat(3), time(2 * HOUR)).await.expect("paused");
     assert!(store.claim(at(3), "w", LEASE, 1).await.expect("no failure").is_none());
-    store.update_instance(&bound, &instance).await.expect("changed back");
+    store.update_instance(Now::Database, &bound, &instance).await.expect("changed back");
     let again = store.claimed(at(4), "w").await;
     assert_eq!((again.task.started_at, again.task.scanned), (Some(time(0)), 3));
     // A worker that dies takes nobody out of the window.
-    store.update_instance(&instance, &bound).await.expect("changed");
+    store.update_instance(Now::Database, &instance, &bound).await.expect("changed");
     assert!(store.claim(at(60), "w", LEASE, 1).await.expect("no failure").is_none());
     let orphan = store.claimed(at(2 * HOUR), "w").await;
     assert!(orphan.task.started_at == Some(time(0)) && !orphan.task.exact);

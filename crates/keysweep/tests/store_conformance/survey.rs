@@ -67,6 +67,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
         reachable: None,
         last_success: None,
         auto_scan_interval: None,
+        scans_since: None,
     };
     assert_eq!(overview(&store, 0).await.instances, [unknown]);
 
@@ -137,7 +138,13 @@ async fn scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_pause
     let interval = async |seconds| overview(&store, seconds).await.instances[0].auto_scan_interval;
     assert_eq!(interval(99).await, None);
     assert_eq!(interval(100).await, Some(settings.interval));
+    let since = async |seconds| overview(&store, seconds).await.instances[0].scans_since;
+    assert_eq!((since(99).await, since(150).await), (None, Some(time(100))));
     let paused = Instance { paused: true, ..instance.clone() };
-    store.update_instance(&instance, &paused).await.expect("changed");
-    assert_eq!(interval(100).await, None);
+    store.update_instance(at(150), &instance, &paused).await.expect("changed");
+    assert_eq!((interval(150).await, since(150).await), (None, None));
+    store.update_instance(at(900), &paused, &instance).await.expect("changed");
+    let renamed = Instance { name: "renamed".into(), ..instance.clone() };
+    store.update_instance(at(950), &instance, &renamed).await.expect("changed");
+    assert_eq!((interval(960).await, since(960).await), (Some(settings.interval), Some(time(900))));
 }

@@ -182,8 +182,12 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
-        self.write(async |db| instance::update(db, before, after).await).await
+    async fn update_instance(&self, now: Now, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
+        self.write(async |db| {
+            let now = clock(db, now).await?;
+            instance::update(db, now, before, after).await
+        })
+        .await
     }
 
     async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {

@@ -63,7 +63,12 @@ fn settings<'q>(
         .bind(instance.paused)
 }
 
-pub(super) async fn update(db: &mut SqliteConnection, before: &Instance, after: &Instance) -> Result<Instance, Fault> {
+pub(super) async fn update(
+    db: &mut SqliteConnection,
+    now: i64,
+    before: &Instance,
+    after: &Instance,
+) -> Result<Instance, Fault> {
     let current = sqlx::query("SELECT * FROM instance WHERE id = ? AND project_id = ?")
         .bind(&after.id)
         .bind(&after.project_id)
@@ -76,11 +81,13 @@ pub(super) async fn update(db: &mut SqliteConnection, before: &Instance, after: 
              name = ?1, url = ?2, username = ?3, password = ?4, sentinel_username = ?5, sentinel_password = ?6, ca_pem = ?7,
              cert_pem = ?8, client_key = ?9, server_name = ?10, address_map = ?11, pace = ?12, off_peak_window = ?13,
              window_binds_manual = ?14, manage_lazyfree = ?15, paused = ?16,
+             resumed_at = CASE WHEN ?16 THEN NULL WHEN paused THEN ?19 ELSE resumed_at END,
              facts = CASE WHEN url = ?2 THEN facts END, facts_at = CASE WHEN url = ?2 THEN facts_at END,
              unreachable = CASE WHEN url = ?2 THEN unreachable END, looked_at = CASE WHEN url = ?2 THEN looked_at END
          WHERE id = ?17 AND project_id = ?18",
     );
-    let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).execute(&mut *db).await?;
+    let done =
+        settings(query, &instance).bind(&instance.id).bind(&instance.project_id).bind(now).execute(&mut *db).await?;
     found(done.rows_affected(), "instance")?;
     // The window may be another one: whoever claims a task that waits for it looks anew.
     sqlx::query(

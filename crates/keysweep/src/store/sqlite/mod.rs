@@ -165,8 +165,8 @@ impl Store for SqliteStore {
         self.write(async |db| instance::take_looks(db, clock(now), every, limit).await).await
     }
 
-    async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
-        self.write(async |db| instance::update(db, before, after).await).await
+    async fn update_instance(&self, now: Now, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
+        self.write(async |db| instance::update(db, clock(now), before, after).await).await
     }
 
     async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {

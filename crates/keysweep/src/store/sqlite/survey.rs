@@ -32,6 +32,8 @@ pub(super) async fn overview(db: &mut SqliteConnection, now: i64) -> Result<Over
         "SELECT instance.id, instance.facts, instance.unreachable IS NOT NULL AS is_unreachable,
                 CASE WHEN auto_scan.enabled AND NOT instance.paused AND auto_scan.first_scan_at <= ?1
                      THEN auto_scan.interval_us END AS interval_us,
+                CASE WHEN auto_scan.enabled AND NOT instance.paused AND auto_scan.first_scan_at <= ?1
+                     THEN MAX(auto_scan.first_scan_at, COALESCE(instance.resumed_at, auto_scan.first_scan_at)) END AS scans_since,
                 (
                     SELECT finished_at FROM task WHERE task.instance_id = instance.id AND status = 'success'
                     ORDER BY seq DESC LIMIT 1
