@@ -210,7 +210,9 @@ impl Instance {
                 let instance = fleet.add_instance(&project, new).await?;
                 // Registering does not depend on the server being up; what it says is kept when it is.
                 if let Err(cause) = fleet.look(&instance).await {
-                    term::note(&format!("registered, but not seen yet: {cause}"));
+                    term::note(&format!(
+                        "registered, but not seen yet: {cause} (what is wrong is changed in the console, or by removing and adding it)"
+                    ));
                 }
                 Ok(Answer::one(&[("id", &instance.id)]))
             }

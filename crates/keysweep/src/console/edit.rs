@@ -174,7 +174,11 @@ fn pace(form: &Fields) -> Result<Option<Preset>, FleetError> {
     form.given("pace").map(|name| name.parse().map_err(|_| invalid(name))).transpose()
 }
 
-fn page(guest: &Guest, instance: Option<&Instance>, form: EditForm) -> Response {
+fn page(guest: &Guest, instance: Option<&Instance>, mut form: EditForm) -> Response {
+    // A list cannot show what is not in it: saving again changes nothing that nobody has chosen.
+    if form.pace.parse::<Preset>().is_err() {
+        form.pace = instance.map_or_else(|| Preset::default().to_string(), |instance| instance.pace.clone());
+    }
     let (title, back, action) = match instance {
         Some(instance) => {
             let path = guest.instance_path(instance);
@@ -189,7 +193,7 @@ fn page(guest: &Guest, instance: Option<&Instance>, form: EditForm) -> Response 
 
 pub(super) async fn blank(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
     let guest = door.admit(request, Role::Admin).await?;
-    Ok(page(&guest, None, EditForm { pace: Preset::default().to_string(), ..EditForm::default() }))
+    Ok(page(&guest, None, EditForm::default()))
 }
 
 pub(super) async fn add(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {

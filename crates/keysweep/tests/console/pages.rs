@@ -107,6 +107,7 @@ fn an_instance_is_edited_without_giving_its_password_again_unless_its_address_ch
     let answer = visitor.post(&edit, &page, &[("name", "moved"), ("url", &url), ("pace", "brisk")]);
     assert_eq!(answer.status, 422, "{}", answer.text);
     assert!(answer.text.contains("id=\"pace-fault\"") && answer.text.contains("brisk"), "{}", answer.text);
+    assert!(answer.text.contains("<option selected>gentle"), "what is kept stays chosen: {}", answer.text);
     assert!(visitor.get(&shop.page()).text.contains("gentle"), "nothing was changed");
     let elsewhere = format!("redis://localhost:{}", server.port());
     let answer = visitor.post(&edit, &page, &[("name", "moved"), ("url", &elsewhere)]);
