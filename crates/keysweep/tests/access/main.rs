@@ -1,5 +1,7 @@
 //! Who may do what: tokens, signatures, roles, and what keeps guessers out.
 
+mod roles;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keysweep_harness::{Answer, Installation, Service, Signer, free_port, id};
@@ -68,104 +70,6 @@ fn code(answer: &Answer) -> (u16, &str) {
 }
 
 const OFF: &str = r#"{"enable_auto_scan":false}"#;
-
-/// Every operation with the least role that may do it. docs/api.md shows the same table.
-fn operations() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
-    let mut operations = Vec::new();
-    for path in [
-        "/v2/{p}/instances",
-        "/v2/{p}/instances/{i}",
-        "/v2/{p}/instances/{i}/nodes",
-        "/v2/{p}/instance/{i}/groups",
-        "/v2/{p}/instances/{i}/auto-expire/histories",
-        "/v2/{p}/instances/{i}/scan-expire-keys/autoscan-config",
-    ] {
-        operations.push(("reader", "GET", path, ""));
-    }
-    operations.push(("operator", "PUT", "/v2/{p}/instances/{i}/scan-expire-keys/autoscan-config", OFF));
-    operations.push(("operator", "POST", "/v2/{p}/instances/{i}/scan-expire-keys-task", ""));
-    operations.push(("operator", "POST", "/v2/{p}/instances/{i}/auto-expire/scan", ""));
-    let own = "/api/v1/projects/{p}/instances/{i}";
-    operations.push(("reader", "GET", "/api/v1/projects/{p}/instances", ""));
-    operations.push(("reader", "GET", own, ""));
-    operations.push(("admin", "PATCH", own, "{}"));
-    operations.push(("admin", "POST", "/api/v1/projects/{p}/instances/{i}/pause", ""));
-    operations.push(("admin", "POST", "/api/v1/projects/{p}/instances/{i}/resume", ""));
-    operations.push(("admin", "POST", "/api/v1/projects/{p}/instances/{i}/test", ""));
-    operations.push(("admin", "GET", "/api/v1/projects/{p}/audit", ""));
-    operations
-}
-
-#[test]
-fn each_role_may_do_what_the_table_says_and_nothing_more() {
-    let installation = installation();
-    let [(project, instance), (other_project, other_instance)] = two_projects(&installation);
-    let roles = ["reader", "operator", "admin"];
-    for role in roles {
-        add_user(&installation, role, "shop", role);
-    }
-    let service = installation.serve(&[]);
-    for (rank, role) in roles.into_iter().enumerate() {
-        let token = token(&service, role, &project);
-        for (needed, method, template, body) in operations() {
-            let path = template.replace("{p}", &project).replace("{i}", &instance);
-            let answer = with_token(&service, &token, method, &path, body);
-            let may = roles.iter().position(|known| *known == needed).expect("a role") <= rank;
-            let refused = answer.status == 403;
-            assert_eq!(may, !refused, "{role} {method} {template}: {} {:?}", answer.status, answer.body);
-            assert!(may == (answer.status < 300), "{role} {method} {template}: {} {:?}", answer.status, answer.body);
-            if refused && template.starts_with("/v2") {
-                assert_eq!(answer.body["error_code"], "DCS.2003");
-            }
-
-            let elsewhere = template.replace("{p}", &other_project).replace("{i}", &other_instance);
-            let nowhere = template.replace("{p}", OTHER).replace("{i}", OTHER);
-            let answers = [elsewhere, nowhere].map(|path| with_token(&service, &token, method, &path, body));
-            assert_eq!(answers[0].status, 401, "{role} {method} {template}");
-            assert_eq!(answers[0].body, answers[1].body, "another's project looks as if it were not there");
-            let across = template.replace("{p}", &project).replace("{i}", &other_instance);
-            let absent = template.replace("{p}", &project).replace("{i}", OTHER);
-            if across != absent {
-                let answers = [across, absent].map(|path| with_token(&service, &token, method, &path, body));
-                assert_eq!(answers[0].status, if may { 404 } else { 403 }, "{role} {method} {template}");
-                assert_eq!(answers[0].body, answers[1].body, "another's instance looks as if it were not there");
-            }
-        }
-    }
-}
-
-#[test]
-fn registering_removing_and_cancelling_need_their_roles_as_well() {
-    let installation = installation();
-    let [(project, instance), _] = two_projects(&installation);
-    for role in ["reader", "operator", "admin"] {
-        add_user(&installation, role, "shop", role);
-    }
-    let service = installation.serve(&[]);
-    let [reader, operator, admin] = ["reader", "operator", "admin"].map(|role| token(&service, role, &project));
-    let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
-    let task = with_token(&service, &operator, "POST", &create, "").body["id"].as_str().expect("an id").to_owned();
-    let tasks = format!("/api/v1/projects/{project}/tasks/{task}");
-    assert_eq!(with_token(&service, &reader, "GET", &tasks, "").status, 200);
-    assert_eq!(with_token(&service, &reader, "POST", &format!("{tasks}/cancel"), "").status, 403);
-    assert_eq!(with_token(&service, &operator, "POST", &format!("{tasks}/cancel"), "").status, 200);
-
-    let instances = format!("/api/v1/projects/{project}/instances");
-    let estimate = format!("{instances}/{instance}/estimate");
-    assert_eq!(with_token(&service, &reader, "POST", &estimate, "").status, 403);
-    let tried = with_token(&service, &operator, "POST", &estimate, "");
-    assert!(![401, 403, 404].contains(&tried.status), "{:?}", tried.body);
-    let body = json!({ "name": "new", "url": format!("redis://127.0.0.1:{}", free_port()) }).to_string();
-    for token in [&reader, &operator] {
-        assert_eq!(with_token(&service, token, "POST", &instances, &body).status, 403);
-        assert_eq!(with_token(&service, token, "DELETE", &format!("{instances}/{instance}"), "").status, 403);
-    }
-    let added = with_token(&service, &admin, "POST", &instances, &body);
-    assert_eq!(added.status, 201, "{:?}", added.body);
-    let added = format!("{instances}/{}", added.body["id"].as_str().expect("an id"));
-    assert_eq!(with_token(&service, &admin, "DELETE", &added, "").status, 204);
-    assert_eq!(with_token(&service, &admin, "GET", &added, "").status, 404);
-}
 
 #[test]
 fn checks_come_in_their_documented_order() {
