@@ -1,8 +1,9 @@
 """Huawei Cloud's own SDK, unmodified, against a running keysweep.
 
-usage: sdk.py ENDPOINT PROJECT INSTANCE ACCESS SECRET [refusals]
+usage: sdk.py ENDPOINT PROJECT INSTANCE ACCESS SECRET
+       sdk.py requests < a JSON array of requests that are to be refused
 
-Prints one JSON object with what the SDK made of the answers; the Rust test that starts this asserts on it.
+Prints one JSON document with what the SDK made of the answers; the Rust test that starts this asserts on it.
 """
 
 import json
@@ -30,10 +31,27 @@ from huaweicloudsdkdcs.v2 import (
 PATIENCE_SECONDS = 60
 
 
-def client(endpoint, project, access, secret, kind=DcsClient):
+def token_credentials(token, project):
+    """Of somebody who shows a token instead of signing, or shows nothing: as programs do that sign in with a password."""
+    credentials = BasicCredentials("none", "none", project)
+    sign = credentials.sign_request
+
+    def show_token(request):
+        if token:
+            request.header_params["X-Auth-Token"] = token
+        # The SDK signs nothing that has it already.
+        request.header_params["Authorization"] = ""
+        request = sign(request)
+        del request.header_params["Authorization"]
+        return request
+
+    credentials.sign_request = show_token
+    return credentials
+
+
+def client(endpoint, credentials, kind=DcsClient):
     config = HttpConfig.get_default_config()
     config.timeout = (5, 20)
-    credentials = BasicCredentials(access, secret, project)
     return (
         kind.new_builder()
         .with_http_config(config)
@@ -53,12 +71,28 @@ def refusal(call):
             "status": error.status_code,
             "code": error.error_code,
             "message": error.error_msg,
+            "request_id": error.request_id,
         }
     return None
 
 
+def sync_and_async(endpoint, credentials):
+    """By its name, each client, and how it calls an operation."""
+    dcs = client(endpoint, credentials)
+    later = client(endpoint, credentials, DcsAsyncClient)
+    return {
+        "sync": lambda name, request: getattr(dcs, name)(request),
+        "async": lambda name, request: getattr(later, name + "_async")(request).result(),
+    }
+
+
 def every_operation(call, instance, interval):
-    """What the SDK makes of each read and of a configuration that is set and read again."""
+    """What the SDK makes of each operation: a scan that is waited for, another, its records, a configuration that is set."""
+    created = call("create_auto_expire_scan_task", CreateAutoExpireScanTaskRequest(instance_id=instance))
+    record, histories = ended(call, instance, created.id)
+    again = call("scan_expire_key", ScanExpireKeyRequest(instance_id=instance))
+    ended(call, instance, again.id)
+    page = call("show_expire_key_scan_info", ShowExpireKeyScanInfoRequest(instance_id=instance, offset=1, limit=1))
     config = UpdateAutoScanConfigRequestBody(
         enable_auto_scan=True,
         first_scan_at="2999-01-01T00:00:00.000Z",
@@ -67,83 +101,77 @@ def every_operation(call, instance, interval):
         scan_keys_count=20000,
     )
     put = UpdateExpireAutoScanConfigRequest(instance_id=instance, body=config)
-    # Signatures change once a second, and one that was used for a change is not taken again: bodies differ.
-    bad = UpdateAutoScanConfigRequestBody(enable_auto_scan=True, interval=interval)
     return {
+        "created": created.to_dict(),
+        "record": record.to_dict(),
+        "histories": {"total": histories.total, "count": histories.count},
+        "again": again.to_dict(),
+        "page": [record.id for record in page.records],
         "list": call("list_instances", ListInstancesRequest(name="cache", name_equal="true")).to_dict(),
         "show": call("show_instance", ShowInstanceRequest(instance_id=instance)).to_dict(),
         "topology": call("show_instance_topology", ShowInstanceTopologyRequest(instance_id=instance)).to_dict(),
         "groups": call("list_group_replication_info", ListGroupReplicationInfoRequest(instance_id=instance)).to_dict(),
         "put": call("update_expire_auto_scan_config", put).to_dict(),
         "config": call("show_expire_auto_scan_config", ShowExpireAutoScanConfigRequest(instance_id=instance)).to_dict(),
-        "bad_config": refusal(
-            lambda: call(
-                "update_expire_auto_scan_config", UpdateExpireAutoScanConfigRequest(instance_id=instance, body=bad)
-            )
-        ),
-        "bad_instance": refusal(lambda: call("show_instance", ShowInstanceRequest(instance_id="not-an-id"))),
     }
 
 
-def refusals(endpoint, project, instance, access, secret):
-    """What both clients raise for a read that the service refuses, or fails to answer."""
-    request = ShowInstanceRequest(instance_id=instance)
-    config = UpdateAutoScanConfigRequestBody(enable_auto_scan=False)
-    put = UpdateExpireAutoScanConfigRequest(instance_id=instance, body=config)
-    dcs = client(endpoint, project, access, secret)
-    later = client(endpoint, project, access, secret, DcsAsyncClient)
-    return {
-        "sync": refusal(lambda: dcs.show_instance(request)),
-        "async": refusal(lambda: later.show_instance_async(request).result()),
-        "change": refusal(lambda: dcs.update_expire_auto_scan_config(put)),
-    }
-
-
-def main():
-    endpoint, project, instance, access, secret = sys.argv[1:6]
-    if sys.argv[6:] == ["refusals"]:
-        print(json.dumps(refusals(endpoint, project, instance, access, secret)))
-        return
-    dcs = client(endpoint, project, access, secret)
-    later = client(endpoint, project, access, secret, DcsAsyncClient)
-    created = dcs.create_auto_expire_scan_task(CreateAutoExpireScanTaskRequest(instance_id=instance))
-
+def ended(call, instance, task):
+    """The record of a task once it has ended, with the histories that it is in."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
-        histories = dcs.show_expire_key_scan_info(ShowExpireKeyScanInfoRequest(instance_id=instance))
-        mine = [record for record in histories.records if record.id == created.id]
+        histories = call("show_expire_key_scan_info", ShowExpireKeyScanInfoRequest(instance_id=instance))
+        mine = [record for record in histories.records if record.id == task]
         assert mine, "a created task is in the histories at once"
         if mine[0].status in ("success", "failed"):
-            break
+            return mine[0], histories
         assert time.monotonic() < deadline, f"the task stays {mine[0].status}"
         time.sleep(0.1)
 
-    again = dcs.scan_expire_key(ScanExpireKeyRequest(instance_id=instance))
-    page = dcs.show_expire_key_scan_info(ShowExpireKeyScanInfoRequest(instance_id=instance, offset=1, limit=1))
-    wrong = client(endpoint, project, access, secret[:-1] + ("a" if secret[-1] != "a" else "b"))
-    unknown = client(endpoint, project, "NOSUCHACCESSKEY00000", secret)
-    request = ShowExpireKeyScanInfoRequest(instance_id=instance)
-    absent = ShowExpireKeyScanInfoRequest(instance_id="0" * 32)
-    bad = ShowExpireKeyScanInfoRequest(instance_id=instance, limit=1001)
-    print(
-        json.dumps(
-            {
-                "sync": every_operation(lambda name, request: getattr(dcs, name)(request), instance, 1800),
-                "async": every_operation(
-                    lambda name, request: getattr(later, name + "_async")(request).result(), instance, 3600
-                ),
-                "created": created.to_dict(),
-                "record": mine[0].to_dict(),
-                "histories": {"total": histories.total, "count": histories.count},
-                "again": again.to_dict(),
-                "page": [record.id for record in page.records],
-                "wrong_secret": refusal(lambda: wrong.show_expire_key_scan_info(request)),
-                "unknown_key": refusal(lambda: unknown.show_expire_key_scan_info(request)),
-                "absent_instance": refusal(lambda: dcs.show_expire_key_scan_info(absent)),
-                "bad_limit": refusal(lambda: dcs.show_expire_key_scan_info(bad)),
-            }
-        )
-    )
+
+def refusals(requests):
+    """What both clients raise for each of these requests."""
+    raised = []
+    for request in requests:
+        caller = request["caller"]
+        path, _, query = request["path"].partition("?")
+        if "access" in caller:
+            credentials = BasicCredentials(caller["access"], caller["secret"], path.split("/")[2])
+        else:
+            credentials = token_credentials(caller.get("token"), path.split("/")[2])
+        asked = {
+            "method": request["method"],
+            "resource_path": path,
+            "query_params": [tuple(pair.split("=")) for pair in query.split("&") if pair],
+            "body": request["body"] or None,
+            "response_type": "ShowInstanceResponse",
+        }
+
+        def sync():
+            headers = {**request["headers"], "X-Client": "sync"}
+            return client(request["endpoint"], credentials).do_http_request(**asked, header_params=headers)
+
+        def later():
+            # Signatures change once a second, and one that was used for a change is not taken again: headers differ.
+            headers = {**request["headers"], "X-Client": "async"}
+            dcs = client(request["endpoint"], credentials, DcsAsyncClient)
+            return dcs.do_http_request(**asked, header_params=headers, async_request=True).result()
+
+        raised.append({"sync": refusal(sync), "async": refusal(later)})
+    return raised
+
+
+def main():
+    if sys.argv[1:] == ["requests"]:
+        print(json.dumps(refusals(json.load(sys.stdin))))
+        return
+    endpoint, project, instance, access, secret = sys.argv[1:]
+    clients = sync_and_async(endpoint, BasicCredentials(access, secret, project))
+    said = {
+        name: every_operation(call, instance, interval)
+        for (name, call), interval in zip(clients.items(), (1800, 3600))
+    }
+    print(json.dumps(said))
 
 
 main()

@@ -1,13 +1,14 @@
 //! Who may do what: tokens, signatures, roles, and what keeps guessers out.
 
 mod roles;
+#[path = "../common/tokens.rs"]
+mod tokens;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keysweep_harness::{Answer, Installation, Service, Signer, free_port, id};
 use rstest::rstest;
 use serde_json::{Value, json};
-use sqlx::{Connection, SqliteConnection};
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
 const PASSWORD: &str = "correct horse battery";
@@ -190,21 +191,9 @@ fn invalid_expired_missing_and_foreign_tokens_are_told_apart() {
         "though ada has a role there"
     );
 
-    expire_tokens(&installation);
+    tokens::expire(&installation);
     let expired = with_token(&service, &good, "GET", &path, "");
     assert_eq!((code(&expired), &expired.body["error_msg"]), ((401, "DCS.1002"), &"Token expired.".into()));
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn expire_tokens(installation: &Installation) {
-    let url = format!("sqlite:{}", installation.database().display());
-    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
-    let moved =
-        sqlx::query("UPDATE token SET issued_at = issued_at - 86400000000, expires_at = expires_at - 86400000000")
-            .execute(&mut database)
-            .await
-            .expect("moved");
-    assert_eq!(moved.rows_affected(), 1);
 }
 
 #[test]
