@@ -341,8 +341,6 @@ pub struct NewTask {
     pub keys_per_second: Option<u64>,
     /// When the schedule wanted it.
     pub due_at: Option<Timestamp>,
-    /// Not to be started before; `None`: at once.
-    pub not_before: Option<Timestamp>,
     /// The hosts that its sweep burdens; none: not known, so that no limit holds.
     pub hosts: Vec<String>,
     /// Records of its kind that the instance keeps, this one included; the oldest are forgotten, those of active tasks never.

@@ -111,7 +111,6 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
         timeout: Duration::from_secs(60),
         keys_per_second: None,
         due_at: None,
-        not_before: None,
         hosts: Vec::new(),
         records: 1_000,
     };

@@ -5,19 +5,20 @@ use std::{
     collections::HashSet,
     fs,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use keysweep::{
-    model::{Project, Role},
+    model::{Instance, NewTask, Project, Role, ScanType},
     store::{
-        Now, Store, StoreError,
+        Beat, Now, Store, StoreError,
         postgres::{OpenError, PostgresStore},
     },
 };
 use keysweep_harness::{Authority, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/samples/postgres");
@@ -171,6 +172,144 @@ async fn a_replica_that_stops_in_mid_transaction_does_not_hold_the_others_up_for
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     paused.execute("COMMIT").await.expect_err("it was thrown out");
     connection.close().await.expect("closed");
+}
+
+/// A key of an advisory lock that no other has.
+const GATE: i64 = 0x6761_7465;
+
+/// Has whatever writes `event` on tasks wait at a gate, in the middle of its transaction.
+async fn gate(connection: &mut PgConnection, event: &str) {
+    let sql = format!(
+        "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_advisory_xact_lock({GATE}); RETURN NEW; END $$;
+         CREATE TRIGGER gate BEFORE {event} ON task FOR EACH ROW EXECUTE FUNCTION gate();
+         SELECT pg_advisory_lock({GATE})"
+    );
+    connection.execute(AssertSqlSafe(sql)).await.expect("a gate");
+}
+
+async fn open_gate(connection: &mut PgConnection) {
+    connection.execute(AssertSqlSafe(format!("SELECT pg_advisory_unlock({GATE})"))).await.expect("opened");
+}
+
+/// Waits until so many transactions wait for a lock, or this has ended; whether it has.
+async fn ends_before_it_waits<T>(server: &Postgres, waiting: usize, verb: &JoinHandle<T>) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if verb.is_finished() {
+            return true;
+        }
+        if server.sql("SELECT COUNT(DISTINCT pid) FROM pg_locks WHERE NOT granted") == waiting.to_string() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{waiting} transactions should wait for a lock");
+}
+
+/// A store with one instance.
+async fn with_an_instance(server: &Postgres) -> (Arc<PostgresStore>, Instance) {
+    let store = PostgresStore::open(&server.url()).await.expect("a store");
+    let shop = project("shop");
+    store.add_project(&shop).await.expect("added");
+    let url = "redis://cache.example:6379";
+    let mut instance = Instance::new("i".into(), shop.id, "cache".into(), url.into(), shop.created_at);
+    instance.window_binds_manual = true;
+    store.add_instance(&instance).await.expect("added");
+    (Arc::new(store), instance)
+}
+
+fn manual(instance: &Instance) -> NewTask {
+    NewTask {
+        id: keysweep::fleet::new_id(),
+        project_id: instance.project_id.clone(),
+        instance_id: instance.id.clone(),
+        scan_type: ScanType::Manual,
+        requested_by: None,
+        timeout: Duration::from_secs(60),
+        keys_per_second: None,
+        due_at: None,
+        hosts: Vec::new(),
+        records: 1_000,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_the_old_one() {
+    let server = Postgres::start();
+    let midnight = Now::At(project("p").created_at);
+    let (store, open) = with_an_instance(&server).await;
+    store.create_task(midnight, &manual(&open)).await.expect("created");
+    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
+    store.update_instance(&open, &closed).await.expect("changed");
+    let mut connection = raw(&server).await;
+    gate(&mut connection, "UPDATE OF not_before").await;
+    let claim = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.claim(midnight, "w", LEASE, 100).await }
+    });
+    // It has seen that the window is closed and is about to write until when.
+    assert!(!ends_before_it_waits(&server, 1, &claim).await);
+    let opens = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.update_instance(&closed, &open).await }
+    });
+    ends_before_it_waits(&server, 2, &opens).await;
+    open_gate(&mut connection).await;
+    assert!(claim.await.expect("no panic").expect("answered").is_none());
+    opens.await.expect("no panic").expect("changed");
+    let claim = store.claim(midnight, "w", LEASE, 100).await.expect("answered");
+    assert!(claim.is_some(), "the window is open");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_the_old_one() {
+    let server = Postgres::start();
+    let midnight = Now::At(project("p").created_at);
+    let (store, open) = with_an_instance(&server).await;
+    store.create_task(midnight, &manual(&open)).await.expect("created");
+    let lease = store.claim(midnight, "w", LEASE, 100).await.expect("answered").expect("a task").lease;
+    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
+    store.update_instance(&open, &closed).await.expect("changed");
+    let mut connection = raw(&server).await;
+    gate(&mut connection, "UPDATE OF not_before").await;
+    let pause = tokio::spawn({
+        let (store, lease) = (Arc::clone(&store), lease.clone());
+        async move { store.give_back(midnight, &lease, &Beat::default()).await }
+    });
+    assert!(!ends_before_it_waits(&server, 1, &pause).await);
+    let opens = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.update_instance(&closed, &open).await }
+    });
+    ends_before_it_waits(&server, 2, &opens).await;
+    open_gate(&mut connection).await;
+    pause.await.expect("no panic").expect("answered");
+    opens.await.expect("no panic").expect("changed");
+    let claim = store.claim(midnight, "w", LEASE, 100).await.expect("answered");
+    assert!(claim.is_some(), "the window is open");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pause_is_not_confirmed_while_a_create_that_did_not_see_it_is_under_way() {
+    let server = Postgres::start();
+    let (store, instance) = with_an_instance(&server).await;
+    let mut connection = raw(&server).await;
+    gate(&mut connection, "INSERT").await;
+    let create = tokio::spawn({
+        let (store, new) = (Arc::clone(&store), manual(&instance));
+        async move { store.create_task(Now::Database, &new).await }
+    });
+    assert!(!ends_before_it_waits(&server, 1, &create).await);
+    let paused = tokio::spawn({
+        let (store, paused) = (Arc::clone(&store), Instance { paused: true, ..instance.clone() });
+        async move { store.update_instance(&instance, &paused).await }
+    });
+    assert!(!ends_before_it_waits(&server, 2, &paused).await, "whoever has paused it counts on no new task");
+    open_gate(&mut connection).await;
+    create.await.expect("no panic").expect("answered");
+    paused.await.expect("no panic").expect("changed");
+    assert!(store.claim(Now::Database, "w", LEASE, 100).await.expect("answered").is_some(), "what was accepted runs");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -313,7 +313,6 @@ async fn assert_sample_is_there(store: &SqliteStore) {
         timeout: Duration::from_secs(1),
         keys_per_second: None,
         due_at: None,
-        not_before: None,
         hosts: Vec::new(),
         records: 1_000,
     };

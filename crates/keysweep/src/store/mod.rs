@@ -72,6 +72,8 @@ pub enum Created {
     New(Task),
     /// The instance had an active one already, and this is it.
     Active(Task),
+    /// None: its operator has paused the instance.
+    Paused,
 }
 
 /// Which tasks of an instance a list shows. The filter comes first, the counts after it, the page last.
@@ -133,7 +135,7 @@ pub enum Pulse {
     Held {
         /// Somebody asked the task to stop.
         cancel_requested: bool,
-        /// When the instance's window opens again, where a beat finds it closed for this task.
+        /// When the instance's window opens again, where it is closed for this task. An end does not ask.
         closed_until: Option<Timestamp>,
     },
     /// Somebody else has the lease: change nothing more.
@@ -209,7 +211,7 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     /// stays where nothing else changes. `Missing` when the instance is gone.
     async fn set_auto_scan(&self, config: &AutoScan) -> Result<AutoScan, StoreError>;
 
-    /// Writes a task, unless the instance has an active one. `Missing` when the instance is. Of an instance's manual
+    /// Writes a task, unless the instance is paused or has an active one. `Missing` when the instance is. Of an instance's manual
     /// and of its auto records only the newest are kept, as many of each as the new task says: the oldest make room.
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError>;
     /// A task of the project, with its documents.
@@ -231,10 +233,9 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     /// Renews a lease and keeps the numbers, or says that the lease is lost. One that has expired is renewed as long as
     /// nobody has taken it over. Numbers never go back.
     async fn beat(&self, now: Now, lease: &Lease, renew: Duration, beat: &Beat) -> Result<Pulse, StoreError>;
-    /// Keeps the numbers and lets go of a lease without ending the task: the next worker goes on.
+    /// Keeps the numbers and lets go of a lease without ending the task: the next worker goes on, as soon as the instance's
+    /// window is open for it.
     async fn give_back(&self, now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError>;
-    /// As `give_back`, and nobody goes on before `until`.
-    async fn pause(&self, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, StoreError>;
     /// Ends a task and lets go of its lease.
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError>;
 

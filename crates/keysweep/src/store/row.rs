@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{InstanceOverview, Plan, StoreError};
 use crate::model::{
-    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, LazyFreeHold, Project, Sealed, Task, Token, UnknownName,
-    User, UserRoles,
+    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, LazyFreeHold, Project, ScanType, Sealed, Task, Token,
+    UnknownName, User, UserRoles, closed_until,
 };
 
 /// The form of the JSON documents that this version writes.
@@ -322,6 +322,13 @@ pub(super) fn plan(found: &impl Columns) -> Result<Plan, StoreError> {
         active: row.get("is_active")?,
         last_end: row.optional_time("last_end")?,
     })
+}
+
+/// When the window of the row's instance opens, where it is closed for such a task.
+pub(super) fn opening(row: &impl Columns, scan_type: ScanType, now: i64) -> Result<Option<Timestamp>, StoreError> {
+    let row = Reader(row);
+    let window: Option<&str> = row.get("off_peak_window")?;
+    Ok(closed_until(window, row.get("window_binds_manual")?, scan_type, time(now)?))
 }
 
 /// How long ago a stored time was; zero when it is yet to come, or there is none.

@@ -21,6 +21,15 @@ pub struct Plan {
     pub last_end: Option<Timestamp>,
 }
 
+impl Plan {
+    /// Whether it leads to the same step as the plan that was read before. What was seen of the server meanwhile does not
+    /// decide about that.
+    pub(super) fn is_as(&self, before: &Self) -> bool {
+        let Instance { facts, unreachable, .. } = self.instance.clone();
+        *self == Self { instance: Instance { facts, unreachable, ..before.instance.clone() }, ..before.clone() }
+    }
+}
+
 /// Plans that are to be looked at, and the time by which.
 #[derive(Debug, Clone)]
 pub struct DuePlans {
@@ -30,14 +39,15 @@ pub struct DuePlans {
     pub plans: Vec<Plan>,
 }
 
-/// The schedule's verbs. Those that change something do so only if the plan is still as it was when it was read:
-/// replicas look at the same plans, and one of them is first.
+/// The schedule's verbs. Those that change something do so only if the plan is still as it was when it was read, settings,
+/// window and tasks: replicas look at the same plans, and one of them is first; and operators change what they rest on.
+/// A plan that has changed is looked at again at once.
 #[async_trait]
 pub trait Timetable: Send + Sync {
     /// At most so many enabled plans whose time to be looked at has come.
     async fn due_plans(&self, now: Now, limit: u32) -> Result<DuePlans, StoreError>;
     /// Writes the run that was due at `new.due_at`, and that the plan is to be looked at again at `look_at`. `None`, and
-    /// nothing is written, when the plan has changed or a task of the instance is active.
+    /// nothing is written, when the plan has changed.
     async fn start_run(
         &self,
         now: Now,

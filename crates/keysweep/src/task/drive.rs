@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use keysweep_engine::{
     Checkpoint, LazyFreeKeeper, Monitor, Options, Preset, Progress, Report, Stop, Target, link::Dialer, sweep_through,
 };
@@ -202,10 +201,10 @@ impl Drive {
         match self.store.beat(Now::Database, &self.claim.lease, LEASE, &self.beat(true)).await {
             Ok(Pulse::Held { cancel_requested, closed_until }) => {
                 *last_success = Instant::now();
-                match closed_until {
-                    _ if cancel_requested => Halt::Cancelled,
-                    Some(until) => Halt::Closed(until),
-                    None => Halt::None,
+                match () {
+                    () if cancel_requested => Halt::Cancelled,
+                    () if closed_until.is_some() => Halt::Closed,
+                    () => Halt::None,
                 }
             }
             Ok(Pulse::Lost) => {
@@ -283,17 +282,7 @@ impl Drive {
                 }
             }
             Conclusion::GiveBack => self.give_back(&beat, shutdown).await,
-            Conclusion::Pause(until) => self.pause(&beat, until).await,
             Conclusion::LetGo => {}
-        }
-    }
-
-    /// One that does not get through leaves a lease that expires; whoever takes over then pauses again.
-    async fn pause(&self, beat: &Beat, until: Timestamp) {
-        let task_id = &self.claim.task.id;
-        match self.store.pause(&self.claim.lease, beat, until).await {
-            Ok(_) => tracing::info!(task_id, %until, "the off-peak window is closed; the sweep goes on when it opens"),
-            Err(error) => tracing::warn!(task_id, %error, "the lease could not be given back; it will expire"),
         }
     }
 
@@ -301,7 +290,10 @@ impl Drive {
         let (task_id, begun) = (&self.claim.task.id, Instant::now());
         loop {
             match self.store.give_back(Now::Database, &self.claim.lease, beat).await {
-                Ok(Pulse::Held { .. }) => {
+                Ok(Pulse::Held { closed_until: Some(until), .. }) => {
+                    return tracing::info!(task_id, %until, "the off-peak window is closed; the sweep goes on when it opens");
+                }
+                Ok(Pulse::Held { closed_until: None, .. }) => {
                     return tracing::info!(task_id, "the lease is given back; the next worker goes on from here");
                 }
                 Ok(Pulse::Lost) => return tracing::info!(task_id, "another worker has taken the task over"),

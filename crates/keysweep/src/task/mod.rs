@@ -12,7 +12,6 @@ mod tracer;
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -86,9 +85,6 @@ impl Tasks {
     /// Asks for a manual scan; where the instance has an active task already, that one is the answer: clients
     /// re-send creates over broken connections.
     pub async fn submit(&self, instance: &Instance, by: Option<String>) -> Result<Task, TaskError> {
-        if instance.paused {
-            return Err(TaskError::Paused);
-        }
         let new = NewTask {
             id: new_id(),
             project_id: instance.project_id.clone(),
@@ -98,7 +94,6 @@ impl Tasks {
             timeout: MANUAL_TIMEOUT,
             keys_per_second: None,
             due_at: None,
-            not_before: instance.closed_until(ScanType::Manual, Timestamp::now()),
             hosts: hosts(instance),
             records: self.records,
         };
@@ -121,6 +116,10 @@ impl Tasks {
             Created::Active(task) => {
                 span.forget();
                 Ok(task)
+            }
+            Created::Paused => {
+                span.forget();
+                Err(TaskError::Paused)
             }
         }
     }

@@ -153,12 +153,11 @@ impl Tasks {
                     timeout: plan.config.timeout,
                     keys_per_second: Some(u64::from(plan.config.scan_keys_count) * PER_SECOND),
                     due_at: Some(due),
-                    not_before: None,
                     hosts: hosts(&plan.instance),
                     records: self.records,
                 };
                 let span = self.begin_creation(&new);
-                // Another replica may have been faster, or a manual task.
+                // Another replica may have been faster, or a manual task, or an operator who has changed something.
                 if let Some(task) = self.store.start_run(now, plan, &new, look_at).await? {
                     tracing::info!(task_id = task.id, instance_id = task.instance_id, %due, "scheduled run begins");
                     self.hint.notify_one();

@@ -1,6 +1,5 @@
 //! The state table: what a task becomes when its sweep ends. One total match, in one place.
 
-use jiff::Timestamp;
 use keysweep_engine::{FailureKind, Report};
 
 use crate::model::Reason;
@@ -12,8 +11,8 @@ pub enum Halt {
     None,
     /// Somebody cancelled the task.
     Cancelled,
-    /// The instance's off-peak window closed; it opens again then.
-    Closed(Timestamp),
+    /// The instance's off-peak window closed.
+    Closed,
     /// The worker is shutting down.
     Shutdown,
     /// The lease could not be renewed in time: it may expire, and somebody else may be sweeping soon.
@@ -27,10 +26,8 @@ pub enum Halt {
 pub enum Conclusion {
     /// It ends.
     End(Result<(), (Reason, String)>),
-    /// It stays running; the next worker goes on from the checkpoint.
+    /// It stays running; the next worker goes on from the checkpoint, once the instance's window is open.
     GiveBack,
-    /// It stays running; a worker goes on from the checkpoint, but not before then.
-    Pause(Timestamp),
     /// It is not ours any more.
     LetGo,
 }
@@ -51,8 +48,7 @@ pub fn conclude(halt: Halt, report: &Report) -> Conclusion {
         (Halt::Cancelled, Some(FailureKind::Interrupted)) => {
             Conclusion::End(Err((Reason::Cancelled, CANCELLED.into())))
         }
-        (Halt::Shutdown | Halt::Beatless, Some(FailureKind::Interrupted)) => Conclusion::GiveBack,
-        (Halt::Closed(until), Some(FailureKind::Interrupted)) => Conclusion::Pause(until),
+        (Halt::Shutdown | Halt::Beatless | Halt::Closed, Some(FailureKind::Interrupted)) => Conclusion::GiveBack,
         (Halt::None, Some(FailureKind::Interrupted)) | (_, Some(FailureKind::Internal)) => fail(Reason::Internal),
         (_, Some(FailureKind::Unreachable)) => fail(Reason::Unreachable),
         (_, Some(FailureKind::Denied)) => fail(Reason::Denied),

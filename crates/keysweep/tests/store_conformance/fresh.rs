@@ -124,11 +124,22 @@ impl Fresh {
         instance
     }
 
+    /// Gives an instance this window, for manual scans as well, or takes it away. Returns the instance as it is then.
+    pub async fn with_window(&self, instance: &Instance, window: Option<&str>) -> Instance {
+        let bound = Instance { window: window.map(str::to_owned), window_binds_manual: true, ..instance.clone() };
+        self.update_instance(instance, &bound).await.expect("changed")
+    }
+
+    /// Pauses an instance, or lets it be swept again. Returns the instance as it is then.
+    pub async fn paused(&self, instance: &Instance, paused: bool) -> Instance {
+        self.update_instance(instance, &Instance { paused, ..instance.clone() }).await.expect("changed")
+    }
+
     /// A new task that waits; the instance must have none.
     pub async fn waiting(&self, instance: &Instance, now: Now) -> Task {
         match self.create_task(now, &manual(instance)).await.expect("created") {
             Created::New(task) => task,
-            Created::Active(task) => panic!("{task:?} is active already"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -172,7 +183,6 @@ pub fn manual(instance: &Instance) -> NewTask {
         timeout: Duration::from_secs(21_600),
         keys_per_second: None,
         due_at: None,
-        not_before: None,
         hosts: Vec::new(),
         records: 1_000,
     }

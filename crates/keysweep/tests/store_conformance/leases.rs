@@ -317,7 +317,7 @@ async fn active(store: &Fresh, instance: &Instance) -> String {
     let answer = store.create_task(at(0), &crate::fresh::manual(instance)).await.expect("answered");
     match answer {
         keysweep::store::Created::Active(task) => task.id,
-        keysweep::store::Created::New(task) => panic!("{task:?} is new"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Who may be swept now: limits a host, fairness between projects, windows, and how many records are kept.
 
+use std::time::Duration;
+
 use keysweep::{
     model::{Instance, NewTask, ScanType, Status},
     store::{Created, Now, PageRequest, Pulse},
@@ -17,6 +19,8 @@ on_every_engine!(
     a_cancelled_task_does_not_wait_for_its_window,
     a_task_whose_window_has_closed_stays_as_it_is_until_it_opens,
     a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim,
+    a_window_that_opens_between_the_beat_and_the_pause_lets_the_sweep_go_on,
+    a_window_that_closes_after_a_task_was_asked_for_binds_it,
     as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for,
 );
 
@@ -104,33 +108,35 @@ async fn projects_take_turns_however_much_one_of_them_asks_for(store: Fresh) {
 
 async fn a_task_that_waits_for_its_window_is_not_claimed_before(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
-    let new = NewTask { not_before: Some(time(100)), ..manual(&instance) };
-    store.create_task(at(0), &new).await.expect("created");
-    assert!(store.claim(at(99), "w", LEASE, 1).await.expect("no failure").is_none());
-    assert_eq!(store.claimed(at(100), "w").await.task.started_at, Some(time(100)));
+    let instance = store.with_window(&instance, Some(NIGHT)).await;
+    store.waiting(&instance, at(0)).await;
+    assert!(store.claim(at(2 * HOUR - 1), "w", LEASE, 1).await.expect("no failure").is_none());
+    assert_eq!(store.claimed(at(2 * HOUR), "w").await.task.started_at, Some(time(2 * HOUR)));
 }
 
 async fn a_paused_sweep_goes_on_when_its_window_opens(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    let pulse = store.pause(&claim.lease, &beat(50), time(1_000)).await.expect("paused");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
-    assert_eq!(store.pause(&claim.lease, &beat(60), time(5)).await.expect("answered"), Pulse::Lost);
-    assert!(store.claim(at(999), "w", LEASE, 1).await.expect("no failure").is_none());
-    let again = store.claimed(at(1_000), "w2").await;
+    store.with_window(&instance, Some(NIGHT)).await;
+    let pulse = store.give_back(at(2), &claim.lease, &beat(50)).await.expect("given back");
+    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
+    assert_eq!(store.give_back(at(2), &claim.lease, &beat(60)).await.expect("answered"), Pulse::Lost);
+    assert!(store.claim(at(2 * HOUR - 1), "w", LEASE, 1).await.expect("no failure").is_none());
+    let again = store.claimed(at(2 * HOUR), "w2").await;
     assert_eq!((again.task.started_at, again.task.scanned, again.task.exact), (Some(time(1)), 50, true));
     assert_eq!(again.checkpoint.as_deref(), Some("{\"cursor\":50}"));
     // Its wait is over: given back in good order, it is taken at once.
-    store.give_back(at(1_001), &again.lease, &beat(70)).await.expect("given back");
-    store.claimed(at(1_002), "w").await;
+    store.give_back(at(2 * HOUR + 1), &again.lease, &beat(70)).await.expect("given back");
+    store.claimed(at(2 * HOUR + 2), "w").await;
 }
 
 async fn a_cancelled_task_does_not_wait_for_its_window(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    store.pause(&claim.lease, &beat(50), time(1_000)).await.expect("paused");
+    store.with_window(&instance, Some(NIGHT)).await;
+    store.give_back(at(1), &claim.lease, &beat(50)).await.expect("given back");
     store.request_cancel(at(2), &task.project_id, &task.id).await.expect("asked");
     assert!(store.claimed(at(3), "w").await.task.cancel_requested);
 }
@@ -150,7 +156,7 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
         store.add_instance(&bound).await.expect("added");
         match store.create_task(at(4 * HOUR), &scan(&bound, ScanType::Auto)).await.expect("created") {
             Created::New(task) => tasks.push(task),
-            Created::Active(task) => panic!("{task:?} is active already"),
+            other => panic!("{other:?}"),
         }
     }
     let free = Instance { window: Some(NIGHT.into()), ..plain_instance(&project, "free") };
@@ -183,7 +189,7 @@ async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(stor
     store.update_instance(Now::Database, &instance, &bound).await.expect("changed");
     let closed = Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
     assert_eq!(store.beat(at(2), &claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
-    store.pause(&claim.lease, &beat(3), time(2 * HOUR)).await.expect("paused");
+    store.give_back(at(3), &claim.lease, &beat(3)).await.expect("given back");
     assert!(store.claim(at(3), "w", LEASE, 1).await.expect("no failure").is_none());
     store.update_instance(Now::Database, &bound, &instance).await.expect("changed back");
     let again = store.claimed(at(4), "w").await;
@@ -193,6 +199,30 @@ async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(stor
     assert!(store.claim(at(60), "w", LEASE, 1).await.expect("no failure").is_none());
     let orphan = store.claimed(at(2 * HOUR), "w").await;
     assert!(orphan.task.started_at == Some(time(0)) && !orphan.task.exact);
+}
+
+async fn a_window_that_opens_between_the_beat_and_the_pause_lets_the_sweep_go_on(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.waiting(&instance, at(0)).await;
+    let claim = store.claimed(at(0), "w").await;
+    let closed = store.with_window(&instance, Some(NIGHT)).await;
+    let pulse = store.beat(at(1), &claim.lease, LEASE, &beat(1)).await.expect("a pulse");
+    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
+    // The worker stops its sweep now.
+    store.with_window(&closed, None).await;
+    let pulse = store.give_back(at(2), &claim.lease, &beat(2)).await.expect("given back");
+    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
+    assert_eq!(store.claimed(at(3), "w").await.task.scanned, 2);
+}
+
+async fn a_window_that_closes_after_a_task_was_asked_for_binds_it(store: Fresh) {
+    let seen = store.instance_of_its_own("cache").await;
+    store.with_window(&seen, Some(NIGHT)).await;
+    // By the instance as it was before.
+    store.waiting(&seen, at(0)).await;
+    assert!(store.claim(at(1), "w", LEASE, 1).await.expect("no failure").is_none());
+    assert_eq!(store.overview(at(HOUR)).await.expect("read").longest_wait, Duration::ZERO, "it does not wait in vain");
+    store.claimed(at(2 * HOUR), "w").await;
 }
 
 async fn as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for(store: Fresh) {

@@ -18,6 +18,10 @@ on_every_engine!(
     a_run_is_started_once_however_many_replicas_look,
     a_run_is_pending_while_a_task_is_active,
     a_plan_that_has_changed_since_it_was_read_starts_nothing,
+    a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded,
+    a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost,
+    an_instance_that_is_changed_is_looked_at_again_at_once,
+    a_task_that_ends_between_the_look_and_the_start_counts_as_the_last,
     with_interval_zero_the_end_of_the_last_run_counts,
 );
 
@@ -143,6 +147,63 @@ async fn a_plan_that_has_changed_since_it_was_read_starts_nothing(store: Fresh) 
     assert_eq!(started, None, "it was disabled in between");
     let waiting = PageRequest { status: Some(Status::Waiting), offset: 0, limit: 10 };
     assert_eq!(store.tasks(&instance.id, &waiting).await.expect("read").count, 0);
+}
+
+async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.set_auto_scan(&hourly(&instance)).await.expect("set");
+    let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
+    let paused = Instance { paused: true, ..instance.clone() };
+    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
+    for changed in [paused, closed] {
+        let plan = due(&store, HOUR).await.remove(0);
+        store.update_instance(&instance, &changed).await.expect("changed");
+        assert_eq!(store.start_run(at(HOUR), &plan, &run, time(2 * HOUR)).await.expect("answered"), None);
+        store.update_instance(&changed, &instance).await.expect("changed back");
+    }
+    // Nothing of that was written: it is looked at again, and starts.
+    assert_eq!(Tasks::new(Arc::clone(&store)).keep_schedule(at(HOUR)).await.expect("kept"), 1);
+}
+
+async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let settings = hourly(&instance);
+    store.set_auto_scan(&settings).await.expect("set");
+    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
+    store.update_instance(&instance, &closed).await.expect("changed");
+    let plan = due(&store, HOUR).await.remove(0);
+    store.update_instance(&closed, &instance).await.expect("changed back");
+    // Whoever read the window while it was closed lets the run go, or puts it off until it opens.
+    store.put_off(&plan, Some(time(HOUR)), time(2 * HOUR)).await.expect("answered");
+    store.put_off(&plan, None, time(2 * HOUR)).await.expect("answered");
+    assert_eq!(Tasks::new(Arc::clone(&store)).keep_schedule(at(HOUR + 1)).await.expect("kept"), 1);
+}
+
+async fn an_instance_that_is_changed_is_looked_at_again_at_once(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let daily = AutoScan { interval: Duration::from_secs(86_400), ..hourly(&instance) };
+    store.set_auto_scan(&daily).await.expect("set");
+    let night = store.with_window(&instance, Some("02:00-05:00 UTC")).await;
+    let tasks = Tasks::new(Arc::clone(&store));
+    assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 0);
+    store.with_window(&night, Some("01:10-05:00 UTC")).await;
+    assert_eq!(tasks.keep_schedule(at(HOUR + 300)).await.expect("kept"), 0);
+    assert_eq!(tasks.keep_schedule(at(HOUR + 600)).await.expect("kept"), 1, "it begins when the new window opens");
+}
+
+async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let again = AutoScan { interval: Duration::ZERO, ..hourly(&instance) };
+    store.set_auto_scan(&again).await.expect("set");
+    let plan = due(&store, HOUR).await.remove(0);
+    store.waiting(&instance, at(HOUR)).await;
+    let claim = store.claimed(at(HOUR), "w").await;
+    store.end(at(HOUR + 1), &claim.lease, &success(1)).await.expect("ended");
+    let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
+    assert_eq!(store.start_run(at(HOUR + 1), &plan, &run, time(HOUR + 2)).await.expect("answered"), None);
+    let tasks = Tasks::new(Arc::clone(&store));
+    assert_eq!(tasks.keep_schedule(at(HOUR + 60)).await.expect("kept"), 0);
+    assert_eq!(tasks.keep_schedule(at(HOUR + 61)).await.expect("kept"), 1, "a minute after that end");
 }
 
 async fn with_interval_zero_the_end_of_the_last_run_counts(store: Fresh) {

@@ -14,7 +14,7 @@ use std::{
 
 use keysweep::{
     model::{AutoScan, Instance, NewTask, Reason, ScanType, Task},
-    store::{Claim, Ending, Now, PageRequest, Pulse, SharedStore},
+    store::{Claim, Created, Ending, Now, PageRequest, Pulse, SharedStore},
     task::Tasks,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -49,8 +49,10 @@ enum Operation {
     Crash(usize),
     /// The worker ends in good order.
     Stop(usize),
-    /// The worker's instance closes for the night.
-    Pause(usize),
+    /// An instance gets a window that is closed now, or is open at all times again.
+    Window(usize, bool),
+    /// An instance is paused, or resumed.
+    Pause(usize, bool),
     /// The store goes away, or comes back.
     Outage,
 }
@@ -71,7 +73,8 @@ fn draw(random: &mut StdRng) -> Operation {
         86..89 => Operation::StepUnheard(worker),
         89..92 => Operation::Crash(worker),
         92..94 => Operation::Stop(worker),
-        94..96 => Operation::Pause(worker),
+        94 => Operation::Window(instance, random.random_bool(0.5)),
+        95 => Operation::Pause(instance, random.random_bool(0.5)),
         _ => Operation::Outage,
     }
 }
@@ -112,6 +115,8 @@ struct World {
     ended: HashMap<String, Task>,
     /// Instances that had a schedule with interval 0.
     without_interval: HashSet<String>,
+    /// Instances that had a window.
+    with_window: HashSet<String>,
     log: String,
 }
 
@@ -126,7 +131,8 @@ impl World {
                 store.add_project(&project).await.expect("added");
             }
             let instance = plain_instance(&project, &format!("{number}"));
-            let instance = Instance { id: keysweep::fleet::new_id(), ..instance };
+            // Of the two kinds: one whose window binds only the schedule, and one whose window binds all.
+            let instance = Instance { id: keysweep::fleet::new_id(), window_binds_manual: number % 2 == 0, ..instance };
             store.add_instance(&instance).await.expect("added");
             instances.push(instance);
         }
@@ -145,6 +151,7 @@ impl World {
             epochs: HashMap::new(),
             ended: HashMap::new(),
             without_interval: HashSet::new(),
+            with_window: HashSet::new(),
             log: String::new(),
         };
         for _ in 0..WORKERS {
@@ -176,6 +183,7 @@ impl World {
         self.is_away = false;
         for instance in 0..INSTANCES {
             self.carry_out(Operation::Configure(instance, false)).await;
+            self.carry_out(Operation::Window(instance, false)).await;
         }
         let mut rounds = 0;
         while self.is_busy().await {
@@ -186,7 +194,7 @@ impl World {
             for worker in 0..WORKERS {
                 self.carry_out(Operation::Step(worker)).await;
             }
-            // Far enough for leases to expire and windows to open.
+            // Far enough for leases to expire.
             self.carry_out(Operation::Advance(if rounds % 20 == 0 { 400 } else { 2 })).await;
         }
         self.check_records().await;
@@ -221,7 +229,23 @@ impl World {
                 self.tasks.keep_schedule(self.now()).await.expect("kept");
             }
             Operation::Configure(instance, enabled) if !self.is_away => self.configure(instance, enabled).await,
-            Operation::Create(_) | Operation::Cancel(_) | Operation::Schedule | Operation::Configure(..) => {}
+            Operation::Window(instance, closed) if !self.is_away => {
+                let window = closed.then(|| self.later_window());
+                let was_closed = closed || self.instances[instance].window.is_some();
+                self.change(instance, |instance| instance.window = window).await;
+                if was_closed {
+                    self.with_window.insert(self.instances[instance].id.clone());
+                }
+            }
+            Operation::Pause(instance, paused) if !self.is_away => {
+                self.change(instance, |instance| instance.paused = paused).await;
+            }
+            Operation::Create(_)
+            | Operation::Cancel(_)
+            | Operation::Schedule
+            | Operation::Configure(..)
+            | Operation::Window(..)
+            | Operation::Pause(..) => {}
             Operation::Step(worker) => self.step(worker, true).await,
             Operation::StepUnheard(worker) => self.step(worker, false).await,
             Operation::Crash(worker) => self.workers[worker] = self.worker(),
@@ -232,22 +256,33 @@ impl World {
                 }
                 self.workers[worker] = self.worker();
             }
-            Operation::Pause(worker) => {
-                if let Some(held) = self.workers[worker].held.take().filter(|_| !self.is_away) {
-                    let until = time(self.clock + 200);
-                    let pulse = self.store.pause(&held.claim.lease, &beat(held.scanned), until).await;
-                    self.check_fence(&held.claim, pulse.expect("answered"));
-                }
-            }
         }
         self.check_hosts();
     }
 
     async fn create(&mut self, instance: usize) {
         let new = NewTask { hosts: vec![host(instance)], ..manual(&self.instances[instance]) };
-        let created = self.store.create_task(self.now(), &new).await.expect("answered");
-        let (keysweep::store::Created::New(task) | keysweep::store::Created::Active(task)) = created;
-        self.accepted.insert(task.id);
+        match self.store.create_task(self.now(), &new).await.expect("answered") {
+            Created::Paused if self.instances[instance].paused => {}
+            Created::New(task) | Created::Active(task) if !self.instances[instance].paused => {
+                self.accepted.insert(task.id);
+            }
+            other => self.fail(&format!("{other:?}, and paused is {}", self.instances[instance].paused)),
+        }
+    }
+
+    async fn change(&mut self, index: usize, change: impl FnOnce(&mut Instance)) {
+        let before = self.instances[index].clone();
+        let mut after = before.clone();
+        change(&mut after);
+        self.instances[index] = self.store.update_instance(&before, &after).await.expect("changed");
+    }
+
+    /// One that opens in a few minutes, and for the rest of a day then.
+    fn later_window(&mut self) -> String {
+        let opens = self.clock / 60 + self.random.random_range(2..20);
+        let day_time = |minutes: i64| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
+        format!("{}-{} UTC", day_time(opens), day_time(opens + 23 * 60))
     }
 
     async fn cancel(&mut self, instance: usize) {
@@ -297,7 +332,11 @@ impl World {
                 Pulse::Held { cancel_requested: true, .. } => {
                     self.end(&held, Err((Reason::Cancelled, "cancelled".to_owned()))).await;
                 }
-                Pulse::Held { cancel_requested: false, .. } => {
+                Pulse::Held { cancel_requested: false, closed_until: Some(_) } => {
+                    let pulse = self.store.give_back(self.now(), &held.claim.lease, &beat(held.scanned)).await;
+                    self.check_fence(&held.claim, pulse.expect("answered"));
+                }
+                Pulse::Held { cancel_requested: false, closed_until: None } => {
                     held.last_beat = self.clock;
                     self.workers[index].held = Some(held);
                 }
@@ -333,6 +372,11 @@ impl World {
         let Some(claim) = self.store.claim(self.now(), &owner, LEASE, PER_HOST).await.expect("no failure") else {
             return;
         };
+        let instance = self.instances.iter().find(|instance| instance.id == claim.lease.instance_id).expect("ours");
+        let closed_until = instance.closed_until(claim.task.scan_type, time(self.clock));
+        if !claim.task.cancel_requested && closed_until.is_some() {
+            self.fail(&format!("a claim outside the window {:?}", instance.window));
+        }
         let key = (claim.lease.instance_id.clone(), claim.lease.epoch);
         if let Some(other) = self.owners.insert(key, owner) {
             self.fail(&format!("{other} has had this epoch already"));
@@ -399,8 +443,11 @@ impl World {
                 }
                 if let Some(due) = task.due_at {
                     let late = task.created_at.duration_since(due).as_secs();
-                    // With interval 0 a run is due from a moment on, not at one.
-                    let too_late = late > 300 && !self.without_interval.contains(&instance.id);
+                    // With interval 0 a run is due from a moment on, not at one; and one that waits for a window starts when
+                    // that opens.
+                    let may_wait =
+                        self.without_interval.contains(&instance.id) || self.with_window.contains(&instance.id);
+                    let too_late = late > 300 && !may_wait;
                     if !dues.insert(due) || late < 0 || too_late {
                         self.fail(&format!("a run was started twice, or {late} s after it was due: {task:?}"));
                     }

@@ -52,11 +52,12 @@ async fn active_tasks_are_counted_by_state_and_what_nobody_holds_apart(store: Fr
     // One that waits for its window does not wait in vain.
     for _ in 0..2 {
         let claim = store.claimed(at(40), "worker").await;
-        store.pause(&claim.lease, &Default::default(), time(100)).await.expect("paused");
+        store.with_window(&claim.instance, Some("00:02-05:00 UTC")).await;
+        store.give_back(at(41), &claim.lease, &Default::default()).await.expect("given back");
     }
     let seen = overview(&store, 50).await;
     assert_eq!((seen.running, seen.unattended, seen.longest_wait), (2, 0, Duration::ZERO));
-    assert_eq!(overview(&store, 101).await.unattended, 2);
+    assert_eq!(overview(&store, 121).await.unattended, 2);
 }
 
 async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {

@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use keysweep::{
     model::{Instance, NewTask, Reason, ScanType, Status, Task},
     store::{Created, Now, PageRequest, Pulse},
+    task::{TaskError, Tasks},
 };
 use tokio::task::JoinSet;
 
@@ -18,6 +19,7 @@ on_every_engine!(
     an_ended_task_does_not_stand_in_the_way,
     parallel_creates_make_exactly_one_task,
     a_task_needs_an_instance_of_its_project,
+    a_pause_that_comes_between_the_look_and_the_create_is_heeded,
     a_task_is_unique_by_id,
     a_task_is_found_in_its_own_project_only,
     pages_are_newest_first_and_make_up_the_whole,
@@ -120,6 +122,7 @@ async fn parallel_creates_make_exactly_one_task(store: Fresh) {
                 ids.insert(task.id);
             }
             Created::Active(task) => drop(ids.insert(task.id)),
+            Created::Paused => panic!("nobody has paused it"),
         }
     }
     assert_eq!((new, ids.len()), (1, 1));
@@ -136,6 +139,21 @@ async fn a_task_needs_an_instance_of_its_project(store: Fresh) {
     assert_missing(store.create_task(at(0), &foreign).await, "instance");
     store.waiting(&instance, at(0)).await;
     assert_missing(store.create_task(at(0), &foreign).await, "instance");
+}
+
+async fn a_pause_that_comes_between_the_look_and_the_create_is_heeded(store: Fresh) {
+    let seen = store.instance_of_its_own("cache").await;
+    let paused = store.paused(&seen, true).await;
+    let tasks = Tasks::new(Arc::clone(&store));
+    let refused = tasks.submit(&seen, None).await;
+    assert!(matches!(refused, Err(TaskError::Paused)), "{refused:?}");
+    let all = PageRequest { status: None, offset: 0, limit: 10 };
+    assert_eq!(store.tasks(&seen.id, &all).await.expect("read").count, 0);
+    store.paused(&paused, false).await;
+    let accepted = tasks.submit(&paused, None).await.expect("it was resumed in between");
+    // Pausing lets the active one finish.
+    store.paused(&seen, true).await;
+    assert_eq!(store.claimed(at(0), "w").await.task.id, accepted.id);
 }
 
 async fn a_task_is_unique_by_id(store: Fresh) {

@@ -73,8 +73,8 @@ pub(super) async fn update(
         .await?;
     let current = row::instance(&current.ok_or(StoreError::Missing("instance"))?)?;
     let instance = merged(current, before, after);
-    // The window may be another one: whoever claims a task that waits for it looks anew. Before the instance,
-    // which a new name locks against whoever has claimed such a task and writes its lease.
+    look_again(db, &instance.id).await?;
+    // The window may be another one: whoever claims a task that waits for it looks anew.
     sqlx::query(
         "UPDATE task SET not_before = NULL
          WHERE instance_id = $1 AND status IN ('waiting', 'running') AND not_before IS NOT NULL",
@@ -95,6 +95,12 @@ pub(super) async fn update(
     let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).bind(now).execute(db).await?;
     found(done.rows_affected(), "instance")?;
     Ok(instance)
+}
+
+/// The next run may be another one.
+async fn look_again(db: &mut PgConnection, instance_id: &str) -> Result<(), Fault> {
+    sqlx::query("UPDATE auto_scan SET look_at = NULL WHERE instance_id = $1").bind(instance_id).execute(db).await?;
+    Ok(())
 }
 
 pub(super) async fn remove(db: &mut PgConnection, project_id: &str, id: &str) -> Result<bool, Fault> {

@@ -13,7 +13,7 @@ use super::{
     task::documents,
 };
 use crate::{
-    model::{Lease, Reason, ScanType, Status, closed_until},
+    model::{Lease, Reason, Status},
     store::{Beat, Claim, Ending, MAX_ATTEMPTS, Pulse},
 };
 
@@ -25,7 +25,7 @@ pub(super) async fn claim(
     per_host: u32,
 ) -> Result<Option<Claim>, Fault> {
     queue(db, Queue::Claims).await?;
-    // Those that somebody is at in this moment: beats, ends and cancels go first.
+    // Those that somebody is at in this moment: beats, ends, cancels and changes of the instance go first.
     let mut busy: Vec<String> = Vec::new();
     for _ in 0..BATCHES {
         let candidates = claimable(db, now, per_host, &busy).await?;
@@ -33,9 +33,11 @@ pub(super) async fn claim(
             return Ok(None);
         }
         for candidate in candidates {
-            if !lock(db, now, &candidate).await? {
+            let Some(closed_until) = lock(db, now, &candidate).await? else {
                 busy.push(candidate.task_id);
-            } else if let Some(until) = candidate.closed_until(now)? {
+                continue;
+            };
+            if let Some(until) = closed_until {
                 put_off(db, &candidate.task_id, until).await?;
             } else if candidate.attempts >= MAX_ATTEMPTS {
                 crash(db, now, &candidate).await?;
@@ -65,18 +67,6 @@ struct Candidate {
     is_running: bool,
     /// Whether a worker died over it: keys that it released after its last beat are in no count.
     orphaned: bool,
-    scan_type: ScanType,
-    cancel_requested: bool,
-    window: Option<String>,
-    window_binds_manual: bool,
-}
-
-impl Candidate {
-    /// When its instance's window opens, where it is closed for this task. One that is to be cancelled ends at any time.
-    fn closed_until(&self, now: i64) -> Result<Option<Timestamp>, Fault> {
-        let until = closed_until(self.window.as_deref(), self.window_binds_manual, self.scan_type, row::time(now)?);
-        Ok(until.filter(|_| !self.cancel_requested))
-    }
 }
 
 async fn claimable(db: &mut PgConnection, now: i64, per_host: u32, busy: &[String]) -> Result<Vec<Candidate>, Fault> {
@@ -105,11 +95,9 @@ async fn claimable(db: &mut PgConnection, now: i64, per_host: u32, busy: &[Strin
          )
          SELECT task.id, task.instance_id, lease.epoch, lease.owner IS NULL AS is_free, task.attempts,
                 task.status = 'running' AS is_running,
-                lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further,
-                task.scan_type, task.cancel_requested, instance.off_peak_window, instance.window_binds_manual
+                lease.task_id = task.id AND lease.owner IS NOT NULL AS is_held, task.scanned > lease.mark AS got_further
          FROM next
          JOIN task ON task.seq = next.seq
-         JOIN instance ON instance.id = task.instance_id
          LEFT JOIN lease ON lease.instance_id = task.instance_id
          ORDER BY next.is_waiting, next.sweeps, next.seq",
     )
@@ -137,16 +125,13 @@ fn candidate(row: &PgRow) -> Result<Candidate, Fault> {
         attempts: if orphaned && got_further == Some(false) { attempts + 1 } else { 0 },
         is_running,
         orphaned,
-        scan_type: row.name("scan_type")?,
-        cancel_requested: row.get("cancel_requested")?,
-        window: row.get("off_peak_window")?,
-        window_binds_manual: row.get("window_binds_manual")?,
     })
 }
 
-/// Locks the lease and then the task, and says whether they are still as they were when they were looked at. A lease
-/// that there is none of yet only a claim can make, and claims queue.
-async fn lock(db: &mut PgConnection, now: i64, candidate: &Candidate) -> Result<bool, Fault> {
+/// Locks the lease, and then the task and what its instance says. `None`: they are not any more as they were when they were
+/// looked at. Else when the instance's window opens, where it is closed for this task; one that is to be cancelled ends at
+/// any time. A lease that there is none of yet only a claim can make, and claims queue.
+async fn lock(db: &mut PgConnection, now: i64, candidate: &Candidate) -> Result<Option<Option<Timestamp>>, Fault> {
     if candidate.epoch.is_some() {
         let locked = sqlx::query(
             "SELECT 1 FROM lease WHERE instance_id = $1 AND epoch = $2 AND (owner IS NULL) = $3
@@ -159,18 +144,23 @@ async fn lock(db: &mut PgConnection, now: i64, candidate: &Candidate) -> Result<
         .fetch_optional(&mut *db)
         .await?;
         if locked.is_none() {
-            return Ok(false);
+            return Ok(None);
         }
     }
     let locked = sqlx::query(
-        "SELECT 1 FROM task WHERE id = $1 AND status IN ('waiting', 'running') AND (status = 'running') = $2
-         FOR UPDATE SKIP LOCKED",
+        "SELECT scan_type, cancel_requested, off_peak_window, window_binds_manual
+         FROM task JOIN instance ON instance.id = task.instance_id
+         WHERE task.id = $1 AND status IN ('waiting', 'running') AND (status = 'running') = $2
+         FOR UPDATE OF task SKIP LOCKED FOR SHARE OF instance SKIP LOCKED",
     )
     .bind(&candidate.task_id)
     .bind(candidate.is_running)
     .fetch_optional(db)
     .await?;
-    Ok(locked.is_some())
+    let Some(locked) = locked else { return Ok(None) };
+    let task = Reader(&locked);
+    let cancel_requested: bool = task.get("cancel_requested")?;
+    Ok(Some(row::opening(&locked, task.name("scan_type")?, now)?.filter(|_| !cancel_requested)))
 }
 
 async fn take(
@@ -254,32 +244,32 @@ pub(super) async fn beat(
         .execute(&mut *db)
         .await?;
     // As it is now: the window may have been changed since the claim.
+    let closed_until = closed_until(db, now, &lease.task_id).await?;
+    Ok(Pulse::Held { cancel_requested, closed_until })
+}
+
+pub(super) async fn give_back(db: &mut PgConnection, now: i64, lease: &Lease, beat: &Beat) -> Result<Pulse, Fault> {
+    // Whoever opens the window in this moment comes before, or after the commit.
+    sqlx::query("SELECT 1 FROM instance WHERE id = $1 FOR SHARE").bind(&lease.instance_id).execute(&mut *db).await?;
+    let Some(Pulse::Held { cancel_requested, .. }) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
+    release(db, &lease.instance_id).await?;
+    let closed_until = closed_until(db, now, &lease.task_id).await?;
+    if let Some(until) = closed_until {
+        put_off(db, &lease.task_id, until).await?;
+    }
+    Ok(Pulse::Held { cancel_requested, closed_until })
+}
+
+/// When the window of a task's instance opens, where it is closed for that task.
+async fn closed_until(db: &mut PgConnection, now: i64, task_id: &str) -> Result<Option<Timestamp>, Fault> {
     let found = sqlx::query(
         "SELECT scan_type, off_peak_window, window_binds_manual
          FROM task JOIN instance ON instance.id = task.instance_id WHERE task.id = $1",
     )
-    .bind(&lease.task_id)
+    .bind(task_id)
     .fetch_one(db)
     .await?;
-    let found = Reader(&found);
-    let window: Option<String> = found.get("off_peak_window")?;
-    let binds_manual = found.get("window_binds_manual")?;
-    let closed_until = closed_until(window.as_deref(), binds_manual, found.name("scan_type")?, row::time(now)?);
-    Ok(Pulse::Held { cancel_requested, closed_until })
-}
-
-pub(super) async fn give_back(db: &mut PgConnection, lease: &Lease, beat: &Beat) -> Result<Pulse, Fault> {
-    let Some(held) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
-    release(db, &lease.instance_id).await?;
-    Ok(held)
-}
-
-pub(super) async fn pause(db: &mut PgConnection, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, Fault> {
-    let held = give_back(db, lease, beat).await?;
-    if held != Pulse::Lost {
-        put_off(db, &lease.task_id, until).await?;
-    }
-    Ok(held)
+    Ok(row::opening(&found, Reader(&found).name("scan_type")?, now)?)
 }
 
 /// Nobody claims the task before then.

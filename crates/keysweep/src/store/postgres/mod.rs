@@ -1,9 +1,10 @@
 //! The store in a PostgreSQL database: for several replicas of keysweep that share one fleet.
 //!
 //! Verbs run at READ COMMITTED: a statement sees what was committed before it began, and a row that it waits for as it
-//! is when the wait ends, but only that row. So what a verb relies on it locks first, and looks at it afterwards. Leases
-//! are locked before tasks, everywhere, so that verbs wait for each other and never in a circle. Claims queue at a lock
-//! of their own: what they weigh, who sweeps what, is in many rows.
+//! is when the wait ends, but only that row. So what a verb relies on it locks first, and looks at it afterwards. Instances
+//! are locked first, then schedules, leases, tasks, everywhere, so that verbs wait for each other and never in a circle; a
+//! claim, which goes by leases, waits for none of them. Claims queue at a lock of their own: what they weigh, who sweeps
+//! what, is in many rows.
 
 mod access;
 mod auto_scan;
@@ -249,12 +250,12 @@ impl Store for PostgresStore {
         .await
     }
 
-    async fn give_back(&self, _now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
-        self.write(async |db| lease::give_back(db, lease, beat).await).await
-    }
-
-    async fn pause(&self, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, StoreError> {
-        self.write(async |db| lease::pause(db, lease, beat, until).await).await
+    async fn give_back(&self, now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
+        self.write(async |db| {
+            let now = clock(db, now).await?;
+            lease::give_back(db, now, lease, beat).await
+        })
+        .await
     }
 
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {

@@ -16,6 +16,17 @@ use crate::{
 const LOOKS: u32 = 5;
 
 pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Result<Created, Fault> {
+    // Whoever pauses the instance or changes its window in this moment comes before, or after the commit.
+    let instance = sqlx::query("SELECT * FROM instance WHERE id = $1 AND project_id = $2 FOR SHARE")
+        .bind(&new.instance_id)
+        .bind(&new.project_id)
+        .fetch_optional(&mut *db)
+        .await?
+        .ok_or(StoreError::Missing("instance"))?;
+    if Reader(&instance).get("paused")? {
+        return Ok(Created::Paused);
+    }
+    let opening = row::opening(&instance, new.scan_type, now)?;
     for _ in 0..LOOKS {
         let created = sqlx::query(
             "INSERT INTO task (
@@ -34,7 +45,7 @@ pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Re
         .bind(new.due_at.map(micros))
         .bind(span(new.timeout))
         .bind(new.keys_per_second.map(count))
-        .bind(new.not_before.map(micros))
+        .bind(opening.map(micros))
         .bind(hosts(new))
         .fetch_optional(&mut *db)
         .await
@@ -43,23 +54,12 @@ pub(super) async fn create(db: &mut PgConnection, now: i64, new: &NewTask) -> Re
             make_room(db, new).await?;
             return Ok(Created::New(row::task(&created)?));
         }
-        let active = sqlx::query(
-            "SELECT * FROM task WHERE instance_id = $1 AND project_id = $2 AND status IN ('waiting', 'running')",
-        )
-        .bind(&new.instance_id)
-        .bind(&new.project_id)
-        .fetch_optional(&mut *db)
-        .await?;
-        if let Some(active) = active {
-            return Ok(Created::Active(row::task(&active)?));
-        }
-        let ours = sqlx::query("SELECT 1 FROM instance WHERE id = $1 AND project_id = $2")
+        let active = sqlx::query("SELECT * FROM task WHERE instance_id = $1 AND status IN ('waiting', 'running')")
             .bind(&new.instance_id)
-            .bind(&new.project_id)
             .fetch_optional(&mut *db)
             .await?;
-        if ours.is_none() {
-            return Err(StoreError::Missing("instance").into());
+        if let Some(active) = active {
+            return Ok(Created::Active(row::task(&active)?));
         }
     }
     Err(StoreError::Unavailable("the instance's tasks come and go; try again".into()).into())

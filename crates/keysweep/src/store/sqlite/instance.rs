@@ -95,9 +95,16 @@ pub(super) async fn update(
          WHERE instance_id = ? AND status IN ('waiting', 'running') AND not_before IS NOT NULL",
     )
     .bind(&instance.id)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    look_again(db, &instance.id).await?;
     Ok(instance)
+}
+
+/// The next run may be another one.
+async fn look_again(db: &mut SqliteConnection, instance_id: &str) -> Result<(), Fault> {
+    sqlx::query("UPDATE auto_scan SET look_at = NULL WHERE instance_id = ?").bind(instance_id).execute(db).await?;
+    Ok(())
 }
 
 pub(super) async fn remove(db: &mut SqliteConnection, project_id: &str, id: &str) -> Result<bool, Fault> {

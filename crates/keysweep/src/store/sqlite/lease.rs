@@ -11,7 +11,7 @@ use super::{
     task::documents,
 };
 use crate::{
-    model::{Lease, Reason, ScanType, Status, closed_until},
+    model::{Lease, Reason, Status},
     store::{Beat, Claim, Ending, MAX_ATTEMPTS, Pulse},
 };
 
@@ -28,7 +28,7 @@ pub(super) async fn claim(
             return Ok(None);
         }
         for candidate in candidates {
-            if let Some(until) = candidate.closed_until(now)? {
+            if let Some(until) = candidate.closed_until {
                 put_off(db, &candidate.task_id, until).await?;
             } else if candidate.attempts >= MAX_ATTEMPTS {
                 crash(db, now, &candidate).await?;
@@ -53,18 +53,8 @@ struct Candidate {
     attempts: u32,
     /// Whether a worker died over it: keys that it released after its last beat are in no count.
     orphaned: bool,
-    scan_type: ScanType,
-    cancel_requested: bool,
-    window: Option<String>,
-    window_binds_manual: bool,
-}
-
-impl Candidate {
     /// When its instance's window opens, where it is closed for this task. One that is to be cancelled ends at any time.
-    fn closed_until(&self, now: i64) -> Result<Option<Timestamp>, Fault> {
-        let until = closed_until(self.window.as_deref(), self.window_binds_manual, self.scan_type, row::time(now)?);
-        Ok(until.filter(|_| !self.cancel_requested))
-    }
+    closed_until: Option<Timestamp>,
 }
 
 async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result<Vec<Candidate>, Fault> {
@@ -102,24 +92,23 @@ async fn claimable(db: &mut SqliteConnection, now: i64, per_host: u32) -> Result
     .bind(BATCH)
     .fetch_all(db)
     .await?;
-    found.iter().map(candidate).collect()
+    found.iter().map(|row| candidate(row, now)).collect()
 }
 
-fn candidate(row: &SqliteRow) -> Result<Candidate, Fault> {
+fn candidate(row: &SqliteRow, now: i64) -> Result<Candidate, Fault> {
+    let found = row;
     let row = Reader(row);
     let is_held: Option<bool> = row.get("is_held")?;
     let got_further: Option<bool> = row.get("got_further")?;
     let orphaned = row.get("is_running")? && is_held == Some(true);
     let attempts: u32 = row.get("attempts")?;
+    let cancel_requested: bool = row.get("cancel_requested")?;
     Ok(Candidate {
         task_id: row.get("id")?,
         instance_id: row.get("instance_id")?,
         attempts: if orphaned && got_further == Some(false) { attempts + 1 } else { 0 },
         orphaned,
-        scan_type: row.name("scan_type")?,
-        cancel_requested: row.get("cancel_requested")?,
-        window: row.get("off_peak_window")?,
-        window_binds_manual: row.get("window_binds_manual")?,
+        closed_until: row::opening(found, row.name("scan_type")?, now)?.filter(|_| !cancel_requested),
     })
 }
 
@@ -204,37 +193,30 @@ pub(super) async fn beat(
         .execute(&mut *db)
         .await?;
     // As it is now: the window may have been changed since the claim.
-    let found = sqlx::query(
-        "SELECT scan_type, off_peak_window, window_binds_manual
-         FROM task JOIN instance ON instance.id = task.instance_id WHERE task.id = ?1",
-    )
-    .bind(&lease.task_id)
-    .fetch_one(db)
-    .await?;
-    let found = Reader(&found);
-    let window: Option<String> = found.get("off_peak_window")?;
-    let binds_manual = found.get("window_binds_manual")?;
-    let closed_until = closed_until(window.as_deref(), binds_manual, found.name("scan_type")?, row::time(now)?);
+    let closed_until = closed_until(db, now, &lease.task_id).await?;
     Ok(Pulse::Held { cancel_requested, closed_until })
 }
 
-pub(super) async fn give_back(db: &mut SqliteConnection, lease: &Lease, beat: &Beat) -> Result<Pulse, Fault> {
-    let Some(held) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
+pub(super) async fn give_back(db: &mut SqliteConnection, now: i64, lease: &Lease, beat: &Beat) -> Result<Pulse, Fault> {
+    let Some(Pulse::Held { cancel_requested, .. }) = hold(db, lease, beat).await? else { return Ok(Pulse::Lost) };
     release(db, &lease.instance_id).await?;
-    Ok(held)
-}
-
-pub(super) async fn pause(
-    db: &mut SqliteConnection,
-    lease: &Lease,
-    beat: &Beat,
-    until: Timestamp,
-) -> Result<Pulse, Fault> {
-    let held = give_back(db, lease, beat).await?;
-    if held != Pulse::Lost {
+    let closed_until = closed_until(db, now, &lease.task_id).await?;
+    if let Some(until) = closed_until {
         put_off(db, &lease.task_id, until).await?;
     }
-    Ok(held)
+    Ok(Pulse::Held { cancel_requested, closed_until })
+}
+
+/// When the window of a task's instance opens, where it is closed for that task.
+async fn closed_until(db: &mut SqliteConnection, now: i64, task_id: &str) -> Result<Option<Timestamp>, Fault> {
+    let found = sqlx::query(
+        "SELECT scan_type, off_peak_window, window_binds_manual
+         FROM task JOIN instance ON instance.id = task.instance_id WHERE task.id = ?",
+    )
+    .bind(task_id)
+    .fetch_one(db)
+    .await?;
+    Ok(row::opening(&found, Reader(&found).name("scan_type")?, now)?)
 }
 
 /// Nobody claims the task before then.

@@ -214,12 +214,8 @@ impl Store for SqliteStore {
         self.write(async |db| lease::beat(db, clock(now), lease, renew, beat).await).await
     }
 
-    async fn give_back(&self, _now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
-        self.write(async |db| lease::give_back(db, lease, beat).await).await
-    }
-
-    async fn pause(&self, lease: &Lease, beat: &Beat, until: Timestamp) -> Result<Pulse, StoreError> {
-        self.write(async |db| lease::pause(db, lease, beat, until).await).await
+    async fn give_back(&self, now: Now, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
+        self.write(async |db| lease::give_back(db, clock(now), lease, beat).await).await
     }
 
     async fn end(&self, now: Now, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {

@@ -13,26 +13,43 @@ use crate::{
     store::{Created, Plan},
 };
 
+/// Every plan, for as many conditions as follow.
+macro_rules! plans {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT auto_scan.*, instance.*,
+                    EXISTS (
+                        SELECT 1 FROM task WHERE task.instance_id = instance.id AND status IN ('waiting', 'running')
+                    ) AS is_active,
+                    (
+                        SELECT MAX(finished_at) FROM task
+                        WHERE task.instance_id = instance.id AND status IN ('success', 'failed')
+                          AND auto_scan.interval_us = 0
+                    ) AS last_end
+             FROM auto_scan JOIN instance ON instance.id = auto_scan.instance_id
+             WHERE enabled AND ",
+            $conditions
+        )
+    };
+}
+
 pub(super) async fn due(db: &mut SqliteConnection, now: i64, limit: u32) -> Result<Vec<Plan>, Fault> {
-    let rows = sqlx::query(
-        "SELECT auto_scan.*, instance.*,
-                EXISTS (
-                    SELECT 1 FROM task WHERE task.instance_id = instance.id AND status IN ('waiting', 'running')
-                ) AS is_active,
-                (
-                    SELECT MAX(finished_at) FROM task
-                    WHERE task.instance_id = instance.id AND status IN ('success', 'failed')
-                      AND auto_scan.interval_us = 0
-                ) AS last_end
-         FROM auto_scan JOIN instance ON instance.id = auto_scan.instance_id
-         WHERE enabled AND (look_at IS NULL OR look_at <= ? OR seen_at IS NULL OR seen_at <> updated_at)
-         ORDER BY look_at LIMIT ?",
-    )
+    let rows = sqlx::query(plans!(
+        "(look_at IS NULL OR look_at <= ? OR seen_at IS NULL OR seen_at <> updated_at)
+         ORDER BY look_at LIMIT ?"
+    ))
     .bind(now)
     .bind(limit)
     .fetch_all(db)
     .await?;
     Ok(rows.iter().map(row::plan).collect::<Result<_, _>>()?)
+}
+
+/// Whether a plan is still as it was when it was read.
+async fn is_unchanged(db: &mut SqliteConnection, plan: &Plan) -> Result<bool, Fault> {
+    let current =
+        sqlx::query(plans!("auto_scan.instance_id = ?")).bind(&plan.config.instance_id).fetch_optional(db).await?;
+    Ok(current.as_ref().map(row::plan).transpose()?.is_some_and(|current| current.is_as(plan)))
 }
 
 pub(super) async fn start(
@@ -42,23 +59,11 @@ pub(super) async fn start(
     new: &NewTask,
     look_at: Timestamp,
 ) -> Result<Option<Task>, Fault> {
-    let same =
-        sqlx::query("SELECT 1 FROM auto_scan WHERE instance_id = ? AND enabled AND updated_at = ? AND handled_at IS ?")
-            .bind(&plan.config.instance_id)
-            .bind(micros(plan.config.updated_at))
-            .bind(plan.handled.map(micros))
-            .fetch_optional(&mut *db)
-            .await?;
-    if same.is_none() {
+    if !is_unchanged(db, plan).await? {
         return Ok(None);
     }
     let Created::New(task) = task::create(db, now, new).await? else { return Ok(None) };
-    sqlx::query("UPDATE auto_scan SET handled_at = ?, look_at = ?, seen_at = updated_at WHERE instance_id = ?")
-        .bind(new.due_at.map(micros))
-        .bind(micros(look_at))
-        .bind(&plan.config.instance_id)
-        .execute(db)
-        .await?;
+    note(db, plan, new.due_at, look_at).await?;
     Ok(Some(task))
 }
 
@@ -68,17 +73,24 @@ pub(super) async fn put_off(
     handled: Option<Timestamp>,
     look_at: Timestamp,
 ) -> Result<(), Fault> {
-    sqlx::query(
-        "UPDATE auto_scan SET handled_at = ?, look_at = ?, seen_at = updated_at
-         WHERE instance_id = ? AND updated_at = ? AND handled_at IS ?",
-    )
-    .bind(handled.map(micros))
-    .bind(micros(look_at))
-    .bind(&plan.config.instance_id)
-    .bind(micros(plan.config.updated_at))
-    .bind(plan.handled.map(micros))
-    .execute(db)
-    .await?;
+    match is_unchanged(db, plan).await? {
+        true => note(db, plan, handled, look_at).await,
+        false => Ok(()),
+    }
+}
+
+async fn note(
+    db: &mut SqliteConnection,
+    plan: &Plan,
+    handled: Option<Timestamp>,
+    look_at: Timestamp,
+) -> Result<(), Fault> {
+    sqlx::query("UPDATE auto_scan SET handled_at = ?, look_at = ?, seen_at = updated_at WHERE instance_id = ?")
+        .bind(handled.map(micros))
+        .bind(micros(look_at))
+        .bind(&plan.config.instance_id)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

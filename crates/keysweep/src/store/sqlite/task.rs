@@ -13,6 +13,15 @@ use crate::{
 };
 
 pub(super) async fn create(db: &mut SqliteConnection, now: i64, new: &NewTask) -> Result<Created, Fault> {
+    let instance = sqlx::query("SELECT * FROM instance WHERE id = ? AND project_id = ?")
+        .bind(&new.instance_id)
+        .bind(&new.project_id)
+        .fetch_optional(&mut *db)
+        .await?
+        .ok_or(StoreError::Missing("instance"))?;
+    if Reader(&instance).get("paused")? {
+        return Ok(Created::Paused);
+    }
     let created = sqlx::query(
         "INSERT INTO task (
              id, project_id, instance_id, status, scan_type, requested_by, created_at, due_at, timeout_us, keys_per_second,
@@ -30,7 +39,7 @@ pub(super) async fn create(db: &mut SqliteConnection, now: i64, new: &NewTask) -
     .bind(new.due_at.map(micros))
     .bind(span(new.timeout))
     .bind(new.keys_per_second.map(count))
-    .bind(new.not_before.map(micros))
+    .bind(row::opening(&instance, new.scan_type, now)?.map(micros))
     .bind(hosts(new))
     .fetch_optional(&mut *db)
     .await
@@ -39,17 +48,11 @@ pub(super) async fn create(db: &mut SqliteConnection, now: i64, new: &NewTask) -
         make_room(db, new).await?;
         return Ok(Created::New(row::task(&created)?));
     }
-    let active =
-        sqlx::query("SELECT * FROM task WHERE instance_id = ? AND project_id = ? AND status IN ('waiting', 'running')")
-            .bind(&new.instance_id)
-            .bind(&new.project_id)
-            .fetch_optional(db)
-            .await?;
-    match active {
-        Some(active) => Ok(Created::Active(row::task(&active)?)),
-        // The instance is another project's.
-        None => Err(StoreError::Missing("instance").into()),
-    }
+    let active = sqlx::query("SELECT * FROM task WHERE instance_id = ? AND status IN ('waiting', 'running')")
+        .bind(&new.instance_id)
+        .fetch_one(db)
+        .await?;
+    Ok(Created::Active(row::task(&active)?))
 }
 
 /// Separated by spaces, which no host holds; NULL where none is known.
