@@ -6,7 +6,7 @@ mod common;
 use std::{sync::Mutex, thread, time::Duration};
 
 use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
-use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
+use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually, free_port};
 use redis::{Connection, InfoDict};
 use rstest::rstest;
 
@@ -184,4 +184,44 @@ fn soak_every_excuse_at_every_point(
     #[values(Excuse::Loading, Excuse::Busy, Excuse::MasterDown, Excuse::Demoted, Excuse::Full)] excuse: Excuse,
 ) {
     [0.1, 0.5, 0.8].into_iter().for_each(|at| survive(flavor, excuse, at));
+}
+
+/// Tells how many primaries have been swept, and strikes once.
+struct Counter<F> {
+    strike: Once<F>,
+    done: Mutex<Vec<String>>,
+}
+
+impl<F: Fn(&Progress) + Sync> Monitor for Counter<F> {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        self.strike.progress(progress, checkpoint);
+        let done = progress.shards.iter().filter(|shard| shard.state == "done");
+        *self.done.lock().expect("no panic") = done.map(|shard| shard.address.clone()).collect();
+    }
+}
+
+#[test]
+fn a_primary_of_a_cluster_that_hangs_keeps_no_other_waiting() {
+    let cluster = Cluster::start(Flavor::Valkey91, 3, false);
+    let (live, dead) = cluster.load(2_000, 2_000);
+    let (target, hanging): (Target, _) =
+        (cluster.url().parse().expect("a target"), cluster.node(0).address().to_string());
+    let shared = Mutex::new(cluster);
+    let counter = Counter {
+        strike: Once::between(0.05..0.5, |_| shared.lock().expect("no panic").node_mut(0).pause()),
+        done: Mutex::default(),
+    };
+    let options = Options { parallel: 3, ..slow(1_500) };
+    let report = thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &options, &counter, &Stop::new()));
+        eventually("the others have been swept", Duration::from_secs(30), || {
+            (counter.done.lock().expect("no panic").len() == 2).then_some(())
+        });
+        assert!(counter.strike.was_done() && !sweeping.is_finished());
+        assert!(!counter.done.lock().expect("no panic").contains(&hanging));
+        shared.lock().expect("no panic").node_mut(0).resume();
+        sweeping.join().expect("no panic")
+    });
+    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, dead, true), "{report:?}");
+    assert_eq!(shared.into_inner().expect("no panic").held(), live);
 }

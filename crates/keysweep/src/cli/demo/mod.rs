@@ -123,7 +123,7 @@ fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<(
 /// Waits until a fifth of what the server holds is dead, with nothing done to bring it about.
 fn wait_until_stale(watcher: &mut redis::Connection, ledger: &Ledger, stop: &Stop) -> anyhow::Result<Reading> {
     let deadline = Instant::now() + STALE_PATIENCE;
-    let bar = term::Counter::new("waiting for keys to die and stay: % dead", (STALE_SHARE * 100.0) as u64);
+    let bar = term::Counter::new("waiting for keys to die and stay, % of all", (STALE_SHARE * 100.0) as u64);
     loop {
         let reading = Reading::take(watcher, ledger)?;
         bar.set((reading.dead_share() * 100.0) as u64);
