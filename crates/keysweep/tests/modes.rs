@@ -1,8 +1,8 @@
 //! Instances of every mode, registered and swept as operators do it.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use keysweep_harness::{Authority, Cluster, DataSet, Flavor, Installation, Server};
+use keysweep_harness::{Authority, Cluster, DataSet, Flavor, Installation, Server, eventually};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
@@ -124,4 +124,34 @@ fn the_shards_of_a_cluster_are_shown_once_it_was_seen() {
             .map(Vec::len),
         Some(3)
     );
+}
+
+/// What a checkpoint says of a primary holds for its process: the one that took over is swept from the start.
+#[test]
+fn heavy_a_crash_in_the_middle_of_a_cluster_and_a_failover_meanwhile_leave_no_dead_key() {
+    let mut cluster = Cluster::start(Flavor::Valkey91, 2, true);
+    let (live, dead) = cluster.load(80_000, 60_000);
+    let installation = Installation::new(BINARY);
+    let (project, instance) = installation.register_with(&cluster.url(), &["--pace", "gentle"]);
+    let service = installation.serve(&["--no-auth"]);
+    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    let path = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
+    service.wait_for(&path, |task| {
+        assert!(!has_ended(task), "the sweep was over before it could be interrupted: {task:#}");
+        task["progress"]["fraction"].as_f64().is_some_and(|fraction| fraction > 0.1)
+    });
+    service.kill();
+    assert!(cluster.held() > live, "it was interrupted");
+    redis::cmd("CLUSTER").arg("FAILOVER").exec(&mut cluster.node(2).connection()).expect("the replica takes over");
+    eventually("the replica is a primary", Duration::from_secs(30), || {
+        cluster.primaries_now().contains(&2).then_some(())
+    });
+
+    let service = installation.serve(&["--no-auth"]);
+    // The dead worker's lease has to expire first: 15 s.
+    let task = eventually("the task is taken over and ends", Duration::from_secs(120), || {
+        Some(service.get(&path)).filter(has_ended)
+    });
+    assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()), "{task:#}");
+    assert_eq!(cluster.held(), live, "{dead} were dead: {task:#}");
 }
