@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     fleet::{FleetError, InstanceChange, LookError, can_be_swept},
-    model::{AutoScan, Instance, Role, ScanType, Task},
+    model::{AutoScan, Instance, Role, ScanType, Task, TaskDetail},
     store::PageRequest,
     task::schedule::next_run,
     units,
@@ -121,10 +121,9 @@ impl Door {
         let (mut rows, mut runs) = (Vec::new(), Vec::new());
         // One that is active is shown for itself, and stays for the next page.
         let active = page.tasks.iter().filter(|task| task.status.is_active()).count() as u64;
-        for task in page.tasks.iter().filter(|task| !task.status.is_active()) {
-            let detail = self.tasks.detail(&task.project_id, &task.id).await?;
-            let report = detail.and_then(|detail| detail.report);
-            let report = report.and_then(|text| serde_json::from_str::<Report>(&text).ok());
+        let ended = page.tasks.iter().filter(|task| !task.status.is_active());
+        for TaskDetail { task, report, .. } in &self.tasks.details(&instance.project_id, ended).await? {
+            let report = report.as_deref().and_then(|text| serde_json::from_str::<Report>(text).ok());
             let memory = report.as_ref().and_then(memory_released);
             let begun = Moment::new(task.started_at.unwrap_or(task.created_at), now);
             if report.is_some() {
@@ -170,7 +169,7 @@ impl Door {
         notice: Option<Notice>,
     ) -> Result<Response, ConsoleError> {
         let now = Timestamp::now();
-        let newest = super::instances::newest(self, instance).await?;
+        let newest = self.tasks.newest(std::slice::from_ref(instance)).await?.pop();
         let detail = match &newest {
             Some(task) => self.tasks.detail(&task.project_id, &task.id).await?,
             None => None,

@@ -1,5 +1,7 @@
 //! The instances of a project: how each stands, what its server holds, when it was and will be scanned.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::{
     extract::{Request, State},
@@ -10,13 +12,13 @@ use jiff::Timestamp;
 use super::{
     Door, Guest,
     error::{ConsoleError, rendered},
+    live::LiveView,
     shell::{Shell, Tab},
     status::Chip,
     words::{self, Moment},
 };
 use crate::{
-    model::{Instance, Role, Task},
-    store::PageRequest,
+    model::{AutoScan, Instance, Role, Task, TaskDetail},
     task::schedule::next_run,
     units,
 };
@@ -63,12 +65,6 @@ struct Row {
     next: Option<Moment>,
 }
 
-/// The newest task of an instance, if there is one.
-pub(super) async fn newest(door: &Door, instance: &Instance) -> Result<Option<Task>, ConsoleError> {
-    let page = PageRequest { status: None, offset: 0, limit: 1 };
-    Ok(door.tasks.page(instance, &page).await?.tasks.into_iter().next())
-}
-
 /// A number and its share of another: `208,481 (20.4 %)`; a dash where it is not known.
 pub(super) fn dead_of(dead: Option<u64>, keys: u64) -> String {
     match dead {
@@ -78,40 +74,53 @@ pub(super) fn dead_of(dead: Option<u64>, keys: u64) -> String {
     }
 }
 
+/// What is known of the instances on one page, by their ids.
+struct Standings {
+    newest: HashMap<String, Task>,
+    /// Of the newest tasks, those that are active.
+    active: HashMap<String, TaskDetail>,
+    auto_scans: HashMap<String, AutoScan>,
+}
+
 impl Door {
-    async fn row(&self, guest: &Guest, instance: &Instance, now: Timestamp) -> Result<Row, ConsoleError> {
-        let newest = newest(self, instance).await?;
-        let percent = match newest.as_ref().filter(|task| task.status.is_active()) {
-            Some(task) => self
-                .tasks
-                .detail(&instance.project_id, &task.id)
-                .await?
-                .and_then(|detail| super::live::LiveView::new(&detail, instance, now))
-                .map(|live| live.percent),
-            None => None,
-        };
-        let config = self.fleet.auto_scan(instance).await?;
-        let last_end = newest.as_ref().and_then(|task| task.finished_at);
-        let next = config.and_then(|config| next_run(now, &config, instance, last_end));
+    async fn standings(&self, project_id: &str, instances: &[Instance]) -> Result<Standings, ConsoleError> {
+        let newest = self.tasks.newest(instances).await?;
+        let active = self.tasks.details(project_id, newest.iter().filter(|task| task.status.is_active())).await?;
+        let auto_scans = self.fleet.auto_scans(instances).await?;
+        Ok(Standings {
+            active: active.into_iter().map(|detail| (detail.task.instance_id.clone(), detail)).collect(),
+            newest: newest.into_iter().map(|task| (task.instance_id.clone(), task)).collect(),
+            auto_scans: auto_scans.into_iter().map(|config| (config.instance_id.clone(), config)).collect(),
+        })
+    }
+}
+
+impl Row {
+    fn new(guest: &Guest, instance: &Instance, standings: &Standings, now: Timestamp) -> Self {
+        let newest = standings.newest.get(&instance.id);
+        let live = standings.active.get(&instance.id).and_then(|detail| LiveView::new(detail, instance, now));
+        let last_end = newest.and_then(|task| task.finished_at);
+        let config = standings.auto_scans.get(&instance.id);
+        let next = config.and_then(|config| next_run(now, config, instance, last_end));
         let facts = instance.facts.as_ref();
         let known = |words: fn(u64) -> String, value: Option<u64>| value.map_or_else(|| "–".to_owned(), words);
-        let last = newest.as_ref().filter(|task| !task.status.is_active()).map(|task| {
+        let last = newest.filter(|task| !task.status.is_active()).map(|task| {
             let released = format!("{} released", words::count(task.released));
             (Moment::new(task.finished_at.unwrap_or(task.created_at), now), released)
         });
-        Ok(Row {
+        Self {
             href: guest.instance_path(instance),
             name: instance.name.clone(),
             url: instance.url.clone(),
-            chip: Chip::of_instance(instance, newest.as_ref()),
-            percent,
+            chip: Chip::of_instance(instance, newest),
+            percent: live.map(|live| live.percent),
             keys: known(words::count, facts.map(|facts| facts.keys)),
             with_ttl: known(words::count, facts.map(|facts| facts.keys_with_ttl)),
             memory: known(units::size, facts.map(|facts| facts.used_memory)),
             dead: facts.map_or_else(|| "–".to_owned(), |facts| dead_of(facts.dead_keys, facts.keys)),
             last,
             next: next.map(|next| Moment::new(next, now)),
-        })
+        }
     }
 }
 
@@ -138,10 +147,9 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
         memory: units::size(sum(|facts| facts.used_memory)),
     };
     let page = guest.query.text("page").parse::<usize>().unwrap_or(0).min(instances.len().saturating_sub(1) / PAGE);
-    let mut rows = Vec::new();
-    for instance in instances.iter().skip(page * PAGE).take(PAGE) {
-        rows.push(door.row(&guest, instance, now).await?);
-    }
+    let shown = instances.chunks(PAGE).nth(page).unwrap_or_default();
+    let standings = door.standings(&guest.project.id, shown).await?;
+    let rows: Vec<Row> = shown.iter().map(|instance| Row::new(&guest, instance, &standings, now)).collect();
     let query = |page: usize| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         if !search.is_empty() {

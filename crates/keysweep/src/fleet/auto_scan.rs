@@ -94,6 +94,12 @@ impl Fleet {
         Ok(self.store.auto_scan(&instance.id).await?)
     }
 
+    /// The same for several instances, without those of which nobody has said yet.
+    pub async fn auto_scans(&self, instances: &[Instance]) -> Result<Vec<AutoScan>, FleetError> {
+        let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
+        Ok(self.store.auto_scans(&ids).await?)
+    }
+
     /// Says how an instance is swept by itself. Returns what is kept.
     pub async fn set_auto_scan(
         &self,

@@ -94,14 +94,6 @@ impl Fleet {
 
     /// The projects that a user has a role on, by name.
     pub async fn roles_of(&self, user: &User) -> Result<Vec<(Project, Role)>, FleetError> {
-        let users = self.store.users().await?;
-        let grants = users.into_iter().find(|found| found.user.id == user.id).map(|found| found.grants);
-        let grants = grants.unwrap_or_default();
-        let role_on = |project: &Project| grants.iter().find(|grant| grant.project_id == project.id);
-        let projects = self.projects().await?.into_iter();
-        Ok(projects
-            .filter_map(|project| role_on(&project).map(|grant| (grant.role, project)))
-            .map(|(role, project)| (project, role))
-            .collect())
+        Ok(self.store.roles(&user.id).await?)
     }
 }

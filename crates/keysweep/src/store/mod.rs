@@ -207,6 +207,8 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError>;
     /// How an instance is swept by itself; `None`: nobody has said yet.
     async fn auto_scan(&self, instance_id: &str) -> Result<Option<AutoScan>, StoreError>;
+    /// The same for several instances, those left out of which nobody has said.
+    async fn auto_scans(&self, instance_ids: &[String]) -> Result<Vec<AutoScan>, StoreError>;
     /// Says how an instance is swept by itself, in place of what was said before. Returns what is kept: its time of change
     /// stays where nothing else changes. `Missing` when the instance is gone.
     async fn set_auto_scan(&self, config: &AutoScan) -> Result<AutoScan, StoreError>;
@@ -216,6 +218,10 @@ pub trait Store: People + Timetable + Survey + Send + Sync {
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError>;
     /// A task of the project, with its documents.
     async fn task(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, StoreError>;
+    /// The same for several tasks, newest first, without those that there are none of.
+    async fn details(&self, project_id: &str, ids: &[String]) -> Result<Vec<TaskDetail>, StoreError>;
+    /// The newest task of each of these instances that has any.
+    async fn newest_tasks(&self, instance_ids: &[String]) -> Result<Vec<Task>, StoreError>;
     /// A page of an instance's tasks, newest first.
     async fn tasks(&self, instance_id: &str, page: &PageRequest) -> Result<Page, StoreError>;
     /// Asks a task to stop: one that waits ends as failed (cancelled) at once, one that runs is told at its next

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::StoreError;
-use crate::model::{AccessKey, AuditEntry, Grant, Token, TokenHolder, UserRoles};
+use crate::model::{AccessKey, AuditEntry, Grant, Project, Role, Token, TokenHolder, UserRoles};
 
 /// Which entries of the audit trail a list shows.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,8 @@ pub struct AuditPage {
 /// The verbs for people. Apart from those for tasks, which other rooms use.
 #[async_trait]
 pub trait People: Send + Sync {
+    /// The projects that a user has a role on, with it, by name; none where there is no such user.
+    async fn roles(&self, user_id: &str) -> Result<Vec<(Project, Role)>, StoreError>;
     /// All users with their roles, by name.
     async fn users(&self) -> Result<Vec<UserRoles>, StoreError>;
     /// Sets a user's password, or takes it away, and ends all of the user's tokens. `Missing` when there is no user of this

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{InstanceOverview, Plan, StoreError};
 use crate::model::{
-    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, LazyFreeHold, Project, ScanType, Sealed, Task, Token,
-    UnknownName, User, UserRoles, closed_until,
+    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, LazyFreeHold, Project, Role, ScanType, Sealed, Task,
+    TaskDetail, Token, UnknownName, User, UserRoles, closed_until,
 };
 
 /// The form of the JSON documents that this version writes.
@@ -365,6 +365,18 @@ pub(super) fn lazyfree_hold(row: &impl Columns) -> Result<LazyFreeHold, StoreErr
         task_id: row.get("hold_task_id")?,
         address: row.get("hold_address")?,
     })
+}
+
+/// A task with the documents beside it, which there may be none of.
+pub(super) fn task_detail(found: &impl Columns) -> Result<TaskDetail, StoreError> {
+    let has_documents = found.integer("version")?.is_some();
+    let [progress, checkpoint, report] = documents(has_documents.then_some(found))?;
+    Ok(TaskDetail { task: task(found)?, progress, checkpoint, report })
+}
+
+/// A user's role on a project.
+pub(super) fn role(found: &impl Columns) -> Result<(Project, Role), StoreError> {
+    Ok((project(found)?, Reader(found).name("role")?))
 }
 
 /// The documents beside a task's row, or none: progress, checkpoint, report.

@@ -164,6 +164,22 @@ impl Tasks {
         Ok(self.store.task(project_id, id).await?)
     }
 
+    /// The same for several tasks of it, newest first.
+    pub async fn details<'t>(
+        &self,
+        project_id: &str,
+        tasks: impl IntoIterator<Item = &'t Task>,
+    ) -> Result<Vec<TaskDetail>, TaskError> {
+        let ids: Vec<String> = tasks.into_iter().map(|task| task.id.clone()).collect();
+        Ok(if ids.is_empty() { Vec::new() } else { self.store.details(project_id, &ids).await? })
+    }
+
+    /// The newest task of each of these instances that has any.
+    pub async fn newest(&self, instances: &[Instance]) -> Result<Vec<Task>, TaskError> {
+        let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
+        Ok(self.store.newest_tasks(&ids).await?)
+    }
+
     /// A page of an instance's tasks, newest first.
     pub async fn page(&self, instance: &Instance, request: &PageRequest) -> Result<Page, TaskError> {
         Ok(self.store.tasks(&instance.id, request).await?)

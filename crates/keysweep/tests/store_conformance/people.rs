@@ -13,6 +13,7 @@ on_every_engine!(
     a_user_has_one_role_a_project,
     a_key_needs_a_user_and_is_unique,
     an_unknown_name_is_nobodys,
+    the_roles_of_a_user_are_told_with_their_projects_by_name,
     the_first_master_key_is_kept_and_another_one_is_shown_it,
     people_outlive_the_process,
 );
@@ -91,6 +92,17 @@ async fn a_key_needs_a_user_and_is_unique(store: Fresh) {
     store.add_user(&ada, &[]).await.expect("added");
     store.add_access_key(&key("KEY", &ada)).await.expect("added");
     assert_taken(store.add_access_key(&key("KEY", &ada)).await, "access key", "access");
+}
+
+async fn the_roles_of_a_user_are_told_with_their_projects_by_name(store: Fresh) {
+    let (shop, search, bank) =
+        (store.project("shop").await, store.project("search").await, store.project("bank").await);
+    let (ada, bob) = (user("ada"), user("bob"));
+    store.add_user(&ada, &[grant(&shop, Role::Admin), grant(&search, Role::Reader)]).await.expect("added");
+    store.add_user(&bob, &[grant(&bank, Role::Operator)]).await.expect("added");
+    let expected = vec![(search, Role::Reader), (shop, Role::Admin)];
+    assert_eq!(store.roles(&ada.id).await.expect("read"), expected);
+    assert_eq!(store.roles(&id("nobody")).await.expect("read"), []);
 }
 
 async fn an_unknown_name_is_nobodys(store: Fresh) {

@@ -54,7 +54,9 @@ async fn settings_come_back_and_replace_what_was_set_before(store: Fresh) {
     let off = AutoScan { enabled: false, first_scan_at: None, updated_at: time(9), ..settings };
     store.set_auto_scan(&off).await.expect("set");
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(off.clone()));
-    assert_missing(store.set_auto_scan(&AutoScan { instance_id: id("absent"), ..off }).await, "instance");
+    assert_missing(store.set_auto_scan(&AutoScan { instance_id: id("absent"), ..off.clone() }).await, "instance");
+    let ids = [id("absent"), instance.id.clone()];
+    assert_eq!(store.auto_scans(&ids).await.expect("read"), [off]);
 }
 
 async fn settings_that_are_set_again_unchanged_stay_as_old_as_they_were(store: Fresh) {

@@ -23,6 +23,7 @@ on_every_engine!(
     a_task_is_unique_by_id,
     a_task_is_found_in_its_own_project_only,
     pages_are_newest_first_and_make_up_the_whole,
+    several_instances_and_tasks_are_read_at_once_as_they_are_one_by_one,
     the_filter_comes_before_the_counts_and_the_page_after_them,
     an_empty_list_counts_nothing,
     cancelling_a_waiting_task_ends_it_at_once,
@@ -204,6 +205,43 @@ async fn pages_are_newest_first_and_make_up_the_whole(store: Fresh) {
     assert_eq!((page.tasks, page.count), (vec![], 10), "beyond the end");
     let none = store.tasks(&instance.id, &PageRequest { status: None, offset: 0, limit: 0 }).await.expect("read");
     assert_eq!((none.tasks, none.count), (vec![], 10));
+}
+
+async fn several_instances_and_tasks_are_read_at_once_as_they_are_one_by_one(store: Fresh) {
+    let project = store.project("shop").await;
+    let mut instances = Vec::new();
+    for name in ["never", "ended", "again"] {
+        let instance = plain_instance(&project, name);
+        store.add_instance(&instance).await.expect("added");
+        instances.push(instance);
+    }
+    let mut tasks = Vec::new();
+    for instance in &instances[1..] {
+        tasks.push(store.waiting(instance, at(0)).await);
+        let claim = store.claimed(at(1), "w").await;
+        store.end(at(2), &claim.lease, &success(10)).await.expect("ended");
+    }
+    tasks.push(store.waiting(&instances[2], at(3)).await);
+    let other = store.instance_of_its_own("elsewhere").await;
+    let foreign = store.waiting(&other, at(3)).await;
+
+    let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
+    let mut newest = store.newest_tasks(&ids).await.expect("read");
+    newest.sort_by_key(|task| task.seq);
+    assert_eq!(newest, [store.seen(&tasks[0]).await, store.seen(&tasks[2]).await]);
+    assert_eq!(store.newest_tasks(&[]).await.expect("read"), []);
+
+    let ids: Vec<String> = tasks.iter().chain([&foreign]).map(|task| task.id.clone()).collect();
+    let mut expected = Vec::new();
+    for task in tasks.iter().rev() {
+        expected.push(store.task(&project.id, &task.id).await.expect("read").expect("it is there"));
+    }
+    assert!(expected[0].report.is_none() && expected[1].report.is_some());
+    assert_eq!(
+        store.details(&project.id, &ids).await.expect("read"),
+        expected,
+        "newest first, and none of another project"
+    );
 }
 
 async fn the_filter_comes_before_the_counts_and_the_page_after_them(store: Fresh) {

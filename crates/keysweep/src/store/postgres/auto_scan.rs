@@ -14,6 +14,12 @@ pub(super) async fn get(db: &mut PgConnection, instance_id: &str) -> Result<Opti
     Ok(found.as_ref().map(row::auto_scan).transpose()?)
 }
 
+pub(super) async fn several(db: &mut PgConnection, instance_ids: &[String]) -> Result<Vec<AutoScan>, Fault> {
+    let found =
+        sqlx::query("SELECT * FROM auto_scan WHERE instance_id = ANY ($1)").bind(instance_ids).fetch_all(db).await?;
+    Ok(found.iter().map(row::auto_scan).collect::<Result<_, _>>()?)
+}
+
 /// What was set before is left as it is, with the run that may be pending, where it is set again unchanged.
 pub(super) async fn set(db: &mut PgConnection, config: &AutoScan) -> Result<AutoScan, Fault> {
     let kept = sqlx::query(

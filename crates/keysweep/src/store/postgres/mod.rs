@@ -33,8 +33,8 @@ use super::{
     Pulse, SharedStore, Store, StoreError, Survey, Timetable, Timing,
 };
 use crate::model::{
-    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Task,
-    TaskDetail, Token, TokenHolder, User, UserRoles,
+    AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Role,
+    Task, TaskDetail, Token, TokenHolder, User, UserRoles,
 };
 
 /// How long a verb may take, waiting for its turn included.
@@ -199,6 +199,10 @@ impl Store for PostgresStore {
         self.read(async |db| auto_scan::get(db, instance_id).await).await
     }
 
+    async fn auto_scans(&self, instance_ids: &[String]) -> Result<Vec<AutoScan>, StoreError> {
+        self.read(async |db| auto_scan::several(db, instance_ids).await).await
+    }
+
     async fn set_auto_scan(&self, config: &AutoScan) -> Result<AutoScan, StoreError> {
         self.write(async |db| auto_scan::set(db, config).await).await
     }
@@ -216,6 +220,14 @@ impl Store for PostgresStore {
 
     async fn task(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, StoreError> {
         self.read(async |db| task::detail(db, project_id, id).await).await
+    }
+
+    async fn details(&self, project_id: &str, ids: &[String]) -> Result<Vec<TaskDetail>, StoreError> {
+        self.read(async |db| task::details(db, project_id, ids).await).await
+    }
+
+    async fn newest_tasks(&self, instance_ids: &[String]) -> Result<Vec<Task>, StoreError> {
+        self.read(async |db| task::newest(db, instance_ids).await).await
     }
 
     async fn tasks(&self, instance_id: &str, page: &PageRequest) -> Result<Page, StoreError> {
@@ -309,6 +321,10 @@ impl Store for PostgresStore {
 
 #[async_trait]
 impl People for PostgresStore {
+    async fn roles(&self, user_id: &str) -> Result<Vec<(Project, Role)>, StoreError> {
+        self.read(async |db| people::roles(db, user_id).await).await
+    }
+
     async fn users(&self) -> Result<Vec<UserRoles>, StoreError> {
         self.read(async |db| people::users(db).await).await
     }

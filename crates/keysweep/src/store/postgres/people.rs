@@ -8,7 +8,7 @@ use super::{
     queue,
     row::{self, micros},
 };
-use crate::model::{AccessKey, Grant, KeyHolder, Project, User, UserRoles};
+use crate::model::{AccessKey, Grant, KeyHolder, Project, Role, User, UserRoles};
 
 pub(super) async fn add_project(db: &mut PgConnection, project: &Project) -> Result<(), Fault> {
     sqlx::query("INSERT INTO project (id, name, created_at) VALUES ($1, $2, $3)")
@@ -49,6 +49,17 @@ pub(super) async fn add_user(db: &mut PgConnection, user: &User, grants: &[Grant
 pub(super) async fn user(db: &mut PgConnection, name: &str) -> Result<Option<User>, Fault> {
     let found = sqlx::query("SELECT * FROM account WHERE name = $1").bind(name).fetch_optional(db).await?;
     Ok(found.as_ref().map(row::user).transpose()?)
+}
+
+pub(super) async fn roles(db: &mut PgConnection, user_id: &str) -> Result<Vec<(Project, Role)>, Fault> {
+    let rows = sqlx::query(
+        "SELECT project.*, role_grant.role FROM role_grant JOIN project ON project.id = role_grant.project_id
+         WHERE role_grant.account_id = $1 ORDER BY project.name",
+    )
+    .bind(user_id)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.iter().map(row::role).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn users(db: &mut PgConnection) -> Result<Vec<UserRoles>, Fault> {

@@ -86,6 +86,30 @@ pub(super) async fn detail(db: &mut PgConnection, project_id: &str, id: &str) ->
     Ok(Some(TaskDetail { task, progress, checkpoint, report }))
 }
 
+pub(super) async fn details(db: &mut PgConnection, project_id: &str, ids: &[String]) -> Result<Vec<TaskDetail>, Fault> {
+    let found = sqlx::query(
+        "SELECT task.*, task_document.version, progress, checkpoint, report
+         FROM task LEFT JOIN task_document ON task_document.task_id = task.id
+         WHERE task.project_id = $1 AND task.id = ANY ($2) ORDER BY task.seq DESC",
+    )
+    .bind(project_id)
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    Ok(found.iter().map(row::task_detail).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn newest(db: &mut PgConnection, instance_ids: &[String]) -> Result<Vec<Task>, Fault> {
+    let found = sqlx::query(
+        "SELECT * FROM task
+         WHERE seq IN (SELECT (SELECT MAX(seq) FROM task WHERE instance_id = wanted.value) FROM unnest($1::text[]) AS wanted (value))",
+    )
+    .bind(instance_ids)
+    .fetch_all(db)
+    .await?;
+    Ok(found.iter().map(row::task).collect::<Result<_, _>>()?)
+}
+
 /// Progress, checkpoint and report of a task.
 pub(super) async fn documents(db: &mut PgConnection, id: &str) -> Result<[Option<String>; 3], Fault> {
     let row = sqlx::query("SELECT * FROM task_document WHERE task_id = $1").bind(id).fetch_optional(db).await?;

@@ -14,6 +14,14 @@ pub(super) async fn get(db: &mut SqliteConnection, instance_id: &str) -> Result<
     Ok(found.as_ref().map(row::auto_scan).transpose()?)
 }
 
+pub(super) async fn several(db: &mut SqliteConnection, instance_ids: &[String]) -> Result<Vec<AutoScan>, Fault> {
+    let found = sqlx::query("SELECT * FROM auto_scan WHERE instance_id IN (SELECT value FROM json_each(?))")
+        .bind(row::texts(instance_ids)?)
+        .fetch_all(db)
+        .await?;
+    Ok(found.iter().map(row::auto_scan).collect::<Result<_, _>>()?)
+}
+
 /// What was set before is left as it is, with the run that may be pending, where it is set again unchanged.
 pub(super) async fn set(db: &mut SqliteConnection, config: &AutoScan) -> Result<AutoScan, Fault> {
     let kept = sqlx::query(

@@ -6,7 +6,7 @@ use super::{
     fault::{Fault, found, missing},
     row::{self, micros},
 };
-use crate::model::{AccessKey, Grant, KeyHolder, Project, User, UserRoles};
+use crate::model::{AccessKey, Grant, KeyHolder, Project, Role, User, UserRoles};
 
 pub(super) async fn add_project(db: &mut SqliteConnection, project: &Project) -> Result<(), Fault> {
     sqlx::query("INSERT INTO project (id, name, created_at) VALUES (?, ?, ?)")
@@ -47,6 +47,17 @@ pub(super) async fn add_user(db: &mut SqliteConnection, user: &User, grants: &[G
 pub(super) async fn user(db: &mut SqliteConnection, name: &str) -> Result<Option<User>, Fault> {
     let found = sqlx::query("SELECT * FROM account WHERE name = ?").bind(name).fetch_optional(db).await?;
     Ok(found.as_ref().map(row::user).transpose()?)
+}
+
+pub(super) async fn roles(db: &mut SqliteConnection, user_id: &str) -> Result<Vec<(Project, Role)>, Fault> {
+    let rows = sqlx::query(
+        "SELECT project.*, role_grant.role FROM role_grant JOIN project ON project.id = role_grant.project_id
+         WHERE role_grant.account_id = ? ORDER BY project.name",
+    )
+    .bind(user_id)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.iter().map(row::role).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn users(db: &mut SqliteConnection) -> Result<Vec<UserRoles>, Fault> {

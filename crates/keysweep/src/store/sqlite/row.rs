@@ -30,3 +30,8 @@ where
 {
     row.try_get(column).map_err(|error| Fault::from(error).into())
 }
+
+/// Texts as one value, for `json_each`: SQLite has no lists.
+pub(super) fn texts(texts: &[String]) -> Result<String, StoreError> {
+    serde_json::to_string(texts).map_err(|error| StoreError::Internal(format!("a list cannot be written: {error}")))
+}
