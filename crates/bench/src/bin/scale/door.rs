@@ -11,6 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use keysweep::model::Instance;
 use keysweep_harness::Service;
 
+/// How long an answer may take, so that nothing waits for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a client saw.
 pub struct Creates {
     /// Tasks that were answered with 200.
@@ -56,6 +59,7 @@ fn one_client(base: &str, instances: &[Instance]) -> Result<Vec<Duration>> {
     let address = base.strip_prefix("http://").context("an address")?;
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut answers = BufReader::new(stream.try_clone()?);
     let mut latencies = Vec::new();
     for Instance { id, project_id, .. } in instances {

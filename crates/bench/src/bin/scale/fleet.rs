@@ -1,4 +1,4 @@
-//! Many real servers, each on a host of its own, swept by one replica.
+//! Many real servers, two a host, swept by one replica that sweeps a host once at a time.
 
 use std::{
     env, fs, thread,
@@ -16,6 +16,8 @@ use crate::{door, place::Place, row};
 
 /// Servers; `KEYSWEEP_SCALE_SERVERS` takes others.
 const SERVERS: usize = 200;
+/// Servers that share a host.
+const PER_HOST: usize = 2;
 /// Keys of each.
 const LIVE: u64 = 2_000;
 const DEAD: u64 = 500;
@@ -29,17 +31,17 @@ pub fn sweep(place: &Place) -> Result<()> {
         Err(_) => SERVERS,
     };
     ensure!((1..=250).contains(&number), "KEYSWEEP_SCALE_SERVERS={number}: give 1 to 250");
-    let host = |number: usize| format!("127.0.0.{}", number + 2);
+    let host = |number: usize| format!("127.0.0.{}", number / PER_HOST + 2);
     let servers: Vec<Server> =
         (0..number).map(|number| Server::with(Flavor::Valkey91).also_on(&host(number)).start()).collect();
     let dead: u64 = servers.iter().map(|server| DataSet::new().live(LIVE).dead(DEAD).load(server).dead).sum();
     let url = |(number, server): (usize, &Server)| format!("redis://{}:{}", host(number), server.port());
     let urls: Vec<String> = servers.iter().enumerate().map(url).collect();
     let instances = place.register_each(&urls, None)?;
-    let service = place.serve();
+    let service = place.serve(1);
     let (before, theirs, begun) = (service.cpu(), place.database_cpu(), Instant::now());
     door::create(&service, &instances, 4)?;
-    let mut released = 0;
+    let mut tasks = Vec::new();
     for instance in &instances {
         let task = loop {
             let task = last(place, instance)?;
@@ -50,10 +52,16 @@ pub fn sweep(place: &Place) -> Result<()> {
             thread::sleep(Duration::from_millis(20));
         };
         ensure!(task.status == Status::Success, "a task ended as {}", task.status);
-        released += task.released;
+        tasks.push(task);
     }
     let (wall, ours, theirs) = (begun.elapsed(), service.cpu() - before, place.database_cpu() - theirs);
+    let released: u64 = tasks.iter().map(|task| task.released).sum();
     ensure!(released == dead, "{released} of {dead} dead keys were released");
+    for neighbours in tasks.chunks_mut(PER_HOST) {
+        neighbours.sort_by_key(|task| task.started_at);
+        let apart = neighbours.windows(2).all(|pair| pair[0].finished_at <= pair[1].started_at);
+        ensure!(apart, "a host was swept twice at a time: {neighbours:?}");
+    }
     let each = |used: Duration| format!("{:.1} ms", used.as_secs_f64() * 1e3 / number as f64);
     row(&[
         &"servers",

@@ -22,6 +22,8 @@ use place::Place;
 const FLEET: usize = 10_000;
 /// How long the schedule is watched.
 const WATCH: Duration = Duration::from_secs(40);
+/// Sweeps of one host, where all servers of a fleet are one.
+const SWEEPS: u32 = 64;
 /// Tasks that replicas share.
 const SHARED: usize = 600;
 
@@ -59,7 +61,7 @@ fn creates_and_claims(place: &Place) -> Result<()> {
     // Closed for as long as tasks are created, so that nothing else is done.
     let window = format!("{}-{} UTC", hour(4), hour(8));
     let instances = place.register(FLEET, "redis://127.0.0.1:1", Some(&window))?;
-    let service = place.serve();
+    let service = place.serve(SWEEPS);
     let (alone, together) = instances.split_at(1_000);
     for (connections, instances) in [(1, alone), (16, together)] {
         let (ours, theirs) = (service.cpu(), place.database_cpu());
@@ -101,7 +103,7 @@ fn schedule(place: &Place) -> Result<()> {
     let first = Timestamp::now() + setting_up;
     place.schedule(&instances, first, apart)?;
     ensure!(Timestamp::now() < first, "setting the schedule took longer than {setting_up:?}");
-    let service = place.serve();
+    let service = place.serve(SWEEPS);
     wait_until(first);
     let (ours, theirs) = (service.cpu(), place.database_cpu());
     wait_until(first + WATCH);
@@ -139,7 +141,7 @@ fn share(place: &Place, replicas: usize) -> Result<()> {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(100).dead(20).load(&server);
     let instances = place.register(SHARED, &server.url(), None)?;
-    let services: Vec<_> = (0..replicas).map(|_| place.serve()).collect();
+    let services: Vec<_> = (0..replicas).map(|_| place.serve(SWEEPS)).collect();
     let database = place.database.as_ref().context("replicas need a PostgreSQL")?;
     let active = || -> Result<f64> {
         // Statistics lag by up to a second.
@@ -147,16 +149,22 @@ fn share(place: &Place, replicas: usize) -> Result<()> {
         Ok(database.sql("SELECT active_time FROM pg_stat_database WHERE datname = 'postgres'").parse()?)
     };
     let ours = || services.iter().map(keysweep_harness::Service::cpu).sum::<Duration>();
+    let all = || -> Result<()> {
+        let begun = Instant::now();
+        door::create(&services[0], &instances, 4)?;
+        while database.sql("SELECT COUNT(*) FROM task WHERE status IN ('waiting', 'running')") != "0" {
+            ensure!(begun.elapsed() < Duration::from_secs(120), "the tasks do not end");
+            thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    };
+    // Replicas that have just begun open their connections, prepare their statements and look at every server.
+    all()?;
     let (active_before, before, theirs, begun) = (active()?, ours(), place.database_cpu(), Instant::now());
-    door::create(&services[0], &instances, 4)?;
-    let left = "SELECT COUNT(*) FROM task WHERE status IN ('waiting', 'running')";
-    while database.sql(left) != "0" {
-        ensure!(begun.elapsed() < Duration::from_secs(120), "the tasks do not end");
-        thread::sleep(Duration::from_millis(200));
-    }
+    all()?;
     let (wall, used, theirs) = (begun.elapsed(), ours() - before, place.database_cpu() - theirs);
     let succeeded = database.sql("SELECT COUNT(*) FROM task WHERE status = 'success'");
-    ensure!(succeeded == SHARED.to_string(), "only {succeeded} tasks ended as {}", Status::Success.as_str());
+    ensure!(succeeded == (2 * SHARED).to_string(), "only {succeeded} tasks ended as {}", Status::Success.as_str());
     let each = |milliseconds: f64| format!("{:.1} ms", milliseconds / SHARED as f64);
     row(&[
         &"replicas",

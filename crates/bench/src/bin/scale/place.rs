@@ -105,9 +105,9 @@ impl Place {
         Ok(())
     }
 
-    /// One more replica of the service.
-    pub fn serve(&self) -> Service {
-        self.installation.serve(&["--no-auth", "--sweeps-per-host", "64"])
+    /// One more replica of the service, which takes part in so many sweeps a host.
+    pub fn serve(&self, per_host: u32) -> Service {
+        self.installation.serve(&["--no-auth", "--sweeps-per-host", &per_host.to_string()])
     }
 
     /// Processor time that the database's own processes have used; none where it is a part of ours.
