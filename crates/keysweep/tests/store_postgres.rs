@@ -241,7 +241,7 @@ async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_th
     let (store, open) = with_an_instance(&server).await;
     store.create_task(midnight, &manual(&open)).await.expect("created");
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
-    store.update_instance(&open, &closed).await.expect("changed");
+    store.update_instance(Now::Database, &open, &closed).await.expect("changed");
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;
     let claim = tokio::spawn({
@@ -252,7 +252,7 @@ async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_th
     assert!(!ends_before_it_waits(&server, 1, &claim).await);
     let opens = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.update_instance(&closed, &open).await }
+        async move { store.update_instance(Now::Database, &closed, &open).await }
     });
     ends_before_it_waits(&server, 2, &opens).await;
     open_gate(&mut connection).await;
@@ -270,7 +270,7 @@ async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_th
     store.create_task(midnight, &manual(&open)).await.expect("created");
     let lease = store.claim(midnight, "w", LEASE, 100).await.expect("answered").expect("a task").lease;
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
-    store.update_instance(&open, &closed).await.expect("changed");
+    store.update_instance(Now::Database, &open, &closed).await.expect("changed");
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;
     let pause = tokio::spawn({
@@ -280,7 +280,7 @@ async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_th
     assert!(!ends_before_it_waits(&server, 1, &pause).await);
     let opens = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { store.update_instance(&closed, &open).await }
+        async move { store.update_instance(Now::Database, &closed, &open).await }
     });
     ends_before_it_waits(&server, 2, &opens).await;
     open_gate(&mut connection).await;
@@ -303,7 +303,7 @@ async fn a_pause_is_not_confirmed_while_a_create_that_did_not_see_it_is_under_wa
     assert!(!ends_before_it_waits(&server, 1, &create).await);
     let paused = tokio::spawn({
         let (store, paused) = (Arc::clone(&store), Instance { paused: true, ..instance.clone() });
-        async move { store.update_instance(&instance, &paused).await }
+        async move { store.update_instance(Now::Database, &instance, &paused).await }
     });
     assert!(!ends_before_it_waits(&server, 2, &paused).await, "whoever has paused it counts on no new task");
     open_gate(&mut connection).await;

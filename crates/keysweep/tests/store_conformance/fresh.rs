@@ -127,12 +127,12 @@ impl Fresh {
     /// Gives an instance this window, for manual scans as well, or takes it away. Returns the instance as it is then.
     pub async fn with_window(&self, instance: &Instance, window: Option<&str>) -> Instance {
         let bound = Instance { window: window.map(str::to_owned), window_binds_manual: true, ..instance.clone() };
-        self.update_instance(instance, &bound).await.expect("changed")
+        self.update_instance(Now::Database, instance, &bound).await.expect("changed")
     }
 
     /// Pauses an instance, or lets it be swept again. Returns the instance as it is then.
     pub async fn paused(&self, instance: &Instance, paused: bool) -> Instance {
-        self.update_instance(instance, &Instance { paused, ..instance.clone() }).await.expect("changed")
+        self.update_instance(Now::Database, instance, &Instance { paused, ..instance.clone() }).await.expect("changed")
     }
 
     /// A new task that waits; the instance must have none.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use keysweep::{
     model::{AutoScan, Instance, NewTask, ScanType, Status},
-    store::{PageRequest, Plan},
+    store::{Now, PageRequest, Plan},
     task::Tasks,
 };
 use tokio::task::JoinSet;
@@ -159,9 +159,9 @@ async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
     for changed in [paused, closed] {
         let plan = due(&store, HOUR).await.remove(0);
-        store.update_instance(&instance, &changed).await.expect("changed");
+        store.update_instance(Now::Database, &instance, &changed).await.expect("changed");
         assert_eq!(store.start_run(at(HOUR), &plan, &run, time(2 * HOUR)).await.expect("answered"), None);
-        store.update_instance(&changed, &instance).await.expect("changed back");
+        store.update_instance(Now::Database, &changed, &instance).await.expect("changed back");
     }
     // Nothing of that was written: it is looked at again, and starts.
     assert_eq!(Tasks::new(Arc::clone(&store)).keep_schedule(at(HOUR)).await.expect("kept"), 1);
@@ -172,9 +172,9 @@ async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(st
     let settings = hourly(&instance);
     store.set_auto_scan(&settings).await.expect("set");
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
-    store.update_instance(&instance, &closed).await.expect("changed");
+    store.update_instance(Now::Database, &instance, &closed).await.expect("changed");
     let plan = due(&store, HOUR).await.remove(0);
-    store.update_instance(&closed, &instance).await.expect("changed back");
+    store.update_instance(Now::Database, &closed, &instance).await.expect("changed back");
     // Whoever read the window while it was closed lets the run go, or puts it off until it opens.
     store.put_off(&plan, Some(time(HOUR)), time(2 * HOUR)).await.expect("answered");
     store.put_off(&plan, None, time(2 * HOUR)).await.expect("answered");

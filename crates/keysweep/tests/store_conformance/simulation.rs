@@ -275,7 +275,7 @@ impl World {
         let before = self.instances[index].clone();
         let mut after = before.clone();
         change(&mut after);
-        self.instances[index] = self.store.update_instance(&before, &after).await.expect("changed");
+        self.instances[index] = self.store.update_instance(self.now(), &before, &after).await.expect("changed");
     }
 
     /// One that opens in a few minutes, and for the rest of a day then.
