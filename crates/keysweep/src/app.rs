@@ -29,13 +29,18 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long the store may take to close; a verb that is still under way ends within less.
 const CLOSE: Duration = Duration::from_secs(5);
 
-/// Opens the store and what rests on it.
-pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Fleet)> {
+/// Opens the store alone.
+pub async fn open_store(settings: &StoreSettings) -> anyhow::Result<SharedStore> {
     let context = || format!("the database {} cannot be opened", settings.database);
-    let store: SharedStore = match &settings.database {
+    Ok(match &settings.database {
         Database::Sqlite(path) => Arc::new(SqliteStore::open(path).await.with_context(context)?),
         Database::Postgres(url) => Arc::new(PostgresStore::open(url).await.with_context(context)?),
-    };
+    })
+}
+
+/// Opens the store and what rests on it.
+pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Fleet)> {
+    let store = open_store(settings).await?;
     match open_fleet(&store, settings).await {
         Ok(fleet) => Ok((store, fleet)),
         Err(error) => {

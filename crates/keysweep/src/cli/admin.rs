@@ -44,6 +44,20 @@ enum Noun {
         #[arg(long, value_name = "URL", env = "KEYSWEEP_COPY_TO", hide_env_values = true)]
         to: String,
     },
+    /// The master key that secrets in the database are encrypted with
+    #[command(subcommand)]
+    Key(Key),
+}
+
+#[derive(Debug, Subcommand)]
+enum Key {
+    /// Encrypt every stored secret with a new master key; stop every keysweep that uses the database first
+    Rotate {
+        /// File of the new key, which stays there and is made when it is absent; without it the new key takes the place of
+        /// --key-file
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,6 +147,7 @@ pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
     let answer = match args.noun {
         Noun::Backup { file } => data::backup(&settings.database, &file).await?,
         Noun::Copy { to } => data::copy(&settings.database, &to.parse()?).await?,
+        Noun::Key(Key::Rotate { to }) => data::rotate_key(&settings, to.as_deref()).await?,
         Noun::Registered(noun) => {
             let (store, fleet) = app::open(&settings).await?;
             let answer = match noun {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The field of an instance that is sealed.
-const PASSWORD: &str = "password";
+pub(super) const PASSWORD: &str = "password";
 
 /// A server to be registered.
 #[derive(Debug, Clone, Copy, Default)]

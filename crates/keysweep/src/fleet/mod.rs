@@ -3,6 +3,7 @@
 //! Doors, tasks and the command line ask here. The rules are here, the SQL is in the store, and every secret goes through
 //! the vault in between.
 
+pub mod rotation;
 pub mod vault;
 
 mod address;
@@ -12,6 +13,7 @@ mod estimate;
 mod host;
 mod id;
 mod instance;
+mod key_file;
 mod looks;
 mod password;
 mod people;
@@ -122,6 +124,14 @@ pub enum FleetError {
     /// A password could not be hashed.
     #[error("the password could not be hashed: {0}")]
     Hash(String),
+    /// Everything is sealed with that key already.
+    #[error("the new master key is the old one; give --to a file with another key, or one that does not exist")]
+    SameKey,
+    /// Somebody set or removed a secret while all were sealed anew.
+    #[error(
+        "secrets were changed meanwhile, and none was sealed anew: stop every keysweep that uses this database, and do it again"
+    )]
+    SecretsChanged,
     /// It cannot go while it has others.
     #[error("{what} {value:?} stays: {remedy}")]
     InUse {

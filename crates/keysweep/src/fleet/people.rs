@@ -11,7 +11,7 @@ const ACCESS_LENGTH: usize = 20;
 const ACCESS_ALPHABET: &[u8; 36] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 const SECRET_LENGTH: usize = 40;
 /// The field of an access key that is sealed.
-const SECRET: &str = "secret";
+pub(super) const SECRET: &str = "secret";
 
 impl Fleet {
     /// Adds a project, with an id of its own or the one that is given.

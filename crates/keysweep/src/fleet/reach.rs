@@ -6,8 +6,8 @@ use super::{Fleet, FleetError, Secret, vault::Vault};
 use crate::model::{Instance, Sealed};
 
 /// The fields of an instance that are sealed.
-const SENTINEL_PASSWORD: &str = "sentinel_password";
-const CLIENT_KEY: &str = "client_key";
+pub(super) const SENTINEL_PASSWORD: &str = "sentinel_password";
+pub(super) const CLIENT_KEY: &str = "client_key";
 
 /// How to reach an instance's nodes, as an operator gives it; certificates and keys are PEM texts.
 #[derive(Debug, Clone, Default)]

@@ -4,22 +4,21 @@
 //! ciphertext; `row id/field` is authenticated with it, so that a value that was moved to another row does not open.
 
 use std::{
-    fmt,
-    fs::{self, File},
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::MetadataExt,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
-use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
-use super::{Secret, id::random};
+use super::{
+    Secret,
+    id::random,
+    key_file::{create, next_to, read},
+};
 use crate::{
     model::Sealed,
     store::{Store, StoreError},
@@ -29,6 +28,8 @@ const VERSION: u8 = 1;
 const KEY_ID: usize = 8;
 const NONCE: usize = 24;
 const HEADER: usize = 1 + KEY_ID + NONCE;
+/// Where the check value stands.
+const CHECK_ROW: &str = "master_key_check";
 /// What the check value says once it is opened.
 const CHECK: &str = "keysweep";
 
@@ -75,6 +76,21 @@ pub enum VaultError {
         /// Id of the key in it.
         ours: String,
         /// Id of the key that would open it.
+        theirs: String,
+    },
+    /// The database is sealed with the new key of a rotation already, and the key file is still the old one.
+    #[error(
+        "the key file {path} holds the old key: `keysweep admin key rotate` was interrupted; do it again, it puts {next} in \
+         its place",
+        path = path.display(),
+        next = next.display()
+    )]
+    Interrupted {
+        /// The key file.
+        path: PathBuf,
+        /// Where the new key is.
+        next: PathBuf,
+        /// Its id.
         theirs: String,
     },
     /// The key file is gone, and what it sealed is still there.
@@ -178,76 +194,46 @@ impl Vault {
         Ok(text.into())
     }
 
+    /// What the store keeps to check this key with.
+    pub fn check_value(&self) -> Sealed {
+        self.seal(CHECK_ROW, "sealed", CHECK)
+    }
+
     /// Notices a wrong key file before anything is sealed with it: opens the check value that the store keeps, or has
     /// it keep one when there is none.
     pub async fn check(&self, store: &dyn Store) -> Result<(), VaultError> {
-        let row = "master_key_check";
-        let kept = store.key_check(&self.key_id(), &self.seal(row, "sealed", CHECK).0).await?;
-        match self.open_sealed(row, "sealed", &Sealed(kept)) {
+        let kept = store.key_check(&self.key_id(), &self.check_value().0).await?;
+        match self.open_sealed(CHECK_ROW, "sealed", &Sealed(kept)) {
             Err(VaultError::OtherKey { path, theirs, .. }) if self.is_new => {
                 // It has sealed nothing, and would only stand where the right one belongs.
                 fs::remove_file(&path).map_err(|source| VaultError::File { path: path.clone(), source })?;
                 Err(VaultError::Lost { path, theirs })
+            }
+            Err(VaultError::OtherKey { path, theirs, .. }) if holds(&next_to(&path), &theirs) => {
+                Err(VaultError::Interrupted { next: next_to(&path), path, theirs })
             }
             opened => opened.map(drop),
         }
     }
 }
 
+/// Whether the key of this id is in this file.
+pub fn holds(key_file: &Path, key_id: &str) -> bool {
+    Vault::open(key_file, false).is_ok_and(|vault| vault.key_id() == key_id)
+}
+
 fn aad(row: &str, field: &str) -> String {
     format!("{row}/{field}")
 }
 
-/// The key in this file; `None` when there is no file.
-fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
-    let failed = |source| VaultError::File { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(failed)?,
-    };
-    let metadata = file.metadata().map_err(failed)?;
-    let mode = metadata.mode() & 0o777;
-    // Credentials of systemd and secrets of Kubernetes are root's and lent to their reader through a group, or a list that
-    // shows as one; PostgreSQL has the same rule for its keys.
-    let lent = metadata.uid() == 0 && !rustix::process::geteuid().is_root();
-    if mode & if lent { 0o037 } else { 0o077 } != 0 {
-        return Err(VaultError::Exposed { path: path.to_owned(), mode });
-    }
-    // Bounded: whatever else was named by mistake need not fit into memory.
-    let mut text = Zeroizing::new(String::new());
-    let no_key = || VaultError::NoKey { path: path.to_owned() };
-    match file.take(1024).read_to_string(&mut text) {
-        Err(error) if error.kind() == ErrorKind::InvalidData => return Err(no_key()),
-        read => read.map_err(failed)?,
-    };
-    let bytes = Zeroizing::new(BASE64_STANDARD.decode(text.trim()).map_err(|_| no_key())?);
-    let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| no_key())?;
-    Ok(Some(Zeroizing::new(key)))
-}
-
-/// Makes a key and its file, which appears whole or not at all; `None` when another process was faster.
-fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
-    let failed = |source| VaultError::File { path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let key = Zeroizing::new(random::<32>());
-    let line = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
-    // Its mode is 0600 from the start.
-    let mut file = tempfile::Builder::new().prefix(".keysweep-key-").tempfile_in(folder).map_err(failed)?;
-    file.write_all(line.as_bytes()).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => {}
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-        Err(error) => return Err(failed(error.error)),
-    }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(Some(key))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+    };
 
+    use base64::{Engine, prelude::BASE64_STANDARD};
     use tempfile::TempDir;
 
     use super::*;
@@ -339,15 +325,6 @@ mod tests {
         let path = folder.path().join("absent.key");
         assert!(matches!(Vault::open(&path, false).expect_err("absent"), VaultError::Absent { .. }));
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_key_file_is_never_written_over() {
-        let folder = folder();
-        let path = folder.path().join("a.key");
-        write(&path, "someone else's", 0o600);
-        assert!(create(&path).expect("no failure").is_none());
-        assert_eq!(fs::read_to_string(&path).expect("a file"), "someone else's");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod merge;
 mod people;
 mod row;
 mod schedule;
+mod secrets;
 mod survey;
 mod timing;
 
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 
 pub use self::people::{AuditPage, People};
 pub use self::schedule::{DuePlans, Plan, Timetable};
+pub use self::secrets::{Resealed, SecretAt, SecretField, Secrets};
 pub use self::survey::{InstanceOverview, Overview, Survey};
 pub use self::timing::{Timing, Verbs};
 use crate::model::{
@@ -63,6 +65,13 @@ pub enum StoreError {
     /// keysweep and its schema disagree, for example about a value that may not be: a fault of keysweep's own.
     #[error("the database refuses what this version asks of it: {0}")]
     Internal(String),
+}
+
+impl StoreError {
+    /// For what cannot be done beside a worker: who does it comes again when all have ended.
+    fn sweeping() -> Self {
+        Self::Unavailable("a sweep is running; stop every keysweep that uses this database first".into())
+    }
 }
 
 /// What became of a request for a task.
@@ -164,7 +173,7 @@ pub struct Ending {
 
 /// Everything that is kept, in one place.
 #[async_trait]
-pub trait Store: People + Timetable + Survey + Send + Sync {
+pub trait Store: People + Timetable + Survey + Secrets + Send + Sync {
     /// The same store for one change, of which the audit trail gets these entries in the same transaction: it never tells
     /// of what was not done, and nothing is done that it does not tell of. `seq` is the store's to give.
     fn telling(&self, entries: Vec<AuditEntry>) -> SharedStore;

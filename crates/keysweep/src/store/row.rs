@@ -5,7 +5,7 @@ use std::{collections::HashMap, str::FromStr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceOverview, Plan, StoreError};
+use super::{InstanceOverview, Plan, SecretAt, SecretField, StoreError};
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, LazyFreeHold, Project, Role, ScanType, Sealed, Task,
     TaskDetail, Token, UnknownName, User, UserRoles, closed_until,
@@ -217,6 +217,15 @@ pub(super) fn access_key(row: &impl Columns) -> Result<AccessKey, StoreError> {
         disabled: row.get("disabled")?,
         created_at: row.time("created_at")?,
     })
+}
+
+/// From a row with the columns `place`, `field` (its place in [`SecretField::ALL`]) and `sealed`.
+pub(super) fn secret(row: &impl Columns) -> Result<SecretAt, StoreError> {
+    let row = Reader(row);
+    let field: i64 = row.get("field")?;
+    let known = usize::try_from(field).ok().and_then(|field| SecretField::ALL.get(field)).copied();
+    let field = known.ok_or_else(|| StoreError::Unreadable(format!("a secret of the kind {field}")))?;
+    Ok(SecretAt { row: row.get("place")?, field, sealed: Sealed(row.get("sealed")?) })
 }
 
 pub(super) fn token(row: &impl Columns) -> Result<Token, StoreError> {

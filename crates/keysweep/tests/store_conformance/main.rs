@@ -26,6 +26,7 @@ mod leases;
 mod limits;
 mod people;
 mod schedule;
+mod secrets;
 mod simulation;
 mod survey;
 mod tasks;

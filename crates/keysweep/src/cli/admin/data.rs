@@ -1,4 +1,4 @@
-//! `keysweep admin backup` and `keysweep admin copy`: all the data at once.
+//! `keysweep admin backup`, `copy` and `key rotate`: all the data, or all of its secrets, at once.
 
 use std::path::Path;
 
@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::Answer;
 use crate::{
-    config::Database,
+    app,
+    config::{Database, StoreSettings},
+    fleet::rotation::{Rotated, rotate},
     store::{Store, postgres::PostgresStore, sqlite::SqliteStore},
 };
 
@@ -39,4 +41,19 @@ pub async fn copy(database: &Database, to: &Database) -> anyhow::Result<Answer> 
     target.close().await;
     let rows = rows_copied.to_string();
     Ok(Answer { json: json!({ "rows": rows_copied }), ..Answer::one(&[("rows", &rows)]) })
+}
+
+/// Seals all secrets with another master key.
+pub async fn rotate_key(settings: &StoreSettings, to: Option<&Path>) -> anyhow::Result<Answer> {
+    let store = app::open_store(settings).await?;
+    let rotated = rotate(&store, &settings.key_file, to).await;
+    app::close(&store).await;
+    let Rotated { old_key, new_key, key_file, old_key_file } = rotated.context("the master key was not changed")?;
+    let (key_file, old_key_file) = (key_file.display().to_string(), old_key_file.display().to_string());
+    Ok(Answer::one(&[
+        ("new_key", &new_key),
+        ("key_file", &key_file),
+        ("old_key", &old_key),
+        ("old_key_file", &old_key_file),
+    ]))
 }

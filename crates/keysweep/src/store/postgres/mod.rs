@@ -17,6 +17,7 @@ mod open;
 mod people;
 mod row;
 mod schedule;
+mod secrets;
 mod survey;
 mod task;
 
@@ -30,11 +31,11 @@ pub use self::{copy::Intake, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
     AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Overview, Page, PageRequest, People, Plan,
-    Pulse, SharedStore, Store, StoreError, Survey, Timetable, Timing,
+    Pulse, Resealed, SecretAt, Secrets, SharedStore, Store, StoreError, Survey, Timetable, Timing,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Role,
-    Task, TaskDetail, Token, TokenHolder, User, UserRoles,
+    Sealed, Task, TaskDetail, Token, TokenHolder, User, UserRoles,
 };
 
 /// How long a verb may take, waiting for its turn included.
@@ -417,6 +418,21 @@ impl Timetable for PostgresStore {
 
     async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
         self.write(async |db| schedule::put_off(db, plan, handled, look_at).await).await
+    }
+}
+
+#[async_trait]
+impl Secrets for PostgresStore {
+    async fn secrets(&self) -> Result<Vec<SecretAt>, StoreError> {
+        self.read(async |db| secrets::all(db).await).await
+    }
+
+    async fn reseal(&self, now: Now, changes: &[Resealed], key_id: &str, check: &Sealed) -> Result<bool, StoreError> {
+        let change = async |db: &mut PgConnection| {
+            let now = clock(db, now).await?;
+            secrets::reseal(db, now, changes, key_id, check).await
+        };
+        self.write_and_tell(change, |changed| *changed).await
     }
 }
 

@@ -49,8 +49,7 @@ impl SqliteStore {
                 .fetch_optional(&mut *transaction)
                 .await?;
             if busy.is_some() {
-                let detail = "a sweep is running; stop every keysweep that uses this file first";
-                return Err(Fault::Known(StoreError::Unavailable(detail.into())));
+                return Err(Fault::Known(StoreError::sweeping()));
             }
             // In the order in which the migrations made them, which is that of their references.
             let tables: Vec<String> = sqlx::query_scalar(
