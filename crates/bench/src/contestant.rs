@@ -1,15 +1,18 @@
 //! Who is measured: what people use today, keysweep's paces, and the two ends of the scale, nothing and the bare loop.
 
-use std::{env, process::Command, time::Instant};
+use std::{env, process::Command, sync::LazyLock, time::Instant};
 
 use anyhow::{Context as _, Result};
 use keysweep_engine::Report;
 use keysweep_harness::{Flavor, Server};
 
-use crate::{child, rival};
+use crate::{child, rival, settings::Settings};
 
-/// The setting that is meant to be faster than `redis-cli --scan` at a p90 no higher; `KEYSWEEP_BENCH_FINE` tries another.
-const FINE: &str = "--duty 9 --max-slice 500";
+/// Settings of `keysweep scan` beside its paces, options each; `KEYSWEEP_BENCH_SETTINGS` tries others. Long slices are cheap, and
+/// where they take a few hundredths of the time p90 does not see them; without pauses, but short, they are quick at a p90 below `max`'s.
+const SETTINGS: &str = "--duty 2 --max-slice 1000; --duty 4 --max-slice 1000; --pace max --max-slice 300";
+/// The name of all of them in `KEYSWEEP_BENCH_ONLY`.
+const ALL_SETTINGS: &str = "settings";
 /// COUNT of the bare loop where no sweep at `max` says which.
 const BARE_COUNT: u64 = 1_000;
 
@@ -28,26 +31,21 @@ pub enum Contestant {
     Dcs100,
     /// `keysweep scan --pace …`.
     Pace(&'static str),
-    /// `keysweep scan` with a setting of its own, see [`FINE`].
-    Fine,
+    /// `keysweep scan` with a setting of its own, see [`SETTINGS`].
+    Setting(&'static str),
     /// SCAN in a loop that reads the bytes and does nothing else.
     Bare,
 }
 
 /// Gentlest to fastest; `max` stands before the bare loop, which takes its COUNT.
-pub const ALL: [Contestant; 11] = [
-    Contestant::Idle,
-    Contestant::RedisCli,
-    Contestant::Loop,
-    Contestant::Dcs1000,
-    Contestant::Dcs100,
-    Contestant::Pace("gentle"),
-    Contestant::Pace("normal"),
-    Contestant::Pace("fast"),
-    Contestant::Fine,
-    Contestant::Pace("max"),
-    Contestant::Bare,
-];
+static ALL: LazyLock<Vec<Contestant>> = LazyLock::new(|| {
+    let settings = env::var("KEYSWEEP_BENCH_SETTINGS").unwrap_or_else(|_| SETTINGS.into()).leak();
+    let settings = settings.split(';').map(str::trim).filter(|options| !options.is_empty());
+    let rivals = [Contestant::Idle, Contestant::RedisCli, Contestant::Loop, Contestant::Dcs1000, Contestant::Dcs100];
+    let paces = ["gentle", "normal", "fast"].map(Contestant::Pace);
+    let fastest = [Contestant::Pace("max"), Contestant::Bare];
+    rivals.into_iter().chain(paces).chain(settings.map(Contestant::Setting)).chain(fastest).collect()
+});
 
 /// What one run of a contestant did.
 pub struct Run {
@@ -64,7 +62,16 @@ pub struct Run {
 }
 
 impl Contestant {
-    /// Its name in `KEYSWEEP_BENCH_ONLY`, in the JSON and in the charts.
+    /// Those that a run is to measure.
+    pub fn wanted(settings: &Settings) -> Vec<Self> {
+        let is_wanted = |contestant: &Self| match contestant {
+            Self::Setting(_) => settings.wants(ALL_SETTINGS),
+            _ => settings.wants(contestant.name()),
+        };
+        ALL.iter().copied().filter(is_wanted).collect()
+    }
+
+    /// Its name in `KEYSWEEP_BENCH_ONLY` (but settings have one together), in the JSON and in the charts.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -73,7 +80,7 @@ impl Contestant {
             Self::Dcs1000 => "dcs-1000",
             Self::Dcs100 => "dcs-100",
             Self::Pace(pace) => pace,
-            Self::Fine => "fine",
+            Self::Setting(options) => options,
             Self::Bare => "bare",
         }
     }
@@ -87,7 +94,7 @@ impl Contestant {
             Self::Dcs1000 => "COUNT 1000 every 5 ms".into(),
             Self::Dcs100 => "COUNT 100 every 5 ms".into(),
             Self::Pace(pace) => format!("**keysweep {pace}**"),
-            Self::Fine => format!("**keysweep {}**", fine()),
+            Self::Setting(options) => format!("**keysweep {options}**"),
             Self::Bare => "bare loop".into(),
         }
     }
@@ -99,7 +106,7 @@ impl Contestant {
 
     /// Whether it is keysweep.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Pace(_) | Self::Fine)
+        matches!(self, Self::Pace(_) | Self::Setting(_))
     }
 
     /// Whether it is what people use today.
@@ -116,14 +123,10 @@ impl Contestant {
             Self::Dcs1000 => rival::scan_loop(server, 1_000, Some(rival::DCS_INTERVAL)),
             Self::Dcs100 => rival::scan_loop(server, 100, Some(rival::DCS_INTERVAL)),
             Self::Pace(pace) => keysweep(server, &["--pace", pace]),
-            Self::Fine => keysweep(server, &fine().split_whitespace().collect::<Vec<_>>()),
+            Self::Setting(options) => keysweep(server, &options.split_whitespace().collect::<Vec<_>>()),
             Self::Bare => rival::bare_loop(server, max_count.unwrap_or(BARE_COUNT)),
         }
     }
-}
-
-fn fine() -> String {
-    env::var("KEYSWEEP_BENCH_FINE").unwrap_or_else(|_| FINE.into())
 }
 
 fn redis_cli(server: &Server) -> Result<Run> {

@@ -8,7 +8,7 @@ use keysweep_harness::{DataSet, Flavor, Server};
 use serde::Serialize;
 
 use crate::{
-    contestant::{ALL, Contestant},
+    contestant::Contestant,
     foreground::Foreground,
     gauge::Gauge,
     settings::Settings,
@@ -79,15 +79,15 @@ impl Measurement {
 
 /// Runs every wanted contestant in every round.
 pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<Contest>> {
-    let wanted = |contestant: &Contestant| settings.wants(contestant.name());
-    let contestants: Vec<Contestant> = ALL.into_iter().filter(|c| *c != Contestant::Idle && wanted(c)).collect();
-    if contestants.is_empty() && !wanted(&Contestant::Idle) {
+    let wanted = Contestant::wanted(settings);
+    if wanted.is_empty() {
         return Ok(Vec::new());
     }
+    let contestants = wanted.into_iter().filter(|contestant| *contestant != Contestant::Idle);
     let server = loaded(flavor, settings);
     let mut gauge = Gauge::new(&server);
     let mut idle = Contest::of(Contestant::Idle);
-    let mut results: Vec<Contest> = contestants.into_iter().map(Contest::of).collect();
+    let mut results: Vec<Contest> = contestants.map(Contest::of).collect();
     let mut max_count = None;
     for round in 0..settings.rounds {
         let before = measure(Contestant::Idle, &server, &mut gauge, settings, 0.0, None)?;
