@@ -11,7 +11,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, Request, State},
-    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri, request::Parts},
+    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri, header::RETRY_AFTER, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -30,6 +30,7 @@ use crate::{
     iam, openapi,
     task::Tasks,
     tls::PeerAddress,
+    units::whole_seconds,
 };
 
 /// Largest body that any operation takes.
@@ -75,11 +76,27 @@ pub fn refusals(schema: &str, statuses: &[u16]) -> BTreeMap<String, RefOr<docume
         let body = documented::Content::new(Some(documented::Ref::from_schema_name(schema)));
         let response = documented::ResponseBuilder::new()
             .description(reason.unwrap_or_default())
-            .content("application/json", body)
-            .build();
-        (status.to_string(), response.into())
+            .content("application/json", body);
+        let response = match *status == StatusCode::TOO_MANY_REQUESTS {
+            true => response.header("Retry-After", whole_number("Seconds after which it is good to try again")),
+            false => response,
+        };
+        (status.to_string(), response.build().into())
     };
     statuses.iter().map(described).collect()
+}
+
+fn whole_number(description: &str) -> documented::Header {
+    let whole =
+        documented::ObjectBuilder::new().schema_type(documented::schema::Type::Integer).minimum(Some(1)).build();
+    documented::HeaderBuilder::new().schema(Some(whole)).description(Some(description)).build()
+}
+
+/// The same answer, with the time after which it is good to ask again.
+pub fn retry_after(wait: Duration, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    response.headers_mut().insert(RETRY_AFTER, whole_seconds(wait).into());
+    response
 }
 
 /// Everything that this process serves on its API listener.

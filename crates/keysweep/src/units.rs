@@ -39,11 +39,26 @@ pub fn seconds(text: &str) -> Result<u64, String> {
     if time.subsec_nanos() == 0 { Ok(time.as_secs()) } else { Err(unclear()) }
 }
 
+/// Whole seconds of a time to wait, at least one: never less than it.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    seconds.max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case(Duration::ZERO, 1)]
+    #[case(Duration::from_millis(1), 1)]
+    #[case(Duration::from_secs(2), 2)]
+    #[case(Duration::from_millis(2_001), 3)]
+    fn nobody_is_told_to_wait_for_less_than_it_takes(#[case] wait: Duration, #[case] seconds: u64) {
+        assert_eq!(whole_seconds(wait), seconds);
+    }
 
     #[rstest]
     #[case(0, "0 B")]

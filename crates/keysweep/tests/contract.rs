@@ -3,11 +3,12 @@
 mod common;
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, TcpStream},
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    thread,
 };
 
-use keysweep_harness::{Flavor, Installation, Server, free_port};
+use keysweep_harness::{Flavor, Installation, Server, Service, free_port};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -212,6 +213,101 @@ fn a_server_that_is_too_old_or_no_redis_is_told_at_once() {
     let mut end = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     std::io::Write::write_all(&mut end, b"END").expect("it reads");
     answering.join().expect("it ends");
+}
+
+/// A stand-in for Redis 2.8.0, of which no binary is at hand: it says that version in INFO, takes PING and CLIENT, and knows
+/// no ROLE, which came later. What it cannot prove is how a real one behaves in anything else.
+fn stand_in_for_redis_2_8() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    // It ends with the test's process.
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer_as_redis_2_8(stream));
+        }
+    });
+    port
+}
+
+fn answer_as_redis_2_8(stream: TcpStream) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut lines = BufReader::new(stream).lines();
+    loop {
+        // `*2`, then a length and a word for each.
+        let words: usize = lines.next()?.ok()?.strip_prefix('*')?.parse().ok()?;
+        let mut command = Vec::new();
+        for _ in 0..words {
+            lines.next()?.ok()?;
+            command.push(lines.next()?.ok()?.to_ascii_uppercase());
+        }
+        let reply = match command.first()?.as_str() {
+            "PING" => "+PONG\r\n".to_owned(),
+            "CLIENT" => "+OK\r\n".to_owned(),
+            "INFO" => {
+                let text = match command.get(1)?.as_str() {
+                    "SERVER" => "# Server\r\nredis_version:2.8.0\r\nredis_mode:standalone\r\n",
+                    "REPLICATION" => "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n",
+                    "MEMORY" => "# Memory\r\nused_memory:503856\r\n",
+                    "KEYSPACE" => "# Keyspace\r\ndb0:keys=3,expires=2,avg_ttl=0\r\n",
+                    _ => "",
+                };
+                format!("${}\r\n{text}\r\n", text.len())
+            }
+            other => format!("-ERR unknown command '{other}'\r\n"),
+        };
+        writer.write_all(reply.as_bytes()).ok()?;
+    }
+}
+
+#[test]
+fn a_server_that_says_it_is_too_old_is_refused_by_its_own_word() {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", stand_in_for_redis_2_8()));
+    let service = installation.serve(&["--no-auth"]);
+    let path = format!("/v2/{project}/instances/{instance}");
+    for (method, rest, body) in [
+        ("POST", "scan-expire-keys-task", String::new()),
+        ("POST", "auto-expire/scan", String::new()),
+        ("PUT", "scan-expire-keys/autoscan-config", good_config().to_string()),
+    ] {
+        let answer = service.send(method, &format!("{path}/{rest}"), &[], body);
+        let expected =
+            json!({ "error_code": "DCS.4818", "error_msg": "Do not support auto expire scan.", "error_ext_msg": null });
+        assert_eq!((answer.status, &answer.body), (400, &expected), "{rest}");
+    }
+    let shown = service.get(&path);
+    assert_eq!((&shown["engine_version"], &shown["status"]), (&"2.8".into(), &"ERROR".into()));
+    let tested = service.request("POST", &format!("/api/v1/projects/{project}/instances/{instance}/test"));
+    assert_eq!((tested.status, &tested.body["ok"], &tested.body["facts"]), (200, &json!(false), &Value::Null));
+    let message = tested.body["message"].as_str().expect("a message");
+    assert!(message.contains("redis 2.8.0 cannot be swept; 4.0 is the oldest that can"), "{message}");
+}
+
+/// What is answered to these bytes on a connection of their own.
+fn answer_to(service: &Service, bytes: &str) -> String {
+    let mut connection = TcpStream::connect(service.base.trim_start_matches("http://")).expect("the service listens");
+    connection.write_all(bytes.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("it answers and closes");
+    answer
+}
+
+#[test]
+fn a_head_that_is_no_request_is_refused_by_its_status_alone() {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let service = installation.serve(&["--no-auth"]);
+    let many = (0..101).map(|number| format!("X-{number}: x\r\n")).collect::<String>();
+    for (request, status) in [
+        ("no request at all\r\n\r\n".to_owned(), "400"),
+        (format!("GET /v2/{OTHER}/instances HTTP/1.1\r\nno header\r\n\r\n"), "400"),
+        (format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(65_535)), "414"),
+        (format!("GET /v2/{OTHER}/instances HTTP/1.1\r\n{many}\r\n"), "431"),
+    ] {
+        let answer = answer_to(&service, &request);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{:.60}: {head}", request);
+        assert!(body.is_empty() && !head.contains("x-request-id"), "{:.60}: {answer}", request);
+    }
 }
 
 #[test]

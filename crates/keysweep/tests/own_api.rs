@@ -1,6 +1,6 @@
 //! keysweep's own API: instances, tasks and their events, the audit trail.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use keysweep_harness::{Answer, DataSet, Flavor, Installation, Server, Service, free_port, id};
 use serde_json::{Value, json};
@@ -262,6 +262,36 @@ fn an_estimate_counts_what_is_dead_and_releases_nothing() {
     let refused = post(&service, &path, &Value::Null);
     assert_eq!(error(&refused), (409, "server"));
     assert!(refused.body.to_string().contains("allowed_targets"), "{}", refused.body);
+}
+
+/// The head of the answer to a POST without a body.
+fn post_alone(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers and closes");
+    answer.split("\r\n\r\n").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn who_asks_for_more_estimates_than_are_made_at_a_time_is_told_when_to_ask_again() {
+    let port = free_port();
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let new = json!({ "name": "silent", "url": format!("redis://127.0.0.1:{port}") });
+    let path = format!("{base}/instances/{}/estimate", id(&post(&service, &format!("{base}/instances"), &new).body));
+    // The system takes connections to it, and nobody answers: each estimate takes as long as it may wait.
+    let _silent = std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is still free");
+    let address = service.base.trim_start_matches("http://");
+    let heads: Vec<String> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| post_alone(address, &path))).collect();
+        asked.into_iter().map(|asked| asked.join().expect("no panic")).collect()
+    });
+    let (refused, others): (Vec<_>, Vec<_>) = heads.iter().partition(|head| head.starts_with("HTTP/1.1 429 "));
+    assert_eq!((refused.len(), others.len()), (2, 4), "{heads:#?}");
+    assert!(refused.iter().all(|head| head.contains("\r\nretry-after: 30")), "{refused:#?}");
+    assert!(others.iter().all(|head| head.starts_with("HTTP/1.1 409 ")), "{others:#?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The errors of keysweep's own API: the one place of this door that knows status codes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
@@ -15,8 +15,8 @@ use utoipa::{
 
 use crate::{
     auth::{AuthError, NOT_LOCAL, Refusal},
-    fleet::{EstimateError, FleetError},
-    http::{BodyError, refusals},
+    fleet::{ESTIMATE_PATIENCE, EstimateError, FleetError},
+    http::{BodyError, refusals, retry_after},
     model::Role,
     task::TaskError,
 };
@@ -100,14 +100,15 @@ pub enum ApiError {
     Conflict(String),
     /// The instance's server stands in the way: it cannot be reached, or does not let itself be asked.
     Server(String),
-    /// Too much of it at a time.
-    TooMany(String),
+    /// Too much of it at a time; how long it is good to wait.
+    TooMany(String, Duration),
     /// Our own fault; the log says more.
     Internal,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let mut wait = None;
         let (status, code, message) = match self {
             Self::Unauthorized(detail) => (StatusCode::UNAUTHORIZED, "unauthorized", detail),
             Self::Body(BodyError::TooLarge) => {
@@ -129,13 +130,20 @@ impl IntoResponse for ApiError {
             ),
             Self::Conflict(detail) => (StatusCode::CONFLICT, "conflict", detail),
             Self::Server(detail) => (StatusCode::CONFLICT, "server", detail),
-            Self::TooMany(detail) => (StatusCode::TOO_MANY_REQUESTS, "too_many", detail),
+            Self::TooMany(detail, until) => {
+                wait = Some(until);
+                (StatusCode::TOO_MANY_REQUESTS, "too_many", detail)
+            }
             Self::Invalid(detail) => (StatusCode::BAD_REQUEST, "invalid", detail),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error; the service's log says more".into())
             }
         };
-        (status, Json(ErrorView { error: ErrorDetail { code, message } })).into_response()
+        let answer = (status, Json(ErrorView { error: ErrorDetail { code, message } }));
+        match wait {
+            Some(wait) => retry_after(wait, answer),
+            None => answer.into_response(),
+        }
     }
 }
 
@@ -183,7 +191,7 @@ impl From<EstimateError> for ApiError {
             EstimateError::Fleet(FleetError::Target { .. }) | EstimateError::Server(_) | EstimateError::TooLong => {
                 Self::Server(error.to_string())
             }
-            EstimateError::Busy => Self::TooMany(error.to_string()),
+            EstimateError::Busy => Self::TooMany(error.to_string(), ESTIMATE_PATIENCE),
             EstimateError::Fleet(error) => error.into(),
         }
     }

@@ -260,7 +260,7 @@ impl Door {
             Err(LookError::Server(failure)) => {
                 Ok(TestView { ok: false, facts: None, message: Some(failure.to_string()) })
             }
-            Err(LookError::Fleet(error @ FleetError::Target { .. })) => {
+            Err(LookError::Fleet(error @ (FleetError::Target { .. } | FleetError::Reach(_)))) => {
                 Ok(TestView { ok: false, facts: None, message: Some(error.to_string()) })
             }
             Err(LookError::Fleet(error)) => Err(error.into()),

@@ -39,8 +39,14 @@ impl<K: Eq + Hash + Clone> Attempts<K> {
 
     /// Whether this one is locked out.
     pub(super) fn is_locked(&self, who: &K, now: Instant) -> bool {
+        self.locked_for(who, now).is_some()
+    }
+
+    /// How long this one is still locked out; `None`: not at all.
+    pub(super) fn locked_for(&self, who: &K, now: Instant) -> Option<Duration> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.get(who).and_then(|record| record.locked_until).is_some_and(|until| now < until)
+        let until = records.get(who).and_then(|record| record.locked_until)?;
+        until.checked_duration_since(now).filter(|rest| !rest.is_zero())
     }
 
     /// Counts a failure.
@@ -82,7 +88,8 @@ mod tests {
         let sixth = begin + Duration::from_secs(299);
         attempts.failed("a", sixth);
         assert!(attempts.is_locked(&"a", sixth) && !attempts.is_locked(&"b", sixth), "one locks nobody else out");
-        assert!(attempts.is_locked(&"a", sixth + SPAN - Duration::from_millis(1)));
+        let last = Duration::from_millis(1);
+        assert_eq!(attempts.locked_for(&"a", sixth + SPAN - last), Some(last));
         assert!(!attempts.is_locked(&"a", sixth + SPAN));
     }
 

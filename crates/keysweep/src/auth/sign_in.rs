@@ -1,6 +1,9 @@
 //! Signing in: a name and a password for a token. Slow by intent, so it happens one at a time and not too often.
 
-use std::{net::IpAddr, time::Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 
@@ -8,7 +11,11 @@ use super::{Authenticator, Caller, Reach};
 use crate::{
     fleet::{FleetError, IssuedToken, Secret, is_name},
     model::{Grant, Project, Role, User},
+    units::whole_seconds,
 };
+
+/// How long it is good to wait while too many passwords are being checked: each takes a fraction of a second.
+const QUEUE: Duration = Duration::from_secs(1);
 
 /// Somebody who wants a token.
 #[derive(Debug, Clone)]
@@ -46,9 +53,9 @@ pub enum SignInError {
     /// The user has roles on several projects, or none.
     #[error("Name the project in auth.scope.project: the user has no role, or roles on several projects.")]
     NoScope,
-    /// Too many bad attempts, or too many at once.
-    #[error("Too many attempts; try again in five minutes.")]
-    TooMany,
+    /// Too many bad attempts, or too many at once; how long it is good to wait.
+    #[error("Too many attempts; try again in {} seconds.", whole_seconds(*.0))]
+    TooMany(Duration),
     /// The store failed; no fault of the caller's.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -76,8 +83,9 @@ impl Authenticator {
     async fn check(&self, name: String, password: Secret, peer: IpAddr) -> Result<User, SignInError> {
         let guards = &self.guards;
         let now = Instant::now();
-        if guards.passwords_from.is_locked(&peer, now) || guards.passwords_of.is_locked(&name, now) {
-            return Err(SignInError::TooMany);
+        let locked = guards.passwords_from.locked_for(&peer, now).max(guards.passwords_of.locked_for(&name, now));
+        if let Some(rest) = locked {
+            return Err(SignInError::TooMany(rest));
         }
         // Nobody can have such a name. It is not remembered: a stranger must not choose how much memory a failure takes.
         if !is_name(&name) {
@@ -87,7 +95,7 @@ impl Authenticator {
         let checked = self.fleet.check_password(&name, password).await;
         checked
             .map_err(|error| match error {
-                FleetError::Busy => SignInError::TooMany,
+                FleetError::Busy => SignInError::TooMany(QUEUE),
                 other => other.into(),
             })?
             .ok_or_else(|| {

@@ -1,5 +1,7 @@
 //! The errors of the console: the one place of this door that knows status codes.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
     http::StatusCode,
@@ -11,9 +13,10 @@ use super::shell::assets_version;
 use crate::{
     auth::{NOT_LOCAL, SignInError},
     fleet::FleetError,
-    http::BodyError,
+    http::{BodyError, retry_after},
     model::Role,
     task::TaskError,
+    units::whole_seconds,
 };
 
 /// The status of a form that is shown again because a field of it is not good.
@@ -150,16 +153,40 @@ pub(super) fn rendered(page: &impl Template) -> Response {
 }
 
 /// Why nobody was signed in, for the page that asks again.
-pub(super) fn refused(error: SignInError) -> Result<(StatusCode, &'static str), ConsoleError> {
-    match error {
-        SignInError::Wrong => Ok((StatusCode::UNAUTHORIZED, "The user name or the password is wrong.")),
-        SignInError::TooMany => {
-            Ok((StatusCode::TOO_MANY_REQUESTS, "Too many attempts. Wait five minutes, then try again."))
+pub(super) struct Unsigned {
+    status: StatusCode,
+    /// The sentence.
+    pub(super) message: String,
+    wait: Option<Duration>,
+}
+
+impl Unsigned {
+    /// What it is answered with, on this page.
+    pub(super) fn on(self, page: Response) -> Response {
+        let answer = (self.status, page);
+        match self.wait {
+            Some(wait) => retry_after(wait, answer),
+            None => answer.into_response(),
         }
-        SignInError::NoScope | SignInError::OtherProject => Ok((
+    }
+}
+
+/// Why nobody was signed in.
+pub(super) fn refused(error: SignInError) -> Result<Unsigned, ConsoleError> {
+    let told = |status, message: &str| Ok(Unsigned { status, message: message.to_owned(), wait: None });
+    match error {
+        SignInError::Wrong => told(StatusCode::UNAUTHORIZED, "The user name or the password is wrong."),
+        SignInError::TooMany(wait) => {
+            let message = match whole_seconds(wait) {
+                1 => "Too many people sign in at this moment. Try again.".to_owned(),
+                seconds => format!("Too many attempts. Wait {seconds} seconds, then try again."),
+            };
+            Ok(Unsigned { status: StatusCode::TOO_MANY_REQUESTS, message, wait: Some(wait) })
+        }
+        SignInError::NoScope | SignInError::OtherProject => told(
             StatusCode::FORBIDDEN,
             "You have no role on any project. An admin can grant one with: keysweep admin user grant",
-        )),
+        ),
         SignInError::Fleet(error) => Err(error.into()),
     }
 }

@@ -27,7 +27,7 @@ struct SignInPage {
     form_token: String,
     next: String,
     name: String,
-    error: &'static str,
+    error: String,
 }
 
 /// Where to go on: a page of the console, and nothing elsewhere.
@@ -49,7 +49,7 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<R
         return Ok(Redirect::to(&next).into_response());
     }
     let form_token = form_key(request.extensions()).token();
-    Ok(rendered(&SignInPage { assets: assets_version(), form_token, next, name: String::new(), error: "" }))
+    Ok(rendered(&SignInPage { assets: assets_version(), form_token, next, name: String::new(), error: String::new() }))
 }
 
 pub(super) async fn submit(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
@@ -76,9 +76,10 @@ pub(super) async fn submit(State(door): State<Door>, request: Request) -> Result
             Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(&next)).into_response())
         }
         Err(error) => {
-            let (status, error) = refused(error)?;
+            let refusal = refused(error)?;
+            let error = refusal.message.clone();
             let page = SignInPage { assets: assets_version(), form_token: key.token(), next, name, error };
-            Ok((status, rendered(&page)).into_response())
+            Ok(refusal.on(rendered(&page)))
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Fleet, FleetError};
 use crate::model::Instance;
 
 /// How long somebody may be kept waiting.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Estimates that one process makes at a time; each has a thread of its own.
 pub(super) const AT_ONCE: usize = 4;
 
@@ -24,7 +24,7 @@ pub enum EstimateError {
         PATIENCE.as_secs()
     )]
     TooLong,
-    /// Others are being made.
+    /// Others are being made; after [`PATIENCE`] they have ended.
     #[error("{AT_ONCE} estimates are being made already; ask again when one has ended")]
     Busy,
     /// It is not known how to reach it.

@@ -34,7 +34,7 @@ pub use self::{
     address::nodes,
     audit::Deed,
     auto_scan::{AutoScanFault, AutoScanWish},
-    estimate::EstimateError,
+    estimate::{EstimateError, PATIENCE as ESTIMATE_PATIENCE},
     host::hosts,
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},

@@ -1,6 +1,6 @@
 //! The errors of the IAM subset: the one place of this door that knows status codes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use utoipa::{
 use crate::{
     auth::{AuthError, NOT_LOCAL, SignInError},
     fleet::FleetError,
-    http::{BodyError, refusals},
+    http::{BodyError, refusals, retry_after},
 };
 
 /// The status of a token that was issued.
@@ -78,8 +78,8 @@ pub enum IamError {
     Unauthorized(String),
     /// Somebody else's token.
     NotFound,
-    /// Too many attempts.
-    TooMany(String),
+    /// Too many attempts; how long it is good to wait.
+    TooMany(String, Duration),
     /// No such path.
     NoUrl,
     /// The path exists, the method does not.
@@ -92,20 +92,28 @@ pub enum IamError {
 
 impl IntoResponse for IamError {
     fn into_response(self) -> Response {
+        let mut wait = None;
         let (status, message) = match self {
             Self::Request(what) => (StatusCode::BAD_REQUEST, what.to_owned()),
             Self::Body(BodyError::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB.".into()),
             Self::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, "The body could not be read.".into()),
             Self::Unauthorized(message) => (StatusCode::UNAUTHORIZED, message),
             Self::NotFound => (StatusCode::NOT_FOUND, "There is no such token of this user.".into()),
-            Self::TooMany(message) => (StatusCode::TOO_MANY_REQUESTS, message),
+            Self::TooMany(message, until) => {
+                wait = Some(until);
+                (StatusCode::TOO_MANY_REQUESTS, message)
+            }
             Self::NoUrl => (StatusCode::NOT_FOUND, "The requested URL does not exist.".into()),
             Self::NoMethod => (StatusCode::METHOD_NOT_ALLOWED, "This request method is not allowed.".into()),
             Self::NotLocal => (StatusCode::FORBIDDEN, NOT_LOCAL.into()),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal service error.".into()),
         };
         let title = status.canonical_reason().unwrap_or_default();
-        (status, Json(ErrorView { error: ErrorDetail { message, code: status.as_u16(), title } })).into_response()
+        let answer = (status, Json(ErrorView { error: ErrorDetail { message, code: status.as_u16(), title } }));
+        match wait {
+            Some(wait) => retry_after(wait, answer),
+            None => answer.into_response(),
+        }
     }
 }
 
@@ -129,7 +137,7 @@ impl From<SignInError> for IamError {
             SignInError::NoScope => {
                 Self::Request("Name the project in auth.scope.project: the user has no role, or roles on several.")
             }
-            SignInError::TooMany => Self::TooMany(error.to_string()),
+            SignInError::TooMany(wait) => Self::TooMany(error.to_string(), wait),
             SignInError::Fleet(error) => error.into(),
         }
     }

@@ -242,6 +242,10 @@ fn too_many_wrong_passwords_shut_the_address_out() {
     }
     let locked = sign_in(&service, "ada", PASSWORD, Value::Null);
     assert_eq!((locked.status, &locked.body["error"]["code"]), (429, &json!(429)));
+    let wait: u64 = locked.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a number of seconds");
+    assert!((1..=300).contains(&wait), "{wait}");
+    let message = locked.body["error"]["message"].as_str().expect("a message");
+    assert!(message.contains(&format!("{wait} seconds")), "{message}");
 }
 
 #[test]

@@ -153,6 +153,8 @@ fn a_wrong_password_is_told_and_guessing_is_throttled() {
     assert!(!answers[0].text.contains("wrong horse"), "a password is not shown again");
     assert_eq!(answers[11].status, 429);
     assert_eq!(visitor.sign_in("reader", PASSWORD).status, 429, "even the right one has to wait");
+    let wait = answers[11].header("retry-after").and_then(|wait| wait.parse().ok());
+    assert!(wait.is_some_and(|wait: u64| (1..=300).contains(&wait)), "{wait:?}");
 }
 
 #[test]
