@@ -1,8 +1,8 @@
 //! One running service: the store it opened, its listener, its worker, and an orderly end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
@@ -105,8 +105,14 @@ pub struct App {
 /// Listens on this address, if any; `flag` says where it comes from.
 async fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; choose another address with {flag}, or end what uses it")
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "another program listens there, perhaps another keysweep".to_owned(),
+            ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+            ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned(),
+            _ => error.to_string(),
+        };
+        anyhow!("cannot listen on {address}: {why}; choose another address with {flag}")
     })?;
     Ok(Some(listener))
 }

@@ -128,8 +128,13 @@ impl FileConfig {
     pub fn read(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
-        // The parser's message shows the offending line, which may be one with a password in the database's URL.
-        toml::from_str(&text).map_err(|error| anyhow::anyhow!("--config {}: {}", path.display(), error.message()))
+        toml::from_str(&text).map_err(|error| {
+            // Not as the parser shows itself, with the offending line: that may be one with a password in the database's URL.
+            let begin = error.span().map(|span| span.start.min(text.len()));
+            let line = |begin: usize| 1 + text.as_bytes()[..begin].iter().filter(|byte| **byte == b'\n').count();
+            let line = begin.map_or(String::new(), |begin| format!(", line {}", line(begin)));
+            anyhow::anyhow!("--config {}{line}: {}", path.display(), error.message())
+        })
     }
 }
 

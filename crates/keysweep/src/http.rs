@@ -11,7 +11,11 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, Request, State},
-    http::{Extensions, HeaderName, HeaderValue, StatusCode, Uri, header::RETRY_AFTER, request::Parts},
+    http::{
+        Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+        header::{ACCEPT, RETRY_AFTER},
+        request::Parts,
+    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -208,7 +212,12 @@ fn shape(path: &str) -> Shape {
     }
 }
 
-async fn no_url(uri: Uri) -> Response {
+async fn no_url(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    // Somebody who types the address into a browser looks for the console; to a client of the API there is nothing here.
+    let wants_page = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/html"));
+    if method == Method::GET && uri.path() == "/" && headers.get(ACCEPT).is_some_and(wants_page) {
+        return console::front_door();
+    }
     match shape(uri.path()) {
         Shape::Console => console::no_url(),
         Shape::Own => api::no_url().into_response(),

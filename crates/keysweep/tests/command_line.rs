@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::Write,
-    process::{Output, Stdio},
+    io::{Read, Write},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -292,7 +292,7 @@ fn a_shell_completes_commands_and_options_and_every_command_has_a_manual_page() 
         "source {} && COMP_WORDS=(keysweep scan --max) && COMP_CWORD=2 && _keysweep keysweep --max scan && echo ${{COMPREPLY[@]}}",
         script.display()
     );
-    let completed = std::process::Command::new("bash").args(["-c", &ask]).output().expect("bash runs");
+    let completed = Command::new("bash").args(["-c", &ask]).output().expect("bash runs");
     assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "--max-slice", "{}", stderr(&completed));
 
     let page = String::from_utf8(installation.run(&["man"]).stdout).expect("text");
@@ -339,4 +339,46 @@ fn what_a_command_or_a_stopped_service_leaves_is_one_file_that_holds_everything_
     let service = copy.serve(&["--no-auth"]);
     let detail = format!("/api/v1/projects/{project}/tasks/{}", task["id"].as_str().expect("an id"));
     assert_eq!(service.get(&detail)["instance_id"], instance.as_str());
+}
+
+/// A command on a terminal of its own, where somebody answers each prompt; its exit code and what was on the terminal.
+fn on_a_terminal(installation: &Installation, arguments: &str, answers: &[&str]) -> (Option<i32>, String) {
+    let command = format!("{} {arguments} --database {}", env!("CARGO_BIN_EXE_keysweep"), installation.database_url());
+    // `script` makes a terminal, and exits as its command did.
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env("TERM", "xterm");
+    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script (bsdutils) starts");
+    let (mut typed, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut shown = Vec::new();
+    for answer in answers {
+        while !shown.ends_with(b": ") {
+            let mut byte = [0];
+            screen.read_exact(&mut byte).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&shown)));
+            shown.extend(byte);
+        }
+        shown.push(b'\n');
+        writeln!(typed, "{answer}").expect("it reads");
+    }
+    screen.read_to_end(&mut shown).expect("it ends");
+    (child.wait().expect("it ends").code(), String::from_utf8_lossy(&shown).into_owned())
+}
+
+#[test]
+fn a_password_is_asked_for_twice_on_a_terminal_and_one_that_is_mistyped_changes_nothing() {
+    let installation = installation();
+    installation.admin(&["project", "add", "shop"]);
+    let add = "admin user add ada --project shop --role reader --password-prompt";
+    let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse"]);
+    assert!(code == Some(1) && shown.contains("the two passwords differ; nothing is changed"), "{shown}");
+    assert_eq!(installation.admin(&["user", "list"]), serde_json::json!([]));
+    let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse battery"]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(installation.admin(&["user", "list"])[0]["has_password"], true);
+
+    installation.admin(&["user", "passwd", "ada", "--none"]);
+    for passwd in ["admin user passwd ada", "admin user passwd ada --password-prompt"] {
+        let (code, shown) = on_a_terminal(&installation, passwd, &["another one", "another one"]);
+        assert_eq!(code, Some(0), "{shown}");
+    }
+    assert_eq!(installation.admin(&["user", "list"])[0]["has_password"], true);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -64,4 +65,26 @@ fn on_a_terminal_the_log_is_text() {
     terminal.wait().expect("it ends");
     let line = said.lines().find(|line| line.contains("serving")).expect("a line");
     assert!(serde_json::from_str::<Value>(line).is_err() && line.contains("INFO"), "{line}");
+}
+
+#[test]
+fn the_log_says_as_much_as_it_is_told_to_and_a_word_that_is_no_level_does_not_silence_it() {
+    let installation = Installation::new(BINARY);
+    let log = |filter: &str| {
+        let service = installation.serve_with(&["--no-auth"], &[("KEYSWEEP_LOG", filter)]);
+        assert_eq!(service.request("GET", "/openapi.json").status, 200);
+        service.terminate().1.join("\n")
+    };
+    assert!(log("debug").contains("\"level\":\"DEBUG\""));
+    assert!(!log("info").contains("\"level\":\"DEBUG\""));
+    // It is ready once it serves, which is said at level info: the warning comes before that.
+    let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0", "--no-auth"]);
+    command.env("KEYSWEEP_LOG", "warning").stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+    let first = lines.next().expect("a line");
+    assert!(first.contains("WARN") && first.contains("KEYSWEEP_LOG cannot be used and counts as info"), "{first}");
+    assert!(lines.any(|line| line.contains("serving")));
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
 }

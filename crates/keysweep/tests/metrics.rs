@@ -217,6 +217,16 @@ fn promtool_finds_the_alerts_and_the_settings_sound_and_alerts_fire_when_they_sh
     promtool(&["check", "rules", "deploy/prometheus/alerts.yml"], "").unwrap_or_else(|said| panic!("{said}"));
     promtool(&["check", "config", "deploy/prometheus/prometheus.yml"], "").unwrap_or_else(|said| panic!("{said}"));
     promtool(&["test", "rules", "deploy/prometheus/alerts_test.yml"], "").unwrap_or_else(|said| panic!("{said}"));
+    let read = |name: &str| std::fs::read_to_string(root().join("deploy/prometheus").join(name)).expect("a text");
+    let (rules, tests) = (read("alerts.yml"), read("alerts_test.yml"));
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 5, "the search has gone blind");
+    for alert in alerts {
+        let named = format!("alertname: {alert}\n");
+        let tried: Vec<bool> =
+            tests.split(&named).skip(1).map(|rest| rest.trim_start().starts_with("exp_alerts:")).collect();
+        assert!(tried.contains(&true), "alerts_test.yml does not let {alert} fire");
+    }
 }
 
 #[test]

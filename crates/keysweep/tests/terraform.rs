@@ -18,6 +18,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Records that are kept of manual scans.
 const RETAINED: usize = 1_000;
 
+/// Where the documents have their service.
+const DOCUMENTED: &str = "http://127.0.0.1:7080";
+
+/// The Terraform example.
+fn block() -> &'static str {
+    let page = include_str!("../../../docs/quick-start.md");
+    page.split("```hcl").nth(1).and_then(|rest| rest.split("\n```").next()).expect("an example")
+}
+
+/// What the example sets this argument to.
+fn example(argument: &str) -> String {
+    let block = block();
+    let pairs = block.lines().filter_map(|line| line.split_once('='));
+    let mut values = pairs.filter(|(name, _)| name.trim() == argument).map(|(_, value)| value.trim().trim_matches('"'));
+    let value = values.next().unwrap_or_else(|| panic!("the example does not set {argument}: {block}"));
+    assert_eq!(values.next(), None, "{argument} is set twice: {block}");
+    value.to_owned()
+}
+
 struct Client<'a> {
     service: &'a Service,
     signer: Signer,
@@ -42,8 +61,11 @@ impl Client<'_> {
         answer
     }
 
+    /// Below the endpoint that docs/quick-start.md configures; what follows it begins without a slash.
     fn path(&self, rest: &str) -> String {
-        format!("/v2/{}/instances/{}/{rest}", self.project, self.instance)
+        let endpoint = example("dcs").replace(DOCUMENTED, &self.service.base);
+        let url = format!("{endpoint}v2/{}/instances/{}/{rest}", self.project, self.instance);
+        url.strip_prefix(&self.service.base).expect("a URL of the service").to_owned()
     }
 
     fn create(&self) -> String {
@@ -167,6 +189,28 @@ fn terraform_creates_polls_reads_and_refreshes(#[case] before: usize) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), records.len(), "no record is on two pages");
+}
+
+#[test]
+fn the_example_in_the_documents_has_what_the_provider_asks_for() {
+    for service in ["dcs", "iam"] {
+        // The provider puts a path that begins with its version behind it.
+        assert_eq!(example(service), format!("{DOCUMENTED}/"));
+    }
+    // Without it Terraform looks for the provider under a name of its own, and finds none.
+    assert_eq!(example("huaweicloud"), "{ source = \"huaweicloud/huaweicloud\" }");
+    // The provider refuses to begin without a region, and the resource takes nothing but the instance.
+    assert!(!example("region").is_empty());
+    for (argument, variable) in [
+        ("project_id", "project_id"),
+        ("access_key", "access"),
+        ("secret_key", "secret"),
+        ("instance_id", "instance_id"),
+    ] {
+        assert_eq!(example(argument), format!("var.{variable}"), "no secret stands in a file that is checked in");
+        let declared = block().lines().any(|line| line.starts_with(&format!("variable \"{variable}\" {{")));
+        assert!(declared, "{variable} is used and not declared");
+    }
 }
 
 #[test]

@@ -132,3 +132,46 @@ pub fn percent(text: &str) -> Result<f64, String> {
         _ => Err("it must be a percentage from 0.1 to 100".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: ScanArgs,
+    }
+
+    fn typed(line: &str) -> Options {
+        options(&Typed::parse_from(line.split(' ')).args)
+    }
+
+    #[test]
+    fn every_limit_that_is_typed_reaches_the_engine() {
+        let options = typed(
+            "scan redis://h --pace gentle --duty 50 --max-slice 300 --keys-per-second 7 --releases-per-second 8 \
+             --parallel 3 --timeout 90s --unreachable-grace 5s",
+        );
+        let Limits { duty, max_slice, keys_per_second, releases_per_second, .. } = options.limits;
+        assert_eq!((duty, max_slice), (0.5, Duration::from_micros(300)));
+        assert_eq!((keys_per_second, releases_per_second), (Some(7), Some(8)));
+        assert_eq!((options.pace.as_str(), options.parallel), ("gentle", 3));
+        assert_eq!(options.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(options.unreachable_grace, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_is_not_typed_is_the_paces_own() {
+        for pace in ["gentle", "normal", "fast", "max"] {
+            let (Limits { duty, max_slice, .. }, preset) = (
+                typed(&format!("scan redis://h --pace {pace}")).limits,
+                pace.parse::<Preset>().expect("a pace").limits(),
+            );
+            assert_eq!((duty, max_slice), (preset.duty, preset.max_slice), "{pace}");
+        }
+        assert_eq!(typed("scan redis://h").pace, "normal");
+    }
+}

@@ -159,6 +159,11 @@ pub fn router(door: Door) -> Router {
         .with_state(door)
 }
 
+/// The answer to a browser that was given the service's address alone.
+pub fn front_door() -> Response {
+    guard::shield(Redirect::to("/console").into_response())
+}
+
 /// The answer to a path that this door does not have.
 pub fn no_url() -> Response {
     guard::shield(ConsoleError::NoUrl.into_response())

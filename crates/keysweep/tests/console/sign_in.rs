@@ -28,6 +28,21 @@ fn whoever_has_not_signed_in_is_sent_to_sign_in_and_back() {
 }
 
 #[test]
+fn a_browser_that_is_given_the_address_alone_is_led_to_the_console_and_a_client_is_not() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let browsers = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let answer = service.send("GET", "/", &[("accept", browsers)], "");
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/console")));
+    assert!(answer.header("content-security-policy").is_some(), "{answer:?}");
+    for accept in ["*/*", "application/json"] {
+        let answer = service.send("GET", "/", &[("accept", accept)], "");
+        assert_eq!((answer.status, &answer.body["error_code"]), (404, &"DCS.4001".into()));
+    }
+    assert_eq!(service.send("GET", "/v2", &[("accept", browsers)], "").status, 404);
+}
+
+#[test]
 fn a_second_tab_that_asks_to_sign_in_goes_on_with_the_session_of_the_first() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);

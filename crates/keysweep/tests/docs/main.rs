@@ -1,7 +1,11 @@
-//! The documents say what is so: every example in README.md and docs/ runs, every command, option and variable is there.
+//! The documents say what is so: every example in README.md and docs/ runs, every command, option and variable is there,
+//! and each of them is tried.
 
 mod fence;
+mod lines;
+mod runs;
 mod session;
+mod settings;
 mod words;
 
 use std::{collections::BTreeSet, path::PathBuf, process::Command as Process};
@@ -186,6 +190,50 @@ fn troubleshooting_has_a_remedy_for_every_reason_of_a_failure() {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{code}` |")));
         let row = row.unwrap_or_else(|| panic!("docs/troubleshooting.md has no row for {code}"));
         assert!(row.split('|').all(|cell| !cell.trim().is_empty() || cell.is_empty()), "{row}");
+    }
+}
+
+#[test]
+fn no_document_names_a_make_target_or_a_file_of_ours_that_is_not_there() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).expect("the Makefile");
+    let others = ["CONTRIBUTING.md", "ARCHITECTURE.md"];
+    let others = others.map(|name| (name.to_owned(), std::fs::read_to_string(root().join(name)).expect("a text")));
+    let mut seen = (0, 0);
+    for (name, text) in documents().into_iter().chain(others) {
+        for span in words::code_spans(&text) {
+            if let Some(target) = span.strip_prefix("make ").and_then(|rest| rest.split(' ').next()) {
+                assert!(makefile.contains(&format!("\n{target}:")), "{name}: there is no `make {target}`");
+                seen.0 += 1;
+            }
+            if ["deploy/", "docs/", "scripts/", ".ci/"].iter().any(|folder| span.starts_with(folder)) {
+                let path = span.split(' ').next().unwrap_or_default();
+                assert!(root().join(path).exists(), "{name}: there is no {path}");
+                seen.1 += 1;
+            }
+        }
+    }
+    assert!(seen.0 > 5 && seen.1 > 3, "the search has gone blind: {seen:?}");
+    let reasons = all_blocks().into_iter().filter_map(|block| Some((block.place, block.not_run?)));
+    for (place, reason) in reasons {
+        for test in reason.split(' ').filter(|word| word.starts_with("tests/")) {
+            assert!(root().join("crates/keysweep").join(test).exists(), "{place}: there is no {test}");
+        }
+    }
+}
+
+#[test]
+fn no_document_names_an_alert_that_is_not_there() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).expect("a text");
+    let rules = read("deploy/prometheus/alerts.yml");
+    let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 5, "the search has gone blind");
+    let others = ["CHANGELOG.md", "ARCHITECTURE.md", "deploy/prometheus/alerts_test.yml"];
+    for (name, text) in documents().into_iter().chain(others.map(|name| (name.to_owned(), read(name)))) {
+        let words = text.split(|character: char| !character.is_ascii_alphanumeric());
+        let is_alert = |word: &&str| word.strip_prefix("Keysweep").is_some_and(|rest| !rest.is_empty());
+        for word in words.filter(is_alert) {
+            assert!(alerts.contains(word), "{name} names the alert {word}, which deploy/prometheus/alerts.yml has not");
+        }
     }
 }
 

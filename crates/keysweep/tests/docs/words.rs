@@ -5,7 +5,7 @@ use std::{
     fs,
 };
 
-use clap::{Command, CommandFactory};
+use clap::{Command, CommandFactory, parser::ValueSource};
 use keysweep::cli::Cli;
 
 use super::fence::root;
@@ -24,23 +24,45 @@ fn built() -> Command {
     cli
 }
 
-/// Every command that does something, as `admin user add`, with its options.
+/// Every command that does something, as `admin user add`, with its options and those that may stand before it, as
+/// `admin --database` does.
 pub fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
-    walk(&built(), "", &mut found);
+    walk(&built(), "", &BTreeSet::new(), &mut found);
     found
 }
 
-fn walk(command: &Command, path: &str, found: &mut BTreeMap<String, BTreeSet<String>>) {
+fn walk(command: &Command, path: &str, above: &BTreeSet<String>, found: &mut BTreeMap<String, BTreeSet<String>>) {
     let below: Vec<&Command> = command.get_subcommands().filter(|below| below.get_name() != "help").collect();
+    let options = command.get_arguments().filter_map(|argument| argument.get_long());
+    let options = options.filter(|name| !["help", "version"].contains(name)).map(|name| format!("--{name}"));
+    let options: BTreeSet<String> = options.chain(above.iter().cloned()).collect();
+    for command in &below {
+        walk(command, format!("{path} {}", command.get_name()).trim(), &options, found);
+    }
     if below.is_empty() {
-        let options = command.get_arguments().filter_map(|argument| argument.get_long());
-        let options = options.filter(|name| !["help", "version"].contains(name)).map(|name| format!("--{name}"));
-        found.insert(path.to_owned(), options.collect());
+        found.insert(path.to_owned(), options);
     }
-    for command in below {
-        walk(command, format!("{path} {}", command.get_name()).trim(), found);
+}
+
+/// The command of a line, and the options that the line gives it; both as [`commands`] has them.
+pub fn used_by(line: &[&str]) -> (String, BTreeSet<String>) {
+    let root = built();
+    let parsed = root.clone().try_get_matches_from(["keysweep"].iter().chain(line));
+    let parsed = parsed.unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    let (mut command, mut matches) = (&root, &parsed);
+    let (mut path, mut options) = (Vec::new(), BTreeSet::new());
+    loop {
+        let given = command
+            .get_arguments()
+            .filter(|argument| matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine));
+        options.extend(given.filter_map(|argument| argument.get_long()).map(|name| format!("--{name}")));
+        let Some((name, below)) = matches.subcommand() else { break };
+        path.push(name);
+        command = command.find_subcommand(name).expect("it was parsed as one");
+        matches = below;
     }
+    (path.join(" "), options)
 }
 
 /// The variables that stand for options, and those that stand for none.

@@ -30,7 +30,10 @@ const READERS: u32 = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file, or its folder, cannot be made.
-    #[error("cannot create {path}: {source}", path = path.display())]
+    #[error(
+        "cannot create {path}: {source}; let this user write there, or choose another place with --database sqlite:PATH",
+        path = path.display()
+    )]
     Create {
         /// What could not be made.
         path: PathBuf,

@@ -1,0 +1,181 @@
+//! Command lines that use every command and every option, and what each must answer. `{…}` stands for what a test knows
+//! only when it runs. What an option does in detail is tested where it belongs: these say that none is there for show.
+
+/// One command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// What is typed behind `keysweep`, but for what all lines of its group have in common.
+    pub typed: &'static str,
+    /// The exit code.
+    pub code: i32,
+    /// Words that its output or its error has.
+    pub says: &'static str,
+}
+
+/// A line that succeeds.
+const fn good(typed: &'static str, says: &'static str) -> Line {
+    Line { typed, code: 0, says }
+}
+
+/// `scan` and `estimate`. `{locked}` wants a password, and `{watched}` is named by its Sentinel.
+pub const SWEEPS: &[Line] = &[
+    good(
+        "scan {server} --pace gentle --duty 50 --max-slice 300 --keys-per-second 1000000 --releases-per-second 1000000 \
+         --parallel 3 --timeout 60s --unreachable-grace 10s --json",
+        "\"outcome\":\"done\"",
+    ),
+    Line { typed: "scan {replica} --no-follow", code: 1, says: "is a replica, where sweeping releases nothing" },
+    good("scan {locked} --user default --password-file {password} --dry-run", "verdict"),
+    good("scan {locked} --password-stdin", "keys released"),
+    good("scan {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys released"),
+    good(
+        "scan {watched} --sentinel-user default --sentinel-password-file {password} --address-map 127.0.0.1=localhost --json",
+        "\"address\":\"localhost:",
+    ),
+    good("estimate {replica} --sample 50 --pace fast --json", "\"method\":\"replica-sample\""),
+    good("estimate {locked} --user default --password-file {password}", "keys are dead"),
+    good("estimate {locked} --password-stdin", "keys are dead"),
+    good("estimate {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys are dead"),
+    good(
+        "estimate {watched} --sentinel-user default --sentinel-password-file {password} --address-map 127.0.0.1=localhost",
+        "(localhost:",
+    ),
+];
+
+/// What stands before every line of [`ADMIN`].
+pub const STORE: &str = "--database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8";
+
+/// `admin`, in this order.
+pub const ADMIN: &[Line] = &[
+    good("project add shop --id 0123456789abcdef0123456789abcdef", "0123456789abcdef"),
+    good("project list", "shop"),
+    good("user add ada --project shop --role operator --password-stdin", "id"),
+    good("user grant ada --project shop --role admin", ""),
+    good("user list", "\"role\":\"admin\""),
+    good("user passwd ada --none", ""),
+    good("user list", "\"has_password\":false"),
+    good("user passwd ada --password-stdin", ""),
+    good("user list", "\"has_password\":true"),
+    good("user disable ada", ""),
+    good("user list", "\"disabled\":true"),
+    good("user enable ada", ""),
+    good("user list", "\"disabled\":false"),
+    good("access-key add --user ada", "secret"),
+    good("access-key disable {access}", ""),
+    good("access-key list", "\"disabled\":true"),
+    good("access-key enable {access}", ""),
+    good("access-key list", "\"disabled\":false"),
+    good("access-key remove {access}", ""),
+    good("access-key list", "[]"),
+    good(
+        "instance add cache {locked} --project shop --id 00112233445566778899aabbccddeeff --pace gentle --manage-lazyfree \
+         --password-file {password} --window {window} --window-binds-manual",
+        "00112233445566778899aabbccddeeff",
+    ),
+    good("instance list --project shop", "\"pace\":\"gentle\""),
+    good("instance pause cache --project shop", ""),
+    good("instance list --project shop", "\"paused\":true"),
+    good("instance resume cache --project shop", ""),
+    good("instance list --project shop", "\"paused\":false"),
+    good("instance remove cache --project shop", ""),
+    good("instance add piped {locked} --project shop --password-stdin", "id"),
+    good("instance remove piped --project shop", ""),
+    good(
+        "instance add sealed {tls} --project shop --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example",
+        "id",
+    ),
+    good("instance remove sealed --project shop", ""),
+    good(
+        "instance add watched {watched} --project shop --sentinel-user default --sentinel-password-file {password} \
+         --address-map 127.0.0.1=localhost",
+        "id",
+    ),
+    good("instance list --project shop", "\"primaries\":[\"localhost:"),
+    good("instance remove watched --project shop", ""),
+    good("user revoke ada --project shop", ""),
+    good("user remove ada", ""),
+    good("user list", "[]"),
+    good("project remove shop", ""),
+    good("project list", "[]"),
+    good("backup {backup}", "backup"),
+    good("key rotate --to {next_key}", "new_key"),
+];
+
+/// What stands behind every line of [`REMOTE`].
+pub const SERVICE: &str = "--endpoint {endpoint} --project shop --credentials {credentials} --ca-file {ca} --json";
+
+/// `instance`, `autoscan` and `task`, in this order.
+pub const REMOTE: &[Line] = &[
+    good("instance list", "\"name\":\"cache\""),
+    good("instance show cache", "\"name\":\"cache\""),
+    good(
+        "autoscan set cache --enable --first-scan-at 2099-01-01T02:00:00Z --interval 24h --timeout 48h --scan-keys-count 500",
+        "\"scan_keys_count\":500",
+    ),
+    good("autoscan get cache", "\"enable_auto_scan\":true"),
+    good("autoscan set cache --disable", "\"enable_auto_scan\":false"),
+    good("task create cache", "\"status\":\"waiting\""),
+    good("task watch {id}", "\"status\":\"success\""),
+    good("task cancel {id}", "\"status\":\"success\""),
+    good("task create cache --wait", "\"status\":\"success\""),
+    good("task show {id}", "\"keys_released\":"),
+    good("task list cache --status success --limit 1 --offset 1", "\"count\":2"),
+];
+
+/// `serve` and `worker`, which go on until they are told to stop; what their log says by then.
+pub const SERVICES: &[Line] = &[
+    good(
+        "serve --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --listen 127.0.0.1:0 \
+         --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --records 5 --sweeps 2 \
+         --sweeps-per-host 1",
+        "serving",
+    ),
+    good(
+        "worker --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 \
+         --metrics-listen 127.0.0.1:0 --insecure-http --records 5 --sweeps 2 --sweeps-per-host 1",
+        "working",
+    ),
+];
+
+/// What the command line says of itself.
+pub const PAGES: &[Line] = &[
+    good("openapi", "\"openapi\": \"3."),
+    good("completions bash", "max-slice"),
+    good("completions zsh", "max-slice"),
+    good("completions fish", "max-slice"),
+    good("completions elvish", "max-slice"),
+    good("completions powershell", "max-slice"),
+    good("man", ".TH keysweep 1"),
+    good("man --dir {pages}", ""),
+];
+
+/// Lines of other tests, and where they are.
+pub const ELSEWHERE: &[(&str, &str)] = &[
+    ("demo --once --keys 300000", "tests/demo.rs"),
+    ("admin copy --to postgres://h/d", "tests/data.rs"),
+    ("admin user passwd ada --password-prompt", "tests/command_line.rs"),
+    ("admin user add ada --project p --role reader --password-prompt", "tests/command_line.rs"),
+];
+
+/// Every line in full.
+pub fn all() -> Vec<String> {
+    let stored = ADMIN.iter().map(|line| admin(line.typed));
+    let called = REMOTE.iter().map(|line| remote(line.typed));
+    let whole = SWEEPS.iter().chain(SERVICES).chain(PAGES).map(|line| line.typed.to_owned());
+    let elsewhere = ELSEWHERE.iter().map(|(typed, _)| match typed.strip_prefix("admin ") {
+        // What stands before the lines of `admin` is read before it is known which of them follows.
+        Some(typed) => admin(typed),
+        None => (*typed).to_owned(),
+    });
+    stored.chain(called).chain(whole).chain(elsewhere).collect()
+}
+
+/// A line of [`ADMIN`] in full.
+pub fn admin(typed: &str) -> String {
+    format!("admin {STORE} --json {typed}")
+}
+
+/// A line of [`REMOTE`] in full.
+pub fn remote(typed: &str) -> String {
+    format!("{typed} {SERVICE}")
+}

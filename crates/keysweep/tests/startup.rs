@@ -1,0 +1,82 @@
+//! Why the service does not start: one sentence with the cause and the remedy, and nothing left behind.
+
+use std::{fs, net::TcpListener, process::Output};
+
+use keysweep_harness::Installation;
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+/// The one line that a refusal is.
+fn refusal(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: ") && said.lines().count() == 1, "{said}");
+    assert!(output.stdout.is_empty());
+    said
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_the_option_that_chooses_another() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let installation = installation();
+    for (arguments, option) in [
+        (vec!["serve", "--listen", &taken], "--listen"),
+        (vec!["serve", "--listen", "127.0.0.1:0", "--metrics-listen", &taken], "--metrics-listen"),
+        (vec!["worker", "--metrics-listen", &taken], "--metrics-listen"),
+    ] {
+        let said = refusal(&installation.run(&arguments));
+        let wanted = format!(
+            "cannot listen on {taken}: another program listens there, perhaps another keysweep; choose another address with {option}"
+        );
+        assert!(said.contains(&wanted), "{said}");
+    }
+    // An address of documentation's own, which no machine has.
+    let said = refusal(&installation.run(&["serve", "--listen", "192.0.2.1:7080", "--insecure-http"]));
+    assert!(said.contains("this machine has no such address"), "{said}");
+    assert!(!installation.database().exists(), "nothing was made before the ports were there");
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_named_with_what_to_do() {
+    let installation = installation();
+    let file = installation.folder().join("file");
+    fs::write(&file, "This is not a database, and long enough for one to be looked for in it.").expect("written");
+    let open = |path: &str| {
+        let database = format!("sqlite:{}/{path}", installation.folder().display());
+        let said = refusal(&installation.run(&["serve", "--listen", "127.0.0.1:0", "--database", &database]));
+        assert!(said.contains(&format!("the database {database} cannot be opened: ")), "{said}");
+        said
+    };
+    let below_a_file = open("file/keysweep.db");
+    assert!(below_a_file.contains("cannot create") && below_a_file.contains("choose another place"), "{below_a_file}");
+    let garbage = open("file");
+    assert!(garbage.contains("not a database"), "{garbage}");
+    fs::create_dir(installation.folder().join("folder")).expect("made");
+    let folder = open("folder");
+    assert!(folder.contains("is a folder"), "{folder}");
+    assert_eq!(fs::read_dir(installation.folder()).expect("the folder").count(), 2, "nothing else was made");
+}
+
+#[test]
+fn a_key_file_that_is_gone_or_another_is_told_and_nothing_is_made_in_its_place() {
+    let installation = installation();
+    installation.register("redis://:hunter2-hunter2@127.0.0.1:1");
+    let key = installation.key_file();
+    let kept = installation.folder().join("kept");
+    fs::rename(&key, &kept).expect("moved");
+    let serve = || refusal(&installation.run(&["serve", "--listen", "127.0.0.1:0"]));
+    let gone = serve();
+    assert!(gone.contains("there is no key file") && gone.contains("put back the key file"), "{gone}");
+    assert!(!key.exists(), "a new key would open nothing");
+    fs::copy(&kept, &key).expect("copied");
+    fs::write(&key, "nonsense").expect("written");
+    assert!(serve().contains("holds no key; it must be 32 random bytes in base64"));
+    fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").expect("written");
+    let other = serve();
+    assert!(other.contains("put back the key file that belongs to this database"), "{other}");
+    fs::copy(&kept, &key).expect("copied");
+    installation.serve(&[]).terminate();
+}
