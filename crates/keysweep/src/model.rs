@@ -2,6 +2,7 @@
 //!
 //! Rows decode into these types at the store's door, so that a state that cannot be does not get in.
 
+mod host;
 mod people;
 mod window;
 
@@ -10,6 +11,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::host::hosts;
 pub use self::people::{AccessKey, AuditEntry, Grant, KeyHolder, Project, Role, Token, TokenHolder, User, UserRoles};
 pub use self::window::{Window, WindowError, closed_until};
 

@@ -10,7 +10,6 @@ mod address;
 mod audit;
 mod auto_scan;
 mod estimate;
-mod host;
 mod id;
 mod instance;
 mod key_file;
@@ -35,7 +34,6 @@ pub use self::{
     audit::Deed,
     auto_scan::{AutoScanFault, AutoScanWish},
     estimate::{EstimateError, PATIENCE as ESTIMATE_PATIENCE},
-    host::hosts,
     id::{is_id, new_id},
     instance::{InstanceChange, NewInstance},
     looks::{LOOK_EVERY, LOOKS_AT_ONCE},

@@ -1,6 +1,6 @@
 //! Two who change the same instance at the same time: each changes what it meant to, and undoes nothing of the other's.
 
-use crate::model::Instance;
+use crate::model::{Instance, hosts};
 
 /// What an instance that is `current` by now becomes when somebody who saw it as `before` wants it to be `after`: what that
 /// leaves as it was stays as it is by now.
@@ -36,4 +36,16 @@ pub(super) fn merged(current: Instance, before: &Instance, after: &Instance) -> 
         (merged.facts, merged.unreachable) = (None, None);
     }
     merged
+}
+
+/// What an active task burdens once its instance has another URL, as it is kept: the hosts of that; and where its sweep has
+/// begun, those that it burdens so far as well, since its worker goes on there until it is through.
+pub(super) fn moved(so_far: Option<&str>, has_begun: bool, instance: &Instance) -> Option<String> {
+    let mut all = hosts(instance);
+    if has_begun {
+        all.extend(so_far.unwrap_or_default().split_whitespace().map(str::to_owned));
+        all.sort();
+        all.dedup();
+    }
+    (!all.is_empty()).then(|| all.join(" "))
 }

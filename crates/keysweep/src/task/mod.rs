@@ -16,9 +16,9 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    fleet::{Deed, hosts, new_id},
+    fleet::{Deed, new_id},
     metrics::Counts,
-    model::{Instance, NewTask, ScanType, Task, TaskDetail},
+    model::{Instance, NewTask, ScanType, Task, TaskDetail, hosts},
     store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
     telemetry::traces::{OpenSpan, Traces},
 };

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Tasks;
 use crate::{
-    fleet::{hosts, new_id},
-    model::{AutoScan, Instance, NewTask, ScanType, Window},
+    fleet::new_id,
+    model::{AutoScan, Instance, NewTask, ScanType, Window, hosts},
     store::{Now, Plan, StoreError},
 };
 

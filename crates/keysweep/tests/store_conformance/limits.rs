@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{Instance, NewTask, ScanType, Status},
+    model::{Instance, NewTask, Project, ScanType, Status, hosts},
     store::{Created, Now, PageRequest, Pulse},
 };
 
@@ -13,6 +13,7 @@ on_every_engine!(
     a_host_is_swept_so_many_times_at_once_and_no_more,
     a_sweep_of_several_hosts_burdens_each_of_them,
     a_dead_workers_sweep_does_not_burden_its_host,
+    a_task_whose_instance_has_moved_burdens_its_new_host,
     projects_take_turns_however_much_one_of_them_asks_for,
     a_task_that_waits_for_its_window_is_not_claimed_before,
     a_paused_sweep_goes_on_when_its_window_opens,
@@ -87,6 +88,42 @@ async fn a_dead_workers_sweep_does_not_burden_its_host(store: Fresh) {
     let taken = store.claim(at(15), "w", LEASE, 1).await.expect("no failure").expect("a task");
     assert_eq!(taken.instance.name, "a", "the orphan comes first");
     assert!(store.claim(at(16), "w", LEASE, 1).await.expect("no failure").is_none());
+}
+
+async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
+    let project = store.project("shop").await;
+    let to = |instance: &Instance, host: &str| Instance { url: format!("redis://{host}:6379"), ..instance.clone() };
+    let ask = async |project: &Project, name: &str, host: &str| {
+        let instance = to(&plain_instance(project, name), host);
+        store.add_instance(&instance).await.expect("added");
+        let new = NewTask { hosts: hosts(&instance), ..manual(&instance) };
+        store.create_task(at(0), &new).await.expect("created");
+        instance
+    };
+    let claim = async |seconds: i64| store.claim(at(seconds), "w", LEASE, 1).await.expect("no failure");
+    let a = ask(&project, "a", "h1").await;
+    let b = ask(&project, "b", "h1").await;
+    let first = claim(1).await.expect("a task");
+    assert_eq!(first.instance.name, "a");
+    assert!(claim(2).await.is_none(), "its host is busy");
+    // One that waits is to be swept where it is by now, and only there.
+    store.update_instance(at(3), &b, &to(&b, "h2")).await.expect("moved");
+    let second = claim(4).await.expect("a task");
+    assert_eq!((second.instance.name.as_str(), second.instance.url.as_str()), ("b", "redis://h2:6379"));
+    // One that is swept burdens both: its worker is at the old one still, and the next one will be at the new one.
+    store.update_instance(at(5), &a, &to(&a, "h3")).await.expect("moved");
+    for (name, host) in [("c", "h1"), ("d", "h2"), ("e", "h3")] {
+        ask(&project, name, host).await;
+    }
+    assert!(claim(6).await.is_none());
+    store.give_back(at(7), &first.lease, &beat(10)).await.expect("given back");
+    let again = claim(8).await.expect("a task");
+    assert_eq!((again.instance.name.as_str(), again.instance.url.as_str()), ("a", "redis://h3:6379"));
+    assert!(claim(9).await.is_none());
+    store.end(at(10), &again.lease, &success(20)).await.expect("ended");
+    let names = [claim(11).await.expect("a task").instance.name, claim(12).await.expect("a task").instance.name];
+    assert_eq!(names, ["c", "e"]);
+    assert!(claim(13).await.is_none(), "b is swept on the host of d");
 }
 
 async fn projects_take_turns_however_much_one_of_them_asks_for(store: Fresh) {

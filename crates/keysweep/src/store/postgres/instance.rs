@@ -10,11 +10,14 @@ use sqlx::{
 
 use super::{
     fault::{Fault, found, missing},
-    row::{self, micros, span},
+    row::{self, Reader, micros, span},
 };
 use crate::{
     model::{Facts, Instance, Sealed},
-    store::{StoreError, merge::merged},
+    store::{
+        StoreError,
+        merge::{merged, moved},
+    },
 };
 
 pub(super) async fn add(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
@@ -72,6 +75,7 @@ pub(super) async fn update(
         .fetch_optional(&mut *db)
         .await?;
     let current = row::instance(&current.ok_or(StoreError::Missing("instance"))?)?;
+    let url = current.url.clone();
     let instance = merged(current, before, after);
     look_again(db, &instance.id).await?;
     // The window may be another one: whoever claims a task that waits for it looks anew.
@@ -82,6 +86,9 @@ pub(super) async fn update(
     .bind(&instance.id)
     .execute(&mut *db)
     .await?;
+    if instance.url != url {
+        move_task(db, &instance).await?;
+    }
     let query = sqlx::query(
         "UPDATE instance SET
              name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6, ca_pem = $7,
@@ -95,6 +102,23 @@ pub(super) async fn update(
     let done = settings(query, &instance).bind(&instance.id).bind(&instance.project_id).bind(now).execute(db).await?;
     found(done.rows_affected(), "instance")?;
     Ok(instance)
+}
+
+/// The active task of an instance that has another URL by now burdens other hosts.
+async fn move_task(db: &mut PgConnection, instance: &Instance) -> Result<(), Fault> {
+    let active = sqlx::query(
+        "SELECT id, host, status = 'running' AS has_begun FROM task
+         WHERE instance_id = $1 AND status IN ('waiting', 'running') FOR NO KEY UPDATE",
+    )
+    .bind(&instance.id)
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(active) = active else { return Ok(()) };
+    let task = Reader(&active);
+    let (id, so_far): (String, Option<String>) = (task.get("id")?, task.get("host")?);
+    let host = moved(so_far.as_deref(), task.get("has_begun")?, instance);
+    sqlx::query("UPDATE task SET host = $1 WHERE id = $2").bind(host).bind(id).execute(db).await?;
+    Ok(())
 }
 
 /// The next run may be another one.

@@ -10,11 +10,14 @@ use sqlx::{
 
 use super::{
     fault::{Fault, found, missing},
-    row::{self, micros, span},
+    row::{self, Reader, micros, span},
 };
 use crate::{
     model::{Facts, Instance, Sealed},
-    store::{StoreError, merge::merged},
+    store::{
+        StoreError,
+        merge::{merged, moved},
+    },
 };
 
 pub(super) async fn add(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
@@ -75,6 +78,7 @@ pub(super) async fn update(
         .fetch_optional(&mut *db)
         .await?;
     let current = row::instance(&current.ok_or(StoreError::Missing("instance"))?)?;
+    let url = current.url.clone();
     let instance = merged(current, before, after);
     let query = sqlx::query(
         "UPDATE instance SET
@@ -97,8 +101,28 @@ pub(super) async fn update(
     .bind(&instance.id)
     .execute(&mut *db)
     .await?;
+    if instance.url != url {
+        move_task(db, &instance).await?;
+    }
     look_again(db, &instance.id).await?;
     Ok(instance)
+}
+
+/// The active task of an instance that has another URL by now burdens other hosts.
+async fn move_task(db: &mut SqliteConnection, instance: &Instance) -> Result<(), Fault> {
+    let active = sqlx::query(
+        "SELECT id, host, status = 'running' AS has_begun FROM task
+         WHERE instance_id = ? AND status IN ('waiting', 'running')",
+    )
+    .bind(&instance.id)
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(active) = active else { return Ok(()) };
+    let task = Reader(&active);
+    let (id, so_far): (String, Option<String>) = (task.get("id")?, task.get("host")?);
+    let host = moved(so_far.as_deref(), task.get("has_begun")?, instance);
+    sqlx::query("UPDATE task SET host = ? WHERE id = ?").bind(host).bind(id).execute(db).await?;
+    Ok(())
 }
 
 /// The next run may be another one.

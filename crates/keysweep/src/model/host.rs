@@ -2,7 +2,7 @@
 
 use keysweep_engine::{Mode, Target};
 
-use crate::model::Instance;
+use super::Instance;
 
 /// The hosts that the URL names and those that the primaries were on at the last look, in lower case, each once. Sentinels
 /// are only asked where the primary is: theirs count as long as nobody has seen it.
