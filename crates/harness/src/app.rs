@@ -155,29 +155,63 @@ impl Installation {
     fn start_service(&self, address: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Service {
         let mut all = vec!["serve", "--listen", address];
         all.extend(arguments);
-        let mut child = self
-            .command(&all)
-            .envs(environment.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let log = follow(&mut child);
-        let deadline = Instant::now() + PATIENCE;
-        let (mut seen, mut metrics) = (Vec::new(), None);
-        let address = loop {
-            let line = log
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                .unwrap_or_else(|_| panic!("the service did not start; its log: {seen:#?}"));
-            let entry = serde_json::from_str::<Value>(&line).unwrap_or_default();
-            if let Some(address) = entry["address"].as_str() {
-                break address.to_owned();
-            }
-            metrics = metrics.or_else(|| entry["metrics"].as_str().map(|address| format!("http://{address}/metrics")));
-            seen.push(line);
-        };
-        Service { child, base: format!("http://{address}"), metrics, log }
+        let mut command = self.command(&all);
+        command.envs(environment.iter().copied());
+        started(command)
     }
+
+    /// The same with a copy of the SQLite file on a disk of its own of `size` (as mount has it: `4m`), and where the test
+    /// finds that disk. It is in memory, seen by that process only, and gone with it. `None`: this system mounts nothing for us.
+    pub fn serve_on_small_disk(&self, size: &str, arguments: &[&str]) -> Option<(Service, PathBuf)> {
+        const SCRIPT: &str = r#"mount -t tmpfs -o size="$1" tmpfs "$2" && cp "$3" "$2/" && shift 3 && exec "$@""#;
+        let disk = self.folder().join("disk");
+        fs::create_dir(&disk).expect("the folder can be written to");
+        let mut alone = Command::new("unshare");
+        alone.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh", size]).arg(&disk);
+        let trial = alone.arg(self.database()).arg("true").output();
+        if !trial.is_ok_and(|trial| trial.status.success()) {
+            return None;
+        }
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        all.extend(arguments);
+        let serve = self.command(&all);
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh", size]).arg(&disk).arg(self.database());
+        command.arg(serve.get_program()).args(serve.get_args()).stdin(Stdio::null());
+        for (name, value) in serve.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env("KEYSWEEP_DATABASE", format!("sqlite:{}", disk.join("keysweep.db").display()));
+        command.env("KEYSWEEP_KEY_FILE", self.key_file());
+        let service = started(command);
+        // Each of these programs becomes the next one, so the process is the service by now.
+        let there = PathBuf::from(format!("/proc/{}/root", service.pid()));
+        let disk = there.join(disk.strip_prefix("/").unwrap_or(&disk));
+        Some((service, disk))
+    }
+}
+
+/// Runs this as a service and waits until it serves.
+fn started(mut command: Command) -> Service {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let log = follow(&mut child);
+    let deadline = Instant::now() + PATIENCE;
+    let (mut seen, mut metrics) = (Vec::new(), None);
+    let address = loop {
+        let line = log
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .unwrap_or_else(|_| panic!("the service did not start; its log: {seen:#?}"));
+        let entry = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        if let Some(address) = entry["address"].as_str() {
+            break address.to_owned();
+        }
+        metrics = metrics.or_else(|| entry["metrics"].as_str().map(|address| format!("http://{address}/metrics")));
+        seen.push(line);
+    };
+    Service { child, base: format!("http://{address}"), metrics, log }
 }
 
 /// The `id` of an answer.

@@ -213,10 +213,12 @@ async fn while_another_process_holds_the_file_verbs_end_in_time_and_work_again_a
     }
     // One after the other they would take twice the three seconds that each has.
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
-    store.ping().await.expect("readers go on");
-    assert_eq!(store.projects().await.expect("read").len(), 1);
+    assert_eq!(store.projects().await.expect("readers go on").len(), 1);
+    let unready = store.ping().await.expect_err("nothing can be written").to_string();
+    assert!(unready.contains("unavailable"), "{unready}");
 
     other.execute("ROLLBACK").await.expect("released");
+    store.ping().await.expect("ready again");
     store.add_project(&b).await.expect("works again, and the one before left nothing");
     assert_eq!(store.projects().await.expect("read"), [project("a"), project("b")]);
 }

@@ -19,7 +19,13 @@ mod secrets;
 mod survey;
 mod task;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -47,7 +53,12 @@ pub struct SqliteStore {
     timing: Timing,
     /// What the audit trail is told of the next change.
     told: Arc<[AuditEntry]>,
+    /// A write was refused, for want of space or of the lock, since it was last found out whether one goes through.
+    refused: Arc<AtomicBool>,
 }
+
+/// What is written to find out whether the file takes writes: more than a create, so that one fits wherever this does.
+const TRIAL: &str = "CREATE TABLE trial AS SELECT zeroblob(131072) AS filler";
 
 impl SqliteStore {
     async fn write<T>(
@@ -63,7 +74,8 @@ impl SqliteStore {
         verb: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, Fault>,
         is_done: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
-        self.timing
+        let done = self
+            .timing
             .write
             .note(bounded(async {
                 let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -76,7 +88,21 @@ impl SqliteStore {
                 transaction.commit().await?;
                 Ok(outcome)
             }))
-            .await
+            .await;
+        if matches!(done, Err(StoreError::Unavailable(_))) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Writes something for nobody, which is gone again at the end.
+    async fn try_to_write(&self) -> Result<(), StoreError> {
+        self.write(async |db| {
+            sqlx::query(TRIAL).execute(&mut *db).await?;
+            sqlx::query("DROP TABLE trial").execute(db).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// All that one verb reads, it reads from the same state of the database.
@@ -260,7 +286,13 @@ impl Store for SqliteStore {
             sqlx::query("SELECT 1 FROM project LIMIT 1").execute(db).await?;
             Ok(())
         })
-        .await
+        .await?;
+        // Readers go on where no task can be accepted: on a full disk, and while somebody else holds the file.
+        if self.refused.load(Ordering::Relaxed) {
+            self.try_to_write().await?;
+            self.refused.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn close(&self) {

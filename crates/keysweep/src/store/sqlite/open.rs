@@ -99,6 +99,7 @@ impl SqliteStore {
             writer: pool().max_connections(1).connect_lazy_with(options.clone()),
             readers: pool().max_connections(READERS).connect_lazy_with(options.read_only(true)),
             timing: Timing::default(),
+            refused: std::sync::Arc::default(),
         })
     }
 }

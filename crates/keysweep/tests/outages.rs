@@ -1,0 +1,100 @@
+//! A SQLite file that takes no writes, through the real binary: on a full disk, and while another process holds it.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Write},
+    path::Path,
+    time::Duration,
+};
+
+use keysweep_harness::{Answer, DataSet, Flavor, Installation, Loaded, Server, Service, eventually};
+use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+fn loaded() -> (Server, Loaded) {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(300).dead(200).load(&server);
+    (server, loaded)
+}
+
+fn create(service: &Service, project: &str, instance: &str) -> Answer {
+    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"))
+}
+
+/// Checks that a create fails in the shape that clients read, that nothing of it is there, and that the service says so of itself.
+fn assert_refuses(service: &Service, project: &str, instance: &str) {
+    let refused = create(service, project, instance);
+    assert_eq!((refused.status, &refused.body["error_code"]), (500, &"DCS.5000".into()), "{refused:?}");
+    assert!(refused.body["error_msg"].is_string() && refused.body["id"].is_null(), "{refused:?}");
+    let histories = service.get(&format!("/v2/{project}/instances/{instance}/auto-expire/histories"));
+    assert_eq!(histories["count"], 0, "{histories:#}");
+    // Asking again changes nothing.
+    for _ in 0..2 {
+        let unready = service.request("GET", "/readyz");
+        assert_eq!((unready.status, &unready.body["status"]), (503, &"unready".into()), "{unready:?}");
+        let reason = unready.body["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("database is unavailable"), "{unready:?}");
+    }
+    assert_eq!(service.request("GET", "/healthz").status, 200, "a restart would not help");
+}
+
+/// Checks that all goes on without anybody's help.
+fn assert_goes_on(service: &Service, project: &str, instance: &str, loaded: &Loaded) {
+    eventually("it is ready again", Duration::from_secs(15), || {
+        (service.request("GET", "/readyz").status == 200).then_some(())
+    });
+    let created = create(service, project, instance);
+    assert_eq!(created.status, 200, "{created:?}");
+    let histories = format!("/v2/{project}/instances/{instance}/auto-expire/histories");
+    let histories = service.wait_for(&histories, |page| page["records"][0]["status"] == "success");
+    assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.dead)));
+    assert_eq!(histories["records"][0]["id"], created.body["id"]);
+}
+
+/// Writes into this file until there is no room for another byte.
+fn fill(path: &Path) {
+    let mut file = File::create(path).expect("the disk is there");
+    for size in [64 * 1024, 1] {
+        let piece = vec![0; size];
+        loop {
+            match file.write(&piece) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_create_is_answered_with_500_and_all_goes_on_when_there_is_room() {
+    let (server, loaded) = loaded();
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let Some((service, disk)) = installation.serve_on_small_disk("4m", &["--no-auth"]) else {
+        println!("SKIPPED: no file system can be mounted here (unshare --map-root-user --mount)");
+        return;
+    };
+    let filler = disk.join("filler");
+    fill(&filler);
+    assert_refuses(&service, &project, &instance);
+    std::fs::remove_file(&filler).expect("it is ours");
+    assert_goes_on(&service, &project, &instance, &loaded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_another_process_holds_the_file_a_create_is_answered_with_500_and_all_goes_on_afterwards() {
+    let (server, loaded) = loaded();
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let mut other =
+        SqliteConnectOptions::new().filename(installation.database()).connect().await.expect("a connection");
+    other.execute("BEGIN EXCLUSIVE").await.expect("held");
+    assert_refuses(&service, &project, &instance);
+    other.execute("ROLLBACK").await.expect("released");
+    assert_goes_on(&service, &project, &instance, &loaded);
+}
