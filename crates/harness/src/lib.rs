@@ -27,6 +27,7 @@ mod postgres;
 mod proxy;
 mod server;
 mod signer;
+mod stalls;
 
 pub use app::{Answer, Installation, Service, id};
 pub use binaries::Flavor;
@@ -41,3 +42,4 @@ pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
 pub use server::Server;
 pub use signer::Signer;
+pub use stalls::Stalls;

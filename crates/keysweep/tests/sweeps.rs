@@ -1,0 +1,66 @@
+//! How many sweeps one process runs at a time, and whose turn it is then.
+
+use std::time::Duration;
+
+use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, id};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, sqlite::SqliteConnectOptions};
+
+/// What triggers of the test's own write down whenever somebody takes a lease: the instance, and how many are held then.
+const WITNESS: &str = "
+CREATE TABLE witness (seq INTEGER PRIMARY KEY, instance_id TEXT, held INTEGER);
+CREATE TRIGGER see_first AFTER INSERT ON lease WHEN NEW.owner IS NOT NULL BEGIN
+    INSERT INTO witness (instance_id, held) SELECT NEW.instance_id, COUNT(*) FROM lease WHERE owner IS NOT NULL;
+END;
+CREATE TRIGGER see_next AFTER UPDATE ON lease WHEN NEW.owner IS NOT NULL AND NEW.epoch <> OLD.epoch BEGIN
+    INSERT INTO witness (instance_id, held) SELECT NEW.instance_id, COUNT(*) FROM lease WHERE owner IS NOT NULL;
+END;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns() {
+    const SWEEPS: i64 = 3;
+    let mut server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(300).dead(100).load(&server);
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let [greedy, modest] = ["greedy", "modest"].map(|name| id(&installation.admin(&["project", "add", name])));
+    let mut instances = Vec::new();
+    for (project, count) in [(&greedy, 6), (&modest, 2)] {
+        for number in 0..count {
+            let name = format!("cache{number}");
+            instances.push((project, installation.register_another(project, &name, &server.url(), &[])));
+        }
+    }
+    let options = SqliteConnectOptions::new().filename(installation.database());
+    let mut database = options.connect().await.expect("a connection");
+    database.execute(AssertSqlSafe(WITNESS)).await.expect("triggers");
+    // A server that does not answer keeps sweeps going for as long as this test needs.
+    server.pause();
+    let service = installation.serve(&["--no-auth", "--sweeps", "3", "--sweeps-per-host", "16"]);
+    let mut tasks = Vec::new();
+    for (project, instance) in &instances {
+        let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+        assert_eq!(created.status, 200, "{created:?}");
+        tasks.push(format!("/api/v1/projects/{project}/tasks/{}", id(&created.body)));
+    }
+    let running = || tasks.iter().filter(|task| service.get(task)["status"] == "running").count();
+    eventually("as many run as may", Duration::from_secs(20), || (running() == 3).then_some(()));
+    // Longer than two looks of the worker for something to do.
+    let begun = std::time::Instant::now();
+    eventually("no more do", Duration::from_secs(20), || {
+        assert_eq!(running(), 3);
+        (begun.elapsed() > Duration::from_millis(2_500)).then_some(())
+    });
+    server.resume();
+    for task in &tasks {
+        let ended = service.wait_for(task, |task| task["status"] == "success" || task["status"] == "failed");
+        assert_eq!(ended["status"], "success", "{ended:#}");
+    }
+    let seen: Vec<(String, i64)> = sqlx::query_as("SELECT instance_id, held FROM witness ORDER BY seq")
+        .fetch_all(&mut database)
+        .await
+        .expect("read");
+    assert!(seen.iter().all(|(_, held)| *held <= SWEEPS), "{seen:?}");
+    let order: Vec<&str> = seen.iter().map(|(instance, _)| instance.as_str()).collect();
+    assert_eq!(order.len(), instances.len(), "each is taken once: {seen:?}");
+    assert_eq!(order[..3], [&instances[0].1, &instances[1].1, &instances[2].1], "in the order of their creation");
+    assert_eq!(order[3], instances[6].1, "the project that has no sweep comes before the one that has: {seen:?}");
+}
