@@ -341,9 +341,10 @@ fn what_a_command_or_a_stopped_service_leaves_is_one_file_that_holds_everything_
     assert_eq!(service.get(&detail)["instance_id"], instance.as_str());
 }
 
-/// A command on a terminal of its own, where somebody answers each prompt; its exit code and what was on the terminal.
+/// A command of `admin` on a terminal of its own, where somebody answers each prompt; its exit code and what was on the terminal.
 fn on_a_terminal(installation: &Installation, arguments: &str, answers: &[&str]) -> (Option<i32>, String) {
-    let command = format!("{} {arguments} --database {}", env!("CARGO_BIN_EXE_keysweep"), installation.database_url());
+    let command =
+        format!("{} admin --database {} {arguments}", env!("CARGO_BIN_EXE_keysweep"), installation.database_url());
     // `script` makes a terminal, and exits as its command did.
     let mut terminal = Command::new("script");
     terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env("TERM", "xterm");
@@ -367,7 +368,7 @@ fn on_a_terminal(installation: &Installation, arguments: &str, answers: &[&str])
 fn a_password_is_asked_for_twice_on_a_terminal_and_one_that_is_mistyped_changes_nothing() {
     let installation = installation();
     installation.admin(&["project", "add", "shop"]);
-    let add = "admin user add ada --project shop --role reader --password-prompt";
+    let add = "user add ada --project shop --role reader --password-prompt";
     let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse"]);
     assert!(code == Some(1) && shown.contains("the two passwords differ; nothing is changed"), "{shown}");
     assert_eq!(installation.admin(&["user", "list"]), serde_json::json!([]));
@@ -376,7 +377,7 @@ fn a_password_is_asked_for_twice_on_a_terminal_and_one_that_is_mistyped_changes_
     assert_eq!(installation.admin(&["user", "list"])[0]["has_password"], true);
 
     installation.admin(&["user", "passwd", "ada", "--none"]);
-    for passwd in ["admin user passwd ada", "admin user passwd ada --password-prompt"] {
+    for passwd in ["user passwd ada", "user passwd ada --password-prompt"] {
         let (code, shown) = on_a_terminal(&installation, passwd, &["another one", "another one"]);
         assert_eq!(code, Some(0), "{shown}");
     }

@@ -177,7 +177,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let text = "not a database, but somebody's notes\n".repeat(100);
     fs::write(&path, &text).expect("written");
     let error = SqliteStore::open(&path).await.expect_err("no database");
-    assert!(matches!(error, OpenError::Store { source: StoreError::Unreadable(_), .. }), "{error}");
+    assert!(matches!(error, OpenError::Store { why: StoreError::Unreadable(_), .. }), "{error}");
     assert!(error.to_string().contains("store.db"), "{error}");
     assert_eq!(fs::read_to_string(&path).expect("readable"), text);
 }
@@ -191,7 +191,7 @@ async fn a_place_where_no_file_can_be_is_refused_with_its_name() {
     assert!(matches!(error, OpenError::Create { .. }), "{error}");
     assert!(error.to_string().contains("a-file"), "{error}");
     let error = SqliteStore::open(folder.path()).await.expect_err("a folder is no file");
-    assert!(matches!(error, OpenError::Store { source: StoreError::Unavailable(_), .. }), "{error}");
+    assert!(matches!(error, OpenError::Create { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn a_file_that_is_locked_for_good_does_not_open_and_says_so_in_time() {
     other.execute("BEGIN EXCLUSIVE").await.expect("held");
     let begun = Instant::now();
     let error = SqliteStore::open(&path).await.expect_err("locked");
-    assert!(matches!(error, OpenError::Store { source: StoreError::Unavailable(_), .. }), "{error}");
+    assert!(matches!(error, OpenError::Store { why: StoreError::Unavailable(_), .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 

@@ -14,7 +14,7 @@ use super::{id::random, vault::VaultError};
 
 /// The key in this file; `None` when there is no file.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
-    let failed = |source| VaultError::File { path: path.to_owned(), source };
+    let failed = |why| VaultError::File { path: path.to_owned(), why };
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,
@@ -41,7 +41,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultErro
 
 /// Makes a key and its file, which appears whole or not at all; `None` when another process was faster.
 pub(super) fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
-    let failed = |source| VaultError::File { path: path.to_owned(), source };
+    let failed = |why| VaultError::File { path: path.to_owned(), why };
     let key = Zeroizing::new(random::<32>());
     let line = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
     // Its mode is 0600 from the start.
@@ -65,7 +65,7 @@ pub(super) fn next_to(key_file: &Path) -> PathBuf {
 /// Puts the key file `next` in the place of `path`, for the same owner and readers, and returns where the old one is kept:
 /// beside it, with its key's id in its name. At every moment one of the two stands at `path`.
 pub(super) fn replace(path: &Path, next: &Path, old_key: &str) -> Result<PathBuf, VaultError> {
-    let failed = |source| VaultError::File { path: path.to_owned(), source };
+    let failed = |why| VaultError::File { path: path.to_owned(), why };
     let kept = with_suffix(path, &format!(".{old_key}"));
     let (before, made) = (fs::metadata(path).map_err(failed)?, fs::metadata(next).map_err(failed)?);
     if (before.uid(), before.gid()) != (made.uid(), made.gid()) {

@@ -37,12 +37,12 @@ const CHECK: &str = "keysweep";
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The key file cannot be read or made.
-    #[error("the key file {path} cannot be used: {source}", path = path.display())]
+    #[error("the key file {path} cannot be used: {why}", path = path.display())]
     File {
         /// The key file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// There is none.
     #[error("there is no key file {path}; put it there, or name it with --key-file", path = path.display())]
@@ -206,7 +206,7 @@ impl Vault {
         match self.open_sealed(CHECK_ROW, "sealed", &Sealed(kept)) {
             Err(VaultError::OtherKey { path, theirs, .. }) if self.is_new => {
                 // It has sealed nothing, and would only stand where the right one belongs.
-                fs::remove_file(&path).map_err(|source| VaultError::File { path: path.clone(), source })?;
+                fs::remove_file(&path).map_err(|why| VaultError::File { path: path.clone(), why })?;
                 Err(VaultError::Lost { path, theirs })
             }
             Err(VaultError::OtherKey { path, theirs, .. }) if holds(&next_to(&path), &theirs) => {

@@ -107,7 +107,7 @@ fn servers(places: &mut Places) -> [Server; 5] {
     let locked = Server::with(Flavor::Valkey91).password(PASSWORD).start();
     let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &plain, 1).password(PASSWORD).start();
     let issued = places.authority.issue(&["cache.example"]);
-    let sealed = Server::with(Flavor::Valkey91).tls(&places.authority, &issued, true).start();
+    let sealed = Server::with(Flavor::Redis70).tls(&places.authority, &issued, true).start();
     for server in [&plain, &locked, &sealed] {
         DataSet::new().live(200).dead(100).load(server);
     }

@@ -31,14 +31,14 @@ const READERS: u32 = 4;
 pub enum OpenError {
     /// The file, or its folder, cannot be made.
     #[error(
-        "cannot create {path}: {source}; let this user write there, or choose another place with --database sqlite:PATH",
+        "cannot create {path}: {why}; let this user write there, or choose another place with --database sqlite:PATH",
         path = path.display()
     )]
     Create {
         /// What could not be made.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// A newer keysweep has changed the schema.
     #[error(
@@ -63,19 +63,19 @@ pub enum OpenError {
         detail: String,
     },
     /// The file does not let itself be opened or read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {why}", path = path.display())]
     Store {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: StoreError,
+        why: StoreError,
     },
 }
 
 impl SqliteStore {
     /// Opens the store in this file. Makes the file (mode 0600) and its folder (0700) when they are absent.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
-        let path = &std::path::absolute(path).map_err(|source| OpenError::Create { path: path.to_owned(), source })?;
+        let path = &std::path::absolute(path).map_err(|why| OpenError::Create { path: path.to_owned(), why })?;
         create(path)?;
         // What a task was promised must survive a power cut: FULL writes the log through at every commit.
         let options = SqliteConnectOptions::new()
@@ -107,7 +107,7 @@ impl SqliteStore {
 fn create(path: &Path) -> Result<(), OpenError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| OpenError::Create { path, source }
+        move |why| OpenError::Create { path, why }
     };
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
@@ -115,6 +115,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     // SQLite gives its log and its index the mode of the file.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
+        Err(_) if path.is_dir() => Err(failed(path)(ErrorKind::IsADirectory.into())),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(path)(error)),
     }
@@ -136,7 +137,7 @@ async fn migrate(path: &Path, options: &SqliteConnectOptions) -> Result<(), Open
             Err(OpenError::Newer { path, found, known })
         }
         Ok(Err(error)) => Err(OpenError::Foreign { path, detail: error.to_string() }),
-        Err(fault) => Err(OpenError::Store { path, source: fault.into() }),
+        Err(fault) => Err(OpenError::Store { path, why: fault.into() }),
     }
 }
 
