@@ -18,12 +18,12 @@ const BATCH: i64 = 500;
 /// Writes a whole and consistent copy of a store's file to a new one (mode 0600), whoever is at work in it. The schema stays
 /// as it is: a copy from before an upgrade is from before it.
 pub async fn backup(from: &Path, to: &Path) -> Result<(), OpenError> {
-    let unreadable = |fault: Fault| OpenError::Store { path: from.to_owned(), source: fault.into() };
+    let unreadable = |fault: Fault| OpenError::Store { path: from.to_owned(), why: fault.into() };
     let options = SqliteConnectOptions::new().filename(from).read_only(true).disable_statement_logging();
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(|error| unreadable(error.into()))?;
     // Made first, for its owner alone; SQLite writes into a file only if it is empty.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    made.map_err(|source| OpenError::Create { path: to.to_owned(), source })?;
+    made.map_err(|why| OpenError::Create { path: to.to_owned(), why })?;
     let done = sqlx::query("VACUUM INTO ?").bind(to.to_string_lossy()).execute(&mut connection).await;
     if let Err(error) = done {
         // Half a copy would pass for a whole one. That it cannot be removed either is the lesser news.
