@@ -62,5 +62,8 @@ async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns(
     let order: Vec<&str> = seen.iter().map(|(instance, _)| instance.as_str()).collect();
     assert_eq!(order.len(), instances.len(), "each is taken once: {seen:?}");
     assert_eq!(order[..3], [&instances[0].1, &instances[1].1, &instances[2].1], "in the order of their creation");
-    assert_eq!(order[3], instances[6].1, "the project that has no sweep comes before the one that has: {seen:?}");
+    // Those three may all have ended before the next is taken: then nobody has a sweep, and it is the oldest task's turn again.
+    let beside = (3..seen.len()).find(|place| seen[*place].1 > 1);
+    let beside = beside.unwrap_or_else(|| panic!("no sweep began beside another: {seen:?}"));
+    assert_eq!(order[beside], instances[6].1, "the project that has no sweep comes before the one that has: {seen:?}");
 }
