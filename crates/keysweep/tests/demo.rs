@@ -2,17 +2,28 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write},
     net::TcpStream,
     process::{Child, Output, Stdio},
+    time::Duration,
 };
 
-use keysweep_harness::{Flavor, Installation};
+use keysweep_harness::{Flavor, Installation, eventually};
+use procfs::process::Process;
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A demo that loads for long enough to be interrupted.
+/// Keys enough for a signal in the middle of loading them.
+const LOADS_FOR_LONG: u64 = 5_000_000;
+
+/// How long a thing may take of which nobody says how long it takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A thread that has slept for this long without a turn waits for something that does not come.
+const MORE_THAN_A_NAP: Duration = Duration::from_millis(100);
+
+/// A demo that is interrupted.
 struct Interrupted {
     child: Child,
     folder: TempDir,
@@ -21,17 +32,21 @@ struct Interrupted {
 }
 
 impl Interrupted {
-    fn start() -> Self {
+    /// Starts it, with this many keys to load and this to print on, and waits until its server is there.
+    fn start(keys: u64, stdout: impl Into<Stdio>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-        let mut command = installation.command(&["demo", "--keys", "5000000"]);
+        let mut command = installation.command(&["demo", "--keys", &keys.to_string()]);
         command.env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary()).env("TMPDIR", folder.path());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-        let mut first = String::new();
-        BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut first).expect("a line");
-        let server = first.trim().trim_end_matches('.').rsplit("redis://").next().expect("an address").to_owned();
-        assert!(TcpStream::connect(&server).is_ok(), "its server is there: {first}");
-        Self { child, folder, server }
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut demo = Self { child, folder, server: String::new() };
+        demo.server = eventually("its server is there", PATIENCE, || {
+            // It writes its address where its arguments were.
+            let title = Process::new(demo.server_process()?.as_raw_pid()).ok()?.cmdline().ok()?.join(" ");
+            let server = title.split_whitespace().find(|word| word.starts_with("127.0.0.1:"))?.to_owned();
+            TcpStream::connect(&server).is_ok().then_some(server)
+        });
+        demo
     }
 
     fn signal(&self, signal: Signal) {
@@ -39,10 +54,30 @@ impl Interrupted {
     }
 
     /// The demo's server, which is its only child.
-    fn server_process(&self) -> Pid {
+    fn server_process(&self) -> Option<Pid> {
         let id = self.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("the list of children");
-        Pid::from_raw(children.trim().parse().expect("one child")).expect("a process id")
+        Pid::from_raw(children.trim().parse().ok()?)
+    }
+
+    /// Waits until this thread of it hangs.
+    fn hangs(&self, thread: &str) {
+        let mut before = None;
+        eventually("it hangs", PATIENCE, || {
+            std::thread::sleep(MORE_THAN_A_NAP);
+            let now = self.turns_of(thread);
+            let hangs = now.is_some() && now == before;
+            before = now;
+            hangs.then_some(())
+        });
+    }
+
+    /// How often this thread has gone to sleep; nothing while it does something.
+    fn turns_of(&self, thread: &str) -> Option<u64> {
+        let process = Process::new(self.child.id() as i32).expect("it runs");
+        let mut threads = process.tasks().expect("its threads").flatten().filter_map(|task| task.status().ok());
+        let status = threads.find(|status| status.name == thread).expect("a thread of this name");
+        status.voluntary_ctxt_switches.filter(|_| status.state.starts_with('S'))
     }
 
     /// Waits for its end; nothing of it may be left then.
@@ -81,7 +116,7 @@ fn heavy_the_demo_runs_to_its_end_and_leaves_nothing() {
 #[case::sigterm(Signal::TERM)]
 #[case::a_closed_terminal(Signal::HUP)]
 fn a_signal_in_the_middle_ends_it_quietly(#[case] signal: Signal) {
-    let demo = Interrupted::start();
+    let demo = Interrupted::start(LOADS_FOR_LONG, Stdio::null());
     demo.signal(signal);
     let output = demo.ends();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -91,11 +126,34 @@ fn a_signal_in_the_middle_ends_it_quietly(#[case] signal: Signal) {
 
 #[test]
 fn a_second_signal_ends_a_demo_that_hangs_and_leaves_nothing_either() {
-    let demo = Interrupted::start();
-    // Its loader waits half a minute for an answer of this server, so that the first signal alone ends nothing.
-    kill_process(demo.server_process(), Signal::STOP).expect("it can be sent signals");
+    // Like a terminal that Ctrl-S has stopped: no signal interrupts what is printed there.
+    let (_nobody_reads, stopped) = full_pipe();
+    let demo = Interrupted::start(LOADS_FOR_LONG, stopped);
+    demo.hangs("keysweep");
     demo.signal(Signal::INT);
     // Not another INT: two of the same may arrive as one.
     demo.signal(Signal::TERM);
     assert_eq!(demo.ends().status.code(), Some(130));
+}
+
+#[test]
+fn heavy_the_first_signal_ends_a_demo_whose_server_hangs() {
+    let (printed, stdout) = io::pipe().expect("a pipe");
+    let demo = Interrupted::start(100_000, stdout);
+    let mut lines = BufReader::new(printed).lines().map(|line| line.expect("text"));
+    assert!(lines.any(|line| line.starts_with("POST http")), "it came to its sweep");
+    kill_process(demo.server_process().expect("a server"), Signal::STOP).expect("it can be sent signals");
+    // The only one whom no signal interrupts; the others hear the stop.
+    demo.hangs("demo-writer");
+    demo.signal(Signal::INT);
+    assert_eq!(demo.ends().status.code(), Some(0));
+}
+
+/// A pipe that nothing more fits into.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe need not block");
+    while writer.write(&[b' ']).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("a pipe may block");
+    (reader, writer)
 }

@@ -43,6 +43,11 @@ impl Leftovers {
         self.held().server.as_mut().map_or(Ok(None), Child::try_wait)
     }
 
+    /// Clears everything away.
+    pub fn clear(&self) {
+        self.held().clear();
+    }
+
     /// Clears everything away and lets nothing new come up: to be called by somebody who then ends the process.
     pub fn clear_for_good(&self) -> impl FnOnce() + Send + 'static {
         let held = Arc::clone(&self.0);
@@ -81,6 +86,6 @@ impl Held {
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        self.held().clear();
+        self.clear();
     }
 }

@@ -115,6 +115,9 @@ fn tell(args: &DemoArgs, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<(
     // The writer's own stop, so that an end by itself is not taken for Ctrl-C.
     writing.raise();
     runtime.block_on(app.stop());
+    // A writer whose server hangs hears of the end of its connection only: before it gives up it would wait for the
+    // answer to each command.
+    leftovers.clear();
     // Should the writer have panicked, its message is on the terminal already.
     let _ = writer.join();
     shown

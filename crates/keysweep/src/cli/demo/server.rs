@@ -16,7 +16,8 @@ use super::leftovers::Leftovers;
 
 /// How long the server may take to answer.
 const START_PATIENCE: Duration = Duration::from_secs(15);
-/// How long one command of the loader may take.
+/// How long each answer to the loader may take: those of a batch are waited for one after the other, whatever became of
+/// the first.
 const REPLY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server.
