@@ -96,10 +96,12 @@ fn whole_number(description: &str) -> documented::Header {
     documented::HeaderBuilder::new().schema(Some(whole)).description(Some(description)).build()
 }
 
-/// The same answer, with the time after which it is good to ask again.
-pub fn retry_after(wait: Duration, answer: impl IntoResponse) -> Response {
+/// The same answer, with the time after which it is good to ask again where there is one.
+pub fn retry_after(wait: Option<Duration>, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
-    response.headers_mut().insert(RETRY_AFTER, whole_seconds(wait).into());
+    if let Some(wait) = wait {
+        response.headers_mut().insert(RETRY_AFTER, whole_seconds(wait).into());
+    }
     response
 }
 

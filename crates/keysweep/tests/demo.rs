@@ -153,7 +153,7 @@ fn heavy_the_first_signal_ends_a_demo_whose_server_hangs() {
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");
     rustix::io::ioctl_fionbio(&writer, true).expect("a pipe need not block");
-    while writer.write(&[b' ']).is_ok() {}
+    while writer.write(b" ").is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).expect("a pipe may block");
     (reader, writer)
 }

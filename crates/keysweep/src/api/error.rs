@@ -139,11 +139,7 @@ impl IntoResponse for ApiError {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error; the service's log says more".into())
             }
         };
-        let answer = (status, Json(ErrorView { error: ErrorDetail { code, message } }));
-        match wait {
-            Some(wait) => retry_after(wait, answer),
-            None => answer.into_response(),
-        }
+        retry_after(wait, (status, Json(ErrorView { error: ErrorDetail { code, message } })))
     }
 }
 

@@ -53,9 +53,12 @@ pub enum SignInError {
     /// The user has roles on several projects, or none.
     #[error("Name the project in auth.scope.project: the user has no role, or roles on several projects.")]
     NoScope,
-    /// Too many bad attempts, or too many at once; how long it is good to wait.
+    /// Too many bad attempts; how long the lock lasts.
     #[error("Too many attempts; try again in {} seconds.", whole_seconds(*.0))]
     TooMany(Duration),
+    /// Too many at once; how long it is good to wait.
+    #[error("Too many sign in at this moment; try again.")]
+    Queue(Duration),
     /// The store failed; no fault of the caller's.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -95,7 +98,7 @@ impl Authenticator {
         let checked = self.fleet.check_password(&name, password).await;
         checked
             .map_err(|error| match error {
-                FleetError::Busy => SignInError::TooMany(QUEUE),
+                FleetError::Busy => SignInError::Queue(QUEUE),
                 other => other.into(),
             })?
             .ok_or_else(|| {

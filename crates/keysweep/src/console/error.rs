@@ -163,26 +163,20 @@ pub(super) struct Unsigned {
 impl Unsigned {
     /// What it is answered with, on this page.
     pub(super) fn on(self, page: Response) -> Response {
-        let answer = (self.status, page);
-        match self.wait {
-            Some(wait) => retry_after(wait, answer),
-            None => answer.into_response(),
-        }
+        retry_after(self.wait, (self.status, page))
     }
 }
 
 /// Why nobody was signed in.
 pub(super) fn refused(error: SignInError) -> Result<Unsigned, ConsoleError> {
     let told = |status, message: &str| Ok(Unsigned { status, message: message.to_owned(), wait: None });
+    let later = |message, wait| Ok(Unsigned { status: StatusCode::TOO_MANY_REQUESTS, message, wait: Some(wait) });
     match error {
         SignInError::Wrong => told(StatusCode::UNAUTHORIZED, "The user name or the password is wrong."),
         SignInError::TooMany(wait) => {
-            let message = match whole_seconds(wait) {
-                1 => "Too many people sign in at this moment. Try again.".to_owned(),
-                seconds => format!("Too many attempts. Wait {seconds} seconds, then try again."),
-            };
-            Ok(Unsigned { status: StatusCode::TOO_MANY_REQUESTS, message, wait: Some(wait) })
+            later(format!("Too many attempts. Wait {} s, then try again.", whole_seconds(wait)), wait)
         }
+        SignInError::Queue(wait) => later("Too many people sign in at this moment. Try again.".to_owned(), wait),
         SignInError::NoScope | SignInError::OtherProject => told(
             StatusCode::FORBIDDEN,
             "You have no role on any project. An admin can grant one with: keysweep admin user grant",
@@ -217,5 +211,20 @@ impl From<TaskError> for ConsoleError {
             TaskError::Paused => Self::Conflict(error.to_string()),
             TaskError::Store(error) => FleetError::from(error).into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::a_lock(SignInError::TooMany(Duration::from_secs(1)), "Too many attempts. Wait 1 s, then try again.")]
+    #[case::a_queue(SignInError::Queue(Duration::from_secs(1)), "Too many people sign in at this moment. Try again.")]
+    fn a_lock_in_its_last_second_is_not_taken_for_a_queue(#[case] error: SignInError, #[case] sentence: &str) {
+        let unsigned = refused(error).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!((unsigned.status, unsigned.message.as_str()), (StatusCode::TOO_MANY_REQUESTS, sentence));
     }
 }

@@ -109,11 +109,7 @@ impl IntoResponse for IamError {
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal service error.".into()),
         };
         let title = status.canonical_reason().unwrap_or_default();
-        let answer = (status, Json(ErrorView { error: ErrorDetail { message, code: status.as_u16(), title } }));
-        match wait {
-            Some(wait) => retry_after(wait, answer),
-            None => answer.into_response(),
-        }
+        retry_after(wait, (status, Json(ErrorView { error: ErrorDetail { message, code: status.as_u16(), title } })))
     }
 }
 
@@ -137,7 +133,7 @@ impl From<SignInError> for IamError {
             SignInError::NoScope => {
                 Self::Request("Name the project in auth.scope.project: the user has no role, or roles on several.")
             }
-            SignInError::TooMany(wait) => Self::TooMany(error.to_string(), wait),
+            SignInError::TooMany(wait) | SignInError::Queue(wait) => Self::TooMany(error.to_string(), wait),
             SignInError::Fleet(error) => error.into(),
         }
     }

@@ -1,14 +1,11 @@
 //! The DCS v2 contract: every row of its error table by a request, and the exact shapes of its answers.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod requests;
+mod servers;
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
-    thread,
-};
-
-use keysweep_harness::{Flavor, Installation, Server, Service, free_port};
+use keysweep_harness::{Flavor, Installation, Server, free_port};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -181,167 +178,6 @@ fn a_config_is_kept_shown_and_may_be_sent_again() {
 
     let off = service.send("PUT", &path, &[], config_with("enable_auto_scan", json!(false)));
     assert_eq!((off.status, &off.body["enable_auto_scan"], &off.body["interval"]), (200, &json!(false), &json!(86400)));
-}
-
-#[test]
-fn a_server_that_is_no_redis_is_told_at_once() {
-    let http = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = http.local_addr().expect("an address").port();
-    let answering = std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = http.accept() {
-            let mut word = [0; 64];
-            let read = std::io::Read::read(&mut stream, &mut word).unwrap_or(0);
-            if word[..read].starts_with(b"END") {
-                break;
-            }
-            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        }
-    });
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{port}"));
-    let service = installation.serve(&["--no-auth"]);
-    for (method, path, body) in [
-        ("POST", "scan-expire-keys-task", String::new()),
-        ("POST", "auto-expire/scan", String::new()),
-        ("PUT", "scan-expire-keys/autoscan-config", good_config().to_string()),
-    ] {
-        let answer = service.send(method, &format!("/v2/{project}/instances/{instance}/{path}"), &[], body);
-        assert_eq!((answer.status, &answer.body["error_code"]), (400, &"DCS.4818".into()), "{path}");
-        assert_eq!(answer.body["error_msg"], "Do not support auto expire scan.");
-    }
-    assert_eq!(service.get(&format!("/v2/{project}/instances/{instance}"))["status"], "ERROR");
-    let mut end = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    std::io::Write::write_all(&mut end, b"END").expect("it reads");
-    answering.join().expect("it ends");
-}
-
-/// A stand-in for Redis 2.8.0, of which no binary is at hand: it says that version in INFO, takes PING and CLIENT, and knows
-/// no ROLE, which came later. What it cannot prove is how a real one behaves in anything else.
-fn stand_in_for_redis_2_8() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    // It ends with the test's process.
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || answer_as_redis_2_8(stream));
-        }
-    });
-    port
-}
-
-fn answer_as_redis_2_8(stream: TcpStream) -> Option<()> {
-    let mut writer = stream.try_clone().ok()?;
-    let mut lines = BufReader::new(stream).lines();
-    loop {
-        // `*2`, then a length and a word for each.
-        let words: usize = lines.next()?.ok()?.strip_prefix('*')?.parse().ok()?;
-        let mut command = Vec::new();
-        for _ in 0..words {
-            lines.next()?.ok()?;
-            command.push(lines.next()?.ok()?.to_ascii_uppercase());
-        }
-        let reply = match command.first()?.as_str() {
-            "PING" => "+PONG\r\n".to_owned(),
-            "CLIENT" => "+OK\r\n".to_owned(),
-            "INFO" => {
-                let text = match command.get(1)?.as_str() {
-                    "SERVER" => "# Server\r\nredis_version:2.8.0\r\nredis_mode:standalone\r\n",
-                    "REPLICATION" => "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n",
-                    "MEMORY" => "# Memory\r\nused_memory:503856\r\n",
-                    "KEYSPACE" => "# Keyspace\r\ndb0:keys=3,expires=2,avg_ttl=0\r\n",
-                    _ => "",
-                };
-                format!("${}\r\n{text}\r\n", text.len())
-            }
-            other => format!("-ERR unknown command '{other}'\r\n"),
-        };
-        writer.write_all(reply.as_bytes()).ok()?;
-    }
-}
-
-#[test]
-fn a_server_that_says_it_is_too_old_is_refused_by_its_own_word() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", stand_in_for_redis_2_8()));
-    let service = installation.serve(&["--no-auth"]);
-    let path = format!("/v2/{project}/instances/{instance}");
-    for (method, rest, body) in [
-        ("POST", "scan-expire-keys-task", String::new()),
-        ("POST", "auto-expire/scan", String::new()),
-        ("PUT", "scan-expire-keys/autoscan-config", good_config().to_string()),
-    ] {
-        let answer = service.send(method, &format!("{path}/{rest}"), &[], body);
-        let expected =
-            json!({ "error_code": "DCS.4818", "error_msg": "Do not support auto expire scan.", "error_ext_msg": null });
-        assert_eq!((answer.status, &answer.body), (400, &expected), "{rest}");
-    }
-    let shown = service.get(&path);
-    assert_eq!((&shown["engine_version"], &shown["status"]), (&"2.8".into(), &"ERROR".into()));
-    let tested = service.request("POST", &format!("/api/v1/projects/{project}/instances/{instance}/test"));
-    assert_eq!((tested.status, &tested.body["ok"], &tested.body["facts"]), (200, &json!(false), &Value::Null));
-    let message = tested.body["message"].as_str().expect("a message");
-    assert!(message.contains("redis 2.8.0 cannot be swept; 4.0 is the oldest that can"), "{message}");
-}
-
-/// What is answered to these bytes on a connection of their own.
-fn answer_to(service: &Service, bytes: &str) -> String {
-    let mut connection = TcpStream::connect(service.base.trim_start_matches("http://")).expect("the service listens");
-    connection.write_all(bytes.as_bytes()).expect("it reads");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("it answers and closes");
-    answer
-}
-
-#[test]
-fn a_head_that_is_no_request_is_refused_by_its_status_alone() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let service = installation.serve(&["--no-auth"]);
-    let many = (0..101).map(|number| format!("X-{number}: x\r\n")).collect::<String>();
-    for (request, status) in [
-        ("no request at all\r\n\r\n".to_owned(), "400"),
-        (format!("GET /v2/{OTHER}/instances HTTP/1.1\r\nno header\r\n\r\n"), "400"),
-        (format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(65_535)), "414"),
-        (format!("GET /v2/{OTHER}/instances HTTP/1.1\r\n{many}\r\n"), "431"),
-    ] {
-        let answer = answer_to(&service, &request);
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{:.60}: {head}", request);
-        assert!(body.is_empty() && !head.contains("x-request-id"), "{:.60}: {answer}", request);
-    }
-}
-
-#[test]
-fn a_body_of_more_than_a_mebibyte_is_refused_in_shape() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
-    let service = installation.serve(&["--no-auth"]);
-    let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
-    let answer = service.send("PUT", &path, &[], vec![b' '; 1024 * 1024 + 1]);
-    assert_eq!((answer.status, &answer.body["error_code"]), (413, &"DCS.4005".into()));
-    assert_eq!(answer.body["error_ext_msg"], Value::Null);
-    assert!(answer.header("x-request-id").is_some());
-}
-
-#[test]
-fn a_body_that_breaks_off_is_refused_in_shape() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
-    let service = installation.serve(&["--no-auth"]);
-    let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
-    let host = service.base.strip_prefix("http://").expect("a plain URL");
-    for (length, body) in [("Content-Length: 10", "{\"e"), ("Transfer-Encoding: chunked", "5\r\n{\"e")] {
-        let mut connection = TcpStream::connect(host).expect("the service listens");
-        let request = format!("PUT {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}\r\n\r\n{body}");
-        connection.write_all(request.as_bytes()).expect("it reads");
-        connection.shutdown(Shutdown::Write).expect("it is open");
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).expect("it answers and closes");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.starts_with("HTTP/1.1 400 ") && head.contains("\r\nx-request-id: "), "{length}: {head}");
-        let body: Value = serde_json::from_str(body).expect("JSON");
-        let message = "The message body contains invalid characters or is not in JSON format.";
-        assert_eq!(body, json!({ "error_code": "DCS.4005", "error_msg": message, "error_ext_msg": null }), "{length}");
-    }
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! Servers that cannot be swept, decided from what they say of themselves.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
+use keysweep_harness::Installation;
+use serde_json::{Value, json};
+
+use super::good_config;
+
+#[test]
+fn a_server_that_is_no_redis_is_told_at_once() {
+    let http = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = http.local_addr().expect("an address").port();
+    let answering = thread::spawn(move || {
+        while let Ok((mut stream, _)) = http.accept() {
+            let mut word = [0; 64];
+            let read = stream.read(&mut word).unwrap_or(0);
+            if word[..read].starts_with(b"END") {
+                break;
+            }
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{port}"));
+    let service = installation.serve(&["--no-auth"]);
+    for (method, path, body) in [
+        ("POST", "scan-expire-keys-task", String::new()),
+        ("POST", "auto-expire/scan", String::new()),
+        ("PUT", "scan-expire-keys/autoscan-config", good_config().to_string()),
+    ] {
+        let answer = service.send(method, &format!("/v2/{project}/instances/{instance}/{path}"), &[], body);
+        assert_eq!((answer.status, &answer.body["error_code"]), (400, &"DCS.4818".into()), "{path}");
+        assert_eq!(answer.body["error_msg"], "Do not support auto expire scan.");
+    }
+    assert_eq!(service.get(&format!("/v2/{project}/instances/{instance}"))["status"], "ERROR");
+    let mut end = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    end.write_all(b"END").expect("it reads");
+    answering.join().expect("it ends");
+}
+
+/// A stand-in for Redis 2.8.0, of which no binary is at hand: it says that version in INFO, takes PING and CLIENT, and knows
+/// no ROLE, which came later. What it cannot prove is how a real one behaves in anything else.
+fn stand_in_for_redis_2_8() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    // It ends with the test's process.
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer_as_redis_2_8(stream));
+        }
+    });
+    port
+}
+
+fn answer_as_redis_2_8(stream: TcpStream) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut lines = BufReader::new(stream).lines();
+    loop {
+        // `*2`, then a length and a word for each.
+        let words: usize = lines.next()?.ok()?.strip_prefix('*')?.parse().ok()?;
+        let mut command = Vec::new();
+        for _ in 0..words {
+            lines.next()?.ok()?;
+            command.push(lines.next()?.ok()?.to_ascii_uppercase());
+        }
+        let reply = match command.first()?.as_str() {
+            "PING" => "+PONG\r\n".to_owned(),
+            "CLIENT" => "+OK\r\n".to_owned(),
+            "INFO" => {
+                let text = match command.get(1)?.as_str() {
+                    "SERVER" => "# Server\r\nredis_version:2.8.0\r\nredis_mode:standalone\r\n",
+                    "REPLICATION" => "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n",
+                    "MEMORY" => "# Memory\r\nused_memory:503856\r\n",
+                    "KEYSPACE" => "# Keyspace\r\ndb0:keys=3,expires=2,avg_ttl=0\r\n",
+                    _ => "",
+                };
+                format!("${}\r\n{text}\r\n", text.len())
+            }
+            other => format!("-ERR unknown command '{other}'\r\n"),
+        };
+        writer.write_all(reply.as_bytes()).ok()?;
+    }
+}
+
+#[test]
+fn a_server_that_says_it_is_too_old_is_refused_by_its_own_word() {
+    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", stand_in_for_redis_2_8()));
+    let service = installation.serve(&["--no-auth"]);
+    let path = format!("/v2/{project}/instances/{instance}");
+    for (method, rest, body) in [
+        ("POST", "scan-expire-keys-task", String::new()),
+        ("POST", "auto-expire/scan", String::new()),
+        ("PUT", "scan-expire-keys/autoscan-config", good_config().to_string()),
+    ] {
+        let answer = service.send(method, &format!("{path}/{rest}"), &[], body);
+        let expected =
+            json!({ "error_code": "DCS.4818", "error_msg": "Do not support auto expire scan.", "error_ext_msg": null });
+        assert_eq!((answer.status, &answer.body), (400, &expected), "{rest}");
+    }
+    let shown = service.get(&path);
+    assert_eq!((&shown["engine_version"], &shown["status"]), (&"2.8".into(), &"ERROR".into()));
+    let tested = service.request("POST", &format!("/api/v1/projects/{project}/instances/{instance}/test"));
+    assert_eq!((tested.status, &tested.body["ok"], &tested.body["facts"]), (200, &json!(false), &Value::Null));
+    let message = tested.body["message"].as_str().expect("a message");
+    assert!(message.contains("redis 2.8.0 cannot be swept; 4.0 is the oldest that can"), "{message}");
+}
