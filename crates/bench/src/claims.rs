@@ -87,10 +87,10 @@ pub fn claims(results: &ServerResults) -> Vec<Claim> {
     claims.push(Claim::at_most("normal: own CPU by the server's", own_share("normal"), 0.25));
     claims.push(Claim::at_most("max: own CPU by the server's", own_share("max"), 0.15));
     claims.push(Claim::at_most("keysweep scan: peak memory", peak_rss(contests), MOST_RSS / 1e6).unit("MB"));
-    let duty = |set: f64| results.duties.iter().find(|duty| duty.set == set).map(|duty| duty.used);
+    let duty = |set: f64| results.duties.iter().find(|duty| duty.set == set)?.spread(|round| round.used);
     for set in [0.05, 0.25, 0.5] {
         let text = format!("duty {:.0} %: distance of the server's accounting from it", set * 100.0);
-        claims.push(Claim::at_most(text, duty(set).map(|used| (used / set - 1.0).abs()), DUTY_TOLERANCE));
+        claims.push(Claim::at_most(text, duty(set).map(|used| (used.median / set - 1.0).abs()), DUTY_TOLERANCE));
     }
     let guard = results.guard.as_ref();
     claims.push(Claim::at_most(

@@ -22,8 +22,6 @@ use crate::{
 pub const NAME: &str = "guard";
 /// How long the clients are watched without a sweep, before and again after it: a machine drifts.
 const ALONE: Duration = Duration::from_secs(3);
-/// A sweep that gives way takes its time, so that more rounds than this would cost an hour.
-const MOST_ROUNDS: usize = 3;
 
 /// One round.
 #[derive(Debug, Clone, Serialize)]
@@ -72,7 +70,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Guard>> {
     let server = rounds::loaded(flavor, settings);
     let mut gauge = Gauge::new(&server);
     let mut done = Vec::new();
-    for number in 0..settings.rounds.min(MOST_ROUNDS) {
+    for number in 0..settings.rounds {
         let prefix = format!("guard-{number}-");
         DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.dead()).load(&server);
         let load = Saturation::start(server.address(), settings)?;

@@ -112,13 +112,15 @@ fn claims(page: &mut String, claims: &[Claim]) {
 
 fn scenarios(page: &mut String, server: &ServerResults) {
     for duty in &server.duties {
+        let of = |quantity: fn(&crate::duty::Round) -> f64| spread(duty.spread(quantity), 1);
         let _ = writeln!(
             page,
-            "\nDuty {:.0} %: the server's accounting says {:.1} %, keysweep's report {:.1} %, {:.1} s.",
+            "\nDuty {:.0} % (rounds: {}): the server's accounting says {} %, keysweep's report {} %, {} s.",
             duty.set * 100.0,
-            duty.used * 100.0,
-            duty.reported * 100.0,
-            duty.wall
+            duty.rounds.len(),
+            of(|round| round.used * 100.0),
+            of(|round| round.reported * 100.0),
+            of(|round| round.wall),
         );
     }
     if let Some(guard) = &server.guard {

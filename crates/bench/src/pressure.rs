@@ -27,8 +27,6 @@ const ALONE: Duration = Duration::from_secs(4);
 const COUNT_EVERY: Duration = Duration::from_millis(10);
 /// How long child processes and the replica may take to come to rest.
 const REST: Duration = Duration::from_secs(120);
-/// More rounds would tell nothing new: p99.9 is this machine's noise.
-const MOST_ROUNDS: usize = 3;
 
 /// One round.
 #[derive(Debug, Clone, Serialize)]
@@ -89,7 +87,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Pressure>> {
     rest(&mut gauge)?;
     let clean = gauge.keyspace_memory()?;
     let mut done = Vec::new();
-    for number in 0..settings.rounds.min(MOST_ROUNDS) {
+    for number in 0..settings.rounds {
         load_dead(&server, settings, &format!("pressure-{number}-"));
         rest(&mut gauge)?;
         let round = one(&server, &mut gauge, settings, clean)?;
