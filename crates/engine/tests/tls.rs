@@ -66,15 +66,17 @@ fn every_refusal_names_its_cause_and_its_remedy() {
     let nameless = start(&authority.issue(&[]));
     let expired = start(&authority.issue_expired(&NAMES));
     let good = start(&authority.issue(&NAMES));
+    let (serving, own) = Authority::that_serves(&NAMES);
+    let serves_itself = server(Flavor::Redis70, &serving, &own, false);
     let plain: Target = format!("rediss://{}", good.address()).parse().expect("a target");
     let spoken_to_plainly: Target =
         format!("redis://{}", good.tls_address().expect("it speaks TLS")).parse().expect("a target");
 
     for (target, cause, remedy) in [
-        (target(&other, trusting(&authority)), "not for 127.0.0.1, but for", "--sni"),
-        (target(&other, trusting(&authority)), "cache.example", "--sni"),
+        (target(&other, trusting(&authority)), "not for 127.0.0.1, but for cache.example;", "--sni"),
         (target(&nameless, trusting(&authority)), "carries no name", "--sni"),
         (target(&expired, trusting(&authority)), "has expired", "renew it"),
+        (target(&serves_itself, trusting(&serving)), "an authority's own", "CA:FALSE"),
         (target(&good, Tls::default()), "issued by nobody we trust", "--cacert"),
         (target(&good, trusting(&Authority::new())), "issued by", "--cacert"),
         (Target { tls: Some(trusting(&authority)), ..plain }, "not speak TLS", "without the second s"),

@@ -35,7 +35,24 @@ impl Authority {
     /// When no temporary folder can be made.
     #[must_use]
     pub fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
+        Self::with_names(&[])
+    }
+
+    /// A new authority whose own certificate carries these names and addresses, as `openssl req -x509` makes it, and that.
+    ///
+    /// # Panics
+    /// When a name is none.
+    #[must_use]
+    pub fn that_serves(names: &[&str]) -> (Self, Issued) {
+        let authority = Self::with_names(names);
+        let own = Issued { certificate: authority.file(), key: authority.directory.path().join("ca-key.pem") };
+        write(&own.key, &authority.issuer.key().serialize_pem());
+        (authority, own)
+    }
+
+    fn with_names(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("valid names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "keysweep test authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");

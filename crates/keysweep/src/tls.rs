@@ -86,23 +86,27 @@ impl Certificate {
 }
 
 fn config(files: &Files) -> Result<ServerConfig, CertificateError> {
-    let failed = |option, path: &Path| {
+    let failed = |option, what: &'static str, path: &Path| {
         let path = path.to_owned();
         move |error: pem::Error| {
             let cause = match error {
                 pem::Error::Io(error) => error.to_string(),
-                _ => "it holds no such thing in PEM".to_owned(),
+                _ => format!("it holds no {what} in PEM"),
             };
             CertificateError::File { option, path, cause }
         }
     };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect)
-        .map_err(failed("--tls-cert", &files.certificate))?;
+        .map_err(failed("--tls-cert", "certificate", &files.certificate))?;
     if chain.is_empty() {
-        return Err(failed("--tls-cert", &files.certificate)(pem::Error::NoItemsFound));
+        return Err(failed("--tls-cert", "certificate", &files.certificate)(pem::Error::NoItemsFound));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(failed("--tls-key", &files.key))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(failed(
+        "--tls-key",
+        "private key without a passphrase",
+        &files.key,
+    ))?;
     let pair = |error: tokio_rustls::rustls::Error| CertificateError::Pair(error.to_string());
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -437,15 +437,21 @@ fn the_key_may_stand_in_a_file_and_the_certificate_must_be_of_a_trusted_authorit
     let trusted = list(&endpoint, Some(&authority.file()));
     assert_eq!(trusted.status.code(), Some(0), "{}", stderr(&trusted));
     for (ca, words) in [
-        (None, "name the authority with --ca-file"),
+        (None, "name the authority that issued it with --ca-file"),
         (Some(Authority::new().file()), "not issued by the authority in --ca-file"),
     ] {
         let output = list(&endpoint, ca.as_ref());
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
     }
+    let plainly = list(&endpoint.replace("https://", "http://"), None);
+    assert!(stderr(&plainly).contains("perhaps https:// is meant"), "{}", stderr(&plainly));
     let other_name = list(&service.base.replace("http://", "https://"), Some(&authority.file()));
-    assert!(stderr(&other_name).contains("its certificate is not for 127.0.0.1 but for"), "{}", stderr(&other_name));
+    assert!(
+        stderr(&other_name).contains("its certificate is not for 127.0.0.1 but for localhost;"),
+        "{}",
+        stderr(&other_name)
+    );
     fs::write(&file, "{\"access\":\"a\"}").expect("written");
     let output = list(&endpoint, Some(&authority.file()));
     assert!(output.status.code() == Some(2) && stderr(&output).contains("it must hold"), "{}", stderr(&output));

@@ -264,6 +264,10 @@ fn a_registered_password_is_never_shown_nor_stored_in_clear() {
     let add = |name| vec!["admin", "instance", "add", name, &url, "--project", &project];
     let by_file = installation.run(&[add("by file"), vec!["--password-file", &file_name]].concat());
     assert_eq!((by_file.status.code(), stderr(&by_file)), (Some(0), String::new()), "it was looked at");
+    let named = format!("redis://default@127.0.0.1:{}", server.port());
+    let by_user = ["admin", "instance", "add", "by user", &named, "--project", &project, "--password-file", &file_name];
+    let by_user = installation.run(&by_user);
+    assert_eq!((by_user.status.code(), stderr(&by_user)), (Some(0), String::new()), "it was looked at");
     fs::remove_file(file).expect("it is there");
     let by_stdin =
         run_with_input(&installation, &[add("by input"), vec!["--password-stdin"]].concat(), "visible-nowhere\n");

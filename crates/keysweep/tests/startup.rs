@@ -78,5 +78,26 @@ fn a_key_file_that_is_gone_or_another_is_told_and_nothing_is_made_in_its_place()
     let other = serve();
     assert!(other.contains("put back the key file that belongs to this database"), "{other}");
     fs::copy(&kept, &key).expect("copied");
+    // No mode of these is to be changed.
+    for (path, words) in [
+        ("/dev/null", "the key file /dev/null is no plain file; name one with --key-file"),
+        ("/nowhere/at/all/key", "/nowhere/at/all/key"),
+    ] {
+        let said = refusal(&installation.run(&["serve", "--listen", "127.0.0.1:0", "--key-file", path]));
+        assert!(said.contains(words) && !said.contains("chmod"), "{said}");
+    }
+    let elsewhere = installation.folder().join("new.db").display().to_string();
+    let no_folder = installation.folder().join("none/key").display().to_string();
+    let said =
+        refusal(&installation.run(&["serve", "--database", &format!("sqlite:{elsewhere}"), "--key-file", &no_folder]));
+    assert!(said.contains(&format!("the key file {no_folder} cannot be used: its folder is not there")), "{said}");
     installation.serve(&[]).terminate();
+}
+
+#[test]
+fn an_address_that_is_a_name_is_refused_with_one_that_would_do() {
+    let output = installation().run(&["serve", "--listen", "localhost:7080"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--listen") && said.contains("127.0.0.1:7080"), "{said}");
 }

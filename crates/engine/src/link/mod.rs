@@ -1,5 +1,6 @@
 //! One connection to one node: sends commands, reads replies within deadlines, and runs slices.
 
+pub mod certificate;
 mod dial;
 mod error;
 mod info;

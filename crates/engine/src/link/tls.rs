@@ -14,7 +14,7 @@ use rustls::{
 };
 use secrecy::ExposeSecret;
 
-use super::{Dialer, LinkError, Tcp, Transport, is_idle};
+use super::{Dialer, LinkError, Tcp, Transport, certificate, is_idle};
 use crate::{
     stop::{LOOK, Stop},
     target::{Address, Target, TargetError, Tls},
@@ -163,7 +163,7 @@ fn refusal(error: &rustls::Error) -> LinkError {
             expected.to_str(),
             match presented.as_slice() {
                 [] => "it carries no name (subject alternative name) at all".into(),
-                names => format!("but for {}", names.join(", ")),
+                presented => format!("but for {}", certificate::names(presented)),
             }
         ),
         InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -171,6 +171,9 @@ fn refusal(error: &rustls::Error) -> LinkError {
         }
         InvalidCertificate(CertificateError::BadSignature) => {
             "the server's certificate was not issued by the authority given with --cacert".into()
+        }
+        InvalidCertificate(error) if certificate::is_of_an_authority(error) => {
+            format!("the server's certificate is an authority's own; {}", certificate::NO_AUTHORITY)
         }
         AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
             "the server wants a certificate of ours; give it with --cert and --key".into()

@@ -56,11 +56,15 @@ impl Limited {
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write it as 127.0.0.1:7080 or [::1]:7080: an address, not a name, and a port".to_owned())
+}
+
 /// Where the process is watched from.
 #[derive(Debug, Args)]
 struct Watched {
     /// Serve Prometheus metrics at /metrics on this address, for example 127.0.0.1:7081 [default: nowhere]
-    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_METRICS_LISTEN")]
+    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_METRICS_LISTEN", value_parser = address)]
     metrics_listen: Option<SocketAddr>,
     /// Serve plain HTTP to other machines, for example behind a proxy that speaks TLS
     #[arg(long)]
@@ -101,7 +105,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Address of the API [default: 127.0.0.1:7080]
-    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_LISTEN")]
+    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_LISTEN", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Serve HTTPS with this certificate, PEM, with those that lead to its authority; read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_CERT")]

@@ -41,7 +41,8 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn parse(text: &str) -> Result<Self, FleetError> {
+    /// `password_is_apart`: whether the password is given beside the URL.
+    pub(super) fn parse(text: &str, password_is_apart: bool) -> Result<Self, FleetError> {
         let (scheme, rest) = text
             .trim()
             .split_once("://")
@@ -67,7 +68,8 @@ impl Address {
         }
         let url = format!("{scheme}://{hosts}{path}");
         url.parse::<Target>().map_err(|error| FleetError::Url(error.to_string()))?;
-        let (username, password) = credentials.map_or(Ok((None, None)), split)?;
+        let (username, password) =
+            credentials.map_or(Ok((None, None)), |credentials| split(credentials, password_is_apart))?;
         Ok(Self { url, username, password: password.map(Secret::from) })
     }
 }
@@ -82,15 +84,22 @@ fn refused(remedy: &str) -> FleetError {
 }
 
 /// User and password, each decoded; what is empty is not there.
-fn split(credentials: &str) -> Result<(Option<String>, Option<String>), FleetError> {
+fn split(credentials: &str, password_is_apart: bool) -> Result<(Option<String>, Option<String>), FleetError> {
     if credentials.is_empty() {
         return Ok((None, None));
     }
     // Some clients take a lone word before the '@' for the user, some for the password. A password that is taken for
     // a user name would be stored and shown in the clear.
-    let (username, password) = credentials
-        .split_once(':')
-        .ok_or_else(|| refused("write user:password@host, or :password@host for the default user, with the colon"))?;
+    let (username, password) = match credentials.split_once(':') {
+        Some(both) => both,
+        None if password_is_apart => (credentials, ""),
+        None => {
+            return Err(refused(
+                "write user:password@host, or :password@host for the default user, with the colon; or user@host, and the \
+                 password apart from it",
+            ));
+        }
+    };
     let decode = |part: &str| match percent_decode_str(part).decode_utf8() {
         Ok(text) => Ok(Some(text.into_owned()).filter(|text| !text.is_empty())),
         Err(_) => Err(refused("user and password must be UTF-8, percent-encoded where needed")),
@@ -129,7 +138,7 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> (String, Option<String>, Option<String>) {
-        let address = Address::parse(text).expect(text);
+        let address = Address::parse(text, false).expect(text);
         (address.url, address.username, address.password.map(|password| password.expose().to_owned()))
     }
 
@@ -155,6 +164,13 @@ mod tests {
         #[case] password: Option<&str>,
     ) {
         assert_eq!(parts(text), (url.into(), username.map(Into::into), password.map(Into::into)));
+    }
+
+    #[test]
+    fn a_user_may_stand_alone_where_the_password_is_given_apart() {
+        let address = Address::parse("redis://ada%20b@h:1", true).expect("a user");
+        assert_eq!((address.url.as_str(), address.username.as_deref()), ("redis://h:1", Some("ada b")));
+        assert!(address.password.is_none());
     }
 
     #[test]
@@ -189,7 +205,7 @@ mod tests {
         #[case] text: &str,
         #[case] remedy: &str,
     ) {
-        let error = Address::parse(text).expect_err(text).to_string();
+        let error = Address::parse(text, false).expect_err(text).to_string();
         assert!(error.contains(remedy), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }

@@ -82,7 +82,7 @@ impl Fleet {
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
         let window: Option<Window> = window.map(str::parse).transpose()?;
-        let Address { url, username, password } = Address::parse(url)?;
+        let Address { url, username, password } = Address::parse(url, given.is_some())?;
         self.check_target(&url)?;
         let password = given.or(password.as_ref().map(Secret::expose));
         let password = password.map(|password| self.vault.seal(&id, PASSWORD, password));
@@ -122,7 +122,7 @@ impl Fleet {
             changed.name = name;
         }
         if let Some(url) = change.url {
-            let Address { url, username, password } = Address::parse(&url)?;
+            let Address { url, username, password } = Address::parse(&url, false)?;
             self.check_target(&url)?;
             detail.insert("url".into(), url.clone().into());
             changed.password = password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose()));

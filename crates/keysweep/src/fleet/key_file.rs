@@ -20,6 +20,10 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultErro
         opened => opened.map_err(failed)?,
     };
     let metadata = file.metadata().map_err(failed)?;
+    // Before its mode: nobody should be told to change that of a device or a folder.
+    if !metadata.is_file() {
+        return Err(VaultError::NoFile { path: path.to_owned() });
+    }
     let mode = metadata.mode() & 0o777;
     // Credentials of systemd and secrets of Kubernetes are root's and lent to their reader through a group, or a list that
     // shows as one; PostgreSQL has the same rule for its keys.
@@ -44,6 +48,9 @@ pub(super) fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultEr
     let failed = |why| VaultError::File { path: path.to_owned(), why };
     let key = Zeroizing::new(random::<32>());
     let line = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
+    if !folder_of(path).is_dir() {
+        return Err(failed(io::Error::new(ErrorKind::NotFound, "its folder is not there; make it")));
+    }
     // Its mode is 0600 from the start.
     let mut file = tempfile::Builder::new().prefix(".keysweep-key-").tempfile_in(folder_of(path)).map_err(failed)?;
     file.write_all(line.as_bytes()).map_err(failed)?;

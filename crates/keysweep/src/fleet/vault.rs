@@ -50,6 +50,12 @@ pub enum VaultError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// It is a folder, a device or the like.
+    #[error("the key file {path} is no plain file; name one with --key-file", path = path.display())]
+    NoFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// Others could read it.
     #[error("the key file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}", path = path.display())]
     Exposed {

@@ -29,7 +29,9 @@ pub async fn copy(database: &Database, to: &Database) -> anyhow::Result<Answer> 
     };
     let source = SqliteStore::open(from).await.with_context(|| format!("{database} cannot be opened"))?;
     let target = PostgresStore::open(url).await.with_context(|| format!("{to} cannot be opened"))?;
-    let mut intake = target.intake().await.with_context(|| format!("{to} must be empty"))?;
+    let Some(mut intake) = target.intake().await.with_context(|| format!("{to} takes no copy"))? else {
+        bail!("{to} must be empty, and it has projects already; nothing was copied");
+    };
     let mut rows_copied = 0;
     let copied = source.give_all(async |table, rows| {
         rows_copied += rows.len();

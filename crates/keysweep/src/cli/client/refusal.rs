@@ -3,6 +3,7 @@
 
 use std::io;
 
+use keysweep_engine::link::certificate;
 use serde_json::Value;
 use tokio_rustls::rustls;
 
@@ -56,6 +57,7 @@ impl Refusal {
                 "connection refused; check host and port, and that the service runs".to_owned()
             }
             ureq::Error::Timeout(_) => "it did not answer in time; check host, port and firewall".to_owned(),
+            ureq::Error::Protocol(_) => "what answers there does not speak HTTP; perhaps https:// is meant".to_owned(),
             other => format!("{other}; check the endpoint, and whether it speaks http or https"),
         };
         Self { may_pass: true, ..Self::new(Exit::CannotConnect, format!("cannot reach {origin}: {cause}")) }
@@ -72,7 +74,7 @@ fn of_tls(error: &rustls::Error) -> String {
     use rustls::{CertificateError, Error::InvalidCertificate};
     match error {
         InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate was issued by nobody we trust; name the authority with --ca-file".into()
+            "its certificate was issued by nobody we trust; name the authority that issued it with --ca-file".into()
         }
         InvalidCertificate(CertificateError::BadSignature) => {
             "its certificate was not issued by the authority in --ca-file".into()
@@ -80,10 +82,13 @@ fn of_tls(error: &rustls::Error) -> String {
         InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => format!(
             "its certificate is not for {} but for {}; use such a name in the endpoint",
             expected.to_str(),
-            presented.join(", ")
+            certificate::names(presented)
         ),
         InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "its certificate has expired; the service's operator must renew it".into()
+        }
+        InvalidCertificate(error) if certificate::is_of_an_authority(error) => {
+            format!("its certificate is an authority's own; {}", certificate::NO_AUTHORITY)
         }
         rustls::Error::InvalidMessage(_) => "it does not speak TLS on this port; use http:// there".into(),
         other => other.to_string(),

@@ -12,17 +12,14 @@ pub struct Intake {
 }
 
 impl PostgresStore {
-    /// Begins to take over another database's rows. Refused where there are projects already.
-    pub async fn intake(&self) -> Result<Intake, StoreError> {
+    /// Begins to take over another database's rows; `None` where there are projects already.
+    pub async fn intake(&self) -> Result<Option<Intake>, StoreError> {
         let begun = async {
             let mut transaction = self.pool.begin().await?;
             // Nobody else may begin to fill it meanwhile.
             sqlx::query("LOCK TABLE project IN EXCLUSIVE MODE").execute(&mut *transaction).await?;
             let filled = sqlx::query("SELECT 1 FROM project LIMIT 1").fetch_optional(&mut *transaction).await?;
-            if filled.is_some() {
-                return Err(Fault::Known(StoreError::Taken { what: "project", field: "name" }));
-            }
-            Ok(Intake { transaction })
+            Ok(filled.is_none().then_some(Intake { transaction }))
         };
         begun.await.map_err(|fault: Fault| fault.into())
     }

@@ -23,7 +23,7 @@ pub async fn backup(from: &Path, to: &Path) -> Result<(), OpenError> {
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(|error| unreadable(error.into()))?;
     // Made first, for its owner alone; SQLite writes into a file only if it is empty.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    made.map_err(|why| OpenError::Create { path: to.to_owned(), why })?;
+    made.map_err(|why| OpenError::Copy { path: to.to_owned(), why })?;
     let done = sqlx::query("VACUUM INTO ?").bind(to.to_string_lossy()).execute(&mut connection).await;
     if let Err(error) = done {
         // Half a copy would pass for a whole one. That it cannot be removed either is the lesser news.

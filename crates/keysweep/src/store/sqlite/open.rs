@@ -40,6 +40,14 @@ pub enum OpenError {
         /// Why.
         why: io::Error,
     },
+    /// There is no room for a copy under this name.
+    #[error("cannot write {path}: {why}; choose a new name, in a folder that this user may write to", path = path.display())]
+    Copy {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
     /// A newer keysweep has changed the schema.
     #[error(
         "{path} was written by a newer keysweep (schema {found}, this version knows {known}); install that version, or \
