@@ -1,14 +1,23 @@
 //! The fleet over a real store: what operators register, and that its secrets stay secret.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use keysweep::{
     fleet::{Fleet, FleetError, NewInstance, is_id, vault::VaultError},
-    model::{Instance, Role},
+    model::{AutoScan, Instance, Role},
     store::{SharedStore, sqlite::SqliteStore},
 };
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 struct Installation {
     folder: TempDir,
@@ -243,6 +252,29 @@ async fn what_is_taken_or_may_not_be_is_said_with_field_value_and_remedy() {
         }
     }
     assert_eq!(fleet.instances("shop").await.expect("read"), [instance]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sets_an_auto_scan_while_another_does_undoes_nothing_that_he_does_not_name() {
+    let installation = Installation::new();
+    let fleet = installation.fleet().await;
+    fleet.add_project("shop", None).await.expect("added");
+    let new = NewInstance { name: "cache", url: "redis://h:1", ..NewInstance::default() };
+    let instance = fleet.add_instance("shop", new).await.expect("added");
+    let hourly = |before| Ok::<_, FleetError>(AutoScan { interval: Duration::from_secs(3_600), ..before });
+    let calls = AtomicU32::new(0);
+    // Between what this one has read and what it writes, another says how often.
+    let kept = fleet.set_auto_scan(&instance, None, |before| {
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            let other = fleet.set_auto_scan(&instance, None, hourly);
+            tokio::task::block_in_place(|| Handle::current().block_on(other))?;
+        }
+        Ok::<_, FleetError>(AutoScan { scan_keys_count: 20, ..before })
+    });
+    let kept = kept.await.expect("kept");
+    assert_eq!((kept.interval, kept.scan_keys_count), (Duration::from_secs(3_600), 20));
+    assert_eq!(calls.into_inner(), 2, "it was asked again with what the other had said");
+    assert_eq!(fleet.auto_scan(&instance).await.expect("read"), Some(kept));
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::{
     words::{self, Moment},
 };
 use crate::{
-    fleet::{FleetError, InstanceChange, LookError, can_be_swept},
+    fleet::{AutoScanFault, FleetError, InstanceChange, LookError, can_be_swept},
     model::{AutoScan, Instance, Role, ScanType, Task, TaskDetail},
     store::PageRequest,
     task::schedule::next_run,
@@ -299,16 +299,28 @@ pub(super) async fn remove(State(door): State<Door>, request: Request) -> Result
     Ok(Redirect::to(&format!("{}?done=remove", guest.path("instances"))).into_response())
 }
 
+/// Why an auto-scan is as it was.
+enum Unsaved {
+    Faults(Vec<AutoScanFault>),
+    Failed(FleetError),
+}
+
+impl From<FleetError> for Unsaved {
+    fn from(error: FleetError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 pub(super) async fn set_auto_scan(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
     let (guest, instance) = door.admit_to_instance(request, Role::Operator).await?;
     let (now, form) = (Timestamp::now(), AutoScanForm::typed(&guest.form));
-    let before = door.fleet.auto_scan(&instance).await?.unwrap_or_else(|| AutoScan::unset(&instance.id));
-    match form.wish(&before, now).check(before, now) {
-        Ok(config) => {
-            door.fleet.set_auto_scan(&instance, config, guest.by()).await?;
-            Ok(to_page(&guest, &instance, "auto-scan").into_response())
-        }
-        Err(faults) => {
+    let kept = door.fleet.set_auto_scan(&instance, guest.by(), |before| {
+        form.wish(&before, now).check(before, now).map_err(Unsaved::Faults)
+    });
+    match kept.await {
+        Ok(_) => Ok(to_page(&guest, &instance, "auto-scan").into_response()),
+        Err(Unsaved::Failed(error)) => Err(error.into()),
+        Err(Unsaved::Faults(faults)) => {
             let form = form.with_faults(&faults);
             let text = "The auto-scan is not saved: see beside the fields.".to_owned();
             let notice = Some(Notice { is_good: false, text });

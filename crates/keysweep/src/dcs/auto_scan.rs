@@ -89,14 +89,15 @@ pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<J
 pub(super) async fn update(State(door): State<Door>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
     let admitted = door.admit(request, Role::Operator).await?;
     let wanted = body::object(&admitted.body)?;
-    let kept = door.fleet.auto_scan(&admitted.instance).await?;
-    let before = kept.unwrap_or_else(|| AutoScan::unset(&admitted.instance.id));
-    let config = read(&wanted, before, Timestamp::now())?;
-    if config.enabled {
-        super::supported(&admitted.instance)?;
-    }
     let actor = admitted.caller.name.as_deref();
-    Ok(Json(AutoScanConfig::new(&door.fleet.set_auto_scan(&admitted.instance, config, actor).await?)))
+    let kept = door.fleet.set_auto_scan(&admitted.instance, actor, |before| {
+        let config = read(&wanted, before, Timestamp::now())?;
+        if config.enabled {
+            super::supported(&admitted.instance)?;
+        }
+        Ok::<_, DcsError>(config)
+    });
+    Ok(Json(AutoScanConfig::new(&kept.await?)))
 }
 
 /// What is to be kept of a request; of several bad values the first in the order of the documentation is told.

@@ -100,24 +100,32 @@ impl Fleet {
         Ok(self.store.auto_scans(&ids).await?)
     }
 
-    /// Says how an instance is swept by itself. Returns what is kept.
-    pub async fn set_auto_scan(
+    /// Says how an instance is swept by itself: what `wanted` makes of what holds, or why it does not. Of two who do so at
+    /// once the second is asked again, with what the first has said. Returns what is kept.
+    pub async fn set_auto_scan<E: From<FleetError>>(
         &self,
         instance: &Instance,
-        config: AutoScan,
         actor: Option<&str>,
-    ) -> Result<AutoScan, FleetError> {
-        let config = AutoScan { instance_id: instance.id.clone(), updated_at: now(), ..config };
-        let deed =
-            Deed { project_id: Some(&instance.project_id), actor, action: "auto_scan.set", subject: &instance.id };
-        let detail = json!({
-            "enabled": config.enabled,
-            "first_scan_at": config.first_scan_at,
-            "interval_seconds": config.interval.as_secs(),
-            "timeout_seconds": config.timeout.as_secs(),
-            "scan_keys_count": config.scan_keys_count,
-        });
-        Ok(self.telling(deed, &detail).set_auto_scan(&config).await?)
+        wanted: impl Fn(AutoScan) -> Result<AutoScan, E>,
+    ) -> Result<AutoScan, E> {
+        loop {
+            let before = self.auto_scan(instance).await?;
+            let config = wanted(before.clone().unwrap_or_else(|| AutoScan::unset(&instance.id)))?;
+            let config = AutoScan { instance_id: instance.id.clone(), updated_at: now(), ..config };
+            let deed =
+                Deed { project_id: Some(&instance.project_id), actor, action: "auto_scan.set", subject: &instance.id };
+            let detail = json!({
+                "enabled": config.enabled,
+                "first_scan_at": config.first_scan_at,
+                "interval_seconds": config.interval.as_secs(),
+                "timeout_seconds": config.timeout.as_secs(),
+                "scan_keys_count": config.scan_keys_count,
+            });
+            let store = self.telling(deed, &detail);
+            if let Some(kept) = store.set_auto_scan(before.as_ref(), &config).await.map_err(FleetError::from)? {
+                return Ok(kept);
+            }
+        }
     }
 }
 

@@ -218,9 +218,11 @@ pub trait Store: People + Timetable + Survey + Secrets + Send + Sync {
     async fn auto_scan(&self, instance_id: &str) -> Result<Option<AutoScan>, StoreError>;
     /// The same for several instances, those left out of which nobody has said.
     async fn auto_scans(&self, instance_ids: &[String]) -> Result<Vec<AutoScan>, StoreError>;
-    /// Says how an instance is swept by itself, in place of what was said before. Returns what is kept: its time of change
-    /// stays where nothing else changes. `Missing` when the instance is gone.
-    async fn set_auto_scan(&self, config: &AutoScan) -> Result<AutoScan, StoreError>;
+    /// Says how an instance is swept by itself, in place of what was seen as `before`. Returns what is kept: its time of
+    /// change stays where nothing else changes. `None`, and nothing is done, where somebody has said something else since;
+    /// `Missing` when the instance is gone.
+    async fn set_auto_scan(&self, before: Option<&AutoScan>, config: &AutoScan)
+    -> Result<Option<AutoScan>, StoreError>;
 
     /// Writes a task, unless the instance is paused or has an active one. `Missing` when the instance is. Of an instance's manual
     /// and of its auto records only the newest are kept, as many of each as the new task says: the oldest make room.

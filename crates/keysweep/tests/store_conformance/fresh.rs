@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use keysweep::{
-    model::{Instance, NewTask, Project, ScanType, Task},
+    model::{AutoScan, Instance, NewTask, Project, ScanType, Task},
     store::{Beat, Claim, Created, Ending, Now, SharedStore, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
 };
 use keysweep_harness::Postgres;
@@ -83,6 +83,13 @@ impl Fresh {
     pub async fn reopened(self) -> Self {
         drop(self.store);
         Self::in_place(self.place).await
+    }
+
+    /// Says how an instance is swept by itself, whatever was said before.
+    pub async fn schedule(&self, config: &AutoScan) -> Result<AutoScan, StoreError> {
+        let before = self.auto_scan(&config.instance_id).await?;
+        let kept = self.set_auto_scan(before.as_ref(), config).await?;
+        Ok(kept.expect("nobody else says anything"))
     }
 
     /// Takes the audit trail away from under the store.

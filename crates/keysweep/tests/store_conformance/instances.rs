@@ -20,6 +20,7 @@ on_every_engine!(
     an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later,
     every_field_but_id_project_and_facts_changes,
     what_was_seen_of_a_server_does_not_outlive_its_url,
+    of_two_who_set_an_auto_scan_the_second_is_told_and_nothing_of_the_first_is_lost,
     of_two_who_change_an_instance_neither_undoes_what_the_other_did,
     a_password_never_meets_an_address_that_it_was_not_given_for,
     an_instance_is_removed_with_its_tasks_but_not_while_one_is_active,
@@ -211,15 +212,38 @@ async fn the_last_auto_scan_configuration_is_kept(store: Fresh) {
         scan_keys_count: 100_000,
         updated_at: time(1),
     };
-    assert_eq!(store.set_auto_scan(&config).await.expect("kept"), config);
+    assert_eq!(store.schedule(&config).await.expect("kept"), config);
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(config.clone()));
     let again = AutoScan { updated_at: time(2), ..config.clone() };
-    assert_eq!(store.set_auto_scan(&again).await.expect("kept"), config, "nothing has changed");
+    assert_eq!(store.schedule(&again).await.expect("kept"), config, "nothing has changed");
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(config.clone()));
     let off = AutoScan { enabled: false, first_scan_at: None, updated_at: time(2), ..config };
-    store.set_auto_scan(&off).await.expect("kept");
+    store.schedule(&off).await.expect("kept");
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(off.clone()));
-    assert_missing(store.set_auto_scan(&AutoScan { instance_id: id("gone"), ..off }).await, "instance");
+    assert_missing(store.schedule(&AutoScan { instance_id: id("gone"), ..off }).await, "instance");
+}
+
+async fn of_two_who_set_an_auto_scan_the_second_is_told_and_nothing_of_the_first_is_lost(store: Fresh) {
+    let instance = store.instance_of_its_own("feed").await;
+    let set = |enabled, count, changed| AutoScan {
+        instance_id: instance.id.clone(),
+        enabled,
+        first_scan_at: Some(time(100)),
+        interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(600),
+        scan_keys_count: count,
+        updated_at: time(changed),
+    };
+    let (first, second) = (set(true, 10, 1), set(false, 20, 2));
+    // Both have seen that nobody has said anything; then both what the first has said.
+    assert_eq!(store.set_auto_scan(None, &first).await.expect("kept"), Some(first.clone()));
+    assert_eq!(store.set_auto_scan(None, &second).await.expect("answered"), None);
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(first.clone()));
+    assert_eq!(store.set_auto_scan(Some(&first), &second).await.expect("kept"), Some(second.clone()));
+    for other in [set(true, 10, 3), AutoScan { first_scan_at: None, ..set(false, 20, 3) }] {
+        assert_eq!(store.set_auto_scan(Some(&first), &other).await.expect("answered"), None);
+    }
+    assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(second));
 }
 
 async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: Fresh) {

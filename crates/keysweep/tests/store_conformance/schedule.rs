@@ -49,12 +49,12 @@ async fn settings_come_back_and_replace_what_was_set_before(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), None);
     let settings = hourly(&instance);
-    store.set_auto_scan(&settings).await.expect("set");
+    store.schedule(&settings).await.expect("set");
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(settings.clone()));
     let off = AutoScan { enabled: false, first_scan_at: None, updated_at: time(9), ..settings };
-    store.set_auto_scan(&off).await.expect("set");
+    store.schedule(&off).await.expect("set");
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(off.clone()));
-    assert_missing(store.set_auto_scan(&AutoScan { instance_id: id("absent"), ..off.clone() }).await, "instance");
+    assert_missing(store.schedule(&AutoScan { instance_id: id("absent"), ..off.clone() }).await, "instance");
     let ids = [id("absent"), instance.id.clone()];
     assert_eq!(store.auto_scans(&ids).await.expect("read"), [off]);
 }
@@ -62,18 +62,18 @@ async fn settings_come_back_and_replace_what_was_set_before(store: Fresh) {
 async fn settings_that_are_set_again_unchanged_stay_as_old_as_they_were(store: Fresh) {
     let settings = hourly(&store.instance_of_its_own("cache").await);
     for updated_at in [time(0), time(50)] {
-        store.set_auto_scan(&AutoScan { updated_at, ..settings.clone() }).await.expect("set");
+        store.schedule(&AutoScan { updated_at, ..settings.clone() }).await.expect("set");
         assert_eq!(store.auto_scan(&settings.instance_id).await.expect("read"), Some(settings.clone()));
     }
     let changed = AutoScan { scan_keys_count: 11, updated_at: time(60), ..settings };
-    store.set_auto_scan(&changed).await.expect("set");
+    store.schedule(&changed).await.expect("set");
     assert_eq!(store.auto_scan(&changed.instance_id).await.expect("read"), Some(changed));
 }
 
 async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let settings = hourly(&instance);
-    store.set_auto_scan(&settings).await.expect("set");
+    store.schedule(&settings).await.expect("set");
     let expected = Plan { config: settings.clone(), instance, handled: None, active: false, last_end: None };
     let plans = due(&store, 10).await;
     assert_eq!(plans, std::slice::from_ref(&expected), "a new one is looked at at once");
@@ -82,13 +82,13 @@ async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed
     assert_eq!(due(&store, HOUR).await, [expected]);
 
     let later = AutoScan { first_scan_at: Some(time(2 * HOUR)), updated_at: time(20), ..settings.clone() };
-    store.set_auto_scan(&later).await.expect("set");
+    store.schedule(&later).await.expect("set");
     let plans = due(&store, 30).await;
     assert_eq!(plans.len(), 1, "changed settings are looked at at once");
     store.put_off(&plans[0], Some(time(25)), time(2 * HOUR)).await.expect("noted");
     assert_eq!(due(&store, HOUR).await, []);
     assert_eq!(due(&store, 2 * HOUR).await[0].handled, Some(time(25)));
-    store.set_auto_scan(&AutoScan { enabled: false, updated_at: time(40), ..settings }).await.expect("set");
+    store.schedule(&AutoScan { enabled: false, updated_at: time(40), ..settings }).await.expect("set");
     assert_eq!(due(&store, 3 * HOUR).await, []);
 }
 
@@ -99,7 +99,7 @@ async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
     for number in 0..8 {
         let instance = plain_instance(&project, &format!("i{number}"));
         store.add_instance(&instance).await.expect("added");
-        store.set_auto_scan(&hourly(&instance)).await.expect("set");
+        store.schedule(&hourly(&instance)).await.expect("set");
         instances.push(instance);
     }
     let mut keepers = JoinSet::new();
@@ -127,7 +127,7 @@ async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
 
 async fn a_run_is_pending_while_a_task_is_active(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
-    store.set_auto_scan(&hourly(&instance)).await.expect("set");
+    store.schedule(&hourly(&instance)).await.expect("set");
     store.waiting(&instance, at(HOUR - 10)).await;
     let claim = store.claimed(at(HOUR - 9), "w").await;
     let tasks = Tasks::new(Arc::clone(&store));
@@ -141,10 +141,10 @@ async fn a_run_is_pending_while_a_task_is_active(store: Fresh) {
 async fn a_plan_that_has_changed_since_it_was_read_starts_nothing(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let settings = hourly(&instance);
-    store.set_auto_scan(&settings).await.expect("set");
+    store.schedule(&settings).await.expect("set");
     let plan = due(&store, HOUR).await.remove(0);
     let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
-    store.set_auto_scan(&AutoScan { enabled: false, updated_at: time(HOUR), ..settings }).await.expect("set");
+    store.schedule(&AutoScan { enabled: false, updated_at: time(HOUR), ..settings }).await.expect("set");
     let started = store.start_run(at(HOUR), &plan, &run, time(2 * HOUR)).await.expect("answered");
     assert_eq!(started, None, "it was disabled in between");
     let waiting = PageRequest { status: Some(Status::Waiting), offset: 0, limit: 10 };
@@ -153,7 +153,7 @@ async fn a_plan_that_has_changed_since_it_was_read_starts_nothing(store: Fresh) 
 
 async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
-    store.set_auto_scan(&hourly(&instance)).await.expect("set");
+    store.schedule(&hourly(&instance)).await.expect("set");
     let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
     let paused = Instance { paused: true, ..instance.clone() };
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
@@ -170,7 +170,7 @@ async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded
 async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let settings = hourly(&instance);
-    store.set_auto_scan(&settings).await.expect("set");
+    store.schedule(&settings).await.expect("set");
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
     store.update_instance(Now::Database, &instance, &closed).await.expect("changed");
     let plan = due(&store, HOUR).await.remove(0);
@@ -184,7 +184,7 @@ async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(st
 async fn an_instance_that_is_changed_is_looked_at_again_at_once(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let daily = AutoScan { interval: Duration::from_secs(86_400), ..hourly(&instance) };
-    store.set_auto_scan(&daily).await.expect("set");
+    store.schedule(&daily).await.expect("set");
     let night = store.with_window(&instance, Some("02:00-05:00 UTC")).await;
     let tasks = Tasks::new(Arc::clone(&store));
     assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 0);
@@ -196,7 +196,7 @@ async fn an_instance_that_is_changed_is_looked_at_again_at_once(store: Fresh) {
 async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let again = AutoScan { interval: Duration::ZERO, ..hourly(&instance) };
-    store.set_auto_scan(&again).await.expect("set");
+    store.schedule(&again).await.expect("set");
     let plan = due(&store, HOUR).await.remove(0);
     store.waiting(&instance, at(HOUR)).await;
     let claim = store.claimed(at(HOUR), "w").await;
@@ -211,7 +211,7 @@ async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(stor
 async fn with_interval_zero_the_end_of_the_last_run_counts(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let again = AutoScan { interval: Duration::ZERO, ..hourly(&instance) };
-    store.set_auto_scan(&again).await.expect("set");
+    store.schedule(&again).await.expect("set");
     let tasks = Tasks::new(Arc::clone(&store));
     assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 1);
     let claim = store.claimed(at(HOUR), "w").await;

@@ -307,7 +307,9 @@ impl World {
             scan_keys_count: 10,
             updated_at: time(self.clock),
         };
-        self.store.set_auto_scan(&settings).await.expect("set");
+        let before = self.store.auto_scan(&settings.instance_id).await.expect("read");
+        let kept = self.store.set_auto_scan(before.as_ref(), &settings).await.expect("set");
+        assert!(kept.is_some(), "nobody else has said anything");
     }
 
     async fn step(&mut self, index: usize, heard: bool) {

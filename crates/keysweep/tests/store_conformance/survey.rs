@@ -110,7 +110,7 @@ async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
         scan_keys_count: 10,
         updated_at: time(0),
     };
-    store.set_auto_scan(&settings).await.expect("set");
+    store.schedule(&settings).await.expect("set");
     let seen = overview(&store, 3).await;
     assert_eq!(seen.schedule_lag, Duration::from_secs(3), "nobody has looked at what is new");
     let plans = store.due_plans(at(3), 1).await.expect("read").plans;
@@ -119,7 +119,7 @@ async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
     let seen = overview(&store, 104).await;
     assert_eq!(seen.schedule_lag, Duration::from_secs(4));
     assert_eq!(seen.instances[0].auto_scan_interval, Some(Duration::from_secs(60)));
-    store.set_auto_scan(&AutoScan { enabled: false, ..settings }).await.expect("set");
+    store.schedule(&AutoScan { enabled: false, ..settings }).await.expect("set");
     let seen = overview(&store, 200).await;
     assert_eq!((seen.schedule_lag, seen.instances[0].auto_scan_interval), (Duration::ZERO, None));
 }
@@ -135,7 +135,7 @@ async fn scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_pause
         scan_keys_count: 10,
         updated_at: time(0),
     };
-    store.set_auto_scan(&settings).await.expect("set");
+    store.schedule(&settings).await.expect("set");
     let interval = async |seconds| overview(&store, seconds).await.instances[0].auto_scan_interval;
     assert_eq!(interval(99).await, None);
     assert_eq!(interval(100).await, Some(settings.interval));

@@ -85,7 +85,7 @@ impl Place {
             })
             .collect();
         self.each(&plans, |store, plan| async move {
-            store.set_auto_scan(&plan).await?;
+            store.set_auto_scan(None, &plan).await?;
             Ok(())
         })
     }

@@ -204,8 +204,12 @@ impl Store for PostgresStore {
         self.read(async |db| auto_scan::several(db, instance_ids).await).await
     }
 
-    async fn set_auto_scan(&self, config: &AutoScan) -> Result<AutoScan, StoreError> {
-        self.write(async |db| auto_scan::set(db, config).await).await
+    async fn set_auto_scan(
+        &self,
+        before: Option<&AutoScan>,
+        config: &AutoScan,
+    ) -> Result<Option<AutoScan>, StoreError> {
+        self.write_and_tell(async |db| auto_scan::set(db, before, config).await, Option::is_some).await
     }
 
     async fn create_task(&self, now: Now, new: &NewTask) -> Result<Created, StoreError> {
