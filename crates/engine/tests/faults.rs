@@ -90,7 +90,8 @@ fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
     let crowd = Mutex::new(Vec::new());
     let mut admin = server.connection();
     let fill = Once::between(0.3..1.0, |_| {
-        proxy.cut();
+        // Until the last place is taken: the sweep would be back sooner than the crowd.
+        proxy.set(Fault::Cut);
         let mut crowd = crowd.lock().expect("no panic");
         // One place is ours until the server notices that we are gone.
         eventually("all places are taken", Duration::from_secs(10), || {
@@ -98,6 +99,7 @@ fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
             crowd.extend(client.get_connection());
             (crowd.len() >= 2).then_some(())
         });
+        proxy.set(Fault::None);
     });
     let report =
         sweep(&target, &Options { unreachable_grace: Duration::from_secs(1), ..options() }, &fill, &Stop::new());
