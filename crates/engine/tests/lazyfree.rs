@@ -8,8 +8,7 @@ use std::{
 };
 
 use keysweep_engine::{
-    Address, Checkpoint, Credentials, Holders, LazyFreeKeeper, Monitor, Options, Outcome, Progress, Stop, Target,
-    let_go_lazyfree,
+    Address, Credentials, Holders, LazyFreeKeeper, Monitor, Options, Outcome, Stop, Target, let_go_lazyfree,
     link::{Link, Tcp},
     sweep,
 };
@@ -71,14 +70,12 @@ fn set(server: &Server, value: &str) {
         .expect("CONFIG");
 }
 
-/// Keeps what the setting was while the sweep ran.
+/// Keeps what the setting was after every slice: said by the thread that puts it back, which therefore has not done so yet.
 struct Settings<'a>(&'a Server, Mutex<Vec<String>>);
 
 impl Monitor for Settings<'_> {
-    fn progress(&self, progress: &Progress, _: &Checkpoint) {
-        if progress.keys_scanned > 0 && progress.fraction < 1.0 {
-            self.1.lock().expect("no panic").push(setting(self.0));
-        }
+    fn slice(&self, _: Duration) {
+        self.1.lock().expect("no panic").push(setting(self.0));
     }
 }
 
