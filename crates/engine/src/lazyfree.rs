@@ -101,29 +101,57 @@ pub fn let_go_lazyfree(
 ) -> Result<(), LinkError> {
     let mut recorded = keeper.join(address, run_id);
     loop {
-        let (last, put_back) = match recorded {
-            Ok(Some(holders)) if holders.others == 0 => (true, put_back(link, run_id)?),
-            Ok(Some(_)) => (false, false),
+        let left = match recorded {
+            Ok(Some(holders)) if holders.others == 0 => put_back(link, run_id)?,
+            Ok(Some(_)) => Left::ToOthers,
             // Another worker has done it. Or the store is away, and the record stays for later.
             Ok(None) | Err(_) => return Ok(()),
         };
-        match keeper.let_go(run_id) {
-            // Another sweep has begun in between and may have found the setting on.
-            Ok(others) if others > 0 && put_back => return set(link, true).map(drop),
+        match (keeper.let_go(run_id), left) {
+            // Another sweep has begun in between and may have found the setting on. It may also have ended since, so that this is
+            // recorded again before it is on again, and let go again.
+            (Ok(1..), Left::PutBack) => {
+                recorded = keeper.hold(address, run_id).map(Some);
+                if matches!(&recorded, Ok(Some(holders)) if holders.others > 0) {
+                    set(link, true)?;
+                }
+            }
             // The others went at the same moment, and each left it to the next: this one is the last.
-            Ok(0) if !last => recorded = keeper.hold(address, run_id).map(Some),
-            Ok(_) | Err(_) => return Ok(()),
+            (Ok(0), Left::ToOthers) => recorded = keeper.hold(address, run_id).map(Some),
+            // Another sweep has come and gone in between: it has turned the setting on and left the rest to this one, which was
+            // still recorded.
+            (Ok(0), Left::PutBack | Left::Off) if value(link)?.as_deref() == Some("yes") => {
+                recorded = keeper.hold(address, run_id).map(Some);
+            }
+            _ => return Ok(()),
         }
     }
 }
 
+/// How a sweep that lets go has left the setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// As it is: others count on it.
+    ToOthers,
+    /// Off, after it was on.
+    PutBack,
+    /// Off, as it was found.
+    Off,
+    /// As it is: it is another process's, or changing it is refused.
+    Alone,
+}
+
 /// Turns the setting off, if this is the process that it was turned on in and it is still on: what somebody else has
-/// changed is theirs. Says whether it did.
-fn put_back(link: &mut Link, run_id: &str) -> Result<bool, LinkError> {
+/// changed is theirs.
+fn put_back(link: &mut Link, run_id: &str) -> Result<Left, LinkError> {
     let info = link.info(&["server"])?.unwrap_or_default();
-    match info.text("run_id") == Some(run_id) && value(link)?.as_deref() == Some("yes") {
-        true => set(link, false),
-        false => Ok(false),
+    if info.text("run_id") != Some(run_id) {
+        return Ok(Left::Alone);
+    }
+    match value(link)?.as_deref() {
+        Some("yes") if set(link, false)? => Ok(Left::PutBack),
+        Some("no") => Ok(Left::Off),
+        _ => Ok(Left::Alone),
     }
 }
 

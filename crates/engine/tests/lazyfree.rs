@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex},
+    fmt,
+    sync::{Arc, Mutex, Once},
     thread,
     time::Duration,
 };
@@ -13,6 +14,7 @@ use keysweep_engine::{
     sweep,
 };
 use keysweep_harness::{DataSet, Flavor, Kind, Server, eventually};
+use rstest::rstest;
 
 /// Who holds, for all sweeps of a test: what the service keeps in its database.
 type Table = Arc<Mutex<HashSet<(String, &'static str)>>>;
@@ -177,12 +179,120 @@ fn where_it_was_off_it_is_off_again_after_sweeps_that_overlap() {
 #[test]
 fn what_another_worker_has_put_back_already_is_not_put_back_again() {
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
-    let address = Address { host: "127.0.0.1".into(), port: server.port() };
-    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
-    let run_id = link.info(&["server"]).expect("an answer").expect("INFO").text("run_id").expect("an id").to_owned();
+    let (mut link, address, run_id) = link(&server);
     let keeper = InMemoryKeeper(Table::default(), "task");
     let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "yes", "nobody is recorded, so it is its operator's");
+}
+
+/// A view of the table that is held up once while it lets go: `before` or `after` it has forgotten the sweep, something happens.
+struct HeldUp<F, G> {
+    keeper: InMemoryKeeper,
+    before: F,
+    after: G,
+    once: Once,
+}
+
+impl<F, G> fmt::Debug for HeldUp<F, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.keeper.fmt(f)
+    }
+}
+
+impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeKeeper for HeldUp<F, G> {
+    fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
+        self.keeper.hold(address, run_id)
+    }
+
+    fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
+        self.keeper.join(address, run_id)
+    }
+
+    fn let_go(&self, run_id: &str) -> Result<u64, String> {
+        let mut gone = None;
+        self.once.call_once(|| {
+            (self.before)();
+            gone = Some(self.keeper.let_go(run_id));
+            (self.after)();
+        });
+        gone.unwrap_or_else(|| self.keeper.let_go(run_id))
+    }
+}
+
+fn link(server: &Server) -> (Link, Address, String) {
+    let address = Address { host: "127.0.0.1".into(), port: server.port() };
+    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
+    let run_id = link.info(&["server"]).expect("an answer").expect("INFO").text("run_id").expect("an id").to_owned();
+    (link, address, run_id)
+}
+
+#[rstest]
+#[case::found_on("yes")]
+#[case::found_off("no")]
+fn a_sweep_that_comes_and_goes_while_the_last_one_lets_go_leaves_it_off(#[case] found: &str) {
+    let server = Server::start(Flavor::Redis70);
+    DataSet::new().live(100).load(&server);
+    let (mut link, address, run_id) = link(&server);
+    let table = Table::default();
+    let short = options(&table, "short");
+    let seen = Settings(&server, Mutex::default());
+    let keeper = HeldUp {
+        keeper: InMemoryKeeper(Arc::clone(&table), "last"),
+        before: || _ = sweep(&target(&server), &short, &seen, &Stop::new()),
+        after: || {},
+        once: Once::new(),
+    };
+    keeper.hold(&address, &run_id).expect("recorded");
+    set(&server, found);
+    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    let seen = seen.1.lock().expect("no panic");
+    assert!(!seen.is_empty() && seen.iter().all(|value| value == "yes"), "the short one turned it on: {seen:?}");
+    assert_eq!(setting(&server), "no");
+    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+}
+
+#[test]
+fn a_sweep_that_was_left_without_it_and_goes_at_once_leaves_it_off() {
+    let server = Server::start(Flavor::Redis70);
+    let ((mut link, address, run_id), (others_link, ..)) = (link(&server), link(&server));
+    let others_link = Mutex::new(others_link);
+    let table = Table::default();
+    let other = InMemoryKeeper(Arc::clone(&table), "other");
+    let keeper = HeldUp {
+        keeper: InMemoryKeeper(Arc::clone(&table), "last"),
+        // It has found the setting on, and joins when that has been put back.
+        before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
+        after: || {
+            let_go_lazyfree(&mut others_link.lock().expect("no panic"), &other, &address, &run_id).expect("an answer");
+        },
+        once: Once::new(),
+    };
+    keeper.hold(&address, &run_id).expect("recorded");
+    set(&server, "yes");
+    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    assert_eq!(setting(&server), "no");
+    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+}
+
+#[test]
+fn a_sweep_that_joins_while_the_last_one_lets_go_has_it_on_again() {
+    let server = Server::start(Flavor::Redis70);
+    let (mut link, address, run_id) = link(&server);
+    let table = Table::default();
+    let other = InMemoryKeeper(Arc::clone(&table), "other");
+    let keeper = HeldUp {
+        keeper: InMemoryKeeper(Arc::clone(&table), "last"),
+        before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
+        after: || {},
+        once: Once::new(),
+    };
+    keeper.hold(&address, &run_id).expect("recorded");
+    set(&server, "yes");
+    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    assert_eq!(setting(&server), "yes", "the other one counts on it");
+    let_go_lazyfree(&mut link, &other, &address, &run_id).expect("an answer");
+    assert_eq!(setting(&server), "no");
+    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
 }
 
 #[test]
@@ -224,9 +334,8 @@ fn a_stopped_sweep_puts_it_back_too() {
 fn a_process_that_took_over_the_address_keeps_its_own_setting() {
     const GONE: &str = "0123456789012345678901234567890123456789";
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
-    let address = Address { host: "127.0.0.1".into(), port: server.port() };
+    let (mut link, address, _) = link(&server);
     let keeper = InMemoryKeeper(Table::default(), "task");
-    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
     keeper.hold(&address, GONE).expect("recorded");
     let_go_lazyfree(&mut link, &keeper, &address, GONE).expect("an answer");
     assert_eq!(setting(&server), "yes");
