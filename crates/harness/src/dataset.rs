@@ -17,7 +17,7 @@ const KEYS_PER_PIPELINE: u64 = 1_000;
 /// Bytes that one round trip may carry, about: large keys go in smaller numbers.
 const BYTES_PER_PIPELINE: usize = 8 * 1_024 * 1_024;
 /// How far ahead dead keys are set to expire. A time that has passed already would delete them at once, so
-/// this must be longer than a thousand PEXPIREATs take on a busy machine.
+/// this must be longer than a thousand PEXPIREATs take; where it was not, they are loaded again with a longer one.
 const LEAD_MS: u64 = 500;
 /// How long that may take, by the clock of a server that might be frozen.
 const DEADLINE_LIMIT: Duration = Duration::from_secs(20);
@@ -173,18 +173,24 @@ impl DataSet {
         }
         let before: Vec<u64> = per_database.keys().map(|database| size(&mut connection, *database)).collect();
 
-        let mut number = 0;
+        let (mut number, mut deadline) = (0, None);
         for batch in &self.batches {
             select(&mut connection, batch.database);
             let end = number + batch.keys;
             while number < end {
                 let some = number..end.min(number + batch.keys_per_pipeline());
                 number = some.end;
-                batch.load(&mut connection, some.map(|n| (n, batch.names.name(&batch.prefix, batch.is_dead, n))));
+                let keys: Vec<_> = some.map(|n| (n, batch.names.name(&batch.prefix, batch.is_dead, n))).collect();
+                let at = batch.load(&mut connection, &keys, LEAD_MS);
+                if batch.is_dead {
+                    deadline = deadline.max(Some(at));
+                }
             }
         }
-        if per_database.values().any(|counts| counts.dead > 0) {
-            await_deadline(&mut connection);
+        if let Some(deadline) = deadline {
+            eventually("the deadline of the dead keys", DEADLINE_LIMIT, || {
+                (server_ms(&mut connection) > deadline).then_some(())
+            });
         }
 
         for ((database, counts), before) in per_database.iter().zip(before) {
@@ -209,28 +215,31 @@ impl Batch {
     }
 
     /// Loads keys first and sets their times in a second round trip: how long filling them takes must not
-    /// matter for those that are to expire soon, but not yet.
-    fn load(&self, connection: &mut Connection, keys: impl Iterator<Item = (u64, Vec<u8>)>) {
-        let keys: Vec<(u64, Vec<u8>)> = keys.collect();
+    /// matter for those that are to expire soon, but not yet. Returns the time when they expire.
+    fn load(&self, connection: &mut Connection, keys: &[(u64, Vec<u8>)], lead: u64) -> u64 {
         let mut fill = redis::pipe();
-        for (_, key) in &keys {
+        for (_, key) in keys {
             self.kind.fill(&mut fill, key, self.elements, self.value_bytes);
         }
         fill.exec(connection).expect("keys can be loaded");
 
-        let at = server_ms(connection) + if self.is_dead { LEAD_MS } else { DAY_MS };
+        let at = server_ms(connection) + if self.is_dead { lead } else { DAY_MS };
         let mut expire = redis::pipe();
         for (_, key) in keys.iter().filter(|(number, _)| self.is_dead || number % 2 == 0) {
             expire.cmd("PEXPIREAT").arg(key).arg(at).ignore();
         }
         expire.exec(connection).expect("keys can be given a TTL");
+        if server_ms(connection) < at {
+            return at;
+        }
+        // The machine has stalled, and the last keys may have been deleted at once.
+        let mut delete = redis::pipe();
+        for (_, key) in keys {
+            delete.cmd("DEL").arg(key).ignore();
+        }
+        delete.exec(connection).expect("keys can be deleted");
+        self.load(connection, keys, (lead * 4).max(LEAD_MS))
     }
-}
-
-/// Waits, after the last command of a load, until the last of its dead keys has expired.
-fn await_deadline(connection: &mut Connection) {
-    let deadline = server_ms(connection) + LEAD_MS;
-    eventually("the deadline of the dead keys", DEADLINE_LIMIT, || (server_ms(connection) > deadline).then_some(()));
 }
 
 fn select(connection: &mut Connection, database: u32) {
@@ -246,4 +255,24 @@ fn size(connection: &mut Connection, database: u32) -> u64 {
 fn server_ms(connection: &mut Connection) -> u64 {
     let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(connection).expect("TIME answers two numbers");
     seconds * 1_000 + micros / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binaries::Flavor;
+
+    #[test]
+    fn keys_that_a_stalling_machine_gives_a_time_too_late_are_loaded_again() {
+        let server = Server::start(Flavor::Valkey91);
+        let mut connection = server.connection();
+        let set = DataSet::new().kind(Kind::List).elements(3).dead(1_000);
+        let keys: Vec<_> = (0..1_000).map(|number| (number, format!("key:{number}").into_bytes())).collect();
+        redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
+        let begun = server_ms(&mut connection);
+        // No machine is as fast as that.
+        let at = set.batches[0].load(&mut connection, &keys, 0);
+        assert!(at >= begun + LEAD_MS, "the keys have been given more time");
+        assert_eq!(size(&mut connection, 0), 1_000);
+    }
 }
