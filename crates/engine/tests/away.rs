@@ -48,8 +48,9 @@ impl Excuse {
         match self {
             Self::Loading => run_aside(server.connection(), "DEBUG LOADAOF"),
             Self::Busy => {
+                // In whole seconds, the first of which may be over at once.
                 let hold =
-                    "local t = redis.call('TIME')[1] + 2 while tonumber(redis.call('TIME')[1]) < t do end return 1";
+                    "local t = redis.call('TIME')[1] + 4 while tonumber(redis.call('TIME')[1]) < t do end return 1";
                 let mut connection = server.connection();
                 thread::spawn(move || redis::cmd("EVAL").arg(hold).arg(0).exec(&mut connection));
             }
