@@ -146,9 +146,17 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
     }
     let mut options = Options::default();
     (options.limits.releases_per_second, options.limits.guard) = (Some(1_000_000), None);
-    DataSet::new().prefix("again:").dead(25_000).load(&server);
-    let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-    assert!(report.elapsed_seconds < 2.0, "told otherwise, it took {} s", report.elapsed_seconds);
+    // The best of three: a stalling machine makes one slower, and none that is held to 10,000 a second is ever so fast.
+    let mut took = Vec::new();
+    while took.len() < 3 && took.last().is_none_or(|took| *took >= 2.0) {
+        DataSet::new().prefix(&format!("again {}:", took.len())).dead(25_000).load(&server);
+        let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
+        took.push(report.elapsed_seconds);
+        for _ in 0..report.keys_released {
+            subscriber.get_message().expect("every event arrives");
+        }
+    }
+    assert!(took.last().is_some_and(|took| *took < 2.0), "told otherwise, it took {took:?} s");
 }
 
 /// A server whose clock is wrong cannot be had without changing this machine's: this one speaks for it.
