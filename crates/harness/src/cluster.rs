@@ -78,7 +78,7 @@ impl Cluster {
             eventually("a node becomes a replica", FORM_LIMIT, || {
                 redis::cmd("CLUSTER").arg("REPLICATE").arg(&id).exec(&mut connection).ok()
             });
-            replica.await_sync();
+            replica.await_sync(self.nodes[index - self.primaries].port());
         }
         self.await_whole();
     }

@@ -23,7 +23,8 @@ pub struct Launch {
     pub(crate) flavor: Flavor,
     pub(crate) arguments: Vec<String>,
     pub(crate) password: Option<String>,
-    is_replica: bool,
+    /// The port of the primary that it is to follow.
+    primary: Option<u16>,
     /// Lines of a configuration file; a Sentinel must have one, which it rewrites.
     config: Option<String>,
     tls: Vec<String>,
@@ -39,7 +40,7 @@ impl Launch {
         if flavor.has_enable_debug_command() {
             arguments.extend(["--enable-debug-command".into(), "yes".into()]);
         }
-        Self { flavor, arguments, password: None, is_replica: false, config: None, tls: Vec::new() }
+        Self { flavor, arguments, password: None, primary: None, config: None, tls: Vec::new() }
     }
 
     /// Adds a directive of the server's configuration, such as `.arg("--maxmemory", "100mb")`. The last one
@@ -77,7 +78,7 @@ impl Launch {
     /// Makes it a replica of `primary`, with the primary's password; it is started when the link is up.
     #[must_use]
     pub fn replica_of(mut self, primary: &Server) -> Self {
-        self.is_replica = true;
+        self.primary = Some(primary.port());
         // Two words, one argument each: 6.2 does not split a quoted pair.
         self.arguments.extend(["--replicaof".into(), "127.0.0.1".into(), primary.port().to_string()]);
         match primary.password() {
@@ -125,14 +126,14 @@ impl Launch {
     /// When the binary is missing, when it exits, or when it is not up within 10 s; with the end of its log.
     #[must_use]
     pub fn start(self) -> Server {
-        let is_replica = self.is_replica;
+        let primary = self.primary;
         for _ in 0..PORTS {
             let tls_port = (!self.tls.is_empty()).then(free_port);
             let mut server = Server::spawn(self.clone(), free_port(), tls_port);
             match server.await_ready() {
                 Ok(()) => {
-                    if is_replica {
-                        server.await_sync();
+                    if let Some(primary) = primary {
+                        server.await_sync(primary);
                     }
                     return server;
                 }

@@ -129,8 +129,12 @@ impl Server {
     /// When the server cannot be reached.
     #[must_use]
     pub fn connection(&self) -> Connection {
-        self.connect(REPLY_LIMIT)
-            .unwrap_or_else(|error| panic!("{} on port {}: {error}", self.flavor().name(), self.port))
+        self.connection_to(self.port)
+    }
+
+    fn connection_to(&self, port: u16) -> Connection {
+        self.connect(port, REPLY_LIMIT)
+            .unwrap_or_else(|error| panic!("{} on port {port}: {error}", self.flavor().name()))
     }
 
     /// Kills it and its child processes at once (SIGKILL) and waits until it is gone. Its port stays reserved for [`Server::restart`]
@@ -202,20 +206,24 @@ impl Server {
         })
     }
 
-    /// Waits until its link to its primary is up.
-    pub(crate) fn await_sync(&self) {
-        let mut connection = self.connection();
+    /// Waits until its link to its primary, which has this port and the same password, is up at both ends: Redis 7.0 lists a
+    /// replica only when it has heard from it once more.
+    pub(crate) fn await_sync(&self, primary: u16) {
+        let (mut connection, mut above) = (self.connection(), self.connection_to(primary));
+        let replication = |connection: &mut Connection| -> String {
+            redis::cmd("INFO").arg("replication").query(connection).expect("INFO answers")
+        };
+        let online = format!("port={},state=online", self.port);
         eventually("a replica is in sync with its primary", SYNC_LIMIT, || {
-            let info: String =
-                redis::cmd("INFO").arg("replication").query(&mut connection).expect("a replica answers INFO");
-            info.contains("master_link_status:up").then_some(())
+            let is_up = replication(&mut connection).contains("master_link_status:up");
+            (is_up && replication(&mut above).contains(&online)).then_some(())
         });
     }
 
     /// Whether *this* process answers: where another server took the port first, that one would.
     fn answers(&self) -> bool {
         let ask = || -> RedisResult<bool> {
-            let mut connection = self.connect(Duration::from_secs(1))?;
+            let mut connection = self.connect(self.port, Duration::from_secs(1))?;
             let pong: String = redis::cmd("PING").query(&mut connection)?;
             let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
             Ok(pong == "PONG" && info.contains(&format!("process_id:{}\r\n", self.pid())))
@@ -223,12 +231,12 @@ impl Server {
         ask().unwrap_or(false)
     }
 
-    fn connect(&self, reply_limit: Duration) -> RedisResult<Connection> {
+    fn connect(&self, port: u16, reply_limit: Duration) -> RedisResult<Connection> {
         let mut login = RedisConnectionInfo::default();
         if let Some(password) = self.password() {
             login = login.set_password(password);
         }
-        let address = ConnectionAddr::Tcp("127.0.0.1".into(), self.port);
+        let address = ConnectionAddr::Tcp("127.0.0.1".into(), port);
         let client = Client::open(address.into_connection_info()?.set_redis_settings(login))?;
         let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
         connection.set_read_timeout(Some(reply_limit))?;
