@@ -2,10 +2,17 @@
 
 mod common;
 
-use std::{sync::Mutex, thread, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use keysweep_engine::{Monitor, Options, Outcome, Progress, Stop, Target, sweep};
-use keysweep_harness::{DataSet, Flavor, Server, eventually};
+use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server, Stalls, eventually};
 use redis::Connection;
 use rstest::rstest;
 
@@ -54,8 +61,20 @@ fn a_pause_between_two_looks_leaves_nothing_behind(
 ) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
-    let pause = mid_sweep(|| run(&mut server.connection(), &format!("CLIENT PAUSE {milliseconds} WRITE")));
-    let report = sweep(&server.url().parse().expect("a target"), &slow(15_000), &pause, &Stop::new());
+    let slices = Slices::default();
+    let pause = mid_sweep(|| {
+        let mut connection = server.connection();
+        run(&mut connection, "CLIENT PAUSE 60000 WRITE");
+        let (begun, before) = (Instant::now(), slices.number());
+        // The first one may have been under way. Where the server shows the pause, a look that falls into it ends all slices.
+        eventually("two slices have fallen into the pause", Duration::from_secs(10), || {
+            let passed = begun.elapsed();
+            let is_over = slices.number() >= before + 2 || passed >= Duration::from_millis(500);
+            (is_over && passed >= Duration::from_millis(milliseconds)).then_some(())
+        });
+        run(&mut connection, "CLIENT UNPAUSE");
+    });
+    let report = sweep(&server.url().parse().expect("a target"), &slow(15_000), &Both(&pause, &slices), &Stop::new());
     assert!(pause.was_done());
     assert_eq!((report.outcome, report.keys_released, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
     assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
@@ -105,9 +124,11 @@ fn the_wait_for_a_child_process_is_bounded() {
     let mut options = Options { hold_limit: Duration::from_millis(500), ..Options::default() };
     // Long enough for several looks: the limit is one for the whole sweep, not one a look.
     options.limits.keys_per_second = Some(800);
+    let stalls = Stalls::watch();
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
     assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
-    assert!((0.4..0.9).contains(&report.held.fork), "{:?}", report.held);
+    let stalled = stalls.end().as_secs_f64();
+    assert!((0.4..0.9 + stalled).contains(&report.held.fork), "{:?}, {stalled} s stalled", report.held);
 }
 
 #[test]
@@ -120,16 +141,18 @@ fn a_replica_that_goes_missing_is_waited_for() {
         run(&mut replica.connection(), "REPLICAOF NO ONE");
         eventually("the primary has no replica", Duration::from_secs(10), || (replicas(&primary) == 0).then_some(()));
     });
+    let notes = Notes::default();
     thread::scope(|scope| {
-        let sweeping = scope.spawn(|| sweep(&target, &slow(15_000), &detach, &Stop::new()));
-        eventually("the replica was detached", Duration::from_secs(20), || detach.was_done().then_some(()));
-        // While it is away nothing more is released.
-        let held = eventually("the sweep holds", Duration::from_secs(10), || {
-            let before = size(&primary);
-            thread::sleep(Duration::from_millis(300));
-            (before == size(&primary)).then_some(before)
+        let sweeping = scope.spawn(|| sweep(&target, &slow(15_000), &Both(&detach, &notes), &Stop::new()));
+        eventually("the sweep says that it waits", Duration::from_secs(20), || {
+            notes.heard("a replica is missing").then_some(())
         });
-        assert!(held > loaded.live && !sweeping.is_finished());
+        // While it is away nothing more is released.
+        let held = size(&primary);
+        thread::sleep(Duration::from_millis(300));
+        let still = size(&primary);
+        assert!(held == still && held > loaded.live, "{held} keys, then {still}, while the replica was away");
+        assert!(!sweeping.is_finished());
         run(&mut replica.connection(), &format!("REPLICAOF 127.0.0.1 {}", primary.port()));
         let report = sweeping.join().expect("no panic");
         assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
@@ -162,6 +185,42 @@ fn a_replica_that_lags_is_waited_for() {
         assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
         assert!(report.held.replica_lag > 0.2, "{:?}", report.held);
     });
+}
+
+/// Two that listen to the same sweep.
+struct Both<'a>(&'a dyn Monitor, &'a dyn Monitor);
+
+impl Monitor for Both<'_> {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        self.0.progress(progress, checkpoint);
+        self.1.progress(progress, checkpoint);
+    }
+
+    fn slice(&self, cost: Duration) {
+        self.0.slice(cost);
+        self.1.slice(cost);
+    }
+
+    fn note(&self, sentence: &str) {
+        self.0.note(sentence);
+        self.1.note(sentence);
+    }
+}
+
+/// Counts the slices.
+#[derive(Default)]
+struct Slices(AtomicU64);
+
+impl Slices {
+    fn number(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Monitor for Slices {
+    fn slice(&self, _: Duration) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// Keeps what the engine says.
