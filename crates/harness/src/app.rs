@@ -338,15 +338,16 @@ impl Service {
         }
     }
 
-    /// Reads on in its log until a line has these words.
-    pub fn wait_for_log(&self, words: &str) {
+    /// Reads on in its log until a line has these words; returns that line.
+    pub fn wait_for_log(&self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
-        while !self
-            .log
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            .unwrap_or_else(|_| panic!("{words:?} is not in the log"))
-            .contains(words)
-        {}
+        loop {
+            let line = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|_| panic!("{words:?} is not in the log"));
+            if line.contains(words) {
+                return line;
+            }
+        }
     }
 
     /// The process id.
