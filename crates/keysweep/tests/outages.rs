@@ -1,4 +1,5 @@
-//! A SQLite file that takes no writes, through the real binary: on a full disk, and while another process holds it.
+//! A database that takes no writes, through the real binary: a SQLite file on a full disk, or that another process holds, and a
+//! PostgreSQL that only reads.
 
 use std::{
     fs::File,
@@ -7,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{Answer, DataSet, Flavor, Installation, Loaded, Server, Service, eventually};
+use keysweep_harness::{Answer, DataSet, Flavor, Installation, Loaded, Postgres, Server, Service, eventually};
 use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 
 fn installation() -> Installation {
@@ -97,4 +98,30 @@ async fn while_another_process_holds_the_file_a_create_is_answered_with_500_and_
     assert_refuses(&service, &project, &instance);
     other.execute("ROLLBACK").await.expect("released");
     assert_goes_on(&service, &project, &instance, &loaded);
+}
+
+#[test]
+fn while_postgresql_only_reads_a_create_is_answered_with_500_and_all_goes_on_afterwards() {
+    let (server, loaded) = loaded();
+    let database = Postgres::start();
+    let installation = Installation::on_postgres(env!("CARGO_BIN_EXE_keysweep"), &database);
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    assert_eq!(service.request("GET", "/readyz").status, 200);
+    // As a standby does, and a primary that somebody keeps from filling its disk. A connection that is new hears of it once
+    // all others have.
+    let only_reads = |is_so: &str| {
+        database.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {is_so}"));
+        database.sql("SELECT pg_reload_conf()");
+        eventually("PostgreSQL has heard of it", Duration::from_secs(15), || {
+            (database.sql("SHOW default_transaction_read_only") == is_so).then_some(())
+        });
+    };
+    only_reads("on");
+    assert_refuses(&service, &project, &instance);
+    let reason = service.request("GET", "/readyz").body["reason"].to_string();
+    assert!(reason.contains("read-only transaction"), "{reason}");
+    only_reads("off");
+    assert_goes_on(&service, &project, &instance, &loaded);
+    assert_eq!(database.sql("SELECT to_regclass('keysweep_trial') IS NULL"), "t", "nothing is left of the trials");
 }

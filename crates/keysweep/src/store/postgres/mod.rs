@@ -21,7 +21,13 @@ mod secrets;
 mod survey;
 mod task;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -48,7 +54,13 @@ pub struct PostgresStore {
     timing: Timing,
     /// What the audit trail is told of the next change.
     told: Arc<[AuditEntry]>,
+    /// A write was refused, or not answered in time, since it was last found out whether one goes through.
+    refused: Arc<AtomicBool>,
 }
+
+/// What is written to find out whether the database takes writes: more than a create, and in a place of its own, so that
+/// room which was left elsewhere does not make up for a full disk. The rows are too short to be compressed.
+const TRIAL: &str = "CREATE TABLE keysweep_trial AS SELECT repeat('x', 1000) AS filler FROM generate_series(1, 128)";
 
 impl PostgresStore {
     async fn write<T>(&self, verb: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, StoreError> {
@@ -61,7 +73,8 @@ impl PostgresStore {
         verb: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>,
         is_done: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
-        self.timing
+        let done = self
+            .timing
             .write
             .note(bounded(async {
                 let mut transaction = self.pool.begin().await?;
@@ -74,7 +87,21 @@ impl PostgresStore {
                 transaction.commit().await?;
                 Ok(outcome)
             }))
-            .await
+            .await;
+        if matches!(done, Err(StoreError::Unavailable(_))) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Writes something for nobody, which is gone again at the end. Replicas that do so at the same time wait for each other.
+    async fn try_to_write(&self) -> Result<(), StoreError> {
+        self.write(async |db| {
+            sqlx::query(TRIAL).execute(&mut *db).await?;
+            sqlx::query("DROP TABLE keysweep_trial").execute(db).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// All that one verb reads, it reads from the same state of the database.
@@ -316,7 +343,13 @@ impl Store for PostgresStore {
             sqlx::query("SELECT 1 FROM project LIMIT 1").execute(db).await?;
             Ok(())
         })
-        .await
+        .await?;
+        // It goes on reading where no task can be accepted: as a standby, told to be read-only, and on a full disk.
+        if self.refused.load(Ordering::Relaxed) {
+            self.try_to_write().await?;
+            self.refused.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn close(&self) {

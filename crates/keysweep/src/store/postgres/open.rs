@@ -67,7 +67,12 @@ impl PostgresStore {
             .acquire_timeout(PATIENCE)
             .idle_timeout(Duration::from_secs(10 * 60))
             .connect_lazy_with(options);
-        Ok(Self { pool, timing: Timing::default(), told: std::sync::Arc::default() })
+        Ok(Self {
+            pool,
+            timing: Timing::default(),
+            told: std::sync::Arc::default(),
+            refused: std::sync::Arc::default(),
+        })
     }
 }
 
