@@ -140,6 +140,8 @@ impl Drive {
                 self.tracer.swept(&self.claim.task, &report, &begun);
                 self.conclude(fleet, halt, report, &counts, &shutdown).await;
             }
+            // Whoever has the task now says what becomes of it.
+            None if halt == Halt::Lost => {}
             None => {
                 let sentence = "the sweep died; this is a fault of keysweep, see its log".to_owned();
                 let beat = self.beat(false);
@@ -188,9 +190,10 @@ impl Drive {
             let reason = tokio::select! {
                 report = &mut swept => return (halt, report.inspect_err(|error| tracing::error!(task_id = self.claim.task.id, %error, "a sweep died")).ok()),
                 () = told(&mut shutdown), if halt == Halt::None => Halt::Shutdown,
-                _ = beats.tick() => self.pulse(&mut last_success).await,
+                // A lease that is lost stays so: another beat would only count it as lost once more.
+                _ = beats.tick(), if halt != Halt::Lost => self.pulse(&mut last_success).await,
             };
-            if reason != Halt::None && halt != Halt::Lost {
+            if reason != Halt::None {
                 halt = reason;
                 stop.raise();
             }
