@@ -49,7 +49,7 @@ pub struct DemoArgs {
 }
 
 /// How long a signal may take from the thread that it interrupts to the one that hears it.
-const SIGNAL_PATIENCE: Duration = Duration::from_millis(200);
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the demo. Whatever it started is gone when it returns, also on an error or Ctrl-C, and when a second Ctrl-C does
 /// not wait for that.
