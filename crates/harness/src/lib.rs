@@ -17,6 +17,7 @@
 mod app;
 mod binaries;
 mod certificates;
+mod child;
 mod cluster;
 mod condition;
 mod dataset;
@@ -32,6 +33,7 @@ mod stalls;
 pub use app::{Answer, Installation, Service, id};
 pub use binaries::Flavor;
 pub use certificates::{Authority, Issued};
+pub use child::KilledOnDrop;
 pub use cluster::Cluster;
 pub use condition::eventually;
 pub use dataset::{Counts, DataSet, Loaded};

@@ -5,13 +5,15 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use keysweep_harness::{Authority, DataSet, Flavor, Installation, Server, Service, eventually, free_port, id};
+use keysweep_harness::{
+    Authority, DataSet, Fault, Flavor, Installation, KilledOnDrop, Proxy, Server, Service, eventually, free_port, id,
+};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -31,12 +33,16 @@ impl Remote {
     }
 
     fn start_with(url: &str, role: &str, options: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", url, role, options)
+    }
+
+    fn start_at(address: &str, url: &str, role: &str, options: &[&str]) -> Self {
         let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
         let (project, _) = installation.register_with(url, options);
         installation.admin(&["user", "add", "robot", "--project", &project, "--role", role]);
         let key = installation.admin(&["access-key", "add", "--user", "robot"]);
         let text = |name: &str| key[name].as_str().expect("a text").to_owned();
-        let service = installation.serve(&[]);
+        let service = installation.serve_at(address, &[]);
         Self { service, project, access: text("access"), secret: text("secret"), installation }
     }
 
@@ -134,21 +140,21 @@ fn nowhere() -> String {
     format!("redis://127.0.0.1:{}", free_port())
 }
 
-/// What comes out of a pipe, as far as it has come.
-fn collect(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+/// What comes out of a pipe, as far as it has come, and the thread that ends with the pipe.
+fn collect(mut pipe: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
     let text = Arc::new(Mutex::new(String::new()));
     let written = Arc::clone(&text);
-    thread::spawn(move || {
+    let reader = thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = pipe.read(&mut buffer) {
             written.lock().expect("a text").push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
     });
-    text
+    (text, reader)
 }
 
 /// Ends a process that a test has started, and reads what it has said.
-fn interrupt(mut child: Child) -> (Option<i32>, String) {
+fn interrupt(mut child: KilledOnDrop) -> (Option<i32>, String) {
     kill_process(Pid::from_child(&child), Signal::INT).expect("a child can be sent signals");
     let mut said = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
@@ -191,17 +197,25 @@ fn an_instance_is_listed_and_shown_with_what_was_last_seen_of_it() {
     for words in ["gentle", "standalone", &server.address().to_string()] {
         assert!(shown.contains(words), "{words:?} is not in {shown}");
     }
-    let by_name = remote.json(&["instance", "show", "cache"]);
-    assert_eq!(remote.json(&["instance", "show", &id(&by_name)]), by_name);
-    assert_eq!(remote.json(&["instance", "list"])["instances"][0], by_name);
+    // Without what was last seen: the service may look again between two of these.
+    let without_facts = |mut instance: Value| {
+        assert_eq!(instance["facts"]["keys"], 1_234, "{instance:#}");
+        instance["facts"].take();
+        instance
+    };
+    let by_name = without_facts(remote.json(&["instance", "show", "cache"]));
+    assert_eq!(without_facts(remote.json(&["instance", "show", &id(&by_name)])), by_name);
+    assert_eq!(without_facts(remote.json(&["instance", "list"])["instances"][0].take()), by_name);
 }
 
 #[test]
 fn a_task_that_waits_is_shown_as_such_and_is_over_once_it_is_cancelled() {
-    let mut server = Server::start(Flavor::Valkey91);
+    let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(1_000).load(&server);
-    let remote = Remote::start(&server.url(), "operator");
-    server.pause();
+    let proxy = Proxy::before(&server);
+    let remote = Remote::start(&proxy.url(), "operator");
+    // A server that lets connect and is slow to say what it is keeps the task active for as long as this test needs.
+    proxy.set(Fault::Drip);
     let created = remote.json(&["task", "create", "cache"]);
     let task = id(&created);
     assert!(remote.text(&["task", "create", "cache"]).contains(&task), "the active one is the answer");
@@ -231,7 +245,9 @@ fn waiting_for_a_task_ends_with_the_exit_code_of_its_outcome() {
 fn who_watches_sees_the_bar_move_through_a_restart_of_the_service() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(100_000).dead(50_000).load(&server);
-    let remote = Remote::start_with(&server.url(), "operator", &["--pace", "gentle"]);
+    // A port that no outgoing connection is given while nobody listens there.
+    let address = format!("127.0.0.1:{}", free_port());
+    let remote = Remote::start_at(&address, &server.url(), "operator", &["--pace", "gentle"]);
     let task = id(&remote.json(&["task", "create", "cache"]));
     // A bar needs a terminal; `script` makes one and exits as its command did.
     let watch = format!("{} task watch {task}", env!("CARGO_BIN_EXE_keysweep"));
@@ -244,14 +260,14 @@ fn who_watches_sees_the_bar_move_through_a_restart_of_the_service() {
             None => terminal.env_remove(name),
         };
     }
-    let mut child = terminal.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script (bsdutils) starts");
-    let drawn = collect(child.stdout.take().expect("a pipe"));
+    let child = terminal.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script (bsdutils) starts");
+    let mut child = KilledOnDrop(child);
+    let (drawn, reader) = collect(child.stdout.take().expect("a pipe"));
     eventually("the sweep is under way", Duration::from_secs(30), || {
         let shown = remote.json(&["task", "show", &task]);
         assert_eq!(shown["report"], Value::Null, "the sweep was over before the service could be restarted");
         shown["progress"]["fraction"].as_f64().filter(|fraction| *fraction > 0.05)
     });
-    let address = remote.service.base.trim_start_matches("http://").to_owned();
     let Remote { installation, service, .. } = remote;
     assert_eq!(service.terminate().0, Some(0));
     eventually("the client has noticed", Duration::from_secs(20), || {
@@ -259,6 +275,7 @@ fn who_watches_sees_the_bar_move_through_a_restart_of_the_service() {
     });
     let _service = installation.serve_at(&address, &[]);
     let code = child.wait().expect("it ends").code();
+    reader.join().expect("it only reads");
     let drawn = drawn.lock().expect("a text").clone();
     assert_eq!(code, Some(0), "{drawn}");
     assert!(drawn.contains("released of") && drawn.contains(" %"), "a bar was drawn: {drawn}");
@@ -267,10 +284,12 @@ fn who_watches_sees_the_bar_move_through_a_restart_of_the_service() {
 
 #[test]
 fn ctrl_c_ends_the_watching_and_not_the_task() {
-    let mut server = Server::start(Flavor::Valkey91);
+    let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(1_000).load(&server);
-    let remote = Remote::start(&server.url(), "operator");
-    server.pause();
+    let proxy = Proxy::before(&server);
+    let remote = Remote::start(&proxy.url(), "operator");
+    // A server that lets connect and is slow to say what it is keeps the task active for as long as this test needs.
+    proxy.set(Fault::Drip);
     let task = id(&remote.json(&["task", "create", "cache"]));
     let child = remote
         .command(&["task", "watch", &task])
@@ -278,6 +297,7 @@ fn ctrl_c_ends_the_watching_and_not_the_task() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
+    let child = KilledOnDrop(child);
     // Signals are caught from here on: its mask says so.
     let status = format!("/proc/{}/status", child.id());
     eventually("it catches signals", Duration::from_secs(20), || {
@@ -289,7 +309,7 @@ fn ctrl_c_ends_the_watching_and_not_the_task() {
     let (code, said) = interrupt(child);
     assert_eq!(code, Some(130), "{said}");
     assert!(said.contains("the task goes on"), "{said}");
-    server.resume();
+    proxy.set(Fault::None);
     assert_eq!(remote.run(&["task", "watch", &task]).status.code(), Some(0));
 }
 

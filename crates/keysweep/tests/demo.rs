@@ -20,12 +20,15 @@ const LOADS_FOR_LONG: u64 = 5_000_000;
 /// How long a thing may take of which nobody says how long it takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a demo may take to clear away what it has started.
+const TO_THE_END: Duration = Duration::from_secs(60);
+
 /// A thread that has slept for this long without a turn waits for something that does not come.
 const MORE_THAN_A_NAP: Duration = Duration::from_millis(100);
 
-/// A demo that is interrupted.
+/// A demo that is interrupted. Killed on drop, with its server, if its end was not waited for.
 struct Interrupted {
-    child: Child,
+    child: Option<Child>,
     folder: TempDir,
     /// Where its server is.
     server: String,
@@ -39,7 +42,7 @@ impl Interrupted {
         let mut command = installation.command(&["demo", "--keys", &keys.to_string()]);
         command.env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary()).env("TMPDIR", folder.path());
         let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("it runs");
-        let mut demo = Self { child, folder, server: String::new() };
+        let mut demo = Self { child: Some(child), folder, server: String::new() };
         demo.server = eventually("its server is there", PATIENCE, || {
             // It writes its address where its arguments were.
             let title = Process::new(demo.server_process()?.as_raw_pid()).ok()?.cmdline().ok()?.join(" ");
@@ -49,14 +52,19 @@ impl Interrupted {
         demo
     }
 
+    fn child(&self) -> &Child {
+        self.child.as_ref().expect("its end was not waited for")
+    }
+
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("a child can be sent signals");
+        kill_process(Pid::from_child(self.child()), signal).expect("a child can be sent signals");
     }
 
     /// The demo's server, which is its only child.
     fn server_process(&self) -> Option<Pid> {
-        let id = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("the list of children");
+        let id = self.child().id();
+        // None where it has ended.
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
         Pid::from_raw(children.trim().parse().ok()?)
     }
 
@@ -74,18 +82,39 @@ impl Interrupted {
 
     /// How often this thread has gone to sleep; nothing while it does something.
     fn turns_of(&self, thread: &str) -> Option<u64> {
-        let process = Process::new(self.child.id() as i32).expect("it runs");
+        let process = Process::new(self.child().id() as i32).expect("it runs");
         let mut threads = process.tasks().expect("its threads").flatten().filter_map(|task| task.status().ok());
         let status = threads.find(|status| status.name == thread).expect("a thread of this name");
         status.voluntary_ctxt_switches.filter(|_| status.state.starts_with('S'))
     }
 
     /// Waits for its end; nothing of it may be left then.
-    fn ends(self) -> Output {
-        let output = self.child.wait_with_output().expect("it ends");
+    fn ends(mut self) -> Output {
+        // Seen first: one that does not end is killed when this is dropped.
+        eventually("it ends", TO_THE_END, || {
+            self.child.as_mut().and_then(|child| child.try_wait().expect("it can be waited for"))
+        });
+        let child = self.child.take().expect("its end was not waited for");
+        let output = child.wait_with_output().expect("it has ended");
         assert_eq!(fs::read_dir(self.folder.path()).expect("the folder").count(), 0, "its files are gone");
         assert!(TcpStream::connect(&self.server).is_err(), "its server is gone");
         output
+    }
+}
+
+impl Drop for Interrupted {
+    fn drop(&mut self) {
+        if self.child.is_none() {
+            return;
+        }
+        let server = self.server_process();
+        if let Some(mut child) = self.child.take() {
+            // An error means that it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // It would go on without its demo.
+        server.map(|server| kill_process(server, Signal::KILL));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually};
+use keysweep_harness::{DataSet, Flavor, Installation, KilledOnDrop, Server, eventually};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
@@ -50,7 +50,7 @@ fn on_a_terminal_the_log_is_text() {
     let transcript = installation.folder().join("transcript");
     let command = format!("{BINARY} serve --listen 127.0.0.1:0 --database {}", installation.database_url());
     // script(1) gives its child a terminal.
-    let mut terminal = Command::new("script")
+    let terminal = Command::new("script")
         .args(["--quiet", "--flush", "--command", &command])
         .arg(&transcript)
         .env_remove("KEYSWEEP_LOG")
@@ -58,11 +58,11 @@ fn on_a_terminal_the_log_is_text() {
         .stdout(Stdio::null())
         .spawn()
         .expect("script starts; it is part of every Debian");
+    let terminal = KilledOnDrop(terminal);
     let said = eventually("it says that it serves", Duration::from_secs(20), || {
         fs::read_to_string(&transcript).ok().filter(|said| said.contains("serving"))
     });
-    terminal.kill().expect("it runs");
-    terminal.wait().expect("it ends");
+    drop(terminal);
     let line = said.lines().find(|line| line.contains("serving")).expect("a line");
     assert!(serde_json::from_str::<Value>(line).is_err() && line.contains("INFO"), "{line}");
 }
@@ -80,11 +80,9 @@ fn the_log_says_as_much_as_it_is_told_to_and_a_word_that_is_no_level_does_not_si
     // It is ready once it serves, which is said at level info: the warning comes before that.
     let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0", "--no-auth"]);
     command.env("KEYSWEEP_LOG", "warning").stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary starts");
+    let mut child = KilledOnDrop(command.spawn().expect("the binary starts"));
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
     let first = lines.next().expect("a line");
     assert!(first.contains("WARN") && first.contains("KEYSWEEP_LOG cannot be used and counts as info"), "{first}");
     assert!(lines.any(|line| line.contains("serving")));
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
 }

@@ -10,7 +10,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use keysweep_harness::{Authority, DataSet, Flavor, Installation, Server};
+use keysweep_harness::{Authority, DataSet, Flavor, Installation, KilledOnDrop, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -197,7 +197,7 @@ fn serve_and_worker_run_with_every_option() {
         let words = places.words(line.typed);
         let mut command = places.installation.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
         command.env_remove("KEYSWEEP_DATABASE").stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
+        let mut child = KilledOnDrop(command.spawn().expect("the binary starts"));
         let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
         let (mut entry, mut metrics) = (Value::Null, false);
         let mut said = String::new();

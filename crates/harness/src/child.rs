@@ -1,0 +1,33 @@
+//! Processes that a test starts itself end with it, also when an assertion fails: whatever is left running takes processor time
+//! from every test after it.
+
+use std::{
+    ops::{Deref, DerefMut},
+    process::Child,
+};
+
+/// A child process. Killed on drop.
+#[derive(Debug)]
+pub struct KilledOnDrop(pub Child);
+
+impl Deref for KilledOnDrop {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for KilledOnDrop {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
