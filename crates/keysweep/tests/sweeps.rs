@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, id};
+use keysweep_harness::{DataSet, Fault, Flavor, Installation, Proxy, Server, eventually, id};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 
 /// What triggers of the test's own write down whenever somebody takes a lease: the instance, and how many are held then.
@@ -18,22 +18,23 @@ END;";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns() {
     const SWEEPS: i64 = 3;
-    let mut server = Server::start(Flavor::Valkey91);
+    let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(300).dead(100).load(&server);
+    let proxy = Proxy::before(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let [greedy, modest] = ["greedy", "modest"].map(|name| id(&installation.admin(&["project", "add", name])));
     let mut instances = Vec::new();
     for (project, count) in [(&greedy, 6), (&modest, 2)] {
         for number in 0..count {
             let name = format!("cache{number}");
-            instances.push((project, installation.register_another(project, &name, &server.url(), &[])));
+            instances.push((project, installation.register_another(project, &name, &proxy.url(), &[])));
         }
     }
     let options = SqliteConnectOptions::new().filename(installation.database());
     let mut database = options.connect().await.expect("a connection");
     database.execute(AssertSqlSafe(WITNESS)).await.expect("triggers");
-    // A server that does not answer keeps sweeps going for as long as this test needs.
-    server.pause();
+    // A server that lets connect and is slow to say what it is keeps sweeps going for as long as this test needs.
+    proxy.set(Fault::Drip);
     let service = installation.serve(&["--no-auth", "--sweeps", "3", "--sweeps-per-host", "16"]);
     let mut tasks = Vec::new();
     for (project, instance) in &instances {
@@ -49,7 +50,7 @@ async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns(
         assert_eq!(running(), 3);
         (begun.elapsed() > Duration::from_millis(2_500)).then_some(())
     });
-    server.resume();
+    proxy.set(Fault::None);
     for task in &tasks {
         let ended = service.wait_for(task, |task| task["status"] == "success" || task["status"] == "failed");
         assert_eq!(ended["status"], "success", "{ended:#}");

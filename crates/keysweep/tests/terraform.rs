@@ -215,12 +215,12 @@ fn the_example_in_the_documents_has_what_the_provider_asks_for() {
 
 #[test]
 fn terraforms_create_that_is_sent_again_over_a_cut_connection_makes_one_task() {
-    // A server that does not answer keeps the task active for as long as the client tries.
+    // A server that lets connect and is slow to say what it is keeps the task active for as long as the client tries.
     let server = Server::start(Flavor::Valkey91);
     let proxy = Proxy::before(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&proxy.url());
-    proxy.set(Fault::Stall);
+    proxy.set(Fault::Drip);
     let signer = robot(&installation, &project);
     let service = installation.serve(&[]);
     let client = Client { service: &service, signer, project, instance };
