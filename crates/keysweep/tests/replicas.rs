@@ -61,7 +61,9 @@ fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
     eventually("it is ready again", Duration::from_secs(10), || {
         (service.request("GET", "/readyz").status == 200).then_some(())
     });
-    let ended = service.wait_for(&task, |task| task["status"] == "success" || task["status"] == "failed");
+    let ended = eventually("the task goes on and ends", Duration::from_secs(120), || {
+        Some(service.get(&task)).filter(|task| task["status"] == "success" || task["status"] == "failed")
+    });
     assert_eq!(ended["status"], "success", "{ended:#}");
     let keys: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size");
     assert_eq!(keys, loaded.live);
@@ -87,6 +89,8 @@ fn a_cancel_reaches_a_sweep_on_another_replica_within_two_seconds() {
         (!id.is_empty()).then_some(id)
     });
     let door = installation.serve(SERVE);
+    // A process that has just begun opens its connections with its first request.
+    assert_eq!(door.get(&task_path(&project, &id))["status"], "running");
     // From the client's request to the end that the worker has written, by this machine's clock; not to the moment when this
     // test hears of it.
     let begun = jiff::Timestamp::now();
