@@ -162,6 +162,6 @@ async fn many_instances_are_looked_at_one_batch_after_the_other_and_not_one_a_ro
     });
     println!("{MANY} instances were seen in {:?}", begun.elapsed());
     // A batch of 16 every five seconds would take half a minute.
-    assert!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(25), "it took {:?}", begun.elapsed());
     store.close().await;
 }

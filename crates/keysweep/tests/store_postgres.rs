@@ -137,12 +137,13 @@ async fn a_restart_of_the_server_is_an_error_in_time_and_passes() {
         } else {
             server.stop()
         }
-        let begun = Instant::now();
         for _ in 0..3 {
+            let begun = Instant::now();
             let answer = store.ping().await;
             assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+            // Given up after three.
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         server.restart();
         assert_eq!(store.projects().await.expect("works again"), [project("a")]);
     }
