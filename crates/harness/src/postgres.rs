@@ -159,11 +159,19 @@ impl Postgres {
         let mut ready = Command::new(self.bin.join("pg_isready"));
         ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
         let child = &mut self.child;
+        // Another one may have been faster at the port, and answers there until this one has noticed. What it writes of itself
+        // begins with its process id and ends with its state.
+        let (id, status) = (child.id().to_string(), self.folder.path().join("data/postmaster.pid"));
+        let is_up = || {
+            let status = fs::read_to_string(&status).unwrap_or_default();
+            let mut lines = status.lines().map(str::trim);
+            lines.next() == Some(&id) && lines.next_back() == Some("ready")
+        };
         eventually("PostgreSQL answers or ends", START_LIMIT, || {
             if child.try_wait().expect("it is a child of this process").is_some() {
                 return Some(false);
             }
-            ready.status().is_ok_and(|status| status.success()).then_some(true)
+            (is_up() && ready.status().is_ok_and(|status| status.success())).then_some(true)
         })
     }
 
