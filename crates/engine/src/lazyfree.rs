@@ -3,7 +3,8 @@
 //! Freeing one expired hash of a million fields keeps the main thread for half a second; in the background it takes
 //! microseconds. The setting is the server's, so that it is changed with care: it is ours only where we found it off and
 //! recorded that we turn it on, counted where sweeps overlap, and put back only in the same process and only where it
-//! still has the value that we gave it. Where it is on and nobody is recorded, it is the operator's.
+//! still has the value that we gave it. Where it is on and nobody is recorded, it is the operator's; only in the moment
+//! in which the last sweep lets go it is taken for that of another sweep that came and went.
 
 use std::fmt;
 
@@ -92,7 +93,8 @@ fn unrecorded(cause: &str) -> Held {
 }
 
 /// Puts the setting back if no other sweep counts on it, then forgets this one. In this order: a connection that breaks
-/// in between leaves the record of what is still to be done.
+/// in between leaves the record of what is still to be done. Then it looks once more, for what a sweep may have turned on
+/// that came and went in between.
 pub fn let_go_lazyfree(
     link: &mut Link,
     keeper: &dyn LazyFreeKeeper,

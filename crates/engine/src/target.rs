@@ -173,10 +173,13 @@ pub enum TargetError {
     )]
     Database(String),
     /// Query or fragment.
-    #[error(
-        "the URL has a {0}, which means nothing here; a '?', '#', '/' or '@' in a password is written percent-encoded"
-    )]
+    #[error("the URL has a {0}, which means nothing here; leave it out")]
     Extra(&'static str),
+    /// What comes before an '@' is cut off by something that ends it.
+    #[error(
+        "the URL has an '@' behind its host; in user and password write '/' as %2F, '?' as %3F and '#' as %23, or give the password with --password-file"
+    )]
+    Unencoded,
     /// An entry of an address map.
     #[error("{0:?} is no entry of an address map; write announced=dialled, both as host:port or both as a host")]
     AddressMap(String),
@@ -212,6 +215,10 @@ impl FromStr for Target {
 
         // URLs with several hosts are none to a URL parser: each host is read as a URL of its own.
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // Before anything is told of what follows: it may be the rest of a password.
+        if path.contains('@') {
+            return Err(TargetError::Unencoded);
+        }
         let (userinfo, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
         let read = |text: String| Url::parse(&text).map_err(|error| TargetError::Malformed(error.to_string()));
         let url = read(format!("redis://{userinfo}@{}{path}", hosts.split(',').next().unwrap_or_default()))?;
@@ -329,6 +336,10 @@ mod tests {
             ("redis://:secret@h/zero", "all databases"),
             ("redis://:secret@h?db=1", "query"),
             ("redis://:secret@h:99999", "cannot be read"),
+            ("redis://ops:12/secret@h", "%2F"),
+            ("redis://:a/secret@h/0", "%2F"),
+            ("redis://:a?secret@h", "%3F"),
+            ("redis-cluster://ops:12#secret@a,b", "%23"),
         ] {
             let error = text.parse::<Target>().expect_err(text).to_string();
             assert!(error.contains(remedy), "{text}: {error}");

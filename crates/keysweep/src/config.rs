@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 
 /// Where the API listens unless told otherwise.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7080);
@@ -33,6 +33,18 @@ pub struct StoreArgs {
     pub allowed_targets: Option<Vec<String>>,
 }
 
+/// An address to listen on, or how to write one: the standard library says only that it is none.
+///
+/// # Errors
+/// What to write instead.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write it as 127.0.0.1:7080 or [::1]:7080: an address, not a name, and a port".to_owned())
+}
+
+fn read_address<'de, D: Deserializer<'de>>(field: D) -> Result<Option<SocketAddr>, D::Error> {
+    address(&String::deserialize(field)?).map(Some).map_err(D::Error::custom)
+}
+
 /// The settings file. Every field can be left out; a field that does not exist is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +54,7 @@ pub struct FileConfig {
     /// As `--key-file`.
     pub key_file: Option<PathBuf>,
     /// As `serve --listen`.
+    #[serde(default, deserialize_with = "read_address")]
     pub listen: Option<SocketAddr>,
     /// As `--allowed-targets`.
     pub allowed_targets: Option<Vec<String>>,
@@ -52,6 +65,7 @@ pub struct FileConfig {
     /// As `serve --insecure-http`.
     pub insecure_http: Option<bool>,
     /// As `--metrics-listen`.
+    #[serde(default, deserialize_with = "read_address")]
     pub metrics_listen: Option<SocketAddr>,
     /// As `--sweeps`.
     pub sweeps: Option<u32>,
@@ -191,6 +205,13 @@ mod tests {
     #[test]
     fn an_unknown_field_is_an_error() {
         assert!(toml::from_str::<FileConfig>("databse = 'sqlite:x'").is_err());
+    }
+
+    #[test]
+    fn an_address_that_is_a_name_is_refused_with_one_that_would_do() {
+        let error = toml::from_str::<FileConfig>("listen = 'localhost:7080'").expect_err("a name").to_string();
+        assert!(error.contains("127.0.0.1:7080"), "{error}");
+        assert!(toml::from_str::<FileConfig>("metrics_listen = '[::1]:7081'").expect("a config").listen.is_none());
     }
 
     #[test]

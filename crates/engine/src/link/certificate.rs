@@ -18,8 +18,8 @@ pub fn is_of_an_authority(error: &CertificateError) -> bool {
 }
 
 /// What to do about that.
-pub const NO_AUTHORITY: &str =
-    "make it with `-addext basicConstraints=critical,CA:FALSE`, or have an authority issue another";
+pub const ISSUE_ANOTHER: &str = "let it issue another for the server, or make this one with `-addext \
+     basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:…`";
 
 #[cfg(test)]
 mod tests {

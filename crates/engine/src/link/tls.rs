@@ -173,7 +173,7 @@ fn refusal(error: &rustls::Error) -> LinkError {
             "the server's certificate was not issued by the authority given with --cacert".into()
         }
         InvalidCertificate(error) if certificate::is_of_an_authority(error) => {
-            format!("the server's certificate is an authority's own; {}", certificate::NO_AUTHORITY)
+            format!("the server's certificate is an authority's own; {}", certificate::ISSUE_ANOTHER)
         }
         AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
             "the server wants a certificate of ours; give it with --cert and --key".into()

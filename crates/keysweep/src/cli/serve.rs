@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     app::{App, Roles},
-    config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings},
+    config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
     task::{RECORDS, worker::Limits},
     telemetry::{self, traces::Traces},
     tls::Files,
@@ -54,10 +54,6 @@ impl Limited {
         }
         Ok(records)
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write it as 127.0.0.1:7080 or [::1]:7080: an address, not a name, and a port".to_owned())
 }
 
 /// Where the process is watched from.

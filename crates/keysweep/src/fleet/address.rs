@@ -94,10 +94,7 @@ fn split(credentials: &str, password_is_apart: bool) -> Result<(Option<String>, 
         Some(both) => both,
         None if password_is_apart => (credentials, ""),
         None => {
-            return Err(refused(
-                "write user:password@host, or :password@host for the default user, with the colon; or user@host, and the \
-                 password apart from it",
-            ));
+            return Err(refused("write user:password@host, or :password@host for the default user, with the colon"));
         }
     };
     let decode = |part: &str| match percent_decode_str(part).decode_utf8() {

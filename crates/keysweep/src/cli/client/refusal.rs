@@ -57,7 +57,9 @@ impl Refusal {
                 "connection refused; check host and port, and that the service runs".to_owned()
             }
             ureq::Error::Timeout(_) => "it did not answer in time; check host, port and firewall".to_owned(),
-            ureq::Error::Protocol(_) => "what answers there does not speak HTTP; perhaps https:// is meant".to_owned(),
+            ureq::Error::Protocol(_) if origin.starts_with("http://") => {
+                "what answers there does not speak HTTP; perhaps https:// is meant".to_owned()
+            }
             other => format!("{other}; check the endpoint, and whether it speaks http or https"),
         };
         Self { may_pass: true, ..Self::new(Exit::CannotConnect, format!("cannot reach {origin}: {cause}")) }
@@ -88,7 +90,7 @@ fn of_tls(error: &rustls::Error) -> String {
             "its certificate has expired; the service's operator must renew it".into()
         }
         InvalidCertificate(error) if certificate::is_of_an_authority(error) => {
-            format!("its certificate is an authority's own; {}", certificate::NO_AUTHORITY)
+            format!("its certificate is an authority's own; {}", certificate::ISSUE_ANOTHER)
         }
         rustls::Error::InvalidMessage(_) => "it does not speak TLS on this port; use http:// there".into(),
         other => other.to_string(),

@@ -57,7 +57,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     let leftovers = Leftovers::default();
     let stop = stop_on_signals_or(leftovers.clear_for_good()).context("signals cannot be caught")?;
     let told = tell(&args, &leftovers, &stop);
-    if told.is_err() {
+    if told.as_ref().is_err_and(|error| error.chain().any(|cause| cause.is::<redis::RedisError>())) {
         // A signal also interrupts a reply that is waited for, before the thread that hears it has raised the stop.
         stop.wait_until(Instant::now() + SIGNAL_PATIENCE);
     }
