@@ -6,6 +6,7 @@
 pub mod postgres;
 pub mod sqlite;
 
+mod doubt;
 mod merge;
 mod people;
 mod row;

@@ -21,13 +21,7 @@ mod secrets;
 mod survey;
 mod task;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -37,7 +31,7 @@ pub use self::{copy::Intake, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
     AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Overview, Page, PageRequest, People, Plan,
-    Pulse, Resealed, SecretAt, Secrets, SharedStore, Store, StoreError, Survey, Timetable, Timing,
+    Pulse, Resealed, SecretAt, Secrets, SharedStore, Store, StoreError, Survey, Timetable, Timing, doubt::Doubt,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Role,
@@ -55,7 +49,7 @@ pub struct PostgresStore {
     /// What the audit trail is told of the next change.
     told: Arc<[AuditEntry]>,
     /// A write was refused, or not answered in time, since it was last found out whether one goes through.
-    refused: Arc<AtomicBool>,
+    doubt: Doubt,
 }
 
 /// What is written to find out whether the database takes writes: more than a create, and in a place of its own, so that
@@ -90,20 +84,25 @@ impl PostgresStore {
                 Ok(outcome)
             }))
             .await;
-        if matches!(done, Err(StoreError::Unavailable(_))) {
-            self.refused.store(true, Ordering::Relaxed);
-        }
-        done
+        self.doubt.note(done)
     }
 
     /// Writes something for nobody, which is gone again at the end. Replicas that do so at the same time wait for each other.
     async fn try_to_write(&self) -> Result<(), StoreError> {
-        self.write(async |db| {
+        let tried = self.write(async |db| {
             sqlx::query(TRIAL).execute(&mut *db).await?;
             sqlx::query("DROP TABLE keysweep_trial").execute(db).await?;
             Ok(())
-        })
-        .await
+        });
+        match tried.await {
+            Ok(()) => Ok(()),
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            // A right that was taken away, or a rule against new tables: no word on whether a task would be accepted.
+            Err(error) => {
+                tracing::warn!(%error, "it cannot be found out whether the database takes writes");
+                Ok(())
+            }
+        }
     }
 
     /// All that one verb reads, it reads from the same state of the database.
@@ -347,16 +346,7 @@ impl Store for PostgresStore {
         })
         .await?;
         // It goes on reading where no task can be accepted: as a standby, told to be read-only, and on a full disk.
-        if self.refused.load(Ordering::Relaxed) {
-            match self.try_to_write().await {
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                // A right that was taken away, or a rule against new tables: no word on whether a task would be accepted.
-                Err(error) => tracing::warn!(%error, "it cannot be found out whether the database takes writes"),
-                Ok(()) => {}
-            }
-            self.refused.store(false, Ordering::Relaxed);
-        }
-        Ok(())
+        self.doubt.settle(self.try_to_write()).await
     }
 
     async fn close(&self) {

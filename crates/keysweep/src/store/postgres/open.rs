@@ -10,7 +10,7 @@ use sqlx::{
 };
 
 use super::{PATIENCE, PostgresStore, fault::Fault};
-use crate::store::{StoreError, Timing};
+use crate::store::{StoreError, Timing, doubt::Doubt};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -67,12 +67,7 @@ impl PostgresStore {
             .acquire_timeout(PATIENCE)
             .idle_timeout(Duration::from_secs(10 * 60))
             .connect_lazy_with(options);
-        Ok(Self {
-            pool,
-            timing: Timing::default(),
-            told: std::sync::Arc::default(),
-            refused: std::sync::Arc::default(),
-        })
+        Ok(Self { pool, timing: Timing::default(), told: std::sync::Arc::default(), doubt: Doubt::default() })
     }
 }
 

@@ -19,13 +19,7 @@ mod secrets;
 mod survey;
 mod task;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -35,7 +29,7 @@ pub use self::{copy::backup, open::OpenError};
 use self::{fault::Fault, row::micros};
 use super::{
     AuditPage, Beat, Claim, Created, DuePlans, Ending, LazyFreeHolders, Now, Overview, Page, PageRequest, People, Plan,
-    Pulse, Resealed, SecretAt, Secrets, SharedStore, Store, StoreError, Survey, Timetable, Timing,
+    Pulse, Resealed, SecretAt, Secrets, SharedStore, Store, StoreError, Survey, Timetable, Timing, doubt::Doubt,
 };
 use crate::model::{
     AccessKey, AuditEntry, AutoScan, Facts, Grant, Instance, KeyHolder, LazyFreeHold, Lease, NewTask, Project, Role,
@@ -54,7 +48,7 @@ pub struct SqliteStore {
     /// What the audit trail is told of the next change.
     told: Arc<[AuditEntry]>,
     /// A write was refused, for want of space or of the lock, since it was last found out whether one goes through.
-    refused: Arc<AtomicBool>,
+    doubt: Doubt,
 }
 
 /// What is written to find out whether the file takes writes: more than a create, so that one fits wherever this does.
@@ -89,10 +83,7 @@ impl SqliteStore {
                 Ok(outcome)
             }))
             .await;
-        if matches!(done, Err(StoreError::Unavailable(_))) {
-            self.refused.store(true, Ordering::Relaxed);
-        }
-        done
+        self.doubt.note(done)
     }
 
     /// Writes something for nobody, which is gone again at the end.
@@ -292,11 +283,7 @@ impl Store for SqliteStore {
         })
         .await?;
         // Readers go on where no task can be accepted: on a full disk, and while somebody else holds the file.
-        if self.refused.load(Ordering::Relaxed) {
-            self.try_to_write().await?;
-            self.refused.store(false, Ordering::Relaxed);
-        }
-        Ok(())
+        self.doubt.settle(self.try_to_write()).await
     }
 
     async fn close(&self) {

@@ -16,7 +16,7 @@ use sqlx::{
 };
 
 use super::{PATIENCE, SqliteStore, fault::Fault};
-use crate::store::{StoreError, Timing};
+use crate::store::{StoreError, Timing, doubt::Doubt};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -107,7 +107,7 @@ impl SqliteStore {
             writer: pool().max_connections(1).connect_lazy_with(options.clone()),
             readers: pool().max_connections(READERS).connect_lazy_with(options.read_only(true)),
             timing: Timing::default(),
-            refused: std::sync::Arc::default(),
+            doubt: Doubt::default(),
         })
     }
 }
