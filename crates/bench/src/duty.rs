@@ -80,7 +80,7 @@ fn sweep(server: &Server, percent: &str, settings: &Settings) -> Result<Round> {
     let used = (cpu - before) / end.saturating_duration_since(since).as_secs_f64();
     ensure!(gauge.keys()? == settings.live(), "the sweep at {percent} % left dead keys");
     let report = run.report.context("keysweep reports")?;
-    Ok(Round { used, reported: report.duty, wall: run.wall })
+    Ok(Round { used, reported: report.totals.cpu_share, wall: run.wall })
 }
 
 /// When the sweep has begun to release, and the CPU that the server had used by then: what comes before, a fifth of a

@@ -98,9 +98,9 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Guard>> {
             late_ratio: late.p90 / alone.p90,
             busy,
             wall: sweep.wall,
-            backoffs: report.backoffs,
-            baseline_p90: micros(report.probe_seconds.baseline_p90),
-            during_p90: micros(report.probe_seconds.during_p90),
+            backoffs: report.totals.backoffs,
+            baseline_p90: micros(report.totals.probe_seconds.baseline_p90),
+            during_p90: micros(report.totals.probe_seconds.during_p90),
         };
         eprintln!(
             "{} guard round {}: main thread {:.0} % busy, p90 {:.0} µs alone, {:.0} µs during, {:.0} µs late, {} back-offs, {:.1} s",

@@ -138,7 +138,7 @@ fn one(server: &Server, gauge: &mut Gauge, settings: &Settings, clean: u64) -> R
         added_p999: during.p999 - alone.p999,
         added_p90: during.p90 - alone.p90,
         wall: sweep.wall,
-        held_for_fork: sweep.report.context("keysweep reports")?.held.fork,
+        held_for_fork: sweep.report.context("keysweep reports")?.totals.throttled.fork,
         copied_on_write: gauge.number("persistence", "rdb_last_cow_size")?,
         full_resyncs: gauge.number("stats", "sync_full")? - resyncs,
     })

@@ -172,8 +172,8 @@ fn measure(
         released: keys - left,
         latency,
         added_p90: 0.0,
-        slices: run.report.as_ref().map(|report| report.slices),
-        backoffs: run.report.as_ref().map(|report| report.backoffs),
+        slices: run.report.as_ref().map(|report| report.totals.slices),
+        backoffs: run.report.as_ref().map(|report| report.totals.backoffs),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Why a sweep ended otherwise than done: a kind for programs, a sentence with its remedy for people.
+//! Failures of a sweep: a kind for programs, a sentence with its remedy for people.
 
 use std::fmt;
 
@@ -6,35 +6,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     link::LinkError,
+    stop::Cause,
     target::{Address, TargetError},
 };
 
-/// What kind of failure it was.
+/// Kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureKind {
-    /// No connection, or none for longer than the grace; also while the server loads its data set.
+    /// No connection within the reconnect timeout, or the server is loading its data set.
     Unreachable,
-    /// A wrong password, or a right that is missing.
+    /// A wrong password, or a missing permission.
     Denied,
-    /// Not a Redis, too old, or a mode that is not supported.
+    /// Not a Redis or Valkey server, too old, or an unsupported mode.
     Unsupported,
-    /// A check refused to sweep or to go on.
+    /// A check refused the sweep.
     Refused,
-    /// The time that the sweep was given is used up.
+    /// The sweep timed out.
     Timeout,
-    /// Somebody asked it to stop.
+    /// The stop was raised.
     Interrupted,
-    /// The engine's own fault.
+    /// A fault of the engine.
     Internal,
 }
 
-/// How the sentence ends where a server wants a password. How to give one depends on who sweeps: a command has options
-/// for it, a service keeps it with the instance.
-pub const WANTS_PASSWORD: &str = "wants a password, and none was given";
+/// End of the sentence where a server requires a password. The caller adds how to give one: a command has options for it,
+/// a service stores it with the instance.
+pub const REQUIRES_PASSWORD: &str = "requires a password (NOAUTH)";
 
 impl FailureKind {
-    /// The reason code in reports.
+    /// Returns the reason code in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -48,10 +49,10 @@ impl FailureKind {
     }
 }
 
-/// A failure with its sentence, which names the cause and the remedy and carries no secret and no key name.
+/// Failure of a sweep. Its sentence names the cause and the remedy, and contains no secret and no key name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind.
+    /// The kind.
     pub kind: FailureKind,
     /// The sentence.
     pub message: String,
@@ -64,7 +65,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// Returns a failure of this kind.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
@@ -76,31 +77,42 @@ impl From<TargetError> for Failure {
     }
 }
 
-/// What an error on a link means for the shard behind it.
+/// Error of a shard, by what the shard does next.
 #[derive(Debug, Clone)]
-pub(crate) enum Trouble {
-    /// The server is not there now and may come back.
-    Away(Failure),
-    /// Trying again would not help.
+pub(crate) enum ShardError {
+    /// The server cannot be reached now; it is retried.
+    Unreachable(Failure),
+    /// Retrying would not help.
     Fatal(Failure),
-    /// The node answers and is no primary (any more).
+    /// The node replies, but is not a primary (any more).
     Demoted,
-    /// Nothing is left to sweep here: others have taken it over.
-    Dissolved,
-    /// The sweep was asked to stop, or its time is used up.
-    Halted(FailureKind),
+    /// Other shards have taken over all slots of this one.
+    Absorbed,
+    /// The sweep was stopped or timed out.
+    Stopped(FailureKind),
 }
 
-impl Trouble {
-    /// Reads an error that came up at `address`.
+impl From<Cause> for ShardError {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Requested => Self::Stopped(FailureKind::Interrupted),
+            Cause::TimedOut => Self::Stopped(FailureKind::Timeout),
+            // The topology thread cancels a shard whose node is no longer a primary.
+            Cause::Cancelled => Self::Demoted,
+        }
+    }
+}
+
+impl ShardError {
+    /// Classifies a link error at `address`.
     pub(crate) fn at(address: &Address, error: LinkError) -> Self {
         use FailureKind::{Denied, Refused, Unreachable, Unsupported};
-        let away = |sentence: String| Self::Away(Failure::new(Unreachable, sentence));
+        let unreachable = |sentence: String| Self::Unreachable(Failure::new(Unreachable, sentence));
         let fatal = |kind, sentence: String| Self::Fatal(Failure::new(kind, sentence));
         match error {
-            LinkError::Stopped => Self::Halted(FailureKind::Interrupted),
+            LinkError::Stopped => Self::Stopped(FailureKind::Interrupted),
             LinkError::Name(cause) => {
-                away(format!("cannot resolve the host name of {address} ({cause}); check the name"))
+                unreachable(format!("cannot resolve the host name of {address} ({cause}); check the name"))
             }
             LinkError::NotAllowed => fatal(
                 FailureKind::Refused,
@@ -108,30 +120,30 @@ impl Trouble {
                     "{address} is not among the allowed targets; the service's operator can add it to allowed_targets"
                 ),
             ),
-            LinkError::Connect(cause) => away(format!(
-                "cannot connect to {address}: {cause}; check host, port and firewall, and that the server runs"
+            LinkError::Connect(cause) => unreachable(format!(
+                "cannot connect to {address}: {cause}; check host, port and firewall, and that the server is running"
             )),
-            LinkError::Closed => away(format!(
-                "{address} closed the connection; it may be restarting, allow only other clients (protected mode, maxclients), or want TLS"
+            LinkError::Closed => unreachable(format!(
+                "{address} closed the connection; it may be restarting, refuse this client (protected mode, maxclients), or require TLS"
             )),
-            LinkError::TimedOut(patience) => away(format!(
-                "{address} did not answer within {} s; it may be overloaded or stopped, want TLS, or not be a Redis or Valkey server",
-                patience.as_secs()
+            LinkError::TimedOut(timeout) => unreachable(format!(
+                "{address} did not answer within {} s; it may be overloaded or stopped, require TLS, or not be a Redis or Valkey server",
+                timeout.as_secs()
             )),
-            LinkError::Tls(cause) => away(format!("no encrypted connection to {address}: {cause}")),
-            LinkError::Io(cause) => away(format!("the connection to {address} failed: {cause}")),
+            LinkError::Tls(cause) => unreachable(format!("no encrypted connection to {address}: {cause}")),
+            LinkError::Io(cause) => unreachable(format!("the connection to {address} failed: {cause}")),
             LinkError::Protocol(detail) => fatal(
                 Unsupported,
                 format!(
-                    "{address} does not speak the Redis protocol ({detail}); check that the port is a Redis or Valkey server's and not one that wants TLS"
+                    "{address} does not speak the Redis protocol ({detail}); check that the port belongs to a Redis or Valkey server and does not require TLS"
                 ),
             ),
             LinkError::Server(error) => match error.code() {
-                "LOADING" => away(format!("{address} is still loading its data set; try again when it has finished")),
+                "LOADING" => unreachable(format!("{address} is still loading its data set; try again when it has finished")),
                 "MASTERDOWN" => {
-                    away(format!("{address} is a replica that has lost its primary; sweep the primary itself"))
+                    unreachable(format!("{address} is a replica that has lost its primary; scan the primary itself"))
                 }
-                "NOAUTH" => fatal(Denied, format!("{address} {WANTS_PASSWORD}")),
+                "NOAUTH" => fatal(Denied, format!("{address} {REQUIRES_PASSWORD}")),
                 "NOPERM" => fatal(
                     Denied,
                     format!("{address} refuses a command ({error}); grant the user what docs/operations.md lists"),
@@ -139,21 +151,21 @@ impl Trouble {
                 "DENIED" => fatal(
                     Denied,
                     format!(
-                        "{address} is in protected mode and takes no remote clients; set a password or bind it as you mean to"
+                        "{address} is in protected mode and refuses remote clients; set a password or change its bind addresses"
                     ),
                 ),
-                _ if error.is_of_needless_password() => fatal(
+                _ if error.is_about_needless_password() => fatal(
                     Denied,
-                    format!("{address} has no password set, but one was given; leave it out, or set it on the server"),
+                    format!("{address} has no password set, but one was given; omit it, or set it on the server"),
                 ),
                 _ if error.is_denied() => {
                     fatal(Denied, format!("{address} refuses the user or the password; check both ({})", error.code()))
                 }
-                _ if error.is_away() => away(format!("{address} cannot serve us now ({error}); try again later")),
+                _ if error.is_temporary() => unreachable(format!("{address} cannot serve requests now ({error}); try again later")),
                 _ if error.is_unknown_command() => fatal(
                     Unsupported,
                     format!(
-                        "{address} lacks a command that sweeping needs ({error}); Redis 2.8 or later, or any Valkey, is needed"
+                        "{address} lacks a command that a scan needs ({error}); Redis 2.8 or later, or any Valkey, is required"
                     ),
                 ),
                 _ => fatal(Refused, format!("{address} answered with an error: {error}")),
@@ -161,19 +173,19 @@ impl Trouble {
         }
     }
 
-    /// The failure that this amounts to when nothing more is tried.
+    /// Returns the failure of a shard that is not retried.
     pub(crate) fn into_failure(self, address: &Address) -> Failure {
         match self {
-            Self::Away(failure) | Self::Fatal(failure) => failure,
-            Self::Demoted | Self::Dissolved => Failure::new(
+            Self::Unreachable(failure) | Self::Fatal(failure) => failure,
+            Self::Demoted | Self::Absorbed => Failure::new(
                 FailureKind::Unreachable,
                 format!("{address} is not a primary and its primary cannot be found"),
             ),
-            Self::Halted(FailureKind::Timeout) => Failure::new(
+            Self::Stopped(FailureKind::Timeout) => Failure::new(
                 FailureKind::Timeout,
-                "the sweep used up its time before it was done; give it more, or a faster pace",
+                "the scan timed out before it was done; raise the timeout or use a faster pace",
             ),
-            Self::Halted(kind) => Failure::new(kind, "the sweep was stopped before it was done"),
+            Self::Stopped(kind) => Failure::new(kind, "the scan was stopped before it was done"),
         }
     }
 }

@@ -1,59 +1,42 @@
-//! keysweep's engine: releases the memory that expired keys hold in Redis and Valkey, gently, while clients go on.
+//! keysweep's engine: reclaims the memory that expired keys hold in live Redis and Valkey servers.
 //!
-//! A library of its own: plain blocking code, no HTTP, no SQL, no global state. It hears what to do from a [`Target`]
-//! and [`Options`], speaks through a [`Monitor`], and can be ended by a [`Stop`].
+//! A library of its own: plain blocking code, no HTTP, no SQL, no global state. A [`Target`] and [`Options`] say what to
+//! sweep and how, a [`Monitor`] receives the progress, and a [`Stop`] ends the sweep.
 //!
 //! ```no_run
 //! use keysweep_engine::{Options, Stop, Target, sweep};
 //!
 //! let target: Target = "redis://127.0.0.1:6379".parse()?;
 //! let report = sweep(&target, &Options::default(), &(), &Stop::new());
-//! println!("{} of {} keys were dead", report.keys_released, report.keys_scanned);
+//! println!("{} of {} keys were stale", report.totals.keys_reclaimed, report.totals.keys_scanned);
 //! # Ok::<(), keysweep_engine::TargetError>(())
 //! ```
 
-mod attempts;
-mod checkpoint;
-mod checks;
-mod estimate;
 mod failure;
-mod guard;
-mod inspect;
-mod lazyfree;
-mod ledger;
 pub mod link;
-mod look;
 mod monitor;
-mod pace;
-mod permits;
-mod probe;
-mod progress;
-mod report;
-mod rhythm;
-mod roster;
-mod shard;
+mod options;
+mod pacing;
+mod record;
+mod scan;
+mod server;
 mod stop;
-mod sweep;
-mod tables;
-mod tally;
 mod target;
 mod topology;
-mod watch;
+mod url;
 
 pub use self::{
-    checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
-    checks::{Check, Verdict, check},
-    estimate::{Estimate, Method, estimate},
-    failure::{Failure, FailureKind, WANTS_PASSWORD},
-    inspect::{Inspection, inspect},
-    lazyfree::{Holders, LazyFreeKeeper, let_go_lazyfree},
+    failure::{Failure, FailureKind, REQUIRES_PASSWORD},
     monitor::Monitor,
-    pace::{Limits, Pace, Preset, Step},
-    progress::{Progress, ShardProgress, eta, fraction},
-    report::{Held, Outcome, ProbeSeconds, Quantiles, Report, ShardReport},
+    options::{Limits, Options, Preset},
+    pacing::{Decision, Pace},
+    record::{
+        Checkpoint, DatabaseCheckpoint, Outcome, ProbeSeconds, Progress, Quantiles, Report, ShardCheckpoint,
+        ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta, fraction,
+    },
+    scan::{Estimate, Method, estimate, sweep, sweep_through},
+    server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, inspect, release_lazyfree},
     stop::Stop,
-    sweep::{Options, sweep, sweep_through},
-    tally::Tally,
     target::{Address, AddressMap, Credentials, Mode, Target, TargetError, Tls},
     topology::SlotSet,
 };

@@ -1,23 +1,23 @@
-//! How the engine talks outward: one trait serves the terminal, the service and the tests.
+//! How the engine reports outward: one trait serves the terminal, the service and the tests.
 
 use std::time::Duration;
 
-use crate::{checkpoint::Checkpoint, progress::Progress};
+use crate::record::{Checkpoint, Progress};
 
-/// Listens to a sweep. Calls come from the sweep's own threads and must return quickly.
+/// Receives the events of a sweep. Calls come from the sweep's own threads and must return quickly.
 pub trait Monitor: Sync {
-    /// About five times a second, and once at the end: how far it is and where it could go on.
+    /// Receives the progress and a checkpoint to resume from, about five times a second and once at the end.
     fn progress(&self, _progress: &Progress, _checkpoint: &Checkpoint) {}
 
-    /// Thousands of times a second: a slice that kept a server for `cost`.
+    /// Receives the time for which a slice blocked a server, thousands of times a second.
     fn slice(&self, _cost: Duration) {}
 
-    /// Up to fifty times a second a shard: a PING between slices, and how long its answer took.
+    /// Receives the round trip of a PING between slices, up to fifty times a second and shard.
     fn probe(&self, _round_trip: Duration) {}
 
-    /// Something that an operator would want to know, in one sentence.
+    /// Receives one sentence for the operator.
     fn note(&self, _sentence: &str) {}
 }
 
-/// A monitor that does not listen.
+/// Ignores all events.
 impl Monitor for () {}

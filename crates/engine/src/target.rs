@@ -1,12 +1,11 @@
-//! What to sweep: where it is and how to get in. Read from a URL, checked before anything is dialled.
+//! What to sweep: the servers, how to find their primaries, and how to connect. Parsed from a URL, before any connection.
 
 use std::{fmt, str::FromStr};
 
-use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
-use url::Url;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A node's address as it is dialled.
+/// Address of a node as it is dialled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// A name or an IP address, without brackets.
@@ -27,7 +26,7 @@ impl fmt::Display for Address {
 impl FromStr for Address {
     type Err = TargetError;
 
-    /// Reads what `Display` writes: `host:port`, an IPv6 address in brackets.
+    /// Parses what `Display` writes: `host:port`, an IPv6 address in brackets.
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let malformed = || TargetError::Malformed("an address is written host:port".into());
         let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
@@ -40,7 +39,38 @@ impl FromStr for Address {
     }
 }
 
-/// Who we are to a node.
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// (De)serializes an optional address as `host:port`, `None` as an empty string: the form of stored checkpoints.
+pub(crate) mod address_or_empty {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::Address;
+
+    pub fn serialize<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {
+        match address {
+            Some(address) => serializer.collect_str(address),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
+    }
+}
+
+/// User and password for a node.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     /// ACL user; `None`: the default user.
@@ -49,42 +79,42 @@ pub struct Credentials {
     pub password: Option<SecretString>,
 }
 
-/// How the primaries are found.
+/// How to find the primaries.
 #[derive(Debug, Clone, Default)]
 pub enum Mode {
     /// The URL names one server; a replica leads to its primary.
     #[default]
     Server,
-    /// The URL names Sentinels, which know where the primary is.
+    /// The URL names Sentinels, which are asked for the primary.
     Sentinel {
         /// The primary's name among the Sentinels.
         name: String,
-        /// Who we are to the Sentinels; the target's own credentials are the data nodes'.
+        /// Credentials for the Sentinels; the target's own are for the data nodes.
         credentials: Credentials,
     },
-    /// The URL names nodes of a cluster, any of which knows the others.
+    /// The URL names nodes of a cluster, any of which describes all of it.
     Cluster,
 }
 
-/// How to encrypt. The default trusts what the system trusts and shows no certificate.
+/// TLS settings. The default trusts the system's CA certificates and sends no client certificate.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// Certificates of the authorities to trust instead of the system's, PEM.
+    /// CA certificates to trust instead of the system's, PEM.
     pub ca: Option<String>,
-    /// Our own certificate and what leads from it to an authority, PEM.
+    /// Client certificate with its chain (mTLS), PEM.
     pub certificate: Option<String>,
-    /// The key of our own certificate, PEM.
+    /// Private key of the client certificate, PEM.
     pub key: Option<SecretString>,
     /// The name that the servers' certificates must carry, and that is sent as SNI; `None`: the host that is dialled.
     pub server_name: Option<String>,
 }
 
-/// Addresses that nodes announce, and where they are reached from here: for nodes behind port forwarding or NAT.
+/// Maps addresses that nodes announce to addresses that can be dialled: for nodes behind port forwarding or NAT.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressMap(Vec<(String, String)>);
 
 impl AddressMap {
-    /// Where a node that announces `address` is dialled.
+    /// Returns the address to dial for a node that announces `address`.
     pub fn dialled(&self, address: Address) -> Address {
         let (host, whole) = (address.host.clone(), address.to_string());
         for (from, to) in &self.0 {
@@ -102,7 +132,7 @@ impl AddressMap {
 impl FromStr for AddressMap {
     type Err = TargetError;
 
-    /// Reads `from=to` pairs, separated by commas or line ends: both sides `host:port`, or both a host alone.
+    /// Parses `from=to` pairs, separated by commas or line ends: both sides `host:port`, or both a host alone.
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let mut pairs = Vec::new();
         for pair in text.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty()) {
@@ -119,41 +149,41 @@ impl FromStr for AddressMap {
     }
 }
 
-/// What a sweep works on.
+/// The servers that a sweep works on.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The nodes named in the URL: one server, Sentinels, or nodes of a cluster. Never empty.
     pub seeds: Vec<Address>,
-    /// How the primaries are found from there.
+    /// How to find the primaries from there.
     pub mode: Mode,
-    /// How to get into the data nodes.
+    /// Credentials for the data nodes.
     pub credentials: Credentials,
     /// `None`: not encrypted.
     pub tls: Option<Tls>,
-    /// Where announced addresses are reached.
+    /// Maps announced addresses to dialled ones.
     pub address_map: AddressMap,
-    /// Only this database; `None`: every one that holds keys.
+    /// The only database to sweep; `None`: every database that holds keys.
     pub database: Option<u32>,
-    /// Whether a replica is followed to its primary; otherwise it is refused.
+    /// Whether to follow a replica to its primary; otherwise a replica is refused.
     pub follow: bool,
 }
 
 impl Target {
-    /// The first node named.
+    /// Returns the first node in the URL.
     pub fn seed(&self) -> &Address {
         &self.seeds[0]
     }
 }
 
-/// A URL that names no target. The message never repeats the URL: there may be a password in it.
+/// Error of a URL, or of what belongs to it. The message never repeats the URL: there may be a password in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not a URL at all.
     #[error("the URL cannot be read ({0}); write it as redis://host:port or redis://user:password@host:port/database")]
     Malformed(String),
-    /// A scheme that is none of ours.
+    /// An unknown scheme.
     #[error(
-        "the URL scheme {0:?} is not known; use redis:// or rediss:// (TLS), redis-sentinel:// or redis-cluster:// (with TLS rediss-…; valkey means the same)"
+        "unknown URL scheme {0:?}; use redis:// or rediss:// (TLS), redis-sentinel:// or redis-cluster:// (with TLS rediss-…; valkey means the same)"
     )]
     Scheme(String),
     /// No host.
@@ -162,9 +192,9 @@ pub enum TargetError {
     /// Several hosts for one server.
     #[error("the URL names several hosts; that takes redis-cluster:// or redis-sentinel://")]
     SeveralHosts,
-    /// Sentinels without the name of what they watch.
+    /// Sentinels without the name of the primary.
     #[error(
-        "the URL does not say which primary; write its name behind the Sentinels, as in redis-sentinel://host:26379/mymaster"
+        "the URL names no primary; write its name after the Sentinels, as in redis-sentinel://host:26379/mymaster"
     )]
     NoName,
     /// Something other than a number behind the slash.
@@ -173,100 +203,36 @@ pub enum TargetError {
     )]
     Database(String),
     /// Query or fragment.
-    #[error("the URL has a {0}, which means nothing here; leave it out")]
+    #[error("the URL has a {0}; only a path may follow the host")]
     Extra(&'static str),
-    /// What comes before an '@' is cut off by something that ends it.
+    /// User or password contain a character that ends the host.
     #[error(
-        "the URL has an '@' behind its host; in user and password write '/' as %2F, '?' as %3F and '#' as %23, or give the password with --password-file"
+        "the URL has an '@' after its host; in user and password write '/' as %2F, '?' as %3F and '#' as %23, or give the password with --password-file"
     )]
     Unencoded,
+    /// A host or port that is none.
+    #[error("the URL has an invalid host or port; each host is a name or an address with a port between 1 and 65535: host:port, [::1]:port")]
+    Host,
+    /// One word before the '@'.
+    #[error("the URL has one word before the '@'; write user:password@host, or :password@host for the default user, with the colon")]
+    LoneWord,
+    /// User or password in another encoding.
+    #[error("user and password in the URL must be UTF-8, percent-encoded where needed")]
+    NotUtf8,
     /// An entry of an address map.
-    #[error("{0:?} is no entry of an address map; write announced=dialled, both as host:port or both as a host")]
+    #[error("invalid entry {0:?} of an address map; write announced=dialled, both as host:port or both as a host")]
     AddressMap(String),
-    /// Certificates or keys that cannot be used.
+    /// A certificate or key that cannot be used.
     #[error("the {what} cannot be used: {cause}")]
     Tls {
-        /// Which of them.
+        /// Which one.
         what: &'static str,
-        /// Why.
+        /// Cause.
         cause: String,
     },
 }
 
-/// The ports that are meant where none is given.
-const SERVER_PORT: u16 = 6379;
-const SENTINEL_PORT: u16 = 26_379;
-
-impl FromStr for Target {
-    type Err = TargetError;
-
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(TargetError::Malformed("it has no scheme".into()));
-        };
-        let unknown = || TargetError::Scheme(scheme.chars().take(20).collect());
-        let (engine, kind) = scheme.split_once('-').map_or((scheme, None), |(engine, kind)| (engine, Some(kind)));
-        let tls = match engine {
-            "redis" | "valkey" => None,
-            "rediss" | "valkeys" => Some(Tls::default()),
-            _ => return Err(unknown()),
-        };
-        let port = if kind == Some("sentinel") { SENTINEL_PORT } else { SERVER_PORT };
-
-        // URLs with several hosts are none to a URL parser: each host is read as a URL of its own.
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        // Before anything is told of what follows: it may be the rest of a password.
-        if path.contains('@') {
-            return Err(TargetError::Unencoded);
-        }
-        let (userinfo, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
-        let read = |text: String| Url::parse(&text).map_err(|error| TargetError::Malformed(error.to_string()));
-        let url = read(format!("redis://{userinfo}@{}{path}", hosts.split(',').next().unwrap_or_default()))?;
-        let mut seeds = Vec::new();
-        for host in hosts.split(',') {
-            let node = read(format!("redis://{host}"))?;
-            let name = node.host_str().filter(|host| !host.is_empty()).ok_or(TargetError::NoHost)?;
-            let host = decode(name.trim_start_matches('[').trim_end_matches(']'));
-            seeds.push(Address { host, port: node.port().unwrap_or(port) });
-        }
-        if url.query().is_some() {
-            return Err(TargetError::Extra("query"));
-        }
-        if url.fragment().is_some() {
-            return Err(TargetError::Extra("fragment"));
-        }
-        let mut path = url.path().trim_start_matches('/').splitn(2, '/').filter(|part| !part.is_empty());
-        let mode = match kind {
-            None if seeds.len() > 1 => return Err(TargetError::SeveralHosts),
-            None => Mode::Server,
-            Some("cluster") => Mode::Cluster,
-            Some("sentinel") => {
-                let name = decode(path.next().ok_or(TargetError::NoName)?);
-                Mode::Sentinel { name, credentials: Credentials::default() }
-            }
-            Some(_) => return Err(unknown()),
-        };
-        let number = |text: &str| text.parse().map_err(|_| TargetError::Database(text.chars().take(20).collect()));
-        Ok(Self {
-            seeds,
-            mode,
-            credentials: Credentials {
-                username: Some(url.username()).filter(|name| !name.is_empty()).map(decode),
-                password: url.password().map(|password| SecretString::from(decode(password))),
-            },
-            tls,
-            address_map: AddressMap::default(),
-            database: path.next().map(number).transpose()?,
-            follow: true,
-        })
-    }
-}
-
-fn decode(part: &str) -> String {
-    percent_decode_str(part).decode_utf8_lossy().into_owned()
-}
-
-/// The target as it may be shown: without user and password.
+/// Shows the target without user and password.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = if self.tls.is_some() { "s" } else { "" };
@@ -283,24 +249,10 @@ impl fmt::Display for Target {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
-    fn parse(text: &str) -> Target {
-        text.parse().expect("a target")
-    }
-
     #[test]
-    fn the_port_and_the_database_are_optional() {
-        let target = parse("redis://cache.example");
-        assert_eq!((target.seed().port, target.database), (6379, None));
-        assert_eq!(parse("valkey://cache.example:7000/3").database, Some(3));
-        assert_eq!(parse("redis://cache.example/").database, None);
-    }
-
-    #[test]
-    fn an_address_is_read_as_it_is_written() {
+    fn an_address_is_parsed_as_it_is_displayed() {
         for address in ["cache.example:6379", "[::1]:7000"] {
             assert_eq!(address.parse::<Address>().expect("an address").to_string(), address);
         }
@@ -308,62 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_decoded_and_never_shown() {
-        let target = parse("redis://ops:p%40ss%2Fw@[::1]:6380/2");
-        assert_eq!(*target.seed(), Address { host: "::1".into(), port: 6380 });
-        assert_eq!(target.credentials.username.as_deref(), Some("ops"));
-        assert_eq!(target.credentials.password.as_ref().expect("a password").expose_secret(), "p@ss/w");
-        assert_eq!(target.to_string(), "redis://[::1]:6380/2");
-        assert!(!format!("{target:?}").contains("p@ss"));
-    }
-
-    #[test]
-    fn a_password_alone_belongs_to_the_default_user() {
-        assert_eq!(parse("redis://:secret@h").credentials.username, None);
-    }
-
-    #[test]
-    fn every_bad_url_is_refused_with_its_remedy_and_without_its_password() {
-        for (text, remedy) in [
-            ("localhost:6379", "no scheme"),
-            ("http://localhost", "use redis://"),
-            ("redis://:secret@a:1,b:2", "redis-cluster://"),
-            ("redis-ring://:secret@a:1", "redis-cluster://"),
-            ("redis-sentinel://:secret@a:1", "redis-sentinel://host:26379/mymaster"),
-            ("redis-cluster://:secret@a:1,,b:2", "names no host"),
-            ("redis-sentinel://:secret@a:1/mymaster/x", "all databases"),
-            ("redis://", "names no host"),
-            ("redis://:secret@h/zero", "all databases"),
-            ("redis://:secret@h?db=1", "query"),
-            ("redis://:secret@h:99999", "cannot be read"),
-            ("redis://ops:12/secret@h", "%2F"),
-            ("redis://:a/secret@h/0", "%2F"),
-            ("redis://:a?secret@h", "%3F"),
-            ("redis-cluster://ops:12#secret@a,b", "%23"),
-        ] {
-            let error = text.parse::<Target>().expect_err(text).to_string();
-            assert!(error.contains(remedy), "{text}: {error}");
-            assert!(!error.contains("secret"), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn every_mode_is_read_and_shown_again() {
-        for (text, shown) in [
-            ("rediss://:p@h", "rediss://h:6379"),
-            ("valkeys-cluster://u:p@a:1,[::1]:2,c", "rediss-cluster://a:1,[::1]:2,c:6379"),
-            ("redis-sentinel://:p@a,b:2/my%20master", "redis-sentinel://a:26379,b:2/my master"),
-            ("redis-sentinel://a/main/3", "redis-sentinel://a:26379/main/3"),
-            ("valkey-cluster://a:1/2", "redis-cluster://a:1/2"),
-        ] {
-            assert_eq!(parse(text).to_string(), shown);
-        }
-        let Mode::Sentinel { name, .. } = parse("redis-sentinel://a/main/3").mode else { panic!("sentinels") };
-        assert_eq!(name, "main");
-    }
-
-    #[test]
-    fn an_address_map_leads_from_what_is_announced_to_what_is_dialled() {
+    fn an_address_map_returns_the_address_to_dial() {
         let map: AddressMap = "10.0.0.1:7000=gate:9001, 10.0.0.2=127.0.0.1".parse().expect("a map");
         let dialled = |text: &str| map.dialled(text.parse().expect("an address")).to_string();
         assert_eq!(dialled("10.0.0.1:7000"), "gate:9001");

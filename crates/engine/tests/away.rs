@@ -56,7 +56,7 @@ impl Excuse {
             }
             Self::MasterDown | Self::Demoted => run(admin, &format!("REPLICAOF 127.0.0.1 {nobody}")),
             Self::Full => {
-                // The place that is taken is the admin's.
+                // The node that is taken is the admin's.
                 run(admin, "CONFIG SET maxclients 1");
                 run(admin, "CLIENT KILL TYPE normal");
             }
@@ -144,7 +144,7 @@ fn survive(flavor: Flavor, excuse: Excuse, at: f64) {
     });
     let (outcome, held) = (report.outcome, server.held());
     assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {excuse:?} {at}: {report:?}");
-    assert!(!report.exact || report.keys_released == loaded.dead, "{flavor:?} {excuse:?} {at}: {report:?}");
+    assert!(!report.exact || report.keys_reclaimed == loaded.dead, "{flavor:?} {excuse:?} {at}: {report:?}");
     // Who was a replica meanwhile may hold other keys than before.
     let goes_on = !matches!(excuse, Excuse::MasterDown | Excuse::Demoted);
     assert!(!goes_on || report.keys_scanned < 2 * KEYS, "it goes on from its cursor, {}", report.keys_scanned);
@@ -171,7 +171,7 @@ fn heavy_a_server_that_cannot_serve_for_too_long_is_given_up_with_what_it_said(
     DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
     let admin = Mutex::new(server.connection());
     let strike = Once::between(0.1..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic")));
-    let options = Options { unreachable_grace: Duration::from_millis(500), ..slow(3_000) };
+    let options = Options { reconnect_timeout: Duration::from_millis(500), ..slow(3_000) };
     let report = sweep(&server.url().parse().expect("a target"), &options, &strike, &Stop::new());
     assert_eq!((report.reason, strike.was_done()), (Some(FailureKind::Unreachable), true), "{report:?}");
     let message = report.message.expect("a sentence");
@@ -223,6 +223,6 @@ fn a_primary_of_a_cluster_that_hangs_keeps_no_other_waiting() {
         shared.lock().expect("no panic").node_mut(0).resume();
         sweeping.join().expect("no panic")
     });
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, dead, true), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, dead, true), "{report:?}");
     assert_eq!(shared.into_inner().expect("no panic").held(), live);
 }

@@ -12,7 +12,7 @@ use std::{
 
 use keysweep_engine::{
     Address, Credentials, Options, Preset, Stop, Target,
-    link::{Abilities, Dialer, Link, LinkError, Tcp, Transport},
+    link::{Capabilities, Dialer, Link, LinkError, Tcp, Transport},
     sweep_through,
 };
 use keysweep_harness::{DataSet, Flavor, Names, Server};
@@ -22,7 +22,7 @@ struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// The one place where unsafe code cannot be done without: the trait is unsafe. It forwards and counts.
+// The one node where unsafe code cannot be done without: the trait is unsafe. It forwards and counts.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -53,9 +53,9 @@ struct RecordingDialer(Arc<Recorder>);
 struct RecordingStream(Box<dyn Transport>, Arc<Recorder>);
 
 impl Dialer for RecordingDialer {
-    fn dial(&self, address: &Address, patience: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
+    fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
         self.0.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(RecordingStream(Tcp.dial(address, patience, stop)?, Arc::clone(&self.0))))
+        Ok(Box::new(RecordingStream(Tcp.dial(address, timeout, stop)?, Arc::clone(&self.0))))
     }
 }
 
@@ -94,7 +94,7 @@ fn a_sweep_is_one_connection_and_one_write_a_slice() {
 
     let [transactions, others, connections] =
         [&recorder.transactions, &recorder.others, &recorder.connections].map(|count| count.load(Ordering::Relaxed));
-    assert_eq!((connections, report.keys_released), (1, 10_000));
+    assert_eq!((connections, report.keys_reclaimed), (1, 10_000));
     assert_eq!(transactions, report.slices, "one write a slice");
     // Beside the slices: the greeting, the checks, the sizes before and after, and every second 50 PINGs, 40 looks for a
     // child process and one at five sections of INFO.
@@ -111,7 +111,7 @@ fn a_slice_allocates_as_much_for_ten_keys_as_for_ten_thousand() {
     let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
     let mut measure = |count| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
-        let slice = link.slice(0, count, Abilities::ALL).expect("a slice");
+        let slice = link.slice(0, count, Capabilities::ALL).expect("a slice");
         (ALLOCATIONS.load(Ordering::Relaxed) - before, slice.returned)
     };
     measure(10);

@@ -82,7 +82,7 @@ fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() 
     let url = format!("redis://sweeper:PASSWORD@127.0.0.1:{}", server.port());
     assert_eq!(verdict(&checks(&url), "rights"), Verdict::Ok);
     let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true));
 
     run(&server, &["ACL", "SETUSER", "sweeper", "-scan"]);
     assert_eq!(verdict(&checks(&url), "rights"), Verdict::Refused);
@@ -118,7 +118,7 @@ fn without_info_the_database_that_the_url_names_is_swept_and_no_other() {
     run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", "-info"]);
     let target: Target = format!("redis://sweeper:p@127.0.0.1:{}/0", server.port()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, 20));
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, 20));
     let mut connection = server.connection();
     let held: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
     assert_eq!(held, loaded.per_database[&0].live);
@@ -139,20 +139,20 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
 
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
 
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
     assert!(report.elapsed_seconds > 2.3, "25,000 releases at 10,000 a second took {} s", report.elapsed_seconds);
     for _ in 0..loaded.dead {
         subscriber.get_message().expect("every event arrives");
     }
     let mut options = Options::default();
-    (options.limits.releases_per_second, options.limits.guard) = (Some(1_000_000), None);
+    (options.limits.reclaims_per_second, options.limits.guard) = (Some(1_000_000), None);
     // The best of three: a stalling machine makes one slower, and none that is held to 10,000 a second is ever so fast.
     let mut took = Vec::new();
     while took.len() < 3 && took.last().is_none_or(|took| *took >= 2.0) {
         DataSet::new().prefix(&format!("again {}:", took.len())).dead(25_000).load(&server);
         let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
         took.push(report.elapsed_seconds);
-        for _ in 0..report.keys_released {
+        for _ in 0..report.keys_reclaimed {
             subscriber.get_message().expect("every event arrives");
         }
     }

@@ -72,10 +72,10 @@ fn every_primary_is_swept_from_any_node_that_answers(
 
     let report = sweep(&seeds, &slow(5_000), &Rising(&seen), &Stop::new());
 
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, dead, true), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, dead, true), "{report:?}");
     assert_eq!(cluster.held(), live);
     assert_eq!((report.shards.len(), *seen.lock().expect("no panic")), (3, 1.0));
-    assert!(report.shards.iter().all(|shard| shard.keys_released == dead / 3), "{report:?}");
+    assert!(report.shards.iter().all(|shard| shard.keys_reclaimed == dead / 3), "{report:?}");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn all_databases_of_a_cluster_are_swept() {
     let (live, dead) = cluster.load(500, 500);
     let (more_live, more_dead) = cluster.load_database(3, 300, 700);
     let report = sweep(&target(&cluster.url()), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, dead + more_dead), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, dead + more_dead), "{report:?}");
     assert_eq!(cluster.held(), live + more_live);
     assert!(report.shards.iter().all(|shard| shard.databases == [0, 3]));
 }
@@ -107,7 +107,7 @@ fn no_more_primaries_are_swept_at_a_time_than_asked_for() {
         let report = sweep(&target(&cluster.url()), &options, &most, &Stop::new());
         assert_eq!(report.outcome, Outcome::Done);
         assert_eq!(*most.0.lock().expect("no panic"), parallel);
-        assert_eq!(report.keys_released, if parallel == 1 { dead } else { 0 });
+        assert_eq!(report.keys_reclaimed, if parallel == 1 { dead } else { 0 });
     }
 }
 
@@ -251,8 +251,8 @@ fn survive_slots_that_move(slots: u16, at: f64) {
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
     assert_eq!(cluster.held(), live + more_live, "{} were dead: {report:?}", dead + more_dead);
     // More than were dead: while Valkey 9.1.2 copies slots of several databases, what is deleted in database 0 is deleted
-    // in another one at the receiving end. Dead keys released in that moment arrive again, and are released again.
-    assert!(report.exact && report.keys_released >= dead + more_dead, "{report:?}");
+    // in another one at the receiving end. Dead keys reclaimed in that moment arrive again, and are reclaimed again.
+    assert!(report.exact && report.keys_reclaimed >= dead + more_dead, "{report:?}");
 }
 
 #[test]
@@ -262,14 +262,14 @@ fn heavy_a_primary_that_stays_away_fails_alone_and_is_named() {
     let url = cluster.url();
     let lost = cluster.node(2).address().to_string();
     cluster.node_mut(2).kill();
-    let options = Options { unreachable_grace: Duration::from_secs(2), parallel: 1, ..Options::default() };
+    let options = Options { reconnect_timeout: Duration::from_secs(2), parallel: 1, ..Options::default() };
 
     let report = sweep(&target(&url), &options, &(), &Stop::new());
 
     assert_eq!((report.outcome, report.reason), (Outcome::Failed, Some(FailureKind::Unreachable)));
     let message = report.message.clone().expect("a sentence");
     assert!(message.contains("1 of 3 primaries") && message.contains(&lost), "{message}");
-    assert_eq!((report.keys_released, cluster.held()), (dead / 3 * 2, live / 3 * 2), "the others were swept");
+    assert_eq!((report.keys_reclaimed, cluster.held()), (dead / 3 * 2, live / 3 * 2), "the others were swept");
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_sweep_of_a_cluster_goes_on_from_its_checkpoint() {
     let options = Options { checkpoint, ..Options::default() };
     let report = sweep(&target(&cluster.url()), &options, &(), &Stop::new());
 
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, dead, true), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, dead, true), "{report:?}");
     assert_eq!((cluster.held(), report.keys_scanned), (live, live + dead), "nothing was gone over twice");
 }
 
@@ -320,7 +320,7 @@ fn heavy_slots_that_move_before_a_sweep_goes_on_are_swept_where_they_are() {
     let report = sweep(&target(&cluster.url()), &options, &(), &Stop::new());
 
     assert_eq!((report.outcome, cluster.held()), (Outcome::Done, live), "{report:?}");
-    assert_eq!((report.keys_released, report.exact), (dead, true));
+    assert_eq!((report.keys_reclaimed, report.exact), (dead, true));
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn nodes_that_are_announced_under_other_addresses_are_reached_by_an_address_map(
     let mut target = target(&cluster.url());
     target.address_map = "198.51.100.7=127.0.0.1".parse().expect("a map");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, dead), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, dead), "{report:?}");
     assert_eq!(cluster.node(0).held(), live);
 }
 

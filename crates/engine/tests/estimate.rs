@@ -22,8 +22,8 @@ fn a_count_on_a_replica_is_right_and_releases_nothing(#[values(Flavor::Redis70, 
         let estimate = ask(&url, None);
         assert_eq!(estimate.method, Method::ReplicaCount);
         assert_eq!(estimate.address, replica.address().to_string());
-        assert_eq!((estimate.keys, estimate.dead_keys), (loaded.live + loaded.dead, loaded.dead));
-        assert!(estimate.dead_bytes.is_some_and(|bytes| bytes > 0));
+        assert_eq!((estimate.keys, estimate.stale_keys), (loaded.live + loaded.dead, loaded.dead));
+        assert!(estimate.bytes.is_some_and(|bytes| bytes > 0));
     }
     assert_eq!((held(&primary), held(&replica)), (12_000, 12_000));
 }
@@ -35,7 +35,7 @@ fn a_sample_on_a_replica_is_close() {
     let replica = primary.replica();
     let estimate = ask(&replica.url(), Some(0.2));
     assert_eq!(estimate.method, Method::ReplicaSample);
-    assert!((0.22..0.28).contains(&estimate.dead_share), "{estimate:?}");
+    assert!((0.22..0.28).contains(&estimate.share), "{estimate:?}");
 }
 
 #[test]

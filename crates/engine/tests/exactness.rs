@@ -1,4 +1,4 @@
-//! After a sweep no key that had expired before it began is left, and the count of what was released is exact.
+//! After a sweep no key that had expired before it began is left, and the count of what was reclaimed is exact.
 
 mod common;
 
@@ -49,7 +49,7 @@ fn every_dead_key_of_every_kind_and_database_is_released_and_counted(
     let report = scan(&server);
 
     assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
-    assert_eq!((report.keys_released, report.exact), (loaded.dead, true));
+    assert_eq!((report.keys_reclaimed, report.exact), (loaded.dead, true));
     for (database, counts) in &loaded.per_database {
         assert_eq!(size(&server, *database), counts.live, "database {database}");
     }
@@ -66,7 +66,7 @@ fn heavy_a_hash_of_a_million_fields_is_released_too(#[values(Flavor::Redis70, Fl
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(1_000).kind(Kind::Hash).elements(1_000_000).dead(1).load(&server);
     let report = scan(&server);
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true));
     assert_eq!(size(&server, 0), loaded.live);
     let (before, after) = (report.used_memory_before.expect("a size"), report.used_memory_after.expect("a size"));
     assert!(before - after > 20_000_000, "{before} bytes before, {after} after");
@@ -99,7 +99,7 @@ fn a_hash_is_released_by_its_own_ttl_and_not_by_that_of_its_fields() {
         (ttl == [-2]).then_some(())
     });
     let report = scan(&server);
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead + 1, true));
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead + 1, true));
     assert_eq!(size(&server, 0), loaded.live + 2);
     let fields: u64 = redis::cmd("HLEN").arg("living").query(&mut connection).expect("a size");
     assert_eq!(fields, FIELDS, "dead fields are left to the server");
@@ -111,14 +111,14 @@ fn only_the_named_database_is_swept() {
     let loaded = DataSet::new().live(10).dead(20).database(3).live(30).dead(40).load(&server);
     let target: Target = format!("{}/3", server.url()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.keys_released, report.shards[0].databases.clone()), (40, vec![3]));
+    assert_eq!((report.keys_reclaimed, report.shards[0].databases.clone()), (40, vec![3]));
     assert_eq!(size(&server, 0), loaded.per_database[&0].live + loaded.per_database[&0].dead);
 }
 
 #[test]
 fn an_empty_server_is_done_at_once() {
     let report = scan(&Server::start(Flavor::Redis70));
-    assert_eq!((report.outcome, report.keys_scanned, report.keys_released, report.exact), (Outcome::Done, 0, 0, true));
+    assert_eq!((report.outcome, report.keys_scanned, report.keys_reclaimed, report.exact), (Outcome::Done, 0, 0, true));
 }
 
 /// Clients write, read and delete, and the server's own cycle is on: what was dead before is gone, and our count plus
@@ -148,11 +148,11 @@ fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
     });
 
     assert_eq!((report.outcome, report.exact), (Outcome::Done, true));
-    assert!(report.keys_released <= expired, "we counted {} of {expired} expired keys", report.keys_released);
+    assert!(report.keys_reclaimed <= expired, "we counted {} of {expired} expired keys", report.keys_reclaimed);
     assert_eq!(held(&server, &loaded), 0, "no key is left that was dead before the sweep");
     quiesce(&server);
     assert_eq!(size(&server, 0), loaded.live, "the clients' own keys have gone by themselves, ours are alive");
-    assert!(report.keys_released > 0 && expired >= loaded.dead);
+    assert!(report.keys_reclaimed > 0 && expired >= loaded.dead);
 }
 
 /// The dead keys that the server still holds. MEMORY USAGE looks a key up without expiring it.
@@ -187,7 +187,7 @@ fn churn(server: &Server, stop: &AtomicBool) {
 fn quiesce(server: &Server) {
     eventually("no key with a short TTL is left", Duration::from_secs(10), || {
         let report = scan(server);
-        (report.keys_released == 0).then_some(())
+        (report.keys_reclaimed == 0).then_some(())
     });
 }
 
@@ -201,13 +201,13 @@ fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor:
 
     let first = sweep(&target(&server), &options, &early, &early.stop);
     assert_eq!((first.reason, first.exact), (Some(FailureKind::Interrupted), true));
-    assert!(first.keys_released > 0 && first.keys_released < loaded.dead, "{} released", first.keys_released);
+    assert!(first.keys_reclaimed > 0 && first.keys_reclaimed < loaded.dead, "{} reclaimed", first.keys_reclaimed);
     let held = size(&server, 0) + size(&server, 2);
-    assert_eq!(held + first.keys_released, loaded.live + loaded.dead, "what the report says is what is gone");
+    assert_eq!(held + first.keys_reclaimed, loaded.live + loaded.dead, "what the report says is what is gone");
 
     let checkpoint = early.last();
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
-    assert_eq!((rest.outcome, rest.keys_released, rest.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((rest.outcome, rest.keys_reclaimed, rest.exact), (Outcome::Done, loaded.dead, true));
     assert!(rest.keys_scanned < loaded.live + loaded.dead + first.keys_scanned, "the first part is not swept again");
     assert_eq!(size(&server, 0) + size(&server, 2), loaded.live);
 }
@@ -228,7 +228,7 @@ fn a_checkpoint_of_another_process_is_started_again() {
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
 
     assert_eq!((rest.outcome, size(&server, 0)), (Outcome::Done, loaded.live));
-    assert_eq!(rest.keys_released, first.keys_released + loaded.dead, "what the first process released still counts");
+    assert_eq!(rest.keys_reclaimed, first.keys_reclaimed + loaded.dead, "what the first process reclaimed still counts");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn time_that_is_used_up_fails_the_sweep_and_keeps_what_was_done() {
     let report = sweep(&target(&server), &options, &(), &Stop::new());
     assert_eq!(report.reason, Some(FailureKind::Timeout));
     assert!(report.elapsed_seconds < 2.0, "{} s", report.elapsed_seconds);
-    assert_eq!(size(&server, 0) + report.keys_released, loaded.live + loaded.dead);
+    assert_eq!(size(&server, 0) + report.keys_reclaimed, loaded.live + loaded.dead);
 }
 
 #[test]
@@ -300,13 +300,13 @@ fn the_connection_is_named_so_that_an_operator_sees_who_is_there() {
     let mut options = Options { client_name: "keysweep:task-1".into(), ..Options::default() };
     options.limits.keys_per_second = Some(20_000);
     let seen = Mutex::new(String::new());
-    struct Look<'a>(&'a Server, &'a Mutex<String>);
-    impl Monitor for Look<'_> {
+    struct ServerState<'a>(&'a Server, &'a Mutex<String>);
+    impl Monitor for ServerState<'_> {
         fn progress(&self, _: &Progress, _: &Checkpoint) {
             let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut self.0.connection()).expect("a list");
             self.1.lock().expect("no panic").push_str(&list);
         }
     }
-    sweep(&target(&server), &options, &Look(&server, &seen), &Stop::new());
+    sweep(&target(&server), &options, &ServerState(&server, &seen), &Stop::new());
     assert!(seen.lock().expect("no panic").contains("name=keysweep:task-1"));
 }

@@ -17,7 +17,7 @@ use common::{Once, slow};
 const KEYS: u64 = 8_000;
 
 fn options() -> Options {
-    Options { reply_patience: Duration::from_secs(1), ..slow(3_000) }
+    Options { reply_timeout: Duration::from_secs(1), ..slow(3_000) }
 }
 
 /// Sweeps through a proxy that does `fault` at that point, for a while where it would go on for ever.
@@ -38,7 +38,7 @@ fn survive(flavor: Flavor, fault: Fault, at: f64) {
     let (outcome, held) = (report.outcome, server.held());
     assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {fault:?} {at}: {report:?}");
     // A reply that never came may have been one of releases.
-    assert!(!report.exact || report.keys_released == loaded.dead, "{flavor:?} {fault:?} {at}: {report:?}");
+    assert!(!report.exact || report.keys_reclaimed == loaded.dead, "{flavor:?} {fault:?} {at}: {report:?}");
     assert!(report.keys_scanned < 2 * KEYS, "the same process: it goes on from its cursor, {}", report.keys_scanned);
 }
 
@@ -91,24 +91,24 @@ fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
     let crowd = Mutex::new(Vec::new());
     let mut admin = server.connection();
     let fill = Once::between(0.3..1.0, |_| {
-        // Until the last place is taken: the sweep would be back sooner than the crowd.
+        // Until the last node is taken: the sweep would be back sooner than the crowd.
         proxy.set(Fault::Cut);
         let mut crowd = crowd.lock().expect("no panic");
-        // One place is ours until the server notices that we are gone.
-        eventually("all places are taken", Duration::from_secs(10), || {
+        // One node is ours until the server notices that we are gone.
+        eventually("all nodes are taken", Duration::from_secs(10), || {
             let client = redis::Client::open(("127.0.0.1", server.port())).expect("an address");
-            // A place is one that is answered at.
-            let place = client.get_connection().and_then(|mut place| {
-                redis::cmd("PING").exec(&mut place)?;
-                Ok(place)
+            // A node is one that is answered at.
+            let node = client.get_connection().and_then(|mut node| {
+                redis::cmd("PING").exec(&mut node)?;
+                Ok(node)
             });
-            crowd.extend(place);
+            crowd.extend(node);
             (crowd.len() >= 2).then_some(())
         });
         proxy.set(Fault::None);
     });
     let report =
-        sweep(&target, &Options { unreachable_grace: Duration::from_secs(1), ..options() }, &fill, &Stop::new());
+        sweep(&target, &Options { reconnect_timeout: Duration::from_secs(1), ..options() }, &fill, &Stop::new());
     let message = report.message.clone().expect("a sentence");
     assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
     assert!(message.contains("max number of clients"), "{message}");

@@ -47,7 +47,7 @@ fn what_was_swept_while_expiry_was_paused_is_swept_again() {
     let report = sweep(&target, &slow(15_000), &pause, &Stop::new());
 
     assert!(pause.was_done());
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true));
     assert_eq!(size(&server), loaded.live);
     assert!(report.held.paused > 0.5, "{:?}", report.held);
     assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
@@ -76,7 +76,7 @@ fn a_pause_between_two_looks_leaves_nothing_behind(
     });
     let report = sweep(&server.url().parse().expect("a target"), &slow(15_000), &Both(&pause, &slices), &Stop::new());
     assert!(pause.was_done());
-    assert_eq!((report.outcome, report.keys_released, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
+    assert_eq!((report.outcome, report.keys_reclaimed, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
     assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
 }
 
@@ -87,7 +87,7 @@ fn heavy_a_pause_without_an_end_is_reported_where_the_server_does_not_show_it() 
     run(&mut server.connection(), "CLIENT PAUSE 60000 WRITE");
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
     assert!(
-        report.warnings.iter().any(|warning| warning.contains("neither returned nor released")),
+        report.warnings.iter().any(|warning| warning.contains("neither returned nor reclaimed")),
         "{:?}",
         report.warnings
     );
@@ -99,7 +99,7 @@ fn a_pause_that_ends_with_the_sweep_leaves_nothing_behind() {
     let loaded = DataSet::new().live(500).dead(500).load(&server);
     run(&mut server.connection(), "CLIENT PAUSE 1500 WRITE");
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
+    assert_eq!((report.outcome, report.keys_reclaimed, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
     assert!(report.held.paused > 0.5, "{:?}", report.held);
 }
 
@@ -112,7 +112,7 @@ fn the_sweep_waits_while_the_server_saves_in_a_child_process() {
     let mut options = slow(15_000);
     options.limits.keys_per_second = Some(1_500);
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
     assert!(report.held.fork > 0.5, "{:?}", report.held);
 }
 
@@ -121,12 +121,12 @@ fn the_wait_for_a_child_process_is_bounded() {
     let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000000").start();
     let loaded = DataSet::new().live(1_000).dead(1_000).load(&server);
     run(&mut server.connection(), "BGSAVE");
-    let mut options = Options { hold_limit: Duration::from_millis(500), ..Options::default() };
+    let mut options = Options { throttle_limit: Duration::from_millis(500), ..Options::default() };
     // Long enough for several looks: the limit is one for the whole sweep, not one a look.
     options.limits.keys_per_second = Some(800);
     let stalls = Stalls::watch();
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
     let stalled = stalls.end().as_secs_f64();
     assert!((0.4..0.9 + stalled).contains(&report.held.fork), "{:?}, {stalled} s stalled", report.held);
 }
@@ -147,7 +147,7 @@ fn a_replica_that_goes_missing_is_waited_for() {
         eventually("the sweep says that it waits", Duration::from_secs(20), || {
             notes.heard("a replica is missing").then_some(())
         });
-        // While it is away nothing more is released.
+        // While it is away nothing more is reclaimed.
         let held = size(&primary);
         thread::sleep(Duration::from_millis(300));
         let still = size(&primary);
@@ -155,7 +155,7 @@ fn a_replica_that_goes_missing_is_waited_for() {
         assert!(!sweeping.is_finished());
         run(&mut replica.connection(), &format!("REPLICAOF 127.0.0.1 {}", primary.port()));
         let report = sweeping.join().expect("no panic");
-        assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
         assert!(report.held.replica_missing > 0.2, "{:?}", report.held);
     });
 }
@@ -182,7 +182,7 @@ fn a_replica_that_lags_is_waited_for() {
         replica.resume();
         let report = sweeping.join().expect("no panic");
         assert!(held == still && held > loaded.live + 1, "{held} keys, then {still}, while the replica lagged");
-        assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
         assert!(report.held.replica_lag > 0.2, "{:?}", report.held);
     });
 }

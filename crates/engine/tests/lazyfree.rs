@@ -9,7 +9,7 @@ use std::{
 };
 
 use keysweep_engine::{
-    Address, Credentials, Holders, LazyFreeKeeper, Monitor, Options, Outcome, Stop, Target, let_go_lazyfree,
+    Address, Credentials, Holders, LazyFreeRegistry, Monitor, Options, Outcome, Stop, Target, release_lazyfree,
     link::{Link, Tcp},
     sweep,
 };
@@ -26,7 +26,7 @@ const COMMIT: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 struct InMemoryKeeper(Table, &'static str);
 
-impl LazyFreeKeeper for InMemoryKeeper {
+impl LazyFreeRegistry for InMemoryKeeper {
     fn hold(&self, _: &Address, run_id: &str) -> Result<Holders, String> {
         let mut table = self.0.lock().expect("no panic");
         let held_before = !table.insert((run_id.to_owned(), self.1));
@@ -101,7 +101,7 @@ fn heavy_hashes_of_a_million_fields_are_not_felt_where_the_setting_is_managed() 
     let table = Table::default();
     let managed = slow_commands(&server, || {
         let report = sweep(&target(&server), &options(&table, "task"), &(), &Stop::new());
-        assert_eq!((report.outcome, report.keys_released), (Outcome::Done, 2));
+        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, 2));
         assert!(!report.warnings.iter().any(|warning| warning.starts_with("freeing")), "{:?}", report.warnings);
     });
     hashes("as it is:");
@@ -180,14 +180,14 @@ fn where_it_was_off_it_is_off_again_after_sweeps_that_overlap() {
 fn what_another_worker_has_put_back_already_is_not_put_back_again() {
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     let (mut link, address, run_id) = link(&server);
-    let keeper = InMemoryKeeper(Table::default(), "task");
-    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    let registry = InMemoryKeeper(Table::default(), "task");
+    release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "yes", "nobody is recorded, so it is its operator's");
 }
 
 /// A view of the table that is held up once while it lets go: `before` or `after` it has forgotten the sweep, something happens.
 struct HeldUp<F, G> {
-    keeper: InMemoryKeeper,
+    registry: InMemoryKeeper,
     before: F,
     after: G,
     once: Once,
@@ -195,27 +195,27 @@ struct HeldUp<F, G> {
 
 impl<F, G> fmt::Debug for HeldUp<F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.keeper.fmt(f)
+        self.registry.fmt(f)
     }
 }
 
-impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeKeeper for HeldUp<F, G> {
+impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeRegistry for HeldUp<F, G> {
     fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
-        self.keeper.hold(address, run_id)
+        self.registry.hold(address, run_id)
     }
 
     fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
-        self.keeper.join(address, run_id)
+        self.registry.join(address, run_id)
     }
 
     fn let_go(&self, run_id: &str) -> Result<u64, String> {
         let mut gone = None;
         self.once.call_once(|| {
             (self.before)();
-            gone = Some(self.keeper.let_go(run_id));
+            gone = Some(self.registry.let_go(run_id));
             (self.after)();
         });
-        gone.unwrap_or_else(|| self.keeper.let_go(run_id))
+        gone.unwrap_or_else(|| self.registry.let_go(run_id))
     }
 }
 
@@ -236,15 +236,15 @@ fn a_sweep_that_comes_and_goes_while_the_last_one_lets_go_leaves_it_off(#[case] 
     let table = Table::default();
     let short = options(&table, "short");
     let seen = Settings(&server, Mutex::default());
-    let keeper = HeldUp {
-        keeper: InMemoryKeeper(Arc::clone(&table), "last"),
+    let registry = HeldUp {
+        registry: InMemoryKeeper(Arc::clone(&table), "last"),
         before: || _ = sweep(&target(&server), &short, &seen, &Stop::new()),
         after: || {},
         once: Once::new(),
     };
-    keeper.hold(&address, &run_id).expect("recorded");
+    registry.hold(&address, &run_id).expect("recorded");
     set(&server, found);
-    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     let seen = seen.1.lock().expect("no panic");
     assert!(!seen.is_empty() && seen.iter().all(|value| value == "yes"), "the short one turned it on: {seen:?}");
     assert_eq!(setting(&server), "no");
@@ -258,18 +258,18 @@ fn a_sweep_that_was_left_without_it_and_goes_at_once_leaves_it_off() {
     let others_link = Mutex::new(others_link);
     let table = Table::default();
     let other = InMemoryKeeper(Arc::clone(&table), "other");
-    let keeper = HeldUp {
-        keeper: InMemoryKeeper(Arc::clone(&table), "last"),
+    let registry = HeldUp {
+        registry: InMemoryKeeper(Arc::clone(&table), "last"),
         // It has found the setting on, and joins when that has been put back.
         before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
         after: || {
-            let_go_lazyfree(&mut others_link.lock().expect("no panic"), &other, &address, &run_id).expect("an answer");
+            release_lazyfree(&mut others_link.lock().expect("no panic"), &other, &address, &run_id).expect("an answer");
         },
         once: Once::new(),
     };
-    keeper.hold(&address, &run_id).expect("recorded");
+    registry.hold(&address, &run_id).expect("recorded");
     set(&server, "yes");
-    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "no");
     assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
 }
@@ -280,17 +280,17 @@ fn a_sweep_that_joins_while_the_last_one_lets_go_has_it_on_again() {
     let (mut link, address, run_id) = link(&server);
     let table = Table::default();
     let other = InMemoryKeeper(Arc::clone(&table), "other");
-    let keeper = HeldUp {
-        keeper: InMemoryKeeper(Arc::clone(&table), "last"),
+    let registry = HeldUp {
+        registry: InMemoryKeeper(Arc::clone(&table), "last"),
         before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
         after: || {},
         once: Once::new(),
     };
-    keeper.hold(&address, &run_id).expect("recorded");
+    registry.hold(&address, &run_id).expect("recorded");
     set(&server, "yes");
-    let_go_lazyfree(&mut link, &keeper, &address, &run_id).expect("an answer");
+    release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "yes", "the other one counts on it");
-    let_go_lazyfree(&mut link, &other, &address, &run_id).expect("an answer");
+    release_lazyfree(&mut link, &other, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "no");
     assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
 }
@@ -335,11 +335,11 @@ fn a_process_that_took_over_the_address_keeps_its_own_setting() {
     const GONE: &str = "0123456789012345678901234567890123456789";
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     let (mut link, address, _) = link(&server);
-    let keeper = InMemoryKeeper(Table::default(), "task");
-    keeper.hold(&address, GONE).expect("recorded");
-    let_go_lazyfree(&mut link, &keeper, &address, GONE).expect("an answer");
+    let registry = InMemoryKeeper(Table::default(), "task");
+    registry.hold(&address, GONE).expect("recorded");
+    release_lazyfree(&mut link, &registry, &address, GONE).expect("an answer");
     assert_eq!(setting(&server), "yes");
-    assert!(keeper.0.lock().expect("no panic").is_empty(), "its hold went with the process");
+    assert!(registry.0.lock().expect("no panic").is_empty(), "its hold went with the process");
 }
 
 #[test]

@@ -31,7 +31,7 @@ struct SnapshotMeanwhile<'a>(&'a Server, Mutex<bool>);
 impl Monitor for SnapshotMeanwhile<'_> {
     fn progress(&self, progress: &Progress, _: &Checkpoint) {
         let mut begun = self.1.lock().expect("no panic");
-        if !*begun && progress.keys_released > 0 {
+        if !*begun && progress.keys_reclaimed > 0 {
             *begun = true;
             snapshot(self.0);
         }
@@ -55,19 +55,19 @@ fn heavy_a_snapshot_in_mid_sweep_costs_a_tenth_of_what_it_would_and_nobody_is_dr
     let idle = copied(&primary);
     let syncs = info(&primary, "stats", "sync_full");
 
-    let grown = |hold_for_forks: bool, prefix: &str| {
+    let grown = |throttle_on_save: bool, prefix: &str| {
         let loaded = DataSet::new().prefix(prefix).value_bytes(400).dead(DEAD).load(&primary);
         let mut connection = primary.connection();
         let mut subscriber = connection.as_pubsub();
         subscriber.psubscribe("__keyevent@*__:expired").expect("a subscription");
-        let mut options = Options { hold_for_forks, ..Options::default() };
+        let mut options = Options { throttle_on_save, ..Options::default() };
         // Some seconds for the whole, and not throttled because of the subscriber.
-        options.limits.releases_per_second = Some(50_000);
+        options.limits.reclaims_per_second = Some(50_000);
         let meanwhile = SnapshotMeanwhile(&primary, Mutex::new(false));
         let report = sweep(&primary.url().parse().expect("a target"), &options, &meanwhile, &Stop::new());
-        assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
         assert!(*meanwhile.1.lock().expect("no panic"), "the snapshot began in mid-sweep");
-        assert_eq!(hold_for_forks, report.held.fork > 0.3, "{:?}", report.held);
+        assert_eq!(throttle_on_save, report.held.fork > 0.3, "{:?}", report.held);
         for _ in 0..loaded.dead {
             subscriber.get_message().expect("every event arrives: the subscriber was not dropped");
         }

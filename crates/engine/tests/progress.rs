@@ -48,7 +48,7 @@ fn on_a_table_at_rest(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavo
     let keys = loaded.live + loaded.dead;
     let compare = Compare::new(keys);
     let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());
-    assert_eq!(report.keys_released, loaded.dead);
+    assert_eq!(report.keys_reclaimed, loaded.dead);
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }
 
@@ -81,7 +81,7 @@ fn while_the_table_grows_shrinks_and_rehashes(#[values(Flavor::Redis70, Flavor::
         churn.join().expect("the churn ends");
         report
     });
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
     let seen = compare.seen.into_inner().expect("no panic");
     for pair in seen.windows(2) {
         assert!(pair[1].0 >= pair[0].0, "it went back: {seen:?}");
@@ -105,7 +105,7 @@ fn in_cluster_mode_with_three_hash_tags_holding_all_keys() {
     }
     let compare = Compare::new(keys);
     let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, 7_000, true));
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, 7_000, true));
     assert!(report.warnings.iter().any(|warning| warning.contains("one node of a cluster")), "{:?}", report.warnings);
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }

@@ -26,7 +26,7 @@ fn a_replica_is_followed_to_its_primary_and_said_so(#[values(Flavor::Redis70, Fl
 
     let report = sweep(&target, &Options::default(), &notes, &Stop::new());
 
-    assert_eq!((report.reason, report.keys_released), (None, loaded.dead));
+    assert_eq!((report.reason, report.keys_reclaimed), (None, loaded.dead));
     assert_eq!(report.shards[0].address, primary.address().to_string());
     let notes = notes.0.into_inner().expect("no test panicked");
     assert!(notes.iter().any(|note| note.contains(&primary.address().to_string())), "{notes:?}");
@@ -66,7 +66,7 @@ fn a_primary_that_is_demoted_in_mid_sweep_is_left_for_the_new_one() {
     assert_eq!(held, loaded.live, "no dead key is left on the new primary");
 }
 
-/// Makes the replica the primary as soon as the sweep has released something.
+/// Makes the replica the primary as soon as the sweep has reclaimed something.
 struct SwapOnProgress<'a> {
     first: &'a Server,
     second: &'a Server,
@@ -76,7 +76,7 @@ struct SwapOnProgress<'a> {
 impl Monitor for SwapOnProgress<'_> {
     fn progress(&self, progress: &keysweep_engine::Progress, _: &keysweep_engine::Checkpoint) {
         let mut done = self.done.lock().expect("no panic");
-        if !*done && progress.keys_released > 0 && progress.fraction < 0.9 {
+        if !*done && progress.keys_reclaimed > 0 && progress.fraction < 0.9 {
             *done = true;
             let mut connection = self.second.connection();
             redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut connection).expect("the replica becomes a primary");

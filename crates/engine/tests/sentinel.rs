@@ -59,7 +59,7 @@ fn the_primary_behind_sentinels_is_swept_also_when_one_of_them_is_down(
     target.seeds.insert(0, format!("127.0.0.1:{}", free_port()).parse().expect("an address"));
     watched.sentinels[0].kill();
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
     assert_eq!(report.shards[0].address, watched.primary.address().to_string());
 }
 
@@ -144,7 +144,7 @@ fn sentinels_have_a_password_of_their_own() {
     let credentials = Credentials { username: None, password: Some("watch".into()) };
     let target = Target { mode: Mode::Sentinel { name: "main".into(), credentials }, ..target };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn a_server_is_swept_over_tls() {
     let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), false);
     let loaded = DataSet::new().live(3_000).dead(2_000).load(&server);
     let report = swept(&target(&server, trusting(&authority)));
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
     assert_eq!(server.held(), loaded.live);
     assert!(report.target.starts_with("rediss://"), "{}", report.target);
 }
@@ -55,7 +55,7 @@ fn a_server_that_asks_for_a_certificate_is_shown_ours() {
     let message = swept(&target(&server, show(&strangers.issue(&["client"])))).message.expect("a sentence");
     assert!(message.contains("does not accept our certificate"), "{message}");
     let report = swept(&target(&server, show(&authority.issue(&["client"]))));
-    assert_eq!((report.outcome, report.keys_released), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_cluster_is_swept_over_tls() {
     let seed = cluster.node(1).tls_address().expect("it speaks TLS");
     let base: Target = format!("rediss-cluster://{seed}").parse().expect("a target");
     let report = swept(&Target { tls: Some(trusting(&authority)), ..base });
-    assert_eq!((report.outcome, report.keys_released, report.shards.len()), (Outcome::Done, dead, 2), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed, report.shards.len()), (Outcome::Done, dead, 2), "{report:?}");
     assert_eq!(cluster.held(), live);
     assert!(report.shards.iter().any(|shard| shard.address == seed.to_string()), "over TLS as well: {report:?}");
 }
@@ -141,7 +141,7 @@ fn what_sentinels_watch_is_swept_over_tls() {
     let base: Target = url.parse().expect("a target");
     let address_map = format!("{watched}={encrypted}").parse().expect("a map");
     let report = swept(&Target { tls: Some(trusting(&authority)), address_map, ..base.clone() });
-    assert_eq!((report.outcome, report.keys_released, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
+    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
     assert_eq!((primary.held(), report.shards[0].address.clone()), (loaded.live, encrypted.to_string()));
 
     let report = swept(&Target { tls: Some(trusting(&Authority::new())), ..base });

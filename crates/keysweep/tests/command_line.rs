@@ -31,26 +31,26 @@ fn the_report_is_one_json_object_and_nothing_else_on_standard_output() {
     let output = installation().run(&["scan", &server.url(), "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
-    assert_eq!((&report["outcome"], report["keys_released"].as_u64()), (&"done".into(), Some(loaded.dead)));
+    assert_eq!((&report["outcome"], report["keys_reclaimed"].as_u64()), (&"done".into(), Some(loaded.dead)));
     let documented = [
         "target",
         "outcome",
         "reason",
         "exact",
         "keys_scanned",
-        "keys_released",
+        "keys_reclaimed",
         "used_memory_before",
         "used_memory_after",
         "rss_before",
         "rss_after",
         "elapsed_seconds",
         "server_seconds",
-        "duty",
+        "cpu_share",
         "pace",
         "slice_seconds",
         "probe_seconds",
         "backoffs",
-        "held",
+        "throttled",
         "warnings",
         "shards",
     ];
@@ -123,7 +123,7 @@ fn the_last_database_and_one_that_is_empty_are_swept() {
         let output = installation().run(&["scan", "--json", &format!("{}/{database}", server.url())]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
-        assert_eq!(report["keys_released"], released, "database {database}");
+        assert_eq!(report["keys_reclaimed"], released, "database {database}");
     }
 }
 
@@ -220,7 +220,7 @@ fn ctrl_c_stops_cleanly_and_says_what_was_released() {
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!((&report["reason"], &report["exact"]), (&"interrupted".into(), &true.into()));
-    let released = report["keys_released"].as_u64().expect("a number");
+    let released = report["keys_reclaimed"].as_u64().expect("a number");
     assert_eq!(size(&server) + released, loaded.live + loaded.dead, "the report says what is gone");
     assert!(stderr(&output).contains("stopped"), "{}", stderr(&output));
 }

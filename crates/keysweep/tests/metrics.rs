@@ -90,7 +90,7 @@ fn the_metrics_say_what_the_sweep_reported() {
     assert!((of("slice_duration_seconds_sum") - number(&report["server_seconds"])).abs() < 1e-6);
     assert!((of("sweep_duration_seconds_sum") - number(&report["elapsed_seconds"])).abs() < 1e-6);
     assert_eq!(of("sweep_duration_seconds_count"), 1.0);
-    assert!((of("sweep_duty_ratio") - number(&report["duty"])).abs() < 1e-9);
+    assert!((of("sweep_duty_ratio") - number(&report["cpu_share"])).abs() < 1e-9);
     assert_eq!(of("backoffs_total"), number(&report["backoffs"]));
     let memory = number(&report["used_memory_before"]) - number(&report["used_memory_after"]);
     assert!(memory > 0.0, "{report:#}");

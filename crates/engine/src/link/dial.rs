@@ -1,7 +1,6 @@
-//! Opens the byte stream of a link. A seam: tests put recorders and faulty wires here.
+//! Opens TCP connections, to any address or to allowed ones only.
 
 use std::{
-    io::{Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs},
     sync::{
         Arc,
@@ -11,34 +10,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::LinkError;
+use super::{
+    cause,
+    error::LinkError,
+    transport::{Dialer, Transport},
+};
 use crate::{
-    stop::{LOOK, Stop},
+    stop::{STOP_POLL, Stop},
     target::Address,
 };
 
-/// A byte stream whose reads and writes return within [`LOOK`], with `WouldBlock` or `TimedOut` if nothing happened.
-pub trait Transport: Read + Write + Send {}
-
-impl<T: Read + Write + Send> Transport for T {}
-
-/// Opens byte streams to nodes.
-pub trait Dialer: Send + Sync {
-    /// Connects within `patience`, or says why not.
-    fn dial(&self, address: &Address, patience: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError>;
-}
-
-/// Plain TCP.
+/// Dials plain TCP.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tcp;
 
 impl Dialer for Tcp {
-    fn dial(&self, address: &Address, patience: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
-        dial(address, patience, stop, Arc::new(|_| true))
+    fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
+        dial(address, timeout, stop, Arc::new(|_| true))
     }
 }
 
-/// Plain TCP to allowed addresses only, whatever name leads to them and whoever announced them.
+/// Dials plain TCP to allowed addresses only, for names in a URL and for addresses that nodes announce alike.
 #[derive(Clone)]
 pub struct Guarded {
     /// Whether an address may be connected to.
@@ -46,34 +38,34 @@ pub struct Guarded {
 }
 
 impl Dialer for Guarded {
-    fn dial(&self, address: &Address, patience: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
-        dial(address, patience, stop, Arc::clone(&self.allows))
+    fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
+        dial(address, timeout, stop, Arc::clone(&self.allows))
     }
 }
 
-/// Looks the name up and connects in a thread of its own, because neither can be interrupted: a dead name server would
-/// otherwise hold up a stop. An abandoned thread ends with its system call.
+/// Resolves the name and connects in a thread of its own, because neither can be interrupted: a name server that does not
+/// answer would otherwise delay a stop. An abandoned thread ends with its system call.
 fn dial(
     address: &Address,
-    patience: Duration,
+    timeout: Duration,
     stop: &Stop,
     allows: Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>,
 ) -> Result<Box<dyn Transport>, LinkError> {
     let (answer, connected) = mpsc::channel();
-    let (target, deadline) = (address.clone(), Instant::now() + patience);
+    let (target, deadline) = (address.clone(), Instant::now() + timeout);
     thread::Builder::new()
         .name("keysweep-dial".into())
         .spawn(move || drop(answer.send(connect(&target, deadline, &*allows))))
-        .map_err(|error| LinkError::io(&error))?;
+        .map_err(|error| cause::from_io(&error))?;
     loop {
-        match connected.recv_timeout(LOOK) {
+        match connected.recv_timeout(STOP_POLL) {
             Ok(stream) => return Ok(Box::new(stream?)),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(LinkError::Connect("the connecting thread died".into()));
+                return Err(LinkError::Connect("the connecting thread panicked".into()));
             }
             Err(RecvTimeoutError::Timeout) if stop.is_raised() => return Err(LinkError::Stopped),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= deadline => {
-                return Err(LinkError::TimedOut(patience));
+                return Err(LinkError::TimedOut(timeout));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -84,7 +76,7 @@ fn connect(address: &Address, deadline: Instant, allows: &dyn Fn(SocketAddr) -> 
     let candidates =
         (address.host.as_str(), address.port).to_socket_addrs().map_err(|error| LinkError::Name(error.to_string()))?;
     let mut failure = LinkError::Name("it has no address".into());
-    // Checked behind the look-up: a name may lead anywhere, and somewhere else the next time.
+    // Checked after the resolution: a name can resolve to any address, and to another one the next time.
     for candidate in candidates {
         if !allows(candidate) {
             failure = LinkError::NotAllowed;
@@ -96,7 +88,7 @@ fn connect(address: &Address, deadline: Instant, allows: &dyn Fn(SocketAddr) -> 
         }
         match TcpStream::connect_timeout(&candidate, left) {
             Ok(stream) => {
-                prepare(&stream).map_err(|error| LinkError::io(&error))?;
+                prepare(&stream).map_err(|error| cause::from_io(&error))?;
                 return Ok(stream);
             }
             Err(error) => failure = LinkError::Connect(plain_cause(&error)),
@@ -105,7 +97,7 @@ fn connect(address: &Address, deadline: Instant, allows: &dyn Fn(SocketAddr) -> 
     Err(failure)
 }
 
-/// The cause without the operating system's error number, which tells an operator nothing.
+/// Returns the cause without the operating system's error number.
 fn plain_cause(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {
@@ -117,6 +109,6 @@ fn plain_cause(error: &std::io::Error) -> String {
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(LOOK))?;
-    stream.set_write_timeout(Some(LOOK))
+    stream.set_read_timeout(Some(STOP_POLL))?;
+    stream.set_write_timeout(Some(STOP_POLL))
 }

@@ -1,50 +1,40 @@
-//! What can go wrong on a connection to one node.
+//! Errors of a connection to one node.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-/// A connection, or a call on it, failed. After anything but `Server` the connection is of no further use.
+/// Error of a connection or of a call on it. After any but `Server` the connection is unusable.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LinkError {
-    /// The host's name has no address, or the look-up took too long.
+    /// The host's name has no address, or its resolution took too long.
     #[error("the name cannot be resolved: {0}")]
     Name(String),
-    /// The name has addresses, but none that the caller allows.
+    /// The name has addresses, but the caller allows none of them.
     #[error("it is not among the allowed targets")]
     NotAllowed,
-    /// Nobody accepted the connection.
+    /// The connection was not accepted.
     #[error("{0}")]
     Connect(String),
     /// The peer closed the connection.
     #[error("the connection was closed")]
     Closed,
-    /// The peer did not answer within the deadline.
+    /// No reply came within the deadline.
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
     /// The operating system reported an error.
     #[error("{0}")]
     Io(String),
-    /// No encrypted connection came about, or it was ended for a reason of TLS.
+    /// The TLS handshake failed, or the TLS session was ended.
     #[error("{0}")]
     Tls(String),
-    /// The peer does not speak RESP, or not as it should.
+    /// The peer does not speak RESP, or sends invalid RESP.
     #[error("not the Redis protocol: {0}")]
     Protocol(&'static str),
-    /// The server answered with an error; the connection is still good.
+    /// The server replied with an error; the connection stays usable.
     #[error("{0}")]
     Server(ServerError),
-    /// The sweep was asked to stop while waiting for this answer.
+    /// The stop was raised while waiting for this reply.
     #[error("stopped")]
     Stopped,
-}
-
-impl LinkError {
-    pub(crate) fn io(error: &io::Error) -> Self {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        match error.kind() {
-            ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Self::Closed,
-            _ => super::tls::refusal_in(error).unwrap_or_else(|| Self::Io(error.to_string())),
-        }
-    }
 }
 
 /// An error reply, for example `NOPERM this user has no permissions to run the 'scan' command`. It is shown without control
@@ -54,31 +44,31 @@ impl LinkError {
 pub struct ServerError(pub String);
 
 impl ServerError {
-    /// The first word: `ERR`, `NOPERM`, `LOADING`, …
+    /// Returns the first word: `ERR`, `NOPERM`, `LOADING`, …
     pub fn code(&self) -> &str {
         self.0.split(' ').next().unwrap_or_default()
     }
 
-    /// Whether the server asks to come back later rather than refusing.
-    pub fn is_away(&self) -> bool {
+    /// Whether the error is temporary, so that the command may succeed later.
+    pub fn is_temporary(&self) -> bool {
         matches!(self.code(), "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN")
             || self.0.contains("max number of clients")
     }
 
-    /// Whether a credential or a right is missing.
+    /// Whether a credential or a permission is missing.
     pub fn is_denied(&self) -> bool {
         matches!(self.code(), "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED")
             || self.0.contains("invalid password")
             || self.0.contains("invalid username-password")
-            || self.is_of_needless_password()
+            || self.is_about_needless_password()
     }
 
     /// Whether a password was given where none is set.
-    pub fn is_of_needless_password(&self) -> bool {
+    pub fn is_about_needless_password(&self) -> bool {
         self.0.contains("without any password configured") || self.0.contains("no password is set")
     }
 
-    /// Whether this server does not have the command at all.
+    /// Whether this server does not have the command.
     pub fn is_unknown_command(&self) -> bool {
         self.0.contains("unknown command") || self.0.contains("unknown subcommand")
     }

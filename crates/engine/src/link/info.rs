@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-/// Characters of a version that are looked at; real ones have a dozen.
+/// Longest version that is kept, characters; real ones have a dozen.
 const VERSION: usize = 32;
 
 /// The fields of an INFO reply.
@@ -12,33 +12,33 @@ pub struct Info(HashMap<String, String>);
 /// One line of INFO's keyspace section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keyspace {
-    /// The database.
+    /// Number of the database.
     pub database: u32,
-    /// Its keys, expired ones that are still held included.
+    /// Its keys, stale keys included.
     pub keys: u64,
-    /// Those that have a TTL.
+    /// Keys with a TTL.
     pub expires: u64,
 }
 
 impl Info {
-    /// Reads the text of an INFO reply. Control characters are left out: what a server says may end up on a terminal.
+    /// Parses the text of an INFO reply. Removes control characters, which could drive a terminal.
     pub fn read(text: &str) -> Self {
         let fields = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
         let plain = |value: &str| value.trim().chars().filter(|c| !c.is_control()).collect();
         Self(fields.map(|(name, value)| (name.to_owned(), plain(value))).collect())
     }
 
-    /// A field as text.
+    /// Returns a field as text.
     pub fn text(&self, field: &str) -> Option<&str> {
         self.0.get(field).map(String::as_str)
     }
 
-    /// A field as a number of any kind.
+    /// Returns a field as a number.
     pub fn number<T: std::str::FromStr>(&self, field: &str) -> Option<T> {
         self.text(field)?.parse().ok()
     }
 
-    /// The databases that hold keys, by number.
+    /// Returns the databases that hold keys, by number.
     pub fn keyspace(&self) -> Vec<Keyspace> {
         let mut databases: Vec<Keyspace> =
             self.0.iter().filter_map(|(name, value)| keyspace_line(name, value)).collect();
@@ -46,17 +46,17 @@ impl Info {
         databases
     }
 
-    /// CPU of the thread that serves clients, since the start; `None` on servers that do not tell it apart from others.
+    /// Returns the CPU of the thread that serves clients, since the start; `None` on servers that do not report it.
     pub fn main_thread_cpu(&self) -> Option<Duration> {
         self.seconds("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
     }
 
-    /// CPU of the whole process without its children, since the start.
+    /// Returns the CPU of the whole process without its children, since the start.
     pub fn process_cpu(&self) -> Option<Duration> {
         self.seconds("used_cpu_user", "used_cpu_sys")
     }
 
-    /// CPU of the thread that serves clients, or of the whole process on servers that do not tell them apart.
+    /// Returns the CPU of the thread that serves clients, or of the whole process where the server does not report it.
     pub fn cpu(&self) -> Option<Duration> {
         self.main_thread_cpu().or_else(|| self.process_cpu())
     }
@@ -65,7 +65,7 @@ impl Info {
         Duration::try_from_secs_f64(self.number::<f64>(user)? + self.number::<f64>(system)?).ok()
     }
 
-    /// `valkey` or `redis`.
+    /// Returns `valkey` or `redis`.
     pub fn engine(&self) -> &'static str {
         match self.text("valkey_version").is_some() || self.text("server_name") == Some("valkey") {
             true => "valkey",
@@ -82,7 +82,7 @@ impl Info {
         since.is_some_and(|since| version >= since)
     }
 
-    /// The engine's own version: Valkey also reports the Redis version that it is compatible with.
+    /// Returns the engine's own version: Valkey also reports the Redis version that it is compatible with.
     pub fn engine_version(&self) -> Option<&str> {
         let version = self.text("valkey_version").or_else(|| self.text("redis_version"))?;
         Some(version.char_indices().nth(VERSION).map_or(version, |(end, _)| &version[..end]))
@@ -104,14 +104,14 @@ mod tests {
         # Keyspace\r\ndb11:keys=3,expires=2,avg_ttl=0\r\ndb2:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb_foo:keys=9\r\n";
 
     #[test]
-    fn the_keyspace_comes_in_the_order_of_databases() {
+    fn the_keyspace_is_ordered_by_database() {
         let lines = Info::read(VALKEY).keyspace();
         let expected = [Keyspace { database: 2, keys: 1, expires: 0 }, Keyspace { database: 11, keys: 3, expires: 2 }];
         assert_eq!(lines, expected);
     }
 
     #[test]
-    fn valkey_is_known_by_its_own_version() {
+    fn the_version_of_valkey_is_its_own() {
         let info = Info::read(VALKEY);
         assert_eq!((info.engine(), info.engine_version()), ("valkey", Some("9.1.2")));
         let redis = Info::read("redis_version:7.0.15\r\n");

@@ -1,10 +1,13 @@
 //! Reads RESP2 replies: small ones whole, the keys of SCAN replies not at all.
 //!
 //! A sweep receives every key name of a keyspace and needs none of them. A general client allocates a string a key;
-//! this reader walks over them inside one fixed buffer, so that a sweep costs the sweeper next to nothing and no key
-//! name ever exists as a value that could be logged.
+//! this reader skips them inside one fixed buffer, so that a sweep costs next to nothing on this side and no key name
+//! ever exists as a value that could be logged.
 
-use super::LinkError;
+use super::{
+    error::LinkError,
+    reply::{ArrayHeader, Reply, ScanReply},
+};
 
 /// Bytes held at once. A reply's header lines must fit; key names need not.
 const BUFFER: usize = 64 * 1024;
@@ -17,60 +20,10 @@ const MAX_SKIP: i64 = 512 * 1024 * 1024;
 /// Deepest nesting of arrays.
 const MAX_DEPTH: u8 = 8;
 
-/// Where bytes come from: a connection with its deadlines, or a test.
+/// Source of bytes: a connection with its deadlines, or a test.
 pub trait Source {
-    /// Reads at least one byte into `buffer` and says how many.
+    /// Reads at least one byte into `buffer`. Returns how many.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, LinkError>;
-}
-
-/// A reply that was read whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// `+OK`
-    Simple(String),
-    /// `-ERR …`
-    Error(String),
-    /// `:1`
-    Integer(i64),
-    /// `$3…`
-    Bulk(Vec<u8>),
-    /// `$-1` or `*-1`
-    Nil,
-    /// `*2…`
-    Array(Vec<Reply>),
-}
-
-impl Reply {
-    /// The text of a simple or bulk string, if it is one and is UTF-8.
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Self::Simple(text) => Some(text),
-            Self::Bulk(bytes) => std::str::from_utf8(bytes).ok(),
-            _ => None,
-        }
-    }
-
-    /// The value of an integer reply, or of a string that spells one.
-    pub fn integer(&self) -> Option<i64> {
-        match self {
-            Self::Integer(value) => Some(*value),
-            other => other.text()?.parse().ok(),
-        }
-    }
-}
-
-/// What a SCAN answered, without the keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ScanReply {
-    /// The next cursor and how many keys were returned.
-    Page {
-        /// 0: the iteration is complete.
-        cursor: u64,
-        /// Keys returned, repeats included.
-        keys: u64,
-    },
-    /// The server's error, as it said it.
-    Error(String),
 }
 
 /// A fixed buffer over a [`Source`].
@@ -120,7 +73,7 @@ impl Reader {
         })
     }
 
-    /// Reads the header of an array that is then read element by element.
+    /// Reads the header of an array whose elements are then read one by one.
     pub fn array_header(&mut self, source: &mut dyn Source) -> Result<ArrayHeader, LinkError> {
         let (kind, line) = self.header(source)?;
         match kind {
@@ -130,12 +83,12 @@ impl Reader {
         }
     }
 
-    /// Reads a SCAN reply, walking over its keys.
+    /// Reads a SCAN reply and skips its keys.
     pub fn scan_reply(&mut self, source: &mut dyn Source) -> Result<ScanReply, LinkError> {
         match self.array_header(source)? {
             ArrayHeader::Error(text) => return Ok(ScanReply::Error(text)),
             ArrayHeader::Length(2) => {}
-            _ => return Err(LinkError::Protocol("a SCAN reply that is no pair")),
+            _ => return Err(LinkError::Protocol("a SCAN reply that is not a pair")),
         }
         let cursor = self.cursor(source)?;
         let (kind, line) = self.header(source)?;
@@ -150,7 +103,7 @@ impl Reader {
     }
 
     fn cursor(&mut self, source: &mut dyn Source) -> Result<u64, LinkError> {
-        let malformed = LinkError::Protocol("a SCAN cursor that is no number");
+        let malformed = LinkError::Protocol("a SCAN cursor that is not a number");
         match self.nested_reply(source, MAX_DEPTH)? {
             Reply::Bulk(digits) => std::str::from_utf8(&digits).ok().and_then(|d| d.parse().ok()).ok_or(malformed),
             _ => Err(malformed),
@@ -202,7 +155,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The type byte and the rest of the next line.
+    /// Reads a line. Returns its type byte and the rest.
     fn header(&mut self, source: &mut dyn Source) -> Result<(u8, &[u8]), LinkError> {
         let mut searched = self.start;
         loop {
@@ -214,7 +167,7 @@ impl Reader {
                 self.start = newline + 1;
                 return Ok((self.buffer[from], &self.buffer[from + 1..newline - 1]));
             }
-            // A peer that speaks another protocol is told from its first byte, not after a buffer full of it.
+            // Another protocol is detected at its first byte, not after a full buffer.
             if self.start < self.end && !matches!(self.buffer[self.start], b'+' | b'-' | b':' | b'$' | b'*') {
                 return Err(LinkError::Protocol("a reply of an unknown type"));
             }
@@ -224,7 +177,7 @@ impl Reader {
         }
     }
 
-    /// Makes room behind the unread bytes and reads more.
+    /// Reads more bytes after the unread ones, which it moves if needed.
     fn refill(&mut self, source: &mut dyn Source) -> Result<(), LinkError> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -241,19 +194,8 @@ impl Reader {
     }
 }
 
-/// How an array that is read element by element begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArrayHeader {
-    /// This many elements follow.
-    Length(u64),
-    /// A null array: a transaction that was not executed.
-    Nil,
-    /// The server's error in its place.
-    Error(String),
-}
-
 fn integer(digits: &[u8]) -> Result<i64, LinkError> {
-    let malformed = LinkError::Protocol("a number that is none");
+    let malformed = LinkError::Protocol("an invalid number");
     let (negative, digits) = match digits {
         [b'-', rest @ ..] => (true, rest),
         digits => (false, digits),
@@ -279,7 +221,7 @@ fn length(digits: &[u8], most: i64) -> Result<Option<u64>, LinkError> {
     }
 }
 
-/// A status or error line, bounded and without control characters: it may end up on a terminal.
+/// Returns a status or error line, bounded and without control characters, which could drive a terminal.
 fn readable(line: &[u8]) -> String {
     String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(300).collect()
 }
@@ -290,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands out bytes in pieces of the given sizes, then says that the peer has closed.
+    /// Returns bytes in pieces of the given sizes, then reports a closed connection.
     struct Pieces<'a> {
         bytes: &'a [u8],
         sizes: Vec<usize>,
@@ -367,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_larger_than_the_buffer_are_walked_over() {
+    fn keys_larger_than_the_buffer_are_skipped() {
         let bytes = scan_page(u64::MAX, &[vec![b'k'; 3 * BUFFER], b"last".to_vec()]);
         let mut source = Pieces { bytes: &bytes, sizes: vec![] };
         let reply = Reader::default().scan_reply(&mut source).expect("a page");
@@ -375,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_told_from_their_first_byte() {
+    fn other_protocols_are_detected_at_their_first_byte() {
         for greeting in
             [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x03\x00\x02\x02\x28"]
         {
@@ -384,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_of_many_elements_costs_no_memory_until_they_arrive() {
+    fn an_announced_length_allocates_no_memory_until_the_elements_arrive() {
         assert!(matches!(read(b"*100000\r\n", vec![]), Err(LinkError::Closed)));
         assert!(matches!(read(b"*100001\r\n", vec![]), Err(LinkError::Protocol(_))));
         assert!(matches!(read(b"$99999999999\r\n", vec![]), Err(LinkError::Protocol(_))));

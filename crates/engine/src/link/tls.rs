@@ -1,4 +1,4 @@
-//! TLS over any byte stream: one set-up for all nodes of a target, Sentinels included.
+//! TLS over any byte stream: one configuration for all nodes of a target, Sentinels included.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -7,26 +7,32 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     client::WantsClientCert,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
 };
 use secrecy::ExposeSecret;
 
-use super::{Dialer, LinkError, Tcp, Transport, certificate, is_idle};
+use super::{
+    cause,
+    dial::Tcp,
+    error::LinkError,
+    
+    transport::{Dialer, Transport, is_idle},
+};
 use crate::{
-    stop::{LOOK, Stop},
+    stop::{STOP_POLL, Stop},
     target::{Address, Target, TargetError, Tls},
 };
 
 impl Target {
-    /// What dials this target's nodes: plain TCP, or TLS over it.
+    /// Returns the dialer of this target's nodes: plain TCP, or TLS over it.
     pub fn dialer(&self) -> Result<Box<dyn Dialer>, TargetError> {
         self.dialer_over(Tcp)
     }
 
-    /// The same over byte streams of the caller's making.
+    /// Returns the same over the byte streams of another dialer.
     pub fn dialer_over(&self, inner: impl Dialer + 'static) -> Result<Box<dyn Dialer>, TargetError> {
         Ok(match &self.tls {
             Some(tls) => Box::new(TlsDialer::new(inner, tls)?),
@@ -43,11 +49,11 @@ pub struct TlsDialer {
 }
 
 impl TlsDialer {
-    /// Reads certificates and key. Errors name which of them cannot be used.
+    /// Parses certificates and key. Errors name the one that cannot be used.
     pub fn new(inner: impl Dialer + 'static, tls: &Tls) -> Result<Self, TargetError> {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| unusable("TLS set-up", error))?
+            .map_err(|error| unusable("TLS configuration", error))?
             .with_root_certificates(roots(tls)?);
         let config = identify(config, tls)?;
         Ok(Self { inner: Box::new(inner), config: Arc::new(config), server_name: tls.server_name.clone() })
@@ -55,32 +61,32 @@ impl TlsDialer {
 }
 
 impl Dialer for TlsDialer {
-    fn dial(&self, address: &Address, patience: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
-        let deadline = Instant::now() + patience;
-        let mut stream = Leashed { inner: self.inner.dial(address, patience, stop)?, until: deadline };
+    fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
+        let deadline = Instant::now() + timeout;
+        let mut stream = Bounded { inner: self.inner.dial(address, timeout, stop)?, until: deadline };
         let name = self.server_name.as_ref().unwrap_or(&address.host);
         let server_name = ServerName::try_from(name.clone()).map_err(|_| {
-            LinkError::Tls(format!("{name:?} is no name that a certificate can carry; set one with --sni"))
+            LinkError::Tls(format!("{name:?} is not a valid certificate name; set one with --sni"))
         })?;
         let mut connection =
-            ClientConnection::new(Arc::clone(&self.config), server_name).map_err(|error| refusal(&error))?;
+            ClientConnection::new(Arc::clone(&self.config), server_name).map_err(|error| cause::from_tls(&error))?;
         while connection.is_handshaking() {
-            stream.until = Instant::now() + LOOK;
+            stream.until = Instant::now() + STOP_POLL;
             match connection.complete_io(&mut stream) {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Err(LinkError::Tls(
-                        "the server closed the connection instead of shaking hands; it may not speak TLS on this port"
+                        "the server closed the connection during the handshake; it may not speak TLS on this port"
                             .into(),
                     ));
                 }
-                Err(error) if !is_idle(error.kind()) => return Err(LinkError::io(&error)),
-                // Also when something came: it may be a byte.
+                Err(error) if !is_idle(error.kind()) => return Err(cause::from_io(&error)),
+                // After progress as well: it may be one byte.
                 _ if stop.is_raised() => return Err(LinkError::Stopped),
                 _ if Instant::now() < deadline => {}
                 _ => {
                     let sentence = format!(
-                        "the server did not shake hands within {} s; it may not speak TLS on this port: use the scheme without the second s",
-                        patience.as_secs()
+                        "the server did not complete the handshake within {} s; it may not speak TLS on this port: use the scheme without the second s",
+                        timeout.as_secs()
                     );
                     return Err(LinkError::Tls(sentence));
                 }
@@ -90,29 +96,29 @@ impl Dialer for TlsDialer {
     }
 }
 
-/// A byte stream that lets itself be read only for so long: TLS reads on until it has a whole record, and a peer that sends a
-/// byte at a time would outlast every deadline.
-struct Leashed {
+/// A byte stream that can be read only until a deadline: TLS reads on until a record is complete, and a peer that sends a
+/// byte at a time would outlast every other deadline.
+struct Bounded {
     inner: Box<dyn Transport>,
     until: Instant,
 }
 
-impl Leashed {
-    fn pull(&self) -> io::Result<()> {
+impl Bounded {
+    fn check_deadline(&self) -> io::Result<()> {
         if Instant::now() < self.until { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
     }
 }
 
-impl Read for Leashed {
+impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.pull()?;
+        self.check_deadline()?;
         self.inner.read(buffer)
     }
 }
 
-impl Write for Leashed {
+impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.pull()?;
+        self.check_deadline()?;
         self.inner.write(bytes)
     }
 
@@ -121,97 +127,49 @@ impl Write for Leashed {
     }
 }
 
-/// An encrypted byte stream whose reads and writes come back in time.
-struct Encrypted(StreamOwned<ClientConnection, Leashed>);
+/// An encrypted byte stream whose reads and writes return within [`STOP_POLL`].
+struct Encrypted(StreamOwned<ClientConnection, Bounded>);
 
 impl Read for Encrypted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.sock.until = Instant::now() + LOOK;
+        self.0.sock.until = Instant::now() + STOP_POLL;
         self.0.read(buffer)
     }
 }
 
 impl Write for Encrypted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.sock.until = Instant::now() + LOOK;
+        self.0.sock.until = Instant::now() + STOP_POLL;
         self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.sock.until = Instant::now() + LOOK;
+        self.0.sock.until = Instant::now() + STOP_POLL;
         self.0.flush()
     }
-}
-
-/// The refusal in an error of the byte stream, if it is one of TLS.
-pub(super) fn refusal_in(error: &io::Error) -> Option<LinkError> {
-    Some(refusal(error.get_ref()?.downcast_ref::<rustls::Error>()?))
-}
-
-/// What went wrong, with its remedy.
-fn refusal(error: &rustls::Error) -> LinkError {
-    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
-    LinkError::Tls(match error {
-        InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "the server's certificate has expired; renew it".into()
-        }
-        InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            "the server's certificate is not valid yet; check the clocks".into()
-        }
-        InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => format!(
-            "the server's certificate is not for {}, {}; dial it by such a name, or set it with --sni",
-            expected.to_str(),
-            match presented.as_slice() {
-                [] => "it carries no name (subject alternative name) at all".into(),
-                presented => format!("but for {}", certificate::names(presented)),
-            }
-        ),
-        InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the server's certificate was issued by nobody we trust; name the authority with --cacert".into()
-        }
-        InvalidCertificate(CertificateError::BadSignature) => {
-            "the server's certificate was not issued by the authority given with --cacert".into()
-        }
-        InvalidCertificate(error) if certificate::is_of_an_authority(error) => {
-            format!("the server's certificate is an authority's own; {}", certificate::ISSUE_ANOTHER)
-        }
-        AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
-            "the server wants a certificate of ours; give it with --cert and --key".into()
-        }
-        AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::DecryptError,
-        ) => "the server does not accept our certificate; it must be issued by an authority that the server trusts"
-            .into(),
-        AlertReceived(AlertDescription::CertificateExpired) => "our certificate has expired; renew it".into(),
-        InvalidMessage(_) => "the server does not speak TLS on this port; use the scheme without the second s".into(),
-        other => other.to_string(),
-    })
 }
 
 fn unusable(what: &'static str, cause: impl std::fmt::Display) -> TargetError {
     TargetError::Tls { what, cause: cause.to_string() }
 }
 
-/// Whom to trust.
+/// Returns the CA certificates to trust.
 fn roots(tls: &Tls) -> Result<RootCertStore, TargetError> {
     let mut roots = RootCertStore::empty();
     let Some(ca) = &tls.ca else {
         let system = rustls_native_certs::load_native_certs();
         if roots.add_parsable_certificates(system.certs).0 == 0 {
-            return Err(unusable("system's list of authorities", "it is empty; name an authority with --cacert"));
+            return Err(unusable("system's CA bundle", "it is empty; name a CA certificate with --cacert"));
         }
         return Ok(roots);
     };
-    for certificate in certificates(ca, "authority's certificate")? {
-        roots.add(certificate).map_err(|error| unusable("authority's certificate", error))?;
+    for certificate in certificates(ca, "CA certificate")? {
+        roots.add(certificate).map_err(|error| unusable("CA certificate", error))?;
     }
     Ok(roots)
 }
 
-/// Who we are.
+/// Adds the client certificate.
 fn identify(
     config: rustls::ConfigBuilder<ClientConfig, WantsClientCert>,
     tls: &Tls,
@@ -220,7 +178,7 @@ fn identify(
         (None, None) => Ok(config.with_no_client_auth()),
         (Some(certificate), Some(key)) => {
             let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes())
-                .map_err(|error| unusable("client key", in_words(&error)))?;
+                .map_err(|error| unusable("client key", pem_cause(&error)))?;
             config
                 .with_client_auth_cert(certificates(certificate, "client certificate")?, key)
                 .map_err(|error| unusable("client certificate", error))
@@ -233,16 +191,16 @@ fn identify(
 fn certificates(text: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TargetError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match read {
-        Ok(certificates) if certificates.is_empty() => Err(unusable(what, "there is no PEM certificate in it")),
+        Ok(certificates) if certificates.is_empty() => Err(unusable(what, "it contains no PEM certificate")),
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(unusable(what, in_words(&error))),
+        Err(error) => Err(unusable(what, pem_cause(&error))),
     }
 }
 
-/// An error of a PEM reader, without what it read: it may be a key.
-fn in_words(error: &pem::Error) -> &'static str {
+/// Describes an error of the PEM reader without the text that it read, which may be a key.
+fn pem_cause(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::NoItemsFound => "there is nothing of the kind in it; it must be PEM, not encrypted",
+        pem::Error::NoItemsFound => "it contains none; expected PEM, not encrypted",
         _ => "it is not well-formed PEM",
     }
 }

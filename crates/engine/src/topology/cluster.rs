@@ -1,48 +1,48 @@
 //! A cluster, as one of its nodes describes it.
 
-use super::{Access, Place, SlotSet};
+use super::{connector::Connector, node::PrimaryNode, slots::SlotSet};
 use crate::{
-    failure::{Failure, FailureKind, Trouble},
+    failure::{Failure, FailureKind, ShardError},
     link::{Link, LinkError, Reply},
     target::Address,
 };
 
-/// Asks a node for the primaries and their slots, and whether it sees the cluster whole: a node that has been cut off from
-/// the others goes on describing what was.
-pub(super) fn describe(link: &mut Link, asked: &Address, access: Access<'_>) -> Result<(Vec<Place>, bool), Trouble> {
+/// Asks a node for the primaries and their slots. Returns also whether the node sees the whole cluster: a node that is cut
+/// off from the others keeps describing an earlier topology.
+pub(super) fn describe(link: &mut Link, asked: &Address, connector: Connector<'_>) -> Result<(Vec<PrimaryNode>, bool), ShardError> {
     let reply = match link.call(&[b"CLUSTER", b"SLOTS"]) {
         Ok(reply) => reply,
         Err(LinkError::Server(error)) if error.to_string().contains("cluster support disabled") => {
             let sentence = format!("{asked} does not run in cluster mode; use redis:// for it");
-            return Err(Trouble::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
         }
         Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => {
             let sentence =
-                format!("{asked} refuses CLUSTER SLOTS, without which a cluster cannot be swept; grant +cluster|slots");
-            return Err(Trouble::Fatal(Failure::new(FailureKind::Denied, sentence)));
+                format!("{asked} refuses CLUSTER SLOTS, without which a cluster cannot be scanned; grant +cluster|slots");
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
         }
-        Err(error) => return Err(Trouble::at(asked, error)),
+        Err(error) => return Err(ShardError::at(asked, error)),
     };
     let whole = match link.call(&[b"CLUSTER", b"INFO"]) {
         Ok(reply) => reply.text().is_some_and(|info| info.contains("cluster_state:ok")),
         Err(LinkError::Server(_)) => true,
-        Err(error) => return Err(Trouble::at(asked, error)),
+        Err(error) => return Err(ShardError::at(asked, error)),
     };
-    let places = read(&reply, asked, |address| access.target.address_map.dialled(address));
-    match places.is_empty() {
+    let nodes = read(&reply, asked, |address| connector.target.address_map.dialled(address));
+    match nodes.is_empty() {
         true => {
             let sentence =
-                format!("{asked} knows of no primary that owns slots; create the cluster first, or name a node of it");
-            Err(Trouble::Away(Failure::new(FailureKind::Unreachable, sentence)))
+                format!("{asked} knows no primary that owns slots; create the cluster first, or name a node of it");
+            Err(ShardError::Unreachable(Failure::new(FailureKind::Unreachable, sentence)))
         }
-        false => Ok((places, whole)),
+        false => Ok((nodes, whole)),
     }
 }
 
-/// Reads `[[first, last, [host, port, id, …], replica…]…]`: one place a primary, whatever the number of its ranges.
-fn read(reply: &Reply, asked: &Address, dialled: impl Fn(Address) -> Address) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::new();
-    let Reply::Array(ranges) = reply else { return places };
+/// Reads `[[first, last, [host, port, id, …], replica…]…]`: one node for each primary, with all of its ranges.
+fn read(reply: &Reply, asked: &Address, dialled: impl Fn(Address) -> Address) -> Vec<PrimaryNode> {
+    let mut nodes: Vec<PrimaryNode> = Vec::new();
+    let Reply::Array(ranges) = reply else { return nodes };
     for range in ranges {
         let Reply::Array(fields) = range else { continue };
         let slot = |index: usize| fields.get(index).and_then(Reply::integer).and_then(|slot| u16::try_from(slot).ok());
@@ -50,18 +50,18 @@ fn read(reply: &Reply, asked: &Address, dialled: impl Fn(Address) -> Address) ->
         let (Some(first), Some(last), Some(address)) = (slot(0), slot(1), fields.get(2).and_then(node)) else {
             continue;
         };
-        let index = places.iter().position(|place| place.address == address).unwrap_or_else(|| {
+        let index = nodes.iter().position(|node| node.address == address).unwrap_or_else(|| {
             let replicas = fields[3..].iter().filter_map(node).collect();
-            places.push(Place { address, slots: SlotSet::default(), replicas });
-            places.len() - 1
+            nodes.push(PrimaryNode { address, slots: SlotSet::default(), replicas });
+            nodes.len() - 1
         });
-        places[index].slots.add_range(first, last);
+        nodes[index].slots.add_range(first, last);
     }
-    places.sort_by_key(|place| place.slots.next_from(0));
-    places
+    nodes.sort_by_key(|node| node.slots.next_from(0));
+    nodes
 }
 
-/// A node that does not know its own name is the one that was asked.
+/// Reads an address. A node without a host is the one that was asked: it does not know its own name.
 fn address_of(node: &Reply, asked: &Address) -> Option<Address> {
     let Reply::Array(fields) = node else { return None };
     let port = u16::try_from(fields.get(1)?.integer()?).ok()?;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_with_several_ranges_is_one_place() {
+    fn a_primary_with_several_ranges_is_one_node() {
         let (one, two) = (node(Some("a"), 1), node(None, 2));
         let reply = Reply::Array(vec![
             range(100, 200, &[two]),
@@ -93,9 +93,9 @@ mod tests {
             range(201, 16_383, &[one]),
         ]);
         let asked = Address { host: "asked".into(), port: 9 };
-        let places = read(&reply, &asked, |address| address);
-        let shown: Vec<_> = places.iter().map(|place| (place.address.to_string(), place.slots.to_string())).collect();
+        let nodes = read(&reply, &asked, |address| address);
+        let shown: Vec<_> = nodes.iter().map(|node| (node.address.to_string(), node.slots.to_string())).collect();
         assert_eq!(shown, [("a:1".into(), "0-99,201-16383".into()), ("asked:2".into(), "100-200".into())]);
-        assert_eq!(places[0].replicas, [Address { host: "b".into(), port: 3 }]);
+        assert_eq!(nodes[0].replicas, [Address { host: "b".into(), port: 3 }]);
     }
 }

@@ -4,11 +4,11 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::progress::SLOTS;
-
+/// Slots of a cluster.
+pub const SLOTS: u16 = 16_384;
 const WORDS: usize = SLOTS as usize / 64;
 
-/// A set of slots of a cluster. Written as ranges, for example `0-5460,10923`.
+/// Set of slots of a cluster. Written as ranges, for example `0-5460,10923`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SlotSet(Box<[u64; WORDS]>);
 
@@ -19,7 +19,7 @@ impl Default for SlotSet {
 }
 
 impl SlotSet {
-    /// Adds the slots from `first` to `last`, both included; what is no slot is left out.
+    /// Adds the slots from `first` to `last`, both included; numbers beyond the last slot are ignored.
     pub fn add_range(&mut self, first: u16, last: u16) {
         for slot in first..=last.min(SLOTS - 1) {
             self.0[usize::from(slot) / 64] |= 1 << (slot % 64);
@@ -31,32 +31,32 @@ impl SlotSet {
         slot < SLOTS && self.0[usize::from(slot) / 64] & (1 << (slot % 64)) != 0
     }
 
-    /// The first slot of the set that is not before `slot`.
+    /// Returns the first slot of the set that is not before `slot`.
     pub fn next_from(&self, slot: u16) -> Option<u16> {
         (slot..SLOTS).find(|slot| self.contains(*slot))
     }
 
-    /// How many slots are in the set.
+    /// Returns the number of slots in the set.
     pub fn len(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
-    /// Whether no slot is in the set.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// The slots that are in both.
+    /// Returns the slots that are in both sets.
     pub fn and(&self, other: &Self) -> Self {
         self.combine(other, |one, two| one & two)
     }
 
-    /// The slots that are in this set and not in the other.
+    /// Returns the slots that are in this set and not in the other.
     pub fn without(&self, other: &Self) -> Self {
         self.combine(other, |one, two| one & !two)
     }
 
-    /// The slots that are in one of them.
+    /// Returns the slots that are in either set.
     pub fn or(&self, other: &Self) -> Self {
         self.combine(other, |one, two| one | two)
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_operations_are_those_of_sets() {
+    fn slots_are_intersected_subtracted_and_united() {
         let (one, two) = (set("0-10,100"), set("5-20"));
         assert_eq!(one.and(&two).to_string(), "5-10");
         assert_eq!(one.without(&two).to_string(), "0-4,100");
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_is_read_as_it_is_written(ranges in prop::collection::vec((0u16..SLOTS, 0u16..40), 0..20)) {
+        fn a_set_is_parsed_as_it_is_displayed(ranges in prop::collection::vec((0u16..SLOTS, 0u16..40), 0..20)) {
             let mut slots = SlotSet::default();
             for (first, length) in ranges {
                 slots.add_range(first, first + length);

@@ -37,8 +37,8 @@ pub struct EstimateView {
 
 impl From<Estimate> for EstimateView {
     fn from(found: Estimate) -> Self {
-        let Estimate { target, address, method, keys, dead_keys, dead_share, dead_bytes } = found;
-        Self { target, address, method, keys, dead_keys, dead_share, dead_bytes }
+        let Estimate { target, address, method, keys, stale_keys, share, bytes } = found;
+        Self { target, address, method, keys, dead_keys: stale_keys, dead_share: share, dead_bytes: bytes }
     }
 }
 

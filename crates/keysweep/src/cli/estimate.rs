@@ -41,13 +41,13 @@ pub fn run(args: EstimateArgs) -> Exit {
     match estimated {
         Ok(found) if args.json => term::json(&found),
         Ok(found) => {
-            let bytes = found.dead_bytes.map_or(String::new(), |bytes| format!(", about {}", size(bytes)));
+            let bytes = found.bytes.map_or(String::new(), |bytes| format!(", about {}", size(bytes)));
             term::line(&format!(
                 "{} of {} keys are dead ({:.1} %){bytes}.\nHow: {} ({}).",
-                HumanCount(found.dead_keys),
+                HumanCount(found.stale_keys),
                 HumanCount(found.keys),
-                found.dead_share * 100.0,
-                found.method.in_words(),
+                found.share * 100.0,
+                found.method.describe(),
                 found.address
             ));
         }

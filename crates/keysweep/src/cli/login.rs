@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use keysweep_engine::{Stop, Target, TargetError, WANTS_PASSWORD};
+use keysweep_engine::{REQUIRES_PASSWORD, Stop, Target, TargetError};
 
 use super::{Exit, reach::ReachArgs, signals::stop_on_signals, term};
 
@@ -76,7 +76,7 @@ impl Login {
 
 /// A failure's sentence, with the options that a missing password can be given with.
 pub fn with_options(message: &str) -> String {
-    match message.ends_with(WANTS_PASSWORD) {
+    match message.ends_with(REQUIRES_PASSWORD) {
         true => format!("{message}; give it with {OPTIONS}"),
         false => message.to_owned(),
     }

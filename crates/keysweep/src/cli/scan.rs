@@ -68,7 +68,7 @@ pub fn run(args: ScanArgs) -> Exit {
     live.finish();
     match args.json {
         true => term::json(&report),
-        false if report.shards.iter().any(|shard| shard.slices > 0) || report.reason.is_none() => term::report(&report),
+        false if report.shards.iter().any(|shard| shard.totals.slices > 0) || report.reason.is_none() => term::report(&report),
         false => {}
     }
     match (&report.message, report.reason) {
@@ -108,10 +108,10 @@ fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
 fn options(args: &ScanArgs) -> Options {
     let preset = args.pace.limits();
     let limits = Limits {
-        duty: args.duty.unwrap_or(preset.duty),
+        max_cpu: args.duty.unwrap_or(preset.max_cpu),
         max_slice: args.max_slice.map_or(preset.max_slice, Duration::from_micros),
         keys_per_second: args.keys_per_second,
-        releases_per_second: args.releases_per_second,
+        reclaims_per_second: args.releases_per_second,
         ..preset
     };
     Options {
@@ -119,7 +119,7 @@ fn options(args: &ScanArgs) -> Options {
         pace: args.pace.to_string(),
         parallel: usize::from(args.parallel),
         timeout: args.timeout,
-        unreachable_grace: args.unreachable_grace,
+        reconnect_timeout: args.unreachable_grace,
         client_name: format!("keysweep:{}", std::process::id()),
         ..Options::default()
     }
@@ -155,22 +155,22 @@ mod tests {
             "scan redis://h --pace gentle --duty 50 --max-slice 300 --keys-per-second 7 --releases-per-second 8 \
              --parallel 3 --timeout 90s --unreachable-grace 5s",
         );
-        let Limits { duty, max_slice, keys_per_second, releases_per_second, .. } = options.limits;
-        assert_eq!((duty, max_slice), (0.5, Duration::from_micros(300)));
-        assert_eq!((keys_per_second, releases_per_second), (Some(7), Some(8)));
+        let Limits { max_cpu, max_slice, keys_per_second, reclaims_per_second, .. } = options.limits;
+        assert_eq!((max_cpu, max_slice), (0.5, Duration::from_micros(300)));
+        assert_eq!((keys_per_second, reclaims_per_second), (Some(7), Some(8)));
         assert_eq!((options.pace.as_str(), options.parallel), ("gentle", 3));
         assert_eq!(options.timeout, Some(Duration::from_secs(90)));
-        assert_eq!(options.unreachable_grace, Duration::from_secs(5));
+        assert_eq!(options.reconnect_timeout, Duration::from_secs(5));
     }
 
     #[test]
     fn what_is_not_typed_is_the_paces_own() {
         for pace in ["gentle", "normal", "fast", "max"] {
-            let (Limits { duty, max_slice, .. }, preset) = (
+            let (Limits { max_cpu, max_slice, .. }, preset) = (
                 typed(&format!("scan redis://h --pace {pace}")).limits,
                 pace.parse::<Preset>().expect("a pace").limits(),
             );
-            assert_eq!((duty, max_slice), (preset.duty, preset.max_slice), "{pace}");
+            assert_eq!((max_cpu, max_slice), (preset.max_cpu, preset.max_slice), "{pace}");
         }
         assert_eq!(typed("scan redis://h").pace, "normal");
     }

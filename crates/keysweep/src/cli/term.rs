@@ -161,7 +161,7 @@ fn in_words(progress: &Progress) -> String {
     };
     format!(
         "{} released of {} scanned  {} keys/s  {eta}",
-        HumanCount(progress.keys_released),
+        HumanCount(progress.keys_reclaimed),
         HumanCount(progress.keys_scanned),
         HumanCount(progress.keys_per_second as u64)
     )
@@ -178,22 +178,22 @@ pub fn report(report: &Report) {
     let mut row = |name, value: String| rows.push((name, value));
     row("target", format!("{}  {server}", report.target));
     row("outcome", outcome);
-    row("keys scanned", HumanCount(report.keys_scanned).to_string());
-    let exactly = if report.exact { "exactly" } else { "at least; not exact" };
-    row("keys released", format!("{}  ({exactly})", HumanCount(report.keys_released)));
-    row("used memory", change(report.used_memory_before, report.used_memory_after));
-    row("resident memory", change(report.rss_before, report.rss_after));
-    row("elapsed", format!("{:.1} s", report.elapsed_seconds));
+    row("keys scanned", HumanCount(report.totals.keys_scanned).to_string());
+    let exactly = if report.totals.exact { "exactly" } else { "at least; not exact" };
+    row("keys released", format!("{}  ({exactly})", HumanCount(report.totals.keys_reclaimed)));
+    row("used memory", change(report.totals.used_memory_before, report.totals.used_memory_after));
+    row("resident memory", change(report.totals.rss_before, report.totals.rss_after));
+    row("elapsed", format!("{:.1} s", report.totals.elapsed_seconds));
     let whose = if report.shards.len() > 1 { "the busiest primary's" } else { "its" };
-    let share = report.duty * 100.0;
-    row("server's time", format!("{:.2} s, {share:.1} % of {whose} main thread", report.server_seconds));
-    let slices = &report.slice_seconds;
+    let share = report.totals.cpu_share * 100.0;
+    row("server's time", format!("{:.2} s, {share:.1} % of {whose} main thread", report.totals.server_seconds));
+    let slices = &report.totals.slice_seconds;
     let micros = |seconds: f64| format!("{:.0} µs", seconds * 1e6);
     row(
         "slices",
         format!(
             "{} at pace {}: median {}, p99 {}, longest {}",
-            HumanCount(report.slices),
+            HumanCount(report.totals.slices),
             report.pace,
             micros(slices.p50),
             micros(slices.p99),
@@ -215,11 +215,11 @@ fn primaries(shards: &[ShardReport]) {
             (Outcome::Failed, message) => format!("failed: {}", message.as_deref().unwrap_or_default()),
         };
         vec![
-            if shard.address.is_empty() { "-".to_owned() } else { shard.address.clone() },
-            HumanCount(shard.keys_scanned).to_string(),
-            HumanCount(shard.keys_released).to_string(),
-            change(shard.used_memory_before, shard.used_memory_after),
-            format!("{:.1} %", shard.duty * 100.0),
+            shard.address.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            HumanCount(shard.totals.keys_scanned).to_string(),
+            HumanCount(shard.totals.keys_reclaimed).to_string(),
+            change(shard.totals.used_memory_before, shard.totals.used_memory_after),
+            format!("{:.1} %", shard.totals.cpu_share * 100.0),
             outcome,
         ]
     };

@@ -94,7 +94,7 @@ struct HistoryRow {
 
 /// Bytes that a run released; less than nothing where clients wrote more meanwhile.
 pub(super) fn memory_released(report: &Report) -> Option<i128> {
-    Some(i128::from(report.used_memory_before?) - i128::from(report.used_memory_after?))
+    Some(i128::from(report.totals.used_memory_before?) - i128::from(report.totals.used_memory_after?))
 }
 
 /// The same in words.

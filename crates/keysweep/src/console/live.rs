@@ -1,7 +1,7 @@
 //! A scan under way, as a page shows it.
 
 use jiff::Timestamp;
-use keysweep_engine::Progress;
+use keysweep_engine::{Progress, ShardProgress, ShardStatus};
 
 use super::words;
 use crate::model::{Instance, ScanType, Status, TaskDetail};
@@ -81,17 +81,17 @@ impl LiveView {
     }
 }
 
-fn shard(shard: keysweep_engine::ShardProgress) -> ShardRow {
+fn shard(shard: ShardProgress) -> ShardRow {
     let has_slices = shard.slice_p50_seconds > 0.0;
     let state = match (shard.state, shard.database) {
-        (state, Some(database)) if state == "sweeping" => format!("sweeping db {database}"),
-        (state, _) => state,
+        (ShardStatus::Sweeping, Some(database)) => format!("sweeping db {database}"),
+        (state, _) => state.as_str().to_owned(),
     };
     ShardRow {
-        address: shard.address,
+        address: shard.address.map(|address| address.to_string()).unwrap_or_default(),
         state,
         percent: percent(shard.fraction),
-        released: words::count(shard.keys_released),
+        released: words::count(shard.keys_reclaimed),
         scanned: words::count(shard.keys_scanned),
         rate: words::count(shard.keys_per_second as u64),
         left: shard.eta_seconds.map_or_else(|| "–".to_owned(), words::seconds),

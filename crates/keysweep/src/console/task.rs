@@ -6,7 +6,7 @@ use axum::{
     response::{Redirect, Response},
 };
 use jiff::Timestamp;
-use keysweep_engine::{Held, Outcome, Report, ShardReport};
+use keysweep_engine::{Outcome, Report, ShardReport, Throttled};
 
 use super::{
     Door,
@@ -80,7 +80,7 @@ struct ShardView {
     probe: String,
 }
 
-fn held(held: &Held) -> Vec<(&'static str, String)> {
+fn held(held: &Throttled) -> Vec<(&'static str, String)> {
     let all = [
         ("a replica lagged behind", held.replica_lag),
         ("a replica was missing or synchronising", held.replica_missing),
@@ -97,18 +97,18 @@ fn shard(shard: ShardReport) -> ShardView {
     };
     let databases: Vec<String> = shard.databases.iter().map(u32::to_string).collect();
     ShardView {
-        address: shard.address,
+        address: shard.address.map(|address| address.to_string()).unwrap_or_default(),
         server: shard.server.unwrap_or_default(),
         word,
         class,
         message: shard.message,
         databases: if databases.is_empty() { "–".to_owned() } else { databases.join(", ") },
-        scanned: words::count(shard.keys_scanned),
-        released: words::count(shard.keys_released),
-        elapsed: words::seconds(shard.elapsed_seconds),
-        duty: words::percent(shard.duty),
-        slice_p99: words::latency(shard.slice_seconds.p99),
-        probe: words::latency_or_dash(shard.probe_seconds.during_p90),
+        scanned: words::count(shard.totals.keys_scanned),
+        released: words::count(shard.totals.keys_reclaimed),
+        elapsed: words::seconds(shard.totals.elapsed_seconds),
+        duty: words::percent(shard.totals.cpu_share),
+        slice_p99: words::latency(shard.totals.slice_seconds.p99),
+        probe: words::latency_or_dash(shard.totals.probe_seconds.during_p90),
     }
 }
 
@@ -119,21 +119,21 @@ impl ReportView {
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), units::size);
         Some(Self {
             memory: memory_words(memory_released(&report)),
-            memory_before: size(report.used_memory_before),
-            memory_after: size(report.used_memory_after),
-            rss: format!("{} → {}", size(report.rss_before), size(report.rss_after)),
-            elapsed: words::seconds(report.elapsed_seconds),
+            memory_before: size(report.totals.used_memory_before),
+            memory_after: size(report.totals.used_memory_after),
+            rss: format!("{} → {}", size(report.totals.rss_before), size(report.totals.rss_after)),
+            elapsed: words::seconds(report.totals.elapsed_seconds),
             pace: report.pace.clone(),
-            duty: words::percent(report.duty),
-            server_time: words::seconds(report.server_seconds),
-            slices: words::count(report.slices),
-            slice_p50: words::latency(report.slice_seconds.p50),
-            slice_p99: words::latency(report.slice_seconds.p99),
-            slice_max: words::latency(report.slice_seconds.max),
-            probe_before: words::latency_or_dash(report.probe_seconds.baseline_p90),
-            probe_during: words::latency_or_dash(report.probe_seconds.during_p90),
-            backoffs: words::count(report.backoffs),
-            held: held(&report.held),
+            duty: words::percent(report.totals.cpu_share),
+            server_time: words::seconds(report.totals.server_seconds),
+            slices: words::count(report.totals.slices),
+            slice_p50: words::latency(report.totals.slice_seconds.p50),
+            slice_p99: words::latency(report.totals.slice_seconds.p99),
+            slice_max: words::latency(report.totals.slice_seconds.max),
+            probe_before: words::latency_or_dash(report.totals.probe_seconds.baseline_p90),
+            probe_during: words::latency_or_dash(report.totals.probe_seconds.during_p90),
+            backoffs: words::count(report.totals.backoffs),
+            held: held(&report.totals.throttled),
             json: serde_json::to_string_pretty(&report).unwrap_or_default(),
             warnings: report.warnings,
             shards: report.shards.into_iter().map(shard).collect(),

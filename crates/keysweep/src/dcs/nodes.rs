@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use keysweep_engine::Address;
+use keysweep_engine::{Address, Target};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -18,7 +18,6 @@ use super::{
     task_body::counter,
 };
 use crate::{
-    fleet::nodes,
     model::{Instance, Role},
 };
 
@@ -92,7 +91,7 @@ struct Replication {
 pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
     let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.primaries);
     let seen: Vec<Address> = seen.iter().filter_map(|address| address.parse().ok()).collect();
-    if seen.is_empty() || mode(instance) == "single" { nodes(&instance.url) } else { seen }
+    if seen.is_empty() || mode(instance) == "single" { instance.url.parse().map(|target: Target| target.seeds).unwrap_or_default() } else { seen }
 }
 
 /// The same for the same node, and no other's.

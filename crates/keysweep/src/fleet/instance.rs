@@ -1,9 +1,10 @@
 //! Instances: registering them, finding them, and the way in, with their secrets opened.
 
-use keysweep_engine::{Credentials, Preset};
+use keysweep_engine::{Credentials, Preset, Target};
+use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Deed, Fleet, FleetError, Reach, Secret, address::Address, check_name, gone, id, now, taken};
+use super::{Deed, Fleet, FleetError, Reach, Secret, check_name, gone, id, now, taken};
 use crate::{
     model::{Instance, Sealed, Window},
     store::Now,
@@ -63,6 +64,12 @@ fn deed<'a>(instance: &'a Instance, actor: Option<&'a str>, action: &'static str
     Deed { project_id: Some(&instance.project_id), actor, action, subject: &instance.id }
 }
 
+/// Parses an instance's URL. Returns the credentials in it, and the URL without them.
+fn parse_url(url: &str, password_apart: bool) -> Result<(Credentials, String), FleetError> {
+    let (target, url) = Target::parse(url, password_apart).map_err(|error| FleetError::Url(error.to_string()))?;
+    Ok((target.credentials, url))
+}
+
 impl Fleet {
     /// Registers a server in a project, given by id or name. User and password are taken out of the URL, the password
     /// is sealed. Nothing is dialled.
@@ -82,9 +89,9 @@ impl Fleet {
         check_name("instance name", name)?;
         let id = id::given_or_new("instance id", id)?;
         let window: Option<Window> = window.map(str::parse).transpose()?;
-        let Address { url, username, password } = Address::parse(url, given.is_some())?;
+        let (Credentials { username, password }, url) = parse_url(url, given.is_some())?;
         self.check_target(&url)?;
-        let password = given.or(password.as_ref().map(Secret::expose));
+        let password = given.or(password.as_ref().map(ExposeSecret::expose_secret));
         let password = password.map(|password| self.vault.seal(&id, PASSWORD, password));
         let mut instance = Instance {
             username,
@@ -122,10 +129,10 @@ impl Fleet {
             changed.name = name;
         }
         if let Some(url) = change.url {
-            let Address { url, username, password } = Address::parse(&url, false)?;
+            let (Credentials { username, password }, url) = parse_url(&url, false)?;
             self.check_target(&url)?;
             detail.insert("url".into(), url.clone().into());
-            changed.password = password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose()));
+            changed.password = password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose_secret()));
             (changed.url, changed.username) = (url, username);
             Reach::default().keep(&mut changed, &self.vault)?;
         }

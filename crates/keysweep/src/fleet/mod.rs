@@ -6,7 +6,6 @@
 pub mod rotation;
 pub mod vault;
 
-mod address;
 mod audit;
 mod auto_scan;
 mod estimate;
@@ -30,7 +29,6 @@ use keysweep_engine::TargetError;
 use tokio::sync::Semaphore;
 
 pub use self::{
-    address::nodes,
     audit::Deed,
     auto_scan::{AutoScanFault, AutoScanWish},
     estimate::{EstimateError, PATIENCE as ESTIMATE_PATIENCE},

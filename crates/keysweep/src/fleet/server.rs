@@ -120,12 +120,6 @@ fn facts_of_another() -> Facts {
     }
 }
 
-/// The host of `host:port` or `[host]:port`.
-fn host_of(address: &str) -> &str {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
 fn facts(seen: Inspection) -> Facts {
     Facts {
         engine: seen.engine,
@@ -133,11 +127,11 @@ fn facts(seen: Inspection) -> Facts {
         mode: if seen.cluster { "cluster" } else { "standalone" }.to_owned(),
         keys: seen.keys,
         keys_with_ttl: seen.keys_with_ttl,
-        dead_keys: seen.dead_keys,
+        dead_keys: seen.stale_keys,
         used_memory: seen.used_memory,
         max_memory: seen.max_memory,
-        hosts: seen.primaries.iter().map(|address| host_of(address).to_owned()).collect(),
-        primaries: seen.primaries,
+        hosts: seen.primaries.iter().map(|address| address.host.clone()).collect(),
+        primaries: seen.primaries.iter().map(ToString::to_string).collect(),
         seen_at: now(),
     }
 }

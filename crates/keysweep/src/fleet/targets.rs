@@ -8,11 +8,11 @@ use std::{
 
 use ipnet::IpNet;
 use keysweep_engine::{
-    Target,
+    Target, TargetError,
     link::{Dialer, Guarded},
 };
 
-use super::{Fleet, FleetError, address::nodes};
+use super::{Fleet, FleetError};
 use crate::model::Instance;
 
 /// Private and loopback ranges.
@@ -104,7 +104,8 @@ impl Fleet {
 
     /// Refuses a URL with an address that is not allowed. A name is looked up when it is dialled, and checked then.
     pub(super) fn check_target(&self, url: &str) -> Result<(), FleetError> {
-        for node in nodes(url) {
+        let target: Target = url.parse().map_err(|error: TargetError| FleetError::Url(error.to_string()))?;
+        for node in target.seeds {
             let Ok(ip) = node.host.parse() else { continue };
             if !self.allowed.allow(SocketAddr::new(ip, node.port)) {
                 return Err(FleetError::Invalid {

@@ -247,10 +247,10 @@ impl SweepCounts {
 
     /// The sweep has returned, with what it cost.
     pub fn returned(&self, report: &Report) {
-        self.progress(report.keys_scanned, report.keys_released);
-        self.counts.duty.get_or_create(&self.of).set(report.duty);
-        self.counts.backoffs.get_or_create(&self.of).inc_by(report.backoffs);
-        let held = &report.held;
+        self.progress(report.totals.keys_scanned, report.totals.keys_reclaimed);
+        self.counts.duty.get_or_create(&self.of).set(report.totals.cpu_share);
+        self.counts.backoffs.get_or_create(&self.of).inc_by(report.totals.backoffs);
+        let held = &report.totals.throttled;
         let seconds = [held.replica_lag, held.replica_missing, held.fork, held.paused];
         for (reason, seconds) in HOLDS.into_iter().zip(seconds) {
             let of = OfHold { instance_id: self.of.instance_id.clone(), reason };
@@ -261,7 +261,7 @@ impl SweepCounts {
     /// The task has ended with this sweep, after so much running time in all.
     pub fn ended(&self, report: &Report, running: Duration) {
         self.counts.sweeps.get_or_create(&self.of).observe(running.as_secs_f64());
-        if let (Some(before), Some(after)) = (report.used_memory_before, report.used_memory_after) {
+        if let (Some(before), Some(after)) = (report.totals.used_memory_before, report.totals.used_memory_after) {
             self.counts.memory.get_or_create(&self.of).inc_by(before.saturating_sub(after));
         }
     }

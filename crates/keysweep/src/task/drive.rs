@@ -7,7 +7,7 @@ use std::{
 };
 
 use keysweep_engine::{
-    Checkpoint, LazyFreeKeeper, Monitor, Options, Preset, Progress, Report, Stop, Target, link::Dialer, sweep_through,
+    Checkpoint, LazyFreeRegistry, Monitor, Options, Preset, Progress, Report, Stop, Target, link::Dialer, sweep_through,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -98,7 +98,7 @@ struct Listener {
 impl Monitor for Listener {
     fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
         self.begun.see(progress);
-        self.counts.progress(checkpoint.keys_scanned, checkpoint.keys_released);
+        self.counts.progress(checkpoint.keys_scanned, checkpoint.keys_reclaimed);
         let now = Some((progress.clone(), checkpoint.clone()));
         *self.latest.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
@@ -123,7 +123,7 @@ impl Drive {
         let _guard = RaiseOnDrop(stop.clone());
         let checkpoint = self.checkpoint();
         let (scanned, released) =
-            checkpoint.as_ref().map_or((0, 0), |checkpoint| (checkpoint.keys_scanned, checkpoint.keys_released));
+            checkpoint.as_ref().map_or((0, 0), |checkpoint| (checkpoint.keys_scanned, checkpoint.keys_reclaimed));
         let counts = Arc::new(self.counts.sweep(&self.claim.task.instance_id, scanned, released));
         let (task_id, latest) = (self.claim.task.id.clone(), self.latest.clone());
         let begun = Begun::now();
@@ -164,13 +164,13 @@ impl Drive {
             limits,
             pace: preset.to_string(),
             timeout: Some(task.timeout.saturating_sub(task.used)),
-            unreachable_grace: UNREACHABLE_GRACE,
+            reconnect_timeout: UNREACHABLE_GRACE,
             client_name: format!("keysweep:{}", task.id),
             checkpoint: checkpoint.map(|checkpoint| Checkpoint { exact: checkpoint.exact && task.exact, ..checkpoint }),
             lazyfree: instance.manage_lazyfree.then(|| {
                 let runtime = tokio::runtime::Handle::current();
                 Arc::new(Keeper { store: self.store.clone(), task_id: task.id.clone(), runtime })
-                    as Arc<dyn LazyFreeKeeper>
+                    as Arc<dyn LazyFreeRegistry>
             }),
             ..Options::default()
         }
@@ -233,7 +233,7 @@ impl Drive {
         match self.latest.get() {
             Some((progress, checkpoint)) => Beat {
                 used,
-                released: checkpoint.keys_released,
+                released: checkpoint.keys_reclaimed,
                 scanned: checkpoint.keys_scanned,
                 exact: live && checkpoint.exact && task.exact,
                 progress: serde_json::to_string(&progress).ok(),
@@ -259,9 +259,9 @@ impl Drive {
     ) {
         let task_id = &self.claim.task.id;
         let beat = Beat {
-            released: report.keys_released,
-            scanned: report.keys_scanned,
-            exact: report.exact && self.claim.task.exact,
+            released: report.totals.keys_reclaimed,
+            scanned: report.totals.keys_scanned,
+            exact: report.totals.exact && self.claim.task.exact,
             ..self.beat(true)
         };
         match conclude(halt, &report) {
@@ -270,12 +270,12 @@ impl Drive {
                 tracing::info!(
                     task_id,
                     reason,
-                    keys_scanned = report.keys_scanned,
-                    keys_released = report.keys_released,
+                    keys_scanned = report.totals.keys_scanned,
+                    keys_released = report.totals.keys_reclaimed,
                     elapsed_ms = self.begun.elapsed().as_millis() as u64,
                     "sweep ended"
                 );
-                let running = self.claim.task.used + Duration::from_secs_f64(report.elapsed_seconds.max(0.0));
+                let running = self.claim.task.used + Duration::from_secs_f64(report.totals.elapsed_seconds.max(0.0));
                 if self.end(outcome, beat, serde_json::to_string(&report).ok()).await {
                     counts.ended(&report, running);
                 }

@@ -4,8 +4,9 @@
 use std::{fmt, time::Duration};
 
 use keysweep_engine::{
-    Address, Credentials, Holders, LazyFreeKeeper, Stop, TargetError, let_go_lazyfree,
+    Address, Credentials, Holders, LazyFreeRegistry, Stop, TargetError,
     link::{Dialer, Link},
+    release_lazyfree,
 };
 use tokio::runtime::Handle;
 
@@ -42,8 +43,8 @@ fn holders(recorded: LazyFreeHolders) -> Holders {
     Holders { held_before: recorded.held_before, others: recorded.others }
 }
 
-impl LazyFreeKeeper for Keeper {
-    fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
+impl LazyFreeRegistry for Keeper {
+    fn acquire(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
         let held = self.runtime.block_on(self.store.hold_lazyfree(Now::Database, &self.entry(address, run_id)));
         held.map(holders).map_err(|error| error.to_string())
     }
@@ -53,7 +54,7 @@ impl LazyFreeKeeper for Keeper {
         joined.map(|joined| joined.map(holders)).map_err(|error| error.to_string())
     }
 
-    fn let_go(&self, run_id: &str) -> Result<u64, String> {
+    fn release(&self, run_id: &str) -> Result<u64, String> {
         let gone = self.runtime.block_on(self.store.let_go_lazyfree(run_id, &self.task_id));
         gone.map_err(|error| error.to_string())
     }
@@ -98,6 +99,6 @@ fn put_right(
 ) -> Result<(), String> {
     let address: Address = hold.address.parse().map_err(|error: TargetError| error.to_string())?;
     let link = Link::open(dialer, &address, credentials, "keysweep:upkeep", stop);
-    let done = link.and_then(|mut link| let_go_lazyfree(&mut link, keeper, &address, &hold.run_id));
+    let done = link.and_then(|mut link| release_lazyfree(&mut link, keeper, &address, &hold.run_id));
     done.map_err(|error| error.to_string())
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use keysweep_engine::{Progress, Report, ShardReport};
+use keysweep_engine::{Address, Progress, Report, ShardReport, ShardStatus};
 
 use crate::{
     model::Task,
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Begun {
     sweep: SystemTime,
-    shards: Arc<Mutex<HashMap<String, SystemTime>>>,
+    shards: Arc<Mutex<HashMap<Option<Address>, SystemTime>>>,
 }
 
 impl Begun {
@@ -29,7 +29,7 @@ impl Begun {
     /// Sees which shards have begun by now. The report says how long each took, and not when it began.
     pub(super) fn see(&self, progress: &Progress) {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        for shard in progress.shards.iter().filter(|shard| shard.state != "waiting") {
+        for shard in progress.shards.iter().filter(|shard| shard.state != ShardStatus::Waiting) {
             if !shards.contains_key(&shard.address) {
                 shards.insert(shard.address.clone(), SystemTime::now());
             }
@@ -59,23 +59,24 @@ impl Tracer {
         sweep.at(begun.sweep, None);
         sweep.note("keysweep.instance.id", task.instance_id.as_str());
         sweep.note("keysweep.pace", report.pace.as_str());
-        sweep.note("keysweep.keys.scanned", report.keys_scanned);
-        sweep.note("keysweep.keys.released", report.keys_released);
-        sweep.note("keysweep.exact", report.exact);
-        sweep.note("keysweep.duty", report.duty);
-        sweep.note("keysweep.backoffs", report.backoffs);
+        sweep.note("keysweep.keys.scanned", report.totals.keys_scanned);
+        sweep.note("keysweep.keys.released", report.totals.keys_reclaimed);
+        sweep.note("keysweep.exact", report.totals.exact);
+        sweep.note("keysweep.duty", report.totals.cpu_share);
+        sweep.note("keysweep.backoffs", report.totals.backoffs);
         if let Some(message) = &report.message {
             sweep.fail(message.as_str());
         }
         for shard in &report.shards {
-            let lasted = Duration::try_from_secs_f64(shard.elapsed_seconds).unwrap_or_default();
+            let lasted = Duration::try_from_secs_f64(shard.totals.elapsed_seconds).unwrap_or_default();
             let mut span = self.traces.begin(&task.id, sweep.id(), "sweep.shard");
             span.at(begun.of(shard, lasted), Some(lasted));
-            span.note("server.address", shard.address.as_str());
-            span.note("keysweep.keys.scanned", shard.keys_scanned);
-            span.note("keysweep.keys.released", shard.keys_released);
-            span.note("keysweep.slices", shard.slices);
-            span.note("keysweep.server_seconds", shard.server_seconds);
+            let address = shard.address.as_ref().map(ToString::to_string).unwrap_or_default();
+            span.note("server.address", address.as_str());
+            span.note("keysweep.keys.scanned", shard.totals.keys_scanned);
+            span.note("keysweep.keys.released", shard.totals.keys_reclaimed);
+            span.note("keysweep.slices", shard.totals.slices);
+            span.note("keysweep.server_seconds", shard.totals.server_seconds);
             if let Some(message) = &shard.message {
                 span.fail(message.as_str());
             }

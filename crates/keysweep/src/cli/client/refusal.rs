@@ -89,7 +89,7 @@ fn of_tls(error: &rustls::Error) -> String {
         InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "its certificate has expired; the service's operator must renew it".into()
         }
-        InvalidCertificate(error) if certificate::is_of_an_authority(error) => {
+        InvalidCertificate(error) if certificate::is_ca(error) => {
             format!("its certificate is an authority's own; {}", certificate::ISSUE_ANOTHER)
         }
         rustls::Error::InvalidMessage(_) => "it does not speak TLS on this port; use http:// there".into(),

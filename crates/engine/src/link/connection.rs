@@ -1,0 +1,185 @@
+//! A connection: commands out, replies in, each within its deadline.
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use secrecy::ExposeSecret;
+
+use super::{
+    cause,
+    encode::{Digits, encode},
+    error::{LinkError, ServerError},
+    info::Info,
+    reply::Reply,
+    resp::{Reader, Source},
+    transport::{Dialer, Transport, is_idle},
+};
+use crate::{
+    stop::Stop,
+    target::{Address, Credentials},
+};
+
+/// How long a connection attempt may take, name resolution and authentication included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a reply may take. A server that frees a value of tens of millions of elements blocks for seconds.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for a pending reply after a stop, so that the keys that a slice reclaimed are counted.
+const STOP_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One connection to one node.
+pub struct Link {
+    pub(super) wire: Wire,
+    pub(super) reader: Reader,
+    pub(super) out: Vec<u8>,
+}
+
+impl Link {
+    /// Connects, authenticates and names the connection for `CLIENT LIST`.
+    pub fn open(
+        dialer: &dyn Dialer,
+        address: &Address,
+        credentials: &Credentials,
+        client_name: &str,
+        stop: &Stop,
+    ) -> Result<Self, LinkError> {
+        let stream = dialer.dial(address, CONNECT_TIMEOUT, stop)?;
+        let wire = Wire {
+            stream,
+            stop: stop.clone(),
+            timeout: CONNECT_TIMEOUT,
+            deadline: Instant::now() + CONNECT_TIMEOUT,
+        };
+        let mut link = Self { wire, reader: Reader::default(), out: Vec::with_capacity(256) };
+        link.authenticate(credentials)?;
+        link.call(&[b"PING"])?;
+        // Where the command is unknown or refused, only the name is missing.
+        match link.call(&[b"CLIENT", b"SETNAME", client_name.as_bytes()]) {
+            Ok(_) | Err(LinkError::Server(_)) => {}
+            Err(error) => return Err(error),
+        }
+        link.wire.timeout = REPLY_TIMEOUT;
+        Ok(link)
+    }
+
+    fn authenticate(&mut self, credentials: &Credentials) -> Result<(), LinkError> {
+        let Some(password) = &credentials.password else { return Ok(()) };
+        let password = password.expose_secret().as_bytes();
+        match &credentials.username {
+            Some(username) => self.call(&[b"AUTH", username.as_bytes(), password])?,
+            None => self.call(&[b"AUTH", password])?,
+        };
+        Ok(())
+    }
+
+    /// Sets how long to wait for each reply from now on.
+    pub fn set_reply_timeout(&mut self, timeout: Duration) {
+        self.wire.timeout = timeout;
+    }
+
+    /// Sends one command and reads its reply; an error reply is [`LinkError::Server`].
+    pub fn call(&mut self, words: &[&[u8]]) -> Result<Reply, LinkError> {
+        self.out.clear();
+        encode(&mut self.out, words);
+        self.send()?;
+        match self.reader.reply(&mut self.wire)? {
+            Reply::Error(text) => Err(LinkError::Server(ServerError(text))),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Returns the fields of `INFO sections…`; `None` where INFO is refused.
+    pub fn info(&mut self, sections: &[&str]) -> Result<Option<Info>, LinkError> {
+        // Servers before Redis 7.0 take one section in an INFO.
+        let mut text = String::new();
+        for section in sections {
+            match self.call(&[b"INFO", section.as_bytes()]) {
+                Ok(reply) => text.push_str(reply.text().unwrap_or_default()),
+                Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(Info::read(&text)))
+    }
+
+    /// Returns how many keys each of these slots holds on this node, in one round trip.
+    pub fn count_keys_in_slots(&mut self, slots: Range<u16>) -> Result<Vec<u64>, LinkError> {
+        self.out.clear();
+        for slot in slots.clone() {
+            encode(&mut self.out, &[b"CLUSTER", b"COUNTKEYSINSLOT", Digits::of(u64::from(slot)).as_bytes()]);
+        }
+        self.send()?;
+        let mut counts = Vec::with_capacity(slots.len());
+        let mut refused = None;
+        for _ in slots {
+            match self.reader.reply(&mut self.wire)? {
+                Reply::Error(text) => refused = Some(text),
+                reply => counts.push(reply.integer().unwrap_or(0).max(0) as u64),
+            }
+        }
+        refused.map_or(Ok(counts), |text| Err(LinkError::Server(ServerError(text))))
+    }
+
+    /// Returns the round trip of a PING.
+    pub fn ping(&mut self) -> Result<Duration, LinkError> {
+        let sent = Instant::now();
+        self.call(&[b"PING"])?;
+        Ok(sent.elapsed())
+    }
+
+    /// Writes the encoded commands and sets the deadline for their replies.
+    pub(super) fn send(&mut self) -> Result<(), LinkError> {
+        self.wire.deadline = Instant::now() + self.wire.timeout;
+        self.wire.write_all(&self.out)
+    }
+}
+
+/// The byte stream with its deadline and its stop.
+pub(super) struct Wire {
+    stream: Box<dyn Transport>,
+    stop: Stop,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Wire {
+    /// Returns an error when the deadline has passed, which a raised stop brings forward.
+    fn check_deadline(&mut self) -> Result<(), LinkError> {
+        let now = Instant::now();
+        if self.stop.is_raised() {
+            self.deadline = self.deadline.min(now + STOP_REPLY_TIMEOUT);
+        }
+        match now < self.deadline {
+            true => Ok(()),
+            false if self.stop.is_raised() => Err(LinkError::Stopped),
+            false => Err(LinkError::TimedOut(self.timeout)),
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), LinkError> {
+        while !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if is_idle(error.kind()) => self.check_deadline()?,
+                Err(error) => return Err(cause::from_io(&error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for Wire {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, LinkError> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(LinkError::Closed),
+                // After a successful read as well: a peer that sends a byte at a time must not outlast the deadline.
+                Ok(read) => return self.check_deadline().map(|()| read),
+                Err(error) if is_idle(error.kind()) => self.check_deadline()?,
+                Err(error) => return Err(cause::from_io(&error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Replies of a server, as values.
+
+/// A whole reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// `+OK`
+    Simple(String),
+    /// `-ERR …`
+    Error(String),
+    /// `:1`
+    Integer(i64),
+    /// `$3…`
+    Bulk(Vec<u8>),
+    /// `$-1` or `*-1`
+    Nil,
+    /// `*2…`
+    Array(Vec<Reply>),
+}
+
+impl Reply {
+    /// Returns the text of a simple or bulk string in UTF-8; `None` for any other reply.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Simple(text) => Some(text),
+            Self::Bulk(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    /// Returns the value of an integer reply, or of a string in decimal.
+    pub fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(value) => Some(*value),
+            other => other.text()?.parse().ok(),
+        }
+    }
+}
+
+/// The reply to a SCAN, without the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScanReply {
+    /// The next cursor and how many keys were returned.
+    Page {
+        /// 0: the iteration is complete.
+        cursor: u64,
+        /// Keys returned, repeats included.
+        keys: u64,
+    },
+    /// The server's error.
+    Error(String),
+}
+
+/// Header of an array whose elements are read one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArrayHeader {
+    /// This many elements follow.
+    Length(u64),
+    /// A null array: a transaction that was not executed.
+    Nil,
+    /// The server's error instead of an array.
+    Error(String),
+}

@@ -1,0 +1,26 @@
+//! The byte stream below a link, and what opens one. A seam: tests put recorders and faulty wires here.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    time::Duration,
+};
+
+use super::error::LinkError;
+use crate::{stop::Stop, target::Address};
+
+/// A byte stream whose reads and writes return within [`STOP_POLL`](crate::stop::STOP_POLL), with `WouldBlock` or
+/// `TimedOut` if no byte was moved.
+pub trait Transport: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Transport for T {}
+
+/// Opens byte streams to nodes.
+pub trait Dialer: Send + Sync {
+    /// Connects within `timeout`.
+    fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError>;
+}
+
+/// Whether an I/O error only means that no byte was moved in time.
+pub(super) fn is_idle(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}

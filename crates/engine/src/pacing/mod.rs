@@ -1,0 +1,14 @@
+//! When the next slice may run: the pace with its limits, the latency probe, the guard that backs off, and the reasons to
+//! throttle.
+
+mod guard;
+mod pace;
+mod probe;
+mod profile;
+mod throttle;
+
+pub use self::pace::{Decision, Pace};
+pub(crate) use self::{
+    profile::PrimaryProfile,
+    throttle::{Next, Throttle, ThrottleContext},
+};

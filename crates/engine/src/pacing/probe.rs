@@ -1,0 +1,98 @@
+//! The latency probe: a PING between two slices, every 20 ms, that measures the latency of clients.
+//!
+//! The shard's own thread sends it, just before the next slice is due. So no PING waits behind a slice of the sweep (those
+//! of a second thread would, the more often the slower the server gets), and its round trip shows whether the server has
+//! caught up before the next slice.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// Time between two PINGs.
+pub const INTERVAL: Duration = Duration::from_millis(20);
+/// How long a PING counts.
+const WINDOW: Duration = Duration::from_secs(1);
+/// PINGs below which a p90 is meaningless.
+const ENOUGH: usize = 10;
+
+/// The PINGs of the last second. Times are since the sweep began.
+#[derive(Debug, Clone, Default)]
+pub struct Probe {
+    recent: VecDeque<(Duration, Duration)>,
+    /// Number of PINGs since the last change of the CPU limit: the guard judges only these.
+    fresh: usize,
+}
+
+impl Probe {
+    /// Records a PING that was sent at `sent` and took `round_trip`.
+    pub fn record(&mut self, sent: Duration, round_trip: Duration) {
+        self.recent.push_back((sent, round_trip));
+        self.fresh += 1;
+        // The last one stays whatever its age: at full pace the next may be late.
+        while self.recent.len() > 1 && self.recent.front().is_some_and(|(first, _)| *first + WINDOW < sent) {
+            self.recent.pop_front();
+        }
+        self.fresh = self.fresh.min(self.recent.len());
+    }
+
+    /// Returns the idle round trip: the shortest of the last second.
+    pub fn idle(&self) -> Duration {
+        self.recent.iter().map(|(_, round_trip)| *round_trip).min().unwrap_or_default()
+    }
+
+    /// Returns the round trip on a busy server: the median of the last second.
+    pub fn typical(&self) -> Duration {
+        let mut round_trips: Vec<Duration> = self.recent.iter().map(|(_, round_trip)| *round_trip).collect();
+        if round_trips.is_empty() {
+            return Duration::ZERO;
+        }
+        let middle = round_trips.len() / 2;
+        *round_trips.select_nth_unstable(middle).1
+    }
+
+    /// Returns the p90 since the last [`Probe::reset`], at most of the last second; `None` while there are too few.
+    pub fn p90(&self) -> Option<Duration> {
+        if self.fresh < ENOUGH {
+            return None;
+        }
+        let mut round_trips: Vec<Duration> =
+            self.recent.iter().rev().take(self.fresh).map(|(_, round_trip)| *round_trip).collect();
+        let position = (round_trips.len() - 1) * 9 / 10;
+        let (_, p90, _) = round_trips.select_nth_unstable(position);
+        Some(*p90)
+    }
+
+    /// Restricts the p90 to PINGs from now on.
+    pub fn reset(&mut self) {
+        self.fresh = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_p90_is_that_of_the_last_second() {
+        let mut probe = Probe::default();
+        for n in 0..50u32 {
+            probe.record(INTERVAL * n, 9 * MILLI);
+        }
+        assert_eq!(probe.p90(), Some(9 * MILLI));
+        for n in 50..110u32 {
+            probe.record(INTERVAL * n, if n % 20 == 0 { 5 * MILLI } else { MILLI });
+        }
+        assert_eq!((probe.p90(), probe.idle()), (Some(MILLI), MILLI));
+        assert_eq!(probe.typical(), MILLI);
+    }
+
+    #[test]
+    fn after_a_reset_old_pings_do_not_count() {
+        let mut probe = Probe::default();
+        (0..20u32).for_each(|n| probe.record(INTERVAL * n, 9 * MILLI));
+        probe.reset();
+        assert_eq!(probe.p90(), None);
+        (20..30u32).for_each(|n| probe.record(INTERVAL * n, MILLI));
+        assert_eq!(probe.p90(), Some(MILLI));
+    }
+}

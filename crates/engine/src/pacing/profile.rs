@@ -1,0 +1,36 @@
+//! What is known of a primary before its first slice, kept from one connection to the next.
+
+use std::time::Duration;
+
+/// Profile of a primary.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PrimaryProfile {
+    /// The p90 of a PING before the first slice.
+    pub baseline_p90: Option<Duration>,
+    /// Replicas that were attached at the start.
+    pub replicas: Option<usize>,
+    /// The limit that the pre-flight checks set; `None`: they have not run.
+    checked: Option<Checked>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Checked {
+    reclaims_cap: Option<u64>,
+}
+
+impl PrimaryProfile {
+    /// Whether the pre-flight checks have run.
+    pub fn is_checked(&self) -> bool {
+        self.checked.is_some()
+    }
+
+    /// Records that the checks have run, and the reclaims a second that they allow at most.
+    pub fn set_checked(&mut self, reclaims_cap: Option<u64>) {
+        self.checked = Some(Checked { reclaims_cap });
+    }
+
+    /// Returns the reclaims a second that the checks allow at most.
+    pub fn reclaims_cap(&self) -> Option<u64> {
+        self.checked?.reclaims_cap
+    }
+}

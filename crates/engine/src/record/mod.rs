@@ -1,0 +1,22 @@
+//! What a sweep records: the state of each shard, and the checkpoint, progress and report that are made of it.
+
+mod checkpoint;
+mod cursor;
+mod progress;
+mod report;
+mod shard;
+mod tally;
+
+pub use self::{
+    checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
+    cursor::fraction,
+    progress::{Progress, ShardProgress, ShardStatus, eta},
+    report::{Outcome, ProbeSeconds, Quantiles, Report, ShardReport, Throttled, Totals},
+    tally::Tally,
+};
+pub(crate) use self::{
+    checkpoint::VERSION,
+    cursor::{Scale, within},
+    report::outcome,
+    shard::{Shard, ShardState, nanoseconds, quantiles},
+};

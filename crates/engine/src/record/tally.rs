@@ -1,0 +1,96 @@
+//! The sums of one pass over a database, from which the end check tells whether keys were passed over. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::link::SliceReply;
+
+/// Part of a database that may be missing from the sums, beyond the writes of clients that show, 0–1: clients that add
+/// and delete keys in turn leave no trace between two slices.
+const TOLERANCE: f64 = 0.01;
+
+/// Sums of one pass over one database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Keys when the pass began, and after its last slice.
+    sizes: Option<(u64, u64)>,
+    returned: u64,
+    #[serde(alias = "released")]
+    reclaimed: u64,
+    /// Keys that clients added and deleted between slices, as far as DBSIZE shows them.
+    churn: u64,
+}
+
+impl Tally {
+    /// Adds a slice of the pass.
+    pub fn record(&mut self, slice: &SliceReply) {
+        let Some((before, after)) = slice.sizes else { return };
+        let (first, last) = self.sizes.unwrap_or((before, before));
+        self.churn += before.abs_diff(last);
+        self.sizes = Some((first, after));
+        self.returned += slice.returned;
+        self.reclaimed += slice.reclaimed;
+    }
+
+    /// Returns the keys that were neither returned nor reclaimed, if there are more than clients' writes probably
+    /// explain; `None`: every key is accounted for.
+    pub fn unaccounted(&self) -> Option<u64> {
+        let (first, _) = self.sizes?;
+        let missing = self.missing();
+        (missing as f64 > self.churn as f64 + first as f64 * TOLERANCE).then_some(missing)
+    }
+
+    /// Whether any key is missing that twice the visible writes of clients do not explain. Detects a single stale key
+    /// that was passed over in a quiet keyspace; clients that add and delete keys in turn can cause it as well.
+    pub fn is_doubtful(&self) -> bool {
+        self.missing() > 2 * self.churn
+    }
+
+    fn missing(&self) -> u64 {
+        self.sizes.map_or(0, |(first, _)| first.saturating_sub(self.returned + self.reclaimed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::RoleView;
+
+    fn slice(before: u64, after: u64, returned: u64) -> SliceReply {
+        let reclaimed = before - after;
+        SliceReply { role: RoleView::Unknown, cursor: 1, returned, reclaimed, sizes: Some((before, after)) }
+    }
+
+    fn tally(slices: &[SliceReply]) -> Tally {
+        let mut tally = Tally::default();
+        slices.iter().for_each(|slice| tally.record(slice));
+        tally
+    }
+
+    #[test]
+    fn a_quiet_pass_adds_up() {
+        assert_eq!(tally(&[slice(1000, 900, 400), slice(900, 800, 400)]).unaccounted(), None);
+    }
+
+    #[test]
+    fn stale_keys_that_were_passed_over_are_unaccounted_for() {
+        assert_eq!(tally(&[slice(1000, 1000, 400), slice(1000, 900, 400)]).unaccounted(), Some(100));
+    }
+
+    #[test]
+    fn one_key_that_was_passed_over_makes_a_pass_doubtful() {
+        let passed_over = tally(&[slice(1000, 900, 400), slice(900, 801, 400)]);
+        assert_eq!((passed_over.unaccounted(), passed_over.is_doubtful()), (None, true));
+        assert!(!tally(&[slice(1000, 900, 400), slice(700, 600, 300)]).is_doubtful());
+    }
+
+    #[test]
+    fn keys_that_clients_deleted_between_slices_are_explained() {
+        assert_eq!(tally(&[slice(1000, 900, 400), slice(700, 600, 300)]).unaccounted(), None);
+    }
+
+    #[test]
+    fn a_pass_without_sizes_is_never_unaccounted() {
+        let blind = SliceReply { sizes: None, ..slice(10, 10, 0) };
+        assert_eq!(tally(&[blind]).unaccounted(), None);
+    }
+}

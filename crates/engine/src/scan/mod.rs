@@ -1,0 +1,18 @@
+//! The sweep itself: all primaries of a target, each with a thread, until the topology holds nothing that is not swept.
+
+mod end_check;
+mod estimate;
+mod permits;
+mod reporter;
+mod retries;
+mod run;
+mod session;
+mod shard_map;
+mod slices;
+mod summary;
+mod sweeper;
+
+pub use self::{
+    estimate::{Estimate, Method, estimate},
+    run::{sweep, sweep_through},
+};

@@ -1,0 +1,150 @@
+//! Connecting to the primary of a shard: pre-flight checks, permissions, databases, and whether the checkpoint still
+//! holds for this server process.
+
+use std::sync::Arc;
+
+use super::{
+    shard_map::Location,
+    sweeper::ShardSweeper,
+};
+use crate::{
+    failure::{Failure, FailureKind, ShardError},
+    link::{Capabilities, Link, RoleView},
+    pacing::PrimaryProfile,
+    record::{DatabaseCheckpoint, ShardStatus, Tally},
+    server::{self, Check, LazyFreeRegistry, Verdict},
+    target::{Address, Mode},
+    topology::{self, Primary, SlotSet},
+};
+
+/// A connection that is ready for slices.
+pub(super) struct Session {
+    pub address: Address,
+    pub link: Link,
+    pub capabilities: Capabilities,
+    pub role: RoleView,
+    /// Whether each slot has a table of its own, which shapes the cursors.
+    pub per_slot_tables: bool,
+    pub lazyfree: Option<LazyFreeLease>,
+}
+
+/// The recorded use of the server's setting for lazy frees, to be released at the end.
+pub(super) struct LazyFreeLease {
+    pub registry: Arc<dyn LazyFreeRegistry>,
+    pub run_id: String,
+}
+
+impl ShardSweeper<'_> {
+    /// Connects to the shard's current primary.
+    fn find_primary(&mut self) -> Result<(Primary, SlotSet), ShardError> {
+        if matches!(self.target().mode, Mode::Server) {
+            return Ok((topology::primary(self.connector)?, SlotSet::default()));
+        }
+        match self.shard_map.locate(self.shard) {
+            Location::At(node) => Ok((topology::connect(&node.address, self.connector)?, node.slots)),
+            Location::Absorbed => Err(ShardError::Absorbed),
+            Location::Unknown => Err(ShardError::Demoted),
+        }
+    }
+
+    /// Connects to the primary, and drops what the checkpoint holds for another process or address.
+    pub fn connect(&mut self) -> Result<Session, ShardError> {
+        let (mut primary, slots) = self.find_primary()?;
+        let moved = !self.state().checkpoint.is_at(&primary.address);
+        if moved {
+            // Another server has other replicas, other permissions and other clients.
+            self.profile = PrimaryProfile::default();
+        }
+        if !self.profile.is_checked() {
+            let checks = server::examine(&mut primary, self.connector);
+            self.apply_checks(&primary.address, checks.map_err(|error| ShardError::at(&primary.address, error))?)?;
+        }
+        let Primary { address, mut link, role } = primary;
+        link.set_reply_timeout(self.options.reply_timeout);
+        let failed = |error| ShardError::at(&address, error);
+        let info = link.info(&["server", "memory", "cluster", "keyspace"]).map_err(failed)?;
+        let (capabilities, _) = server::rights(&mut link).map_err(failed)?;
+        if role == RoleView::Unknown {
+            self.warn(format!("{address} does not report its role; it is treated as a primary"));
+        }
+        let run_id = info.as_ref().and_then(|info| info.text("run_id")).map(str::to_owned);
+        let databases = match &info {
+            Some(info) => info.keyspace().into_iter().map(|line| (line.database, line.keys)).collect(),
+            None => server::guess_databases(&mut link).map_err(failed)?,
+        };
+        let wanted = |database: u32| self.target().database.is_none_or(|only| only == database);
+        let databases: Vec<(u32, u64)> = databases.into_iter().filter(|(database, _)| wanted(*database)).collect();
+        if let Some((database, _)) = databases.iter().find(|(database, _)| *database != 0 && !capabilities.select) {
+            let sentence = format!(
+                "{address} refuses SELECT, without which database {database} cannot be scanned; grant +select, or name database 0 in the URL"
+            );
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+        }
+        let info = info.unwrap_or_default();
+        let per_slot_tables = server::has_per_slot_tables(&info);
+
+        let mut state = self.state();
+        state.server = info.engine_version().map(|version| format!("{} {version}", info.engine()));
+        state.status = ShardStatus::Sweeping;
+        state.exact &= capabilities.exact();
+        state.slots_at_start = slots.clone();
+        if moved && (state.checkpoint.address.is_some() || self.leads_elsewhere(&address)) {
+            self.monitor.note(&format!("{} leads to the primary {address}, which is scanned", self.target()));
+        }
+        if moved || state.checkpoint.run_id.is_none() || state.checkpoint.run_id != run_id {
+            let checkpoint = &mut state.checkpoint;
+            (checkpoint.address, checkpoint.run_id, checkpoint.covered) = (Some(address.clone()), run_id, slots);
+            state.reset(None);
+        }
+        // Expiry may have been paused during the slices since the last clean sample.
+        state.roll_back();
+        let checkpoint = &mut state.checkpoint;
+        checkpoint.used_memory_before = checkpoint.used_memory_before.or(info.number("used_memory"));
+        checkpoint.rss_before = checkpoint.rss_before.or(info.number("used_memory_rss"));
+        if !per_slot_tables {
+            checkpoint.restricted_to = None;
+        }
+        let first = checkpoint.restricted_to.as_ref().and_then(|slots| slots.next_from(0)).map_or(0, u64::from);
+        for (database, keys) in databases {
+            if !checkpoint.databases.iter().any(|known| known.database == database) {
+                let tally = Tally::default();
+                checkpoint.databases.push(DatabaseCheckpoint { database, keys, cursor: first, done: false, tally });
+            }
+        }
+        state.commit();
+        drop(state);
+        Ok(Session { address, link, capabilities, role, per_slot_tables, lazyfree: None })
+    }
+
+    /// Whether the server in the URL has led to another one.
+    fn leads_elsewhere(&self, address: &Address) -> bool {
+        matches!(self.target().mode, Mode::Server) && address != self.target().seed()
+    }
+
+    /// Applies the pre-flight checks: warnings, the limit of reclaims, or a refusal.
+    fn apply_checks(&mut self, address: &Address, checks: Vec<Check>) -> Result<(), ShardError> {
+        // In a cluster a warning names its primary.
+        let prefix = if matches!(self.target().mode, Mode::Cluster) { format!("{address}: ") } else { String::new() };
+        for check in &checks {
+            let remedy = check.remedy.as_deref().unwrap_or_default();
+            match check.verdict {
+                Verdict::Ok => {}
+                // The sweep is about to turn the setting on.
+                Verdict::Warning if check.is_about_freeing() && self.options.lazyfree.is_some() => {}
+                Verdict::Slower | Verdict::Warning => {
+                    self.warn(format!("{prefix}{}: {}; {remedy}", check.name, check.finding));
+                }
+                Verdict::Refused if check.name == "rights" => {
+                    let sentence = format!("{address} cannot be scanned: {}; {remedy}", check.finding);
+                    return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+                }
+                Verdict::Refused => {
+                    let sentence = format!("{prefix}{}: {}; {remedy}", check.name, check.finding);
+                    return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
+                }
+            }
+        }
+        self.profile.set_checked(checks.iter().find_map(Check::reclaims_cap));
+        Ok(())
+    }
+}

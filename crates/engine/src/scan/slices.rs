@@ -1,0 +1,190 @@
+//! One shard over one connection: its databases one after the other, slice after slice.
+
+use std::{
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    end_check::EndCheck,
+    session::{LazyFreeLease, Session},
+    sweeper::ShardSweeper,
+};
+use crate::{
+    failure::ShardError,
+    link::{LinkError, RoleView},
+    pacing::{Next, Throttle, ThrottleContext},
+    record::{DatabaseCheckpoint, within},
+    server::{self, Acquired, release_lazyfree},
+};
+
+/// How long the sizes after a sweep wait for memory that the server frees in the background.
+const LAZY_FREE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two reads of the sizes meanwhile.
+const LAZY_FREE_INTERVAL: Duration = Duration::from_millis(50);
+
+impl ShardSweeper<'_> {
+    /// Sweeps over one connection, from the checkpoint to the end or to an error.
+    pub fn sweep(&mut self) -> Result<(), ShardError> {
+        let mut session = self.connect()?;
+        self.ever_reached = true;
+        // One throttle for the whole connection: the CPU limit is a share of the server, not of a database.
+        let context = ThrottleContext {
+            options: self.options,
+            limits: self.limits(),
+            stop: self.connector.stop,
+            monitor: self.monitor,
+            shard: self.shard,
+        };
+        let role = session.role.clone();
+        let mut throttle = Throttle::start(&mut session.link, &session.address, context, &mut self.profile, role)?;
+        self.acquire_lazyfree(&mut session)?;
+        let swept = self.sweep_databases(&mut session, &mut throttle);
+        if let Err(ShardError::Stopped(_)) = swept {
+            // A last sample, so that a later run need not repeat the last second. Without a reply it repeats it.
+            if throttle.is_clean(&mut session.link) {
+                self.state().commit();
+            }
+            let _ = self.record_final_sizes(&mut session, &mut throttle);
+        }
+        if let (Err(ShardError::Stopped(_) | ShardError::Fatal(_)), Some(lease)) = (&swept, &session.lazyfree) {
+            // The connection may be what failed; then the owner of the registry releases it later.
+            let _ = release_lazyfree(&mut session.link, &*lease.registry, &session.address, &lease.run_id);
+        }
+        swept?;
+        if let Some(lease) = &session.lazyfree {
+            let released = release_lazyfree(&mut session.link, &*lease.registry, &session.address, &lease.run_id);
+            released.map_err(|error| ShardError::at(&session.address, error))?;
+        }
+        self.record_final_sizes(&mut session, &mut throttle)
+    }
+
+    /// Turns on lazy frees while the sweep runs, where the options ask for it.
+    fn acquire_lazyfree(&self, session: &mut Session) -> Result<(), ShardError> {
+        let run_id = self.state().checkpoint.run_id.clone();
+        let (Some(registry), Some(run_id)) = (&self.options.lazyfree, run_id) else { return Ok(()) };
+        let acquired = server::acquire(&mut session.link, &**registry, &session.address, &run_id);
+        match acquired.map_err(|error| ShardError::at(&session.address, error))? {
+            Acquired::Counted => {
+                session.lazyfree = Some(LazyFreeLease { registry: Arc::clone(registry), run_id });
+            }
+            Acquired::AlreadyOn => {}
+            Acquired::Refused(cause) => self.warn(format!("freeing: lazyfree-lazy-expire is left unchanged: {cause}")),
+        }
+        Ok(())
+    }
+
+    /// Sweeps every database that is not done, until a sample shows that expiry was live all the while, or the sums show
+    /// it where the server does not report it.
+    fn sweep_databases(&mut self, session: &mut Session, throttle: &mut Throttle<'_>) -> Result<(), ShardError> {
+        let mut end_check = EndCheck::default();
+        loop {
+            let databases = self.state().checkpoint.databases.clone();
+            let mut roll_back = false;
+            for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.done) {
+                roll_back = self.sweep_database(session, throttle, index, database)?.is_break();
+                if roll_back {
+                    break;
+                }
+            }
+            if roll_back || !throttle.observe(&mut session.link)? {
+                match throttle.reports_expiry() {
+                    true => self.state().roll_back(),
+                    // Whether the pause has ended is unknown, and only the sums of whole passes would show it.
+                    false => self.state().restart_databases(|_| true),
+                }
+                continue;
+            }
+            // The sums of some slots show nothing about a database.
+            if self.state().checkpoint.restricted_to.is_some() {
+                return Ok(());
+            }
+            let databases = self.state().checkpoint.databases.clone();
+            let tallies = databases.into_iter().map(|line| (line.database, line.tally));
+            let found = end_check.judge(tallies, throttle.reports_expiry());
+            for (database, missing) in found.given_up {
+                self.warn(format!(
+                    "in database {database} {missing} keys were neither returned nor reclaimed, repeatedly; expiry may be paused (CLIENT PAUSE, a failover): scan again later"
+                ));
+            }
+            if found.again.is_empty() {
+                return Ok(());
+            }
+            self.monitor.note(
+                "keys were neither returned nor reclaimed; expiry may have been paused, so the database is scanned again",
+            );
+            throttle.wait_for_hidden_pause(found.wait)?;
+            self.state().restart_databases(|database| found.again.contains(&database));
+        }
+    }
+
+    /// Sweeps one database from its cursor. Breaks where the slices since the last clean sample have to be repeated.
+    fn sweep_database(
+        &mut self,
+        session: &mut Session,
+        throttle: &mut Throttle<'_>,
+        index: usize,
+        database: &DatabaseCheckpoint,
+    ) -> Result<ControlFlow<()>, ShardError> {
+        let address = session.address.clone();
+        let failed = |error| ShardError::at(&address, error);
+        self.state().database = Some(database.database);
+        if database.database != 0 || self.state().checkpoint.databases.len() > 1 {
+            session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(failed)?;
+        }
+        let restricted_to = self.state().checkpoint.restricted_to.clone();
+        if session.per_slot_tables {
+            let scale =
+                server::slot_scale(&mut session.link, restricted_to.as_ref(), self.stop()).map_err(failed)?;
+            self.state().scales.insert(database.database, scale);
+        }
+        let mut cursor = database.cursor;
+        loop {
+            let Next::Slice(count) = throttle.next_slice(&mut session.link)? else {
+                return Ok(ControlFlow::Break(()));
+            };
+            let (sent, offset) = (Instant::now(), throttle.now());
+            let mut slice = session.link.slice(cursor, count, session.capabilities).map_err(|error| {
+                // Without a reply the server may still have run the slice.
+                self.state().exact &= matches!(error, LinkError::Server(_));
+                failed(error)
+            })?;
+            let cost = sent.elapsed().saturating_sub(throttle.baseline_rtt());
+            if matches!(slice.role, RoleView::Replica { .. }) {
+                return Err(ShardError::Demoted);
+            }
+            throttle.record(offset, cost, count, &slice);
+            slice.cursor = restricted_to.as_ref().map_or(slice.cursor, |slots| within(slice.cursor, slots));
+            self.state().record_slice(index, &slice, cost);
+            self.monitor.slice(cost);
+            cursor = slice.cursor;
+            if cursor == 0 {
+                return Ok(ControlFlow::Continue(()));
+            }
+        }
+    }
+
+    /// Records the sizes after the sweep, once the server has freed what it frees in the background.
+    fn record_final_sizes(
+        &mut self,
+        session: &mut Session,
+        throttle: &mut Throttle<'_>,
+    ) -> Result<(), ShardError> {
+        let deadline = Instant::now() + LAZY_FREE_TIMEOUT;
+        loop {
+            let info = session.link.info(&["memory", "cpu"]).map_err(|error| ShardError::at(&session.address, error))?;
+            let Some(info) = info else { return Ok(()) };
+            let mut state = self.state();
+            state.checkpoint.used_memory_after = info.number("used_memory");
+            state.checkpoint.rss_after = info.number("used_memory_rss");
+            drop(state);
+            throttle.record_cpu(info.cpu());
+            let pending: u64 = info.number("lazyfree_pending_objects").unwrap_or(0);
+            if pending == 0 || Instant::now() >= deadline || self.stop().is_raised() {
+                return Ok(());
+            }
+            self.stop().wait_until(Instant::now() + LAZY_FREE_INTERVAL);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The pre-flight checks of a scan. Nothing here touches a key.
+
+use super::{
+    check::{Check, FREEING, RECLAIMS_WITH_SUBSCRIBERS, SUBSCRIBERS, Verdict},
+    clock::clock,
+    rights::{cluster_rights, rights},
+    state::{Expiry, ServerState},
+};
+use crate::{
+    failure::{Failure, ShardError},
+    link::{Dialer, Info, Link, LinkError, Reply, RoleView},
+    stop::Stop,
+    target::{Mode, Target},
+    topology::{self, Connector, Primary},
+};
+
+/// Bytes of one delete in the replication stream: the command, and a key name of the usual length.
+const BYTES_PER_DELETE: u64 = 80;
+/// The share of keys with a TTL that is stale at a usual peak, 0–1.
+const USUAL_STALE_SHARE: f64 = 0.3;
+
+/// Runs all checks on the target's primaries, without reclaiming a key. `Err`: there is no primary to check.
+pub fn check(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Vec<Check>, Failure> {
+    let connector = Connector { dialer, target, client_name: "keysweep:check", stop };
+    let failed = |error: ShardError| error.into_failure(target.seed());
+    let mut checks = Vec::new();
+    for primary in topology::primaries(connector).map_err(failed)? {
+        let mut primary = match primary {
+            Ok(primary) => primary,
+            // The other primaries are checked all the same.
+            Err(error) if matches!(target.mode, Mode::Cluster) && !stop.is_raised() => {
+                let remedy = "wait for its failover, or start it again";
+                checks.push(Check::with_remedy(Verdict::Refused, "connection", failed(error).message, remedy));
+                continue;
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let found = examine(&mut primary, connector).map_err(|error| failed(ShardError::at(&primary.address, error)))?;
+        // In a cluster each line names its primary.
+        let prefix = if matches!(target.mode, Mode::Cluster) { format!("{}: ", primary.address) } else { String::new() };
+        let all = [role(&primary, target)].into_iter().chain(found);
+        checks.extend(all.map(|check| Check { finding: format!("{prefix}{}", check.finding), ..check }));
+    }
+    Ok(checks)
+}
+
+fn role(primary: &Primary, target: &Target) -> Check {
+    let address = &primary.address;
+    let is_known = primary.role != RoleView::Unknown;
+    Check {
+        name: "role".into(),
+        verdict: if is_known { Verdict::Ok } else { Verdict::Warning },
+        finding: match target.mode {
+            _ if !is_known => format!("{address} does not report its role; it is treated as a primary"),
+            Mode::Server if address == target.seed() => format!("{address} is a primary"),
+            _ => format!("{target} leads to the primary {address}"),
+        },
+        remedy: None,
+    }
+}
+
+/// Runs the checks on one connected primary.
+pub(crate) fn examine(primary: &mut Primary, connector: Connector<'_>) -> Result<Vec<Check>, LinkError> {
+    let link = &mut primary.link;
+    let mut checks = vec![rights(link)?.1, clock(link, &primary.address, &primary.role, connector)?];
+    let info = link.info(&["server", "clients", "memory", "persistence", "replication", "keyspace", "cluster"])?;
+    if matches!(connector.target.mode, Mode::Cluster) {
+        checks.push(cluster_rights(link, info.as_ref())?);
+    }
+    let Some(info) = info else {
+        let finding = "INFO is refused: sizes are unknown, paused expiry is not detected, and a lost connection starts the scan again";
+        checks.push(Check::with_remedy(Verdict::Warning, "sizes", finding, "grant +info"));
+        return Ok(checks);
+    };
+    checks.push(subscribers(link, &info)?);
+    checks.push(append_only(link, &info)?);
+    checks.push(lazy_free(link)?);
+    checks.push(replication(&info, &primary.role));
+    checks.push(memory(&info));
+    checks.push(state(link)?);
+    if info.text("cluster_enabled") == Some("1") && !matches!(connector.target.mode, Mode::Cluster) {
+        let finding = format!("{} is one node of a cluster; only this node is scanned", primary.address);
+        checks.push(Check::with_remedy(Verdict::Warning, "cluster", finding, "use redis-cluster:// to scan all of its primaries"));
+    }
+    Ok(checks)
+}
+
+/// Checks whether clients receive an event for each expired key.
+fn subscribers(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
+    let name = SUBSCRIBERS;
+    let tracking: u64 = info.number("tracking_clients").unwrap_or(0);
+    let events = config(link, "notify-keyspace-events")?;
+    // Where CONFIG is refused, subscribers to such a channel are the only sign.
+    let published = events.as_ref().is_none_or(|flags| flags.contains('x') || flags.contains('A'));
+    let subscribed = published && {
+        let channels = link.call(&[b"PUBSUB", b"CHANNELS", b"__key*__:*"]);
+        let patterns = link.call(&[b"PUBSUB", b"NUMPAT"]);
+        if [&channels, &patterns].into_iter().any(|reply| matches!(reply, Err(LinkError::Server(_)))) {
+            let finding = "PUBSUB is refused: keyspace-notification subscribers are unknown";
+            return Ok(Check::with_remedy(Verdict::Warning, name, finding, "grant +pubsub|channels and +pubsub|numpat"));
+        }
+        let some = |reply: Reply| match reply {
+            Reply::Array(channels) => !channels.is_empty(),
+            reply => events.is_some() && reply.integer().unwrap_or(0) > 0,
+        };
+        some(channels?) | some(patterns?)
+    };
+    let remedy = "to scan faster, end the subscription during the scan, or set --reclaims-per-second";
+    Ok(if subscribed {
+        let finding = format!(
+            "there may be keyspace-notification subscribers: at most {RECLAIMS_WITH_SUBSCRIBERS} keys reclaimed a second"
+        );
+        Check::with_remedy(Verdict::Slower, name, finding, remedy)
+    } else if tracking > 0 {
+        let finding = format!("{tracking} clients track keys: at most {RECLAIMS_WITH_SUBSCRIBERS} keys reclaimed a second");
+        Check::with_remedy(Verdict::Slower, name, finding, remedy)
+    } else {
+        Check::ok(name, "no keyspace-notification subscribers")
+    })
+}
+
+fn append_only(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
+    let name = "append-only file";
+    if info.text("aof_enabled") != Some("1") {
+        return Ok(Check::ok(name, "off"));
+    }
+    Ok(match config(link, "appendfsync")?.as_deref() {
+        Some("always") => Check::with_remedy(
+            Verdict::Slower,
+            name,
+            "every delete waits for the disk (appendfsync always)",
+            "set appendfsync everysec during the scan, or use pace gentle",
+        ),
+        Some(policy) => Check::ok(name, format!("appendfsync {policy}")),
+        None => Check::ok(name, "on; CONFIG is refused, so its policy is unknown"),
+    })
+}
+
+fn lazy_free(link: &mut Link) -> Result<Check, LinkError> {
+    let name = FREEING;
+    Ok(match config(link, "lazyfree-lazy-expire")?.as_deref() {
+        Some("no") => Check::with_remedy(
+            Verdict::Warning,
+            name,
+            "large values are freed in the main thread, a hash of a million fields in some 0.5 s",
+            "CONFIG SET lazyfree-lazy-expire yes, if there are large values with a TTL",
+        ),
+        Some(_) => Check::ok(name, "large values are freed in the background"),
+        None => Check::ok(name, "CONFIG is refused, so it is unknown whether large values block"),
+    })
+}
+
+fn replication(info: &Info, role: &RoleView) -> Check {
+    let name = "replicas";
+    let RoleView::Primary { replicas, max_lag, .. } = role else { return Check::ok(name, "unknown") };
+    if *replicas == 0 {
+        return Check::ok(name, "none");
+    }
+    let backlog: u64 = info.number("repl_backlog_size").unwrap_or(0);
+    let keys_with_ttl: u64 = info.keyspace().iter().map(|line| line.expires).sum();
+    let deletes = (keys_with_ttl as f64 * USUAL_STALE_SHARE) as u64 * BYTES_PER_DELETE;
+    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0));
+    match backlog > 0 && deletes > backlog {
+        true => Check::with_remedy(
+            Verdict::Warning,
+            name,
+            format!(
+                "{replicas} attached; the scan may cause up to {} of deletes, and the backlog holds {}: a replica that loses its connection may need a full resynchronisation",
+                mebibytes(deletes),
+                mebibytes(backlog)
+            ),
+            "raise repl-backlog-size (CONFIG SET) before the scan, or use pace gentle",
+        ),
+        false => Check::ok(name, format!("{replicas} attached, at most {} behind", mebibytes(*max_lag))),
+    }
+}
+
+fn memory(info: &Info) -> Check {
+    let bytes = |field: &str| info.number::<u64>(field).unwrap_or(0);
+    let (used, limit, system) = (bytes("used_memory"), bytes("maxmemory"), bytes("total_system_memory"));
+    let share = |of: u64| used as f64 / of as f64 * 100.0;
+    match (limit, system) {
+        (0, 0) => Check::ok("memory", "no limit is set"),
+        (0, system) => Check::ok("memory", format!("no maxmemory; {:.0} % of the system's memory is used", share(system))),
+        (limit, _) => Check::ok("memory", format!("{:.0} % of maxmemory is used", share(limit))),
+    }
+}
+
+fn state(link: &mut Link) -> Result<Check, LinkError> {
+    let state = ServerState::sample(link)?;
+    Ok(if state.expiry == Expiry::Paused {
+        Check::with_remedy(
+            Verdict::Slower,
+            "state",
+            "writes, and with them expiry, are paused; the scan waits",
+            "CLIENT UNPAUSE, or wait for the failover",
+        )
+    } else if state.saving {
+        Check::with_remedy(
+            Verdict::Slower,
+            "state",
+            "a background save is running; the scan waits for it",
+            "none needed, or scan at another time",
+        )
+    } else if state.expiry == Expiry::Unknown {
+        Check::ok("state", "no background save; this version does not report paused expiry")
+    } else {
+        Check::ok("state", "no background save, expiry is not paused")
+    })
+}
+
+/// Returns a directive's value; `None` where CONFIG is refused or the directive unknown.
+fn config(link: &mut Link, directive: &str) -> Result<Option<String>, LinkError> {
+    match link.call(&[b"CONFIG", b"GET", directive.as_bytes()]) {
+        Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
+        Ok(_) | Err(LinkError::Server(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

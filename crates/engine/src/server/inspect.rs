@@ -1,0 +1,82 @@
+//! Statistics of an instance, read once and without touching a key.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::{Failure, FailureKind, ShardError},
+    link::Dialer,
+    stop::{Cause, Stop},
+    target::{Address, Target},
+    topology::{self, Connector},
+};
+
+/// Statistics of a target, summed over its primaries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// The primaries' addresses.
+    pub primaries: Vec<Address>,
+    /// `redis` or `valkey`.
+    pub engine: String,
+    /// For example `7.0.15`; empty where the server does not report it.
+    pub engine_version: String,
+    /// Whether the node runs in cluster mode.
+    pub cluster: bool,
+    /// Keys in all databases, stale keys included.
+    pub keys: u64,
+    /// Keys that have a TTL.
+    pub keys_with_ttl: u64,
+    /// Estimated stale keys, by the servers' own running average (`expired_stale_perc`), which lags behind by minutes;
+    /// `None` where one of them does not report it.
+    #[serde(default, alias = "dead_keys")]
+    pub stale_keys: Option<u64>,
+    /// `used_memory`, bytes.
+    pub used_memory: u64,
+    /// `maxmemory`, bytes; 0: no limit.
+    pub max_memory: u64,
+}
+
+/// Connects to a target's primaries and reads the statistics of each. Fails if one does not answer: a partial sum would
+/// mislead.
+pub fn inspect(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Inspection, Failure> {
+    let connector = Connector { dialer, target, client_name: "keysweep:inspect", stop };
+    ask(connector).map_err(|error| match stop.cause() {
+        Some(Cause::TimedOut) => {
+            let sentence = format!("a node of {target} did not answer in time; it may be overloaded or stopped");
+            Failure::new(FailureKind::Unreachable, sentence)
+        }
+        _ => error.into_failure(target.seed()),
+    })
+}
+
+fn ask(connector: Connector<'_>) -> Result<Inspection, ShardError> {
+    let mut sum = Inspection {
+        primaries: Vec::new(),
+        engine: String::new(),
+        engine_version: String::new(),
+        cluster: false,
+        keys: 0,
+        keys_with_ttl: 0,
+        stale_keys: Some(0),
+        used_memory: 0,
+        max_memory: 0,
+    };
+    for primary in topology::primaries(connector)? {
+        let mut primary = primary?;
+        let wanted = ["server", "memory", "stats", "cluster", "keyspace"];
+        let info =
+            primary.link.info(&wanted).map_err(|error| ShardError::at(&primary.address, error))?.unwrap_or_default();
+        let keyspace = info.keyspace();
+        sum.primaries.push(primary.address.clone());
+        sum.engine = info.engine().to_owned();
+        sum.engine_version = info.engine_version().unwrap_or_default().to_owned();
+        sum.cluster |= info.text("cluster_enabled") == Some("1");
+        sum.keys += keyspace.iter().map(|line| line.keys).sum::<u64>();
+        let with_ttl = keyspace.iter().map(|line| line.expires).sum::<u64>();
+        sum.keys_with_ttl += with_ttl;
+        let stale = info.number::<f64>("expired_stale_perc").map(|percent| (with_ttl as f64 * percent / 100.0) as u64);
+        sum.stale_keys = sum.stale_keys.zip(stale).map(|(sum, stale)| sum + stale);
+        sum.used_memory += info.number("used_memory").unwrap_or(0);
+        sum.max_memory += info.number("maxmemory").unwrap_or(0);
+    }
+    Ok(sum)
+}

@@ -1,0 +1,25 @@
+//! What a server reports about itself and allows: pre-flight checks, permissions, its state, its databases, and the
+//! setting for lazy frees. Nothing here reads a key.
+
+mod check;
+mod checks;
+mod clock;
+mod inspect;
+mod keyspace;
+mod lazyfree;
+mod rights;
+mod state;
+
+pub(crate) use self::{
+    checks::examine,
+    keyspace::{guess_databases, has_per_slot_tables, slot_scale},
+    lazyfree::{Acquired, acquire},
+    rights::rights,
+    state::{Expiry, ServerState},
+};
+pub use self::{
+    check::{Check, Verdict},
+    checks::check,
+    inspect::{Inspection, inspect},
+    lazyfree::{Holders, LazyFreeRegistry, release_lazyfree},
+};

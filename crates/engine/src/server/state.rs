@@ -1,0 +1,153 @@
+//! State of a server, sampled about once a second: whether expiry is paused, whether a background save runs, how busy it is.
+//!
+//! While writes are paused (CLIENT PAUSE, the hand-over of a failover) SCAN succeeds, hides expired keys and deletes
+//! none. Its reply does not show that, so the state is sampled beside it.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use crate::link::{Info, Link, LinkError, Reply};
+
+/// Whether the server deletes expired keys now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// It does.
+    Live,
+    /// It does not.
+    Paused,
+    /// The server does not report it (before Redis 7.4 and Valkey 8.1, or where INFO is refused).
+    Unknown,
+}
+
+/// Statistics of the commands that pause expiry. Redis 6.2 counts all of CLIENT as one.
+const PAUSING: [&str; 3] = ["cmdstat_client|pause", "cmdstat_failover", "cmdstat_shutdown"];
+
+/// Statistics of the commands that migrate whole slots away from a node (Valkey 9).
+const MOVING_SLOTS: [&str; 2] = ["cmdstat_cluster|migrateslots", "cmdstat_cluster|syncslots"];
+
+/// State of a server at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerState {
+    /// Whether expired keys are deleted.
+    pub expiry: Expiry,
+    /// Commands so far that pause expiry, and slot migrations that have ended. Only this shows a pause that began and
+    /// ended between two samples.
+    pub pauses: u64,
+    /// Whether a background save runs: every memory page that changes meanwhile is copied.
+    pub saving: bool,
+    /// CPU of the thread that serves clients, since the server's start, where the server reports it.
+    pub main_thread_cpu: Option<Duration>,
+    /// The same, or CPU of the whole process where the server does not report it.
+    pub cpu: Option<Duration>,
+}
+
+impl ServerState {
+    /// Samples the state.
+    pub fn sample(link: &mut Link) -> Result<Self, LinkError> {
+        let Some(info) = link.info(&["clients", "replication", "persistence", "cpu", "commandstats"])? else {
+            return Ok(Self { expiry: Expiry::Unknown, pauses: 0, saving: false, main_thread_cpu: None, cpu: None });
+        };
+        let handing_over = info.text("master_failover_state").is_some_and(|state| state != "no-failover");
+        let expiry = match info.text("paused_actions") {
+            _ if handing_over => Expiry::Paused,
+            Some("none") => Expiry::Live,
+            Some(_) => Expiry::Paused,
+            None => Expiry::Unknown,
+        };
+        let migrations = match MOVING_SLOTS.into_iter().any(|command| calls(&info, command).is_some()) {
+            true => Migrations::ask(link)?,
+            false => Migrations::default(),
+        };
+        let expiry = if migrations.pausing { Expiry::Paused } else { expiry };
+        let pauses =
+            PAUSING.into_iter().filter_map(|command| calls(&info, command)).fold(migrations.ended, u64::wrapping_add);
+        Ok(Self { expiry, pauses, saving: is_saving(&info), main_thread_cpu: info.main_thread_cpu(), cpu: info.cpu() })
+    }
+
+    /// Samples only whether a background save runs, which is cheap enough to do often.
+    pub fn is_saving(link: &mut Link) -> Result<bool, LinkError> {
+        Ok(link.info(&["persistence"])?.is_some_and(|info| is_saving(&info)))
+    }
+}
+
+/// Slot migrations away from a node. Each pauses expiry during its hand-over, for a moment that may fall between two
+/// samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Migrations {
+    pausing: bool,
+    /// Changes whenever another one ends, even when the server's list is full and drops its oldest.
+    ended: u64,
+}
+
+impl Migrations {
+    /// Asks the server. Where that is refused, only the samples themselves show a pause.
+    fn ask(link: &mut Link) -> Result<Self, LinkError> {
+        match link.call(&[b"CLUSTER", b"GETSLOTMIGRATIONS"]) {
+            Ok(reply) => Ok(Self::read(&reply)),
+            Err(LinkError::Server(_)) => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(reply: &Reply) -> Self {
+        let Reply::Array(migrations) = reply else { return Self::default() };
+        let away = migrations.iter().filter(|one| field(one, "operation") == Some("EXPORT"));
+        away.fold(Self::default(), |all, one| match field(one, "state") {
+            Some("failover-paused" | "failover-granted") => Self { pausing: true, ..all },
+            Some("success" | "failed" | "cancelled") => {
+                let mut hasher = DefaultHasher::new();
+                field(one, "name").hash(&mut hasher);
+                Self { ended: all.ended.wrapping_add(hasher.finish()), ..all }
+            }
+            _ => all,
+        })
+    }
+}
+
+/// Returns a value in a reply of alternating names and values.
+fn field<'a>(map: &'a Reply, name: &str) -> Option<&'a str> {
+    let Reply::Array(words) = map else { return None };
+    words.chunks_exact(2).find(|pair| pair[0].text() == Some(name))?[1].text()
+}
+
+/// Returns how often a command was called, from `calls=1,usec=…`.
+fn calls(info: &Info, command: &str) -> Option<u64> {
+    info.text(command)?.strip_prefix("calls=")?.split(',').next()?.parse().ok()
+}
+
+fn is_saving(info: &Info) -> bool {
+    let flag = |field: &str| info.text(field) == Some("1");
+    flag("rdb_bgsave_in_progress") || flag("aof_rewrite_in_progress")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &str, operation: &str, state: &str) -> Reply {
+        let words = ["name", name, "operation", operation, "state", state];
+        Reply::Array(words.into_iter().map(|word| Reply::Bulk(word.into())).collect())
+    }
+
+    fn migrations(all: &[Reply]) -> Migrations {
+        Migrations::read(&Reply::Array(all.to_vec()))
+    }
+
+    #[test]
+    fn the_hand_over_of_slots_pauses_expiry() {
+        for (state, pausing) in [("snapshotting", false), ("failover-paused", true), ("failover-granted", true)] {
+            assert_eq!(migrations(&[one("a", "EXPORT", state)]), Migrations { pausing, ended: 0 });
+            assert_eq!(migrations(&[one("a", "IMPORT", state)]), Migrations::default(), "the other node pauses");
+        }
+    }
+
+    #[test]
+    fn each_migration_that_ends_changes_the_count_even_when_the_list_is_full() {
+        let before = migrations(&[one("a", "EXPORT", "success"), one("b", "EXPORT", "snapshotting")]);
+        assert_ne!(before.ended, migrations(&[one("a", "EXPORT", "success"), one("b", "EXPORT", "failed")]).ended);
+        assert_ne!(before.ended, migrations(&[one("b", "EXPORT", "success")]).ended);
+        assert_eq!(before.ended, migrations(&[one("a", "EXPORT", "success"), one("c", "IMPORT", "success")]).ended);
+    }
+}

@@ -1,0 +1,270 @@
+//! The grammar of target URLs. The only place that parses one; errors never repeat the URL.
+
+use std::{net::Ipv6Addr, str::FromStr};
+
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
+
+use crate::target::{Address, AddressMap, Credentials, Mode, Target, TargetError, Tls};
+
+/// Ports of URLs that give none.
+const SERVER_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26_379;
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        Self::parse(text, true).map(|(target, _)| target)
+    }
+}
+
+impl Target {
+    /// Parses a URL. Returns the target, with the credentials that stood in the URL, and the URL without them.
+    ///
+    /// `password_apart`: whether the password may be given beside the URL, so that a word alone before the '@' is a user.
+    /// Errors never repeat the URL.
+    pub fn parse(text: &str, password_apart: bool) -> Result<(Self, String), TargetError> {
+        let Some((scheme, rest)) = text.trim().split_once("://") else {
+            return Err(TargetError::Malformed("it has no scheme".into()));
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        let unknown = || TargetError::Scheme(scheme.chars().take(20).collect());
+        let (engine, kind) = scheme.split_once('-').map_or((&*scheme, None), |(engine, kind)| (engine, Some(kind)));
+        let tls = match engine {
+            "redis" | "valkey" => None,
+            "rediss" | "valkeys" => Some(Tls::default()),
+            _ => return Err(unknown()),
+        };
+        if !matches!(kind, None | Some("cluster" | "sentinel")) {
+            return Err(unknown());
+        }
+        // By hand: URLs with several hosts are invalid to a URL parser.
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // First, before any error quotes what follows: that may be the rest of a password.
+        if path.contains('@') {
+            return Err(TargetError::Unencoded);
+        }
+        if path.contains(['?', '#']) {
+            return Err(TargetError::Extra(if path.contains('?') { "query" } else { "fragment" }));
+        }
+        let (userinfo, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+        if kind.is_none() && hosts.contains(',') {
+            return Err(TargetError::SeveralHosts);
+        }
+        let port = if kind == Some("sentinel") { SENTINEL_PORT } else { SERVER_PORT };
+        let seeds = hosts.split(',').map(|host| seed(host, port)).collect::<Result<_, _>>()?;
+        let mut parts = path.trim_start_matches('/').splitn(2, '/').filter(|part| !part.is_empty());
+        let mode = match kind {
+            None => Mode::Server,
+            Some("sentinel") => {
+                let name = decode(parts.next().ok_or(TargetError::NoName)?);
+                Mode::Sentinel { name, credentials: Credentials::default() }
+            }
+            Some(_) => Mode::Cluster,
+        };
+        let number = |text: &str| text.parse().map_err(|_| TargetError::Database(text.chars().take(20).collect()));
+        let target = Self {
+            seeds,
+            mode,
+            credentials: credentials(userinfo, password_apart)?,
+            tls,
+            address_map: AddressMap::default(),
+            database: parts.next().map(number).transpose()?,
+            follow: true,
+        };
+        Ok((target, format!("{scheme}://{hosts}{path}")))
+    }
+}
+
+/// Parses one host of a URL.
+fn seed(text: &str, default_port: u16) -> Result<Address, TargetError> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, port) = bracketed.split_once(']').ok_or(TargetError::Host)?;
+            host.parse::<Ipv6Addr>().map_err(|_| TargetError::Host)?;
+            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(TargetError::Host)?) })
+        }
+        None => {
+            let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+            if host.is_empty() {
+                return Err(TargetError::NoHost);
+            }
+            let is_name = host.chars().all(|character| character.is_alphanumeric() || "-._".contains(character));
+            (Some(host).filter(|_| is_name).ok_or(TargetError::Host)?, port)
+        }
+    };
+    let port = match port {
+        Some(port) => port.parse().ok().filter(|port: &u16| *port > 0).ok_or(TargetError::Host)?,
+        None => default_port,
+    };
+    Ok(Address { host: host.to_owned(), port })
+}
+
+/// Parses user and password, each decoded; an empty part counts as missing.
+fn credentials(userinfo: &str, password_apart: bool) -> Result<Credentials, TargetError> {
+    // Some clients take a lone word before the '@' for the user, some for the password. A password that is taken for
+    // a user name would be stored and shown in the clear.
+    let (username, password) = match userinfo.split_once(':') {
+        Some(both) => both,
+        None if password_apart || userinfo.is_empty() => (userinfo, ""),
+        None => return Err(TargetError::LoneWord),
+    };
+    let decode = |part: &str| match percent_decode_str(part).decode_utf8() {
+        Ok(text) => Ok(Some(text.into_owned()).filter(|text| !text.is_empty())),
+        Err(_) => Err(TargetError::NotUtf8),
+    };
+    Ok(Credentials { username: decode(username)?, password: decode(password)?.map(SecretString::from) })
+}
+
+fn decode(part: &str) -> String {
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn parse(text: &str) -> Target {
+        text.parse().expect("a target")
+    }
+
+    #[test]
+    fn the_port_and_the_database_are_optional() {
+        let target = parse("redis://cache.example");
+        assert_eq!((target.seed().port, target.database), (6379, None));
+        assert_eq!(parse("valkey://cache.example:7000/3").database, Some(3));
+        assert_eq!(parse("redis://cache.example/").database, None);
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_never_shown() {
+        let target = parse("redis://ops:p%40ss%2Fw@[::1]:6380/2");
+        assert_eq!(*target.seed(), Address { host: "::1".into(), port: 6380 });
+        assert_eq!(target.credentials.username.as_deref(), Some("ops"));
+        assert_eq!(target.credentials.password.as_ref().expect("a password").expose_secret(), "p@ss/w");
+        assert_eq!(target.to_string(), "redis://[::1]:6380/2");
+        assert!(!format!("{target:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn a_password_alone_belongs_to_the_default_user() {
+        assert_eq!(parse("redis://:secret@h").credentials.username, None);
+    }
+
+    #[test]
+    fn an_invalid_url_is_refused_with_its_remedy_and_without_its_password() {
+        for (text, remedy) in [
+            ("localhost:6379", "no scheme"),
+            ("http://localhost", "use redis://"),
+            ("redis://:secret@a:1,b:2", "redis-cluster://"),
+            ("redis-ring://:secret@a:1", "redis-cluster://"),
+            ("redis-sentinel://:secret@a:1", "redis-sentinel://host:26379/mymaster"),
+            ("redis-cluster://:secret@a:1,,b:2", "names no host"),
+            ("redis-sentinel://:secret@a:1/mymaster/x", "all databases"),
+            ("redis://", "names no host"),
+            ("redis://:secret@h/zero", "all databases"),
+            ("redis://:secret@h?db=1", "query"),
+            ("redis://:secret@h:99999", "65535"),
+            ("redis://ops:12/secret@h", "%2F"),
+            ("redis://:a/secret@h/0", "%2F"),
+            ("redis://:a?secret@h", "%3F"),
+            ("redis-cluster://ops:12#secret@a,b", "%23"),
+        ] {
+            let error = text.parse::<Target>().expect_err(text).to_string();
+            assert!(error.contains(remedy), "{text}: {error}");
+            assert!(!error.contains("secret"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_mode_is_parsed_and_displayed() {
+        for (text, shown) in [
+            ("rediss://:p@h", "rediss://h:6379"),
+            ("valkeys-cluster://u:p@a:1,[::1]:2,c", "rediss-cluster://a:1,[::1]:2,c:6379"),
+            ("redis-sentinel://:p@a,b:2/my%20master", "redis-sentinel://a:26379,b:2/my master"),
+            ("redis-sentinel://a/main/3", "redis-sentinel://a:26379/main/3"),
+            ("valkey-cluster://a:1/2", "redis-cluster://a:1/2"),
+        ] {
+            assert_eq!(parse(text).to_string(), shown);
+        }
+        let Mode::Sentinel { name, .. } = parse("redis-sentinel://a/main/3").mode else { panic!("sentinels") };
+        assert_eq!(name, "main");
+    }
+
+    fn parts(text: &str) -> (String, Option<String>, Option<String>) {
+        let (Target { credentials, .. }, url) = Target::parse(text, false).expect(text);
+        (url, credentials.username, credentials.password.map(|password| password.expose_secret().to_owned()))
+    }
+
+    #[rstest]
+    #[case("redis://h:1", "redis://h:1", None, None)]
+    #[case("redis://h", "redis://h", None, None)]
+    #[case(" REDIS://h:1/3 ", "redis://h:1/3", None, None)]
+    #[case("redis://:secret@h:1", "redis://h:1", None, Some("secret"))]
+    #[case("redis://ada:secret@h:1/0", "redis://h:1/0", Some("ada"), Some("secret"))]
+    #[case("redis://ada:s%40c%2Fr%3Ae%25t@h:1", "redis://h:1", Some("ada"), Some("s@c/r:e%t"))]
+    #[case("redis://ada:se:cr@t@h:1", "redis://h:1", Some("ada"), Some("se:cr@t"))]
+    #[case("redis://:p%C3%A4ss@h:1", "redis://h:1", None, Some("päss"))]
+    #[case("redis://ada:@h:1", "redis://h:1", Some("ada"), None)]
+    #[case("redis://:@h:1", "redis://h:1", None, None)]
+    #[case("redis://@h:1", "redis://h:1", None, None)]
+    #[case("valkeys://u:p@[::1]:7000", "valkeys://[::1]:7000", Some("u"), Some("p"))]
+    #[case("redis-cluster://u:p@h1:1,h2:2", "redis-cluster://h1:1,h2:2", Some("u"), Some("p"))]
+    #[case("rediss-sentinel://:p@s1:1,s2/main", "rediss-sentinel://s1:1,s2/main", None, Some("p"))]
+    fn credentials_are_taken_out_of_the_url(
+        #[case] text: &str,
+        #[case] url: &str,
+        #[case] username: Option<&str>,
+        #[case] password: Option<&str>,
+    ) {
+        assert_eq!(parts(text), (url.into(), username.map(Into::into), password.map(Into::into)));
+    }
+
+    #[test]
+    fn a_user_may_stand_alone_where_the_password_is_given_apart() {
+        let (target, url) = Target::parse("redis://ada%20b@h:1", true).expect("a user");
+        assert_eq!((url.as_str(), target.credentials.username.as_deref()), ("redis://h:1", Some("ada b")));
+        assert!(target.credentials.password.is_none());
+    }
+
+    #[test]
+    fn the_nodes_of_a_url_are_its_hosts_and_ports() {
+        let text = |url: &str| parse(url).seeds.iter().map(|node| format!("{} {}", node.host, node.port)).collect::<Vec<_>>();
+        assert_eq!(text("redis://h:1/3"), ["h 1"]);
+        assert_eq!(text("valkeys://[::1]"), ["::1 6379"]);
+        assert_eq!(text("redis-cluster://[::1]:7,h2"), ["::1 7", "h2 6379"]);
+        assert_eq!(text("redis-sentinel://s1,s2:2/main"), ["s1 26379", "s2 2"]);
+    }
+
+    #[rstest]
+    #[case::no_scheme("ada:hunter2@h:1", "redis://host:port")]
+    #[case::other_scheme("http://ada:hunter2@h:1", "scheme")]
+    #[case::slash_in_the_password("redis://:hunter2/x@h:1", "%2F")]
+    #[case::question_mark_in_the_password("redis://:hunter2?x@h:1", "%3F")]
+    #[case::hash_in_the_password("redis://:hunter2#x@h:1", "%23")]
+    #[case::password_in_the_query("redis://h:1?password=hunter2", "path")]
+    #[case::user_or_password("redis://hunter2@h:1", "colon")]
+    #[case::not_utf8("redis://:hunter2%FF@h:1", "UTF-8")]
+    #[case::no_host("redis://:hunter2@", "host")]
+    #[case::no_host_before_the_port("redis://:hunter2@:6379", "host")]
+    #[case::port_zero("redis://:hunter2@h:0", "port")]
+    #[case::port_too_large("redis://:hunter2@h:65536", "port")]
+    #[case::two_ports("redis://:hunter2@h:1:2", "port")]
+    #[case::space_in_the_host("redis://:hunter2@h h:1", "host")]
+    #[case::several_hosts("redis://:hunter2@h1:1,h2:2", "redis-cluster")]
+    #[case::empty_host_among_several("redis-cluster://:hunter2@h1:1,,h2:2", "host")]
+    #[case::database_that_is_none("redis://:hunter2@h:1/first", "database")]
+    #[case::no_name_behind_the_sentinels("redis-sentinel://:hunter2@h:1/", "mymaster")]
+    fn a_url_without_a_server_is_refused_with_a_remedy_and_without_the_password(
+        #[case] text: &str,
+        #[case] remedy: &str,
+    ) {
+        let error = Target::parse(text, false).expect_err(text).to_string();
+        assert!(error.contains(remedy), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
