@@ -4,7 +4,7 @@ use keysweep_engine::{Credentials, Preset, Target};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Deed, Fleet, FleetError, Reach, Secret, check_name, gone, id, now, taken};
+use super::{Deed, Fleet, FleetError, Reach, check_name, gone, id, now, taken};
 use crate::{
     model::{Instance, Sealed, Window},
     store::Now,
