@@ -139,7 +139,9 @@ impl ShardError {
                 ),
             ),
             LinkError::Server(error) => match error.code() {
-                "LOADING" => unreachable(format!("{address} is still loading its data set; try again when it has finished")),
+                "LOADING" => {
+                    unreachable(format!("{address} is still loading its data set; try again when it has finished"))
+                }
                 "MASTERDOWN" => {
                     unreachable(format!("{address} is a replica that has lost its primary; scan the primary itself"))
                 }
@@ -161,7 +163,9 @@ impl ShardError {
                 _ if error.is_denied() => {
                     fatal(Denied, format!("{address} refuses the user or the password; check both ({})", error.code()))
                 }
-                _ if error.is_temporary() => unreachable(format!("{address} cannot serve requests now ({error}); try again later")),
+                _ if error.is_temporary() => {
+                    unreachable(format!("{address} cannot serve requests now ({error}); try again later"))
+                }
                 _ if error.is_unknown_command() => fatal(
                     Unsupported,
                     format!(

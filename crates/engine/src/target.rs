@@ -193,9 +193,7 @@ pub enum TargetError {
     #[error("the URL names several hosts; that takes redis-cluster:// or redis-sentinel://")]
     SeveralHosts,
     /// Sentinels without the name of the primary.
-    #[error(
-        "the URL names no primary; write its name after the Sentinels, as in redis-sentinel://host:26379/mymaster"
-    )]
+    #[error("the URL names no primary; write its name after the Sentinels, as in redis-sentinel://host:26379/mymaster")]
     NoName,
     /// Something other than a number behind the slash.
     #[error(
@@ -211,10 +209,14 @@ pub enum TargetError {
     )]
     Unencoded,
     /// A host or port that is none.
-    #[error("the URL has an invalid host or port; each host is a name or an address with a port between 1 and 65535: host:port, [::1]:port")]
+    #[error(
+        "the URL has an invalid host or port; each host is a name or an address with a port between 1 and 65535: host:port, [::1]:port"
+    )]
     Host,
     /// One word before the '@'.
-    #[error("the URL has one word before the '@'; write user:password@host, or :password@host for the default user, with the colon")]
+    #[error(
+        "the URL has one word before the '@'; write user:password@host, or :password@host for the default user, with the colon"
+    )]
     LoneWord,
     /// User or password in another encoding.
     #[error("user and password in the URL must be UTF-8, percent-encoded where needed")]

@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn the_nodes_of_a_url_are_its_hosts_and_ports() {
-        let text = |url: &str| parse(url).seeds.iter().map(|node| format!("{} {}", node.host, node.port)).collect::<Vec<_>>();
+        let text =
+            |url: &str| parse(url).seeds.iter().map(|node| format!("{} {}", node.host, node.port)).collect::<Vec<_>>();
         assert_eq!(text("redis://h:1/3"), ["h 1"]);
         assert_eq!(text("valkeys://[::1]"), ["::1 6379"]);
         assert_eq!(text("redis-cluster://[::1]:7,h2"), ["::1 7", "h2 6379"]);

@@ -5,7 +5,7 @@ mod common;
 
 use std::{sync::Mutex, thread, time::Duration};
 
-use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, ShardStatus, Stop, Target, sweep};
 use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually, free_port};
 use redis::{Connection, InfoDict};
 use rstest::rstest;
@@ -44,7 +44,7 @@ impl Excuse {
 
     /// Makes it so; what lasts for long goes on in a thread.
     fn begin(self, server: &Server, admin: &mut Connection) {
-        let nobody = free_port();
+        let unused = free_port();
         match self {
             Self::Loading => run_aside(server.connection(), "DEBUG LOADAOF"),
             Self::Busy => {
@@ -54,7 +54,7 @@ impl Excuse {
                 let mut connection = server.connection();
                 thread::spawn(move || redis::cmd("EVAL").arg(hold).arg(0).exec(&mut connection));
             }
-            Self::MasterDown | Self::Demoted => run(admin, &format!("REPLICAOF 127.0.0.1 {nobody}")),
+            Self::MasterDown | Self::Demoted => run(admin, &format!("REPLICAOF 127.0.0.1 {unused}")),
             Self::Full => {
                 // The node that is taken is the admin's.
                 run(admin, "CONFIG SET maxclients 1");
@@ -144,10 +144,17 @@ fn survive(flavor: Flavor, excuse: Excuse, at: f64) {
     });
     let (outcome, held) = (report.outcome, server.held());
     assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {excuse:?} {at}: {report:?}");
-    assert!(!report.exact || report.keys_reclaimed == loaded.dead, "{flavor:?} {excuse:?} {at}: {report:?}");
+    assert!(
+        !report.totals.exact || report.totals.keys_reclaimed == loaded.dead,
+        "{flavor:?} {excuse:?} {at}: {report:?}"
+    );
     // Who was a replica meanwhile may hold other keys than before.
     let goes_on = !matches!(excuse, Excuse::MasterDown | Excuse::Demoted);
-    assert!(!goes_on || report.keys_scanned < 2 * KEYS, "it goes on from its cursor, {}", report.keys_scanned);
+    assert!(
+        !goes_on || report.totals.keys_scanned < 2 * KEYS,
+        "it goes on from its cursor, {}",
+        report.totals.keys_scanned
+    );
 }
 
 #[rstest]
@@ -196,8 +203,9 @@ struct Counter<F> {
 impl<F: Fn(&Progress) + Sync> Monitor for Counter<F> {
     fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
         self.strike.progress(progress, checkpoint);
-        let done = progress.shards.iter().filter(|shard| shard.state == "done");
-        *self.done.lock().expect("no panic") = done.map(|shard| shard.address.clone()).collect();
+        let done = progress.shards.iter().filter(|shard| shard.state == ShardStatus::Done);
+        *self.done.lock().expect("no panic") =
+            done.map(|shard| shard.address.clone().expect("an address").to_string()).collect();
     }
 }
 
@@ -223,6 +231,10 @@ fn a_primary_of_a_cluster_that_hangs_keeps_no_other_waiting() {
         shared.lock().expect("no panic").node_mut(0).resume();
         sweeping.join().expect("no panic")
     });
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, dead, true), "{report:?}");
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, dead, true),
+        "{report:?}"
+    );
     assert_eq!(shared.into_inner().expect("no panic").held(), live);
 }

@@ -94,13 +94,13 @@ fn a_sweep_is_one_connection_and_one_write_a_slice() {
 
     let [transactions, others, connections] =
         [&recorder.transactions, &recorder.others, &recorder.connections].map(|count| count.load(Ordering::Relaxed));
-    assert_eq!((connections, report.keys_reclaimed), (1, 10_000));
-    assert_eq!(transactions, report.slices, "one write a slice");
+    assert_eq!((connections, report.totals.keys_reclaimed), (1, 10_000));
+    assert_eq!(transactions, report.totals.slices, "one write a slice");
     // Beside the slices: the greeting, the checks, the sizes before and after, and every second 50 PINGs, 40 looks for a
     // child process and one at five sections of INFO.
-    let regular = (report.elapsed_seconds * 96.0).ceil() as u64;
+    let regular = (report.totals.elapsed_seconds * 96.0).ceil() as u64;
     assert!(others <= regular + 75, "{others} other writes, {regular} of them PINGs and looks");
-    assert!(report.slices < 50_000 / 16, "COUNT grows: {} slices for 50,000 keys", report.slices);
+    assert!(report.totals.slices < 50_000 / 16, "COUNT grows: {} slices for 50,000 keys", report.totals.slices);
 }
 
 #[test]
@@ -128,5 +128,5 @@ fn a_slice_at_pace_max_is_still_a_slice() {
     let options = Options { limits: Preset::Max.limits(), pace: "max".into(), ..Options::default() };
     let report = sweep_through(&Tcp, &target, &options, &(), &Stop::new());
     // Where nothing is dead a key costs a third of a microsecond: two to three thousand fit into a slice.
-    assert!(report.slices > 20, "{} slices for 100,000 keys", report.slices);
+    assert!(report.totals.slices > 20, "{} slices for 100,000 keys", report.totals.slices);
 }

@@ -82,7 +82,7 @@ fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() 
     let url = format!("redis://sweeper:PASSWORD@127.0.0.1:{}", server.port());
     assert_eq!(verdict(&checks(&url), "rights"), Verdict::Ok);
     let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed, report.totals.exact), (Outcome::Done, loaded.dead, true));
 
     run(&server, &["ACL", "SETUSER", "sweeper", "-scan"]);
     assert_eq!(verdict(&checks(&url), "rights"), Verdict::Refused);
@@ -100,7 +100,7 @@ fn without_one_of_the_other_rights_the_sweep_goes_on_and_says_what_is_lost(#[cas
     run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", &format!("-{right}")]);
     let target: Target = format!("redis://sweeper:p@127.0.0.1:{}", server.port()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.exact), (Outcome::Done, exact), "{:?}", report.message);
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, exact), "{:?}", report.message);
     for database in 0..2 {
         let mut connection = server.connection();
         redis::cmd("SELECT").arg(database).exec(&mut connection).expect("it exists");
@@ -118,7 +118,7 @@ fn without_info_the_database_that_the_url_names_is_swept_and_no_other() {
     run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", "-info"]);
     let target: Target = format!("redis://sweeper:p@127.0.0.1:{}/0", server.port()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, 20));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, 20));
     let mut connection = server.connection();
     let held: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
     assert_eq!(held, loaded.per_database[&0].live);
@@ -131,16 +131,20 @@ fn without_info_the_database_that_the_url_names_is_swept_and_no_other() {
 fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped() {
     let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "Ex").start();
     let loaded = DataSet::new().live(1_000).dead(25_000).load(&server);
-    assert_eq!(verdict(&checks(&server.url()), "listeners"), Verdict::Ok, "nobody is subscribed yet");
+    assert_eq!(verdict(&checks(&server.url()), "subscribers"), Verdict::Ok, "no subscriber yet");
     let mut connection = server.connection();
     let mut subscriber = connection.as_pubsub();
     subscriber.psubscribe("__keyevent@*__:expired").expect("a subscription");
-    assert_eq!(verdict(&checks(&server.url()), "listeners"), Verdict::Slower);
+    assert_eq!(verdict(&checks(&server.url()), "subscribers"), Verdict::Slower);
 
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
 
-    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
-    assert!(report.elapsed_seconds > 2.3, "25,000 releases at 10,000 a second took {} s", report.elapsed_seconds);
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert!(
+        report.totals.elapsed_seconds > 2.3,
+        "25,000 releases at 10,000 a second took {} s",
+        report.totals.elapsed_seconds
+    );
     for _ in 0..loaded.dead {
         subscriber.get_message().expect("every event arrives");
     }
@@ -151,8 +155,8 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
     while took.len() < 3 && took.last().is_none_or(|took| *took >= 2.0) {
         DataSet::new().prefix(&format!("again {}:", took.len())).dead(25_000).load(&server);
         let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-        took.push(report.elapsed_seconds);
-        for _ in 0..report.keys_reclaimed {
+        took.push(report.totals.elapsed_seconds);
+        for _ in 0..report.totals.keys_reclaimed {
             subscriber.get_message().expect("every event arrives");
         }
     }
@@ -195,7 +199,7 @@ fn clocks_that_are_apart_refuse_the_sweep() {
     let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
     assert_eq!(report.reason, Some(FailureKind::Refused));
     assert!(
-        report.message.as_deref().is_some_and(|message| message.contains("set the clocks")),
+        report.message.as_deref().is_some_and(|message| message.contains("synchronise the clocks")),
         "{:?}",
         report.message
     );

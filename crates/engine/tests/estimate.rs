@@ -44,6 +44,6 @@ fn without_a_replica_the_servers_own_average_is_told_as_what_it_is() {
     DataSet::new().live(500).dead(500).load(&server);
     let estimate = ask(&server.url(), None);
     assert_eq!((estimate.method, estimate.keys), (Method::Info, 1_000));
-    assert!(estimate.method.in_words().contains("too low"));
+    assert!(estimate.method.describe().contains("too low"));
     assert_eq!(held(&server), 1_000);
 }

@@ -49,14 +49,14 @@ fn every_dead_key_of_every_kind_and_database_is_released_and_counted(
     let report = scan(&server);
 
     assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
-    assert_eq!((report.keys_reclaimed, report.exact), (loaded.dead, true));
+    assert_eq!((report.totals.keys_reclaimed, report.totals.exact), (loaded.dead, true));
     for (database, counts) in &loaded.per_database {
         assert_eq!(size(&server, *database), counts.live, "database {database}");
     }
     let swept: Vec<u32> = loaded.per_database.keys().copied().collect();
     assert_eq!(report.shards[0].databases, swept);
     // SCAN may return a key twice while the table is resized; it never returns fewer than all.
-    assert!(report.keys_scanned >= loaded.live + loaded.dead);
+    assert!(report.totals.keys_scanned >= loaded.live + loaded.dead);
     assert_eq!(report.shards[0].server.as_deref().and_then(|server| server.split(' ').nth(1)), Some(flavor.version()));
     assert!(report.warnings.is_empty(), "{:?}", report.warnings);
 }
@@ -66,9 +66,10 @@ fn heavy_a_hash_of_a_million_fields_is_released_too(#[values(Flavor::Redis70, Fl
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(1_000).kind(Kind::Hash).elements(1_000_000).dead(1).load(&server);
     let report = scan(&server);
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed, report.totals.exact), (Outcome::Done, loaded.dead, true));
     assert_eq!(size(&server, 0), loaded.live);
-    let (before, after) = (report.used_memory_before.expect("a size"), report.used_memory_after.expect("a size"));
+    let (before, after) =
+        (report.totals.used_memory_before.expect("a size"), report.totals.used_memory_after.expect("a size"));
     assert!(before - after > 20_000_000, "{before} bytes before, {after} after");
 }
 
@@ -99,7 +100,10 @@ fn a_hash_is_released_by_its_own_ttl_and_not_by_that_of_its_fields() {
         (ttl == [-2]).then_some(())
     });
     let report = scan(&server);
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead + 1, true));
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.dead + 1, true)
+    );
     assert_eq!(size(&server, 0), loaded.live + 2);
     let fields: u64 = redis::cmd("HLEN").arg("living").query(&mut connection).expect("a size");
     assert_eq!(fields, FIELDS, "dead fields are left to the server");
@@ -111,14 +115,17 @@ fn only_the_named_database_is_swept() {
     let loaded = DataSet::new().live(10).dead(20).database(3).live(30).dead(40).load(&server);
     let target: Target = format!("{}/3", server.url()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.keys_reclaimed, report.shards[0].databases.clone()), (40, vec![3]));
+    assert_eq!((report.totals.keys_reclaimed, report.shards[0].databases.clone()), (40, vec![3]));
     assert_eq!(size(&server, 0), loaded.per_database[&0].live + loaded.per_database[&0].dead);
 }
 
 #[test]
 fn an_empty_server_is_done_at_once() {
     let report = scan(&Server::start(Flavor::Redis70));
-    assert_eq!((report.outcome, report.keys_scanned, report.keys_reclaimed, report.exact), (Outcome::Done, 0, 0, true));
+    assert_eq!(
+        (report.outcome, report.totals.keys_scanned, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, 0, 0, true)
+    );
 }
 
 /// Clients write, read and delete, and the server's own cycle is on: what was dead before is gone, and our count plus
@@ -147,12 +154,16 @@ fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
         (report, expired)
     });
 
-    assert_eq!((report.outcome, report.exact), (Outcome::Done, true));
-    assert!(report.keys_reclaimed <= expired, "we counted {} of {expired} expired keys", report.keys_reclaimed);
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, true));
+    assert!(
+        report.totals.keys_reclaimed <= expired,
+        "we counted {} of {expired} expired keys",
+        report.totals.keys_reclaimed
+    );
     assert_eq!(held(&server, &loaded), 0, "no key is left that was dead before the sweep");
     quiesce(&server);
     assert_eq!(size(&server, 0), loaded.live, "the clients' own keys have gone by themselves, ours are alive");
-    assert!(report.keys_reclaimed > 0 && expired >= loaded.dead);
+    assert!(report.totals.keys_reclaimed > 0 && expired >= loaded.dead);
 }
 
 /// The dead keys that the server still holds. MEMORY USAGE looks a key up without expiring it.
@@ -187,7 +198,7 @@ fn churn(server: &Server, stop: &AtomicBool) {
 fn quiesce(server: &Server) {
     eventually("no key with a short TTL is left", Duration::from_secs(10), || {
         let report = scan(server);
-        (report.keys_reclaimed == 0).then_some(())
+        (report.totals.keys_reclaimed == 0).then_some(())
     });
 }
 
@@ -200,15 +211,22 @@ fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor:
     let early = StopWhen::new(|progress| progress.keys_scanned > 0);
 
     let first = sweep(&target(&server), &options, &early, &early.stop);
-    assert_eq!((first.reason, first.exact), (Some(FailureKind::Interrupted), true));
-    assert!(first.keys_reclaimed > 0 && first.keys_reclaimed < loaded.dead, "{} reclaimed", first.keys_reclaimed);
+    assert_eq!((first.reason, first.totals.exact), (Some(FailureKind::Interrupted), true));
+    assert!(
+        first.totals.keys_reclaimed > 0 && first.totals.keys_reclaimed < loaded.dead,
+        "{} reclaimed",
+        first.totals.keys_reclaimed
+    );
     let held = size(&server, 0) + size(&server, 2);
-    assert_eq!(held + first.keys_reclaimed, loaded.live + loaded.dead, "what the report says is what is gone");
+    assert_eq!(held + first.totals.keys_reclaimed, loaded.live + loaded.dead, "what the report says is what is gone");
 
     let checkpoint = early.last();
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
-    assert_eq!((rest.outcome, rest.keys_reclaimed, rest.exact), (Outcome::Done, loaded.dead, true));
-    assert!(rest.keys_scanned < loaded.live + loaded.dead + first.keys_scanned, "the first part is not swept again");
+    assert_eq!((rest.outcome, rest.totals.keys_reclaimed, rest.totals.exact), (Outcome::Done, loaded.dead, true));
+    assert!(
+        rest.totals.keys_scanned < loaded.live + loaded.dead + first.totals.keys_scanned,
+        "the first part is not swept again"
+    );
     assert_eq!(size(&server, 0) + size(&server, 2), loaded.live);
 }
 
@@ -228,7 +246,11 @@ fn a_checkpoint_of_another_process_is_started_again() {
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
 
     assert_eq!((rest.outcome, size(&server, 0)), (Outcome::Done, loaded.live));
-    assert_eq!(rest.keys_reclaimed, first.keys_reclaimed + loaded.dead, "what the first process reclaimed still counts");
+    assert_eq!(
+        rest.totals.keys_reclaimed,
+        first.totals.keys_reclaimed + loaded.dead,
+        "what the first process reclaimed still counts"
+    );
 }
 
 #[test]
@@ -239,8 +261,8 @@ fn time_that_is_used_up_fails_the_sweep_and_keeps_what_was_done() {
     options.limits.keys_per_second = Some(5_000);
     let report = sweep(&target(&server), &options, &(), &Stop::new());
     assert_eq!(report.reason, Some(FailureKind::Timeout));
-    assert!(report.elapsed_seconds < 2.0, "{} s", report.elapsed_seconds);
-    assert_eq!(size(&server, 0) + report.keys_reclaimed, loaded.live + loaded.dead);
+    assert!(report.totals.elapsed_seconds < 2.0, "{} s", report.totals.elapsed_seconds);
+    assert_eq!(size(&server, 0) + report.totals.keys_reclaimed, loaded.live + loaded.dead);
 }
 
 #[test]
@@ -258,7 +280,7 @@ fn a_server_that_goes_away_and_comes_back_is_swept_to_the_end() {
     assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
     assert_eq!(size(&server.lock().expect("no panic"), 0), loaded.live);
     // Back to the last look, which is at most a second and some slices old, and not to the start.
-    assert!(report.keys_scanned < 40_000 + 18_000, "{} keys scanned", report.keys_scanned);
+    assert!(report.totals.keys_scanned < 40_000 + 18_000, "{} keys scanned", report.totals.keys_scanned);
 }
 
 /// Has the server close every client's connection once.
@@ -289,7 +311,7 @@ fn the_capped_rate_is_kept_over_the_whole_sweep() {
     options.limits.keys_per_second = Some(5_000);
     let stalls = Stalls::watch();
     let report = sweep(&target(&server), &options, &(), &Stop::new());
-    let (took, stalled) = (report.elapsed_seconds, stalls.end().as_secs_f64());
+    let (took, stalled) = (report.totals.elapsed_seconds, stalls.end().as_secs_f64());
     assert!((0.9..2.0 + stalled).contains(&took), "5,000 keys at 5,000/s took {took} s, {stalled} of them stalled");
 }
 

@@ -21,7 +21,7 @@ fn assert_fails(report: &Report, kind: FailureKind, words: &[&str]) {
     for word in words {
         assert!(message.contains(word), "{word:?} is not in {message:?}");
     }
-    assert_eq!(report.keys_scanned, 0);
+    assert_eq!(report.totals.keys_scanned, 0);
 }
 
 #[test]

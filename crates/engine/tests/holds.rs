@@ -47,10 +47,14 @@ fn what_was_swept_while_expiry_was_paused_is_swept_again() {
     let report = sweep(&target, &slow(15_000), &pause, &Stop::new());
 
     assert!(pause.was_done());
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed, report.totals.exact), (Outcome::Done, loaded.dead, true));
     assert_eq!(size(&server), loaded.live);
-    assert!(report.held.paused > 0.5, "{:?}", report.held);
-    assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
+    assert!(report.totals.throttled.paused > 0.5, "{:?}", report.totals.throttled);
+    assert!(
+        report.totals.keys_scanned > loaded.live + loaded.dead,
+        "a part was gone over twice: {}",
+        report.totals.keys_scanned
+    );
 }
 
 /// Shorter than the second between two looks: servers since 7.0 count the command, those before are found out by the sums.
@@ -76,8 +80,15 @@ fn a_pause_between_two_looks_leaves_nothing_behind(
     });
     let report = sweep(&server.url().parse().expect("a target"), &slow(15_000), &Both(&pause, &slices), &Stop::new());
     assert!(pause.was_done());
-    assert_eq!((report.outcome, report.keys_reclaimed, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
-    assert!(report.keys_scanned > loaded.live + loaded.dead, "a part was gone over twice: {}", report.keys_scanned);
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, size(&server)),
+        (Outcome::Done, loaded.dead, loaded.live)
+    );
+    assert!(
+        report.totals.keys_scanned > loaded.live + loaded.dead,
+        "a part was gone over twice: {}",
+        report.totals.keys_scanned
+    );
 }
 
 #[test]
@@ -99,8 +110,11 @@ fn a_pause_that_ends_with_the_sweep_leaves_nothing_behind() {
     let loaded = DataSet::new().live(500).dead(500).load(&server);
     run(&mut server.connection(), "CLIENT PAUSE 1500 WRITE");
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed, size(&server)), (Outcome::Done, loaded.dead, loaded.live));
-    assert!(report.held.paused > 0.5, "{:?}", report.held);
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, size(&server)),
+        (Outcome::Done, loaded.dead, loaded.live)
+    );
+    assert!(report.totals.throttled.paused > 0.5, "{:?}", report.totals.throttled);
 }
 
 #[test]
@@ -112,8 +126,8 @@ fn the_sweep_waits_while_the_server_saves_in_a_child_process() {
     let mut options = slow(15_000);
     options.limits.keys_per_second = Some(1_500);
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
-    assert!(report.held.fork > 0.5, "{:?}", report.held);
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert!(report.totals.throttled.fork > 0.5, "{:?}", report.totals.throttled);
 }
 
 #[test]
@@ -126,9 +140,13 @@ fn the_wait_for_a_child_process_is_bounded() {
     options.limits.keys_per_second = Some(800);
     let stalls = Stalls::watch();
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
     let stalled = stalls.end().as_secs_f64();
-    assert!((0.4..0.9 + stalled).contains(&report.held.fork), "{:?}, {stalled} s stalled", report.held);
+    assert!(
+        (0.4..0.9 + stalled).contains(&report.totals.throttled.fork),
+        "{:?}, {stalled} s stalled",
+        report.totals.throttled
+    );
 }
 
 #[test]
@@ -155,8 +173,8 @@ fn a_replica_that_goes_missing_is_waited_for() {
         assert!(!sweeping.is_finished());
         run(&mut replica.connection(), &format!("REPLICAOF 127.0.0.1 {}", primary.port()));
         let report = sweeping.join().expect("no panic");
-        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
-        assert!(report.held.replica_missing > 0.2, "{:?}", report.held);
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+        assert!(report.totals.throttled.replica_missing > 0.2, "{:?}", report.totals.throttled);
     });
 }
 
@@ -182,8 +200,8 @@ fn a_replica_that_lags_is_waited_for() {
         replica.resume();
         let report = sweeping.join().expect("no panic");
         assert!(held == still && held > loaded.live + 1, "{held} keys, then {still}, while the replica lagged");
-        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
-        assert!(report.held.replica_lag > 0.2, "{:?}", report.held);
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+        assert!(report.totals.throttled.replica_lag > 0.2, "{:?}", report.totals.throttled);
     });
 }
 

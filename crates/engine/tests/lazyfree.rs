@@ -9,9 +9,9 @@ use std::{
 };
 
 use keysweep_engine::{
-    Address, Credentials, Holders, LazyFreeRegistry, Monitor, Options, Outcome, Stop, Target, release_lazyfree,
+    Address, Credentials, Holders, LazyFreeRegistry, Monitor, Options, Outcome, Stop, Target,
     link::{Link, Tcp},
-    sweep,
+    release_lazyfree, sweep,
 };
 use keysweep_harness::{DataSet, Flavor, Kind, Server, eventually};
 use rstest::rstest;
@@ -24,10 +24,10 @@ const COMMIT: Duration = Duration::from_millis(5);
 
 /// One sweep's view of the table.
 #[derive(Debug)]
-struct InMemoryKeeper(Table, &'static str);
+struct InMemoryRegistry(Table, &'static str);
 
-impl LazyFreeRegistry for InMemoryKeeper {
-    fn hold(&self, _: &Address, run_id: &str) -> Result<Holders, String> {
+impl LazyFreeRegistry for InMemoryRegistry {
+    fn acquire(&self, _: &Address, run_id: &str) -> Result<Holders, String> {
         let mut table = self.0.lock().expect("no panic");
         let held_before = !table.insert((run_id.to_owned(), self.1));
         let others = table.iter().filter(|(run, task)| run == run_id && *task != self.1).count() as u64;
@@ -38,10 +38,10 @@ impl LazyFreeRegistry for InMemoryKeeper {
 
     fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
         let held = self.0.lock().expect("no panic").iter().any(|(run, _)| run == run_id);
-        held.then(|| self.hold(address, run_id)).transpose()
+        held.then(|| self.acquire(address, run_id)).transpose()
     }
 
-    fn let_go(&self, run_id: &str) -> Result<u64, String> {
+    fn release(&self, run_id: &str) -> Result<u64, String> {
         let mut table = self.0.lock().expect("no panic");
         table.remove(&(run_id.to_owned(), self.1));
         Ok(table.iter().filter(|(run, _)| run == run_id).count() as u64)
@@ -49,7 +49,7 @@ impl LazyFreeRegistry for InMemoryKeeper {
 }
 
 fn options(table: &Table, task: &'static str) -> Options {
-    Options { lazyfree: Some(Arc::new(InMemoryKeeper(Arc::clone(table), task))), ..Options::default() }
+    Options { lazyfree: Some(Arc::new(InMemoryRegistry(Arc::clone(table), task))), ..Options::default() }
 }
 
 fn target(server: &Server) -> Target {
@@ -101,7 +101,7 @@ fn heavy_hashes_of_a_million_fields_are_not_felt_where_the_setting_is_managed() 
     let table = Table::default();
     let managed = slow_commands(&server, || {
         let report = sweep(&target(&server), &options(&table, "task"), &(), &Stop::new());
-        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, 2));
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, 2));
         assert!(!report.warnings.iter().any(|warning| warning.starts_with("freeing")), "{:?}", report.warnings);
     });
     hashes("as it is:");
@@ -180,14 +180,14 @@ fn where_it_was_off_it_is_off_again_after_sweeps_that_overlap() {
 fn what_another_worker_has_put_back_already_is_not_put_back_again() {
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     let (mut link, address, run_id) = link(&server);
-    let registry = InMemoryKeeper(Table::default(), "task");
+    let registry = InMemoryRegistry(Table::default(), "task");
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "yes", "nobody is recorded, so it is its operator's");
 }
 
 /// A view of the table that is held up once while it lets go: `before` or `after` it has forgotten the sweep, something happens.
 struct HeldUp<F, G> {
-    registry: InMemoryKeeper,
+    registry: InMemoryRegistry,
     before: F,
     after: G,
     once: Once,
@@ -200,22 +200,22 @@ impl<F, G> fmt::Debug for HeldUp<F, G> {
 }
 
 impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeRegistry for HeldUp<F, G> {
-    fn hold(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
-        self.registry.hold(address, run_id)
+    fn acquire(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
+        self.registry.acquire(address, run_id)
     }
 
     fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
         self.registry.join(address, run_id)
     }
 
-    fn let_go(&self, run_id: &str) -> Result<u64, String> {
+    fn release(&self, run_id: &str) -> Result<u64, String> {
         let mut gone = None;
         self.once.call_once(|| {
             (self.before)();
-            gone = Some(self.registry.let_go(run_id));
+            gone = Some(self.registry.release(run_id));
             (self.after)();
         });
-        gone.unwrap_or_else(|| self.registry.let_go(run_id))
+        gone.unwrap_or_else(|| self.registry.release(run_id))
     }
 }
 
@@ -237,12 +237,12 @@ fn a_sweep_that_comes_and_goes_while_the_last_one_lets_go_leaves_it_off(#[case] 
     let short = options(&table, "short");
     let seen = Settings(&server, Mutex::default());
     let registry = HeldUp {
-        registry: InMemoryKeeper(Arc::clone(&table), "last"),
+        registry: InMemoryRegistry(Arc::clone(&table), "last"),
         before: || _ = sweep(&target(&server), &short, &seen, &Stop::new()),
         after: || {},
         once: Once::new(),
     };
-    registry.hold(&address, &run_id).expect("recorded");
+    registry.acquire(&address, &run_id).expect("recorded");
     set(&server, found);
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     let seen = seen.1.lock().expect("no panic");
@@ -257,9 +257,9 @@ fn a_sweep_that_was_left_without_it_and_goes_at_once_leaves_it_off() {
     let ((mut link, address, run_id), (others_link, ..)) = (link(&server), link(&server));
     let others_link = Mutex::new(others_link);
     let table = Table::default();
-    let other = InMemoryKeeper(Arc::clone(&table), "other");
+    let other = InMemoryRegistry(Arc::clone(&table), "other");
     let registry = HeldUp {
-        registry: InMemoryKeeper(Arc::clone(&table), "last"),
+        registry: InMemoryRegistry(Arc::clone(&table), "last"),
         // It has found the setting on, and joins when that has been put back.
         before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
         after: || {
@@ -267,7 +267,7 @@ fn a_sweep_that_was_left_without_it_and_goes_at_once_leaves_it_off() {
         },
         once: Once::new(),
     };
-    registry.hold(&address, &run_id).expect("recorded");
+    registry.acquire(&address, &run_id).expect("recorded");
     set(&server, "yes");
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "no");
@@ -279,14 +279,14 @@ fn a_sweep_that_joins_while_the_last_one_lets_go_has_it_on_again() {
     let server = Server::start(Flavor::Redis70);
     let (mut link, address, run_id) = link(&server);
     let table = Table::default();
-    let other = InMemoryKeeper(Arc::clone(&table), "other");
+    let other = InMemoryRegistry(Arc::clone(&table), "other");
     let registry = HeldUp {
-        registry: InMemoryKeeper(Arc::clone(&table), "last"),
+        registry: InMemoryRegistry(Arc::clone(&table), "last"),
         before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
         after: || {},
         once: Once::new(),
     };
-    registry.hold(&address, &run_id).expect("recorded");
+    registry.acquire(&address, &run_id).expect("recorded");
     set(&server, "yes");
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "yes", "the other one counts on it");
@@ -335,8 +335,8 @@ fn a_process_that_took_over_the_address_keeps_its_own_setting() {
     const GONE: &str = "0123456789012345678901234567890123456789";
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     let (mut link, address, _) = link(&server);
-    let registry = InMemoryKeeper(Table::default(), "task");
-    registry.hold(&address, GONE).expect("recorded");
+    let registry = InMemoryRegistry(Table::default(), "task");
+    registry.acquire(&address, GONE).expect("recorded");
     release_lazyfree(&mut link, &registry, &address, GONE).expect("an answer");
     assert_eq!(setting(&server), "yes");
     assert!(registry.0.lock().expect("no panic").is_empty(), "its hold went with the process");

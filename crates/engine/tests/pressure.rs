@@ -65,9 +65,9 @@ fn heavy_a_snapshot_in_mid_sweep_costs_a_tenth_of_what_it_would_and_nobody_is_dr
         options.limits.reclaims_per_second = Some(50_000);
         let meanwhile = SnapshotMeanwhile(&primary, Mutex::new(false));
         let report = sweep(&primary.url().parse().expect("a target"), &options, &meanwhile, &Stop::new());
-        assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
         assert!(*meanwhile.1.lock().expect("no panic"), "the snapshot began in mid-sweep");
-        assert_eq!(throttle_on_save, report.held.fork > 0.3, "{:?}", report.held);
+        assert_eq!(throttle_on_save, report.totals.throttled.fork > 0.3, "{:?}", report.totals.throttled);
         for _ in 0..loaded.dead {
             subscriber.get_message().expect("every event arrives: the subscriber was not dropped");
         }

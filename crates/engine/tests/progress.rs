@@ -48,7 +48,7 @@ fn on_a_table_at_rest(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavo
     let keys = loaded.live + loaded.dead;
     let compare = Compare::new(keys);
     let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());
-    assert_eq!(report.keys_reclaimed, loaded.dead);
+    assert_eq!(report.totals.keys_reclaimed, loaded.dead);
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }
 
@@ -81,7 +81,7 @@ fn while_the_table_grows_shrinks_and_rehashes(#[values(Flavor::Redis70, Flavor::
         churn.join().expect("the churn ends");
         report
     });
-    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
     let seen = compare.seen.into_inner().expect("no panic");
     for pair in seen.windows(2) {
         assert!(pair[1].0 >= pair[0].0, "it went back: {seen:?}");
@@ -105,7 +105,7 @@ fn in_cluster_mode_with_three_hash_tags_holding_all_keys() {
     }
     let compare = Compare::new(keys);
     let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, 7_000, true));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed, report.totals.exact), (Outcome::Done, 7_000, true));
     assert!(report.warnings.iter().any(|warning| warning.contains("one node of a cluster")), "{:?}", report.warnings);
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }
@@ -141,7 +141,7 @@ fn a_shard_tells_its_own_rate_and_the_time_that_it_has_left() {
     let speed = Speed::default();
     let mut options = slow(30_000);
     // Nothing but the cap decides: a guard that halves the duty changes the rate, which no time left foresees.
-    (options.limits.duty, options.limits.guard) = (1.0, None);
+    (options.limits.max_cpu, options.limits.guard) = (1.0, None);
     let report = sweep(&server.url().parse().expect("a target"), &options, &speed, &Stop::new());
     assert_eq!(report.outcome, Outcome::Done);
     let said = speed.0.into_inner().expect("no panic");
@@ -149,7 +149,7 @@ fn a_shard_tells_its_own_rate_and_the_time_that_it_has_left() {
     let looks = said.iter().enumerate().filter_map(|(index, now)| {
         let (then, (fraction, rate, left)) = (&said[index.saturating_sub(TICKS)], now.shard?);
         let true_rate = (now.keys - then.keys) as f64 / (now.at - then.at);
-        (fraction > 0.4).then_some((rate / true_rate, left - (report.elapsed_seconds - now.at)))
+        (fraction > 0.4).then_some((rate / true_rate, left - (report.totals.elapsed_seconds - now.at)))
     });
     let (mut rates, mut errors): (Vec<f64>, Vec<f64>) = looks.unzip();
     assert!(rates.len() >= 5, "{said:?}");

@@ -33,7 +33,7 @@ fn told(target: &Target) -> String {
     };
     let report = sweep(target, &Options::default(), &(), &Stop::new());
     // What does not stop the sweep is known before it begins, what does ends it before it begins.
-    assert!(report.outcome == Outcome::Done || report.slices == 0, "it died half-way: {report:?}");
+    assert!(report.outcome == Outcome::Done || report.totals.slices == 0, "it died half-way: {report:?}");
     [checks, report.warnings, report.message.into_iter().collect()].concat().join("\n").to_uppercase()
 }
 
@@ -60,7 +60,11 @@ fn the_documented_rule_sweeps_a_server(
     set_user(&server, "sweeper", &rights);
     let target: Target = format!("redis://sweeper:PASSWORD@{}", server.address()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, true), "{report:?}");
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.dead, true),
+        "{report:?}"
+    );
     let refused = |warning: &String| warning.contains("refused");
     assert!(!report.warnings.iter().any(refused), "{:?}", report.warnings);
 }
@@ -86,7 +90,7 @@ fn the_documented_rule_sweeps_a_cluster_and_each_right_is_named_where_it_is_miss
     let address = cluster.node(0).address();
     let target: Target = format!("redis-cluster://sweeper:PASSWORD@{address}").parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, dead), "{report:?}");
     let cluster_rights: Vec<String> = rights.iter().filter(|right| right.starts_with("+cluster")).cloned().collect();
     for right in cluster_rights {
         set(&without(&rights, &right));
@@ -113,7 +117,7 @@ fn the_documented_rules_sweep_what_sentinels_watch() {
         keysweep_engine::Credentials { username: Some("watcher".into()), password: Some("PASSWORD".to_owned().into()) };
     target.mode = keysweep_engine::Mode::Sentinel { name: "main".into(), credentials };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
 
     set_user(&sentinel, "watcher", &without(&rights, "+sentinel|get-master-addr-by-name"));
     let message = sweep(&target, &Options::default(), &(), &Stop::new()).message.expect("a sentence");
@@ -130,6 +134,10 @@ fn a_server_without_acl_and_hello_is_swept() {
     let server = launch.start();
     let loaded = DataSet::new().live(20).dead(30).load(&server);
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.keys_reclaimed, report.exact), (Outcome::Done, loaded.dead, false), "{report:?}");
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.dead, false),
+        "{report:?}"
+    );
     assert!(report.warnings.iter().any(|warning| warning.contains("MULTI, ROLE")), "{:?}", report.warnings);
 }

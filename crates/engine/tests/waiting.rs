@@ -21,7 +21,7 @@ fn heavy_thirty_two_sweeps_in_one_process_keep_their_duty_and_burn_no_core() {
     let target: Target = server.url().parse().expect("a target");
     let mut options = Options::default();
     // A hundredth each: a third of the server for all of them, so that they rarely wait for one another.
-    (options.limits.duty, options.limits.guard) = (0.01, None);
+    (options.limits.max_cpu, options.limits.guard) = (0.01, None);
 
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let reports: Vec<_> = thread::scope(|scope| {
@@ -32,7 +32,7 @@ fn heavy_thirty_two_sweeps_in_one_process_keep_their_duty_and_burn_no_core() {
     let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
 
     assert!(reports.iter().all(|report| report.outcome == Outcome::Done));
-    let duties: Vec<f64> = reports.iter().map(|report| report.duty).collect();
+    let duties: Vec<f64> = reports.iter().map(|report| report.totals.cpu_share).collect();
     let all = duties.iter().sum::<f64>() / SWEEPS as f64;
     // What a pause of the machine adds to the slices that it falls into is not made up for at the very end of a sweep, and a
     // sweep takes 30 ms of the server here. So a few may be off; not the median, and not what the server sees of all.

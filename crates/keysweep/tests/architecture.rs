@@ -91,6 +91,74 @@ const RANKS: &[(&str, u32)] = &[
     ("units", 10),
 ];
 
+/// The engine's folders and the files beside them, from the sweep down to the stop; each may use those of higher rank, and
+/// itself.
+const ENGINE_RANKS: &[(&str, u32)] = &[
+    ("scan", 0),
+    ("pacing", 1),
+    ("options", 2),
+    ("monitor", 3),
+    ("server", 4),
+    ("record", 5),
+    ("topology", 6),
+    ("failure", 7),
+    ("link", 8),
+    ("url", 8),
+    ("target", 9),
+    ("stop", 9),
+];
+
+#[test]
+fn the_engine_has_one_direction() {
+    let rank = |module: &str| ENGINE_RANKS.iter().find(|(name, _)| *name == module).map(|(_, rank)| *rank);
+    let mut seen = 0;
+    for (file, text) in sources("crates/engine/src") {
+        let inside = file.trim_start_matches("crates/engine/src/");
+        let module = inside.split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" {
+            continue;
+        }
+        let own = rank(module).unwrap_or_else(|| panic!("{file}: the module {module:?} has no rank"));
+        for used in rooms_used(&text) {
+            let other = rank(&used).unwrap_or_else(|| panic!("{file} uses {used:?}, which has no rank"));
+            assert!(other > own, "{file} uses crate::{used}, which is not below it; inside a folder use super::");
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "only {seen} uses were found; the search has gone blind");
+}
+
+/// The sibling files that a file in one of the engine's folders names in paths that begin with `super::`.
+fn siblings_used(text: &str) -> Vec<String> {
+    rooms_used(&text.replace("crate::", "elsewhere::").replace("super::", "crate::"))
+}
+
+#[test]
+fn no_files_of_an_engine_folder_use_each_other_in_a_circle() {
+    let mut uses: Vec<(String, Vec<String>)> = Vec::new();
+    for (file, text) in sources("crates/engine/src") {
+        let inside = file.trim_start_matches("crates/engine/src/").trim_end_matches(".rs");
+        let Some((folder, name)) = inside.split_once('/') else { continue };
+        let used: Vec<String> = siblings_used(&text).into_iter().map(|used| format!("{folder}/{used}")).collect();
+        assert!(name != "mod" || used.is_empty(), "{file} uses what is above it");
+        uses.push((inside.to_owned(), used));
+    }
+    assert!(uses.iter().flat_map(|(_, used)| used).count() > 40, "the search has gone blind");
+    for (file, used) in &uses {
+        for used in used {
+            assert!(uses.iter().any(|(known, _)| known == used), "{file} names {used}, which is no file");
+        }
+    }
+    // Removes files that use none of those that remain; a circle is what cannot be removed.
+    while let Some(free) = uses.iter().position(|(_, used)| {
+        used.iter().all(|used| uses.iter().all(|(remaining, _)| remaining != used))
+    }) {
+        uses.remove(free);
+    }
+    let circle: Vec<&String> = uses.iter().map(|(file, _)| file).collect();
+    assert!(circle.is_empty(), "these files use each other in a circle: {circle:?}");
+}
+
 /// What the doors take from `http.rs`, which joins them on one listener: names, not the way back into it.
 const FROM_HTTP: &[&str] = &["dcs", "api", "iam", "console"];
 

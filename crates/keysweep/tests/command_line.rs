@@ -231,7 +231,7 @@ fn time_that_is_used_up_has_its_own_code() {
     DataSet::new().live(5_000).load(&server);
     let output = installation().run(&["scan", &server.url(), "--timeout", "300ms", "--keys-per-second", "2000"]);
     assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
-    assert!(stderr(&output).contains("give it more"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("raise the timeout"), "{}", stderr(&output));
 }
 
 #[rstest]
@@ -273,7 +273,7 @@ fn a_registered_password_is_never_shown_nor_stored_in_clear() {
         run_with_input(&installation, &[add("by input"), vec!["--password-stdin"]].concat(), "visible-nowhere\n");
     assert_eq!((by_stdin.status.code(), stderr(&by_stdin)), (Some(0), String::new()), "it was looked at");
     let without = installation.run(&add("without"));
-    assert!(stderr(&without).contains("wants a password"), "{}", stderr(&without));
+    assert!(stderr(&without).contains("requires a password"), "{}", stderr(&without));
     for entry in fs::read_dir(installation.folder()).expect("the folder") {
         let bytes = fs::read(entry.expect("an entry").path()).expect("a file");
         assert!(!bytes.windows(15).any(|window| window == b"visible-nowhere"));

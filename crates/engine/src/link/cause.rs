@@ -53,8 +53,7 @@ pub(super) fn from_tls(error: &rustls::Error) -> LinkError {
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
             | AlertDescription::DecryptError,
-        ) => "the server rejects the client certificate; it must be signed by a CA that the server trusts"
-            .into(),
+        ) => "the server rejects the client certificate; it must be signed by a CA that the server trusts".into(),
         AlertReceived(AlertDescription::CertificateExpired) => "the client certificate has expired; renew it".into(),
         InvalidMessage(_) => "the server does not speak TLS on this port; use the scheme without the second s".into(),
         other => other.to_string(),

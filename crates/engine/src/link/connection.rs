@@ -45,12 +45,8 @@ impl Link {
         stop: &Stop,
     ) -> Result<Self, LinkError> {
         let stream = dialer.dial(address, CONNECT_TIMEOUT, stop)?;
-        let wire = Wire {
-            stream,
-            stop: stop.clone(),
-            timeout: CONNECT_TIMEOUT,
-            deadline: Instant::now() + CONNECT_TIMEOUT,
-        };
+        let wire =
+            Wire { stream, stop: stop.clone(), timeout: CONNECT_TIMEOUT, deadline: Instant::now() + CONNECT_TIMEOUT };
         let mut link = Self { wire, reader: Reader::default(), out: Vec::with_capacity(256) };
         link.authenticate(credentials)?;
         link.call(&[b"PING"])?;

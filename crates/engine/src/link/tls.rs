@@ -18,7 +18,6 @@ use super::{
     cause,
     dial::Tcp,
     error::LinkError,
-    
     transport::{Dialer, Transport, is_idle},
 };
 use crate::{
@@ -65,9 +64,8 @@ impl Dialer for TlsDialer {
         let deadline = Instant::now() + timeout;
         let mut stream = Bounded { inner: self.inner.dial(address, timeout, stop)?, until: deadline };
         let name = self.server_name.as_ref().unwrap_or(&address.host);
-        let server_name = ServerName::try_from(name.clone()).map_err(|_| {
-            LinkError::Tls(format!("{name:?} is not a valid certificate name; set one with --sni"))
-        })?;
+        let server_name = ServerName::try_from(name.clone())
+            .map_err(|_| LinkError::Tls(format!("{name:?} is not a valid certificate name; set one with --sni")))?;
         let mut connection =
             ClientConnection::new(Arc::clone(&self.config), server_name).map_err(|error| cause::from_tls(&error))?;
         while connection.is_handshaking() {

@@ -7,16 +7,16 @@ mod report;
 mod shard;
 mod tally;
 
+pub(crate) use self::{
+    checkpoint::VERSION,
+    cursor::{Scale, within},
+    report::outcome,
+    shard::{Shard, ShardState, nanoseconds, quantiles},
+};
 pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
     cursor::fraction,
     progress::{Progress, ShardProgress, ShardStatus, eta},
     report::{Outcome, ProbeSeconds, Quantiles, Report, ShardReport, Throttled, Totals},
     tally::Tally,
-};
-pub(crate) use self::{
-    checkpoint::VERSION,
-    cursor::{Scale, within},
-    report::outcome,
-    shard::{Shard, ShardState, nanoseconds, quantiles},
 };

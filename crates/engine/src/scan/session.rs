@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    shard_map::Location,
-    sweeper::ShardSweeper,
-};
+use super::{shard_map::Location, sweeper::ShardSweeper};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Capabilities, Link, RoleView},

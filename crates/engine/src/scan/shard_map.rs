@@ -130,9 +130,8 @@ impl<'a> ShardMap<'a> {
             return if primaries.is_empty() { Location::Unknown } else { Location::Absorbed };
         };
         let others = self.shards();
-        let taken = others
-            .iter()
-            .any(|other| !std::ptr::eq(&**other, shard) && other.state().checkpoint.is_at(&node.address));
+        let taken =
+            others.iter().any(|other| !std::ptr::eq(&**other, shard) && other.state().checkpoint.is_at(&node.address));
         if taken { Location::Absorbed } else { Location::At(node.clone()) }
     }
 }

@@ -135,8 +135,7 @@ impl ShardSweeper<'_> {
         }
         let restricted_to = self.state().checkpoint.restricted_to.clone();
         if session.per_slot_tables {
-            let scale =
-                server::slot_scale(&mut session.link, restricted_to.as_ref(), self.stop()).map_err(failed)?;
+            let scale = server::slot_scale(&mut session.link, restricted_to.as_ref(), self.stop()).map_err(failed)?;
             self.state().scales.insert(database.database, scale);
         }
         let mut cursor = database.cursor;
@@ -166,14 +165,11 @@ impl ShardSweeper<'_> {
     }
 
     /// Records the sizes after the sweep, once the server has freed what it frees in the background.
-    fn record_final_sizes(
-        &mut self,
-        session: &mut Session,
-        throttle: &mut Throttle<'_>,
-    ) -> Result<(), ShardError> {
+    fn record_final_sizes(&mut self, session: &mut Session, throttle: &mut Throttle<'_>) -> Result<(), ShardError> {
         let deadline = Instant::now() + LAZY_FREE_TIMEOUT;
         loop {
-            let info = session.link.info(&["memory", "cpu"]).map_err(|error| ShardError::at(&session.address, error))?;
+            let info =
+                session.link.info(&["memory", "cpu"]).map_err(|error| ShardError::at(&session.address, error))?;
             let Some(info) = info else { return Ok(()) };
             let mut state = self.state();
             state.checkpoint.used_memory_after = info.number("used_memory");

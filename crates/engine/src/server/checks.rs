@@ -35,9 +35,11 @@ pub fn check(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Vec<Ch
             }
             Err(error) => return Err(failed(error)),
         };
-        let found = examine(&mut primary, connector).map_err(|error| failed(ShardError::at(&primary.address, error)))?;
+        let found =
+            examine(&mut primary, connector).map_err(|error| failed(ShardError::at(&primary.address, error)))?;
         // In a cluster each line names its primary.
-        let prefix = if matches!(target.mode, Mode::Cluster) { format!("{}: ", primary.address) } else { String::new() };
+        let prefix =
+            if matches!(target.mode, Mode::Cluster) { format!("{}: ", primary.address) } else { String::new() };
         let all = [role(&primary, target)].into_iter().chain(found);
         checks.extend(all.map(|check| Check { finding: format!("{prefix}{}", check.finding), ..check }));
     }
@@ -80,7 +82,12 @@ pub(crate) fn examine(primary: &mut Primary, connector: Connector<'_>) -> Result
     checks.push(state(link)?);
     if info.text("cluster_enabled") == Some("1") && !matches!(connector.target.mode, Mode::Cluster) {
         let finding = format!("{} is one node of a cluster; only this node is scanned", primary.address);
-        checks.push(Check::with_remedy(Verdict::Warning, "cluster", finding, "use redis-cluster:// to scan all of its primaries"));
+        checks.push(Check::with_remedy(
+            Verdict::Warning,
+            "cluster",
+            finding,
+            "use redis-cluster:// to scan all of its primaries",
+        ));
     }
     Ok(checks)
 }
@@ -97,7 +104,12 @@ fn subscribers(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
         let patterns = link.call(&[b"PUBSUB", b"NUMPAT"]);
         if [&channels, &patterns].into_iter().any(|reply| matches!(reply, Err(LinkError::Server(_)))) {
             let finding = "PUBSUB is refused: keyspace-notification subscribers are unknown";
-            return Ok(Check::with_remedy(Verdict::Warning, name, finding, "grant +pubsub|channels and +pubsub|numpat"));
+            return Ok(Check::with_remedy(
+                Verdict::Warning,
+                name,
+                finding,
+                "grant +pubsub|channels and +pubsub|numpat",
+            ));
         }
         let some = |reply: Reply| match reply {
             Reply::Array(channels) => !channels.is_empty(),
@@ -112,7 +124,8 @@ fn subscribers(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
         );
         Check::with_remedy(Verdict::Slower, name, finding, remedy)
     } else if tracking > 0 {
-        let finding = format!("{tracking} clients track keys: at most {RECLAIMS_WITH_SUBSCRIBERS} keys reclaimed a second");
+        let finding =
+            format!("{tracking} clients track keys: at most {RECLAIMS_WITH_SUBSCRIBERS} keys reclaimed a second");
         Check::with_remedy(Verdict::Slower, name, finding, remedy)
     } else {
         Check::ok(name, "no keyspace-notification subscribers")
@@ -181,7 +194,9 @@ fn memory(info: &Info) -> Check {
     let share = |of: u64| used as f64 / of as f64 * 100.0;
     match (limit, system) {
         (0, 0) => Check::ok("memory", "no limit is set"),
-        (0, system) => Check::ok("memory", format!("no maxmemory; {:.0} % of the system's memory is used", share(system))),
+        (0, system) => {
+            Check::ok("memory", format!("no maxmemory; {:.0} % of the system's memory is used", share(system)))
+        }
         (limit, _) => Check::ok("memory", format!("{:.0} % of maxmemory is used", share(limit))),
     }
 }

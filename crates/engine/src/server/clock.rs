@@ -13,10 +13,20 @@ use crate::{
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// Compares the primary's clock with its replicas' and this machine's.
-pub(super) fn clock(link: &mut Link, address: &Address, role: &RoleView, connector: Connector<'_>) -> Result<Check, LinkError> {
+pub(super) fn clock(
+    link: &mut Link,
+    address: &Address,
+    role: &RoleView,
+    connector: Connector<'_>,
+) -> Result<Check, LinkError> {
     let name = "clock";
     let Some(own) = skew(link)? else {
-        return Ok(Check::with_remedy(Verdict::Warning, name, "TIME is refused; clocks cannot be compared", "grant +time"));
+        return Ok(Check::with_remedy(
+            Verdict::Warning,
+            name,
+            "TIME is refused; clocks cannot be compared",
+            "grant +time",
+        ));
     };
     let mut worst = (own, "this machine's".to_owned());
     if let RoleView::Primary { addresses, .. } = role {

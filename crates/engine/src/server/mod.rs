@@ -10,16 +10,16 @@ mod lazyfree;
 mod rights;
 mod state;
 
+pub use self::{
+    check::{Check, Verdict},
+    checks::check,
+    inspect::{Inspection, inspect},
+    lazyfree::{Holders, LazyFreeRegistry, release_lazyfree},
+};
 pub(crate) use self::{
     checks::examine,
     keyspace::{guess_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
     rights::rights,
     state::{Expiry, ServerState},
-};
-pub use self::{
-    check::{Check, Verdict},
-    checks::check,
-    inspect::{Inspection, inspect},
-    lazyfree::{Holders, LazyFreeRegistry, release_lazyfree},
 };

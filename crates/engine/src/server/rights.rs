@@ -30,9 +30,12 @@ pub(crate) fn rights(link: &mut Link) -> Result<(Capabilities, Check), LinkError
     let remedy = "grant the user the commands that docs/operations.md lists";
     let check = match refused.as_slice() {
         [] => Check::ok("rights", "all commands that a scan uses are allowed"),
-        refused if refused.contains(&"SCAN") => Check::with_remedy(Verdict::Refused, "rights", "SCAN is refused", remedy),
+        refused if refused.contains(&"SCAN") => {
+            Check::with_remedy(Verdict::Refused, "rights", "SCAN is refused", remedy)
+        }
         refused => {
-            let finding = format!("refused: {}; docs/operations.md lists what is lost without each", refused.join(", "));
+            let finding =
+                format!("refused: {}; docs/operations.md lists what is lost without each", refused.join(", "));
             Check::with_remedy(Verdict::Warning, "rights", finding, remedy)
         }
     };
@@ -66,7 +69,12 @@ pub(super) fn cluster_rights(link: &mut Link, info: Option<&Info>) -> Result<Che
     }
     Ok(match lost.as_slice() {
         [] => Check::ok(name, "all cluster commands that a scan uses are allowed"),
-        lost => Check::with_remedy(Verdict::Warning, name, lost.join("; "), "grant the user the commands that docs/operations.md lists"),
+        lost => Check::with_remedy(
+            Verdict::Warning,
+            name,
+            lost.join("; "),
+            "grant the user the commands that docs/operations.md lists",
+        ),
     })
 }
 

@@ -9,7 +9,11 @@ use crate::{
 
 /// Asks a node for the primaries and their slots. Returns also whether the node sees the whole cluster: a node that is cut
 /// off from the others keeps describing an earlier topology.
-pub(super) fn describe(link: &mut Link, asked: &Address, connector: Connector<'_>) -> Result<(Vec<PrimaryNode>, bool), ShardError> {
+pub(super) fn describe(
+    link: &mut Link,
+    asked: &Address,
+    connector: Connector<'_>,
+) -> Result<(Vec<PrimaryNode>, bool), ShardError> {
     let reply = match link.call(&[b"CLUSTER", b"SLOTS"]) {
         Ok(reply) => reply,
         Err(LinkError::Server(error)) if error.to_string().contains("cluster support disabled") => {
@@ -17,8 +21,9 @@ pub(super) fn describe(link: &mut Link, asked: &Address, connector: Connector<'_
             return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
         }
         Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => {
-            let sentence =
-                format!("{asked} refuses CLUSTER SLOTS, without which a cluster cannot be scanned; grant +cluster|slots");
+            let sentence = format!(
+                "{asked} refuses CLUSTER SLOTS, without which a cluster cannot be scanned; grant +cluster|slots"
+            );
             return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
         }
         Err(error) => return Err(ShardError::at(asked, error)),

@@ -32,7 +32,6 @@ pub(super) fn find_database(link: &mut Link, address: &Address, wanted: u32) -> 
         1 => "database 0 only".to_owned(),
         number => format!("{number} databases, 0 to {there}"),
     };
-    let sentence =
-        format!("{address} has {has}, but the URL names database {wanted}; name another, or none for all");
+    let sentence = format!("{address} has {has}, but the URL names database {wanted}; name another, or none for all");
     Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)))
 }

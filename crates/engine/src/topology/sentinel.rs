@@ -8,7 +8,12 @@ use crate::{
 };
 
 /// Asks a Sentinel for the primary.
-pub(super) fn ask(link: &mut Link, asked: &Address, name: &str, connector: Connector<'_>) -> Result<PrimaryNode, ShardError> {
+pub(super) fn ask(
+    link: &mut Link,
+    asked: &Address,
+    name: &str,
+    connector: Connector<'_>,
+) -> Result<PrimaryNode, ShardError> {
     let fatal = |kind, sentence: String| ShardError::Fatal(Failure::new(kind, sentence));
     let reply = match link.call(&[b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()]) {
         Ok(reply) => reply,
@@ -18,7 +23,8 @@ pub(super) fn ask(link: &mut Link, asked: &Address, name: &str, connector: Conne
             return Err(fatal(FailureKind::Denied, sentence));
         }
         Err(LinkError::Server(error)) if error.is_unknown_command() => {
-            let sentence = format!("{asked} is not a Sentinel; use redis:// for a server, or name the port of a Sentinel");
+            let sentence =
+                format!("{asked} is not a Sentinel; use redis:// for a server, or name the port of a Sentinel");
             return Err(fatal(FailureKind::Unsupported, sentence));
         }
         Err(error) => return Err(ShardError::at(asked, error)),
@@ -32,8 +38,7 @@ pub(super) fn ask(link: &mut Link, asked: &Address, name: &str, connector: Conne
         None => {
             let known = names(link).map_err(|error| ShardError::at(asked, error))?;
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            let sentence =
-                format!("the Sentinel {asked} monitors no primary named {name:?}; it monitors: {known}");
+            let sentence = format!("the Sentinel {asked} monitors no primary named {name:?}; it monitors: {known}");
             Err(fatal(FailureKind::Unsupported, sentence))
         }
     }

@@ -17,9 +17,7 @@ use super::{
     instances::{MIB, mode, state},
     task_body::counter,
 };
-use crate::{
-    model::{Instance, Role},
-};
+use crate::model::{Instance, Role};
 
 /// The answer of ShowInstanceTopology. All numbers are texts.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,7 +89,11 @@ struct Replication {
 pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
     let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.primaries);
     let seen: Vec<Address> = seen.iter().filter_map(|address| address.parse().ok()).collect();
-    if seen.is_empty() || mode(instance) == "single" { instance.url.parse().map(|target: Target| target.seeds).unwrap_or_default() } else { seen }
+    if seen.is_empty() || mode(instance) == "single" {
+        instance.url.parse().map(|target: Target| target.seeds).unwrap_or_default()
+    } else {
+        seen
+    }
 }
 
 /// The same for the same node, and no other's.

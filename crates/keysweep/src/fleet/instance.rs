@@ -132,7 +132,8 @@ impl Fleet {
             let (Credentials { username, password }, url) = parse_url(&url, false)?;
             self.check_target(&url)?;
             detail.insert("url".into(), url.clone().into());
-            changed.password = password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose_secret()));
+            changed.password =
+                password.map(|password| self.vault.seal(&instance.id, PASSWORD, password.expose_secret()));
             (changed.url, changed.username) = (url, username);
             Reach::default().keep(&mut changed, &self.vault)?;
         }

@@ -24,7 +24,7 @@ pub const SWEEPS: &[Line] = &[
          --parallel 3 --timeout 60s --unreachable-grace 10s --json",
         "\"outcome\":\"done\"",
     ),
-    Line { typed: "scan {replica} --no-follow", code: 1, says: "is a replica, where sweeping releases nothing" },
+    Line { typed: "scan {replica} --no-follow", code: 1, says: "is a replica, where a scan reclaims nothing" },
     good("scan {locked} --user default --password-file {password} --dry-run", "verdict"),
     good("scan {locked} --password-stdin", "keys released"),
     good("scan {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys released"),

@@ -201,7 +201,7 @@ fn result(before: &Reading, after: &Reading, ledger: &Ledger, task: &Value) {
         number("elapsed_seconds"),
         count(report["slices"].as_u64().unwrap_or(0)),
         report["slice_seconds"]["p50"].as_f64().unwrap_or(0.0) * 1e6,
-        number("duty") * 100.0,
+        number("cpu_share") * 100.0,
     ));
     let begun = task["started_at"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
     if let Some(begun) = begun {
