@@ -1,4 +1,4 @@
-//! What a sweep costs the sweeper: one write a slice, and no memory a key.
+//! What a sweep costs on this side: one write for each slice, and no memory for a key.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -17,12 +17,12 @@ use keysweep_engine::{
 };
 use keysweep_harness::{DataSet, Flavor, Names, Server};
 
-/// Counts what the one test thread allocates; the tests of this file run in processes of their own (nextest).
+/// Counts the allocations of the one test thread; the tests of this file run in processes of their own (nextest).
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// The one node where unsafe code cannot be done without: the trait is unsafe. It forwards and counts.
+// The only unsafe code: the trait is unsafe. The methods forward and count.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -38,12 +38,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Counts what goes over a real connection.
+/// Counts the writes on a real connection.
 #[derive(Default)]
 struct Recorder {
-    /// Writes of one whole transaction each.
+    /// Writes of one whole transaction.
     transactions: AtomicU64,
-    /// All others.
+    /// All other writes.
     others: AtomicU64,
     connections: AtomicU64,
 }
@@ -86,7 +86,7 @@ fn a_sweep_is_one_connection_and_one_write_a_slice() {
     let target: Target = server.url().parse().expect("a target");
     let recorder = Arc::new(Recorder::default());
 
-    // COUNT is to grow by what a key costs, also on a machine whose stalls would count as the server's.
+    // COUNT should follow the cost of a key, also on a machine whose stalls would be attributed to the server.
     let mut options = Options::default();
     (options.limits.max_slice, options.limits.guard) = (Duration::from_millis(5), None);
 
@@ -95,11 +95,11 @@ fn a_sweep_is_one_connection_and_one_write_a_slice() {
     let [transactions, others, connections] =
         [&recorder.transactions, &recorder.others, &recorder.connections].map(|count| count.load(Ordering::Relaxed));
     assert_eq!((connections, report.totals.keys_reclaimed), (1, 10_000));
-    assert_eq!(transactions, report.totals.slices, "one write a slice");
-    // Beside the slices: the greeting, the checks, the sizes before and after, and every second 50 PINGs, 40 looks for a
-    // child process and one at five sections of INFO.
+    assert_eq!(transactions, report.totals.slices, "one write for each slice");
+    // Beside the slices: the greeting, the checks, the sizes before and after, and every second 50 PINGs, 40 samples of
+    // background saves and one of five sections of INFO.
     let regular = (report.totals.elapsed_seconds * 96.0).ceil() as u64;
-    assert!(others <= regular + 75, "{others} other writes, {regular} of them PINGs and looks");
+    assert!(others <= regular + 75, "{others} other writes, {regular} of them PINGs and samples");
     assert!(report.totals.slices < 50_000 / 16, "COUNT grows: {} slices for 50,000 keys", report.totals.slices);
 }
 
@@ -127,6 +127,6 @@ fn a_slice_at_pace_max_is_still_a_slice() {
     let target: Target = server.url().parse().expect("a target");
     let options = Options { limits: Preset::Max.limits(), pace: "max".into(), ..Options::default() };
     let report = sweep_through(&Tcp, &target, &options, &(), &Stop::new());
-    // Where nothing is dead a key costs a third of a microsecond: two to three thousand fit into a slice.
+    // Without stale keys a key costs a third of a microsecond: two to three thousand fit into a slice.
     assert!(report.totals.slices > 20, "{} slices for 100,000 keys", report.totals.slices);
 }

@@ -1,4 +1,4 @@
-//! The checks before a sweep: each can come out otherwise, and none of them releases a key.
+//! The pre-flight checks: each has more than one result, and none of them reclaims a key.
 
 use std::{
     io::{Read, Write},
@@ -28,7 +28,7 @@ fn run(server: &Server, words: &[&str]) {
 }
 
 #[rstest]
-fn nothing_stands_in_the_way_of_a_plain_server_and_nothing_is_released(
+fn a_plain_server_passes_all_checks_and_no_key_is_reclaimed(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
@@ -40,7 +40,7 @@ fn nothing_stands_in_the_way_of_a_plain_server_and_nothing_is_released(
 }
 
 #[test]
-fn large_values_that_block_are_warned_of() {
+fn large_values_that_block_cause_a_warning() {
     let server = Server::start(Flavor::Redis70);
     assert_eq!(verdict(&checks(&server.url()), "freeing"), Verdict::Warning);
     run(&server, &["CONFIG", "SET", "lazyfree-lazy-expire", "yes"]);
@@ -56,7 +56,7 @@ fn an_append_only_file_that_waits_for_the_disk_makes_it_slower() {
 }
 
 #[test]
-fn a_backlog_that_is_too_small_for_the_deletes_is_warned_of() {
+fn a_backlog_that_is_too_small_for_the_deletes_causes_a_warning() {
     let primary = Server::with(Flavor::Valkey91).arg("--repl-backlog-size", "16kb").start();
     DataSet::new().dead(10_000).load(&primary);
     assert_eq!(verdict(&checks(&primary.url()), "replicas"), Verdict::Ok, "without a replica it does not matter");
@@ -65,7 +65,7 @@ fn a_backlog_that_is_too_small_for_the_deletes_is_warned_of() {
 }
 
 #[test]
-fn paused_expiry_is_told_beforehand() {
+fn paused_expiry_is_reported_before_the_sweep() {
     let server = Server::start(Flavor::Valkey91);
     run(&server, &["CLIENT", "PAUSE", "60000", "WRITE"]);
     assert_eq!(verdict(&checks(&server.url()), "state"), Verdict::Slower);
@@ -94,7 +94,7 @@ fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() 
 #[case("role", true)]
 #[case("info", true)]
 #[case("client|setname", true)]
-fn without_one_of_the_other_rights_the_sweep_goes_on_and_says_what_is_lost(#[case] right: &str, #[case] exact: bool) {
+fn without_another_right_the_sweep_continues_and_reports_what_is_lost(#[case] right: &str, #[case] exact: bool) {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);
     run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", &format!("-{right}")]);
@@ -142,7 +142,7 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
     assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
     assert!(
         report.totals.elapsed_seconds > 2.3,
-        "25,000 releases at 10,000 a second took {} s",
+        "25,000 reclaims at 10,000 a second took {} s",
         report.totals.elapsed_seconds
     );
     for _ in 0..loaded.dead {
@@ -150,7 +150,7 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
     }
     let mut options = Options::default();
     (options.limits.reclaims_per_second, options.limits.guard) = (Some(1_000_000), None);
-    // The best of three: a stalling machine makes one slower, and none that is held to 10,000 a second is ever so fast.
+    // The best of three: a stalled machine slows one down, and a sweep limited to 10,000 a second is never so fast.
     let mut took = Vec::new();
     while took.len() < 3 && took.last().is_none_or(|took| *took >= 2.0) {
         DataSet::new().prefix(&format!("again {}:", took.len())).dead(25_000).load(&server);
@@ -160,10 +160,10 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
             subscriber.get_message().expect("every event arrives");
         }
     }
-    assert!(took.last().is_some_and(|took| *took < 2.0), "told otherwise, it took {took:?} s");
+    assert!(took.last().is_some_and(|took| *took < 2.0), "without the limit it took {took:?} s");
 }
 
-/// A server whose clock is wrong cannot be had without changing this machine's: this one speaks for it.
+/// Starts a stand-in for a server with a wrong clock, which a real one has only if this machine's clock changes.
 fn fake_server_with_a_fast_clock(seconds: u64) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("redis://{}", listener.local_addr().expect("an address"));
@@ -192,7 +192,7 @@ fn fake_server_with_a_fast_clock(seconds: u64) -> String {
 }
 
 #[test]
-fn clocks_that_are_apart_refuse_the_sweep() {
+fn clocks_that_differ_refuse_the_sweep() {
     assert_eq!(verdict(&checks(&fake_server_with_a_fast_clock(0)), "clock"), Verdict::Ok);
     let url = fake_server_with_a_fast_clock(5);
     assert_eq!(verdict(&checks(&url), "clock"), Verdict::Refused);

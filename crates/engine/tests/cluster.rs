@@ -1,4 +1,4 @@
-//! Clusters: every primary is swept, and stays swept while nodes fail over and slots move.
+//! Clusters: every primary is swept, also while nodes fail over and slots move.
 
 mod common;
 
@@ -13,13 +13,13 @@ use rstest::rstest;
 
 use common::{Once, StopWhen, slow};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn target(url: &str) -> Target {
     url.parse().expect("a target")
 }
 
-/// Does something once, and tells when a shard was seen at another address than before it.
+/// Runs an action once, and records when a shard has another address than before it.
 struct Moving<F> {
     once: Once<F>,
     begun: Mutex<Option<(Instant, Vec<String>)>>,
@@ -31,7 +31,7 @@ impl<F: Fn(&Progress) + Sync> Moving<F> {
         Self { once: Once::between(at..0.95, what), begun: Mutex::default(), noticed: Mutex::default() }
     }
 
-    /// How long it took until it was noticed.
+    /// Returns the time from the action to the new address.
     fn noticed_after(&self) -> Duration {
         let begun = self.begun.lock().expect("no panic").as_ref().expect("it was done").0;
         self.noticed.lock().expect("no panic").expect("it was noticed") - begun
@@ -117,7 +117,7 @@ fn no_more_primaries_are_swept_at_a_time_than_asked_for() {
 }
 
 #[rstest]
-fn heavy_a_planned_failover_in_mid_sweep_leaves_no_dead_key(
+fn heavy_a_planned_failover_during_a_sweep_leaves_no_stale_key(
     #[values((Flavor::Redis62, 0.5), (Flavor::Redis70, 0.1), (Flavor::Valkey81, 0.8), (Flavor::Valkey91, 0.3))]
     (flavor, at): (Flavor, f64),
 ) {
@@ -131,8 +131,8 @@ fn survive_a_planned_failover(flavor: Flavor, at: f64) {
     let failover = Moving::from(at, |_| {
         let mut connection = redis_connection(replica);
         redis::cmd("CLUSTER").arg("FAILOVER").exec(&mut connection).expect("the replica takes over");
-        // The servers' part ends here, and with it what is not counted.
-        eventually("the replica has taken over", PATIENCE, || {
+        // The servers' part of the time ends here and is not measured.
+        eventually("the replica has taken over", TIMEOUT, || {
             let role: Vec<redis::Value> = redis::cmd("ROLE").query(&mut connection).expect("a role");
             (role[0] == redis::Value::BulkString(b"master".to_vec())).then_some(())
         });
@@ -151,7 +151,7 @@ fn survive_a_planned_failover(flavor: Flavor, at: f64) {
 }
 
 #[rstest]
-fn heavy_a_primary_that_is_killed_in_mid_sweep_is_followed_to_its_replica(
+fn heavy_after_a_primary_is_killed_its_replica_is_swept(
     #[values((Flavor::Redis70, 0.3), (Flavor::Valkey91, 0.6))] (flavor, at): (Flavor, f64),
 ) {
     survive_the_death_of_a_primary(flavor, at);
@@ -164,29 +164,27 @@ fn survive_the_death_of_a_primary(flavor: Flavor, at: f64) {
     let victim = Mutex::new(cluster);
     let kill = Once::between(at..0.95, |_| victim.lock().expect("no panic").node_mut(0).kill());
 
-    // All at a time: none of them is through by then.
+    // All at the same time: none of them is done by then.
     let options = Options { parallel: 3, ..slow(4_000) };
     let report = sweep(&target(&url), &options, &kill, &Stop::new());
 
     assert!(kill.was_done());
     cluster = victim.into_inner().expect("no panic");
     assert_eq!((report.outcome, report.shards.len()), (Outcome::Done, 3), "{report:?}");
-    // A primary that had been swept already is not waited for.
-    eventually("the replica has taken over", PATIENCE, || (cluster.primaries_now().len() == 3).then_some(()));
+    // The sweep does not wait for a primary that was done already.
+    eventually("the replica has taken over", TIMEOUT, || (cluster.primaries_now().len() == 3).then_some(()));
     assert_eq!(cluster.held(), live);
 }
 
 #[rstest]
-fn heavy_a_failover_that_is_tried_and_aborted_leaves_nothing(
-    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
-) {
+fn heavy_a_failover_that_is_aborted_leaves_no_stale_key(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     survive_an_aborted_failover(flavor, 0.2);
 }
 
 fn survive_an_aborted_failover(flavor: Flavor, at: f64) {
     let mut cluster = Cluster::start(flavor, 3, true);
     let (live, _) = cluster.load(6_000, 6_000);
-    // The primary pauses writes for a replica that then does nothing: given up after five seconds.
+    // The primary pauses writes for a replica that then does nothing, and gives up after five seconds.
     let (replica, url) = (cluster.node(3).port(), cluster.url());
     let shared = Mutex::new(cluster);
     let begin = Once::between(at..0.95, |_| {
@@ -198,13 +196,13 @@ fn survive_an_aborted_failover(flavor: Flavor, at: f64) {
     assert!(begin.was_done());
     cluster = shared.into_inner().expect("no panic");
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
-    // Before the replica wakes: it may still be in time to take over.
+    // Before the replica resumes: it may still take over.
     let held: u64 = cluster.nodes()[..3].iter().map(Server::held).sum();
     cluster.node_mut(3).resume();
     assert_eq!(held, live, "{flavor:?}: {report:?}");
 }
 
-/// Atomic migration takes dead keys along. A primary that gives its last slot away becomes a replica of the one that got it.
+/// Atomic migration moves stale keys as well. A primary without slots becomes a replica of the receiver of its last slot.
 #[rstest]
 fn heavy_slots_that_move_to_a_swept_primary_are_swept_there_again(
     #[values((4_000, 0.7), (8_192, 0.55))] (slots, at): (u16, f64),
@@ -218,7 +216,7 @@ fn survive_slots_that_move(slots: u16, at: f64) {
     let (live, dead) = cluster.load(5_000, 5_000);
     let (more_live, more_dead) = cluster.load_database(1, 1_000, 1_000);
     let nodes = [0, 1].map(|index| (cluster.id(index), cluster.node(index).port()));
-    // One after the other: when the slots move, one primary has been swept and the other hardly.
+    // One after the other: when the slots move, one primary is done and the other has hardly started.
     let options = Options { parallel: 1, ..slow(6_000) };
     let moving = Once::between(at..0.95, |progress| {
         let is_done = |port: u16| {
@@ -240,7 +238,7 @@ fn survive_slots_that_move(slots: u16, at: f64) {
             .arg(&nodes[to].0)
             .exec(&mut connection)
             .expect("the slots begin to move");
-        eventually("the slots have moved", PATIENCE, || {
+        eventually("the slots have moved", TIMEOUT, || {
             let ranges: Vec<Vec<redis::Value>> =
                 redis::cmd("CLUSTER").arg("SLOTS").query(&mut connection).expect("slots");
             let owner = ranges.iter().find(|range| {
@@ -257,13 +255,13 @@ fn survive_slots_that_move(slots: u16, at: f64) {
     assert!(moving.was_done());
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
     assert_eq!(cluster.held(), live + more_live, "{} were dead: {report:?}", dead + more_dead);
-    // More than were dead: while Valkey 9.1.2 copies slots of several databases, what is deleted in database 0 is deleted
-    // in another one at the receiving end. Dead keys reclaimed in that moment arrive again, and are reclaimed again.
+    // More than were loaded: while Valkey 9.1.2 copies slots of several databases, a delete in database 0 is applied to
+    // another one at the receiver. Keys reclaimed in that moment arrive again, and are reclaimed again.
     assert!(report.totals.exact && report.totals.keys_reclaimed >= dead + more_dead, "{report:?}");
 }
 
 #[test]
-fn heavy_a_primary_that_stays_away_fails_alone_and_is_named() {
+fn heavy_a_primary_that_stays_unreachable_fails_alone_and_is_named() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
     let (live, dead) = cluster.load(1_000, 1_000);
     let url = cluster.url();
@@ -280,13 +278,13 @@ fn heavy_a_primary_that_stays_away_fails_alone_and_is_named() {
 }
 
 #[test]
-fn a_sweep_of_a_cluster_goes_on_from_its_checkpoint() {
+fn a_sweep_of_a_cluster_resumes_from_its_checkpoint() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
     let (live, dead) = cluster.load(3_000, 3_000);
     let early = StopWhen::new(|progress| progress.fraction > 0.5);
     let first = sweep(&target(&cluster.url()), &slow(4_000), &early, &early.stop);
     assert_eq!(first.reason, Some(FailureKind::Interrupted));
-    // As it is kept: through JSON.
+    // As it is stored: through JSON.
     let text = serde_json::to_string(&early.last()).expect("JSON");
     let checkpoint: Option<Checkpoint> = serde_json::from_str(&text).expect("a checkpoint");
 
@@ -298,12 +296,12 @@ fn a_sweep_of_a_cluster_goes_on_from_its_checkpoint() {
         (Outcome::Done, dead, true),
         "{report:?}"
     );
-    assert_eq!((cluster.held(), report.totals.keys_scanned), (live, live + dead), "nothing was gone over twice");
+    assert_eq!((cluster.held(), report.totals.keys_scanned), (live, live + dead), "no key was scanned twice");
 }
 
-/// While nobody sweeps, most slots of a primary that was still waiting move to the one that had been begun.
+/// Between two runs, most slots of a primary that was waiting move to the one that had been started.
 #[test]
-fn heavy_slots_that_move_before_a_sweep_goes_on_are_swept_where_they_are() {
+fn heavy_slots_that_move_between_two_runs_are_swept_where_they_are() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 2, false);
     let (live, dead) = cluster.load(4_000, 4_000);
     let early = StopWhen::new(|progress| progress.fraction > 0.3);
@@ -327,7 +325,7 @@ fn heavy_slots_that_move_before_a_sweep_goes_on_are_swept_where_they_are() {
         .exec(&mut from.connection())
         .expect("the slots begin to move");
     let held = from.held();
-    eventually("most keys have moved", PATIENCE, || (from.held() < held / 2).then_some(()));
+    eventually("most keys have moved", TIMEOUT, || (from.held() < held / 2).then_some(()));
     cluster.await_whole();
 
     let options = Options { checkpoint: Some(checkpoint), ..Options::default() };
@@ -338,7 +336,7 @@ fn heavy_slots_that_move_before_a_sweep_goes_on_are_swept_where_they_are() {
 }
 
 #[test]
-fn nodes_that_are_announced_under_other_addresses_are_reached_by_an_address_map() {
+fn nodes_that_announce_other_addresses_are_reached_by_an_address_map() {
     let launch = Server::with(Flavor::Valkey91).arg("--cluster-announce-ip", "198.51.100.7");
     let cluster = Cluster::launch(&launch, 1, false);
     let (live, dead) = cluster.load(300, 200);
@@ -350,7 +348,7 @@ fn nodes_that_are_announced_under_other_addresses_are_reached_by_an_address_map(
 }
 
 #[test]
-fn what_is_no_cluster_is_told_so() {
+fn a_server_without_cluster_mode_is_refused() {
     let server = Server::start(Flavor::Valkey91);
     let report =
         sweep(&target(&format!("redis-cluster://{}", server.address())), &Options::default(), &(), &Stop::new());
@@ -380,6 +378,6 @@ fn soak_every_failover_at_every_point(
 #[rstest]
 #[ignore = "for make soak: minutes"]
 fn soak_slots_that_move_at_every_point(#[values(4_000, 8_192)] slots: u16) {
-    // Before the middle no primary has been swept yet.
+    // Before the middle no primary is done.
     [0.52, 0.65, 0.8].into_iter().for_each(|at| survive_slots_that_move(slots, at));
 }

@@ -1,4 +1,4 @@
-//! Estimates: right on a replica, honest about their bias without one, and never releasing a key.
+//! Estimates: exact on a replica, with a named bias without one, and never reclaiming a key.
 
 use keysweep_engine::{Estimate, Method, Preset, Stop, Target, estimate, link::Tcp};
 use keysweep_harness::{DataSet, Flavor, Server};
@@ -14,7 +14,7 @@ fn held(server: &Server) -> u64 {
 }
 
 #[rstest]
-fn a_count_on_a_replica_is_right_and_releases_nothing(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+fn a_count_on_a_replica_is_exact_and_reclaims_nothing(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let primary = Server::start(flavor);
     let loaded = DataSet::new().live(9_000).dead(3_000).database(2).live(100).dead(50).load(&primary);
     let replica = primary.replica();
@@ -39,7 +39,7 @@ fn a_sample_on_a_replica_is_close() {
 }
 
 #[test]
-fn without_a_replica_the_servers_own_average_is_told_as_what_it_is() {
+fn without_a_replica_the_servers_own_average_is_returned_with_its_bias() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(500).dead(500).load(&server);
     let estimate = ask(&server.url(), None);

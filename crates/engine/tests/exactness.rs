@@ -1,4 +1,4 @@
-//! After a sweep no key that had expired before it began is left, and the count of what was reclaimed is exact.
+//! After a sweep no key that had expired before it began is left, and the count of reclaimed keys is exact.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn size(server: &Server, database: u32) -> u64 {
 }
 
 #[rstest]
-fn every_dead_key_of_every_kind_and_database_is_released_and_counted(
+fn every_stale_key_of_every_type_and_database_is_reclaimed_and_counted(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
@@ -62,7 +62,7 @@ fn every_dead_key_of_every_kind_and_database_is_released_and_counted(
 }
 
 #[rstest]
-fn heavy_a_hash_of_a_million_fields_is_released_too(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+fn heavy_a_hash_of_a_million_fields_is_reclaimed_too(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(1_000).kind(Kind::Hash).elements(1_000_000).dead(1).load(&server);
     let report = scan(&server);
@@ -73,9 +73,9 @@ fn heavy_a_hash_of_a_million_fields_is_released_too(#[values(Flavor::Redis70, Fl
     assert!(before - after > 20_000_000, "{before} bytes before, {after} after");
 }
 
-/// Fields with a TTL of their own are not keys: a hash goes when its own time is over, and is left as it is until then.
+/// Fields with a TTL are not keys: a hash is reclaimed when its own TTL has passed, and stays unchanged until then.
 #[test]
-fn a_hash_is_released_by_its_own_ttl_and_not_by_that_of_its_fields() {
+fn a_hash_is_reclaimed_by_its_own_ttl_and_not_by_that_of_its_fields() {
     const FIELDS: u64 = 50;
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().kind(Kind::Hash).live(100).dead(100).load(&server);
@@ -91,7 +91,7 @@ fn a_hash_is_released_by_its_own_ttl_and_not_by_that_of_its_fields() {
     };
     fill("living").exec(&mut connection).expect("fields take a TTL");
     fill("dying").cmd("PEXPIRE").arg("dying").arg(1).exec(&mut connection).expect("so does the hash");
-    // The last field that was set to die, after the last hash.
+    // The last field that expires, after the last hash.
     fill("witness").exec(&mut connection).expect("fields take a TTL");
     eventually("what is to die is dead", Duration::from_secs(10), || {
         let last = format!("f{}", FIELDS - 2);
@@ -128,16 +128,16 @@ fn an_empty_server_is_done_at_once() {
     );
 }
 
-/// Clients write, read and delete, and the server's own cycle is on: what was dead before is gone, and our count plus
-/// what everybody else expired is what the server says was expired in all.
+/// Clients write, read and delete, and the server's own cycle is on: the stale keys are reclaimed, and the count of the sweep
+/// plus the keys that clients and the cycle expired is the total that the server reports.
 #[rstest]
 fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
     #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::start(flavor);
-    // A tenth is dead: the server's own cycle takes its time at that, and leaves some for us.
+    // A tenth is stale: at that share the server's own cycle is slow, and leaves some to the sweep.
     let loaded = DataSet::new().live(45_000).dead(5_000).load(&server);
-    assert_eq!(held(&server, &loaded) as u64, loaded.dead, "what is looked for afterwards is there before");
+    assert_eq!(held(&server, &loaded) as u64, loaded.dead, "the stale keys are there before the sweep");
     let stop_clients = AtomicBool::new(false);
 
     let (report, expired) = thread::scope(|scope| {
@@ -160,13 +160,13 @@ fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
         "we counted {} of {expired} expired keys",
         report.totals.keys_reclaimed
     );
-    assert_eq!(held(&server, &loaded), 0, "no key is left that was dead before the sweep");
+    assert_eq!(held(&server, &loaded), 0, "no key is left that was stale before the sweep");
     quiesce(&server);
     assert_eq!(size(&server, 0), loaded.live, "the clients' own keys have gone by themselves, ours are alive");
     assert!(report.totals.keys_reclaimed > 0 && expired >= loaded.dead);
 }
 
-/// The dead keys that the server still holds. MEMORY USAGE looks a key up without expiring it.
+/// Returns the stale keys in memory. MEMORY USAGE reads a key without expiring it.
 fn held(server: &Server, loaded: &Loaded) -> usize {
     let mut pipeline = redis::pipe();
     for number in loaded.live..loaded.live + loaded.dead {
@@ -176,7 +176,7 @@ fn held(server: &Server, loaded: &Loaded) -> usize {
     sizes.iter().flatten().count()
 }
 
-/// Sets keys that live for moments, reads them, deletes some.
+/// Sets keys that live for a moment, reads them, deletes some.
 fn churn(server: &Server, stop: &AtomicBool) {
     let mut connection = server.connection();
     for round in 0u64.. {
@@ -194,7 +194,7 @@ fn churn(server: &Server, stop: &AtomicBool) {
     }
 }
 
-/// Waits until the clients' keys have gone: a second sweep takes what the server's cycle leaves.
+/// Waits until the clients' keys have expired: a second sweep reclaims the rest.
 fn quiesce(server: &Server) {
     eventually("no key with a short TTL is left", Duration::from_secs(10), || {
         let report = scan(server);
@@ -203,7 +203,7 @@ fn quiesce(server: &Server) {
 }
 
 #[rstest]
-fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+fn a_stopped_sweep_resumes_from_its_checkpoint(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(10_000).dead(10_000).database(2).live(5_000).dead(5_000).load(&server);
     let mut options = Options::default();
@@ -218,7 +218,11 @@ fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor:
         first.totals.keys_reclaimed
     );
     let held = size(&server, 0) + size(&server, 2);
-    assert_eq!(held + first.totals.keys_reclaimed, loaded.live + loaded.dead, "what the report says is what is gone");
+    assert_eq!(
+        held + first.totals.keys_reclaimed,
+        loaded.live + loaded.dead,
+        "the report counts the keys that are gone"
+    );
 
     let checkpoint = early.last();
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
@@ -231,7 +235,7 @@ fn a_stopped_sweep_goes_on_from_its_checkpoint(#[values(Flavor::Redis70, Flavor:
 }
 
 #[test]
-fn a_checkpoint_of_another_process_is_started_again() {
+fn with_a_checkpoint_of_another_process_the_shard_starts_again() {
     let mut server = Server::start(Flavor::Valkey91);
     DataSet::new().live(20_000).dead(20_000).load(&server);
     let mut options = Options::default();
@@ -254,7 +258,7 @@ fn a_checkpoint_of_another_process_is_started_again() {
 }
 
 #[test]
-fn time_that_is_used_up_fails_the_sweep_and_keeps_what_was_done() {
+fn a_timeout_fails_the_sweep_and_keeps_its_results() {
     let server = Server::start(Flavor::Redis70);
     let loaded = DataSet::new().live(5_000).dead(5_000).load(&server);
     let mut options = Options { timeout: Some(Duration::from_millis(300)), ..Options::default() };
@@ -266,7 +270,7 @@ fn time_that_is_used_up_fails_the_sweep_and_keeps_what_was_done() {
 }
 
 #[test]
-fn a_server_that_goes_away_and_comes_back_is_swept_to_the_end() {
+fn a_server_that_is_lost_and_returns_is_swept_to_the_end() {
     let server = Mutex::new(Server::start(Flavor::Valkey91));
     let loaded = DataSet::new().live(20_000).dead(20_000).load(&server.lock().expect("no panic"));
     let target = target(&server.lock().expect("no panic"));
@@ -279,11 +283,11 @@ fn a_server_that_goes_away_and_comes_back_is_swept_to_the_end() {
     assert!(cut.done.load(Ordering::Relaxed), "the connections were cut while the sweep ran");
     assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
     assert_eq!(size(&server.lock().expect("no panic"), 0), loaded.live);
-    // Back to the last look, which is at most a second and some slices old, and not to the start.
+    // Back to the last sample, which is at most a second and some slices old, and not to the start.
     assert!(report.totals.keys_scanned < 40_000 + 18_000, "{} keys scanned", report.totals.keys_scanned);
 }
 
-/// Has the server close every client's connection once.
+/// Closes every client's connection once.
 struct CutConnections<'a> {
     server: &'a Mutex<Server>,
     done: AtomicBool,
@@ -316,7 +320,7 @@ fn the_capped_rate_is_kept_over_the_whole_sweep() {
 }
 
 #[test]
-fn the_connection_is_named_so_that_an_operator_sees_who_is_there() {
+fn the_connection_has_a_name_in_the_client_list() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(20_000).load(&server);
     let mut options = Options { client_name: "keysweep:task-1".into(), ..Options::default() };

@@ -1,4 +1,4 @@
-//! What networks and servers do to a connection in mid-sweep: a pairwise choice in `make test`, all of it in `make soak`.
+//! Faults of networks and servers during a sweep: a pairwise selection in `make test`, all of it in `make soak`.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn options() -> Options {
     Options { reply_timeout: Duration::from_secs(1), ..slow(3_000) }
 }
 
-/// Sweeps through a proxy that does `fault` at that point, for a while where it would go on for ever.
+/// Sweeps through a proxy that causes `fault` at that point, for a limited time where the fault has no end.
 fn survive(flavor: Flavor, fault: Fault, at: f64) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
@@ -37,7 +37,7 @@ fn survive(flavor: Flavor, fault: Fault, at: f64) {
     });
     let (outcome, held) = (report.outcome, server.held());
     assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {fault:?} {at}: {report:?}");
-    // A reply that never came may have been one of releases.
+    // A reply that was lost may have reported reclaimed keys.
     assert!(
         !report.totals.exact || report.totals.keys_reclaimed == loaded.dead,
         "{flavor:?} {fault:?} {at}: {report:?}"
@@ -50,7 +50,7 @@ fn survive(flavor: Flavor, fault: Fault, at: f64) {
 }
 
 #[rstest]
-fn heavy_a_connection_that_breaks_is_made_again_and_the_sweep_goes_on(
+fn heavy_a_connection_that_breaks_is_opened_again_and_the_sweep_continues(
     #[values(
         (Flavor::Redis62, Fault::Cut, 0.5), (Flavor::Redis70, Fault::Stall, 0.05), (Flavor::Valkey81, Fault::Drip, 0.85),
         (Flavor::Valkey91, Fault::CloseInReply, 0.5), (Flavor::Valkey91, Fault::Cut, 0.05),
@@ -79,7 +79,7 @@ fn a_peer_that_sends_a_byte_at_a_time_does_not_outlast_the_deadline() {
     let (stalls, begun, stop) = (Stalls::watch(), Instant::now(), Stop::new());
     let report = thread::scope(|scope| {
         let sweeping = scope.spawn(|| sweep(&target, &Options::default(), &(), &stop));
-        // Half-way into the deadline of a connection that is being made.
+        // Half-way into the connection timeout.
         stop.wait_until(begun + Duration::from_secs(2));
         stop.raise();
         sweeping.join().expect("no panic")
@@ -90,7 +90,7 @@ fn a_peer_that_sends_a_byte_at_a_time_does_not_outlast_the_deadline() {
 }
 
 #[test]
-fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
+fn heavy_a_server_at_its_client_limit_is_retried_and_then_named() {
     let server = Server::with(Flavor::Valkey91).arg("--maxclients", "3").start();
     let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
     let proxy = Proxy::before(&server);
@@ -98,13 +98,13 @@ fn heavy_a_server_without_a_free_place_for_us_is_waited_for_and_then_told() {
     let crowd = Mutex::new(Vec::new());
     let mut admin = server.connection();
     let fill = Once::between(0.3..1.0, |_| {
-        // Until the last node is taken: the sweep would be back sooner than the crowd.
+        // Until the limit is reached: the sweep would reconnect sooner than the other clients.
         proxy.set(Fault::Cut);
         let mut crowd = crowd.lock().expect("no panic");
-        // One node is ours until the server notices that we are gone.
+        // One connection is the sweep's until the server notices that it is closed.
         eventually("all nodes are taken", Duration::from_secs(10), || {
             let client = redis::Client::open(("127.0.0.1", server.port())).expect("an address");
-            // A node is one that is answered at.
+            // A connection counts once it gets a reply.
             let node = client.get_connection().and_then(|mut node| {
                 redis::cmd("PING").exec(&mut node)?;
                 Ok(node)

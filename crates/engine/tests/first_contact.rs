@@ -1,4 +1,4 @@
-//! What an operator reads who has mistyped something: one sentence with the cause and the remedy, at once.
+//! The message for a mistyped target: one sentence with the cause and the remedy, without a retry.
 
 use std::{
     io::{Read, Write},
@@ -25,7 +25,7 @@ fn assert_fails(report: &Report, kind: FailureKind, words: &[&str]) {
 }
 
 #[test]
-fn nobody_listens() {
+fn the_port_is_closed() {
     let begun = Instant::now();
     let port = free_port();
     assert_fails(
@@ -61,7 +61,7 @@ fn a_password_is_missing_or_wrong() {
 }
 
 #[test]
-fn a_password_is_given_and_none_is_wanted() {
+fn a_password_is_given_and_none_is_required() {
     let server = Server::start(Flavor::Redis62);
     let report = scan(&format!("redis://:extra@127.0.0.1:{}", server.port()));
     assert_fails(&report, FailureKind::Denied, &["has no password set, but one was given"]);
@@ -79,14 +79,14 @@ fn the_user_may_not_scan() {
 }
 
 #[test]
-fn something_else_listens_there() {
+fn the_port_belongs_to_another_protocol() {
     for greeting in ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n"] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let other = thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
             stream.write_all(greeting.as_bytes()).expect("a greeting");
-            // Open until the client goes: a close might overtake the greeting.
+            // Open until the client disconnects: a close might overtake the greeting.
             let _ = stream.read_to_end(&mut Vec::new());
         });
         assert_fails(
@@ -99,7 +99,7 @@ fn something_else_listens_there() {
 }
 
 #[test]
-fn nothing_is_said_within_the_deadline() {
+fn the_server_does_not_reply_within_the_timeout() {
     let mut server = Server::start(Flavor::Redis70);
     server.pause();
     let report = scan(&server.url());
@@ -111,7 +111,7 @@ fn nothing_is_said_within_the_deadline() {
 fn the_server_is_still_loading() {
     let server = Server::start(Flavor::Redis70);
     let mut connection = server.connection();
-    // The server's own switch: each loaded key takes this many microseconds, so that loading takes a while.
+    // A setting for tests: each loaded key takes this many microseconds, so that loading takes a while.
     DataSet::new().live(2_000).load(&server);
     redis::cmd("CONFIG").arg("SET").arg("key-load-delay").arg(20_000).exec(&mut connection).expect("a slow load");
     redis::cmd("CONFIG")
@@ -124,7 +124,7 @@ fn the_server_is_still_loading() {
     let mut background = server.connection();
     thread::scope(|scope| {
         scope.spawn(move || {
-            // Ends with an error when the server is killed below; its purpose is to make the server load.
+            // Makes the server load; ends with an error when the server is killed below.
             let _ = redis::cmd("DEBUG").arg("RELOAD").arg("NOSAVE").exec(&mut background);
         });
         keysweep_harness::eventually("the server loads", Duration::from_secs(10), || {

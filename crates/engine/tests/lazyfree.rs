@@ -1,4 +1,4 @@
-//! `manage_lazyfree`: on while sweeps run, off again afterwards, and nobody else's business touched.
+//! The managed `lazyfree-lazy-expire`: on while sweeps run, off again afterwards, and never changed against the operator.
 
 use std::{
     collections::HashSet,
@@ -16,13 +16,13 @@ use keysweep_engine::{
 use keysweep_harness::{DataSet, Flavor, Kind, Server, eventually};
 use rstest::rstest;
 
-/// Who holds, for all sweeps of a test: what the service keeps in its database.
+/// The holders of all sweeps of a test: what the service stores in its database.
 type Table = Arc<Mutex<HashSet<(String, &'static str)>>>;
 
-/// A database takes so long to answer that sweeps which begin together see each other's entries.
+/// Time of a commit, so long that sweeps which start together see each other's entries.
 const COMMIT: Duration = Duration::from_millis(5);
 
-/// One sweep's view of the table.
+/// The registry of one sweep.
 #[derive(Debug)]
 struct InMemoryRegistry(Table, &'static str);
 
@@ -72,7 +72,7 @@ fn set(server: &Server, value: &str) {
         .expect("CONFIG");
 }
 
-/// Keeps what the setting was after every slice: said by the thread that puts it back, which therefore has not done so yet.
+/// Keeps the setting after every slice. Called by the thread that restores it, which has not done so by then.
 struct Settings<'a>(&'a Server, Mutex<Vec<String>>);
 
 impl Monitor for Settings<'_> {
@@ -81,7 +81,7 @@ impl Monitor for Settings<'_> {
     }
 }
 
-/// How long the commands took together that took longer than 5 ms.
+/// Returns the total time of commands that took longer than 5 ms.
 fn slow_commands(server: &Server, during: impl FnOnce()) -> Duration {
     let mut connection = server.connection();
     redis::cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(5_000).exec(&mut connection).expect("CONFIG");
@@ -93,7 +93,7 @@ fn slow_commands(server: &Server, during: impl FnOnce()) -> Duration {
 }
 
 #[test]
-fn heavy_hashes_of_a_million_fields_are_not_felt_where_the_setting_is_managed() {
+fn heavy_hashes_of_a_million_fields_do_not_block_where_the_setting_is_managed() {
     let server = Server::start(Flavor::Redis70);
     let hashes =
         |prefix: &str| DataSet::new().prefix(prefix).kind(Kind::Hash).elements(1_000_000).dead(2).load(&server);
@@ -108,7 +108,7 @@ fn heavy_hashes_of_a_million_fields_are_not_felt_where_the_setting_is_managed() 
     let as_it_is = slow_commands(&server, || {
         sweep(&target(&server), &Options::default(), &(), &Stop::new());
     });
-    // What a machine that stalls adds to a command is no more than half of the one; freeing in the command is all of the other.
+    // A stalled machine adds at most half of the unmanaged time to a command; freeing in the command takes all of it.
     assert!(as_it_is > Duration::from_millis(100), "this test measures nothing: {as_it_is:?}");
     assert!(managed < as_it_is / 2, "{managed:?} managed, {as_it_is:?} as it is");
 }
@@ -124,11 +124,11 @@ fn the_setting_is_on_while_the_sweep_runs_and_off_again_afterwards() {
     let seen = seen.1.into_inner().expect("no panic");
     assert!(!seen.is_empty() && seen.iter().all(|value| value == "yes"), "{seen:?}");
     assert_eq!(setting(&server), "no");
-    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+    assert!(table.lock().expect("no panic").is_empty(), "no record is left");
 }
 
 #[test]
-fn where_it_was_on_anyway_it_stays_on() {
+fn a_setting_that_was_on_stays_on() {
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     DataSet::new().live(100).load(&server);
     let table = Table::default();
@@ -138,7 +138,7 @@ fn where_it_was_on_anyway_it_stays_on() {
 }
 
 #[test]
-fn where_it_was_on_anyway_it_stays_on_through_sweeps_that_overlap() {
+fn a_setting_that_was_on_stays_on_through_sweeps_that_overlap() {
     const ROUNDS: usize = 8;
     const SWEEPS: [&str; 3] = ["a", "b", "c"];
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
@@ -152,13 +152,13 @@ fn where_it_was_on_anyway_it_stays_on_through_sweeps_that_overlap() {
                 scope.spawn(move || sweep(target, &options, &(), &Stop::new()));
             }
         });
-        assert_eq!(setting(&server), "yes", "it is its operator's");
-        assert!(table.lock().expect("no panic").is_empty(), "nobody has anything to put back");
+        assert_eq!(setting(&server), "yes", "the operator turned it on");
+        assert!(table.lock().expect("no panic").is_empty(), "no record is left");
     }
 }
 
 #[test]
-fn where_it_was_off_it_is_off_again_after_sweeps_that_overlap() {
+fn a_setting_that_was_off_is_off_again_after_sweeps_that_overlap() {
     const ROUNDS: usize = 8;
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(2_000).load(&server);
@@ -172,34 +172,34 @@ fn where_it_was_off_it_is_off_again_after_sweeps_that_overlap() {
             }
         });
         assert_eq!(setting(&server), "no");
-        assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+        assert!(table.lock().expect("no panic").is_empty(), "no record is left");
     }
 }
 
 #[test]
-fn what_another_worker_has_put_back_already_is_not_put_back_again() {
+fn a_setting_that_another_worker_has_restored_is_not_restored_again() {
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     let (mut link, address, run_id) = link(&server);
     let registry = InMemoryRegistry(Table::default(), "task");
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
-    assert_eq!(setting(&server), "yes", "nobody is recorded, so it is its operator's");
+    assert_eq!(setting(&server), "yes", "without a record the operator turned it on");
 }
 
-/// A view of the table that is held up once while it lets go: `before` or `after` it has forgotten the sweep, something happens.
-struct HeldUp<F, G> {
+/// A registry that runs an action `before` or `after` its first release.
+struct Interrupted<F, G> {
     registry: InMemoryRegistry,
     before: F,
     after: G,
     once: Once,
 }
 
-impl<F, G> fmt::Debug for HeldUp<F, G> {
+impl<F, G> fmt::Debug for Interrupted<F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.registry.fmt(f)
     }
 }
 
-impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeRegistry for HeldUp<F, G> {
+impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeRegistry for Interrupted<F, G> {
     fn acquire(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
         self.registry.acquire(address, run_id)
     }
@@ -209,13 +209,13 @@ impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeRegistry for HeldUp<F
     }
 
     fn release(&self, run_id: &str) -> Result<u64, String> {
-        let mut gone = None;
+        let mut released = None;
         self.once.call_once(|| {
             (self.before)();
-            gone = Some(self.registry.release(run_id));
+            released = Some(self.registry.release(run_id));
             (self.after)();
         });
-        gone.unwrap_or_else(|| self.registry.release(run_id))
+        released.unwrap_or_else(|| self.registry.release(run_id))
     }
 }
 
@@ -229,14 +229,14 @@ fn link(server: &Server) -> (Link, Address, String) {
 #[rstest]
 #[case::found_on("yes")]
 #[case::found_off("no")]
-fn a_sweep_that_comes_and_goes_while_the_last_one_lets_go_leaves_it_off(#[case] found: &str) {
+fn a_sweep_that_starts_and_ends_during_the_last_release_leaves_it_off(#[case] found: &str) {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(100).load(&server);
     let (mut link, address, run_id) = link(&server);
     let table = Table::default();
     let short = options(&table, "short");
     let seen = Settings(&server, Mutex::default());
-    let registry = HeldUp {
+    let registry = Interrupted {
         registry: InMemoryRegistry(Arc::clone(&table), "last"),
         before: || _ = sweep(&target(&server), &short, &seen, &Stop::new()),
         after: || {},
@@ -246,22 +246,22 @@ fn a_sweep_that_comes_and_goes_while_the_last_one_lets_go_leaves_it_off(#[case] 
     set(&server, found);
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     let seen = seen.1.lock().expect("no panic");
-    assert!(!seen.is_empty() && seen.iter().all(|value| value == "yes"), "the short one turned it on: {seen:?}");
+    assert!(!seen.is_empty() && seen.iter().all(|value| value == "yes"), "the short sweep turned it on: {seen:?}");
     assert_eq!(setting(&server), "no");
-    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+    assert!(table.lock().expect("no panic").is_empty(), "no record is left");
 }
 
 #[test]
-fn a_sweep_that_was_left_without_it_and_goes_at_once_leaves_it_off() {
+fn a_sweep_that_joins_after_the_restore_and_ends_at_once_leaves_it_off() {
     let server = Server::start(Flavor::Redis70);
     let ((mut link, address, run_id), (others_link, ..)) = (link(&server), link(&server));
     let others_link = Mutex::new(others_link);
     let table = Table::default();
     let other = InMemoryRegistry(Arc::clone(&table), "other");
-    let registry = HeldUp {
+    let registry = Interrupted {
         registry: InMemoryRegistry(Arc::clone(&table), "last"),
-        // It has found the setting on, and joins when that has been put back.
-        before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
+        // The other sweep has found the setting on, and joins after the restore.
+        before: || _ = other.join(&address, &run_id).expect("an answer").expect("a recorded sweep"),
         after: || {
             release_lazyfree(&mut others_link.lock().expect("no panic"), &other, &address, &run_id).expect("an answer");
         },
@@ -271,32 +271,32 @@ fn a_sweep_that_was_left_without_it_and_goes_at_once_leaves_it_off() {
     set(&server, "yes");
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "no");
-    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+    assert!(table.lock().expect("no panic").is_empty(), "no record is left");
 }
 
 #[test]
-fn a_sweep_that_joins_while_the_last_one_lets_go_has_it_on_again() {
+fn a_sweep_that_joins_during_the_last_release_has_it_on_again() {
     let server = Server::start(Flavor::Redis70);
     let (mut link, address, run_id) = link(&server);
     let table = Table::default();
     let other = InMemoryRegistry(Arc::clone(&table), "other");
-    let registry = HeldUp {
+    let registry = Interrupted {
         registry: InMemoryRegistry(Arc::clone(&table), "last"),
-        before: || _ = other.join(&address, &run_id).expect("an answer").expect("somebody is recorded"),
+        before: || _ = other.join(&address, &run_id).expect("an answer").expect("a recorded sweep"),
         after: || {},
         once: Once::new(),
     };
     registry.acquire(&address, &run_id).expect("recorded");
     set(&server, "yes");
     release_lazyfree(&mut link, &registry, &address, &run_id).expect("an answer");
-    assert_eq!(setting(&server), "yes", "the other one counts on it");
+    assert_eq!(setting(&server), "yes", "the other sweep uses it");
     release_lazyfree(&mut link, &other, &address, &run_id).expect("an answer");
     assert_eq!(setting(&server), "no");
-    assert!(table.lock().expect("no panic").is_empty(), "nothing is left to remember");
+    assert!(table.lock().expect("no panic").is_empty(), "no record is left");
 }
 
 #[test]
-fn of_two_overlapping_sweeps_the_last_one_puts_it_back() {
+fn of_two_overlapping_sweeps_the_last_one_restores_it() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(10_000).load(&server);
     let (table, target) = (Table::default(), target(&server));
@@ -309,14 +309,14 @@ fn of_two_overlapping_sweeps_the_last_one_puts_it_back() {
         });
         sweep(&target, &short, &(), &Stop::new());
         assert!(!running.is_finished(), "the sweeps overlapped");
-        assert_eq!(setting(&server), "yes", "the long one still counts on it");
+        assert_eq!(setting(&server), "yes", "the long sweep still uses it");
         running.join().expect("no panic");
     });
     assert_eq!(setting(&server), "no");
 }
 
 #[test]
-fn a_stopped_sweep_puts_it_back_too() {
+fn a_stopped_sweep_restores_it_too() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(10_000).load(&server);
     let (table, stop) = (Table::default(), Stop::new());
@@ -339,11 +339,11 @@ fn a_process_that_took_over_the_address_keeps_its_own_setting() {
     registry.acquire(&address, GONE).expect("recorded");
     release_lazyfree(&mut link, &registry, &address, GONE).expect("an answer");
     assert_eq!(setting(&server), "yes");
-    assert!(registry.0.lock().expect("no panic").is_empty(), "its hold went with the process");
+    assert!(registry.0.lock().expect("no panic").is_empty(), "its record ended with the process");
 }
 
 #[test]
-fn what_somebody_else_has_turned_off_meanwhile_stays_off_and_what_is_refused_is_told() {
+fn a_setting_that_the_operator_turned_off_meanwhile_stays_off_and_a_refusal_is_reported() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(5_000).load(&server);
     let table = Table::default();

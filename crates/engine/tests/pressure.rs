@@ -1,4 +1,4 @@
-//! A server with everything that can suffer from deletes: a replica, an append-only file, a subscriber, a snapshot.
+//! A server with everything that deletes can affect: a replica, an append-only file, a subscriber, a snapshot.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -17,7 +17,7 @@ fn snapshot(server: &Server) {
     redis::cmd("BGSAVE").exec(&mut server.connection()).expect("BGSAVE begins");
 }
 
-/// Bytes that the last snapshot's child process copied, once it has ended.
+/// Returns the bytes that the last snapshot's child process copied, once it has ended.
 fn copied(server: &Server) -> u64 {
     eventually("the snapshot ends", Duration::from_secs(60), || {
         (info(server, "persistence", "rdb_bgsave_in_progress") == 0).then_some(())
@@ -25,7 +25,7 @@ fn copied(server: &Server) -> u64 {
     info(server, "persistence", "rdb_last_cow_size")
 }
 
-/// Begins a snapshot as soon as the sweep has begun.
+/// Starts a snapshot as soon as the sweep has started.
 struct SnapshotMeanwhile<'a>(&'a Server, Mutex<bool>);
 
 impl Monitor for SnapshotMeanwhile<'_> {
@@ -39,12 +39,12 @@ impl Monitor for SnapshotMeanwhile<'_> {
 }
 
 #[test]
-fn heavy_a_snapshot_in_mid_sweep_costs_a_tenth_of_what_it_would_and_nobody_is_dropped() {
-    // The server's own switch gives the snapshot some seconds: a nap after every eighth key or so.
+fn heavy_a_snapshot_during_a_sweep_costs_a_tenth_and_no_client_is_dropped() {
+    // A setting for tests gives the snapshot some seconds: a sleep after about every eighth key.
     let primary = Server::with(Flavor::Valkey91)
         .arg("--appendonly", "yes")
         .arg("--appendfsync", "everysec")
-        // The one child process of this test is the snapshot.
+        // The only background save of this test is the snapshot.
         .arg("--auto-aof-rewrite-percentage", "0")
         .arg("--notify-keyspace-events", "Ex")
         .arg("--rdb-key-save-delay", "-8")
@@ -61,7 +61,7 @@ fn heavy_a_snapshot_in_mid_sweep_costs_a_tenth_of_what_it_would_and_nobody_is_dr
         let mut subscriber = connection.as_pubsub();
         subscriber.psubscribe("__keyevent@*__:expired").expect("a subscription");
         let mut options = Options { throttle_on_save, ..Options::default() };
-        // Some seconds for the whole, and not throttled because of the subscriber.
+        // Some seconds in total, without the limit for subscribers.
         options.limits.reclaims_per_second = Some(50_000);
         let meanwhile = SnapshotMeanwhile(&primary, Mutex::new(false));
         let report = sweep(&primary.url().parse().expect("a target"), &options, &meanwhile, &Stop::new());

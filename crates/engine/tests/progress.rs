@@ -6,7 +6,7 @@ use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Tar
 use keysweep_harness::{DataSet, Flavor, Server};
 use rstest::rstest;
 
-/// Keeps every fraction with the share of keys that had really been looked at.
+/// Keeps every fraction with the true share of keys scanned.
 struct Compare {
     keys: f64,
     seen: Mutex<Vec<(f64, f64)>>,
@@ -52,7 +52,7 @@ fn on_a_table_at_rest(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavo
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }
 
-/// Where keys come and go there is no true share of keys; what must hold is that it never goes back and ends at 1.
+/// While keys are added and deleted there is no true share of keys; the fraction must never decrease and end at 1.
 #[rstest]
 fn while_the_table_grows_shrinks_and_rehashes(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
@@ -110,42 +110,42 @@ fn in_cluster_mode_with_three_hash_tags_holding_all_keys() {
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }
 
-/// What a tick said, at which time, and of the only shard the share that was done, its rate and the time left, once it told them.
+/// One progress report: its time, the keys, and of the only shard the share done, the rate and the time left, once known.
 #[derive(Debug)]
-struct Said {
+struct Reported {
     at: f64,
     keys: u64,
     shard: Option<(f64, f64, f64)>,
 }
 
-/// Keeps what every tick said.
+/// Keeps every progress report.
 #[derive(Default)]
-struct Speed(Mutex<Vec<Said>>);
+struct Speed(Mutex<Vec<Reported>>);
 
 impl Monitor for Speed {
     fn progress(&self, progress: &Progress, _: &Checkpoint) {
         let shard =
             progress.shards.first().and_then(|shard| Some((shard.fraction, shard.keys_per_second, shard.eta_seconds?)));
-        let said = Said { at: progress.elapsed_seconds, keys: progress.keys_scanned, shard };
-        self.0.lock().expect("no panic").push(said);
+        let reported = Reported { at: progress.elapsed_seconds, keys: progress.keys_scanned, shard };
+        self.0.lock().expect("no panic").push(reported);
     }
 }
 
-/// Compared with what was, not with what was asked for: a sweep that is woken late catches up a little of that only.
+/// Compared with the true rate, not the limit: a sweep that wakes up late catches up only a part of it.
 #[test]
-fn a_shard_tells_its_own_rate_and_the_time_that_it_has_left() {
-    /// Between the ends of the time over which the rate is averaged.
+fn a_shard_reports_its_own_rate_and_time_left() {
+    /// The time over which the rate is averaged.
     const TICKS: usize = 14;
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(30_000).load(&server);
     let speed = Speed::default();
     let mut options = slow(30_000);
-    // Nothing but the cap decides: a guard that halves the duty changes the rate, which no time left foresees.
+    // Without a guard: a backoff changes the rate, which no time left predicts.
     (options.limits.max_cpu, options.limits.guard) = (1.0, None);
     let report = sweep(&server.url().parse().expect("a target"), &options, &speed, &Stop::new());
     assert_eq!(report.outcome, Outcome::Done);
-    let said = speed.0.into_inner().expect("no panic");
-    // The median of many looks: a single one may fall into a moment in which the machine stands still.
+    let reported = speed.0.into_inner().expect("no panic");
+    // The median of many reports: the machine may stall during a single one.
     let looks = said.iter().enumerate().filter_map(|(index, now)| {
         let (then, (fraction, rate, left)) = (&said[index.saturating_sub(TICKS)], now.shard?);
         let true_rate = (now.keys - then.keys) as f64 / (now.at - then.at);

@@ -6,7 +6,7 @@ use keysweep_engine::{FailureKind, Monitor, Options, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Flavor, Server};
 use rstest::rstest;
 
-/// Keeps what the engine says.
+/// Keeps the notes.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
@@ -17,7 +17,9 @@ impl Monitor for Notes {
 }
 
 #[rstest]
-fn a_replica_is_followed_to_its_primary_and_said_so(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+fn a_replica_is_followed_to_its_primary_and_a_note_says_so(
+    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+) {
     let primary = Server::start(flavor);
     let loaded = DataSet::new().live(500).dead(300).load(&primary);
     let replica = primary.replica();
@@ -33,7 +35,7 @@ fn a_replica_is_followed_to_its_primary_and_said_so(#[values(Flavor::Redis70, Fl
 }
 
 #[test]
-fn a_replica_is_refused_where_following_is_not_wanted() {
+fn a_replica_is_refused_where_following_is_disabled() {
     let primary = Server::start(Flavor::Valkey91);
     let replica = primary.replica();
     let mut target: Target = replica.url().parse().expect("a target");
@@ -47,7 +49,7 @@ fn a_replica_is_refused_where_following_is_not_wanted() {
 }
 
 #[test]
-fn a_primary_that_is_demoted_in_mid_sweep_is_left_for_the_new_one() {
+fn after_a_demotion_the_new_primary_is_swept() {
     let (first, second) = (Server::start(Flavor::Valkey91), Server::start(Flavor::Valkey91));
     let loaded = DataSet::new().live(20_000).dead(20_000).load(&first);
     replicate(&second, &first);
@@ -63,10 +65,10 @@ fn a_primary_that_is_demoted_in_mid_sweep_is_left_for_the_new_one() {
     assert_eq!(report.reason, None, "{:?}", report.message);
     assert_eq!(report.shards[0].address.as_ref().map(ToString::to_string), Some(second.address().to_string()));
     let held: u64 = redis::cmd("DBSIZE").query(&mut second.connection()).expect("a size");
-    assert_eq!(held, loaded.live, "no dead key is left on the new primary");
+    assert_eq!(held, loaded.live, "no stale key is left on the new primary");
 }
 
-/// Makes the replica the primary as soon as the sweep has reclaimed something.
+/// Promotes the replica as soon as the sweep has reclaimed a key.
 struct SwapOnProgress<'a> {
     first: &'a Server,
     second: &'a Server,

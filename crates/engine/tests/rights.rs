@@ -1,10 +1,10 @@
-//! The rights that docs/operations.md asks for are enough, and each that is missing is named before the sweep begins.
+//! The rights in docs/operations.md suffice, and a missing one is named before the sweep begins.
 
 use keysweep_engine::{Options, Outcome, Stop, Target, Verdict, check, sweep};
 use keysweep_harness::{Cluster, DataSet, Flavor, Server};
 use rstest::rstest;
 
-/// The rules in the documentation for this user, one after the other.
+/// Returns the documented rules for this user.
 fn documented(user: &str) -> Vec<String> {
     let page = include_str!("../../../docs/operations.md");
     let lines = page.lines().filter_map(|line| line.trim().strip_prefix("ACL SETUSER ")?.strip_prefix(user));
@@ -23,8 +23,8 @@ fn without(rights: &[String], right: &str) -> Vec<String> {
     rights.iter().filter(|other| *other != right).cloned().collect()
 }
 
-/// What a sweep and the check before it say of a missing right.
-fn told(target: &Target) -> String {
+/// Returns the messages of the checks and the sweep, in upper case.
+fn messages(target: &Target) -> String {
     let checks = match check(&keysweep_engine::link::Tcp, target, &Stop::new()) {
         Ok(checks) => {
             checks.iter().filter(|check| check.verdict != Verdict::Refused).map(|check| check.finding.clone()).collect()
@@ -32,19 +32,22 @@ fn told(target: &Target) -> String {
         Err(failure) => vec![failure.message],
     };
     let report = sweep(target, &Options::default(), &(), &Stop::new());
-    // What does not stop the sweep is known before it begins, what does ends it before it begins.
-    assert!(report.outcome == Outcome::Done || report.totals.slices == 0, "it died half-way: {report:?}");
+    // A missing right either is named before the sweep begins, or prevents it.
+    assert!(report.outcome == Outcome::Done || report.totals.slices == 0, "it failed half-way: {report:?}");
     [checks, report.warnings, report.message.into_iter().collect()].concat().join("\n").to_uppercase()
 }
 
-/// Without a right a sweep says which one it is by the command's name. A connection without a name loses nothing else.
+/// Asserts that each missing right is named by its command. CLIENT SETNAME is left out: only the name is lost without it.
 fn assert_each_is_named(rights: &[String], mut set: impl FnMut(&[String]), target: &Target) {
     for right in rights.iter().filter(|right| right.starts_with('+') && *right != "+client|setname") {
         set(&without(rights, right));
-        let told = told(target);
+        let messages = messages(target);
         let name = right.trim_start_matches('+').replace('|', " ").to_uppercase();
         let (command, whole) = (name.split(' ').next().unwrap_or_default(), name.as_str());
-        assert!(told.contains(whole) || told.contains(command) && command != "CLUSTER", "without {right}:\n{told}");
+        assert!(
+            messages.contains(whole) || messages.contains(command) && command != "CLUSTER",
+            "without {right}:\n{messages}"
+        );
     }
 }
 
@@ -71,7 +74,7 @@ fn the_documented_rule_sweeps_a_server(
 
 #[test]
 fn each_right_of_the_rule_is_named_where_it_is_missing() {
-    // Who listens is asked only where something is published.
+    // Subscribers are only asked for where events are published.
     let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "Ex").start();
     DataSet::new().live(20).database(1).live(5).load(&server);
     let rights: Vec<String> =
@@ -94,15 +97,15 @@ fn the_documented_rule_sweeps_a_cluster_and_each_right_is_named_where_it_is_miss
     let cluster_rights: Vec<String> = rights.iter().filter(|right| right.starts_with("+cluster")).cloned().collect();
     for right in cluster_rights {
         set(&without(&rights, &right));
-        let told = told(&target);
+        let messages = messages(&target);
         let name = right.trim_start_matches('+').replace('|', " ").to_uppercase();
-        assert!(told.contains(&name), "without {right}:\n{told}");
+        assert!(messages.contains(&name), "without {right}:\n{messages}");
     }
     assert_eq!(cluster.held(), live);
 }
 
 #[test]
-fn the_documented_rules_sweep_what_sentinels_watch() {
+fn the_documented_rules_sweep_a_primary_behind_sentinels() {
     let primary = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20).dead(30).load(&primary);
     let rights: Vec<String> =
@@ -124,7 +127,7 @@ fn the_documented_rules_sweep_what_sentinels_watch() {
     assert!(message.contains("get-master-addr-by-name"), "{message}");
 }
 
-/// Servers before 6.0 know no ACL and no HELLO: neither is ever asked for.
+/// Servers before 6.0 have neither ACL nor HELLO; the engine uses neither.
 #[test]
 fn a_server_without_acl_and_hello_is_swept() {
     let mut launch = Server::with(Flavor::Redis62);

@@ -1,4 +1,4 @@
-//! Sentinels, which know where the primary is and make another one when it fails.
+//! Primaries behind Sentinels, and their failovers.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{Once, slow};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A primary with a replica, and two Sentinels that watch them.
+/// A primary with a replica, and two Sentinels that monitor them.
 struct Watched {
     primary: Server,
     replica: Server,
@@ -64,7 +64,7 @@ fn the_primary_behind_sentinels_is_swept_also_when_one_of_them_is_down(
 }
 
 #[rstest]
-fn heavy_a_failover_that_sentinels_make_in_mid_sweep_is_followed(
+fn heavy_a_failover_by_sentinels_during_a_sweep_is_followed(
     #[values(Flavor::Redis62, Flavor::Valkey81)] flavor: Flavor,
     #[values(true, false)] planned: bool,
 ) {
@@ -80,7 +80,7 @@ fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
         let mut watched = shared.lock().expect("no panic");
         if planned {
             let mut connection = watched.sentinels[0].connection();
-            // Refused while the Sentinels have not yet heard from all of theirs.
+            // Refused until the Sentinels have discovered their nodes.
             eventually("the failover begins", PATIENCE, || {
                 redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
             });
@@ -100,9 +100,9 @@ fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
     assert_eq!(watched.replica.held(), loaded.live, "{report:?}");
 }
 
-/// The server hangs, its connections stay open: nothing but the Sentinels says that it is the primary no longer.
+/// The server hangs while its connections stay open: only the Sentinels show that it is no longer the primary.
 #[test]
-fn heavy_a_primary_that_only_hangs_is_left_when_sentinels_have_made_another() {
+fn heavy_after_a_primary_hangs_the_one_that_sentinels_promote_is_swept() {
     survive_a_hanging_primary(Flavor::Valkey91, 0.2);
 }
 
@@ -122,7 +122,7 @@ fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
 }
 
 #[test]
-fn a_name_that_sentinels_do_not_know_is_told_with_those_that_they_do() {
+fn an_unknown_name_is_reported_with_the_known_ones() {
     let watched = Watched::start(Flavor::Valkey91);
     let mut target = watched.target();
     target.mode = Mode::Sentinel { name: "mian".into(), credentials: Credentials::default() };
@@ -152,7 +152,7 @@ fn sentinels_have_a_password_of_their_own() {
 }
 
 #[test]
-fn a_server_that_is_no_sentinel_is_told_so() {
+fn a_server_that_is_not_a_sentinel_is_reported() {
     let server = Server::start(Flavor::Redis70);
     let target: Target = format!("redis-sentinel://{}/main", server.address()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());

@@ -1,4 +1,4 @@
-//! Encrypted connections, and what is said when there is none. With Redis 7.0: the pinned Valkeys are built without TLS.
+//! Encrypted connections, and the messages when they fail. With Redis 7.0: the pinned Valkeys are built without TLS.
 
 use std::{
     thread,
@@ -44,7 +44,7 @@ fn a_server_is_swept_over_tls() {
 }
 
 #[test]
-fn a_server_that_asks_for_a_certificate_is_shown_ours() {
+fn a_server_that_requires_a_client_certificate_gets_it() {
     let authority = Authority::new();
     let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), true);
     let loaded = DataSet::new().live(10).dead(10).load(&server);
@@ -93,11 +93,11 @@ fn every_refusal_names_its_cause_and_its_remedy() {
     }
 
     let renamed = Tls { server_name: Some("cache.example".into()), ..trusting(&authority) };
-    assert_eq!(swept(&target(&other, renamed)).outcome, Outcome::Done, "the name is what --sni says");
+    assert_eq!(swept(&target(&other, renamed)).outcome, Outcome::Done, "the name is that of --sni");
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_named_before_anything_is_dialled() {
+fn an_unusable_certificate_is_named_before_any_connection() {
     let authority = Authority::new();
     let (certificate, key) = authority.issue(&["client"]).pem();
     let unused = keysweep_harness::free_port();
@@ -141,9 +141,9 @@ fn a_cluster_is_swept_over_tls() {
     );
 }
 
-/// Sentinels that speak TLS as well. They know the primary by its plain address, which the map leads to the encrypted one.
+/// Sentinels that speak TLS as well. They announce the plain address of the primary, which the map leads to the encrypted one.
 #[test]
-fn what_sentinels_watch_is_swept_over_tls() {
+fn a_primary_behind_sentinels_is_swept_over_tls() {
     let authority = Authority::new();
     let issued = authority.issue(&NAMES);
     let primary = server(Flavor::Redis70, &authority, &issued, false);
@@ -170,9 +170,11 @@ fn what_sentinels_watch_is_swept_over_tls() {
     assert!(message.contains("signed by") && message.contains("--cacert"), "{message}");
 }
 
-/// TLS reads on until it has a whole record: a peer that sends a byte at a time must not outlast stop and deadline.
+/// TLS reads until a record is complete: a peer that sends a byte at a time must not outlast stop and deadline.
 #[rstest]
-fn a_peer_that_drips_holds_up_neither_a_stop_nor_the_end_of_the_time(#[values(Some(1), None)] timeout: Option<u64>) {
+fn a_peer_that_sends_a_byte_at_a_time_delays_neither_a_stop_nor_a_timeout(
+    #[values(Some(1), None)] timeout: Option<u64>,
+) {
     let authority = Authority::new();
     let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), false);
     let proxy = Proxy::to(server.tls_address().expect("it speaks TLS"));

@@ -150,9 +150,9 @@ fn no_files_of_an_engine_folder_use_each_other_in_a_circle() {
         }
     }
     // Removes files that use none of those that remain; a circle is what cannot be removed.
-    while let Some(free) = uses.iter().position(|(_, used)| {
-        used.iter().all(|used| uses.iter().all(|(remaining, _)| remaining != used))
-    }) {
+    while let Some(free) =
+        uses.iter().position(|(_, used)| used.iter().all(|used| uses.iter().all(|(remaining, _)| remaining != used)))
+    {
         uses.remove(free);
     }
     let circle: Vec<&String> = uses.iter().map(|(file, _)| file).collect();

@@ -1,11 +1,11 @@
-//! Whatever a peer sends, in whatever pieces: the reader never panics, never hangs and never takes more memory than
-//! really arrives.
+//! For any bytes of a peer, in any pieces, the reader never panics, never hangs and never allocates more than the bytes
+//! that arrive.
 #![no_main]
 
 use keysweep_engine::link::{LinkError, Reader, Source};
 use libfuzzer_sys::fuzz_target;
 
-/// Hands out the input in pieces of a size that the input itself chooses.
+/// Returns the input in pieces of a size that the input itself selects.
 struct Pieces<'a> {
     bytes: &'a [u8],
     size: usize,

@@ -78,8 +78,8 @@ impl Pace {
         }
     }
 
-    /// Takes note of a slice that started at `started`, kept the server for `cost`, was asked for `count`, looked at
-    /// `keys` keys and reclaimed `reclaimed` of them.
+    /// Records a slice that started at `started`, blocked the server for `cost`, had this COUNT, scanned `keys` keys and
+    /// reclaimed `reclaimed` of them.
     pub fn record(&mut self, started: Duration, cost: Duration, count: u32, keys: u64, reclaimed: u64) {
         let from = |due: Duration| due.max(started.saturating_sub(MAX_DEBT));
         if self.max_cpu < 1.0 {

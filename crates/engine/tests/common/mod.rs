@@ -1,4 +1,4 @@
-//! What tests of a sweep under way share.
+//! Monitors that act in the middle of a sweep, for several test files.
 
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
@@ -12,14 +12,14 @@ use std::{
 
 use keysweep_engine::{Checkpoint, Monitor, Options, Progress, Stop};
 
-/// Slow enough that what a test does falls into the middle of the sweep.
+/// Returns options so slow that a test can act in the middle of the sweep.
 pub fn slow(keys_per_second: u64) -> Options {
     let mut options = Options::default();
     options.limits.keys_per_second = Some(keys_per_second);
     options
 }
 
-/// Does something once, as soon as the sweep is between two shares of its work.
+/// Runs an action once, as soon as the progress is in a range.
 pub struct Once<F> {
     between: Range<f64>,
     what: F,
@@ -31,7 +31,7 @@ impl<F: Fn(&Progress) + Sync> Once<F> {
         Self { between, what, done: AtomicBool::new(false) }
     }
 
-    /// Whether it has been done, to the end.
+    /// Whether the action has run to its end.
     pub fn was_done(&self) -> bool {
         self.done.load(Ordering::SeqCst)
     }
@@ -46,7 +46,7 @@ impl<F: Fn(&Progress) + Sync> Monitor for Once<F> {
     }
 }
 
-/// Stops the sweep when it is that far, and keeps the last checkpoint.
+/// Stops the sweep at some progress, and keeps the last checkpoint.
 pub struct StopWhen {
     pub stop: Stop,
     when: fn(&Progress) -> bool,

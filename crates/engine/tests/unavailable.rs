@@ -1,5 +1,5 @@
-//! Servers that answer, but cannot serve for a while: loading, busy, without their primary, demoted, full. A pairwise choice in
-//! `make test`, all of it in `make soak`.
+//! Servers that reply, but cannot serve for a while: loading, busy, without their primary, demoted, full. A pairwise selection
+//! in `make test`, all of it in `make soak`.
 
 mod common;
 
@@ -14,18 +14,18 @@ use common::{Once, slow};
 
 const KEYS: u64 = 8_000;
 
-/// What a server says instead of serving.
+/// Why a server cannot serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excuse {
-    /// It reads its data set from disk.
+    /// The server reads its data set from disk.
     Loading,
-    /// A script runs for longer than it may.
+    /// A script runs for longer than the limit.
     Busy,
-    /// It follows a primary that it cannot reach.
+    /// The server follows a primary that it cannot reach.
     MasterDown,
-    /// The same, and it goes on answering; what it is, the slices tell.
+    /// The same, but the server keeps replying; only the slices show its role.
     Demoted,
-    /// It takes no more clients.
+    /// The server accepts no more clients.
     Full,
 }
 
@@ -33,8 +33,8 @@ impl Excuse {
     fn server(self, flavor: Flavor) -> Server {
         let server = Server::with(flavor);
         match self {
-            // Each command that is loaded takes this many microseconds, so that loading takes seconds. A file of commands brings
-            // dead keys back, where a dump would not.
+            // Each loaded command takes this many microseconds, so that loading takes seconds. A file of commands restores
+            // expired keys; a dump would not.
             Self::Loading => server.arg("--appendonly", "yes").arg("--key-load-delay", "100").start(),
             Self::Busy => server.arg("--lua-time-limit", "10").start(),
             Self::MasterDown => server.arg("--replica-serve-stale-data", "no").start(),
@@ -42,13 +42,13 @@ impl Excuse {
         }
     }
 
-    /// Makes it so; what lasts for long goes on in a thread.
+    /// Puts the server into this state, in a thread where that takes long.
     fn begin(self, server: &Server, admin: &mut Connection) {
         let unused = free_port();
         match self {
             Self::Loading => run_aside(server.connection(), "DEBUG LOADAOF"),
             Self::Busy => {
-                // In whole seconds, the first of which may be over at once.
+                // Whole seconds, the first of which may end at once.
                 let hold =
                     "local t = redis.call('TIME')[1] + 4 while tonumber(redis.call('TIME')[1]) < t do end return 1";
                 let mut connection = server.connection();
@@ -56,39 +56,39 @@ impl Excuse {
             }
             Self::MasterDown | Self::Demoted => run(admin, &format!("REPLICAOF 127.0.0.1 {unused}")),
             Self::Full => {
-                // The node that is taken is the admin's.
+                // The one connection is the admin's.
                 run(admin, "CONFIG SET maxclients 1");
                 run(admin, "CLIENT KILL TYPE normal");
             }
         }
     }
 
-    /// What people are told of it.
+    /// Part of the message.
     const fn words(self) -> &'static str {
         match self {
             Self::Loading => "still loading its data set",
             Self::Busy => "BUSY",
             Self::MasterDown => "has lost its primary",
-            Self::Demoted => "is no primary any more",
+            Self::Demoted => "is no longer a primary",
             Self::Full => "max number of clients",
         }
     }
 
-    /// Waits until the sweep has heard it, then ends what does not end by itself.
+    /// Waits until the sweep has noticed the state, then ends the state where it does not end alone.
     fn end(self, admin: &mut Connection, notes: &Mutex<Vec<String>>) {
         let has_noted = |words: &str| {
             let notes = notes.lock().expect("no panic");
             notes.iter().any(|note| note.contains(words))
         };
-        let mut is_heard = || match self {
+        let mut is_noticed = || match self {
             Self::Loading | Self::Busy | Self::MasterDown | Self::Demoted => has_noted(self.words()),
-            // What is noted is that the connection was closed.
+            // The note of the sweep is that the connection was closed.
             Self::Full => {
                 let info: InfoDict = redis::cmd("INFO").arg("stats").query(admin).expect("INFO answers");
                 info.get::<u64>("rejected_connections").is_some_and(|rejected| rejected > 0)
             }
         };
-        eventually("the sweep hears of it", Duration::from_secs(30), || is_heard().then_some(()));
+        eventually("the sweep notices it", Duration::from_secs(30), || is_noticed().then_some(()));
         match self {
             Self::Loading | Self::Busy => {}
             Self::MasterDown | Self::Demoted => run(admin, "REPLICAOF NO ONE"),
@@ -111,15 +111,15 @@ fn run_aside(mut connection: Connection, command: &'static str) {
     thread::spawn(move || run(&mut connection, command));
 }
 
-/// Strikes once, and keeps what it is told.
+/// Runs a fault once, and keeps the notes.
 struct Listener<F> {
-    strike: Once<F>,
+    fault: Once<F>,
     notes: Mutex<Vec<String>>,
 }
 
 impl<F: Fn(&Progress) + Sync> Monitor for Listener<F> {
     fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
-        self.strike.progress(progress, checkpoint);
+        self.fault.progress(progress, checkpoint);
     }
 
     fn note(&self, sentence: &str) {
@@ -133,12 +133,12 @@ fn survive(flavor: Flavor, excuse: Excuse, at: f64) {
     let target: Target = server.url().parse().expect("a target");
     let admin = Mutex::new(server.connection());
     let listener = Listener {
-        strike: Once::between(at..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic"))),
+        fault: Once::between(at..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic"))),
         notes: Mutex::default(),
     };
     let report = thread::scope(|scope| {
         let sweeping = scope.spawn(|| sweep(&target, &slow(3_000), &listener, &Stop::new()));
-        eventually("it strikes", Duration::from_secs(30), || listener.strike.was_done().then_some(()));
+        eventually("the fault runs", Duration::from_secs(30), || listener.fault.was_done().then_some(()));
         excuse.end(&mut admin.lock().expect("no panic"), &listener.notes);
         sweeping.join().expect("no panic")
     });
@@ -148,7 +148,7 @@ fn survive(flavor: Flavor, excuse: Excuse, at: f64) {
         !report.totals.exact || report.totals.keys_reclaimed == loaded.dead,
         "{flavor:?} {excuse:?} {at}: {report:?}"
     );
-    // Who was a replica meanwhile may hold other keys than before.
+    // A server that was a replica meanwhile may hold other keys than before.
     let goes_on = !matches!(excuse, Excuse::MasterDown | Excuse::Demoted);
     assert!(
         !goes_on || report.totals.keys_scanned < 2 * KEYS,
@@ -169,18 +169,18 @@ fn heavy_a_server_that_cannot_serve_for_a_while_is_waited_for(
     survive(flavor, excuse, at);
 }
 
-/// Longer than it is waited for: the sweep fails with what the server said last.
+/// Longer than the reconnect timeout: the sweep fails with the last error of the server.
 #[rstest]
-fn heavy_a_server_that_cannot_serve_for_too_long_is_given_up_with_what_it_said(
+fn heavy_a_server_that_cannot_serve_for_too_long_fails_the_sweep_with_its_error(
     #[values(Excuse::Loading, Excuse::Busy, Excuse::MasterDown, Excuse::Full)] excuse: Excuse,
 ) {
     let server = excuse.server(Flavor::Valkey91);
     DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
     let admin = Mutex::new(server.connection());
-    let strike = Once::between(0.1..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic")));
+    let fault = Once::between(0.1..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic")));
     let options = Options { reconnect_timeout: Duration::from_millis(500), ..slow(3_000) };
-    let report = sweep(&server.url().parse().expect("a target"), &options, &strike, &Stop::new());
-    assert_eq!((report.reason, strike.was_done()), (Some(FailureKind::Unreachable), true), "{report:?}");
+    let report = sweep(&server.url().parse().expect("a target"), &options, &fault, &Stop::new());
+    assert_eq!((report.reason, fault.was_done()), (Some(FailureKind::Unreachable), true), "{report:?}");
     let message = report.message.expect("a sentence");
     assert!(message.contains(excuse.words()), "{message}");
 }
@@ -194,15 +194,15 @@ fn soak_every_excuse_at_every_point(
     [0.1, 0.5, 0.8].into_iter().for_each(|at| survive(flavor, excuse, at));
 }
 
-/// Tells how many primaries have been swept, and strikes once.
+/// Keeps the primaries that are done, and runs a fault once.
 struct Counter<F> {
-    strike: Once<F>,
+    fault: Once<F>,
     done: Mutex<Vec<String>>,
 }
 
 impl<F: Fn(&Progress) + Sync> Monitor for Counter<F> {
     fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
-        self.strike.progress(progress, checkpoint);
+        self.fault.progress(progress, checkpoint);
         let done = progress.shards.iter().filter(|shard| shard.state == ShardStatus::Done);
         *self.done.lock().expect("no panic") =
             done.map(|shard| shard.address.clone().expect("an address").to_string()).collect();
@@ -210,14 +210,14 @@ impl<F: Fn(&Progress) + Sync> Monitor for Counter<F> {
 }
 
 #[test]
-fn a_primary_of_a_cluster_that_hangs_keeps_no_other_waiting() {
+fn a_primary_of_a_cluster_that_hangs_delays_no_other() {
     let cluster = Cluster::start(Flavor::Valkey91, 3, false);
     let (live, dead) = cluster.load(2_000, 2_000);
     let (target, hanging): (Target, _) =
         (cluster.url().parse().expect("a target"), cluster.node(0).address().to_string());
     let shared = Mutex::new(cluster);
     let counter = Counter {
-        strike: Once::between(0.05..0.5, |_| shared.lock().expect("no panic").node_mut(0).pause()),
+        fault: Once::between(0.05..0.5, |_| shared.lock().expect("no panic").node_mut(0).pause()),
         done: Mutex::default(),
     };
     let options = Options { parallel: 3, ..slow(1_500) };
@@ -226,7 +226,7 @@ fn a_primary_of_a_cluster_that_hangs_keeps_no_other_waiting() {
         eventually("the others have been swept", Duration::from_secs(30), || {
             (counter.done.lock().expect("no panic").len() == 2).then_some(())
         });
-        assert!(counter.strike.was_done() && !sweeping.is_finished());
+        assert!(counter.fault.was_done() && !sweeping.is_finished());
         assert!(!counter.done.lock().expect("no panic").contains(&hanging));
         shared.lock().expect("no panic").node_mut(0).resume();
         sweeping.join().expect("no panic")

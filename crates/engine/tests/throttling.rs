@@ -1,4 +1,4 @@
-//! Reasons to wait that a server gives: paused expiry, child processes, replicas that lag or are missing.
+//! Reasons to throttle: paused expiry, background saves, replicas that lag or are missing.
 
 mod common;
 
@@ -31,17 +31,17 @@ fn size(server: &Server) -> u64 {
     redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
 }
 
-/// What a test does to the server as soon as the sweep is well under way.
+/// Runs an action on the server in the middle of the sweep.
 fn mid_sweep(what: impl Fn() + Sync) -> Once<impl Fn(&Progress) + Sync> {
     Once::between(0.2..0.8, move |_| what())
 }
 
 #[test]
-fn what_was_swept_while_expiry_was_paused_is_swept_again() {
+fn slices_that_ran_while_expiry_was_paused_are_repeated() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
     let target: Target = server.url().parse().expect("a target");
-    // Seen by a look a second later at the latest; until then SCAN succeeds and deletes nothing.
+    // The sample a second later shows it at the latest; until then SCAN succeeds and deletes nothing.
     let pause = mid_sweep(|| run(&mut server.connection(), "CLIENT PAUSE 2500 WRITE"));
 
     let report = sweep(&target, &slow(15_000), &pause, &Stop::new());
@@ -52,14 +52,14 @@ fn what_was_swept_while_expiry_was_paused_is_swept_again() {
     assert!(report.totals.throttled.paused > 0.5, "{:?}", report.totals.throttled);
     assert!(
         report.totals.keys_scanned > loaded.live + loaded.dead,
-        "a part was gone over twice: {}",
+        "a part was scanned twice: {}",
         report.totals.keys_scanned
     );
 }
 
-/// Shorter than the second between two looks: servers since 7.0 count the command, those before are found out by the sums.
+/// Shorter than the second between two samples: servers since 7.0 count the command, on earlier ones the sums show it.
 #[rstest]
-fn a_pause_between_two_looks_leaves_nothing_behind(
+fn a_pause_between_two_samples_leaves_no_stale_key(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
     #[values(700, 120)] milliseconds: u64,
 ) {
@@ -70,7 +70,7 @@ fn a_pause_between_two_looks_leaves_nothing_behind(
         let mut connection = server.connection();
         run(&mut connection, "CLIENT PAUSE 60000 WRITE");
         let (begun, before) = (Instant::now(), slices.number());
-        // The first one may have been under way. Where the server shows the pause, a look that falls into it ends all slices.
+        // The first one may have been running. Where the server reports the pause, a sample during it ends all slices.
         eventually("two slices have fallen into the pause", Duration::from_secs(10), || {
             let passed = begun.elapsed();
             let is_over = slices.number() >= before + 2 || passed >= Duration::from_millis(500);
@@ -86,13 +86,13 @@ fn a_pause_between_two_looks_leaves_nothing_behind(
     );
     assert!(
         report.totals.keys_scanned > loaded.live + loaded.dead,
-        "a part was gone over twice: {}",
+        "a part was scanned twice: {}",
         report.totals.keys_scanned
     );
 }
 
 #[test]
-fn heavy_a_pause_without_an_end_is_reported_where_the_server_does_not_show_it() {
+fn heavy_a_pause_without_an_end_is_reported_where_the_server_does_not_report_it() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(500).dead(500).load(&server);
     run(&mut server.connection(), "CLIENT PAUSE 60000 WRITE");
@@ -105,7 +105,7 @@ fn heavy_a_pause_without_an_end_is_reported_where_the_server_does_not_show_it() 
 }
 
 #[test]
-fn a_pause_that_ends_with_the_sweep_leaves_nothing_behind() {
+fn a_pause_that_ends_with_the_sweep_leaves_no_stale_key() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(500).dead(500).load(&server);
     run(&mut server.connection(), "CLIENT PAUSE 1500 WRITE");
@@ -118,8 +118,8 @@ fn a_pause_that_ends_with_the_sweep_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_sweep_waits_while_the_server_saves_in_a_child_process() {
-    // The server's own switch makes saving take its time: 1 ms a key.
+fn the_sweep_waits_during_a_background_save() {
+    // A setting for tests makes saving slow: 1 ms a key.
     let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000").start();
     let loaded = DataSet::new().live(2_000).dead(1_000).load(&server);
     run(&mut server.connection(), "BGSAVE");
@@ -131,12 +131,12 @@ fn the_sweep_waits_while_the_server_saves_in_a_child_process() {
 }
 
 #[test]
-fn the_wait_for_a_child_process_is_bounded() {
+fn the_wait_for_background_saves_is_bounded() {
     let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000000").start();
     let loaded = DataSet::new().live(1_000).dead(1_000).load(&server);
     run(&mut server.connection(), "BGSAVE");
     let mut options = Options { throttle_limit: Duration::from_millis(500), ..Options::default() };
-    // Long enough for several looks: the limit is one for the whole sweep, not one a look.
+    // Long enough for several samples: the limit is for the whole sweep, not for each sample.
     options.limits.keys_per_second = Some(800);
     let stalls = Stalls::watch();
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
@@ -150,7 +150,7 @@ fn the_wait_for_a_child_process_is_bounded() {
 }
 
 #[test]
-fn a_replica_that_goes_missing_is_waited_for() {
+fn the_sweep_waits_for_a_replica_that_is_missing() {
     let primary = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(15_000).dead(15_000).load(&primary);
     let replica = primary.replica();
@@ -163,9 +163,9 @@ fn a_replica_that_goes_missing_is_waited_for() {
     thread::scope(|scope| {
         let sweeping = scope.spawn(|| sweep(&target, &slow(15_000), &Both(&detach, &notes), &Stop::new()));
         eventually("the sweep says that it waits", Duration::from_secs(20), || {
-            notes.heard("a replica is missing").then_some(())
+            notes.contain("a replica is missing").then_some(())
         });
-        // While it is away nothing more is reclaimed.
+        // Meanwhile no key is reclaimed.
         let held = size(&primary);
         thread::sleep(Duration::from_millis(300));
         let still = size(&primary);
@@ -179,12 +179,12 @@ fn a_replica_that_goes_missing_is_waited_for() {
 }
 
 #[test]
-fn a_replica_that_lags_is_waited_for() {
+fn the_sweep_waits_for_a_replica_that_lags() {
     let primary = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(5_000).dead(10_000).load(&primary);
     let mut replica = primary.replica();
     replica.pause();
-    // A replica that does not read falls behind by what is written: 2 MB against a limit of 1 MiB.
+    // A replica that does not read lags by the bytes written: 2 MB against a limit of 1 MiB.
     run(&mut primary.connection(), &format!("SET large {}", "x".repeat(2_000_000)));
     let options = Options { max_replica_lag: 1024 * 1024, ..Options::default() };
     let target: Target = primary.url().parse().expect("a target");
@@ -192,7 +192,7 @@ fn a_replica_that_lags_is_waited_for() {
     thread::scope(|scope| {
         let sweeping = scope.spawn(|| sweep(&target, &options, &notes, &stop));
         eventually("the sweep says that it waits", Duration::from_secs(10), || {
-            notes.heard("lags behind").then_some(())
+            notes.contain("lags behind").then_some(())
         });
         let held = size(&primary);
         thread::sleep(Duration::from_millis(300));
@@ -205,7 +205,7 @@ fn a_replica_that_lags_is_waited_for() {
     });
 }
 
-/// Two that listen to the same sweep.
+/// Two monitors of the same sweep.
 struct Both<'a>(&'a dyn Monitor, &'a dyn Monitor);
 
 impl Monitor for Both<'_> {
@@ -241,12 +241,12 @@ impl Monitor for Slices {
     }
 }
 
-/// Keeps what the engine says.
+/// Keeps the notes.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
 impl Notes {
-    fn heard(&self, words: &str) -> bool {
+    fn contain(&self, words: &str) -> bool {
         self.0.lock().expect("no panic").iter().any(|note| note.contains(words))
     }
 }
