@@ -86,7 +86,7 @@ fn what_cannot_be_right_is_refused_when_it_is_registered() {
     let path = file.path().to_str().expect("UTF-8");
     for (url, options, words) in [
         ("redis://h:1", vec!["--cacert", path], "rediss://"),
-        ("rediss://h:1", vec!["--cacert", path], "authority's certificate"),
+        ("rediss://h:1", vec!["--cacert", path], "CA certificate"),
         ("redis://h:1", vec!["--sentinel-password-file", path], "redis-sentinel://"),
         ("redis-cluster://h:1", vec!["--address-map", "10.0.0.1"], "announced=dialled"),
     ] {
