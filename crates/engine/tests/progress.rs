@@ -146,17 +146,17 @@ fn a_shard_reports_its_own_rate_and_time_left() {
     assert_eq!(report.outcome, Outcome::Done);
     let reported = speed.0.into_inner().expect("no panic");
     // The median of many reports: the machine may stall during a single one.
-    let looks = said.iter().enumerate().filter_map(|(index, now)| {
-        let (then, (fraction, rate, left)) = (&said[index.saturating_sub(TICKS)], now.shard?);
+    let samples = reported.iter().enumerate().filter_map(|(index, now)| {
+        let (then, (fraction, rate, left)) = (&reported[index.saturating_sub(TICKS)], now.shard?);
         let true_rate = (now.keys - then.keys) as f64 / (now.at - then.at);
         (fraction > 0.4).then_some((rate / true_rate, left - (report.totals.elapsed_seconds - now.at)))
     });
-    let (mut rates, mut errors): (Vec<f64>, Vec<f64>) = looks.unzip();
-    assert!(rates.len() >= 5, "{said:?}");
+    let (mut rates, mut errors): (Vec<f64>, Vec<f64>) = samples.unzip();
+    assert!(rates.len() >= 5, "{reported:?}");
     for values in [&mut rates, &mut errors] {
         values.sort_by(f64::total_cmp);
     }
     let (rate, error) = (rates[rates.len() / 2], errors[errors.len() / 2]);
-    assert!((0.95..1.05).contains(&rate), "the rate is {rate} of the true one: {said:?}");
-    assert!(error.abs() < 0.5, "the time left is {error} s wrong, of three: {said:?}");
+    assert!((0.95..1.05).contains(&rate), "the rate is {rate} of the true one: {reported:?}");
+    assert!(error.abs() < 0.5, "the time left is {error} s wrong, of three: {reported:?}");
 }
