@@ -11,25 +11,25 @@ use plotters::{
 
 use crate::{
     contestant::Contestant,
+    results::ServerResults,
     rounds::{Contest, Measurement},
-    run::ServerResults,
 };
 
 const OURS: RGBColor = RGBColor(0, 110, 90);
 const RIVAL: RGBColor = RGBColor(200, 80, 30);
 const OTHER: RGBColor = RGBColor(110, 110, 110);
 const FONT: &str = "sans-serif";
-/// Pixels of a panel: one a server.
+/// Width and height of one server's panel, pixels.
 const PANEL: (u32, u32) = (900, 420);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Wall time against added p90, a point a contestant, a panel a server.
+/// Draws wall time against added p90: one panel per server, one point per contestant.
 pub fn frontier(path: &Path, servers: &[ServerResults]) -> Result<()> {
     panels(path, servers, frontier_panel)
 }
 
-/// Server CPU a key, a bar a contestant, a panel a server.
+/// Draws server CPU per key: one panel per server, one bar per contestant.
 pub fn cpu(path: &Path, servers: &[ServerResults], keys: u64) -> Result<()> {
     panels(path, servers, |area, server| cpu_panel(area, server, keys))
 }
@@ -44,26 +44,26 @@ fn panels(path: &Path, servers: &[ServerResults], draw: impl Fn(&Area, &ServerRe
     root.present().map_err(drawing)
 }
 
-/// The medians of a contest: wall time and added p90.
+/// Returns the medians of a contest: wall time in seconds and added p90 in microseconds.
 fn point(contest: &Contest) -> Option<(f64, f64)> {
     Some((contest.median(|run| run.wall)?, contest.median(|run| run.added_p90)?.max(FLOOR)))
 }
 
-/// Less than this cannot be told from nothing; the axis is logarithmic and ends there.
+/// Least added p90 that is drawn, microseconds: the axis is logarithmic, and smaller values are noise.
 const FLOOR: f64 = 1.0;
 
 fn frontier_panel(area: &Area, server: &ServerResults) -> Result<()> {
     let contests: Vec<&Contest> = busy(server).collect();
     let points: Vec<(f64, f64)> = contests.iter().filter_map(|contest| point(contest)).collect();
-    let most = |axis: fn(&(f64, f64)) -> f64| points.iter().map(axis).fold(FLOOR, f64::max);
-    let least = points.iter().map(|point| point.0).fold(f64::MAX, f64::min);
-    let (right, top) = (most(|point| point.0) * 4.0, most(|point| point.1) * 2.0);
+    let max = |axis: fn(&(f64, f64)) -> f64| points.iter().map(axis).fold(FLOOR, f64::max);
+    let min = points.iter().map(|point| point.0).fold(f64::MAX, f64::min);
+    let (right, top) = (max(|point| point.0) * 4.0, max(|point| point.1) * 2.0);
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{}: shorter and gentler is down and left", server.server), (FONT, 18))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(60)
-        .build_cartesian_2d((least * 0.7..right).log_scale(), (FLOOR * 0.8..top).log_scale())
+        .build_cartesian_2d((min * 0.7..right).log_scale(), (FLOOR * 0.8..top).log_scale())
         .map_err(drawing)?;
     chart
         .configure_mesh()
@@ -84,17 +84,17 @@ fn frontier_panel(area: &Area, server: &ServerResults) -> Result<()> {
 }
 
 fn cpu_panel(area: &Area, server: &ServerResults, keys: u64) -> Result<()> {
-    let a_key = |run: &Measurement| run.server_cpu * 1e6 / keys as f64;
+    let per_key = |run: &Measurement| run.server_cpu * 1e6 / keys as f64;
     let bars: Vec<(&Contest, f64)> =
-        busy(server).filter_map(|contest| Some((contest, contest.median(a_key)?))).collect();
+        busy(server).filter_map(|contest| Some((contest, contest.median(per_key)?))).collect();
     let rows = bars.len() as f64;
-    let most = bars.iter().map(|bar| bar.1).fold(0.0, f64::max) * 1.15;
+    let max = bars.iter().map(|bar| bar.1).fold(0.0, f64::max) * 1.15;
     let mut chart = ChartBuilder::on(area)
-        .caption(format!("{}: server CPU a key, µs", server.server), (FONT, 18))
+        .caption(format!("{}: server CPU per key, µs", server.server), (FONT, 18))
         .margin(12)
         .margin_left(210)
         .x_label_area_size(30)
-        .build_cartesian_2d(0.0..most, rows..0.0)
+        .build_cartesian_2d(0.0..max, rows..0.0)
         .map_err(drawing)?;
     chart.configure_mesh().disable_y_mesh().disable_y_axis().label_style((FONT, 13)).draw().map_err(drawing)?;
     for (row, (contest, value)) in bars.iter().enumerate() {
@@ -123,7 +123,7 @@ fn color(contestant: Contestant) -> RGBColor {
     }
 }
 
-/// Drawing errors borrow the backend and cannot leave otherwise.
+/// Converts a drawing error, which borrows the backend and cannot be returned as it is.
 fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("drawing a chart: {error}")
 }

@@ -1,4 +1,4 @@
-//! A contestant that is a program: its time, its CPU and its memory as the kernel counts them.
+//! Runs a contestant that is a program and measures its time, CPU and peak memory with the kernel's own counters.
 
 use std::{
     fs::{self, File},
@@ -12,50 +12,53 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use wait4::Wait4 as _;
 
-/// How often its memory is looked at. The kernel keeps the peak, so only the last look before its end matters, and
-/// looking costs microseconds.
-const LOOK: Duration = Duration::from_millis(5);
+/// Interval at which the program's peak memory is read. The kernel keeps the peak, so only the last read before the program
+/// exits matters, and a read costs microseconds.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What a program did.
-pub struct Ended {
-    /// What it printed.
+/// Result of one program run.
+pub struct Finished {
+    /// Standard output, if it was kept.
     pub stdout: Vec<u8>,
-    /// When it was started.
+    /// Start of the program.
     pub began: Instant,
-    /// Seconds from there to its end.
+    /// Seconds from start to exit.
     pub wall: f64,
-    /// CPU that it used, seconds.
+    /// CPU time of the program, seconds.
     pub cpu: f64,
-    /// Most memory that it held, bytes; absent where it ended before it was looked at.
+    /// Peak resident memory, bytes; `None` if the program exited before the first read.
     pub peak_rss: Option<u64>,
 }
 
-/// Runs a program to its end. Its output is kept only if `keep`, else it goes to the null device.
-pub fn run(command: &mut Command, keep: bool) -> Result<Ended> {
+/// Runs a program until it exits. Standard output is returned if `keep` is set and discarded otherwise.
+///
+/// # Errors
+/// If the program cannot be started or exits with a code other than 0.
+pub fn run(command: &mut Command, keep: bool) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
     let null = || File::options().write(true).open("/dev/null");
     command.stdin(Stdio::null()).stderr(null()?);
     command.stdout(if keep { Stdio::piped() } else { null()?.into() });
     let began = Instant::now();
     let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
-    let (status, over) = (format!("/proc/{}/status", child.id()), AtomicBool::new(false));
-    let (ended, peak_rss) = thread::scope(|scope| {
-        let looks = scope.spawn(|| {
+    let (status, done) = (format!("/proc/{}/status", child.id()), AtomicBool::new(false));
+    let (finished, peak_rss) = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
             let mut peak = None;
-            while !over.load(Ordering::Relaxed) {
-                thread::sleep(LOOK);
-                // wait4 knows a peak too, but counts in what the parent held when it forked.
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep(MEMORY_INTERVAL);
+                // wait4 reports a peak as well, but includes the parent's memory at the time of the fork.
                 peak = fs::read_to_string(&status).ok().as_deref().and_then(high_water).max(peak);
             }
             peak
         });
-        let ended = wait(&mut child, began);
-        over.store(true, Ordering::Relaxed);
-        (ended, looks.join().ok().flatten())
+        let finished = wait(&mut child, began);
+        done.store(true, Ordering::Relaxed);
+        (finished, reader.join().ok().flatten())
     });
-    let (stdout, wall, cpu, success) = ended?;
+    let (stdout, wall, cpu, success) = finished?;
     ensure!(success, "{name} failed: {}", String::from_utf8_lossy(&stdout));
-    Ok(Ended { stdout, began, wall, cpu, peak_rss })
+    Ok(Finished { stdout, began, wall, cpu, peak_rss })
 }
 
 fn wait(child: &mut std::process::Child, began: Instant) -> Result<(Vec<u8>, f64, f64, bool)> {
@@ -69,7 +72,7 @@ fn wait(child: &mut std::process::Child, began: Instant) -> Result<(Vec<u8>, f64
     Ok((stdout, wall, cpu.as_secs_f64(), used.status.success()))
 }
 
-/// `VmHWM` in bytes.
+/// Returns `VmHWM` of `/proc/PID/status` in bytes.
 fn high_water(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

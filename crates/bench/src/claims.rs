@@ -1,68 +1,18 @@
-//! What the benchmark must show, each claim with the figure measured and the bound that it is held against.
-
-use serde::Serialize;
+//! The claims that the benchmark must show, with their bounds.
 
 use crate::{
+    claim::Claim,
     contestant::Contestant,
+    results::ServerResults,
     rounds::{Contest, Measurement},
-    run::ServerResults,
 };
 
-/// Most memory that `keysweep scan` may hold.
-const MOST_RSS: f64 = 15e6;
-/// How far the duty may lie from what was set.
-const DUTY_TOLERANCE: f64 = 0.2;
+/// Bound of the peak resident memory of `keysweep scan`, bytes.
+const MAX_RSS: f64 = 15e6;
+/// Largest relative distance of the used CPU share from the CPU limit.
+const CPU_LIMIT_TOLERANCE: f64 = 0.2;
 
-/// On which side of the bound a figure should lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Side {
-    /// At most the bound.
-    #[serde(rename = "≤")]
-    AtMost,
-    /// At least the bound.
-    #[serde(rename = "≥")]
-    AtLeast,
-}
-
-/// One claim on one server.
-#[derive(Debug, Clone, Serialize)]
-pub struct Claim {
-    /// What is claimed.
-    pub text: String,
-    /// What was measured; absent where what it needs was not run.
-    pub measured: Option<f64>,
-    /// Which side is good.
-    pub side: Side,
-    /// The bound.
-    pub bound: f64,
-    /// Its unit, empty for ratios.
-    pub unit: &'static str,
-}
-
-impl Claim {
-    fn at_most(text: impl Into<String>, measured: Option<f64>, bound: f64) -> Self {
-        Self { text: text.into(), measured, side: Side::AtMost, bound, unit: "" }
-    }
-
-    fn at_least(text: impl Into<String>, measured: Option<f64>, bound: f64) -> Self {
-        Self { side: Side::AtLeast, ..Self::at_most(text, measured, bound) }
-    }
-
-    fn unit(self, unit: &'static str) -> Self {
-        Self { unit, ..self }
-    }
-
-    /// Whether it holds; `None` where it was not measured.
-    pub fn is_met(&self) -> Option<bool> {
-        let measured = self.measured?;
-        Some(match self.side {
-            Side::AtMost => measured <= self.bound,
-            Side::AtLeast => measured >= self.bound,
-        })
-    }
-}
-
-/// All claims on one server.
+/// Returns all claims about one server.
 pub fn claims(results: &ServerResults) -> Vec<Claim> {
     let contests = &results.contests;
     let of = |name: &str| contests.iter().find(|contest| contest.name == name);
@@ -79,23 +29,23 @@ pub fn claims(results: &ServerResults) -> Vec<Claim> {
     claims.extend(both_axes(contests));
     claims.extend(frontier(contests));
     claims.push(Claim::at_most(
-        "normal: server CPU a key by `redis-cli --scan`'s",
+        "normal: server CPU per key by `redis-cli --scan`'s",
         ratio("normal", "redis-cli", |run| run.server_cpu),
         0.4,
     ));
     claims.push(Claim::at_least("max: rate by the bare loop's at the same COUNT", ratio("bare", "max", wall), 0.95));
     claims.push(Claim::at_most("normal: own CPU by the server's", own_share("normal"), 0.25));
     claims.push(Claim::at_most("max: own CPU by the server's", own_share("max"), 0.15));
-    claims.push(Claim::at_most("keysweep scan: peak memory", peak_rss(contests), MOST_RSS / 1e6).unit("MB"));
-    let duty = |set: f64| results.duties.iter().find(|duty| duty.set == set)?.spread(|round| round.used);
+    claims.push(Claim::at_most("keysweep scan: peak memory", peak_rss(contests), MAX_RSS / 1e6).unit("MB"));
+    let used = |set: f64| results.cpu_limits.iter().find(|limit| limit.set == set)?.spread(|round| round.used);
     for set in [0.05, 0.25, 0.5] {
-        let text = format!("duty {:.0} %: distance of the server's accounting from it", set * 100.0);
-        claims.push(Claim::at_most(text, duty(set).map(|used| (used.median / set - 1.0).abs()), DUTY_TOLERANCE));
+        let text = format!("CPU limit {:.0} %: distance of the server's accounting from it", set * 100.0);
+        claims.push(Claim::at_most(text, used(set).map(|used| (used.median / set - 1.0).abs()), CPU_LIMIT_TOLERANCE));
     }
-    let guard = results.guard.as_ref();
+    let backoff = results.backoff.as_ref();
     claims.push(Claim::at_most(
-        "guard: p90 of a saturating foreground with normal by that without",
-        guard.and_then(|guard| Some(guard.spread(|round| round.ratio)?.median)),
+        "backoff: p90 of a saturating foreground with normal by that without",
+        backoff.and_then(|backoff| Some(backoff.spread(|round| round.ratio)?.median)),
         1.1,
     ));
     claims.push(Claim::at_most(
@@ -114,7 +64,7 @@ fn added(run: &Measurement) -> f64 {
     run.added_p90
 }
 
-/// Some setting of ours that beats `redis-cli --scan` on both axes: of those that are fast enough, the gentlest.
+/// Compares keysweep with `redis-cli --scan` on both axes, using the gentlest setting that is fast enough.
 fn both_axes(contests: &[Contest]) -> [Claim; 2] {
     const FASTER: f64 = 0.9;
     let rival = contests.iter().find(|contest| contest.contestant == Contestant::RedisCli);
@@ -123,13 +73,13 @@ fn both_axes(contests: &[Contest]) -> [Claim; 2] {
     let ours = ours.filter_map(|contest| Some((contest.contestant, contest.median(wall)?, contest.median(added)?)));
     let found = rival.and_then(|(seconds, micros)| {
         let compared = ours.map(|(contestant, wall, added)| (contestant, wall / seconds, added - micros));
-        // Where none is fast enough the fastest stands here, and the claim is missed.
+        // If no setting is fast enough, the fastest is compared and the claim is missed.
         compared.min_by(|one, other| {
             let slow = |ratio: f64| if ratio <= FASTER { 0.0 } else { ratio };
             slow(one.1).total_cmp(&slow(other.1)).then(one.2.total_cmp(&other.2))
         })
     });
-    let name = found.map_or("some setting".to_owned(), |(contestant, ..)| contestant.label());
+    let name = found.map_or("keysweep".to_owned(), |(contestant, ..)| contestant.label());
     [
         Claim::at_most(format!("{name}: wall time by `redis-cli --scan`'s"), found.map(|(_, wall, _)| wall), FASTER),
         Claim::at_most(format!("{name}: added p90 above `redis-cli --scan`'s"), found.map(|(.., added)| added), 0.0)
@@ -137,7 +87,7 @@ fn both_axes(contests: &[Contest]) -> [Claim; 2] {
     ]
 }
 
-/// For how many rivals some setting of ours is no worse on one axis and clearly better, by a tenth, on the other.
+/// Counts the rivals for which a setting of keysweep is no worse on one axis and at least a tenth better on the other.
 fn frontier(contests: &[Contest]) -> Option<Claim> {
     const CLEARLY: f64 = 0.9;
     let point = |contest: &Contest| Some((contest.median(wall)?, contest.median(added)?));
@@ -153,11 +103,11 @@ fn frontier(contests: &[Contest]) -> Option<Claim> {
     };
     let count = rivals.iter().filter(beaten).count() as f64;
     let all = rivals.len() as f64;
-    let text = "frontier: rivals that some setting of ours beats on one axis and equals or beats on the other";
+    let text = "frontier: rivals that a keysweep setting beats on one axis and equals or beats on the other";
     (!rivals.is_empty() && !ours.is_empty()).then(|| Claim::at_least(text, Some(count), all))
 }
 
-/// The most that any sweep of ours held in any round, MB.
+/// Returns the highest peak memory of keysweep over all rounds, MB.
 fn peak_rss(contests: &[Contest]) -> Option<f64> {
     let ours = contests.iter().filter(|contest| contest.contestant.is_ours());
     let peaks = ours.flat_map(|contest| &contest.rounds).filter_map(|run| run.peak_rss);

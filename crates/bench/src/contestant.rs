@@ -1,29 +1,28 @@
-//! Who is measured: what people use today, keysweep's paces, and the two ends of the scale, nothing and the bare loop.
+//! The contestants: today's alternatives, keysweep at its paces, and the two ends of the scale, an idle server and the bare loop.
 
-use std::{env, process::Command, sync::LazyLock, time::Instant};
+use std::{env, process::Command, sync::LazyLock};
 
 use anyhow::{Context as _, Result};
-use keysweep_engine::Report;
 use keysweep_harness::{Flavor, Server};
 
-use crate::{child, rival, settings::Settings};
+use crate::{child, outcome::Outcome, rival, settings::Settings};
 
-/// Settings of `keysweep scan` beside its paces, options each; `KEYSWEEP_BENCH_SETTINGS` tries others. Long slices are cheap, and
-/// where they take a few hundredths of the time p90 does not see them; without pauses, but short, they are quick at a p90 below `max`'s.
+/// Further settings of `keysweep scan`, as command-line options; `KEYSWEEP_BENCH_SETTINGS` replaces them. Long slices cost little
+/// server CPU and do not show in p90 if they use a few percent of the time. Short slices without pauses are fast, with a p90 below `max`'s.
 const SETTINGS: &str = "--duty 2 --max-slice 1000; --duty 4 --max-slice 1000; --pace max --max-slice 300";
-/// The name of all of them in `KEYSWEEP_BENCH_ONLY`.
+/// Selects all of [`SETTINGS`] in `KEYSWEEP_BENCH_ONLY`.
 const ALL_SETTINGS: &str = "settings";
-/// COUNT of the bare loop where no sweep at `max` says which.
+/// COUNT of the bare loop if no scan at `max` was measured.
 const BARE_COUNT: u64 = 1_000;
 
 /// One contestant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contestant {
-    /// Nothing runs.
+    /// No scan: only the foreground clients.
     Idle,
     /// `redis-cli --scan`, COUNT 10.
     RedisCli,
-    /// SCAN COUNT 1000 in a loop, as people write it.
+    /// SCAN COUNT 1000 in a loop, as home-made scripts do it.
     Loop,
     /// SCAN COUNT 1000 every 5 ms.
     Dcs1000,
@@ -31,13 +30,13 @@ pub enum Contestant {
     Dcs100,
     /// `keysweep scan --pace …`.
     Pace(&'static str),
-    /// `keysweep scan` with a setting of its own, see [`SETTINGS`].
+    /// `keysweep scan` with these options, see [`SETTINGS`].
     Setting(&'static str),
-    /// SCAN in a loop that reads the bytes and does nothing else.
+    /// SCAN in a loop that reads the replies and discards them.
     Bare,
 }
 
-/// Gentlest to fastest; `max` stands before the bare loop, which takes its COUNT.
+/// All contestants, gentlest first. `max` precedes the bare loop, which uses the average COUNT of `max`.
 static ALL: LazyLock<Vec<Contestant>> = LazyLock::new(|| {
     let settings = env::var("KEYSWEEP_BENCH_SETTINGS").unwrap_or_else(|_| SETTINGS.into()).leak();
     let settings = settings.split(';').map(str::trim).filter(|options| !options.is_empty());
@@ -47,22 +46,8 @@ static ALL: LazyLock<Vec<Contestant>> = LazyLock::new(|| {
     rivals.into_iter().chain(paces).chain(settings.map(Contestant::Setting)).chain(fastest).collect()
 });
 
-/// What one run of a contestant did.
-pub struct Run {
-    /// When it began.
-    pub began: Instant,
-    /// Seconds to its end.
-    pub wall: f64,
-    /// CPU that it used itself, seconds.
-    pub own_cpu: f64,
-    /// Most memory that it held, bytes.
-    pub peak_rss: Option<u64>,
-    /// keysweep's own report.
-    pub report: Option<Report>,
-}
-
 impl Contestant {
-    /// Those that a run is to measure.
+    /// Returns the contestants that the settings select.
     pub fn wanted(settings: &Settings) -> Vec<Self> {
         let is_wanted = |contestant: &Self| match contestant {
             Self::Setting(_) => settings.wants(ALL_SETTINGS),
@@ -71,7 +56,7 @@ impl Contestant {
         ALL.iter().copied().filter(is_wanted).collect()
     }
 
-    /// Its name in `KEYSWEEP_BENCH_ONLY` (but settings have one together), in the JSON and in the charts.
+    /// Returns the name for `KEYSWEEP_BENCH_ONLY` (where all settings share one name), the JSON and the charts.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -85,7 +70,7 @@ impl Contestant {
         }
     }
 
-    /// What it is, for the tables.
+    /// Returns the title for the tables, Markdown.
     pub fn title(self) -> String {
         match self {
             Self::Idle => "nothing running".into(),
@@ -99,23 +84,23 @@ impl Contestant {
         }
     }
 
-    /// The same as plain text.
+    /// Returns the title as plain text.
     pub fn label(self) -> String {
         self.title().replace(['*', '`'], "")
     }
 
-    /// Whether it is keysweep.
+    /// Returns whether the contestant is keysweep.
     pub fn is_ours(self) -> bool {
         matches!(self, Self::Pace(_) | Self::Setting(_))
     }
 
-    /// Whether it is what people use today.
+    /// Returns whether the contestant is an alternative in use today.
     pub fn is_rival(self) -> bool {
         matches!(self, Self::RedisCli | Self::Loop | Self::Dcs1000 | Self::Dcs100)
     }
 
-    /// Runs it to its end. `max_count` is the COUNT that the sweep at `max` used on average.
-    pub fn run(self, server: &Server, max_count: Option<u64>) -> Result<Run> {
+    /// Runs one complete scan. `max_count` is the average COUNT of the scan at `max`, if one was measured.
+    pub fn run(self, server: &Server, max_count: Option<u64>) -> Result<Outcome> {
         match self {
             Self::Idle => rival::idle(),
             Self::RedisCli => redis_cli(server),
@@ -129,25 +114,19 @@ impl Contestant {
     }
 }
 
-fn redis_cli(server: &Server) -> Result<Run> {
+fn redis_cli(server: &Server) -> Result<Outcome> {
     let binary = Flavor::Redis70.binary().with_file_name("redis-cli");
     let mut command = Command::new(binary);
     command.args(["-p", &server.port().to_string(), "--scan"]);
-    Ok(Run::of(child::run(&mut command, false)?, None))
+    Ok(Outcome::of_program(child::run(&mut command, false)?, None))
 }
 
-/// `keysweep scan URL --json` with these options, the binary that was built beside this one.
-pub fn keysweep(server: &Server, options: &[&str]) -> Result<Run> {
+/// Runs `keysweep scan URL --json` with these options, using the binary that was built beside this one.
+pub fn keysweep(server: &Server, options: &[&str]) -> Result<Outcome> {
     let binary = env::current_exe()?.with_file_name("keysweep");
     let mut command = Command::new(binary);
     command.args(["scan", &server.url(), "--json"]).args(options);
-    let ended = child::run(&mut command, true)?;
-    let report = serde_json::from_slice(&ended.stdout).context("keysweep scan --json printed something else")?;
-    Ok(Run::of(ended, Some(report)))
-}
-
-impl Run {
-    fn of(ended: child::Ended, report: Option<Report>) -> Self {
-        Self { began: ended.began, wall: ended.wall, own_cpu: ended.cpu, peak_rss: ended.peak_rss, report }
-    }
+    let finished = child::run(&mut command, true)?;
+    let report = serde_json::from_slice(&finished.stdout).context("keysweep scan --json did not print a report")?;
+    Ok(Outcome::of_program(finished, Some(report)))
 }

@@ -1,7 +1,7 @@
-//! The clients that a sweep must not disturb: GETs at a fixed rate, whatever the server does.
+//! The clients that a scan must not disturb: GETs at a fixed rate, independent of the server's replies.
 //!
-//! Open loop: every request has an intended time and its latency counts from there, so that a server that stands still
-//! for 10 ms shows in all the requests of these 10 ms, not in one.
+//! The load is open-loop: the latency of a request counts from its intended start, so a server that stalls for 10 ms
+//! shows in all requests of these 10 ms, not in one.
 
 use std::{
     io::{Read as _, Write as _},
@@ -20,12 +20,12 @@ use hdrhistogram::Histogram;
 
 use crate::{settings::Settings, wire};
 
-/// How long it runs before its window opens: connections, caches and threads warm up.
+/// Time before a measurement may begin, in which connections, caches and threads warm up.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// Marks the end of the replies.
+/// Last request; its reply marks the end of the replies.
 const LAST: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
-/// A running foreground.
+/// A running load.
 pub struct Foreground {
     first: Instant,
     interval: Duration,
@@ -35,7 +35,7 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// Starts it and returns when it has warmed up.
+    /// Starts the load and returns after the warm-up.
     pub fn start(address: SocketAddr, settings: &Settings) -> Result<Self> {
         let stream = wire::connect(address).context("the foreground cannot connect")?;
         let (interval, live) = (Duration::from_secs(1) / u32::try_from(settings.rate)?, settings.live());
@@ -51,14 +51,14 @@ impl Foreground {
         Ok(Self { first, interval, stop, sender, reader })
     }
 
-    /// Ends it; for each window the latencies, in nanoseconds, of the requests that were intended to start in it.
+    /// Stops the load. Returns, for each window, the latencies in nanoseconds of the requests whose intended start lies in it.
     pub fn stop<const N: usize>(self, windows: [(Instant, Instant); N]) -> Result<[Histogram<u64>; N]> {
         self.stop.store(true, Ordering::Relaxed);
         let (Ok(sent), Ok(latencies)) = (self.sender.join(), self.reader.join()) else {
             bail!("a thread of the foreground panicked");
         };
         sent.context("the foreground cannot send")?;
-        let latencies = latencies.context("the foreground got no answer")?;
+        let latencies = latencies.context("the foreground received no reply")?;
         let mut histograms = windows.map(|_| Histogram::new(3).expect("three digits are allowed"));
         for (number, latency) in latencies.iter().enumerate() {
             let intended = self.first + self.interval * u32::try_from(number)?;
@@ -72,7 +72,7 @@ impl Foreground {
     }
 }
 
-/// Sends each request at its intended time, late ones at once.
+/// Sends each request at its intended time; a request that is late is sent immediately.
 fn send(
     mut stream: TcpStream,
     live: u64,
@@ -80,7 +80,7 @@ fn send(
     first: Instant,
     interval: Duration,
 ) -> std::io::Result<()> {
-    // The kernel would wake us up to 50 µs late on purpose; where it refuses, the measurement is that much coarser.
+    // By default the kernel wakes a thread up to 50 µs late; if it refuses this setting, the measurement is that much coarser.
     let _ = rustix::thread::set_current_timer_slack(Some(NonZeroU64::MIN));
     let (mut random, mut request, mut intended) = (fastrand::Rng::with_seed(7), Vec::new(), first);
     while !stop.load(Ordering::Relaxed) {
@@ -93,7 +93,7 @@ fn send(
     stream.write_all(LAST)
 }
 
-/// Takes the time of every reply; they come in the order of the requests.
+/// Records the latency of every reply; replies arrive in the order of the requests.
 fn receive(mut stream: TcpStream, reply: usize, first: Instant, interval: Duration) -> std::io::Result<Vec<Duration>> {
     let (mut latencies, mut buffer, mut pending) = (Vec::with_capacity(1 << 16), vec![0; 1 << 16], 0);
     let mut intended = first;

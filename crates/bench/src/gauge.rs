@@ -1,22 +1,22 @@
-//! What a server says of itself: the CPU that its main thread has used, its keys, its memory.
+//! The server's own figures: CPU of its main thread, keys, memory.
 
 use anyhow::{Context as _, Result};
 use keysweep_engine::link::Info;
 use keysweep_harness::Server;
 use redis::Connection;
 
-/// A connection that only asks.
+/// A connection that reads figures and writes no keys.
 pub struct Gauge {
     connection: Connection,
 }
 
 impl Gauge {
-    /// Opens it.
+    /// Opens the connection.
     pub fn new(server: &Server) -> Self {
         Self { connection: server.connection() }
     }
 
-    /// Seconds of CPU: of the main thread where the server tells, else of the whole process.
+    /// Returns the CPU time of the main thread in seconds, or of the whole process on servers that do not report the former.
     pub fn cpu_seconds(&mut self) -> Result<f64> {
         let info = self.info("cpu")?;
         let sum = |suffix: &str| {
@@ -26,16 +26,16 @@ impl Gauge {
         sum("_main_thread").or_else(|| sum("")).context("INFO cpu has no used_cpu_user")
     }
 
-    /// Keys of database 0.
+    /// Returns the number of keys in database 0.
     pub fn keys(&mut self) -> Result<u64> {
         Ok(redis::cmd("DBSIZE").query(&mut self.connection)?)
     }
 
-    /// Bytes of `used_memory` without those that serve replicas, the log and clients: these come and go by themselves.
+    /// Returns `used_memory` in bytes without the buffers for replicas, AOF and clients, whose size varies on its own.
     pub fn keyspace_memory(&mut self) -> Result<u64> {
         let info = self.info("memory")?;
         let bytes = |field| info.number::<u64>(field).with_context(|| format!("INFO memory has no {field}"));
-        // Since Redis 7.0 one buffer serves the backlog and the replicas; before, each had its own.
+        // Since Redis 7.0 backlog and replicas share one buffer; earlier versions report one figure for each.
         let replication = match info.number("mem_total_replication_buffers") {
             Some(bytes) => bytes,
             None => bytes("mem_replication_backlog")? + bytes("mem_clients_slaves")?,
@@ -43,20 +43,20 @@ impl Gauge {
         Ok(bytes("used_memory")?.saturating_sub(replication + bytes("mem_aof_buffer")? + bytes("mem_clients_normal")?))
     }
 
-    /// One number of a section of INFO.
+    /// Returns one number of a section of INFO.
     pub fn number(&mut self, section: &str, field: &str) -> Result<u64> {
         self.info(section)?.number(field).with_context(|| format!("INFO {section} has no {field}"))
     }
 
-    /// Whether no child process saves or rewrites anything.
-    pub fn is_childless(&mut self) -> Result<bool> {
+    /// Returns whether no background save is running.
+    pub fn has_no_background_save(&mut self) -> Result<bool> {
         let info = self.info("persistence")?;
         let none = |field| info.number(field) == Some(0);
         Ok(none("rdb_bgsave_in_progress") && none("aof_rewrite_in_progress"))
     }
 
-    /// Whether the one replica has acknowledged all that was written.
-    pub fn replica_is_level(&mut self) -> Result<bool> {
+    /// Returns whether the only replica has acknowledged all writes.
+    pub fn replica_is_in_sync(&mut self) -> Result<bool> {
         let info = self.info("replication")?;
         let offset = info.text("slave0").and_then(|line| line.split("offset=").nth(1)?.split(',').next());
         Ok(offset.is_some_and(|offset| info.text("master_repl_offset") == Some(offset)))

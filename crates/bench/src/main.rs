@@ -1,16 +1,19 @@
-//! The benchmark: keysweep against what people use today, on real servers. See docs/benchmarks.md.
+//! The benchmark: keysweep against today's alternatives, on real servers. See docs/benchmarks.md.
 
+mod backoff;
 mod chart;
 mod child;
+mod claim;
 mod claims;
 mod contestant;
-mod duty;
+mod cpu_limit;
 mod foreground;
 mod gauge;
-mod guard;
+mod outcome;
 mod page;
 mod pressure;
 mod report;
+mod results;
 mod rival;
 mod rounds;
 mod run;

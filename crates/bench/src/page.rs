@@ -1,27 +1,30 @@
-//! The tables of docs/benchmarks.md. Only what stands between the two markers is written by a run.
+//! The tables of docs/benchmarks.md. A run replaces only the text between the two markers.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    claims::{Claim, Side},
+    claim::{Claim, Side},
+    results::{Results, ServerResults},
     rounds::{Contest, Measurement},
-    run::{Results, ServerResults},
     spread::Spread,
 };
 
 const BEGIN: &str = "<!-- begin: written by make bench -->";
 const END: &str = "<!-- end: written by make bench -->";
 
-/// The page with what a run has shown in the place of what the last one had.
+/// Returns the page with the results of the previous run replaced.
+///
+/// # Errors
+/// If the page has no markers.
 pub fn updated(page: &str, results: &Results) -> Result<String> {
     let (before, rest) = page.split_once(BEGIN).with_context(|| format!("the page has no {BEGIN}"))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("the page has no {END}"))?;
     Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", tables(results)))
 }
 
-/// A page with nothing else on it.
+/// Returns a page that consists of the markers only.
 pub fn empty() -> String {
     format!("{BEGIN}\n{END}\n")
 }
@@ -29,13 +32,13 @@ pub fn empty() -> String {
 fn tables(results: &Results) -> String {
     let (settings, machine) = (&results.settings, results.machine);
     let mut page = format!(
-        "{}, {} cores, {:.0} GB of memory. {} keys of {} bytes, {} of them dead; foreground {} GETs a second; rounds: {}.\n",
+        "{}, {} cores, {:.0} GB of memory. {} keys of {} bytes, {} of them stale; foreground {} GETs a second; rounds: {}.\n",
         results.date,
         machine.cores,
         machine.memory as f64 / 1e9,
         settings.keys,
         settings.value_bytes,
-        settings.dead(),
+        settings.stale(),
         settings.rate,
         settings.rounds
     );
@@ -45,7 +48,7 @@ fn tables(results: &Results) -> String {
     let is_charted = results.servers.iter().any(|server| !server.contests.is_empty());
     if is_charted {
         page.push_str("\n![Wall time against added p90](benchmarks/frontier.svg)\n");
-        page.push_str("\n![Server CPU a key](benchmarks/cpu.svg)\n");
+        page.push_str("\n![Server CPU per key](benchmarks/cpu.svg)\n");
     }
     for server in &results.servers {
         let _ = writeln!(page, "\n### {}", server.server);
@@ -60,9 +63,9 @@ fn contests(page: &mut String, server: &ServerResults, keys: u64) {
     if server.contests.is_empty() {
         return;
     }
-    page.push_str("\nMedians over the rounds, in brackets the least and the most. Latencies in µs.\n\n");
+    page.push_str("\nMedians over the rounds, minimum and maximum in brackets. Latencies in µs.\n\n");
     page.push_str(
-        "| | wall time, s | p50 | p90 | p99 | p99.9 | added p90 | server CPU, µs a key | own CPU by the server's | peak memory, MB |\n\
+        "| | wall time, s | p50 | p90 | p99 | p99.9 | added p90 | server CPU, µs per key | own CPU by the server's | peak memory, MB |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for contest in &server.contests {
@@ -111,25 +114,25 @@ fn claims(page: &mut String, claims: &[Claim]) {
 }
 
 fn scenarios(page: &mut String, server: &ServerResults) {
-    for duty in &server.duties {
-        let of = |quantity: fn(&crate::duty::Round) -> f64| spread(duty.spread(quantity), 1);
+    for limit in &server.cpu_limits {
+        let of = |quantity: fn(&crate::cpu_limit::Round) -> f64| spread(limit.spread(quantity), 1);
         let _ = writeln!(
             page,
-            "\nDuty {:.0} % (rounds: {}): the server's accounting says {} %, keysweep's report {} %, {} s.",
-            duty.set * 100.0,
-            duty.rounds.len(),
+            "\nCPU limit {:.0} % (rounds: {}): {} % by the server's accounting, {} % in keysweep's report, {} s.",
+            limit.set * 100.0,
+            limit.rounds.len(),
             of(|round| round.used * 100.0),
             of(|round| round.reported * 100.0),
             of(|round| round.wall),
         );
     }
-    if let Some(guard) = &server.guard {
-        let of = |quantity: fn(&crate::guard::Round) -> f64, digits| spread(guard.spread(quantity), digits);
+    if let Some(backoff) = &server.backoff {
+        let of = |quantity: fn(&crate::backoff::Round) -> f64, digits| spread(backoff.spread(quantity), digits);
         let _ = writeln!(
             page,
-            "\nGuard (rounds: {}): without a sweep the main thread is {} % busy and a pipeline's p90 is {} µs; with \
-             keysweep normal it is {} µs, in the second half of the sweep {} µs. The sweep backs off {} times and takes {} s.",
-            guard.rounds.len(),
+            "\nBackoff (rounds: {}): without a scan the main thread is {} % busy and a pipeline's p90 is {} µs; with \
+             keysweep normal it is {} µs, in the second half of the scan {} µs. The scan backs off {} times and takes {} s.",
+            backoff.rounds.len(),
             of(|round| round.busy * 100.0, 0),
             of(|round| round.alone.p90, 0),
             of(|round| round.during.p90, 0),
@@ -142,29 +145,29 @@ fn scenarios(page: &mut String, server: &ServerResults) {
         let of = |quantity: fn(&crate::pressure::Round) -> f64, digits| spread(pressure.spread(quantity), digits);
         let _ = writeln!(
             page,
-            "\nUnder pressure (a replica, `appendfsync everysec`, one BGSAVE; rounds: {}), keysweep normal: {} MB of dead keys \
-             before, a mean of {} MB while it ran, {} MB after; added p90 {} µs, added p99.9 {} µs; {} full resyncs; {} s, {} s of \
-             them held for the BGSAVE, which copied {} MB on write.",
+            "\nUnder pressure (a replica, `appendfsync everysec`, one BGSAVE; rounds: {}), keysweep normal: {} MB of stale keys \
+             before, a mean of {} MB during the scan, {} MB after; added p90 {} µs, added p99.9 {} µs; {} full resyncs; {} s, {} s of \
+             them throttled for the BGSAVE, which copied {} MB on write.",
             pressure.rounds.len(),
-            of(|round| round.dead_before / 1e6, 1),
-            of(|round| round.dead_mean / 1e6, 1),
-            of(|round| round.dead_after / 1e6, 1),
+            of(|round| round.stale_before / 1e6, 1),
+            of(|round| round.stale_mean / 1e6, 1),
+            of(|round| round.stale_after / 1e6, 1),
             of(|round| round.added_p90, 0),
             of(|round| round.added_p999, 0),
             of(|round| round.full_resyncs as f64, 0),
             of(|round| round.wall, 1),
-            of(|round| round.held_for_fork, 2),
+            of(|round| round.throttled_for_fork, 2),
             of(|round| round.copied_on_write as f64 / 1e6, 1),
         );
     }
 }
 
-/// `1.20 (1.10–1.30)`, a dash where nothing was measured.
+/// Formats a spread as `1.20 (1.10…1.30)`, or as a dash if nothing was measured.
 fn spread(spread: Option<Spread>, digits: usize) -> String {
     let Some(Spread { median, min, max }) = spread else { return "–".into() };
     let rounded = |value: f64| {
         let text = format!("{value:.digits$}");
-        // A minus before nothing but zeroes says nothing.
+        // A value that rounds to zero is printed without its sign.
         text.strip_prefix('-')
             .filter(|rest| rest.chars().all(|c| c == '0' || c == '.'))
             .map_or(text.clone(), str::to_owned)
@@ -175,7 +178,7 @@ fn spread(spread: Option<Spread>, digits: usize) -> String {
     }
 }
 
-/// Three digits where they matter.
+/// Formats a value with at most two decimals.
 fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_reads_as_a_number_where_the_rounds_agree() {
+    fn a_spread_is_one_number_if_the_rounds_agree() {
         assert_eq!(spread(Spread::of([1.0, 1.001]), 1), "1.0");
         assert_eq!(spread(Spread::of([-0.4, 1.0, 3.0]), 0), "1 (0…3)");
         assert_eq!(spread(None, 1), "–");

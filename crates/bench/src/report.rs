@@ -1,12 +1,12 @@
-//! Where the results go: the numbers as JSON, the charts, the tables of the page.
+//! Writes the results: the numbers as JSON, the charts, and the tables of the page.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 
-use crate::{chart, page, run::Results};
+use crate::{chart, page, results::Results};
 
-/// Writes everything below the folder of the settings.
+/// Writes all files below `settings.out`.
 pub fn write(results: &Results) -> Result<()> {
     let out = &results.settings.out;
     let charts = out.join("benchmarks");

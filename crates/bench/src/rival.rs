@@ -1,4 +1,4 @@
-//! The contestants that are no programs: home-made loops as people write them, and the bare loop that none can beat.
+//! The contestants inside this process: home-made SCAN loops, and the bare loop as the upper bound.
 
 use std::{
     io::Write as _,
@@ -12,25 +12,25 @@ use keysweep_harness::Server;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    contestant::Run,
+    outcome::Outcome,
     wire::{self, Stream},
 };
 
-/// The cadence that DCS documents.
+/// Interval between SCAN calls that the DCS documentation gives.
 pub const DCS_INTERVAL: Duration = Duration::from_millis(5);
-/// How long nothing runs: long enough for a p99.9 at 4,000 requests a second.
+/// Length of a measurement without a scan: long enough for a p99.9 at 4,000 requests a second.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Nothing.
-pub fn idle() -> Result<Run> {
+/// Waits without scanning.
+pub fn idle() -> Result<Outcome> {
     measured(|| {
         thread::sleep(IDLE);
         Ok(())
     })
 }
 
-/// SCAN in a loop through a general client, at most once an `interval`.
-pub fn scan_loop(server: &Server, count: u64, interval: Option<Duration>) -> Result<Run> {
+/// Runs SCAN in a loop through a general client library, at most once per `interval`.
+pub fn scan_loop(server: &Server, count: u64, interval: Option<Duration>) -> Result<Outcome> {
     let mut connection = server.connection();
     measured(|| {
         let (mut cursor, mut due) = (0u64, Instant::now());
@@ -49,8 +49,8 @@ pub fn scan_loop(server: &Server, count: u64, interval: Option<Duration>) -> Res
     })
 }
 
-/// SCAN in a loop, the bytes read and dropped: what the server and the loopback allow at this COUNT.
-pub fn bare_loop(server: &Server, count: u64) -> Result<Run> {
+/// Runs SCAN in a loop and discards the replies: the limit of the server and the loopback at this COUNT.
+pub fn bare_loop(server: &Server, count: u64) -> Result<Outcome> {
     let mut output = wire::connect(server.address())?;
     let mut input = Stream(output.try_clone()?);
     measured(|| {
@@ -69,12 +69,12 @@ pub fn bare_loop(server: &Server, count: u64) -> Result<Run> {
     })
 }
 
-/// Takes the time and the CPU of this thread.
-fn measured(work: impl FnOnce() -> Result<()>) -> Result<Run> {
+/// Runs `work` and measures its wall time and this thread's CPU time.
+fn measured(work: impl FnOnce() -> Result<()>) -> Result<Outcome> {
     let (began, used) = (Instant::now(), thread_cpu());
     work()?;
     let wall = began.elapsed().as_secs_f64();
-    Ok(Run { began, wall, own_cpu: thread_cpu() - used, peak_rss: None, report: None })
+    Ok(Outcome { began, wall, own_cpu: thread_cpu() - used, peak_rss: None, report: None })
 }
 
 fn thread_cpu() -> f64 {

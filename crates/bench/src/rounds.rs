@@ -1,5 +1,5 @@
-//! All contestants side by side on one server: same live keys, fresh dead keys, the foreground on, in an order that
-//! alternates so that none always runs on a warm or a tired machine.
+//! All contestants side by side on one server: the same live keys, fresh stale keys, the foreground running. The order
+//! alternates so that no contestant always runs on a warm machine.
 
 use std::time::{Duration, Instant};
 
@@ -20,50 +20,50 @@ use crate::{
 pub struct Measurement {
     /// Seconds from start to end.
     pub wall: f64,
-    /// CPU of the server's main thread without the foreground's part, seconds.
+    /// CPU time of the server's main thread without the foreground's part, seconds.
     pub server_cpu: f64,
-    /// CPU of the contestant itself, seconds.
+    /// CPU time of the contestant itself, seconds.
     pub own_cpu: f64,
-    /// Most memory that it held, bytes.
+    /// Peak resident memory of the contestant, bytes.
     pub peak_rss: Option<u64>,
-    /// Keys that are gone.
-    pub released: u64,
-    /// Latency of the foreground meanwhile.
+    /// Number of reclaimed keys.
+    pub reclaimed: u64,
+    /// Latency of the foreground during the run.
     pub latency: Latency,
-    /// p90 above that of the same round with nothing running, microseconds.
+    /// p90 minus that of the same round without a scan, microseconds.
     pub added_p90: f64,
-    /// Slices, where it is keysweep.
+    /// Number of slices; `None` unless the contestant is keysweep.
     pub slices: Option<u64>,
-    /// How often keysweep backed off.
+    /// Number of backoffs; `None` unless the contestant is keysweep.
     pub backoffs: Option<u64>,
 }
 
 /// All rounds of one contestant.
 #[derive(Debug, Clone, Serialize)]
 pub struct Contest {
-    /// Its name.
+    /// Name of the contestant.
     pub name: &'static str,
-    /// Who it is.
+    /// The contestant.
     #[serde(skip)]
     pub contestant: Contestant,
-    /// Round after round.
+    /// Rounds in the order of their runs.
     pub rounds: Vec<Measurement>,
 }
 
 impl Contest {
-    /// A quantity over the rounds; absent where one round has none.
+    /// Returns the spread of a quantity over the rounds; `None` if a round lacks it.
     pub fn spread(&self, quantity: impl Fn(&Measurement) -> Option<f64>) -> Option<Spread> {
         Spread::of(self.rounds.iter().map(quantity).collect::<Option<Vec<f64>>>()?)
     }
 
-    /// The median of a quantity that every round has.
+    /// Returns the median of a quantity that every round has.
     pub fn median(&self, quantity: impl Fn(&Measurement) -> f64) -> Option<f64> {
         Some(self.spread(|round| Some(quantity(round)))?.median)
     }
 }
 
 impl Measurement {
-    /// Nothing running, at the beginning and at the end of a round: a machine drifts.
+    /// Returns the mean of the idle measurements before and after a round, since the speed of a machine drifts.
     fn mean(&self, other: &Self) -> Self {
         let (one, two) = (self.latency, other.latency);
         let latency = Latency {
@@ -77,7 +77,7 @@ impl Measurement {
     }
 }
 
-/// Runs every wanted contestant in every round.
+/// Runs every selected contestant in every round.
 pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<Contest>> {
     let wanted = Contestant::wanted(settings);
     if wanted.is_empty() {
@@ -92,23 +92,23 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<Contest>> {
     for round in 0..settings.rounds {
         let before = measure(Contestant::Idle, &server, &mut gauge, settings, 0.0, None)?;
         let cpu_share = before.server_cpu / before.wall;
-        say(flavor, round, Contestant::Idle, &before);
-        let mut took_turn = Vec::new();
+        log(flavor, round, Contestant::Idle, &before);
+        let mut measured = Vec::new();
         for place in order(results.len(), round) {
             let contestant = results[place].contestant;
             let prefix = format!("{round}-{place}-");
-            DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.dead()).load(&server);
+            DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.stale()).load(&server);
             let measurement = measure(contestant, &server, &mut gauge, settings, cpu_share, max_count)?;
             if contestant == Contestant::Pace("max") {
                 max_count = measurement.slices.map(|slices| settings.keys.div_ceil(slices.max(1)));
             }
-            say(flavor, round, contestant, &measurement);
-            took_turn.push((place, measurement));
+            log(flavor, round, contestant, &measurement);
+            measured.push((place, measurement));
         }
         let after = measure(Contestant::Idle, &server, &mut gauge, settings, 0.0, None)?;
-        say(flavor, round, Contestant::Idle, &after);
+        log(flavor, round, Contestant::Idle, &after);
         let alone = before.mean(&after);
-        for (place, mut measurement) in took_turn {
+        for (place, mut measurement) in measured {
             measurement.added_p90 = measurement.latency.p90 - alone.latency.p90;
             results[place].rounds.push(measurement);
         }
@@ -118,14 +118,14 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<Contest>> {
     Ok(results)
 }
 
-/// A server with the live keys, whose own expiry is off: all contestants have the same work.
+/// Starts a server with the live keys. Its own expiry cycle is off, so all contestants have the same work.
 pub fn loaded(flavor: Flavor, settings: &Settings) -> Server {
     let server = Server::start(flavor);
     DataSet::new().value_bytes(settings.value_bytes).live(settings.live()).load(&server);
     server
 }
 
-/// The places of a round: forwards and backwards in turn, and each round begins further on.
+/// Returns the order of a round: forwards and backwards in turn, each pair of rounds with another first contestant.
 fn order(places: usize, round: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..places).collect();
     if places > 0 {
@@ -137,7 +137,7 @@ fn order(places: usize, round: usize) -> Vec<usize> {
     order
 }
 
-/// One run with the foreground on, of whose CPU the server spends `cpu_share` a second by itself.
+/// Measures one run with the foreground, which alone uses `cpu_share` of the server's main thread (0–1).
 fn measure(
     contestant: Contestant,
     server: &Server,
@@ -151,14 +151,14 @@ fn measure(
     let (opened, cpu) = (Instant::now(), gauge.cpu_seconds()?);
     let run = contestant.run(server, max_count);
     let (cpu, window) = (gauge.cpu_seconds()? - cpu, opened.elapsed().as_secs_f64());
-    // The foreground must end also where the contestant failed.
+    // The foreground must stop even if the contestant failed.
     let (began, wall) = run.as_ref().map_or((opened, window), |run| (run.began, run.wall));
     let [histogram] = foreground.stop([(began, began + Duration::from_secs_f64(wall))])?;
     let run = run?;
     let left = gauge.keys()?;
     ensure!(
         left == settings.live(),
-        "{} left {} dead keys of {}",
+        "{} left {} stale keys of {}",
         contestant.name(),
         left.saturating_sub(settings.live()),
         keys.saturating_sub(settings.live())
@@ -169,7 +169,7 @@ fn measure(
         server_cpu: cpu - cpu_share * window,
         own_cpu: run.own_cpu,
         peak_rss: run.peak_rss,
-        released: keys - left,
+        reclaimed: keys - left,
         latency,
         added_p90: 0.0,
         slices: run.report.as_ref().map(|report| report.totals.slices),
@@ -177,7 +177,7 @@ fn measure(
     })
 }
 
-fn say(flavor: Flavor, round: usize, contestant: Contestant, measurement: &Measurement) {
+fn log(flavor: Flavor, round: usize, contestant: Contestant, measurement: &Measurement) {
     let (name, title) = (flavor.name(), contestant.label());
     let Measurement { wall, server_cpu, own_cpu, latency, .. } = measurement;
     eprintln!(
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_round_has_every_place_once_and_no_two_in_a_row_the_same_order() {
+    fn every_round_has_each_contestant_once_and_consecutive_orders_differ() {
         let orders: Vec<_> = (0..5).map(|round| order(10, round)).collect();
         for pair in orders.windows(2) {
             assert_ne!(pair[0], pair[1]);

@@ -1,4 +1,4 @@
-//! Clients that ask as fast as answers come, until the server's main thread is full: what the guard must notice.
+//! Closed-loop clients that saturate the server's main thread: the load that a scan must back off from.
 
 use std::{
     io::{Read as _, Write as _},
@@ -16,55 +16,55 @@ use hdrhistogram::Histogram;
 
 use crate::{settings::Settings, wire};
 
-/// Connections, a thread each.
+/// Number of connections, each with its own thread.
 const CONNECTIONS: u64 = 8;
-/// Requests that each has under way: so many that the server, not these threads, is what they wait for.
+/// Requests in flight per connection: enough for the server, not these threads, to be the bottleneck.
 const PIPELINE: usize = 32;
-/// Pipelines that each makes beforehand and sends in turn: making them costs more than the server's answers.
+/// Pipelines that each connection prepares and sends in turn, since encoding one costs more than the server's replies.
 const PREPARED: usize = 64;
-/// Until the load is steady.
+/// Time until the load is steady.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// When a pipeline was sent and how long its last answer took.
+/// Send time of each pipeline and the latency of its last reply.
 type Samples = Vec<(Instant, Duration)>;
 
-/// Clients at work.
+/// A running load.
 pub struct Saturation {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<std::io::Result<Samples>>>,
 }
 
 impl Saturation {
-    /// Starts them and returns when the load is steady.
+    /// Starts the clients and returns when the load is steady.
     pub fn start(address: SocketAddr, settings: &Settings) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (live, reply) = (settings.live(), wire::reply_bytes(settings.value_bytes));
         let client = |number| {
             let stop = Arc::clone(&stop);
-            thread::spawn(move || ask(address, number, live, reply, &stop))
+            thread::spawn(move || run_client(address, number, live, reply, &stop))
         };
         let clients = (0..CONNECTIONS).map(client).collect();
         thread::sleep(WARM_UP);
         Ok(Self { stop, clients })
     }
 
-    /// Ends them.
-    pub fn stop(self) -> Result<Answers> {
+    /// Stops the clients and returns their measurements.
+    pub fn stop(self) -> Result<Latencies> {
         self.stop.store(true, Ordering::Relaxed);
         let mut samples = Vec::new();
         for client in self.clients {
             let Ok(client) = client.join() else { bail!("a client of the saturating load panicked") };
             samples.extend(client.context("the saturating load")?);
         }
-        Ok(Answers(samples))
+        Ok(Latencies(samples))
     }
 }
 
-/// What the clients saw.
-pub struct Answers(Samples);
+/// Latencies that the clients measured.
+pub struct Latencies(Samples);
 
-impl Answers {
-    /// Latencies of whole pipelines sent in one of these windows, nanoseconds.
+impl Latencies {
+    /// Returns the latencies of the pipelines sent in one of these windows, nanoseconds.
     pub fn between(&self, windows: &[(Instant, Instant)]) -> Result<Histogram<u64>> {
         let mut histogram = Histogram::new(3).expect("three digits are allowed");
         for (sent, latency) in &self.0 {
@@ -76,7 +76,7 @@ impl Answers {
     }
 }
 
-fn ask(address: SocketAddr, seed: u64, live: u64, reply: usize, stop: &AtomicBool) -> std::io::Result<Samples> {
+fn run_client(address: SocketAddr, seed: u64, live: u64, reply: usize, stop: &AtomicBool) -> std::io::Result<Samples> {
     let mut stream = wire::connect(address)?;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut pipeline = || {

@@ -1,4 +1,4 @@
-//! What a run measures, from the environment: the same benchmark takes ten minutes or two hours.
+//! Settings of a run, read from the environment. Depending on them a run takes ten minutes or two hours.
 
 use std::{
     env, fmt,
@@ -10,32 +10,35 @@ use anyhow::{Context as _, Result, ensure};
 use keysweep_harness::Flavor;
 use serde::Serialize;
 
-/// How many of the keys are dead: every fifth, as on a server left alone (measured, 10–28 %).
-const DEAD_SHARE: u64 = 5;
+/// One key in this many is stale: 20 %, within the 10–28 % measured on servers without scans.
+const STALE_ONE_IN: u64 = 5;
 
 /// The settings of one run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Settings {
-    /// Keys of the data set, dead ones included.
+    /// Number of keys, stale ones included.
     pub keys: u64,
-    /// Bytes of each value.
+    /// Size of each value, bytes.
     pub value_bytes: usize,
-    /// How often every contestant runs.
+    /// Number of runs per contestant.
     pub rounds: usize,
-    /// Requests a second of the foreground.
+    /// Requests per second of the foreground.
     pub rate: u64,
-    /// Names of contestants and scenarios; empty: all.
+    /// Names of the selected contestants and scenarios; empty selects all.
     pub only: Vec<String>,
-    /// The servers.
+    /// Servers to measure on.
     #[serde(skip)]
     pub servers: Vec<Flavor>,
-    /// Where the page, the numbers and the charts go.
+    /// Folder for the page, the numbers and the charts.
     #[serde(skip)]
     pub out: PathBuf,
 }
 
 impl Settings {
     /// Reads `KEYSWEEP_BENCH_…`.
+    ///
+    /// # Errors
+    /// If a value cannot be read or is out of range.
     pub fn from_environment() -> Result<Self> {
         let servers = list("KEYSWEEP_BENCH_SERVERS", "valkey-9.1,redis-7.0");
         let settings = Self {
@@ -53,23 +56,23 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Keys that have expired.
-    pub fn dead(&self) -> u64 {
-        self.keys / DEAD_SHARE
+    /// Returns the number of stale keys.
+    pub fn stale(&self) -> u64 {
+        self.keys / STALE_ONE_IN
     }
 
-    /// Keys that stay.
+    /// Returns the number of live keys.
     pub fn live(&self) -> u64 {
-        self.keys - self.dead()
+        self.keys - self.stale()
     }
 
-    /// Whether a contestant or scenario of this name is to run.
+    /// Returns whether the contestant or scenario of this name is selected.
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 }
 
-/// The root of this workspace.
+/// Returns the root of this workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/bench lies in it")
 }

@@ -1,21 +1,21 @@
-//! Rounds as one number and how far they lie apart. Medians: a hiccup of the machine in one round must not decide.
+//! Summarises rounds by their median and range. A median is not decided by one disturbed round.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The same quantity in several rounds.
+/// Summary of one quantity over several rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The one in the middle.
+    /// Median.
     pub median: f64,
-    /// The least.
+    /// Minimum.
     pub min: f64,
-    /// The most.
+    /// Maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of these values; `None` where there are none.
+    /// Returns the summary of these values; `None` if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -29,18 +29,18 @@ impl Spread {
     }
 }
 
-/// Latencies of the foreground, microseconds.
+/// Quantiles of a latency, microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Latency {
-    /// Half of the requests were faster.
+    /// Median.
     pub p50: f64,
-    /// Nine of ten.
+    /// 90th percentile.
     pub p90: f64,
-    /// 99 of 100.
+    /// 99th percentile.
     pub p99: f64,
-    /// 999 of 1,000.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// How many there were.
+    /// Number of requests.
     pub requests: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A bare connection: the foreground and the bare loop measure the server, so nothing stands between them and the socket.
+//! A plain connection. The foreground and the bare loop measure the server, so they use the socket without a client library.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -8,18 +8,18 @@ use std::{
 
 use keysweep_engine::link::{LinkError, Source};
 
-/// Nothing here takes this long; without it a server that died would hang the run.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Read timeout. No reply takes this long; without it a crashed server would hang the run.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connects, without Nagle's delay.
+/// Connects with Nagle's algorithm disabled.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
     Ok(stream)
 }
 
-/// Appends a command in the form that servers read.
+/// Appends a command in RESP.
 pub fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
     // Writing to a vector cannot fail.
     let _ = write!(out, "*{}\r\n", words.len());
@@ -30,17 +30,17 @@ pub fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
     }
 }
 
-/// A GET of a random live key of the data set.
+/// Appends a GET of a random live key of the data set.
 pub fn encode_get(out: &mut Vec<u8>, random: &mut fastrand::Rng, live: u64) {
     encode(out, &[b"GET", format!("live:{}", random.u64(..live)).as_bytes()]);
 }
 
-/// Bytes of the reply to a GET of a value of this size.
+/// Returns the length of the reply to a GET of a value of this size, bytes.
 pub fn reply_bytes(value_bytes: usize) -> usize {
     format!("${value_bytes}\r\n").len() + value_bytes + 2
 }
 
-/// A stream as the engine's reader wants it.
+/// Adapter of a stream for the engine's reader.
 pub struct Stream(pub TcpStream);
 
 impl Source for Stream {

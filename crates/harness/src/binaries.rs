@@ -1,8 +1,7 @@
-//! Which servers the tests run against, and where their binaries are.
+//! Versions of the servers that tests run against, and the paths of their binaries.
 //!
-//! The set spans what differs for a sweep: before and after `lazyfree` defaults and per-slot tables, and
-//! the oldest Redis and the newest Valkey that managed services still run. `scripts/server` installs them
-//! and pins the same versions; a test compares the two.
+//! The set spans the differences that matter for a scan: lazyfree defaults, tables per slot, and the oldest Redis and the newest
+//! Valkey that managed services run. `scripts/server` installs the same versions; a test compares the two.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,19 +11,19 @@ use std::path::{Path, PathBuf};
 pub enum Flavor {
     /// Redis 6.2: the oldest that is supported.
     Redis62,
-    /// Redis 7.0: what Debian 12 carries.
+    /// Redis 7.0: the version in Debian 12.
     Redis70,
-    /// Valkey 8.1: one hash table a slot, frees lazily by default.
+    /// Valkey 8.1: one hash table per slot, lazyfree by default.
     Valkey81,
     /// Valkey 9.1: several databases in cluster mode.
     Valkey91,
 }
 
 impl Flavor {
-    /// All of them, oldest first.
+    /// All flavors, oldest first.
     pub const ALL: [Self; 4] = [Self::Redis62, Self::Redis70, Self::Valkey81, Self::Valkey91];
 
-    /// The name of its folder, such as `valkey-9.1`.
+    /// Returns the name of the folder, such as `valkey-9.1`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,7 +34,7 @@ impl Flavor {
         }
     }
 
-    /// The exact version, as the server itself reports it.
+    /// Returns the exact version, as the server reports it.
     #[must_use]
     pub const fn version(self) -> &'static str {
         match self {
@@ -46,17 +45,17 @@ impl Flavor {
         }
     }
 
-    /// Whether it is Valkey, which reports its own version beside the Redis version it is compatible with.
+    /// Returns whether the server is Valkey, which reports its own version beside the compatible Redis version.
     #[must_use]
     pub const fn is_valkey(self) -> bool {
         matches!(self, Self::Valkey81 | Self::Valkey91)
     }
 
-    /// The server's binary, `<workspace>/.cache/servers/<name>/`; `KEYSWEEP_SERVERS` names another folder
-    /// of such folders.
+    /// Returns the server's binary in `<workspace>/.cache/servers/<name>/`; `KEYSWEEP_SERVERS` replaces
+    /// `<workspace>/.cache/servers`.
     ///
     /// # Panics
-    /// When it is not installed.
+    /// If it is not installed.
     #[must_use]
     pub fn binary(self) -> PathBuf {
         let file = if self.is_valkey() { "valkey-server" } else { "redis-server" };
@@ -65,8 +64,8 @@ impl Flavor {
         path
     }
 
-    /// Since Redis 7.0 `DEBUG` answers only where the server was started with this; 6.2 always has it and
-    /// refuses to start with a directive that it does not know.
+    /// Returns whether `DEBUG` must be enabled by a directive, as since Redis 7.0. Version 6.2 always allows `DEBUG` and refuses to
+    /// start with an unknown directive.
     pub(crate) const fn has_enable_debug_command(self) -> bool {
         !matches!(self, Self::Redis62)
     }

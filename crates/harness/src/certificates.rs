@@ -1,4 +1,4 @@
-//! An authority and certificates of its making, for servers that speak TLS.
+//! A certificate authority and its certificates, for servers with TLS.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-/// An authority with a folder for what it issues.
+/// A certificate authority with a folder for the certificates that it issues.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -18,7 +18,7 @@ pub struct Authority {
 pub struct Issued {
     /// The certificate.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The private key.
     pub key: PathBuf,
 }
 
@@ -29,19 +29,20 @@ impl Default for Authority {
 }
 
 impl Authority {
-    /// A new authority that nobody trusts yet.
+    /// Creates an authority.
     ///
     /// # Panics
-    /// When no temporary folder can be made.
+    /// If no temporary folder can be created.
     #[must_use]
     pub fn new() -> Self {
         Self::with_names(&[])
     }
 
-    /// A new authority whose own certificate carries these names and addresses, as `openssl req -x509` makes it, and that.
+    /// Creates an authority whose own certificate carries these names and addresses, as `openssl req -x509` does, and returns that
+    /// certificate as well.
     ///
     /// # Panics
-    /// When a name is none.
+    /// If a name is invalid.
     #[must_use]
     pub fn that_serves(names: &[&str]) -> (Self, Issued) {
         let authority = Self::with_names(names);
@@ -56,18 +57,18 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "keysweep test authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
-        let directory = tempfile::tempdir().expect("a temporary folder can be made");
+        let directory = tempfile::tempdir().expect("a temporary folder can be created");
         fs::write(directory.path().join("ca.pem"), issuer.pem()).expect("the folder can be written to");
         Self { issuer, directory }
     }
 
-    /// The authority's own certificate, PEM.
+    /// Returns the authority's certificate, PEM.
     #[must_use]
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// The file of that.
+    /// Returns the file of the authority's certificate.
     #[must_use]
     pub fn file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
@@ -76,16 +77,16 @@ impl Authority {
     /// Issues a certificate for these names and addresses.
     ///
     /// # Panics
-    /// When a name is none.
+    /// If a name is invalid.
     #[must_use]
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.issue_until(names, 2100)
     }
 
-    /// Issues one that has expired.
+    /// Issues an expired certificate.
     ///
     /// # Panics
-    /// When a name is none.
+    /// If a name is invalid.
     #[must_use]
     pub fn issue_expired(&self, names: &[&str]) -> Issued {
         self.issue_until(names, 2020)
@@ -109,13 +110,13 @@ impl Authority {
 }
 
 impl Issued {
-    /// Certificate and key, PEM.
+    /// Returns certificate and key, PEM.
     ///
     /// # Panics
-    /// When the files are gone.
+    /// If the files are gone.
     #[must_use]
     pub fn pem(&self) -> (String, String) {
-        let read = |path: &Path| fs::read_to_string(path).expect("what was issued can be read");
+        let read = |path: &Path| fs::read_to_string(path).expect("an issued file can be read");
         (read(&self.certificate), read(&self.key))
     }
 }

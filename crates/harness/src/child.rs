@@ -1,5 +1,5 @@
-//! Processes that a test starts itself end with it, also when an assertion fails: whatever is left running takes processor time
-//! from every test after it.
+//! Kills the processes that a test starts itself when the test ends, also after a failed assertion: a process left running takes
+//! CPU time from every later test.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -26,7 +26,7 @@ impl DerefMut for KilledOnDrop {
 
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
-        // An error means that it has ended already.
+        // An error means that it has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

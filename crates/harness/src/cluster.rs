@@ -1,4 +1,4 @@
-//! Real clusters.
+//! Redis and Valkey clusters of real servers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::launch::Launch;
 use crate::server::Server;
 
 const SLOTS: u32 = 16_384;
-/// After so long without an answer a node counts as failed and its replica takes over.
+/// Time without an answer after which a node counts as failed and its replica takes over, milliseconds.
 const NODE_TIMEOUT_MS: &str = "1000";
-/// Nodes meet within a second or two; this is for a machine that is busy compiling.
-const FORM_LIMIT: Duration = Duration::from_secs(30);
-/// Hash tags that are tried in order to find some for every node.
+/// Longest time for a cluster to form, which takes a second or two on an idle machine.
+const FORM_TIMEOUT: Duration = Duration::from_secs(30);
+/// Number of hash tags that are tried to find some for every node.
 const TAGS: u32 = 400;
 
-/// A cluster that a test started: primaries with an equal share of the slots each, then their replicas.
+/// A cluster that a test started: primaries with equal shares of the slots, then their replicas. Killed on drop.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Server>,
@@ -27,17 +27,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster of so many primaries, with one replica each where `replicas` says so, and waits until all of its
-    /// nodes see it whole.
+    /// Starts a cluster of this number of primaries, with one replica each if `replicas` is set, and waits until all nodes agree
+    /// on it.
     ///
     /// # Panics
-    /// When it has not formed within 30 s.
+    /// If it does not form within 30 s.
     #[must_use]
     pub fn start(flavor: Flavor, primaries: usize, replicas: bool) -> Self {
         Self::launch(&Server::with(flavor), primaries, replicas)
     }
 
-    /// The same with more than the defaults.
+    /// Starts a cluster of servers with these options.
     ///
     /// # Panics
     /// See [`Cluster::start`].
@@ -56,7 +56,7 @@ impl Cluster {
         let port = first.tls_address().unwrap_or(first.address()).port();
         for (index, node) in self.nodes.iter().enumerate() {
             let mut connection = node.connection();
-            // Of replicas too: they may become primaries.
+            // On replicas as well, since a replica may become a primary.
             redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
             redis::cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(port).exec(&mut connection).expect("nodes meet");
             if index < self.primaries {
@@ -71,11 +71,11 @@ impl Cluster {
         }
         let sees_all =
             |node: &Server| cluster_info(&mut node.connection(), "cluster_known_nodes") == self.nodes.len().to_string();
-        eventually("all nodes have met", FORM_LIMIT, || self.nodes.iter().all(sees_all).then_some(()));
+        eventually("all nodes have met", FORM_TIMEOUT, || self.nodes.iter().all(sees_all).then_some(()));
         for (index, replica) in self.nodes.iter().enumerate().skip(self.primaries) {
             let id = self.id(index - self.primaries);
             let mut connection = replica.connection();
-            eventually("a node becomes a replica", FORM_LIMIT, || {
+            eventually("a node becomes a replica", FORM_TIMEOUT, || {
                 redis::cmd("CLUSTER").arg("REPLICATE").arg(&id).exec(&mut connection).ok()
             });
             replica.await_sync(self.nodes[index - self.primaries].port());
@@ -83,10 +83,10 @@ impl Cluster {
         self.await_whole();
     }
 
-    /// Waits until every node that runs sees all slots served, and every replica listed.
+    /// Waits until every node sees all slots served and all replicas listed.
     ///
     /// # Panics
-    /// When that takes more than 30 s.
+    /// If that takes more than 30 s.
     pub fn await_whole(&self) {
         let is_whole = |node: &Server| {
             let mut connection = node.connection();
@@ -95,43 +95,43 @@ impl Cluster {
             let replicas = ranges.iter().map(|range| range.len().saturating_sub(3)).sum::<usize>();
             is_ok && replicas + self.primaries >= self.nodes.len()
         };
-        eventually("the cluster is whole", FORM_LIMIT, || self.nodes.iter().all(is_whole).then_some(()));
+        eventually("the cluster is whole", FORM_TIMEOUT, || self.nodes.iter().all(is_whole).then_some(()));
     }
 
-    /// `redis-cluster://` with all nodes.
+    /// Returns a `redis-cluster://` URL with all nodes.
     #[must_use]
     pub fn url(&self) -> String {
         let nodes: Vec<String> = self.nodes.iter().map(|node| node.address().to_string()).collect();
         format!("redis-cluster://{}", nodes.join(","))
     }
 
-    /// A node: the primaries come first, then the replica of each in the same order.
+    /// Returns a node: the primaries come first, then their replicas in the same order.
     #[must_use]
     pub fn node(&self, index: usize) -> &Server {
         &self.nodes[index]
     }
 
-    /// The same, to be stopped or killed.
+    /// Returns a node to stop or kill.
     pub fn node_mut(&mut self, index: usize) -> &mut Server {
         &mut self.nodes[index]
     }
 
-    /// All nodes.
+    /// Returns all nodes.
     #[must_use]
     pub fn nodes(&self) -> &[Server] {
         &self.nodes
     }
 
-    /// The id by which nodes know this one.
+    /// Returns the cluster id of a node.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     #[must_use]
     pub fn id(&self, index: usize) -> String {
         redis::cmd("CLUSTER").arg("MYID").query(&mut self.nodes[index].connection()).expect("an id")
     }
 
-    /// Loads so many keys, live and dead, into *each* primary, spread over up to 20 of its slots, and returns the sums.
+    /// Loads these numbers of live and stale keys into *each* primary, spread over up to 20 of its slots, and returns the totals.
     ///
     /// # Panics
     /// See [`DataSet::load`].
@@ -139,7 +139,7 @@ impl Cluster {
         self.load_database(0, live, dead)
     }
 
-    /// The same into a database that is not 0 (Valkey 9).
+    /// Loads keys into a database other than 0 (Valkey 9); see [`Cluster::load`].
     ///
     /// # Panics
     /// See [`DataSet::load`].
@@ -159,7 +159,7 @@ impl Cluster {
         (all_live, all_dead)
     }
 
-    /// Hash tags by the primary that owned their slots when the cluster was started.
+    /// Returns hash tags by the primary that owned their slots when the cluster was started.
     fn tags(&self) -> BTreeMap<usize, Vec<String>> {
         let mut connection = self.nodes[0].connection();
         let mut tags: BTreeMap<usize, Vec<String>> = BTreeMap::new();
@@ -171,7 +171,7 @@ impl Cluster {
         tags
     }
 
-    /// The primaries that run now.
+    /// Returns the indices of the running primaries.
     #[must_use]
     pub fn primaries_now(&mut self) -> Vec<usize> {
         let mut primaries = Vec::new();
@@ -186,7 +186,7 @@ impl Cluster {
         primaries
     }
 
-    /// Keys that all primaries hold now, in all databases.
+    /// Returns the number of keys on all primaries, in all databases.
     #[must_use]
     pub fn held(&mut self) -> u64 {
         let primaries = self.primaries_now();
@@ -195,7 +195,7 @@ impl Cluster {
 }
 
 fn cluster_info(connection: &mut Connection, field: &str) -> String {
-    let info: String = redis::cmd("CLUSTER").arg("INFO").query(connection).expect("the cluster tells");
+    let info: String = redis::cmd("CLUSTER").arg("INFO").query(connection).expect("CLUSTER INFO answers");
     let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     value.unwrap_or_default().to_owned()
 }

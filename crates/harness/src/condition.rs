@@ -1,24 +1,24 @@
-//! Waiting for something to become true, with an end.
+//! Waits for conditions, with a timeout.
 //!
-//! Tests never sleep for a fixed time: that is too short on a busy machine and too long on every other.
+//! Tests never sleep for a fixed time, which is too short on a busy machine and too long on an idle one.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at: often enough that waiting adds nothing to a test's time.
+/// Interval at which a condition is checked: short enough to add nothing to a test's time.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Calls `probe` until it returns a value, and returns that.
+/// Calls `probe` until it returns a value, and returns that value.
 ///
 /// # Panics
-/// When `limit` has passed, naming `what` was waited for.
-pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+/// If there is none after `timeout`; the message names the condition `what`.
+pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(began.elapsed() < limit, "waited {limit:?} in vain: {what}");
+        assert!(began.elapsed() < timeout, "timed out after {timeout:?}: {what}");
         thread::sleep(INTERVAL);
     }
 }
@@ -38,8 +38,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "in vain: never")]
-    fn ends_when_the_time_is_up() {
+    #[should_panic(expected = ": never")]
+    fn panics_after_the_timeout() {
         eventually("never", Duration::from_millis(1), || None::<()>);
     }
 }

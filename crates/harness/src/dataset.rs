@@ -1,7 +1,7 @@
-//! Data sets of which a test knows exactly how many keys are alive and how many are dead.
+//! Data sets with exact numbers of live and stale keys.
 //!
-//! The server's own expiry is switched off (`DEBUG SET-ACTIVE-EXPIRE 0`), so a dead key stays until somebody
-//! touches it, and what a sweep releases can be compared to the key.
+//! The server's expiry cycle is switched off (`DEBUG SET-ACTIVE-EXPIRE 0`), so a stale key stays in memory until a command
+//! touches it, and the number of reclaimed keys can be compared exactly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::condition::eventually;
 use crate::key::{Kind, Names};
 use crate::server::Server;
 
-/// Keys loaded in one round trip.
+/// Number of keys per pipeline.
 const KEYS_PER_PIPELINE: u64 = 1_000;
-/// Bytes that one round trip may carry, about: large keys go in smaller numbers.
+/// Approximate size of a pipeline; a pipeline of large keys has fewer keys.
 const BYTES_PER_PIPELINE: usize = 8 * 1_024 * 1_024;
-/// How far ahead dead keys are set to expire. A time that has passed already would delete them at once, so
-/// this must be longer than a thousand PEXPIREATs take; where it was not, they are loaded again with a longer one.
+/// Time from the PEXPIREAT to the expiry of a stale key, milliseconds. A time in the past would delete the key at once, so this must
+/// be longer than a pipeline of PEXPIREATs takes; if it was not, the keys are loaded again with a longer time.
 const LEAD_MS: u64 = 500;
-/// How long that may take, by the clock of a server that might be frozen.
-const DEADLINE_LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for the expiry of the stale keys.
+const EXPIRY_TIMEOUT: Duration = Duration::from_secs(20);
 const DAY_MS: u64 = 86_400_000;
 
-/// A data set to be loaded. A setting (`prefix`, `database`, `kind`, `names`, `elements`, `value_bytes`) counts for the
-/// `live` and `dead` that follow it:
+/// Description of a data set. A setting (`prefix`, `database`, `kind`, `names`, `elements`, `value_bytes`) applies to the
+/// keys that are added after it:
 ///
 /// ```no_run
 /// # use keysweep_harness::{DataSet, Flavor, Kind, Names, Server};
@@ -41,7 +41,7 @@ pub struct DataSet {
     batches: Vec<Batch>,
 }
 
-/// Keys that have everything in common but their number.
+/// A number of keys with the same settings.
 #[derive(Clone, Debug)]
 struct Batch {
     prefix: String,
@@ -54,23 +54,23 @@ struct Batch {
     keys: u64,
 }
 
-/// What a load has put into a server.
+/// Keys that a load has added to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// Keys that do not expire during a test: every second has a TTL of a day, the others none.
+    /// Number of keys that do not expire during a test: every second one has a TTL of a day, the others have none.
     pub live: u64,
-    /// Keys that have expired and are still there.
+    /// Number of keys that have expired and are still in memory.
     pub dead: u64,
-    /// The same for each database that got keys.
+    /// Counts of each database that received keys.
     pub per_database: BTreeMap<u32, Counts>,
 }
 
-/// Keys of one database.
+/// Counts of one database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Keys that do not expire during a test.
+    /// Number of keys that do not expire during a test.
     pub live: u64,
-    /// Keys that have expired and are still there.
+    /// Number of keys that have expired and are still in memory.
     pub dead: u64,
 }
 
@@ -91,41 +91,41 @@ impl Default for DataSet {
 }
 
 impl DataSet {
-    /// An empty data set: database 0, strings of 16 bytes, plain names.
+    /// Returns an empty data set: database 0, strings of 16 bytes, plain names.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What the names that follow begin with. A second load into a server needs another one than the first.
+    /// Sets the prefix of the key names. A second load into a server needs another prefix than the first.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.next.prefix = prefix.into();
         self
     }
 
-    /// The database for what follows.
+    /// Sets the database.
     #[must_use]
     pub fn database(mut self, index: u32) -> Self {
         self.next.database = index;
         self
     }
 
-    /// What the keys that follow hold.
+    /// Sets the type of the keys.
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.next.kind = kind;
         self
     }
 
-    /// How the keys that follow are named.
+    /// Sets the form of the key names.
     #[must_use]
     pub fn names(mut self, names: Names) -> Self {
         self.next.names = names;
         self
     }
 
-    /// Fields, members or entries of each collection that follows.
+    /// Sets the number of fields, members or entries of each collection.
     #[must_use]
     pub fn elements(mut self, elements: usize) -> Self {
         assert!(elements > 0, "an empty collection is no key");
@@ -133,7 +133,7 @@ impl DataSet {
         self
     }
 
-    /// Size of a value in bytes, in collections that of each element.
+    /// Sets the size of a value, or of each element of a collection, in bytes.
     #[must_use]
     pub fn value_bytes(mut self, bytes: usize) -> Self {
         self.next.value_bytes = bytes;
@@ -146,7 +146,7 @@ impl DataSet {
         self.add(keys, false)
     }
 
-    /// Adds keys that have expired when the load ends.
+    /// Adds keys that are stale when the load ends.
     #[must_use]
     pub fn dead(self, keys: u64) -> Self {
         self.add(keys, true)
@@ -157,11 +157,11 @@ impl DataSet {
         self
     }
 
-    /// Switches the server's own expiry off, for good, loads everything, and waits until all that is to be
-    /// dead has expired by the server's clock.
+    /// Switches the server's expiry cycle off for the rest of its life, loads all keys, and waits until the stale keys have expired
+    /// by the server's clock.
     ///
     /// # Panics
-    /// When a command fails, or when the keys in the server afterwards are not exactly those.
+    /// If a command fails or the number of keys in the server is wrong afterwards.
     pub fn load(self, server: &Server) -> Loaded {
         let mut connection = server.connection();
         redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
@@ -188,7 +188,7 @@ impl DataSet {
             }
         }
         if let Some(deadline) = deadline {
-            eventually("the deadline of the dead keys", DEADLINE_LIMIT, || {
+            eventually("expiry of the stale keys", EXPIRY_TIMEOUT, || {
                 (server_ms(&mut connection) > deadline).then_some(())
             });
         }
@@ -214,8 +214,8 @@ impl Batch {
         u64::try_from(keys).expect("usize fits").clamp(1, KEYS_PER_PIPELINE)
     }
 
-    /// Loads keys first and sets their times in a second round trip: how long filling them takes must not
-    /// matter for those that are to expire soon, but not yet. Returns the time when they expire.
+    /// Loads the keys first and sets their TTLs in a second pipeline, so that the time that the values take does not use up the
+    /// TTL. Returns the time at which the keys expire, milliseconds by the server's clock.
     fn load(&self, connection: &mut Connection, keys: &[(u64, Vec<u8>)], lead: u64) -> u64 {
         let mut fill = redis::pipe();
         for (_, key) in keys {
@@ -232,7 +232,7 @@ impl Batch {
         if server_ms(connection) < at {
             return at;
         }
-        // The machine has stalled, and the last keys may have been deleted at once.
+        // The machine stalled, and the last keys may have been deleted at once.
         let mut delete = redis::pipe();
         for (_, key) in keys {
             delete.cmd("DEL").arg(key).ignore();
@@ -251,7 +251,7 @@ fn size(connection: &mut Connection, database: u32) -> u64 {
     redis::cmd("DBSIZE").query(connection).expect("DBSIZE answers a number")
 }
 
-/// The server's clock, in milliseconds.
+/// Returns the server's clock in milliseconds.
 fn server_ms(connection: &mut Connection) -> u64 {
     let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(connection).expect("TIME answers two numbers");
     seconds * 1_000 + micros / 1_000
@@ -263,16 +263,16 @@ mod tests {
     use crate::binaries::Flavor;
 
     #[test]
-    fn keys_that_a_stalling_machine_gives_a_time_too_late_are_loaded_again() {
+    fn keys_whose_ttl_was_set_too_late_are_loaded_again() {
         let server = Server::start(Flavor::Valkey91);
         let mut connection = server.connection();
         let set = DataSet::new().kind(Kind::List).elements(3).dead(1_000);
         let keys: Vec<_> = (0..1_000).map(|number| (number, format!("key:{number}").into_bytes())).collect();
         redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
         let begun = server_ms(&mut connection);
-        // No machine is as fast as that.
+        // A time of 0 ms has always passed when the keys are loaded.
         let at = set.batches[0].load(&mut connection, &keys, 0);
-        assert!(at >= begun + LEAD_MS, "the keys have been given more time");
+        assert!(at >= begun + LEAD_MS, "the keys are loaded again with a longer time");
         assert_eq!(size(&mut connection, 0), 1_000);
     }
 }

@@ -1,19 +1,18 @@
-//! One key of a data set: how it is named and what it holds.
+//! Names and values of the keys of a data set.
 //!
-//! A sweep reads nothing but names, and must not trip over any: names are binary and up to 512 MB. What a
-//! key holds decides what freeing it costs the server.
+//! A scan reads only key names, which are binary and up to 512 MB long. The value of a key decides the cost of freeing it.
 
 use redis::Pipeline;
 
-/// Elements that one command adds to a collection: more would be a command that blocks the server for long.
+/// Number of elements that one command adds to a collection, so that no command blocks the server for long.
 const ELEMENTS_PER_COMMAND: usize = 1_000;
 
-/// What a key holds.
+/// Type of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
     String,
-    /// A hash of as many fields as the data set's `elements`.
+    /// A hash.
     Hash,
     /// A list.
     List,
@@ -26,10 +25,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All types.
     pub const ALL: [Self; 6] = [Self::String, Self::Hash, Self::List, Self::Set, Self::SortedSet, Self::Stream];
 
-    /// Adds the commands that fill `key`: with `elements` elements, their values of `bytes` bytes each.
+    /// Adds the commands that fill `key` with `elements` elements of `bytes` bytes each.
     pub(crate) fn fill(self, pipeline: &mut Pipeline, key: &[u8], elements: usize, bytes: usize) {
         let value = vec![b'v'; bytes];
         // Members of a set must differ.
@@ -67,20 +66,20 @@ impl Kind {
     }
 }
 
-/// How keys are named. Every name begins with `live:` or `dead:` (after the data set's prefix), so that a test
-/// can tell what is left.
+/// Form of key names. Every name begins with `live:` or `dead:` after the data set's prefix, so that a test can identify the
+/// remaining keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
     /// Short text, such as `dead:17`.
     Plain,
-    /// With all 256 byte values in it: ends of lines, zeroes, what is no UTF-8, and what looks like RESP.
+    /// All 256 byte values: line ends, zeroes, invalid UTF-8, and bytes that look like RESP.
     Binary,
     /// 64 KB long.
     Long,
 }
 
 impl Names {
-    /// The length of [`Names::Long`] in bytes.
+    /// Length of [`Names::Long`] in bytes.
     pub const LONG: usize = 64 * 1_024;
 
     pub(crate) fn name(self, prefix: &str, is_dead: bool, number: u64) -> Vec<u8> {

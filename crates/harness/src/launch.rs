@@ -1,102 +1,106 @@
-//! How a server is started: its arguments, its process, and when it counts as up.
-//!
-//! Nothing may outlive a test: not after a panic (the server is killed when dropped) and not after a
-//! SIGKILL of the test itself (the kernel kills it, where `setpriv` is there to ask for that).
+//! Starts a server: options first, then a free port, then the wait until it answers.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
 use crate::binaries::Flavor;
 use crate::certificates::{Authority, Issued};
+use crate::command::ServerCommand;
 use crate::port::free_port;
 use crate::server::Server;
 
-/// How many ports are tried before a start fails.
+/// Number of ports that are tried before a start fails.
 const PORTS: usize = 5;
 
-/// A server that is about to be started; made by [`Server::with`].
+impl Server {
+    /// Starts a server with defaults: standalone, no password, no persistence, `DEBUG` allowed.
+    ///
+    /// # Panics
+    /// See [`Launch::start`].
+    #[must_use]
+    pub fn start(flavor: Flavor) -> Self {
+        Self::with(flavor).start()
+    }
+
+    /// Returns a launch to which options can be added.
+    #[must_use]
+    pub fn with(flavor: Flavor) -> Launch {
+        Launch { command: ServerCommand::new(flavor), primary: None }
+    }
+
+    /// Starts a replica of this server, of the same flavor, and waits until it is in sync.
+    ///
+    /// # Panics
+    /// See [`Launch::start`].
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        Self::with(self.flavor()).replica_of(self).start()
+    }
+}
+
+/// Options of a server that is about to be started; made by [`Server::with`].
 #[derive(Clone, Debug)]
 pub struct Launch {
-    pub(crate) flavor: Flavor,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) password: Option<String>,
-    /// The port of the primary that it is to follow.
+    command: ServerCommand,
+    /// Port of the primary that the server replicates.
     primary: Option<u16>,
-    /// Lines of a configuration file; a Sentinel must have one, which it rewrites.
-    config: Option<String>,
-    tls: Vec<String>,
 }
 
 impl Launch {
-    pub(crate) fn new(flavor: Flavor) -> Self {
-        // No file is written and no deadline of the server's own delays a test: a replica's first sync would
-        // wait 5 s for others to join.
-        let fixed = "--bind 127.0.0.1 --appendonly no --repl-diskless-sync-delay 0 --save";
-        let mut arguments: Vec<String> = fixed.split(' ').map(String::from).collect();
-        arguments.push(String::new());
-        if flavor.has_enable_debug_command() {
-            arguments.extend(["--enable-debug-command".into(), "yes".into()]);
-        }
-        Self { flavor, arguments, password: None, primary: None, config: None, tls: Vec::new() }
-    }
-
-    /// Adds a directive of the server's configuration, such as `.arg("--maxmemory", "100mb")`. The last one
-    /// of a name counts, so the defaults can be overruled.
+    /// Adds a configuration directive, such as `.arg("--maxmemory", "100mb")`. The last directive of a name wins, so defaults
+    /// can be overridden.
     #[must_use]
     pub fn arg(mut self, name: &str, value: &str) -> Self {
         assert!(name.starts_with("--"), "{name}: a directive on a command line begins with --");
-        self.arguments.extend([name.into(), value.into()]);
+        self.command.arguments.extend([name.into(), value.into()]);
         self
     }
 
-    /// Listens on this loopback address as well, for who needs servers on several hosts.
+    /// Listens on a further loopback address, for tests that need servers on several hosts.
     #[must_use]
     pub fn also_on(mut self, address: &str) -> Self {
-        assert!(address.starts_with("127."), "{address} can be reached from elsewhere");
-        let bind = self.arguments.iter().position(|argument| argument == "--bind").expect("every launch has one");
-        self.arguments.insert(bind + 2, address.to_owned());
+        assert!(address.starts_with("127."), "{address} is not a loopback address");
+        let arguments = &mut self.command.arguments;
+        let bind = arguments.iter().position(|argument| argument == "--bind").expect("every launch has one");
+        arguments.insert(bind + 2, address.to_owned());
         self
     }
 
-    /// Takes a command away altogether, as on a server that never had it.
+    /// Removes a command, as on a managed server that does not offer it.
     #[must_use]
     pub fn without(mut self, command: &str) -> Self {
-        self.arguments.extend(["--rename-command".into(), command.into(), String::new()]);
+        self.command.arguments.extend(["--rename-command".into(), command.into(), String::new()]);
         self
     }
 
-    /// Requires this password of clients (user `default`); [`Server::url`] and [`Server::connection`] use it.
+    /// Requires this password of the user `default`; [`Server::url`] and [`Server::connection`] use it.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.into());
+        self.command.password = Some(password.into());
         self.arg("--requirepass", password)
     }
 
-    /// Makes it a replica of `primary`, with the primary's password; it is started when the link is up.
+    /// Replicates `primary`, with the primary's password; [`Launch::start`] then waits for the first sync.
     #[must_use]
     pub fn replica_of(mut self, primary: &Server) -> Self {
         self.primary = Some(primary.port());
-        // Two words, one argument each: 6.2 does not split a quoted pair.
-        self.arguments.extend(["--replicaof".into(), "127.0.0.1".into(), primary.port().to_string()]);
+        // One argument per word: Redis 6.2 does not split a quoted pair.
+        self.command.arguments.extend(["--replicaof".into(), "127.0.0.1".into(), primary.port().to_string()]);
         match primary.password() {
             Some(password) => self.arg("--masterauth", password).password(password),
             None => self,
         }
     }
 
-    /// Speaks TLS with this certificate, on a port of its own beside the plain one: [`Server::tls_address`]. Whether clients
-    /// must show a certificate, issued by the same authority, is up to `asks_clients`.
+    /// Enables TLS with this certificate on a second port, [`Server::tls_address`]. With `asks_clients` a client certificate of
+    /// the same authority is required.
     #[must_use]
     pub fn tls(mut self, authority: &Authority, issued: &Issued, asks_clients: bool) -> Self {
         let path = |path: &Path| path.to_str().expect("temporary folders are UTF-8").to_owned();
-        self.tls = [
+        self.command.tls = [
             ("--tls-cert-file", path(&issued.certificate)),
             ("--tls-key-file", path(&issued.key)),
             ("--tls-ca-cert-file", path(&authority.file())),
-            // The nodes of a cluster announce their encrypted ports only if they speak TLS among themselves.
+            // Cluster nodes announce their TLS ports only if their bus uses TLS.
             ("--tls-cluster", "yes".to_owned()),
             ("--tls-auth-clients", if asks_clients { "yes" } else { "no" }.to_owned()),
         ]
@@ -106,89 +110,41 @@ impl Launch {
         self
     }
 
-    /// Makes it a Sentinel that watches `primary` by this name, together with others if there are.
+    /// Makes the server a Sentinel that monitors `primary` by this name.
     #[must_use]
     pub fn sentinel_of(mut self, name: &str, primary: &Server, quorum: u32) -> Self {
         let auth = primary.password().map(|password| format!("sentinel auth-pass {name} {password}\n"));
-        self.config = Some(format!(
+        self.command.config = Some(format!(
             "sentinel monitor {name} 127.0.0.1 {} {quorum}\nsentinel down-after-milliseconds {name} 500\n\
              sentinel failover-timeout {name} 3000\n{}",
             primary.port(),
             auth.unwrap_or_default(),
         ));
-        self.arguments = ["--bind", "127.0.0.1", "--sentinel"].map(String::from).to_vec();
+        self.command.arguments = ["--bind", "127.0.0.1", "--sentinel"].map(String::from).to_vec();
         self
     }
 
-    /// Starts it on a free port and waits until it answers; a replica until it is in sync with its primary.
+    /// Starts the server on a free port and waits until it answers; a replica until it is in sync with its primary.
     ///
     /// # Panics
-    /// When the binary is missing, when it exits, or when it is not up within 10 s; with the end of its log.
+    /// If the binary is missing, the server exits, or it does not answer within 10 s; the message ends with its log.
     #[must_use]
     pub fn start(self) -> Server {
-        let primary = self.primary;
+        let name = self.command.flavor.name();
         for _ in 0..PORTS {
-            let tls_port = (!self.tls.is_empty()).then(free_port);
-            let mut server = Server::spawn(self.clone(), free_port(), tls_port);
+            let tls_port = (!self.command.tls.is_empty()).then(free_port);
+            let mut server = Server::spawn(self.command.clone(), free_port(), tls_port);
             match server.await_ready() {
                 Ok(()) => {
-                    if let Some(primary) = primary {
+                    if let Some(primary) = self.primary {
                         server.await_sync(primary);
                     }
                     return server;
                 }
                 Err(log) if log.contains("Address already in use") => {}
-                Err(log) => panic!("{} did not start: {log}", self.flavor.name()),
+                Err(log) => panic!("{name} did not start: {log}"),
             }
         }
-        panic!("{}: {PORTS} ports in a row were taken by others while it started", self.flavor.name());
-    }
-
-    /// Starts the process, its output appended to `log`.
-    pub(crate) fn spawn(&self, port: u16, tls_port: Option<u16>, directory: &Path, log: &Path) -> Child {
-        let output = File::options().create(true).append(true).open(log).expect("the log file can be opened");
-        let mut command = mortal(&self.flavor.binary());
-        if let Some(config) = &self.config {
-            let file = directory.join("server.conf");
-            if !file.exists() {
-                fs::write(&file, config).expect("the folder can be written to");
-            }
-            command.arg(file);
-        }
-        if let Some(port) = tls_port {
-            command.args(["--tls-port", &port.to_string()]).args(&self.tls);
-        }
-        command
-            .args(["--port", &port.to_string(), "--dir"])
-            .arg(directory)
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("a file handle can be doubled"))
-            .stderr(output)
-            // A group of its own, so that a child that saves is killed with it.
-            .process_group(0);
-        command.spawn().unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.flavor.name()))
-    }
-}
-
-/// A command whose process the kernel kills when the *thread* that spawned it ends, however that ends. A test
-/// runs in one thread from start to end, so its servers live as long as it needs them; one that is started in
-/// a thread of its own, or kept in a static for other tests, would not.
-///
-/// `setpriv` asks the kernel for it, then becomes the server, with the same process id: doing the same here,
-/// between fork and exec, would take unsafe code.
-fn mortal(binary: &Path) -> Command {
-    static SETPRIV: OnceLock<bool> = OnceLock::new();
-    let with_setpriv = *SETPRIV.get_or_init(|| {
-        let mut probe = Command::new("setpriv");
-        probe.args(["--pdeathsig", "KILL", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
-        probe.status().is_ok_and(|status| status.success())
-    });
-    if with_setpriv {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
-        command
-    } else {
-        Command::new(binary)
+        panic!("{name} did not start: {PORTS} ports in a row were taken by other processes");
     }
 }

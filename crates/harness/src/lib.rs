@@ -1,9 +1,8 @@
 //! Real servers and exact data sets for the tests of keysweep. For development only.
 //!
-//! What a sweep may rely on differs between Redis and Valkey and between their versions, so nothing here
-//! is a mock: tests start pinned binaries, fill them through the `redis` crate (a second opinion beside the
-//! engine's own link), and wait on conditions. Everything panics with a message that says what to do,
-//! since its callers are tests.
+//! Redis, Valkey and their versions differ in the behaviour that a scan relies on, so the harness has no mocks: it starts pinned
+//! binaries, fills them through the `redis` crate (an implementation independent of the engine's link), and waits for
+//! conditions. Its functions panic with a remedy instead of returning errors, since their callers are tests.
 //!
 //! ```no_run
 //! use keysweep_harness::{DataSet, Flavor, Server};
@@ -14,34 +13,39 @@
 //! assert_eq!(loaded.per_database[&3].dead, 10);
 //! ```
 
-mod app;
 mod binaries;
 mod certificates;
 mod child;
 mod cluster;
+mod command;
 mod condition;
 mod dataset;
+mod installation;
 mod key;
 mod launch;
 mod port;
 mod postgres;
 mod proxy;
+mod scan;
 mod server;
+mod service;
 mod signer;
 mod stalls;
 
-pub use app::{Answer, Installation, Service, id};
 pub use binaries::Flavor;
 pub use certificates::{Authority, Issued};
 pub use child::KilledOnDrop;
 pub use cluster::Cluster;
 pub use condition::eventually;
 pub use dataset::{Counts, DataSet, Loaded};
+pub use installation::Installation;
 pub use key::{Kind, Names};
 pub use launch::Launch;
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
+pub use scan::{ScanTask, histories_path, scan_path, task_path};
 pub use server::Server;
+pub use service::{Answer, Service, id};
 pub use signer::Signer;
 pub use stalls::Stalls;

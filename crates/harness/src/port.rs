@@ -1,27 +1,28 @@
-//! Ports for servers that tests start.
+//! Free ports for test servers.
 //!
-//! Taken from below the range that Linux gives to outgoing connections (32768 and up). From that range, a
-//! client that keeps dialling a server which is down would sooner or later be given the server's own port
-//! as its local one, connect to itself, and keep the server from coming back.
+//! They lie below the range that Linux uses for outgoing connections (32768 and up). In that range, a client that keeps dialling a
+//! stopped server would sooner or later get the server's port as its local port, connect to itself, and block a restart of the
+//! server.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{Ipv4Addr, TcpListener};
 
-/// The lowest port handed out; ports reach to `FIRST + SPAN`.
+/// Lowest port.
 const FIRST: u16 = 12_000;
+/// Number of ports.
 const SPAN: u16 = 10_000;
-/// In cluster mode a server listens here as well, counted from its port.
+/// Distance of a server's cluster bus port from its port.
 const BUS_OFFSET: u16 = 10_000;
 
-/// A port on 127.0.0.1 that is free now, and whose cluster bus port is. Somebody else may still be faster:
-/// callers try another one then.
+/// Returns a port on 127.0.0.1 that is free together with its cluster bus port. Another process may take it before the caller
+/// does; callers then try another port.
 ///
 /// # Panics
-/// When a thousand ports in a row are taken.
+/// If a thousand ports in a row are taken.
 #[must_use]
 pub fn free_port() -> u16 {
-    // Test processes run side by side: each begins at a random place.
+    // Test processes run in parallel, so each begins at a random port.
     let random = RandomState::new().build_hasher().finish();
     let start = u16::try_from(random % u64::from(SPAN)).expect("SPAN is a u16");
     (0..1_000)
@@ -39,10 +40,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_free_port_can_be_bound_and_is_no_local_port_of_clients() {
+    fn a_free_port_can_be_bound_and_is_outside_the_range_of_client_ports() {
         let port = free_port();
         assert!((FIRST..FIRST + SPAN).contains(&port));
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it was said to be free");
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
     }
 
     #[test]

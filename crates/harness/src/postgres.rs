@@ -1,7 +1,7 @@
-//! A real PostgreSQL of a test's own: on a free port, in a temporary folder, gone when it is dropped.
+//! A PostgreSQL server for one test: on a free port, in a temporary folder, killed on drop.
 //!
-//! A database cluster is made once (`.cache/postgres`) and copied for each test, since making one takes longer than
-//! most tests. The server refuses to run as root; where the tests do, it runs as nobody.
+//! `initdb` takes longer than most tests, so its result is kept in `.cache/postgres` and copied for each test. PostgreSQL refuses to
+//! run as root; if the tests run as root, the server runs as the user nobody.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -16,13 +16,14 @@ use crate::certificates::Issued;
 use crate::condition::eventually;
 use crate::port::free_port;
 
-/// Who the server runs as where the tests are root: Debian's nobody and nogroup.
+/// User and group id of the server if the tests run as root: Debian's nobody and nogroup.
 const NOBODY: u32 = 65_534;
-/// How often another port is tried.
+/// Number of ports that are tried before a start fails.
 const PORTS: usize = 5;
-/// A start includes the recovery after a crash.
-const START_LIMIT: Duration = Duration::from_secs(30);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time for a start, crash recovery included.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time for a shutdown.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server with an empty database.
 #[derive(Debug)]
@@ -35,19 +36,19 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one.
+    /// Starts a server without fsync.
     ///
     /// # Panics
-    /// When PostgreSQL is not installed, or does not start.
+    /// If PostgreSQL is not installed or does not start.
     #[must_use]
     pub fn start() -> Self {
         Self::launch(false)
     }
 
-    /// Starts one that keeps what is committed through a crash of the machine as well, as those in production do.
+    /// Starts a server with fsync, which keeps commits through a crash of the machine, as in production.
     ///
     /// # Panics
-    /// As [`Postgres::start`].
+    /// See [`Postgres::start`].
     #[must_use]
     pub fn start_durable() -> Self {
         Self::launch(true)
@@ -70,16 +71,16 @@ impl Postgres {
         panic!("{PORTS} ports in a row were taken by others while PostgreSQL started");
     }
 
-    /// `postgres://…` of its database.
+    /// Returns the `postgres://` URL of the database.
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgres://keysweep@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Lets it speak TLS with this certificate from now on, beside plain connections.
+    /// Enables TLS with this certificate, beside plain connections.
     ///
     /// # Panics
-    /// When it does not take the certificate.
+    /// If the server does not accept the certificate.
     pub fn speak_tls(&self, issued: &Issued) {
         for (name, from) in [("server.crt", &issued.certificate), ("server.key", &issued.key)] {
             let to = self.folder.path().join("data").join(name);
@@ -91,61 +92,61 @@ impl Postgres {
         }
         self.sql("ALTER SYSTEM SET ssl = on");
         self.sql("SELECT pg_reload_conf()");
-        eventually("PostgreSQL speaks TLS", START_LIMIT, || (self.sql("SHOW ssl") == "on").then_some(()));
+        eventually("PostgreSQL speaks TLS", START_TIMEOUT, || (self.sql("SHOW ssl") == "on").then_some(()));
     }
 
-    /// Processor time that it and its connections have used, those that have ended included.
+    /// Returns the CPU time of the server and all its connections, closed ones included.
     #[must_use]
     pub fn cpu(&self) -> Duration {
         let own = cpu_time(self.child.id() as i32, true);
         children(self.child.id()).into_iter().fold(own, |sum, pid| sum + cpu_time(pid, false))
     }
 
-    /// Its log.
+    /// Returns the log.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
     }
 
-    /// Ends it in good order, its clients' connections broken off, and waits until it is gone.
+    /// Shuts the server down in fast mode (SIGINT), which closes its connections, and waits for the exit.
     pub fn stop(&mut self) {
         self.signal(Signal::INT);
         let child = &mut self.child;
-        eventually("PostgreSQL ends", STOP_LIMIT, || child.try_wait().expect("it is a child of this process"));
+        eventually("PostgreSQL exits", STOP_TIMEOUT, || child.try_wait().expect("it is a child of this process"));
     }
 
-    /// Kills it and all its processes at once, as a crash does.
+    /// Kills the server with all its processes (SIGKILL), as a crash does.
     pub fn kill(&mut self) {
         if self.child.try_wait().expect("it is a child of this process").is_some() {
             return;
         }
-        // Its processes lead groups of their own, and the next start must find none of them left.
+        // Its processes lead process groups of their own, and the next start fails while one of them runs.
         let children = children(self.child.id());
-        // Fails only when it has ended in this moment.
+        // Fails only if the server has just exited.
         let _ = kill_process(Pid::from_child(&self.child), Signal::KILL);
         self.child.wait().expect("it is a child of this process");
         for &pid in &children {
             if let Some(pid) = Pid::from_raw(pid) {
-                // Orphans of the server that was just killed: gone by themselves at the latest in a moment.
+                // An orphan of the killed server may have exited already.
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
-        eventually("the processes of a killed PostgreSQL end", STOP_LIMIT, || {
+        eventually("the processes of a killed PostgreSQL exit", STOP_TIMEOUT, || {
             children.iter().all(|pid| is_gone(*pid)).then_some(())
         });
     }
 
-    /// Starts it again with what it holds, on the same port.
+    /// Starts the server again with its data, on the same port.
     pub fn restart(&mut self) {
         assert!(self.child.try_wait().expect("it is a child of this process").is_some(), "it still runs");
         self.child = spawn(&self.bin, self.folder.path(), self.port, self.durable);
         assert!(self.await_ready(), "PostgreSQL did not start again: {}", self.log());
     }
 
-    /// Runs SQL through psql, and returns what it prints: a line a row, columns separated by `|`.
+    /// Runs SQL through psql and returns its output: one line per row, columns separated by `|`.
     ///
     /// # Panics
-    /// When the server refuses it.
+    /// If the statement fails.
     pub fn sql(&self, sql: &str) -> String {
         let output = Command::new(self.bin.join("psql"))
             .args(["--no-psqlrc", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url()])
@@ -159,15 +160,15 @@ impl Postgres {
         let mut ready = Command::new(self.bin.join("pg_isready"));
         ready.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
         let child = &mut self.child;
-        // Another one may have been faster at the port, and answers there until this one has noticed. What it writes of itself
-        // begins with its process id and ends with its state.
+        // Another server may have taken the port and answer in place of this one. The first line of postmaster.pid is the process
+        // id, the last line the state.
         let (id, status) = (child.id().to_string(), self.folder.path().join("data/postmaster.pid"));
         let is_up = || {
             let status = fs::read_to_string(&status).unwrap_or_default();
             let mut lines = status.lines().map(str::trim);
             lines.next() == Some(&id) && lines.next_back() == Some("ready")
         };
-        eventually("PostgreSQL answers or ends", START_LIMIT, || {
+        eventually("PostgreSQL answers or exits", START_TIMEOUT, || {
             if child.try_wait().expect("it is a child of this process").is_some() {
                 return Some(false);
             }
@@ -186,7 +187,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Where the server's programs are: what Debian calls `/usr/lib/postgresql/N/bin`, or in the path.
+/// Returns the folder of the server's programs: the newest `/usr/lib/postgresql/N/bin`, else a folder of `PATH`.
 fn binaries() -> PathBuf {
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -204,7 +205,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A temporary folder in which the server may live.
+/// Creates a temporary folder that the server's user may write to.
 fn open_folder() -> TempDir {
     let folder = TempDir::with_prefix("keysweep-postgres-").expect("a temporary folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
@@ -214,19 +215,19 @@ fn open_folder() -> TempDir {
     folder
 }
 
-/// A program of the server, as somebody who may run it.
+/// Returns a command that runs a program of the server as the server's user.
 fn program(path: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {
         let id = NOBODY.to_string();
         command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
     }
-    // Killed by the kernel should the test be: see `launch`.
+    // The kernel kills the process if the test is killed, see `command.rs`.
     command.args(["--pdeathsig", "KILL", "--"]).arg(path);
     command
 }
 
-/// A database cluster to copy, made where there is none yet.
+/// Returns the database cluster to copy, and creates it if there is none.
 fn template(bin: &Path) -> PathBuf {
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/postgres");
     let version = Command::new(bin.join("postgres")).arg("--version").output().expect("it starts").stdout;
@@ -246,11 +247,11 @@ fn template(bin: &Path) -> PathBuf {
         .expect("setpriv starts");
     assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     fs::create_dir_all(&cache).expect("the repository's cache");
-    // Renamed only when whole; whoever comes second, throws his away.
+    // The rename happens only once the copy is complete. If another process was first, its copy is used.
     let made = TempDir::new_in(&cache).expect("a folder beside it");
     copy(&data, &made.path().join("data"));
     let _ = fs::rename(made.path().join("data"), &template);
-    assert!(template.exists(), "{} could not be made", template.display());
+    assert!(template.exists(), "{} could not be created", template.display());
     template
 }
 
@@ -265,7 +266,7 @@ fn spawn(bin: &Path, folder: &Path, port: u16, durable: bool) -> Child {
     debug_assert!(data.metadata().is_ok_and(|data| data.uid() != 0));
     let mut command = program(&bin.join("postgres"));
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
-    // What is committed survives a crash of the server; only one of the machine needs fsync.
+    // Commits survive a crash of the server without fsync, but not a crash of the machine.
     let sync = if durable { ["fsync=on", "full_page_writes=on"] } else { ["fsync=off", "full_page_writes=off"] };
     for setting in [
         sync[0],
@@ -283,33 +284,33 @@ fn spawn(bin: &Path, folder: &Path, port: u16, durable: bool) -> Child {
     command
         .current_dir(folder)
         .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a file handle can be doubled"))
+        .stdout(log.try_clone().expect("a file handle can be duplicated"))
         .stderr(log)
         .spawn()
         .expect("setpriv starts")
 }
 
-/// The processes that this one has started.
+/// Returns the child processes of a process.
 fn children(pid: u32) -> Vec<i32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Processor time of a process, and with `reaped` that of its ended children; zero where it is gone.
+/// Returns the CPU time of a process, with `reaped` also that of its exited children; zero if the process is gone.
 pub(crate) fn cpu_time(pid: i32, reaped: bool) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // Of what follows the name: utime, stime, cutime, cstime.
+    // Fields after the name: utime, stime, cutime, cstime.
     let fields = fields.get(11..if reaped { 15 } else { 13 }).unwrap_or_default();
     let ticks: u64 = fields.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
 }
 
-/// What Linux counts processor time in, on all its platforms.
+/// Unit of CPU times in /proc, the same on all Linux platforms.
 const TICKS_PER_SECOND: u64 = 100;
 
 fn is_gone(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // One that nobody waits for is a zombie: it holds nothing any more.
+    // A zombie holds no resources.
     stat.is_empty() || stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }

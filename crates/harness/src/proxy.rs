@@ -1,4 +1,4 @@
-//! A fault proxy: stands between keysweep and a server and does to the connection what networks do.
+//! A proxy between keysweep and a server that injects network faults.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,22 +9,22 @@ use std::time::Duration;
 
 use crate::server::Server;
 
-/// How often a stalled or dripping connection looks whether it is still to be so.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval at which a stalled connection checks the fault, and at which a dripping one passes a byte.
+const INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the proxy does to connections.
+/// Fault of a proxy's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     #[default]
     None,
-    /// Cuts all connections and takes no new ones.
+    /// All connections are closed, new ones as well.
     Cut,
-    /// Takes connections and passes nothing on, in neither direction.
+    /// Connections are accepted, but no bytes pass in either direction.
     Stall,
-    /// Passes replies on a byte at a time, fifty a second.
+    /// Replies pass at 50 bytes per second, one byte at a time.
     Drip,
-    /// Passes half of the next reply on and closes; then as `None`.
+    /// The connection is closed after half of the next reply; then as `None`.
     CloseInReply,
 }
 
@@ -38,62 +38,62 @@ pub struct Proxy {
 #[derive(Debug)]
 struct State {
     fault: Mutex<Fault>,
-    over: AtomicBool,
+    stopped: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
-    /// Listens on a free port and passes everything on to the server.
+    /// Starts a proxy to the server on a free port.
     ///
     /// # Panics
-    /// When the system has no free port.
+    /// If the system has no free port.
     #[must_use]
     pub fn before(server: &Server) -> Self {
         Self::to(server.address())
     }
 
-    /// The same for any address.
+    /// Starts a proxy to this address on a free port.
     ///
     /// # Panics
-    /// When the system has no free port.
+    /// If the system has no free port.
     #[must_use]
     pub fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the system has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state =
-            Arc::new(State { fault: Mutex::default(), over: AtomicBool::new(false), streams: Mutex::default() });
+            Arc::new(State { fault: Mutex::default(), stopped: AtomicBool::new(false), streams: Mutex::default() });
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming() {
-                if shared.over.load(Ordering::Relaxed) {
+                if shared.stopped.load(Ordering::Relaxed) {
                     return;
                 }
                 let Ok(client) = client else { continue };
                 if shared.fault() != Fault::Cut {
-                    // A server that is down is, through a proxy, a connection that is closed at once.
-                    let _ = TcpStream::connect(server).map(|server| pass_on(client, server, &shared));
+                    // If the server is down, the client's connection is closed at once.
+                    let _ = TcpStream::connect(server).map(|server| forward_both(client, server, &shared));
                 }
             }
         });
         Self { address, state }
     }
 
-    /// `redis://` with the proxy's address.
+    /// Returns a `redis://` URL with the proxy's address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Where it listens.
+    /// Returns the proxy's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on this happens to connections, those that are open included.
+    /// Sets the fault of all connections, open ones included.
     ///
     /// # Panics
-    /// When a thread of the proxy has panicked.
+    /// If a thread of the proxy has panicked.
     pub fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("no panic") = fault;
         if fault == Fault::Cut {
@@ -101,19 +101,19 @@ impl Proxy {
         }
     }
 
-    /// What happens to connections now.
+    /// Returns the current fault.
     #[must_use]
     pub fn fault(&self) -> Fault {
         self.state.fault()
     }
 
-    /// Cuts all connections; new ones are taken.
+    /// Closes all connections; new ones are accepted.
     ///
     /// # Panics
-    /// When a thread of the proxy has panicked.
+    /// If a thread of the proxy has panicked.
     pub fn cut(&self) {
         for stream in self.state.streams.lock().expect("no panic").drain(..) {
-            // It may have ended by itself.
+            // The connection may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -121,9 +121,9 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.state.over.store(true, Ordering::Relaxed);
+        self.state.stopped.store(true, Ordering::Relaxed);
         self.cut();
-        // Wakes the listener up.
+        // Wakes the listener.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -134,19 +134,19 @@ impl State {
     }
 }
 
-fn pass_on(client: TcpStream, server: TcpStream, state: &Arc<State>) {
+fn forward_both(client: TcpStream, server: TcpStream, state: &Arc<State>) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).expect("a TCP socket");
-        state.streams.lock().expect("no panic").push(stream.try_clone().expect("a handle can be doubled"));
+        state.streams.lock().expect("no panic").push(stream.try_clone().expect("a handle can be duplicated"));
     }
-    let double = |stream: &TcpStream| stream.try_clone().expect("a handle can be doubled");
-    let (from, to, shared) = (double(&client), double(&server), Arc::clone(state));
+    let duplicate = |stream: &TcpStream| stream.try_clone().expect("a handle can be duplicated");
+    let (from, to, shared) = (duplicate(&client), duplicate(&server), Arc::clone(state));
     thread::spawn(move || pump(from, to, &shared, false));
     let shared = Arc::clone(state);
     thread::spawn(move || pump(server, client, &shared, true));
 }
 
-/// Passes one direction on until an end is closed.
+/// Forwards one direction until either end is closed.
 fn pump(mut from: TcpStream, mut to: TcpStream, state: &State, is_reply: bool) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length) = from.read(&mut buffer) {
@@ -162,14 +162,14 @@ fn forward(to: &mut TcpStream, mut bytes: &[u8], state: &State, is_reply: bool) 
     while !bytes.is_empty() {
         let some = match state.fault() {
             Fault::Stall => {
-                if state.over.load(Ordering::Relaxed) {
+                if state.stopped.load(Ordering::Relaxed) {
                     return None;
                 }
-                thread::sleep(LOOK);
+                thread::sleep(INTERVAL);
                 continue;
             }
             Fault::Drip if is_reply => {
-                thread::sleep(LOOK);
+                thread::sleep(INTERVAL);
                 1
             }
             Fault::CloseInReply if is_reply => {

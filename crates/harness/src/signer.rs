@@ -1,28 +1,28 @@
-//! Signs requests as Huawei Cloud's SDKs do (SDK-HMAC-SHA256), written from their documentation and not from keysweep's
-//! own verifier. For paths and queries of plain characters, which is all that tests need.
+//! Signs requests as Huawei Cloud's SDKs do (SDK-HMAC-SHA256). Written from their documentation, independent of keysweep's
+//! verifier. Supports paths and queries without escaped characters, which is all that tests need.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-/// An access key with its secret.
+/// Signs requests with an access key.
 #[derive(Debug, Clone)]
 pub struct Signer {
-    /// The access key.
+    /// Id of the access key.
     pub access: String,
-    /// Its secret.
+    /// Secret of the access key.
     pub secret: String,
 }
 
 impl Signer {
-    /// The headers that sign a request as of now.
+    /// Returns the headers that sign a request at the current time.
     pub fn headers(&self, method: &str, target: &str, body: &[u8]) -> Vec<(String, String)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs();
         self.headers_at(now, method, target, body)
     }
 
-    /// The same as of another time, in seconds since 1970.
+    /// Returns the headers that sign a request at a given time, in seconds since 1970.
     pub fn headers_at(&self, seconds: u64, method: &str, target: &str, body: &[u8]) -> Vec<(String, String)> {
         let date = utc(seconds);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -35,7 +35,7 @@ impl Signer {
             hex(&Sha256::digest(body))
         );
         let to_sign = format!("SDK-HMAC-SHA256\n{date}\n{}", hex(&Sha256::digest(canonical)));
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("any length will do");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("any key length is valid");
         mac.update(to_sign.as_bytes());
         let signature = hex(&mac.finalize().into_bytes());
         let authorization =
@@ -48,7 +48,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `20261124T083000Z`, by the civil calendar (days from March, so that leap days come last in a year).
+/// Formats a time as `20261124T083000Z`. Years are counted from March, so that a leap day is the last day of a year.
 fn utc(seconds: u64) -> String {
     let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
     let shifted = days + 719_468;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_the_calendar() {
+    fn times_follow_the_civil_calendar() {
         for (seconds, text) in [
             (0, "19700101T000000Z"),
             (951_782_400, "20000229T000000Z"),

@@ -1,4 +1,4 @@
-//! For bounds in seconds: how long the machine kept everybody waiting meanwhile.
+//! Measures stalls of the machine, for tests with bounds in seconds.
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -6,38 +6,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the watching thread asks to sleep.
-const NAP: Duration = Duration::from_millis(10);
-/// How much later it wakes up on a machine that has nothing else to do, timers being what they are.
-const USUAL: Duration = Duration::from_millis(5);
+/// Time that the measuring thread sleeps.
+const SLEEP: Duration = Duration::from_millis(10);
+/// Delay of a wake-up on an idle machine.
+const TIMER_DELAY: Duration = Duration::from_millis(5);
 
-/// Watches how late a thread is woken that asks for next to nothing. What that adds up to is the machine's, not keysweep's: a test
-/// may add it to its bound, which is the plain one wherever nothing stalls.
+/// Sums the delays of a thread that only sleeps. They are the machine's, not keysweep's: a test may add the sum to its bound, which
+/// changes nothing on an idle machine.
 pub struct Stalls {
     end: Sender<()>,
     watch: JoinHandle<Duration>,
 }
 
 impl Stalls {
-    /// Begins to watch.
+    /// Starts to measure.
     pub fn watch() -> Self {
         let (end, ended) = mpsc::channel::<()>();
         let watch = thread::spawn(move || {
             let mut lost = Duration::ZERO;
             loop {
                 let begun = Instant::now();
-                if ended.recv_timeout(NAP) != Err(RecvTimeoutError::Timeout) {
+                if ended.recv_timeout(SLEEP) != Err(RecvTimeoutError::Timeout) {
                     return lost;
                 }
-                lost += begun.elapsed().saturating_sub(NAP + USUAL);
+                lost += begun.elapsed().saturating_sub(SLEEP + TIMER_DELAY);
             }
         });
         Self { end, watch }
     }
 
-    /// Ends, and says how long the machine has stalled since the beginning.
+    /// Stops, and returns how long the machine has stalled since the start.
     pub fn end(self) -> Duration {
-        // Dropping it ends the thread.
+        // The thread ends when the channel closes.
         drop(self.end);
         self.watch.join().expect("the thread only waits")
     }
@@ -48,10 +48,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lost_is_never_more_than_the_time_that_has_passed() {
+    fn stalls_never_exceed_the_elapsed_time() {
         let begun = Instant::now();
         let stalls = Stalls::watch();
-        // Not a wait for anything: the time that is watched.
+        // The sleep is the measured time, not a wait for a condition.
         thread::sleep(Duration::from_millis(50));
         assert!(stalls.end() <= begun.elapsed());
     }

@@ -1,9 +1,14 @@
 //! What ARCHITECTURE.md promises, as far as a test can see it.
 
+#[path = "architecture/modules.rs"]
+mod modules;
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use modules::{Module, circle, graphs, paths};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -36,35 +41,10 @@ fn production(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap_or_default()
 }
 
-/// The rooms that a file of crates/keysweep names in paths that begin with `crate::`, one level or grouped.
+/// Returns the modules of crates/keysweep that a file names in paths from the crate's root.
 fn rooms_used(text: &str) -> Vec<String> {
-    let text = production(text).replace(char::is_whitespace, "");
-    let first_name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let mut rooms = Vec::new();
-    for after in text.split("crate::").skip(1) {
-        match after.strip_prefix('{') {
-            None => rooms.push(first_name(after)),
-            Some(group) => {
-                let (mut depth, mut item) = (0, String::new());
-                for c in group.chars() {
-                    match c {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        _ => {}
-                    }
-                    if c == ',' && depth == 0 {
-                        rooms.push(first_name(&std::mem::take(&mut item)));
-                    } else {
-                        item.push(c);
-                    }
-                }
-                rooms.push(first_name(&item));
-            }
-        }
-    }
-    rooms.retain(|room| !room.is_empty());
-    rooms
+    let paths = paths(production(text)).into_iter().filter(|path| path[0] == "crate");
+    paths.filter_map(|path| path.get(1).cloned()).filter(|name| name != "self").collect()
 }
 
 /// From left to right, as the drawing has them; a room may use those of higher rank, and itself.
@@ -181,6 +161,64 @@ fn no_room_uses_one_to_its_left() {
         }
     }
     assert!(seen > 40, "only {seen} uses were found; the search has gone blind");
+}
+
+/// Sources whose modules form no circles; programs of a crate with several binaries count by themselves.
+const WITHOUT_CIRCLES: &[&str] = &["crates/harness/src", "crates/bench/src", "crates/bench/src/bin/scale"];
+
+/// Returns the modules of a crate whose root file is in this folder.
+fn modules(folder: &str) -> Vec<Module> {
+    let inside = |file: &str| file.trim_start_matches(folder).trim_start_matches('/').to_owned();
+    let files = sources(folder).into_iter().map(|(file, text)| (inside(&file), text));
+    let modules = files.filter(|(file, _)| !file.starts_with("bin/")).map(|(file, text)| {
+        let mut path: Vec<String> = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+        let is_folder = path.last().is_some_and(|name| matches!(name.as_str(), "lib" | "main" | "mod"));
+        if is_folder {
+            path.pop();
+        }
+        Module { path, is_folder, text: production(&text).to_owned() }
+    });
+    modules.collect()
+}
+
+#[test]
+fn modules_form_no_circles() {
+    for folder in WITHOUT_CIRCLES {
+        let mut uses = 0;
+        for (module, graph) in graphs(&modules(folder)) {
+            uses += graph.values().map(std::collections::BTreeSet::len).sum::<usize>();
+            let circle = circle(&graph).unwrap_or_default().join(" → ");
+            assert!(circle.is_empty(), "{folder}: modules of \"crate::{module}\" use each other in a circle: {circle}");
+        }
+        assert!(uses > 5, "{folder}: only {uses} uses were found; the search has gone blind");
+    }
+}
+
+#[test]
+fn a_circle_is_found_through_groups_parents_and_reexports() {
+    let module = |path: &[&str], is_folder, text: &str| Module {
+        path: path.iter().map(|name| (*name).to_owned()).collect(),
+        is_folder,
+        text: text.to_owned(),
+    };
+    let circles = |modules: &[Module]| -> Vec<String> {
+        graphs(modules).values().filter_map(circle).map(|circle| circle.join(" ")).collect()
+    };
+    let root = || module(&[], true, "mod a;\nmod b;\npub use b::{Thing, Other as More};\n");
+    let a = || module(&["a"], false, "use crate::b::Thing; // not crate::c\nfn f() { super::b::g() }");
+    assert!(circles(&[root(), a(), module(&["b"], false, "fn g() {}")]).is_empty());
+    assert_eq!(circles(&[root(), a(), module(&["b"], false, "use crate::{self, a::{f as h}};")]), ["a b a"]);
+    let through_root = [root(), a(), module(&["b"], false, ""), module(&["c"], false, "use crate::Thing;")];
+    assert!(circles(&through_root).is_empty());
+    let root = module(&[], true, "mod a;\nfn main() { a::f() }\nfn help() {}");
+    assert_eq!(circles(&[root, module(&["a"], false, "fn f() { crate::help() }")]), ["a the crate's root a"]);
+    let nested = [
+        module(&[], true, "mod link;"),
+        module(&["link"], true, "mod dial;\nmod tls;\npub(crate) use tls::wrap;"),
+        module(&["link", "dial"], false, "use super::wrap;"),
+        module(&["link", "tls"], false, "use super::dial::Dialer;"),
+    ];
+    assert_eq!(circles(&nested), ["dial tls dial"]);
 }
 
 #[test]

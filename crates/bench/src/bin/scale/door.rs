@@ -1,4 +1,4 @@
-//! Creates over HTTP, on connections that are kept, at as little cost of our own as can be.
+//! Creates tasks over HTTP on keep-alive connections, with little CPU cost in this process.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -11,33 +11,33 @@ use anyhow::{Context as _, Result, ensure};
 use keysweep::model::Instance;
 use keysweep_harness::Service;
 
-/// How long an answer may take, so that nothing waits for ever.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time to wait for a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a client saw.
+/// Result of creating tasks.
 pub struct Creates {
-    /// Tasks that were answered with 200.
+    /// Number of tasks created.
     pub number: usize,
-    /// From the first request to the last answer.
+    /// Time from the first request to the last response.
     pub wall: Duration,
-    /// How long answers took, shortest first.
+    /// Response times, shortest first.
     pub latencies: Vec<Duration>,
 }
 
 impl Creates {
-    /// Tasks a second.
+    /// Returns the number of tasks per second.
     pub fn rate(&self) -> f64 {
         self.number as f64 / self.wall.as_secs_f64()
     }
 
-    /// The latency that this share of the answers does not exceed, in milliseconds.
+    /// Returns this quantile of the response times in milliseconds.
     pub fn quantile(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         self.latencies.get((last as f64 * share) as usize).map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
     }
 }
 
-/// Asks for a scan of each instance, over so many connections at a time.
+/// Creates a scan task for each instance over this number of connections.
 pub fn create(service: &Service, instances: &[Instance], connections: usize) -> Result<Creates> {
     let base = service.base.as_str();
     let (begun, share) = (Instant::now(), instances.len().div_ceil(connections));
@@ -59,7 +59,7 @@ fn one_client(base: &str, instances: &[Instance]) -> Result<Vec<Duration>> {
     let address = base.strip_prefix("http://").context("an address")?;
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
     let mut answers = BufReader::new(stream.try_clone()?);
     let mut latencies = Vec::new();
     for Instance { id, project_id, .. } in instances {
@@ -74,7 +74,7 @@ fn one_client(base: &str, instances: &[Instance]) -> Result<Vec<Duration>> {
     Ok(latencies)
 }
 
-/// Reads one answer to its end, which must be a 200.
+/// Reads one complete response, which must have status 200.
 fn answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
     let (mut line, mut length) = (String::new(), 0);
     stream.read_line(&mut line)?;

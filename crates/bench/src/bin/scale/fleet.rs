@@ -1,4 +1,4 @@
-//! Many real servers, two a host, swept by one replica that sweeps a host once at a time.
+//! Many real servers, two per host, scanned by one replica with one concurrent scan per host.
 
 use std::{
     env, fs, thread,
@@ -12,20 +12,21 @@ use keysweep::{
 };
 use keysweep_harness::{DataSet, Flavor, Server};
 
-use crate::{door, place::Place, row};
+use crate::{door, place::Place, table::row};
 
-/// Servers; `KEYSWEEP_SCALE_SERVERS` takes others.
+/// Number of servers; `KEYSWEEP_SCALE_SERVERS` replaces it.
 const SERVERS: usize = 200;
-/// Servers that share a host.
+/// Number of servers that share a host.
 const PER_HOST: usize = 2;
-/// Keys of each.
+/// Live keys per server.
 const LIVE: u64 = 2_000;
-const DEAD: u64 = 500;
-/// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Stale keys per server.
+const STALE: u64 = 500;
+/// Longest time until all tasks are finished.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Sweeps them all once, and says what that cost the service.
-pub fn sweep(place: &Place) -> Result<()> {
+/// Scans every server once and prints the cost for the service.
+pub fn scan(place: &Place) -> Result<()> {
     let number = match env::var("KEYSWEEP_SCALE_SERVERS") {
         Ok(number) => number.parse().context("KEYSWEEP_SCALE_SERVERS")?,
         Err(_) => SERVERS,
@@ -34,7 +35,7 @@ pub fn sweep(place: &Place) -> Result<()> {
     let host = |number: usize| format!("127.0.0.{}", number / PER_HOST + 2);
     let servers: Vec<Server> =
         (0..number).map(|number| Server::with(Flavor::Valkey91).also_on(&host(number)).start()).collect();
-    let dead: u64 = servers.iter().map(|server| DataSet::new().live(LIVE).dead(DEAD).load(server).dead).sum();
+    let stale: u64 = servers.iter().map(|server| DataSet::new().live(LIVE).dead(STALE).load(server).dead).sum();
     let url = |(number, server): (usize, &Server)| format!("redis://{}:{}", host(number), server.port());
     let urls: Vec<String> = servers.iter().enumerate().map(url).collect();
     let instances = place.register_each(&urls, None)?;
@@ -48,19 +49,19 @@ pub fn sweep(place: &Place) -> Result<()> {
             if !task.status.is_active() {
                 break task;
             }
-            ensure!(begun.elapsed() < LIMIT, "the tasks do not end");
+            ensure!(begun.elapsed() < TIMEOUT, "the tasks do not finish");
             thread::sleep(Duration::from_millis(20));
         };
-        ensure!(task.status == Status::Success, "a task ended as {}", task.status);
+        ensure!(task.status == Status::Success, "a task finished as {}", task.status);
         tasks.push(task);
     }
     let (wall, ours, theirs) = (begun.elapsed(), service.cpu() - before, place.database_cpu() - theirs);
     let released: u64 = tasks.iter().map(|task| task.released).sum();
-    ensure!(released == dead, "{released} of {dead} dead keys were released");
+    ensure!(released == stale, "{released} of {stale} stale keys were reclaimed");
     for neighbours in tasks.chunks_mut(PER_HOST) {
         neighbours.sort_by_key(|task| task.started_at);
         let apart = neighbours.windows(2).all(|pair| pair[0].finished_at <= pair[1].started_at);
-        ensure!(apart, "a host was swept twice at a time: {neighbours:?}");
+        ensure!(apart, "two scans of one host overlap: {neighbours:?}");
     }
     let each = |used: Duration| format!("{:.1} ms", used.as_secs_f64() * 1e3 / number as f64);
     row(&[
@@ -82,7 +83,7 @@ fn last(place: &Place, instance: &Instance) -> Result<Task> {
     page.tasks.into_iter().next().context("a task is missing")
 }
 
-/// The most memory that a process has held, in KiB.
+/// Returns the peak memory of a process, KiB.
 fn peak_memory(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;

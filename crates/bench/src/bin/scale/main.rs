@@ -1,11 +1,12 @@
-//! What tasks, schedules and replicas cost the service and its database. See docs/scaling.md.
+//! Cost of tasks, schedules and replicas for the service and its database. See docs/scaling.md.
 
 mod door;
 mod fleet;
 mod place;
+mod table;
 
 use std::{
-    env, fmt, thread,
+    env, thread,
     time::{Duration, Instant},
 };
 
@@ -17,14 +18,15 @@ use keysweep::{
 };
 use keysweep_harness::{DataSet, Flavor, Server};
 use place::Place;
+use table::row;
 
-/// Instances of a large fleet.
+/// Number of instances of a large fleet.
 const FLEET: usize = 10_000;
-/// How long the schedule is watched.
+/// Time for which the schedule is measured.
 const WATCH: Duration = Duration::from_secs(40);
-/// Sweeps of one host, where all servers of a fleet are one.
-const SWEEPS: u32 = 64;
-/// Tasks that replicas share.
+/// Concurrent scans per host, for fleets whose instances share one server.
+const SCANS: u32 = 64;
+/// Number of tasks that the replicas share.
 const SHARED: usize = 600;
 
 fn main() -> Result<()> {
@@ -38,7 +40,7 @@ fn main() -> Result<()> {
             schedule(&place()?)?;
         }
         if wants("servers") {
-            fleet::sweep(&place()?)?;
+            fleet::scan(&place()?)?;
         }
     }
     if wants("replicas") {
@@ -49,19 +51,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A row of a table.
-fn row(cells: &[&dyn fmt::Display]) {
-    let cells: Vec<String> = cells.iter().map(ToString::to_string).collect();
-    println!("| {} |", cells.join(" | "));
-}
-
-/// Creates a second, over one connection and over sixteen; then claims, with all that waiting.
+/// Measures creates per second over one connection and over sixteen, then claims while all these tasks wait.
 fn creates_and_claims(place: &Place) -> Result<()> {
     let hour = |hours: i64| (Timestamp::now() + hours.hours()).strftime("%H:%M").to_string();
-    // Closed for as long as tasks are created, so that nothing else is done.
+    // The window is closed while tasks are created, so that no scan runs.
     let window = format!("{}-{} UTC", hour(4), hour(8));
     let instances = place.register(FLEET, "redis://127.0.0.1:1", Some(&window))?;
-    let service = place.serve(SWEEPS);
+    let service = place.serve(SCANS);
     let (alone, together) = instances.split_at(1_000);
     for (connections, instances) in [(1, alone), (16, together)] {
         let (ours, theirs) = (service.cpu(), place.database_cpu());
@@ -79,21 +75,21 @@ fn creates_and_claims(place: &Place) -> Result<()> {
         ]);
     }
     service.terminate();
-    // By a clock that has reached the window, so that all of them may be claimed.
+    // A clock inside the window, so that all tasks may be claimed.
     let now = Now::At(Timestamp::now() + 5.hours());
     let mut took = Vec::new();
     for _ in 0..50 {
         let begun = Instant::now();
         let claim = place.runtime.block_on(place.store.claim(now, "bench", Duration::from_secs(60), 1_000))?;
         took.push(begun.elapsed().as_secs_f64() * 1e3);
-        ensure!(claim.is_some(), "nothing waits to be claimed");
+        ensure!(claim.is_some(), "no task waits to be claimed");
     }
     took.sort_by(f64::total_cmp);
     row(&[&"claims", &place.name, &FLEET, &format!("p50 {:.1} ms", took[25]), &format!("most {:.1} ms", took[49])]);
     Ok(())
 }
 
-/// A fleet that is swept every hour, its runs spread over it: how late its tasks are written, and what that costs.
+/// Measures the scheduler lag and cost of a fleet that is scanned every hour, its runs spread over the hour.
 fn schedule(place: &Place) -> Result<()> {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(100).dead(20).load(&server);
@@ -103,7 +99,7 @@ fn schedule(place: &Place) -> Result<()> {
     let first = Timestamp::now() + setting_up;
     place.schedule(&instances, first, apart)?;
     ensure!(Timestamp::now() < first, "setting the schedule took longer than {setting_up:?}");
-    let service = place.serve(SWEEPS);
+    let service = place.serve(SCANS);
     wait_until(first);
     let (ours, theirs) = (service.cpu(), place.database_cpu());
     wait_until(first + WATCH);
@@ -136,12 +132,12 @@ fn wait_until(time: Timestamp) {
     thread::sleep(left);
 }
 
-/// The same tasks, shared by so many replicas.
+/// Measures the same tasks shared by this number of replicas.
 fn share(place: &Place, replicas: usize) -> Result<()> {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(100).dead(20).load(&server);
     let instances = place.register(SHARED, &server.url(), None)?;
-    let services: Vec<_> = (0..replicas).map(|_| place.serve(SWEEPS)).collect();
+    let services: Vec<_> = (0..replicas).map(|_| place.serve(SCANS)).collect();
     let database = place.database.as_ref().context("replicas need a PostgreSQL")?;
     let active = || -> Result<f64> {
         // Statistics lag by up to a second.
@@ -158,7 +154,7 @@ fn share(place: &Place, replicas: usize) -> Result<()> {
         }
         Ok(())
     };
-    // Replicas that have just begun open their connections, prepare their statements and look at every server.
+    // The first pass warms up: new replicas open connections, prepare statements and poll every server.
     all()?;
     let (active_before, before, theirs, begun) = (active()?, ours(), place.database_cpu(), Instant::now());
     all()?;

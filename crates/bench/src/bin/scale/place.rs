@@ -1,4 +1,4 @@
-//! A database that keeps what it is told through a power cut, with a fleet in it, and the replicas that work on it.
+//! A durable database with a fleet in it, and the replicas of the service that use it.
 
 use std::{env, sync::Arc, time::Duration};
 
@@ -12,32 +12,32 @@ use keysweep::{
 use keysweep_harness::{Installation, Postgres, Service};
 use tokio::runtime::Runtime;
 
-/// Instances that are registered side by side.
-const AT_ONCE: usize = 16;
+/// Number of store calls in flight while a fleet is set up.
+const CONCURRENCY: usize = 16;
 
-/// Where a fleet is kept.
+/// A database with one project.
 pub struct Place {
-    /// SQLite or PostgreSQL, for the tables.
+    /// `SQLite` or `PostgreSQL`, for the tables.
     pub name: &'static str,
-    /// The store, beside the replicas that use it.
+    /// The store, shared with the replicas.
     pub store: SharedStore,
-    /// Where the verbs of the store run.
+    /// Runtime of the store's operations.
     pub runtime: Runtime,
-    /// The server, where there is one.
+    /// The PostgreSQL server; `None` for SQLite.
     pub database: Option<Postgres>,
     installation: Installation,
     project: Project,
 }
 
 impl Place {
-    /// An empty one on SQLite.
+    /// Creates an empty SQLite database.
     pub fn sqlite() -> Result<Self> {
         let (runtime, installation) = (Runtime::new()?, Installation::new(binary()?));
         let store = runtime.block_on(SqliteStore::open(&installation.database()))?;
         Self::with("SQLite", Arc::new(store), runtime, None, installation)
     }
 
-    /// An empty one on PostgreSQL.
+    /// Starts an empty PostgreSQL server with fsync.
     pub fn postgres() -> Result<Self> {
         let (runtime, database) = (Runtime::new()?, Postgres::start_durable());
         let installation = Installation::on_postgres(binary()?, &database);
@@ -57,12 +57,12 @@ impl Place {
         Ok(Self { name, store, runtime, database, installation, project })
     }
 
-    /// Registers so many instances of this URL; returns them.
+    /// Registers this number of instances of one URL and returns them.
     pub fn register(&self, number: usize, url: &str, window: Option<&str>) -> Result<Vec<Instance>> {
         self.register_each(&vec![url.to_owned(); number], window)
     }
 
-    /// Registers an instance of each of these URLs; returns them.
+    /// Registers one instance per URL and returns them.
     pub fn register_each(&self, urls: &[String], window: Option<&str>) -> Result<Vec<Instance>> {
         let urls = urls.iter().enumerate();
         let instances: Vec<Instance> = urls.map(|(number, url)| instance(&self.project, number, url, window)).collect();
@@ -70,7 +70,7 @@ impl Place {
         Ok(instances)
     }
 
-    /// Has each scanned every hour; the first runs are due one after the other, from `first` on.
+    /// Enables an hourly auto-scan of each instance; the first runs are due one after the other, from `first` on.
     pub fn schedule(&self, instances: &[Instance], first: Timestamp, apart: Duration) -> Result<()> {
         let plans: Vec<AutoScan> = (0u32..)
             .zip(instances)
@@ -90,12 +90,12 @@ impl Place {
         })
     }
 
-    /// Does something for each item, several at a time.
+    /// Runs a store operation for each item, [`CONCURRENCY`] at a time.
     fn each<T: Clone, F>(&self, items: &[T], verb: impl Fn(SharedStore, T) -> F) -> Result<()>
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        for batch in items.chunks(AT_ONCE) {
+        for batch in items.chunks(CONCURRENCY) {
             let verbs: Vec<_> =
                 batch.iter().map(|item| self.runtime.spawn(verb(self.store.clone(), item.clone()))).collect();
             for verb in verbs {
@@ -105,12 +105,12 @@ impl Place {
         Ok(())
     }
 
-    /// One more replica of the service, which takes part in so many sweeps a host.
+    /// Starts a replica of the service with this per-host concurrency limit.
     pub fn serve(&self, per_host: u32) -> Service {
         self.installation.serve(&["--no-auth", "--sweeps-per-host", &per_host.to_string()])
     }
 
-    /// Processor time that the database's own processes have used; none where it is a part of ours.
+    /// Returns the CPU time of the database's processes; zero for SQLite, which runs in the service's process.
     pub fn database_cpu(&self) -> Duration {
         self.database.as_ref().map_or(Duration::ZERO, Postgres::cpu)
     }
@@ -118,7 +118,7 @@ impl Place {
 
 fn binary() -> Result<std::path::PathBuf> {
     let binary = env::current_exe()?.with_file_name("keysweep");
-    binary.exists().then_some(binary).context("build it first: cargo build --release -p keysweep")
+    binary.exists().then_some(binary).context("keysweep is not built: run cargo build --release -p keysweep")
 }
 
 fn instance(project: &Project, number: usize, url: &str, window: Option<&str>) -> Instance {

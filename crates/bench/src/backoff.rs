@@ -1,4 +1,4 @@
-//! The guard: with clients that fill the server's main thread, a sweep at normal must give way and still end.
+//! Backoff under load: while clients saturate the server's main thread, a scan at normal must back off and still finish.
 
 use std::{
     thread,
@@ -18,52 +18,52 @@ use crate::{
     spread::{Latency, Spread},
 };
 
-/// Its name in `KEYSWEEP_BENCH_ONLY`.
-pub const NAME: &str = "guard";
-/// How long the clients are watched without a sweep, before and again after it: a machine drifts.
+/// Name of this scenario in `KEYSWEEP_BENCH_ONLY`.
+pub const NAME: &str = "backoff";
+/// Time without a scan, measured before and after it because the speed of a machine drifts.
 const ALONE: Duration = Duration::from_secs(3);
 
 /// One round.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
-    /// Latency of a pipeline without a sweep.
+    /// Latency of a pipeline without a scan.
     pub alone: Latency,
-    /// The same during the sweep.
+    /// Latency of a pipeline during the scan.
     pub during: Latency,
-    /// During the second half of the sweep: after it has given way.
+    /// Latency during the second half of the scan, after it has backed off.
     pub late: Latency,
-    /// p90 during the sweep by that without.
+    /// p90 during the scan divided by p90 without it.
     pub ratio: f64,
-    /// p90 during its second half by that without.
+    /// p90 during the second half divided by p90 without a scan.
     pub late_ratio: f64,
-    /// How full the main thread was without a sweep, 0–1.
+    /// CPU share of the main thread without a scan, 0–1.
     pub busy: f64,
-    /// Seconds that the sweep took.
+    /// Seconds that the scan took.
     pub wall: f64,
-    /// How often it backed off.
+    /// Number of backoffs.
     pub backoffs: u64,
-    /// p90 of keysweep's own PINGs before the sweep, microseconds.
+    /// p90 of keysweep's latency probe before the scan, microseconds.
     pub baseline_p90: Option<f64>,
-    /// The same during the sweep.
+    /// p90 of keysweep's latency probe during the scan, microseconds.
     pub during_p90: Option<f64>,
 }
 
 /// All rounds on one server.
 #[derive(Debug, Clone, Serialize)]
-pub struct Guard {
-    /// Round after round.
+pub struct Backoff {
+    /// Rounds in the order of their runs.
     pub rounds: Vec<Round>,
 }
 
-impl Guard {
-    /// A quantity over the rounds.
+impl Backoff {
+    /// Returns the spread of a quantity over the rounds.
     pub fn spread(&self, quantity: impl Fn(&Round) -> f64) -> Option<Spread> {
         Spread::of(self.rounds.iter().map(quantity))
     }
 }
 
-/// Runs it where it is wanted.
-pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Guard>> {
+/// Runs the scenario if the settings select it.
+pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Backoff>> {
     if !settings.wants(NAME) {
         return Ok(None);
     }
@@ -71,24 +71,24 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Guard>> {
     let mut gauge = Gauge::new(&server);
     let mut done = Vec::new();
     for number in 0..settings.rounds {
-        let prefix = format!("guard-{number}-");
-        DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.dead()).load(&server);
+        let prefix = format!("backoff-{number}-");
+        DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.stale()).load(&server);
         let load = Saturation::start(server.address(), settings)?;
         let (before, cpu) = (Instant::now(), gauge.cpu_seconds()?);
         thread::sleep(ALONE);
         let busy = (gauge.cpu_seconds()? - cpu) / before.elapsed().as_secs_f64();
-        let sweep = contestant::keysweep(&server, &["--pace", "normal"]);
+        let scan = contestant::keysweep(&server, &["--pace", "normal"]);
         let after = Instant::now();
         thread::sleep(ALONE);
         let answers = load.stop()?;
-        let sweep = sweep?;
-        ensure!(gauge.keys()? == settings.live(), "the guarded sweep left dead keys");
-        let end = sweep.began + Duration::from_secs_f64(sweep.wall);
-        let middle = sweep.began + Duration::from_secs_f64(sweep.wall / 2.0);
+        let scan = scan?;
+        ensure!(gauge.keys()? == settings.live(), "the scan left stale keys");
+        let end = scan.began + Duration::from_secs_f64(scan.wall);
+        let middle = scan.began + Duration::from_secs_f64(scan.wall / 2.0);
         let alone = Latency::from(&answers.between(&[(before, before + ALONE), (after, after + ALONE)])?);
-        let during = Latency::from(&answers.between(&[(sweep.began, end)])?);
+        let during = Latency::from(&answers.between(&[(scan.began, end)])?);
         let late = Latency::from(&answers.between(&[(middle, end)])?);
-        let report = sweep.report.context("keysweep reports")?;
+        let report = scan.report.context("keysweep reports")?;
         let micros = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e6);
         let round = Round {
             alone,
@@ -97,13 +97,13 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Guard>> {
             ratio: during.p90 / alone.p90,
             late_ratio: late.p90 / alone.p90,
             busy,
-            wall: sweep.wall,
+            wall: scan.wall,
             backoffs: report.totals.backoffs,
             baseline_p90: micros(report.totals.probe_seconds.baseline_p90),
             during_p90: micros(report.totals.probe_seconds.during_p90),
         };
         eprintln!(
-            "{} guard round {}: main thread {:.0} % busy, p90 {:.0} µs alone, {:.0} µs during, {:.0} µs late, {} back-offs, {:.1} s",
+            "{} backoff round {}: main thread {:.0} % busy, p90 {:.0} µs alone, {:.0} µs during, {:.0} µs late, {} backoffs, {:.1} s",
             flavor.name(),
             number + 1,
             busy * 100.0,
@@ -115,5 +115,5 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Guard>> {
         );
         done.push(round);
     }
-    Ok(Some(Guard { rounds: done }))
+    Ok(Some(Backoff { rounds: done }))
 }
