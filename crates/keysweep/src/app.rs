@@ -1,4 +1,4 @@
-//! One running service: the store it opened, its listener, its worker, and an orderly end.
+//! One running service: its store, listeners, worker and schedule, and its graceful shutdown.
 
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ use crate::{
     config::{Database, StoreSettings},
     connections::{self, Bounds},
     fleet::{AllowedTargets, Fleet},
-    http,
     metrics::{self, Metrics},
+    router::router,
     store::{SharedStore, postgres::PostgresStore, sqlite::SqliteStore},
     task::{
         Tasks,
@@ -22,14 +22,15 @@ use crate::{
     tls::{Certificate, Files, TlsListener},
 };
 
-/// Connections to the API at a time: with those of sweeps, fewer than the 1,024 files that many systems allow a process.
-const CONNECTIONS: u32 = 512;
-/// How long open requests may take to end at a shutdown.
-const DRAIN: Duration = Duration::from_secs(10);
-/// How long the store may take to close; a verb that is still under way ends within less.
-const CLOSE: Duration = Duration::from_secs(5);
+/// Most connections to the API at a time. Together with those of scans they stay below the 1,024 open files that many systems
+/// allow a process.
+const MAX_CONNECTIONS: u32 = 512;
+/// How long a shutdown waits for open requests.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a shutdown waits for the store to close. A pending query takes less.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens the store alone.
+/// Opens the store.
 pub async fn open_store(settings: &StoreSettings) -> anyhow::Result<SharedStore> {
     let context = || format!("the database {} cannot be opened", settings.database);
     Ok(match &settings.database {
@@ -38,7 +39,7 @@ pub async fn open_store(settings: &StoreSettings) -> anyhow::Result<SharedStore>
     })
 }
 
-/// Opens the store and what rests on it.
+/// Opens the store and the fleet that it holds.
 pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Fleet)> {
     let store = open_store(settings).await?;
     match open_fleet(&store, settings).await {
@@ -58,39 +59,39 @@ async fn open_fleet(store: &SharedStore, settings: &StoreSettings) -> anyhow::Re
     Ok(Fleet::open(Arc::clone(store), &settings.key_file).await?.allowing(allowed))
 }
 
-/// Closes the store, so that what it leaves is whole by itself.
+/// Closes the store, so that its files are complete without recovery.
 pub async fn close(store: &SharedStore) {
-    if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
-        tracing::warn!("the database is not closed in time; the next start puts it in order");
+    if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
+        tracing::warn!("the database was not closed in time; the next start recovers it");
     }
 }
 
-/// Who answers for what in this process.
+/// The roles of this process.
 #[derive(Debug, Clone)]
 pub struct Roles {
-    /// Where to serve the API; `None`: not at all.
+    /// Address of the API; `None`: no API.
     pub listen: Option<SocketAddr>,
-    /// Where to serve metrics; `None`: not at all.
+    /// Address of the metrics; `None`: no metrics.
     pub metrics: Option<SocketAddr>,
     /// Whether requests need credentials.
     pub authenticate: bool,
-    /// How much its worker takes on.
+    /// Limits of the worker.
     pub limits: Limits,
-    /// Records of each kind that an instance keeps.
+    /// History retention: task records of each kind that an instance keeps.
     pub records: u32,
-    /// The certificate to serve with; `None`: plain HTTP.
+    /// Certificate of the API; `None`: plain HTTP.
     pub certificate: Option<Files>,
-    /// Where the spans of tasks go.
+    /// Exporter of the tasks' spans.
     pub traces: Traces,
 }
 
 /// A running service.
 pub struct App {
-    /// Where the API really listens.
+    /// Address that the API is bound to.
     pub address: Option<SocketAddr>,
-    /// Where metrics really are.
+    /// Address that the metrics are bound to.
     pub metrics: Option<SocketAddr>,
-    /// What its doors use; the demo registers its instance here.
+    /// The fleet behind the API; the demo registers its instance here.
     pub fleet: Fleet,
     store: SharedStore,
     certificate: Option<Certificate>,
@@ -98,11 +99,11 @@ pub struct App {
     shutdown: watch::Sender<bool>,
     schedule: JoinHandle<()>,
     worker: JoinHandle<()>,
-    /// The API's listener and that of the metrics.
+    /// The servers of the API and of the metrics.
     servers: Vec<JoinHandle<std::io::Result<()>>>,
 }
 
-/// Listens on this address, if any; `flag` says where it comes from.
+/// Listens on an address, if there is one; errors name the flag that sets it.
 async fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
     let listener = TcpListener::bind(address).await.map_err(|error| {
@@ -118,9 +119,9 @@ async fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<
 }
 
 impl App {
-    /// Starts everything that `roles` name.
+    /// Starts the service in its roles.
     pub async fn start(settings: &StoreSettings, roles: Roles) -> anyhow::Result<Self> {
-        // First, so that there is nothing to close when it fails.
+        // Listeners come first: if they fail, there is no store to close.
         let listener = bind(roles.listen, "--listen").await?;
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
@@ -144,8 +145,8 @@ impl App {
                 } else {
                     Authenticator::off(fleet.clone())
                 };
-                let router = http::router(fleet.clone(), tasks.clone(), auth, down.clone(), certificate.is_some());
-                let (bounds, down) = (Bounds::of(CONNECTIONS), down.clone());
+                let router = router(fleet.clone(), tasks.clone(), auth, down.clone(), certificate.is_some());
+                let (bounds, down) = (Bounds::of(MAX_CONNECTIONS), down.clone());
                 let address = listener.local_addr()?;
                 servers.push(match &certificate {
                     Some(certificate) => {
@@ -174,33 +175,33 @@ impl App {
         })
     }
 
-    /// Reads the API's certificate again, if it has one; what cannot be used leaves the one in use.
+    /// Reloads the API's certificate, if it has one. If the files are invalid, the certificate in use stays.
     pub fn reload(&self) {
         let Some(certificate) = &self.certificate else {
-            tracing::info!("a hang-up is ignored: there is no certificate to read again");
+            tracing::info!("SIGHUP ignored: there is no certificate to reload");
             return;
         };
         match certificate.reload() {
-            Ok(()) => tracing::info!("the certificate is read again"),
-            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+            Ok(()) => tracing::info!("certificate reloaded"),
+            Err(error) => tracing::error!(%error, "certificate not reloaded; the one in use stays"),
         }
     }
 
-    /// Stops the sweeps, gives their leases back, lets open requests end and closes the store.
+    /// Shuts down gracefully: interrupts the scans and releases their leases, waits for open requests and closes the store.
     pub async fn stop(self) {
         self.shutdown.send_replace(true);
         if let Err(error) = self.schedule.await {
-            tracing::error!(%error, "the keeper of the schedule died");
+            tracing::error!(%error, "scheduler crashed");
         }
         if let Err(error) = self.worker.await {
-            tracing::error!(%error, "the worker died");
+            tracing::error!(%error, "worker crashed");
         }
         for server in self.servers {
-            match tokio::time::timeout(DRAIN, server).await {
+            match tokio::time::timeout(DRAIN_TIMEOUT, server).await {
                 Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => tracing::error!(%error, "the listener failed"),
-                Ok(Err(error)) => tracing::error!(%error, "the listener died"),
-                Err(_) => tracing::warn!("requests that did not end in time are dropped"),
+                Ok(Ok(Err(error))) => tracing::error!(%error, "listener failed"),
+                Ok(Err(error)) => tracing::error!(%error, "listener crashed"),
+                Err(_) => tracing::warn!("requests that did not finish in time are dropped"),
             }
         }
         self.traces.close().await;

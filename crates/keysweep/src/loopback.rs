@@ -1,8 +1,8 @@
-//! What counts as this machine: for requests that name a host, and for URLs that we call.
+//! The loopback addresses, for hosts of requests that arrive and of URLs that are called.
 
 use std::net::IpAddr;
 
-/// Whether a host, as it stands in a URL (an IPv6 address in brackets), is this machine.
+/// Returns whether a host, written as in a URL (an IPv6 address in brackets), is this machine.
 pub fn is_loopback(host: &str) -> bool {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")

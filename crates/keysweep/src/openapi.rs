@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the doors say of themselves, in one.
+//! The OpenAPI document, assembled from the surfaces' parts.
 
 use utoipa::openapi::{
     HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, RefOr, Type,
@@ -8,18 +8,18 @@ use utoipa::openapi::{
 
 use crate::{api, dcs, iam};
 
-/// The document of this version.
+/// Returns the document of this version.
 pub fn document() -> OpenApi {
     let licence = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
         .title("keysweep")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Releases the memory that expired keys still hold in Redis and Valkey servers."))
+        .description(Some("Reclaims the memory that expired keys still take in Redis and Valkey servers."))
         .license(Some(licence))
         .build();
     let mut document = OpenApiBuilder::new().info(info).build();
-    for door in [dcs::openapi(), api::openapi(), iam::openapi()] {
-        document.merge(door);
+    for surface in [dcs::openapi(), api::openapi(), iam::openapi()] {
+        document.merge(surface);
     }
     let header = |name: &str, description: &str| {
         SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, description)))
@@ -28,13 +28,13 @@ pub fn document() -> OpenApi {
     components.add_security_scheme("token", header("X-Auth-Token", "A token of POST /v3/auth/tokens."));
     components.add_security_scheme(
         "signature",
-        header("Authorization", "SDK-HMAC-SHA256, as Huawei Cloud's SDKs sign; X-Sdk-Date goes with it."),
+        header("Authorization", "SDK-HMAC-SHA256, the request signature of Huawei Cloud's SDKs; needs X-Sdk-Date."),
     );
     let no_scopes: [&str; 0] = [];
     document.security =
         Some(vec![SecurityRequirement::new("token", no_scopes), SecurityRequirement::new("signature", no_scopes)]);
     for path in document.paths.paths.values_mut() {
-        open_sign_in(path);
+        allow_anonymous_sign_in(path);
         operations(path).for_each(complete);
     }
     document
@@ -44,23 +44,23 @@ fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch].into_iter().flatten()
 }
 
-/// Every answer has a request id; and each is described.
+/// Gives every response a description and the header X-Request-Id.
 fn complete(operation: &mut Operation) {
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             if response.description.is_empty() {
-                response.description = "What was asked for.".to_owned();
+                response.description = "Success".to_owned();
             }
             let text = ObjectBuilder::new().schema_type(Type::String).build();
             let header =
-                HeaderBuilder::new().schema(Some(text)).description(Some("Names the request in the service's log."));
+                HeaderBuilder::new().schema(Some(text)).description(Some("Id of the request in the service's log"));
             response.headers.insert("X-Request-Id".into(), header.build().into());
         }
     }
 }
 
-/// Whoever signs in has no token yet.
-fn open_sign_in(path: &mut PathItem) {
+/// Documents that a sign-in needs no credentials.
+fn allow_anonymous_sign_in(path: &mut PathItem) {
     if let Some(issue) = path.post.as_mut().filter(|operation| operation.operation_id.as_deref() == Some("issue_token"))
     {
         issue.security = Some(Vec::new());

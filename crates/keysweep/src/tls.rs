@@ -23,38 +23,38 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-/// How long a client may take to shake hands.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Connections that may shake hands at a time.
-const SHAKING: usize = 128;
-/// Connections that may have shaken hands before the server takes them.
-const READY: usize = 64;
-/// How long to wait when the system has no more files to give.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most handshakes at a time.
+const MAX_HANDSHAKES: usize = 128;
+/// Most connections that wait for the server after their handshake.
+const MAX_READY: usize = 64;
+/// How long to wait before the next accept if the system has no file descriptors left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// The certificate and those that lead to its authority, PEM.
+    /// The certificate and its chain, PEM.
     pub certificate: PathBuf,
-    /// Its private key, PEM.
+    /// The private key, PEM.
     pub key: PathBuf,
 }
 
-/// Why files are no certificate.
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A file cannot be read, or holds nothing of the kind.
+    /// A file cannot be read or does not hold the expected PEM section.
     #[error("{option} {path}: {cause}", path = path.display())]
     File {
-        /// The option that names it.
+        /// The option that names the file.
         option: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         cause: String,
     },
-    /// Certificate and key do not belong together, or cannot be used.
+    /// Certificate and key do not match, or their algorithm is not supported.
     #[error("--tls-cert and --tls-key cannot be used together: {0}")]
     Pair(String),
 }
@@ -73,7 +73,7 @@ impl Certificate {
         Ok(Self { files, config })
     }
 
-    /// Reads the files again. New connections get what they hold now; an error leaves everything as it was.
+    /// Reloads the files for new connections. On an error the certificate in use stays.
     pub fn reload(&self) -> Result<(), CertificateError> {
         let fresh = Arc::new(config(&self.files)?);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -118,8 +118,7 @@ fn config(files: &Files) -> Result<ServerConfig, CertificateError> {
     Ok(config)
 }
 
-/// Accepts connections that have shaken hands. Handshakes run beside each other: a client that is slow at it keeps
-/// nobody else waiting.
+/// Accepts TLS connections. Handshakes run concurrently, so that a slow client does not delay others.
 pub struct TlsListener {
     address: SocketAddr,
     ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
@@ -130,18 +129,18 @@ impl TlsListener {
     /// Speaks TLS on what `listener` accepts.
     pub fn new(listener: TcpListener, certificate: Certificate) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let (shaken, ready) = mpsc::channel(READY);
+        let (connected, ready) = mpsc::channel(MAX_READY);
         let accepting = tokio::spawn(async move {
-            let places = Arc::new(Semaphore::new(SHAKING));
+            let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
             // The semaphore is never closed.
-            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        drop(tokio::spawn(shake(certificate.acceptor(), stream, peer, shaken.clone(), place)))
+                        drop(tokio::spawn(handshake(certificate.acceptor(), stream, peer, connected.clone(), permit)))
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "a connection was not accepted");
-                        tokio::time::sleep(RETRY).await;
+                        tracing::warn!(%error, "connection not accepted");
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                     }
                 }
             }
@@ -150,18 +149,19 @@ impl TlsListener {
     }
 }
 
-async fn shake(
+/// Performs the handshake of one connection and passes the connection on.
+async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
-    shaken: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-    _place: OwnedSemaphorePermit,
+    connected: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    _permit: OwnedSemaphorePermit,
 ) {
-    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        // The server is gone where nobody receives.
-        Ok(Ok(stream)) => drop(shaken.send((stream, peer)).await),
-        Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        // Sending fails only after the server has ended.
+        Ok(Ok(stream)) => drop(connected.send((stream, peer)).await),
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
     }
 }
 
@@ -188,6 +188,6 @@ impl Drop for TlsListener {
     }
 }
 
-/// The address of whoever connected, however.
+/// The address of a connected client, over TLS or not.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);

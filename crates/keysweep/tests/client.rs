@@ -168,7 +168,7 @@ fn a_task_is_created_by_the_instances_name_waited_for_listed_and_shown() {
     let remote = Remote::start(&server.url(), "operator");
 
     let task = remote.json(&["task", "create", "cache", "--wait"]);
-    assert_eq!((&task["status"], task["keys_released"].as_u64()), (&"success".into(), Some(loaded.dead)));
+    assert_eq!((&task["status"], task["keys_reclaimed"].as_u64()), (&"success".into(), Some(loaded.dead)));
     let task = id(&task);
 
     let page = remote.json(&["task", "list", "cache", "--status", "success"]);
@@ -198,14 +198,14 @@ fn an_instance_is_listed_and_shown_with_what_was_last_seen_of_it() {
         assert!(shown.contains(words), "{words:?} is not in {shown}");
     }
     // Without what was last seen: the service may look again between two of these.
-    let without_facts = |mut instance: Value| {
-        assert_eq!(instance["facts"]["keys"], 1_234, "{instance:#}");
-        instance["facts"].take();
+    let without_stats = |mut instance: Value| {
+        assert_eq!(instance["stats"]["keys"], 1_234, "{instance:#}");
+        instance["stats"].take();
         instance
     };
-    let by_name = without_facts(remote.json(&["instance", "show", "cache"]));
-    assert_eq!(without_facts(remote.json(&["instance", "show", &id(&by_name)])), by_name);
-    assert_eq!(without_facts(remote.json(&["instance", "list"])["instances"][0].take()), by_name);
+    let by_name = without_stats(remote.json(&["instance", "show", "cache"]));
+    assert_eq!(without_stats(remote.json(&["instance", "show", &id(&by_name)])), by_name);
+    assert_eq!(without_stats(remote.json(&["instance", "list"])["instances"][0].take()), by_name);
 }
 
 #[test]

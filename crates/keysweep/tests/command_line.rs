@@ -255,7 +255,7 @@ fn a_registered_password_is_never_shown_nor_stored_in_clear() {
     let installation = installation();
     let (project, _) = installation.register(&server.url());
     let list = installation.admin(&["instance", "list", "--project", &project]);
-    assert_eq!(list[0]["facts"]["engine_version"], "7.0.15", "it was looked at: {list:#}");
+    assert_eq!(list[0]["stats"]["engine_version"], "7.0.15", "it was looked at: {list:#}");
     assert!(!list.to_string().contains("visible-nowhere"));
     // What stands in the command line can be read by everybody on the machine; these two ways keep it out of there.
     let file = installation.folder().join("password");

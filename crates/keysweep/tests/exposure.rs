@@ -1,4 +1,4 @@
-//! What is served to whom: plain HTTP on loopback only, HTTPS with a certificate that can be replaced while it serves.
+//! Exposure of the listener: plain HTTP on loopback only, HTTPS with a certificate that can be replaced while it serves.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ fn get_health(service: &Service, authority: &Authority) -> std::io::Result<(Stri
     get(service, authority, "/healthz")
 }
 
-/// An answer to a GET over TLS, and the certificate that was shown for it.
+/// Returns the answer to a GET over TLS, and the server's certificate.
 fn get(service: &Service, authority: &Authority, path: &str) -> std::io::Result<(String, CertificateDer<'static>)> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a certificate")).expect("a root");
@@ -53,7 +53,7 @@ fn hang_up(service: &Service) {
 }
 
 #[test]
-fn a_certificate_is_served_with_and_replaced_on_sighup_but_not_by_a_bad_one() {
+fn sighup_replaces_the_certificate_unless_the_new_one_is_invalid() {
     let authority = Authority::new();
     let (first, second) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));
     let installation = installation();
@@ -69,18 +69,18 @@ fn a_certificate_is_served_with_and_replaced_on_sighup_but_not_by_a_bad_one() {
     assert_eq!(shown, CertificateDer::from_pem_file(&first.certificate).expect("a certificate"));
     let (sign_in, _) = get(&service, &authority, "/console/sign-in").expect("an answer");
     let cookie = sign_in.lines().find(|line| line.starts_with("set-cookie: ")).expect("a cookie");
-    assert!(cookie.ends_with("; Secure"), "the console's cookies never travel in the clear: {cookie}");
-    get_health(&service, &Authority::new()).expect_err("another authority is not trusted");
+    assert!(cookie.ends_with("; Secure"), "cookies of the console are for TLS only: {cookie}");
+    get_health(&service, &Authority::new()).expect_err("a client that trusts another CA refuses the certificate");
     assert!(service.try_request("GET", "/healthz").is_err(), "there is no plain HTTP beside it");
 
-    // A client that never shakes hands keeps nobody else waiting.
+    // A client that sends no handshake must not delay others.
     let _silent = TcpStream::connect(service.base.trim_start_matches("http://")).expect("it listens");
     fs::write(&certificate, "no certificate").expect("written");
     hang_up(&service);
-    // Until it has said so it may not have read the bad one yet, and two signals may be heard as one.
-    let kept = service.wait_for_log("stays as it was");
+    // Waiting for the log line keeps the second signal from being merged with the first.
+    let kept = service.wait_for_log("certificate not reloaded");
     assert!(kept.contains("--tls-cert"), "{kept}");
-    let (_, shown) = get_health(&service, &authority).expect("the one in use stays");
+    let (_, shown) = get_health(&service, &authority).expect("the certificate in use stays");
     assert_eq!(shown, CertificateDer::from_pem_file(&first.certificate).expect("a certificate"));
 
     put(&second.certificate, &certificate);
@@ -94,17 +94,17 @@ fn a_certificate_is_served_with_and_replaced_on_sighup_but_not_by_a_bad_one() {
 }
 
 #[test]
-fn without_a_certificate_a_hang_up_is_logged_and_ignored() {
+fn without_a_certificate_sighup_is_logged_and_ignored() {
     let installation = installation();
     let service = installation.serve(&["--no-auth"]);
     hang_up(&service);
-    service.wait_for_log("hang-up is ignored");
+    service.wait_for_log("SIGHUP ignored");
     assert_eq!(service.request("GET", "/healthz").status, 200);
     assert_eq!(service.terminate().0, Some(0));
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_served() {
+fn an_invalid_certificate_prevents_the_start() {
     let authority = Authority::new();
     let (one, other) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));
     let text = |path: &Path| path.to_str().expect("plain").to_owned();
@@ -126,7 +126,7 @@ fn a_certificate_that_cannot_be_used_is_refused_before_anything_is_served() {
 }
 
 #[test]
-fn without_authentication_only_requests_of_this_machine_to_this_machine_are_answered() {
+fn without_authentication_only_local_requests_are_answered() {
     let installation = installation();
     let project = id(&installation.admin(&["project", "add", "shop"]));
     let service = installation.serve(&["--no-auth"]);
@@ -137,7 +137,7 @@ fn without_authentication_only_requests_of_this_machine_to_this_machine_are_answ
         for host in [format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
             assert_eq!(service.send("GET", path, &[("host", &host)], "").status, 200, "{path} {host}");
         }
-        // A name that leads to this machine: the page it belongs to would read the answer.
+        // DNS rebinding: a page of this host name could read the answer.
         let rebound = service.send("GET", path, &[("host", &format!("evil.example:{port}"))], "");
         assert_eq!(rebound.status, 403, "{path}");
         assert!(rebound.body.to_string().contains("--no-auth"), "{path}: {}", rebound.body);
@@ -149,7 +149,7 @@ fn without_authentication_only_requests_of_this_machine_to_this_machine_are_answ
     }
     assert_eq!(service.send("GET", &dcs, &[("host", "evil.example")], "").body["error_code"], "DCS.2003");
     drop(service);
-    // With authentication any name will do: credentials say who it is.
+    // With authentication every host name is accepted, because credentials identify the caller.
     let service = installation.serve(&[]);
     assert_eq!(service.send("GET", "/healthz", &[("host", "keys.example")], "").status, 200);
 }

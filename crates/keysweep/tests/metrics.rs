@@ -75,7 +75,7 @@ fn the_metrics_say_what_the_sweep_reported() {
     let service = installation.serve(SERVE);
     let task = sweep(&service, &project, &instance);
     let report = &task["report"];
-    assert_eq!(task["keys_released"], loaded.dead);
+    assert_eq!(task["keys_reclaimed"], loaded.dead);
 
     // The end is counted once it is written, which is when it can be read.
     let samples = eventually("the end is counted", Duration::from_secs(10), || {

@@ -27,7 +27,7 @@ fn a_task_sweeps_all_primaries_of_a_cluster() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
     let (live, dead) = cluster.load(500, 300);
     let task = swept(&cluster.url(), &[]);
-    assert_eq!((&task["status"], &task["keys_released"]), (&"success".into(), &dead.into()), "{task:#}");
+    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &dead.into()), "{task:#}");
     assert_eq!(task["report"]["shards"].as_array().map(Vec::len), Some(3), "{task:#}");
     assert_eq!(cluster.held(), live);
 }
@@ -57,7 +57,7 @@ fn a_task_sweeps_what_sentinels_with_a_password_watch() {
     fs::write(&file, "watch\n").expect("it can be written");
     let url = format!("redis-sentinel://:data@{}/main", sentinel.address());
     let task = swept(&url, &["--sentinel-password-file", file.to_str().expect("UTF-8")]);
-    assert_eq!((&task["status"], &task["keys_released"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
+    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
     assert!(!task.to_string().contains("watch\""), "no password is shown");
 }
 
@@ -72,7 +72,7 @@ fn a_task_sweeps_over_tls_with_a_certificate_of_ours() {
     let url = format!("rediss://{}", server.tls_address().expect("it speaks TLS"));
     let reach = ["--cacert", &ca, "--cert", &certificate, "--key", &key, "--sni", "cache.example"];
     let task = swept(&url, &reach);
-    assert_eq!((&task["status"], &task["keys_released"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
+    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
 
     let scan = Installation::new(BINARY).run(&[&["scan", &url, "--dry-run"], reach.as_slice()].concat());
     assert!(scan.status.success(), "{}", String::from_utf8_lossy(&scan.stderr));
@@ -119,7 +119,7 @@ fn the_shards_of_a_cluster_are_shown_once_it_was_seen() {
     let groups = service.get(&format!("/v2/{project}/instance/{instance}/groups"));
     assert_eq!(groups["group_count"], 3);
     assert_eq!(
-        service.get(&format!("/api/v1/projects/{project}/instances/{instance}"))["facts"]["primaries"]
+        service.get(&format!("/api/v1/projects/{project}/instances/{instance}"))["stats"]["primaries"]
             .as_array()
             .map(Vec::len),
         Some(3)

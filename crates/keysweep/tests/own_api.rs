@@ -1,4 +1,4 @@
-//! keysweep's own API: instances, tasks and their events, the audit trail.
+//! The native API: instances, tasks and their events, the audit trail.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -21,10 +21,10 @@ fn error(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["error"]["code"].as_str().unwrap_or_default())
 }
 
-/// An instance without what was last seen of its server, which the service may look at at any moment.
-fn without_facts(instance: &Value) -> Value {
+/// Returns an instance without its stats, which a poll may change at any moment.
+fn without_stats(instance: &Value) -> Value {
     let mut instance = instance.clone();
-    instance.as_object_mut().expect("an instance").remove("facts").expect("a field");
+    instance.as_object_mut().expect("an instance").remove("stats").expect("a field");
     instance
 }
 
@@ -43,19 +43,19 @@ fn an_instance_is_registered_shown_changed_tested_and_removed_and_its_password_n
     assert_eq!(added.status, 201, "{:?}", added.body);
     assert_eq!((&added.body["url"], &added.body["has_password"]), (&url.clone().into(), &json!(true)));
     assert_eq!((&added.body["pace"], &added.body["paused"]), (&"gentle".into(), &json!(false)));
-    assert_eq!(added.body["facts"]["engine"], "valkey");
+    assert_eq!(added.body["stats"]["engine"], "valkey");
     let path = format!("{base}/instances/{}", id(&added.body));
-    let added_view = without_facts(&added.body);
+    let added_view = without_stats(&added.body);
     let listed = service.get(&format!("{base}/instances"));
     for shown in [&service.get(&path), &listed["instances"][0]] {
-        assert_eq!((without_facts(shown), &shown["facts"]["engine"]), (added_view.clone(), &"valkey".into()));
+        assert_eq!((without_stats(shown), &shown["stats"]["engine"]), (added_view.clone(), &"valkey".into()));
     }
     assert_eq!(listed, json!({ "instances": [listed["instances"][0]] }), "that one and nothing else");
 
     let tested = post(&service, &format!("{path}/test"), &Value::Null);
     assert_eq!((tested.status, &tested.body["ok"], &tested.body["message"]), (200, &json!(true), &Value::Null));
-    // Whoever could change where an address leads could have the stored password sent there.
-    let diverted = json!({ "reach": { "address_map": "127.0.0.1=127.0.0.2" } }).to_string();
+    // Changing the address map alone could send the stored password to another server.
+    let diverted = json!({ "connection": { "address_map": "127.0.0.1=127.0.0.2" } }).to_string();
     let refused = service.send("PATCH", &path, &[], diverted);
     assert_eq!(error(&refused), (400, "invalid"), "{:?}", refused.body);
     assert!(refused.body.to_string().contains("together with the url"), "{:?}", refused.body);
@@ -84,13 +84,13 @@ fn an_instance_is_registered_shown_changed_tested_and_removed_and_its_password_n
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_field_and_remedy() {
+fn invalid_requests_are_refused_with_field_and_remedy() {
     let (installation, base) = installation();
     let service = installation.serve(&["--no-auth"]);
     let down = format!("redis://127.0.0.1:{}", free_port());
     let instances = format!("{base}/instances");
     let added = post(&service, &instances, &json!({ "name": "cache", "url": down }));
-    assert_eq!((added.status, &added.body["facts"]), (201, &Value::Null), "a server need not be up");
+    assert_eq!((added.status, &added.body["stats"]), (201, &Value::Null), "a server need not be up");
     for (body, status, words) in [
         (json!({ "name": "cache", "url": down }), 409, "\"cache\""),
         (json!({ "name": " x", "url": down }), 400, "instance name"),
@@ -120,7 +120,7 @@ fn what_cannot_be_is_refused_with_field_and_remedy() {
 }
 
 #[test]
-fn a_paused_instance_lets_its_task_finish_and_takes_no_new_one() {
+fn a_paused_instance_finishes_its_task_and_accepts_no_new_one() {
     let (installation, base) = installation();
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(50_000).load(&server);
@@ -144,7 +144,7 @@ fn a_paused_instance_lets_its_task_finish_and_takes_no_new_one() {
     assert_eq!(service.request("POST", &create).status, 200);
 }
 
-/// Loads a server with so much that a gentle sweep of it takes seconds, and starts one.
+/// Starts a scan that takes seconds.
 fn long_task(service: &Service, base: &str, server: &Server) -> String {
     DataSet::new().live(300_000).load(server);
     let added =
@@ -156,7 +156,7 @@ fn long_task(service: &Service, base: &str, server: &Server) -> String {
 }
 
 #[test]
-fn a_running_task_is_cancelled_and_the_audit_trail_says_by_whom() {
+fn a_running_task_is_cancelled_and_the_audit_trail_names_the_user() {
     let (installation, base) = installation();
     let server = Server::start(Flavor::Valkey91);
     let service = installation.serve(&["--no-auth"]);
@@ -167,7 +167,7 @@ fn a_running_task_is_cancelled_and_the_audit_trail_says_by_whom() {
     assert_eq!((cancelled.status, &cancelled.body["cancel_requested"]), (200, &json!(true)), "{:?}", cancelled.body);
     let ended = service.wait_for(&path, |task| task["status"] == "failed");
     assert_eq!(ended["reason"]["code"], "cancelled");
-    assert_eq!(service.request("POST", &format!("{path}/cancel")).body, ended, "one that has ended is left as it is");
+    assert_eq!(service.request("POST", &format!("{path}/cancel")).body, ended, "a finished task does not change");
     assert_eq!(error(&service.request("POST", &format!("{base}/tasks/{OTHER}/cancel"))), (404, "not_found"));
     let audit = service.get(&format!("{base}/audit?limit=2"));
     let entries = audit["entries"].as_array().expect("entries");
@@ -177,7 +177,7 @@ fn a_running_task_is_cancelled_and_the_audit_trail_says_by_whom() {
     assert_eq!(next["entries"], json!([entries[1]]));
 }
 
-/// The events of a stream, until it ends: id and data of each.
+/// Returns the ids and data of all events of a stream, until it ends.
 fn events(service: &Service, path: &str, last_event_id: Option<&str>) -> Vec<(String, Value)> {
     let address = service.base.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(address).expect("it listens");
@@ -198,7 +198,7 @@ fn events(service: &Service, path: &str, last_event_id: Option<&str>) -> Vec<(St
 }
 
 #[test]
-fn a_task_is_followed_to_its_end_and_whoever_connects_again_hears_how_it_stands() {
+fn a_stream_follows_a_task_to_its_end_and_a_new_stream_starts_with_its_state() {
     let (installation, base) = installation();
     let server = Server::start(Flavor::Valkey91);
     let service = installation.serve(&["--no-auth"]);
@@ -206,7 +206,7 @@ fn a_task_is_followed_to_its_end_and_whoever_connects_again_hears_how_it_stands(
     let path = format!("{base}/tasks/{task}");
     let events_path = format!("{path}/events");
     let seen = events(&service, &events_path, None);
-    assert!(seen.len() >= 3, "a long task is heard of more than twice: {}", seen.len());
+    assert!(seen.len() >= 3, "a long task has more than two events: {}", seen.len());
     let (last_id, last) = seen.last().expect("events");
     assert_eq!((last["status"].as_str(), last), (Some("success"), &service.get(&path)));
     let scanned: Vec<u64> = seen.iter().map(|(_, task)| task["keys_scanned"].as_u64().expect("a number")).collect();
@@ -217,7 +217,7 @@ fn a_task_is_followed_to_its_end_and_whoever_connects_again_hears_how_it_stands(
 }
 
 #[test]
-fn a_listener_does_not_hold_up_the_end_of_the_service() {
+fn an_open_stream_does_not_delay_the_shutdown() {
     let (installation, base) = installation();
     let server = Server::start(Flavor::Valkey91);
     let service = installation.serve(&["--no-auth"]);
@@ -231,11 +231,11 @@ fn a_listener_does_not_hold_up_the_end_of_the_service() {
     let begun = std::time::Instant::now();
     let (code, _) = service.terminate();
     assert_eq!(code, Some(0));
-    assert!(begun.elapsed().as_secs() < 8, "it waited for the listener: {:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 8, "the shutdown waited for the stream: {:?}", begun.elapsed());
 }
 
 #[test]
-fn an_estimate_counts_what_is_dead_and_releases_nothing() {
+fn an_estimate_counts_stale_keys_and_reclaims_nothing() {
     let primary = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(900).dead(300).load(&primary);
     let replica = primary.replica();
@@ -252,7 +252,7 @@ fn an_estimate_counts_what_is_dead_and_releases_nothing() {
         (&found.body["method"], &found.body["address"]),
         (&"replica-count".into(), &replica.address().to_string().into())
     );
-    assert_eq!((&found.body["keys"], &found.body["dead_keys"]), (&1_200.into(), &loaded.dead.into()));
+    assert_eq!((&found.body["keys"], &found.body["stale_keys"]), (&1_200.into(), &loaded.dead.into()));
     let sampled = post(&service, &format!("{path}?sample=0.5"), &Value::Null);
     assert_eq!(sampled.body["method"], "replica-sample", "{sampled:?}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut primary.connection()).expect("a size");
@@ -264,8 +264,8 @@ fn an_estimate_counts_what_is_dead_and_releases_nothing() {
             "{sample}"
         );
     }
-    let nobody = register("nobody", &format!("redis://127.0.0.1:{}", free_port()));
-    let refused = post(&service, &nobody, &Value::Null);
+    let unreachable = register("unreachable", &format!("redis://127.0.0.1:{}", free_port()));
+    let refused = post(&service, &unreachable, &Value::Null);
     assert_eq!(error(&refused), (409, "server"));
     drop(service);
 
@@ -275,7 +275,7 @@ fn an_estimate_counts_what_is_dead_and_releases_nothing() {
     assert!(refused.body.to_string().contains("allowed_targets"), "{}", refused.body);
 }
 
-/// The head of the answer to a POST without a body.
+/// Returns the head of the answer to a POST without a body.
 fn post_alone(address: &str, path: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).expect("it listens");
     let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -286,9 +286,9 @@ fn post_alone(address: &str, path: &str) -> String {
 }
 
 #[test]
-fn who_asks_for_more_estimates_than_are_made_at_a_time_is_told_when_to_ask_again() {
-    // The system takes connections to it, and nobody answers: each estimate takes as long as it may wait. The look at what is
-    // registered is cut off, so that it does not wait as well.
+fn estimates_beyond_the_limit_are_refused_with_retry_after() {
+    // The system accepts connections that the listener never answers, so that each estimate runs into its timeout. The proxy
+    // cuts off the poll of the registration, which would wait as well.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let proxy = Proxy::to(silent.local_addr().expect("an address"));
     proxy.set(Fault::Cut);
@@ -309,19 +309,20 @@ fn who_asks_for_more_estimates_than_are_made_at_a_time_is_told_when_to_ask_again
 }
 
 #[test]
-fn an_instance_shows_how_its_nodes_are_reached_and_of_secrets_only_that_they_are_there() {
+fn an_instance_shows_its_connection_without_secrets() {
     let authority = keysweep_harness::Authority::new();
     let ours = authority.issue(&["keysweep"]);
     let read = |path: &std::path::Path| std::fs::read_to_string(path).expect("a file");
     let (installation, base) = installation();
     let service = installation.serve(&["--no-auth"]);
-    let reach = json!({
+    let connection = json!({
         "sentinel_username": "watcher", "sentinel_password": "hidden-word", "ca": authority.pem(),
         "certificate": read(&ours.certificate), "key": read(&ours.key), "server_name": "cache.example",
         "address_map": "10.0.0.1=127.0.0.1",
     });
     let url = format!("rediss-sentinel://sweeper:hidden-word@127.0.0.1:{}/main", free_port());
-    let added = post(&service, &format!("{base}/instances"), &json!({ "name": "cache", "url": url, "reach": reach }));
+    let added =
+        post(&service, &format!("{base}/instances"), &json!({ "name": "cache", "url": url, "connection": connection }));
     assert_eq!(added.status, 201, "{added:?}");
     let shown = service.get(&format!("{base}/instances/{}", id(&added.body)));
     assert_eq!((&shown["username"], &shown["has_password"]), (&"sweeper".into(), &true.into()));
@@ -329,7 +330,7 @@ fn an_instance_shows_how_its_nodes_are_reached_and_of_secrets_only_that_they_are
         "sentinel_username": "watcher", "has_sentinel_password": true, "has_ca": true, "has_certificate": true,
         "has_key": true, "server_name": "cache.example", "address_map": "10.0.0.1=127.0.0.1",
     });
-    assert_eq!(shown["reach"], expected);
+    assert_eq!(shown["connection"], expected);
     let text = shown.to_string();
     assert!(!text.contains("hidden-word") && !text.contains("BEGIN"), "{text}");
 }

@@ -158,7 +158,7 @@ async fn many_instances_are_looked_at_one_batch_after_the_other_and_not_one_a_ro
     let path = format!("/api/v1/projects/{}/instances", projects[0].id);
     service.wait_for(&path, |list| {
         let instances = list["instances"].as_array().expect("instances");
-        instances.iter().all(|instance| instance["facts"].is_object())
+        instances.iter().all(|instance| instance["stats"].is_object())
     });
     println!("{MANY} instances were seen in {:?}", begun.elapsed());
     // A batch of 16 every five seconds would take half a minute.

@@ -135,7 +135,7 @@ fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
     let ended = service.wait_for(&task, |task| task["status"] == "success" || task["status"] == "failed");
     assert_eq!(ended["status"], "success", "{ended:#}");
     assert_eq!(
-        (ended["keys_released"].as_u64(), ended["exact"].as_bool()),
+        (ended["keys_reclaimed"].as_u64(), ended["exact"].as_bool()),
         (Some(loaded.dead), Some(true)),
         "{ended:#}"
     );

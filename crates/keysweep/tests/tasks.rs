@@ -54,7 +54,7 @@ fn a_posted_task_sweeps_the_instance_and_its_record_says_so(
 
     let task = service.wait_for(&detail_path(&project, &created.body), has_ended);
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &true.into()), "{task:#}");
-    assert_eq!(task["keys_released"], loaded.dead);
+    assert_eq!(task["keys_reclaimed"], loaded.dead);
     assert_eq!(task["report"]["shards"][0]["address"], server.address().to_string());
     assert_eq!(task["progress"]["fraction"], 1.0);
     assert_eq!(size(&server), loaded.live);
@@ -139,7 +139,7 @@ fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint()
         Some(service.get(&path)).filter(has_ended)
     });
     assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
-    assert_eq!(task["keys_released"], 100_000);
+    assert_eq!(task["keys_reclaimed"], 100_000);
     assert_eq!(task["started_at"], before["started_at"], "it is the same run");
     assert_eq!(size(&server), live);
     let scanned = task["keys_scanned"].as_u64().expect("a number");
@@ -183,7 +183,7 @@ async fn heavy_a_database_that_was_away_for_too_long_costs_a_task_neither_an_att
         Some(service.get(&path)).filter(has_ended)
     });
     assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
-    assert_eq!(task["keys_released"], 200_000);
+    assert_eq!(task["keys_reclaimed"], 200_000);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()));
     assert_eq!(size(&server), live, "no dead key is left");
     assert_eq!(lazyfree(&server), "no", "the next one has put it back");
-    assert!(task["keys_released"].as_u64().is_some_and(|keys| keys <= 100_000), "what is counted was released");
+    assert!(task["keys_reclaimed"].as_u64().is_some_and(|keys| keys <= 100_000), "what is counted was released");
 }
 
 fn lazyfree(server: &Server) -> String {

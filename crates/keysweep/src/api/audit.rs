@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    Door,
+    ApiState,
     error::{ApiError, OnProject},
 };
 use crate::{
@@ -27,19 +27,19 @@ pub struct AuditView {
     entries: Vec<AuditEntryView>,
 }
 
-/// Who did what to what.
+/// An entry of the audit trail.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditEntryView {
-    /// Give the last one's as `before` to get the next page.
+    /// Position in the trail. Send the last one as `before` to get the next page.
     seq: i64,
     happened_at: Timestamp,
-    /// The user; null where authentication is off.
+    /// The user; null if authentication is off.
     actor: Option<String>,
     /// For example `task.create`.
     action: String,
-    /// Id of what it was done to.
+    /// Id of the object that the action changed.
     subject: String,
-    /// More about it, without secrets.
+    /// Details of the action, without secrets.
     #[schema(value_type = Option<Object>)]
     detail: Option<Box<RawValue>>,
 }
@@ -63,21 +63,21 @@ impl From<AuditEntry> for AuditEntryView {
     params(
         ("project_id" = String, Path, description = "Project"),
         ("before" = Option<i64>, Query, description = "Only entries with a smaller seq"),
-        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most this many [default: 100]"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 100]"),
     ),
     responses((status = 200, body = AuditView), OnProject)
 )]
-pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<AuditView>, ApiError> {
-    let admitted = door.admit(request, Role::Admin).await?;
+pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Json<AuditView>, ApiError> {
+    let authorized = state.authorize(request, Role::Admin).await?;
     let value = |name: &str| {
-        let mut pairs = url::form_urlencoded::parse(admitted.query.as_bytes());
+        let mut pairs = url::form_urlencoded::parse(authorized.query.as_bytes());
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     };
-    let bad = |name: &str, form: &str| ApiError::Invalid(format!("the parameter {name} must be {form}"));
+    let invalid = |name: &str, form: &str| ApiError::Invalid(format!("the parameter {name} must be {form}"));
     let before =
-        value("before").map(|text| text.parse().map_err(|_| bad("before", "the seq of an entry"))).transpose()?;
+        value("before").map(|text| text.parse().map_err(|_| invalid("before", "the seq of an entry"))).transpose()?;
     let limit = value("limit").map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
-    let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| bad("limit", "1–1000"))?;
-    let entries = door.fleet.audit(&admitted.project_id, AuditPage { before, limit }).await?;
+    let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| invalid("limit", "1–1000"))?;
+    let entries = state.fleet.audit(&authorized.project_id, AuditPage { before, limit }).await?;
     Ok(Json(AuditView { entries: entries.into_iter().map(AuditEntryView::from).collect() }))
 }

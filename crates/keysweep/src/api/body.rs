@@ -1,20 +1,20 @@
-//! Bodies of requests, and what a client hears of one that is not as documented.
+//! Request bodies, and errors for bodies that are not as documented.
 
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// Reads a body. The parser's own words are passed on only where they name fields: others repeat values, and a value may be
-/// a password.
+/// Parses a body. Errors of the parser are passed on only if they name fields: others repeat values, and a value may be a
+/// password.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if body.trim_ascii().is_empty() {
         return Err(ApiError::Invalid("the body is empty; send a JSON object".into()));
     }
     serde_json::from_slice(body).map_err(|error| {
-        let said = error.to_string();
-        let names_a_field = said.starts_with("unknown field `") || said.starts_with("missing field `");
+        let message = error.to_string();
+        let names_a_field = message.starts_with("unknown field `") || message.starts_with("missing field `");
         ApiError::Invalid(match error.classify() {
-            serde_json::error::Category::Data if names_a_field => said,
+            serde_json::error::Category::Data if names_a_field => message,
             serde_json::error::Category::Data => {
                 format!("a value in line {}, column {} is not of the documented type", error.line(), error.column())
             }
@@ -32,12 +32,12 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Example {
-        #[allow(dead_code, reason = "only its reading is tested")]
+        #[allow(dead_code, reason = "only its parsing is tested")]
         name: String,
     }
 
     #[test]
-    fn a_refusal_names_the_field_and_never_repeats_a_value() {
+    fn an_error_names_the_field_and_never_repeats_a_value() {
         for (body, word) in [
             ("", "empty"),
             ("{", "not JSON"),

@@ -1,4 +1,4 @@
-//! The errors of keysweep's own API: the one place of this door that knows status codes.
+//! The errors of the native API: the only file of this surface that knows status codes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,25 +14,26 @@ use utoipa::{
 };
 
 use crate::{
-    auth::{AuthError, NOT_LOCAL, Refusal},
+    auth::{AuthError, Denied, NOT_LOCAL},
     fleet::{ESTIMATE_PATIENCE, EstimateError, FleetError},
-    http::{BodyError, refusals, retry_after},
     model::Role,
+    request::BodyError,
+    surface::{Unhandled, error_responses, retry_after},
     task::TaskError,
 };
 
-/// The status of something that was made.
+/// Status of an answer that created an object.
 pub const CREATED: StatusCode = StatusCode::CREATED;
-/// The status of something that was done and leaves nothing to show.
+/// Status of an answer without a body.
 pub const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
-/// A refusal.
+/// An error.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorView {
     error: ErrorDetail,
 }
 
-/// What was refused, and why.
+/// Code and message of an error.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
     /// For programs, for example `not_found`.
@@ -41,68 +42,68 @@ pub struct ErrorDetail {
     message: String,
 }
 
-/// What an operation on a project may refuse with, for the document.
+/// Documented errors of an operation on a project.
 pub struct OnProject;
 
 impl IntoResponses for OnProject {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("ErrorView", &[400, 401, 403, 413, 500])
+        error_responses("ErrorView", &[400, 401, 403, 413, 500])
     }
 }
 
-/// What an operation on a task or an instance may refuse with.
+/// Documented errors of an operation on a task or an instance.
 pub struct OnSubject;
 
 impl IntoResponses for OnSubject {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("ErrorView", &[400, 401, 403, 404, 413, 500])
+        error_responses("ErrorView", &[400, 401, 403, 404, 413, 500])
     }
 }
 
-/// What an operation may refuse with that changes which instances there are, or their names.
+/// Documented errors of an operation that adds, removes or renames instances.
 pub struct OnChange;
 
 impl IntoResponses for OnChange {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("ErrorView", &[400, 401, 403, 404, 409, 413, 500])
+        error_responses("ErrorView", &[400, 401, 403, 404, 409, 413, 500])
     }
 }
 
-/// What an operation may refuse with that asks an instance's server and has no answer without it.
+/// Documented errors of an operation that needs an answer of an instance's server.
 pub struct OnServer;
 
 impl IntoResponses for OnServer {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("ErrorView", &[400, 401, 403, 404, 409, 413, 429, 500])
+        error_responses("ErrorView", &[400, 401, 403, 404, 409, 413, 429, 500])
     }
 }
 
-/// An answer other than 200: `{"error":{"code","message"}}`.
+/// An error answer: `{"error":{"code","message"}}`.
 #[derive(Debug)]
 pub enum ApiError {
-    /// No credentials, or none that are good for this project.
+    /// The request has no credentials, or none that are valid for this project.
     Unauthorized(String),
-    /// The body is larger than this API takes, or broke off.
+    /// The body could not be read.
     Body(BodyError),
-    /// No such thing in this project.
+    /// The project has no such object.
     NotFound(&'static str),
-    /// No such path.
+    /// The path is unknown.
     NoUrl,
-    /// The path exists, the method does not.
+    /// The path has no such method.
     NoMethod,
-    /// Without authentication: not from this machine to this machine.
+    /// Authentication is off, and the request is not from this machine to this machine.
     NotLocal,
-    /// The role does not suffice.
+    /// The caller's role is too low; holds the role that suffices.
     Forbidden(Role),
-    /// An id in the path is none, or a parameter is not good.
+    /// An id in the path, a parameter or the body is invalid.
     Invalid(String),
-    /// A name is taken, or something else stands in the way.
+    /// A name is taken, or an active task prevents the change.
     Conflict(String),
-    /// The instance's server stands in the way: it cannot be reached, or does not let itself be asked.
+    /// The instance's server is unreachable or refuses the commands that the operation needs.
     Server(String),
-    /// Too much of it at a time; how long it is good to wait.
+    /// Too many such requests are being served; holds how long to wait.
     TooMany(String, Duration),
-    /// Our own fault; the log says more.
+    /// The service failed; details are in its log.
     Internal,
 }
 
@@ -143,15 +144,37 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<BodyError> for ApiError {
-    fn from(error: BodyError) -> Self {
-        Self::Body(error)
+impl From<Unhandled> for ApiError {
+    fn from(cause: Unhandled) -> Self {
+        match cause {
+            Unhandled::UnknownPath => Self::NoUrl,
+            Unhandled::UnknownMethod => Self::NoMethod,
+            Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::Panicked => Self::Internal,
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        const ID: &str = "is no id: 32 hexadecimal digits or a UUID";
+        match denied {
+            Denied::Credentials(error) => error.into(),
+            Denied::Path => Self::NoUrl,
+            Denied::ProjectFormat { .. } => Self::Invalid(format!("project_id {ID}")),
+            Denied::OtherProject => Self::Unauthorized("the credentials are not for this project".into()),
+            Denied::SubjectFormat => Self::Invalid(format!("what stands behind the project in the path {ID}")),
+            Denied::Role { needed, .. } => Self::Forbidden(needed),
+            Denied::NoInstance => Self::NotFound("instance"),
+            Denied::Fleet(error) => error.into(),
+        }
     }
 }
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
+            AuthError::Body(error) => Self::Body(error),
             AuthError::Fleet(error) => {
                 tracing::error!(%error, "a request failed");
                 Self::Internal
@@ -189,19 +212,6 @@ impl From<EstimateError> for ApiError {
             }
             EstimateError::Busy => Self::TooMany(error.to_string(), ESTIMATE_PATIENCE),
             EstimateError::Fleet(error) => error.into(),
-        }
-    }
-}
-
-impl ApiError {
-    /// What a refusal looks like at this door, where this role was needed.
-    pub fn from_refusal(refusal: Refusal, needed: Role) -> Self {
-        const ID: &str = "is no id: 32 hexadecimal digits or a UUID";
-        match refusal {
-            Refusal::ProjectFormat => Self::Invalid(format!("project_id {ID}")),
-            Refusal::OtherProject => Self::Unauthorized("the credentials are not for this project".into()),
-            Refusal::SubjectFormat => Self::Invalid(format!("what stands behind the project in the path {ID}")),
-            Refusal::Role => Self::Forbidden(needed),
         }
     }
 }

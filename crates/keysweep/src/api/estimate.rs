@@ -1,4 +1,4 @@
-//! How much of an instance's keyspace is dead, as `keysweep estimate` finds it out.
+//! The estimate of an instance's stale keys, as `keysweep estimate` makes it.
 
 use axum::{
     Json,
@@ -9,43 +9,43 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Door,
+    ApiState,
     error::{ApiError, OnServer},
 };
 use crate::model::Role;
 
-/// The answer: the object that `keysweep estimate --json` prints.
+/// An estimate: the object that `keysweep estimate --json` prints.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EstimateView {
-    /// What was asked about, without credentials.
+    /// URL of the target, without credentials.
     target: String,
     /// The nodes that answered, separated by commas.
     address: String,
-    /// replica-count: every key counted on a replica; replica-sample: a part of them; info: the server's own running
-    /// average, for want of a replica.
+    /// replica-count: every key was counted on a replica; replica-sample: a share of them; info: no replica was available
+    /// and the server's own running average was used.
     #[schema(value_type = String)]
     method: Method,
-    /// Keys that are held, dead ones included.
+    /// Keys in memory, stale keys included.
     keys: u64,
-    /// Keys that are probably dead.
-    dead_keys: u64,
-    /// `dead_keys` by `keys`, 0–1.
-    dead_share: f64,
-    /// Bytes that they probably take.
-    dead_bytes: Option<u64>,
+    /// Estimated stale keys.
+    stale_keys: u64,
+    /// `stale_keys` divided by `keys`, 0–1.
+    share: f64,
+    /// Estimated bytes that stale keys take.
+    bytes: Option<u64>,
 }
 
 impl From<Estimate> for EstimateView {
     fn from(found: Estimate) -> Self {
         let Estimate { target, address, method, keys, stale_keys, share, bytes } = found;
-        Self { target, address, method, keys, dead_keys: stale_keys, dead_share: share, dead_bytes: bytes }
+        Self { target, address, method, keys, stale_keys, share, bytes }
     }
 }
 
-/// Estimate how much of an instance's keyspace is dead
+/// Estimate the stale keys of an instance
 ///
-/// Releases nothing. Counts on a replica, at the instance's pace; where there is none the server's own running average is
-/// the answer. Waits up to 30 seconds.
+/// Reclaims nothing. Counts on a replica at the instance's pace; without a replica the answer is the server's own running
+/// average. Takes up to 30 seconds.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/estimate", tag = "instances", operation_id = "estimate_instance",
     params(
@@ -54,13 +54,13 @@ impl From<Estimate> for EstimateView {
     ),
     responses((status = 200, body = EstimateView), OnServer)
 )]
-pub(super) async fn make(State(door): State<Door>, request: Request) -> Result<Json<EstimateView>, ApiError> {
-    let (admitted, instance) = door.admit_to_instance(request, Role::Operator).await?;
-    let mut pairs = url::form_urlencoded::parse(admitted.query.as_bytes());
+pub(super) async fn estimate(State(state): State<ApiState>, request: Request) -> Result<Json<EstimateView>, ApiError> {
+    let (authorized, instance) = state.authorize_instance(request, Role::Operator).await?;
+    let mut pairs = url::form_urlencoded::parse(authorized.query.as_bytes());
     let sample = pairs.find(|(name, _)| name == "sample").map(|(_, value)| {
         let share = value.parse().ok().filter(|share: &f64| *share > 0.0 && *share <= 1.0);
         share.ok_or_else(|| ApiError::Invalid("the parameter sample must be a share above 0 and up to 1".into()))
     });
-    let estimated = door.fleet.estimate(&instance, sample.transpose()?).await?;
+    let estimated = state.fleet.estimate(&instance, sample.transpose()?).await?;
     Ok(Json(EstimateView::from(estimated)))
 }

@@ -1,5 +1,5 @@
-//! A task as a stream of server-sent events. Everything comes from the store, so that it does not matter which process
-//! sweeps, and whoever connects again hears at once how it stands.
+//! A task as a stream of server-sent events. All events come from the store, so that a stream works whichever process runs
+//! the scan, and a client that reconnects gets the current state at once.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -15,33 +15,32 @@ use tokio::{
 };
 
 use super::{
-    Door,
+    ApiState,
     error::{ApiError, OnSubject},
     task::TaskView,
 };
 use crate::{model::Role, task::Tasks};
 
-/// How often the store is asked. Workers write once a second.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A stream ends after this time; browsers connect again by themselves, and show their credentials again.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// How often the store is read. Workers write once a second.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest duration of a stream. Browsers reconnect by themselves, which verifies their credentials again.
+const MAX_DURATION: Duration = Duration::from_secs(15 * 60);
 
-struct Watched {
+struct TaskStream {
     tasks: Tasks,
     project_id: String,
     task_id: String,
-    /// Of the last event that the client has seen.
-    seen: Option<String>,
-    has_ended: bool,
+    /// Id of the last event that the client received.
+    last_id: Option<String>,
+    has_finished: bool,
     deadline: Instant,
     shutdown: watch::Receiver<bool>,
 }
 
 /// Follow a task
 ///
-/// Events are named `task` and hold the object that the task's GET answers with; the first comes at once, others when
-/// something has changed, and the stream ends after the one that tells the end. Connect again with `Last-Event-ID` to
-/// hear only what is new.
+/// Events are named `task` and hold the object that the task's GET returns. The first is sent at once, others after each
+/// change; the stream ends after the event of a finished task. Reconnect with `Last-Event-ID` to get new events only.
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/tasks/{task_id}/events", tag = "tasks", operation_id = "follow_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
@@ -51,49 +50,49 @@ struct Watched {
     )
 )]
 pub(super) async fn follow(
-    State(door): State<Door>,
+    State(state): State<ApiState>,
     request: Request,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let seen = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let admitted = door.admit(request, Role::Reader).await?;
-    let (project_id, task_id) = (admitted.project_id, admitted.subject_id);
-    door.tasks.detail(&project_id, &task_id).await?.ok_or(ApiError::NotFound("task"))?;
-    let watched = Watched {
-        tasks: door.tasks,
+    let last_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let authorized = state.authorize(request, Role::Reader).await?;
+    let (project_id, task_id) = (authorized.project_id, authorized.subject_id);
+    state.tasks.detail(&project_id, &task_id).await?.ok_or(ApiError::NotFound("task"))?;
+    let source = TaskStream {
+        tasks: state.tasks,
         project_id,
         task_id,
-        seen,
-        has_ended: false,
-        deadline: Instant::now() + LONGEST,
-        shutdown: door.shutdown,
+        last_id,
+        has_finished: false,
+        deadline: Instant::now() + MAX_DURATION,
+        shutdown: state.shutdown,
     };
-    let events = stream::unfold(watched, |mut watched| async move {
-        let event = watched.next().await?;
-        Some((Ok(event), watched))
+    let events = stream::unfold(source, |mut source| async move {
+        let event = source.next().await?;
+        Some((Ok(event), source))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
-impl Watched {
-    /// The next event; `None`: there will be no more on this stream.
+impl TaskStream {
+    /// Waits for the next event; `None` ends the stream.
     async fn next(&mut self) -> Option<Event> {
-        while !self.has_ended && !*self.shutdown.borrow() && Instant::now() < self.deadline {
-            // A store that is away for a moment is no reason to hang up.
+        while !self.has_finished && !*self.shutdown.borrow() && Instant::now() < self.deadline {
+            // An outage of the store must not end the stream: the next poll may succeed.
             match self.tasks.detail(&self.project_id, &self.task_id).await {
                 Ok(None) => return None,
                 Ok(Some(detail)) => {
-                    self.has_ended = !detail.task.status.is_active();
+                    self.has_finished = !detail.task.status.is_active();
                     let data = serde_json::to_string(&TaskView::from(detail)).ok()?;
                     let id = hex::encode(&Sha256::digest(&data)[..8]);
-                    if self.seen.as_ref() != Some(&id) {
-                        self.seen = Some(id.clone());
+                    if self.last_id.as_ref() != Some(&id) {
+                        self.last_id = Some(id.clone());
                         return Some(Event::default().event("task").id(id).data(data));
                     }
                 }
-                Err(error) => tracing::debug!(%error, "a task cannot be followed now"),
+                Err(error) => tracing::debug!(%error, "a task stream could not read its task"),
             }
             tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(POLL_INTERVAL) => {}
                 _ = self.shutdown.wait_for(|down| *down) => {}
             }
         }

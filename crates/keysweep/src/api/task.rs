@@ -1,4 +1,4 @@
-//! A task with all that is known of it: live progress, shards, report.
+//! A task with its live progress, shards and report; cancelling a task.
 
 use axum::{
     Json,
@@ -10,12 +10,15 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    Admitted, Door,
+    ApiState,
     error::{ApiError, OnSubject},
 };
-use crate::model::{Reason, Role, ScanType, Status, TaskDetail};
+use crate::{
+    auth::Authorized,
+    model::{Reason, Role, ScanType, Status, TaskDetail},
+};
 
-/// The answer. Times are UTC, durations seconds.
+/// A task. Times are UTC, durations are in seconds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TaskView {
     id: String,
@@ -24,28 +27,29 @@ pub struct TaskView {
     /// waiting, running, success or failed.
     #[schema(value_type = String)]
     status: Status,
-    /// Why it failed.
+    /// Why the task failed.
     reason: Option<ReasonView>,
     /// manual or auto.
     #[schema(value_type = String)]
     scan_type: ScanType,
+    /// User that created the task; null for scheduled scans and without authentication.
     requested_by: Option<String>,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
     cancel_requested: bool,
     timeout_seconds: f64,
-    /// Running time used so far, by all workers.
+    /// Running time so far, of all workers.
     used_seconds: f64,
     attempts: u32,
     keys_scanned: u64,
-    keys_released: u64,
-    /// Whether `keys_released` is exact; not so after a worker crashed over the task.
+    keys_reclaimed: u64,
+    /// Whether `keys_reclaimed` is exact; false after a worker crashed while it ran the task.
     exact: bool,
-    /// Live while it runs.
+    /// Live progress of a running task.
     #[schema(value_type = Option<Object>)]
     progress: Option<Box<RawValue>>,
-    /// Once it has ended: the object that `keysweep scan --json` prints.
+    /// Report of a finished task: the object that `keysweep scan --json` prints.
     #[schema(value_type = Option<Object>)]
     report: Option<Box<RawValue>>,
 }
@@ -77,7 +81,7 @@ impl From<TaskDetail> for TaskView {
             used_seconds: task.used.as_secs_f64(),
             attempts: task.attempts,
             keys_scanned: task.scanned,
-            keys_released: task.released,
+            keys_reclaimed: task.released,
             exact: task.exact,
             progress: json(detail.progress),
             report: json(detail.report),
@@ -85,29 +89,29 @@ impl From<TaskDetail> for TaskView {
     }
 }
 
-/// Show a task with its live progress, or its report
+/// Show a task with its live progress or its report
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/tasks/{task_id}", tag = "tasks", operation_id = "show_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
     responses((status = 200, body = TaskView), OnSubject)
 )]
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<TaskView>, ApiError> {
-    let Admitted { project_id, subject_id, .. } = door.admit(request, Role::Reader).await?;
-    let detail = door.tasks.detail(&project_id, &subject_id).await?.ok_or(ApiError::NotFound("task"))?;
+pub(super) async fn show(State(state): State<ApiState>, request: Request) -> Result<Json<TaskView>, ApiError> {
+    let Authorized { project_id, subject_id, .. } = state.authorize(request, Role::Reader).await?;
+    let detail = state.tasks.detail(&project_id, &subject_id).await?.ok_or(ApiError::NotFound("task"))?;
     Ok(Json(TaskView::from(detail)))
 }
 
 /// Cancel a task
 ///
-/// One that waits has failed (cancelled) by the answer; one that runs stops within two seconds or so; one that has ended
-/// is left as it is.
+/// A waiting task fails at once with the reason `cancelled`. A running task stops within about two seconds. A finished task
+/// does not change.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/tasks/{task_id}/cancel", tag = "tasks", operation_id = "cancel_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
     responses((status = 200, body = TaskView), OnSubject)
 )]
-pub(super) async fn cancel(State(door): State<Door>, request: Request) -> Result<Json<TaskView>, ApiError> {
-    let Admitted { caller, project_id, subject_id, .. } = door.admit(request, Role::Operator).await?;
-    let cancelled = door.tasks.cancel(&project_id, &subject_id, caller.name.as_deref()).await?;
+pub(super) async fn cancel(State(state): State<ApiState>, request: Request) -> Result<Json<TaskView>, ApiError> {
+    let Authorized { caller, project_id, subject_id, .. } = state.authorize(request, Role::Operator).await?;
+    let cancelled = state.tasks.cancel(&project_id, &subject_id, caller.name.as_deref()).await?;
     Ok(Json(TaskView::from(cancelled.ok_or(ApiError::NotFound("task"))?)))
 }

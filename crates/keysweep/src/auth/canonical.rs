@@ -1,7 +1,7 @@
-//! SDK-HMAC-SHA256 as far as signing and verifying share it: which bytes of a request a signature stands for.
+//! SDK-HMAC-SHA256: the canonical form of a request, which signing and verifying share.
 //!
-//! The recipe is in the gateway's public documentation ("AK/SK signing and authentication"); what the clients really
-//! do with it is noted where it shapes the code.
+//! Source: the gateway's public documentation ("AK/SK signing and authentication"). Comments name the places where clients
+//! deviate from it.
 
 use axum::http::{HeaderMap, Method};
 use hmac::{Hmac, KeyInit, Mac};
@@ -13,17 +13,17 @@ use super::signature::SignatureError;
 /// The scheme's name at the head of the Authorization header.
 pub const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
-/// The header that says when a request was signed, and must be signed itself.
+/// The header with the time of the signature, which must be signed itself.
 pub(super) const DATE_HEADER: &str = "x-sdk-date";
-/// How it says that.
+/// The format of that header.
 pub(super) const DATE_FORM: &str = "%Y%m%dT%H%M%SZ";
 
 const BODY_HASH_HEADER: &str = "x-sdk-content-sha256";
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-/// Everything but the unreserved characters of RFC 3986.
+/// All characters except the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is signed of a request.
+/// The parts of a request that a signature covers.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedRequest<'a> {
     /// The method.
@@ -38,7 +38,7 @@ pub struct SignedRequest<'a> {
     pub body: &'a [u8],
 }
 
-/// What the secret is applied to: a request of this date, with exactly the headers that are listed as signed.
+/// Returns the text that the secret signs: a request of this date with exactly the headers listed as signed.
 pub(super) fn string_to_sign(
     request: SignedRequest<'_>,
     signed_headers: &[String],
@@ -56,14 +56,15 @@ pub(super) fn string_to_sign(
     Ok(format!("{ALGORITHM}\n{date}\n{}", hex::encode(Sha256::digest(canonical))))
 }
 
-/// That, under a secret.
+/// Returns the HMAC of that text under a secret.
 pub(super) fn keyed(secret: &str, to_sign: &str) -> Result<Hmac<Sha256>, SignatureError> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map_err(|_| SignatureError::Mismatch)?;
     mac.update(to_sign.as_bytes());
     Ok(mac)
 }
 
-/// Exactly the names that the client lists: Go clients leave Host out and add X-Project-Id after signing.
+/// Returns the headers that the client lists as signed and no others: Go clients leave out Host and add X-Project-Id after
+/// signing.
 fn canonical_headers(headers: &HeaderMap, signed: &[String]) -> Result<String, SignatureError> {
     let mut lines = String::new();
     for name in signed {
@@ -74,7 +75,7 @@ fn canonical_headers(headers: &HeaderMap, signed: &[String]) -> Result<String, S
     Ok(lines)
 }
 
-/// Every segment decoded and encoded anew, with a slash at the end whether the request has one or not.
+/// Decodes and re-encodes every segment, and ends the path with a slash whether or not the request does.
 fn canonical_path(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut canonical = decoded.split('/').map(encode).collect::<Vec<_>>().join("/");
@@ -100,7 +101,7 @@ fn encode(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// The hash that was signed. If the client sent one it must be the body's own.
+/// Returns the signed hash of the body. A hash in the request must match the body.
 fn body_hash(headers: &HeaderMap, body: &[u8]) -> Result<String, SignatureError> {
     let own = hex::encode(Sha256::digest(body));
     let Some(sent) = headers.get(BODY_HASH_HEADER) else { return Ok(own) };

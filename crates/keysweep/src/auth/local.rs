@@ -1,6 +1,6 @@
-//! Whether a request means this machine and comes from it. Where nobody is asked for credentials that is all there is
-//! between the API and any page that a browser on this machine has open: such a page may send requests to loopback
-//! addresses, and a name of its own may lead there (DNS rebinding).
+//! Whether a request is addressed to this machine and comes from it. Without authentication this check alone protects the
+//! API from web pages that are open in a browser on this machine: a page can send requests to loopback addresses, and can
+//! make its own host name resolve to one (DNS rebinding).
 
 use axum::http::{
     HeaderMap, Uri,
@@ -10,14 +10,13 @@ use axum::http::{
 
 use crate::loopback;
 
-/// What is said to other requests.
+/// Message for requests that are not local.
 pub const NOT_LOCAL: &str = "The service asks for no credentials (--no-auth), so it answers only requests to localhost or a loopback address, and from pages of this machine. Start it without --no-auth to be reached otherwise.";
 
-/// Whether the request names this machine as its host and, where a browser says which page it comes from, a page of this
-/// machine.
+/// Returns whether a request names this machine as its host and, if it has an `Origin`, comes from a page of this machine.
 pub fn is_local(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter().peekable();
-    // HTTP/2 has the host in the URI instead.
+    // HTTP/2 and requests in absolute form carry the host in the URI instead.
     let has_host = hosts.peek().is_some() || uri.authority().is_some();
     has_host
         && uri.authority().is_none_or(is_loopback)
@@ -47,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_to_a_loopback_address_or_localhost_is_local_and_no_other() {
+    fn only_requests_to_localhost_and_loopback_addresses_are_local() {
         for host in ["localhost", "LocalHost:7080", "127.0.0.1", "127.9.9.9:1", "[::1]:7080", "[::ffff:127.0.0.1]"] {
             assert!(accepted(Some(host), None), "{host}");
         }
@@ -62,11 +61,11 @@ mod tests {
         ] {
             assert!(!accepted(Some(host), None), "{host}");
         }
-        assert!(!accepted(None, None), "every client names the host that it means");
+        assert!(!accepted(None, None), "a request without a host is not local");
     }
 
     #[test]
-    fn a_request_from_a_page_of_another_machine_is_not_local() {
+    fn requests_from_pages_of_other_machines_are_not_local() {
         for origin in ["http://localhost:7080", "https://127.0.0.1", "http://[::1]:3000"] {
             assert!(accepted(Some("localhost"), Some(origin)), "{origin}");
         }
@@ -77,13 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn of_two_hosts_both_must_be_local() {
+    fn every_host_of_a_request_must_be_local() {
         let mut headers = HeaderMap::new();
         headers.append(HOST, "localhost".parse().expect("a header value"));
         headers.append(HOST, "evil.example".parse().expect("a header value"));
         assert!(!is_local(&Uri::from_static("/"), &headers));
         headers.remove(HOST);
-        assert!(is_local(&Uri::from_static("http://localhost/"), &headers), "HTTP/2 says it so");
+        assert!(is_local(&Uri::from_static("http://localhost/"), &headers), "the host is in the URI");
         assert!(!is_local(&Uri::from_static("http://evil.example/"), &headers));
     }
 }

@@ -1,11 +1,12 @@
-//! Who calls: from the credentials of a request to a caller with roles. Knows HTTP headers, but no status codes.
+//! Authentication and authorization: from a request's credentials to a caller with roles. Knows HTTP headers, but no status
+//! codes.
 
 pub mod signature;
 
-mod attempts;
+mod authorize;
 mod canonical;
-mod gate;
 mod local;
+mod lockout;
 mod sign_in;
 mod signer;
 
@@ -15,56 +16,62 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{HeaderMap, Method, Uri, header::AUTHORIZATION};
+use axum::{
+    body::Bytes,
+    extract::Request,
+    http::{header::AUTHORIZATION, request::Parts},
+};
 use jiff::Timestamp;
 
-use self::{
-    attempts::Attempts,
-    signature::{Authorization, SignatureError, SignedRequest},
-};
 pub use self::{
-    gate::Refusal,
+    authorize::{Authorized, Denied},
     local::{NOT_LOCAL, is_local},
     sign_in::{SignIn, SignInError},
     signer::Signer,
 };
+use self::{
+    lockout::Lockout,
+    signature::{Authorization, SignatureError, SignedRequest},
+};
 use crate::{
     fleet::{Fleet, FleetError},
     model::{Grant, Role},
+    request::{BodyError, Peer, read_body},
 };
 
-/// Where clients put their token.
+/// The header that carries a token.
 pub const TOKEN_HEADER: &str = "x-auth-token";
 
-/// Bad signatures of one access key from one address that are forgiven within [`LOCK`].
-const FORGIVEN_SIGNATURES: usize = 5;
-/// Bad passwords from one address, and of one user, that are forgiven within [`LOCK`].
-const FORGIVEN_PASSWORDS: usize = 10;
-/// How long a failure counts, and a lock lasts.
+/// Bad signatures of one access key from one address that are allowed within [`LOCK`].
+const ALLOWED_SIGNATURES: usize = 5;
+/// Bad passwords from one address, and of one user, that are allowed within [`LOCK`].
+const ALLOWED_PASSWORDS: usize = 10;
+/// How long a failure counts, and how long a lock lasts.
 const LOCK: Duration = Duration::from_secs(5 * 60);
-/// Verified against where a key is unknown, so that the answer takes as long.
+/// Secret to verify against if a key is unknown, so that the answer takes as long as for a known key.
 const NO_SECRET: &str = "0000000000000000000000000000000000000000";
 
-/// Somebody whose credentials were good.
+/// A user, or an anonymous client of a service without authentication, whose credentials were verified.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The user's name; `None` where authentication is switched off.
+    /// The user's name; `None` if authentication is off.
     pub name: Option<String>,
-    reach: Reach,
+    permissions: Permissions,
 }
 
 #[derive(Debug, Clone)]
-enum Reach {
-    Everything,
-    Projects(Vec<Grant>),
+enum Permissions {
+    /// Admin of every project: authentication is off.
+    All,
+    Granted(Vec<Grant>),
 }
 
 impl Caller {
-    /// The role on a project; `None`: the project is none of the caller's business.
-    pub fn role_on(&self, project_id: &str) -> Option<Role> {
-        match &self.reach {
-            Reach::Everything => Some(Role::Admin),
-            Reach::Projects(grants) => {
+    /// Returns the caller's role on a project; `None` if the credentials are not for it.
+    fn role_on(&self, project_id: &str) -> Option<Role> {
+        match &self.permissions {
+            Permissions::All => Some(Role::Admin),
+            Permissions::Granted(grants) => {
                 grants.iter().filter(|grant| grant.project_id == project_id).map(|grant| grant.role).max()
             }
         }
@@ -74,97 +81,93 @@ impl Caller {
 /// Why a request has no caller.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// There are no credentials in it.
+    /// The body, which a signature covers, could not be read.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The request has no credentials.
     #[error("no credentials")]
     Missing,
-    /// The signature, or the key that it was made with, is not good. Nobody learns which keys exist.
+    /// The signature or its access key is not valid. The error does not reveal whether the key exists.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// Too many bad signatures of this key from this address.
+    /// Too many bad signatures of this access key came from this address.
     #[error("too many bad signatures; this access key is locked for this address for five minutes")]
     Locked,
-    /// The signature has been used before, for a call that must not be repeated.
+    /// The signature was used before, for a call that must not be repeated.
     #[error("this signature has been used before; sign the request anew")]
     Repeated,
-    /// There is no such token, or not any more.
+    /// The token never existed or was revoked.
     #[error("unknown or revoked token")]
     Token,
-    /// The token was good once.
+    /// The token has expired.
     #[error("expired token")]
     TokenExpired,
-    /// The store or the master key failed; no fault of the caller's.
+    /// The store or the master key failed.
     #[error(transparent)]
     Fleet(#[from] FleetError),
 }
 
-/// What is looked at of a request to find out who calls.
-#[derive(Debug, Clone, Copy)]
-pub struct Signed<'a> {
-    /// The method.
-    pub method: &'a Method,
-    /// Path and query.
-    pub uri: &'a Uri,
-    /// All headers.
-    pub headers: &'a HeaderMap,
-    /// The whole body.
-    pub body: &'a [u8],
-    /// Where it comes from.
-    pub peer: IpAddr,
-    /// Whether doing it twice does no more than doing it once. The signature of any other request is good once.
-    pub repeatable: bool,
-}
-
-/// Decides who calls.
+/// Verifies credentials and finds the caller that they belong to.
 #[derive(Clone)]
 pub struct Authenticator {
     fleet: Fleet,
     required: bool,
-    guards: Arc<Guards>,
+    lockouts: Arc<Lockouts>,
 }
 
-/// What keeps guessers out.
-struct Guards {
-    signatures: Attempts<(String, IpAddr)>,
-    passwords_from: Attempts<IpAddr>,
-    passwords_of: Attempts<String>,
+/// Failed attempts, counted to slow down guessing.
+struct Lockouts {
+    signatures: Lockout<(String, IpAddr)>,
+    passwords_by_peer: Lockout<IpAddr>,
+    passwords_by_user: Lockout<String>,
 }
 
 impl Authenticator {
-    /// Verifies every request against the access keys and tokens of the fleet.
+    /// Returns an authenticator that verifies every request against the access keys and tokens of the fleet.
     pub fn required(fleet: Fleet) -> Self {
         Self::new(fleet, true)
     }
 
-    /// Takes everybody for an admin. For a loopback listener only; whoever listens makes sure of that.
+    /// Returns an authenticator that treats every caller as an admin. The listener must be on a loopback address.
     pub fn off(fleet: Fleet) -> Self {
         Self::new(fleet, false)
     }
 
     fn new(fleet: Fleet, required: bool) -> Self {
-        let guards = Guards {
-            signatures: Attempts::new(FORGIVEN_SIGNATURES, LOCK),
-            passwords_from: Attempts::new(FORGIVEN_PASSWORDS, LOCK),
-            passwords_of: Attempts::new(FORGIVEN_PASSWORDS, LOCK),
+        let lockouts = Lockouts {
+            signatures: Lockout::new(ALLOWED_SIGNATURES, LOCK),
+            passwords_by_peer: Lockout::new(ALLOWED_PASSWORDS, LOCK),
+            passwords_by_user: Lockout::new(ALLOWED_PASSWORDS, LOCK),
         };
-        Self { fleet, required, guards: Arc::new(guards) }
+        Self { fleet, required, lockouts: Arc::new(lockouts) }
     }
 
-    /// Whether requests need credentials.
+    /// Returns whether requests need credentials.
     pub fn is_required(&self) -> bool {
         self.required
     }
 
-    /// The caller of a request.
-    pub async fn identify(&self, request: Signed<'_>) -> Result<Caller, AuthError> {
+    /// Reads a request and returns its caller, its head and its body.
+    ///
+    /// `repeatable`: whether the call has the same effect when it is sent twice. The signature of any other call is
+    /// accepted once.
+    pub async fn authenticate(&self, request: Request, repeatable: bool) -> Result<(Caller, Parts, Bytes), AuthError> {
+        let (parts, body) = request.into_parts();
+        let body = read_body(body).await?;
+        let caller = self.identify(&parts, &body, repeatable).await?;
+        Ok((caller, parts, body))
+    }
+
+    async fn identify(&self, parts: &Parts, body: &[u8], repeatable: bool) -> Result<Caller, AuthError> {
         if !self.required {
-            return Ok(Caller { name: None, reach: Reach::Everything });
+            return Ok(Caller { name: None, permissions: Permissions::All });
         }
-        if let Some(token) = request.headers.get(TOKEN_HEADER).filter(|token| !token.is_empty()) {
+        if let Some(token) = parts.headers.get(TOKEN_HEADER).filter(|token| !token.is_empty()) {
             return self.by_token(token.as_bytes()).await;
         }
-        let header = request.headers.get(AUTHORIZATION).ok_or(AuthError::Missing)?;
+        let header = parts.headers.get(AUTHORIZATION).ok_or(AuthError::Missing)?;
         let authorization = Authorization::parse(header.to_str().map_err(|_| SignatureError::Malformed)?)?;
-        self.by_signature(authorization, request).await
+        self.by_signature(authorization, parts, body, repeatable).await
     }
 
     async fn by_token(&self, token: &[u8]) -> Result<Caller, AuthError> {
@@ -176,17 +179,23 @@ impl Authenticator {
             return Err(AuthError::TokenExpired);
         }
         let grants = holder.role.map(|role| Grant { project_id: holder.token.project_id, role });
-        Ok(Caller { name: Some(holder.user.name), reach: Reach::Projects(grants.into_iter().collect()) })
+        Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(grants.into_iter().collect()) })
     }
 
-    /// Everything that can be refused without the key is refused before the key is looked up, and an unknown key is
-    /// treated as a known one with another secret: nobody learns which keys exist.
-    async fn by_signature(&self, authorization: Authorization, request: Signed<'_>) -> Result<Caller, AuthError> {
-        let Signed { method, uri, headers, body, peer, repeatable } = request;
+    /// Refuses all that can be refused without the key before it looks the key up, and treats an unknown key like a known
+    /// one with another secret: neither the answer nor its time reveals which keys exist.
+    async fn by_signature(
+        &self,
+        authorization: Authorization,
+        parts: &Parts,
+        body: &[u8],
+        repeatable: bool,
+    ) -> Result<Caller, AuthError> {
+        let Parts { method, uri, headers, extensions, .. } = parts;
         let signed = SignedRequest { method, path: uri.path(), query: uri.query().unwrap_or(""), headers, body };
         let prepared = authorization.prepare(signed, Timestamp::now())?;
-        let attempt = (authorization.access.clone(), peer);
-        if self.guards.signatures.is_locked(&attempt, Instant::now()) {
+        let attempt = (authorization.access.clone(), Peer::of(extensions));
+        if self.lockouts.signatures.is_locked(&attempt, Instant::now()) {
             return Err(AuthError::Locked);
         }
         let holder = self.fleet.key_holder(&authorization.access).await?;
@@ -194,12 +203,12 @@ impl Authenticator {
         let verdict = prepared.verify(secret.as_ref().map_or(NO_SECRET, |secret| secret.expose()));
         let good = holder.filter(|holder| verdict.is_ok() && !holder.key.disabled && !holder.user.disabled);
         let Some(holder) = good else {
-            self.guards.signatures.failed(attempt, Instant::now());
+            self.lockouts.signatures.failed(attempt, Instant::now());
             return Err(SignatureError::Mismatch.into());
         };
         if !repeatable && !self.fleet.is_first_use(&prepared.signature, prepared.good_until).await? {
             return Err(AuthError::Repeated);
         }
-        Ok(Caller { name: Some(holder.user.name), reach: Reach::Projects(holder.grants) })
+        Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(holder.grants) })
     }
 }

@@ -1,4 +1,5 @@
-//! Signing in: a name and a password for a token. Slow by intent, so it happens one at a time and not too often.
+//! Signing in: a user name and a password for a token or a session. Password hashes are slow on purpose, so that sign-ins are
+//! queued and failures locked out.
 
 use std::{
     net::IpAddr,
@@ -7,65 +8,65 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Authenticator, Caller, Reach};
+use super::{Authenticator, Caller, Permissions};
 use crate::{
     fleet::{FleetError, IssuedToken, Secret, is_name},
     model::{Grant, Project, Role, User},
     units::whole_seconds,
 };
 
-/// How long it is good to wait while too many passwords are being checked: each takes a fraction of a second.
-const QUEUE: Duration = Duration::from_secs(1);
+/// How long a client should wait while too many passwords are being checked; each check takes a fraction of a second.
+const QUEUE_DELAY: Duration = Duration::from_secs(1);
 
-/// Somebody who wants a token.
+/// A request for a token.
 #[derive(Debug, Clone)]
 pub struct SignIn {
     /// The user's name.
     pub name: String,
-    /// The password.
+    /// The user's password.
     pub password: Secret,
-    /// Id or name of the project that the token shall be good for; `None`: the only one that the user has a role on.
+    /// Id or name of the token's project; `None`: the only project that the user has a role on.
     pub project: Option<String>,
 }
 
-/// A token, and what it is good for.
+/// An issued token with its user, project and role.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
-    /// The token, readable this once.
+    /// The token in the clear; the store keeps a hash only.
     pub issued: IssuedToken,
-    /// Whose it is.
+    /// The user who signed in.
     pub user: User,
-    /// What it is good for.
+    /// The token's project.
     pub project: Project,
-    /// What the user may do there.
+    /// The user's role on the project.
     pub role: Role,
 }
 
-/// Why there is no token.
+/// Why a sign-in failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignInError {
-    /// No such user, no password, another password, or a disabled user: nobody learns which.
+    /// The user is unknown, disabled or has no password, or the password is wrong. The error does not reveal which.
     #[error("The username or password is wrong.")]
     Wrong,
-    /// The user has no role on that project, or there is none: nobody learns which.
+    /// The project is unknown, or the user has no role on it. The error does not reveal which.
     #[error("The user has no role on this project.")]
     OtherProject,
-    /// The user has roles on several projects, or none.
+    /// The request names no project, and the user has roles on several projects or none.
     #[error("Name the project in auth.scope.project: the user has no role, or roles on several projects.")]
     NoScope,
-    /// Too many bad attempts; how long the lock lasts.
+    /// Too many attempts failed; holds how long the lock lasts.
     #[error("Too many attempts; try again in {} seconds.", whole_seconds(*.0))]
     TooMany(Duration),
-    /// Too many at once; how long it is good to wait.
+    /// Too many passwords are being checked; holds how long to wait.
     #[error("Too many sign in at this moment; try again.")]
     Queue(Duration),
-    /// The store failed; no fault of the caller's.
+    /// The store failed.
     #[error(transparent)]
     Fleet(#[from] FleetError),
 }
 
 impl Authenticator {
-    /// Gives a token for a name and a password.
+    /// Issues a token for a user name and a password.
     pub async fn sign_in(&self, wanted: SignIn, peer: IpAddr) -> Result<SignedIn, SignInError> {
         let user = self.check(wanted.name, wanted.password, peer).await?;
         let roles = self.fleet.roles_of(&user).await?;
@@ -82,34 +83,35 @@ impl Authenticator {
         Ok(SignedIn { issued, user, project, role })
     }
 
-    /// The user of this name and password, unless there were too many attempts.
+    /// Returns the user of this name and password, unless too many attempts failed before.
     async fn check(&self, name: String, password: Secret, peer: IpAddr) -> Result<User, SignInError> {
-        let guards = &self.guards;
+        let lockouts = &self.lockouts;
         let now = Instant::now();
-        let locked = guards.passwords_from.locked_for(&peer, now).max(guards.passwords_of.locked_for(&name, now));
+        let by_user = lockouts.passwords_by_user.locked_for(&name, now);
+        let locked = lockouts.passwords_by_peer.locked_for(&peer, now).max(by_user);
         if let Some(rest) = locked {
             return Err(SignInError::TooMany(rest));
         }
-        // Nobody can have such a name. It is not remembered: a stranger must not choose how much memory a failure takes.
+        // No user has a name of this form. Counting it by name would let clients choose how much memory a failure takes.
         if !is_name(&name) {
-            guards.passwords_from.failed(peer, now);
+            lockouts.passwords_by_peer.failed(peer, now);
             return Err(SignInError::Wrong);
         }
         let checked = self.fleet.check_password(&name, password).await;
         checked
             .map_err(|error| match error {
-                FleetError::Busy => SignInError::Queue(QUEUE),
+                FleetError::Busy => SignInError::Queue(QUEUE_DELAY),
                 other => other.into(),
             })?
             .ok_or_else(|| {
                 let now = Instant::now();
-                guards.passwords_from.failed(peer, now);
-                guards.passwords_of.failed(name, now);
+                lockouts.passwords_by_peer.failed(peer, now);
+                lockouts.passwords_by_user.failed(name, now);
                 SignInError::Wrong
             })
     }
 
-    /// Begins a session of the console for a name and a password. `NoScope`: the user has no role anywhere.
+    /// Starts a console session for a user name and a password. Fails with `NoScope` if the user has no role at all.
     pub async fn begin_session(
         &self,
         name: String,
@@ -121,11 +123,11 @@ impl Authenticator {
         self.fleet.begin_session(&user, &project).await?.ok_or(SignInError::Wrong)
     }
 
-    /// Whose session it is, with all roles of that user; `None`: nobody's, or it has ended. Where authentication is off,
-    /// everybody may do everything without one.
+    /// Returns the caller that a session belongs to, with all roles of that user; `None` if the session is unknown or has
+    /// ended. Without authentication the caller is an admin of every project and needs no session.
     pub async fn session_caller(&self, session: Option<&str>) -> Result<Option<Caller>, FleetError> {
         if !self.required {
-            return Ok(Some(Caller { name: None, reach: Reach::Everything }));
+            return Ok(Some(Caller { name: None, permissions: Permissions::All }));
         }
         let Some(session) = session else { return Ok(None) };
         let Some(holder) = self.fleet.session_holder(session.as_bytes()).await? else { return Ok(None) };
@@ -134,13 +136,13 @@ impl Authenticator {
         }
         let roles = self.fleet.roles_of(&holder.user).await?.into_iter();
         let grants = roles.map(|(project, role)| Grant { project_id: project.id, role }).collect();
-        Ok(Some(Caller { name: Some(holder.user.name), reach: Reach::Projects(grants) }))
+        Ok(Some(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(grants) }))
     }
 
-    /// The projects that a caller has something to do with, by name.
+    /// Returns the projects that a caller has a role on, sorted by name.
     pub async fn projects_of(&self, caller: &Caller) -> Result<Vec<Project>, FleetError> {
         let mut projects = self.fleet.projects().await?;
-        if let Reach::Projects(grants) = &caller.reach {
+        if let Permissions::Granted(grants) = &caller.permissions {
             projects.retain(|project| grants.iter().any(|grant| grant.project_id == project.id));
         }
         Ok(projects)

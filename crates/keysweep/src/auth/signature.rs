@@ -1,4 +1,4 @@
-//! SDK-HMAC-SHA256, the request signature of Huawei Cloud's SDKs, verified. Pure: a request and a secret in, a verdict out.
+//! SDK-HMAC-SHA256, the request signature of Huawei Cloud's SDKs: verification. Pure functions of request, secret and time.
 
 use std::time::Duration;
 
@@ -9,36 +9,35 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 pub use super::canonical::{ALGORITHM, SignedRequest};
 use super::canonical::{DATE_FORM, DATE_HEADER, keyed, string_to_sign};
 
-/// How far the client's clock may be off, either way.
+/// Largest difference between the client's clock and ours, in either direction.
 pub const CLOCK_WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Bytes of the longest access key that is read: failures are remembered by key, so that a stranger must not choose how much
-/// memory one takes.
+/// Longest access key that is accepted, in bytes. Failures are counted by access key, so its length bounds their memory.
 const LONGEST_ACCESS: usize = 64;
 
-/// What is wrong with a signature. The texts go out to the client; none tells what the right one would be.
+/// Why a signature is refused. Clients see these texts, so none reveals the expected signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// The header is not of the form `SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…`.
     #[error("the Authorization header is malformed")]
     Malformed,
-    /// X-Sdk-Date is missing, unsigned or unreadable.
+    /// X-Sdk-Date is missing, not signed or malformed.
     #[error("the X-Sdk-Date header must be signed and have the form YYYYMMDDTHHMMSSZ")]
     Date,
-    /// The request is from another time.
+    /// X-Sdk-Date is outside the clock window.
     #[error("X-Sdk-Date is more than 15 minutes off this service's clock")]
     Expired,
-    /// A header that is listed as signed is not there.
+    /// A header listed as signed is missing.
     #[error("a header listed in SignedHeaders is missing")]
     MissingHeader,
-    /// The body is not the one that was signed.
+    /// The body does not match the signed hash.
     #[error("the body does not match X-Sdk-Content-Sha256")]
     Body,
-    /// The signature is another one.
+    /// The signature does not match.
     #[error("verify aksk signature fail")]
     Mismatch,
 }
 
-/// The Authorization header taken apart.
+/// A parsed Authorization header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorization {
     /// The access key.
@@ -49,12 +48,12 @@ pub struct Authorization {
 }
 
 impl Authorization {
-    /// Reads an Authorization header of this scheme.
+    /// Parses an Authorization header of this scheme.
     pub fn parse(header: &str) -> Result<Self, SignatureError> {
         let fields = header.strip_prefix(ALGORITHM).ok_or(SignatureError::Malformed)?;
         let field = |name: &str| {
             let mut values = fields.split(',').filter_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
-            // A field that stands twice could mean one thing here and another to whoever reads the logs.
+            // A repeated field is ambiguous: a proxy in front may have checked the other value.
             values.next().filter(|value| !value.is_empty() && values.next().is_none()).ok_or(SignatureError::Malformed)
         };
         let signature = hex::decode(field("Signature")?).map_err(|_| SignatureError::Malformed)?;
@@ -66,7 +65,7 @@ impl Authorization {
         Ok(Self { access: access.to_owned(), signed_headers, signature })
     }
 
-    /// Checks everything that can be told without a secret, at about `now`: whoever asks learns nothing of the key by it.
+    /// Checks everything that needs no secret, so that the result reveals nothing about the key.
     pub fn prepare(&self, request: SignedRequest<'_>, now: Timestamp) -> Result<Prepared, SignatureError> {
         let (date, signed_at) = self.date(request.headers, now)?;
         let to_sign = string_to_sign(request, &self.signed_headers, date)?;
@@ -87,21 +86,21 @@ impl Authorization {
     }
 }
 
-/// A request that is in order but for its signature.
+/// A request whose signature remains to be verified.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     to_sign: String,
-    /// What the client sent.
+    /// The signature in the request.
     pub signature: Vec<u8>,
-    /// When the request is too old to be taken.
+    /// End of the clock window, after which the request is refused.
     pub good_until: Timestamp,
 }
 
 impl Prepared {
-    /// Checks that it was signed with `secret`.
+    /// Verifies that the request was signed with `secret`.
     pub fn verify(&self, secret: &str) -> Result<(), SignatureError> {
         let mac = keyed(secret, &self.to_sign)?;
-        // Constant time: the comparison must not tell how many bytes were right.
+        // Constant time: its duration must not reveal how many bytes match.
         mac.verify_slice(&self.signature).map_err(|_| SignatureError::Mismatch)
     }
 }
@@ -129,7 +128,7 @@ mod tests {
         pairs.iter().map(pair).collect()
     }
 
-    /// Signs by the recipe as the documentation spells it, written independently of the code above.
+    /// Signs as the documentation describes it, independently of the code above.
     fn authorization(canonical: &str, signed_headers: &str) -> String {
         let to_sign = format!("SDK-HMAC-SHA256\n{DATE}\n{}", hex::encode(Sha256::digest(canonical)));
         let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length will do");
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_signed_by_the_recipe_is_accepted() {
+    fn a_request_signed_as_documented_is_accepted() {
         let body = br#"{"a":1}"#;
         let canonical = format!(
             "PUT\n/v2/p%20q/x/\na=1&a=2&b=&c=%2F%2B\nhost:dcs.example\nx-sdk-date:{DATE}\n\nhost;x-sdk-date\n{}",
@@ -188,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_is_not_signed_is_refused() {
+    fn an_unsigned_date_is_refused() {
         let headers = headers(&[("x-sdk-date", DATE), ("host", "h")]);
         let canonical = format!("GET\n/v2/x/\n\nhost:h\n\nhost\n{}", hex::encode(Sha256::digest(b"")));
         assert_eq!(verify(&authorization(&canonical, "host"), minimal(&headers)), Err(SignatureError::Date));
     }
 
     #[test]
-    fn an_unsigned_payload_is_good_for_an_empty_body_only() {
+    fn an_unsigned_payload_is_accepted_for_an_empty_body_only() {
         let headers = headers(&[("x-sdk-date", DATE), ("x-sdk-content-sha256", "UNSIGNED-PAYLOAD")]);
         let header = authorization(&minimal_canonical("UNSIGNED-PAYLOAD"), "x-sdk-date");
         assert_eq!(verify(&header, minimal(&headers)), Ok(()));
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_key_that_is_longer_than_any_is_refused() {
+    fn an_overlong_access_key_is_refused() {
         let parse = |length: usize| {
             let access = "A".repeat(length);
             Authorization::parse(&format!("SDK-HMAC-SHA256 Access={access}, SignedHeaders=x-sdk-date, Signature=00"))

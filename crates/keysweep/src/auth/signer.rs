@@ -1,4 +1,4 @@
-//! SDK-HMAC-SHA256, signed: how our own command line calls a service.
+//! SDK-HMAC-SHA256: signing, which the command line uses to call a service.
 
 use axum::http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use hmac::Mac;
@@ -10,8 +10,8 @@ use super::{
     signature::SignatureError,
 };
 
-/// Dates have whole seconds, and the signature of a change is taken once: without something that differs, the same change
-/// asked for twice within a second would be refused.
+/// Makes signatures unique. Dates have whole seconds and the signature of a change is accepted once, so without it the same
+/// change sent twice within a second would be refused.
 const NONCE_HEADER: &str = "x-keysweep-nonce";
 
 /// An access key with its secret.
@@ -24,9 +24,9 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// The headers that sign a request as of `now`; path and query encoded as they will be sent.
+    /// Returns the headers that sign a request at `now`. Path and query are encoded as they are sent.
     ///
-    /// Host is not among what is signed: a proxy in front of the service may change it.
+    /// Host is not signed, because a proxy in front of the service may change it.
     pub fn sign(
         &self,
         method: &Method,
@@ -76,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_change_signed_twice_in_a_second_has_two_signatures() {
+    fn signing_the_same_change_twice_in_a_second_gives_two_signatures() {
         let sign = || signer().sign(&Method::PUT, "/x", "", b"{}", now()).expect("signed")[AUTHORIZATION].clone();
         assert_ne!(sign(), sign());
     }
 
     proptest! {
         #[test]
-        fn what_is_signed_is_verified_and_nothing_else(
+        fn a_signature_verifies_its_own_request_and_no_other(
             path in "/[a-z0-9%/ äé~.-]{0,30}", query in "[a-z=&0-9%ä]{0,20}", body in proptest::collection::vec(any::<u8>(), 0..40),
         ) {
             let headers = signer().sign(&Method::PUT, &path, &query, &body, now()).expect("signed");

@@ -256,7 +256,7 @@ impl Instance {
                     json!({
                         "id": instance.id, "name": instance.name, "url": instance.url, "username": instance.username,
                         "pace": instance.pace, "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
-                        "window": instance.window, "window_binds_manual": instance.window_binds_manual, "facts": instance.facts, "unreachable": instance.unreachable,
+                        "window": instance.window, "window_binds_manual": instance.window_binds_manual, "stats": instance.facts, "unreachable": instance.unreachable,
                         "created_at": instance.created_at,
                     })
                 });

@@ -57,14 +57,14 @@ fn carry_out(args: &InstanceArgs) -> Result<Exit, Refusal> {
 
 fn list(answer: &Value) {
     let row = |instance: &Value| {
-        let facts = &instance["facts"];
+        let stats = &instance["stats"];
         vec![
             text(&instance["id"]),
             text(&instance["name"]),
             text(&instance["url"]),
             server(instance),
-            count(&facts["keys"]),
-            memory(&facts["used_memory"]),
+            count(&stats["keys"]),
+            memory(&stats["used_memory"]),
         ]
     };
     let rows = answer["instances"].as_array().into_iter().flatten().map(row).collect();
@@ -72,7 +72,7 @@ fn list(answer: &Value) {
 }
 
 fn show(instance: &Value) {
-    let facts = &instance["facts"];
+    let stats = &instance["stats"];
     let lazyfree = match instance["manage_lazyfree"] == true {
         true => "turned on while a task runs",
         false => "left as it is",
@@ -88,18 +88,18 @@ fn show(instance: &Value) {
         ("paused", yes(&instance["paused"])),
         ("lazyfree-lazy-expire", lazyfree.into()),
         ("server", server(instance)),
-        ("mode", text(&facts["mode"])),
-        ("keys", count(&facts["keys"])),
-        ("keys with TTL", count(&facts["keys_with_ttl"])),
-        ("used memory", memory(&facts["used_memory"])),
-        ("last seen", time(&facts["seen_at"])),
+        ("mode", text(&stats["mode"])),
+        ("keys", count(&stats["keys"])),
+        ("keys with TTL", count(&stats["keys_with_ttl"])),
+        ("used memory", memory(&stats["used_memory"])),
+        ("last seen", time(&stats["seen_at"])),
     ]);
 }
 
 fn server(instance: &Value) -> String {
-    let facts = &instance["facts"];
-    let seen = match facts.is_object() {
-        true => format!("{} {}", text(&facts["engine"]), text(&facts["engine_version"])),
+    let stats = &instance["stats"];
+    let seen = match stats.is_object() {
+        true => format!("{} {}", text(&stats["engine"]), text(&stats["engine_version"])),
         false => "not seen yet".into(),
     };
     match instance["unreachable"].as_str() {

@@ -245,7 +245,7 @@ fn show(task: &Value) {
         let done = task["progress"]["fraction"].as_f64();
         rows.push(("done", done.map_or_else(|| "-".into(), |share| format!("{:.1} %", share * 100.0))));
         rows.push(("keys scanned", count(&task["keys_scanned"])));
-        rows.push(("keys released", format!("{}  ({exactly})", count(&task["keys_released"]))));
+        rows.push(("keys released", format!("{}  ({exactly})", count(&task["keys_reclaimed"]))));
     }
     term::pairs(rows);
     if let Some(report) = report {

@@ -1,4 +1,4 @@
-//! The files that pages load: all of them in the binary, none from elsewhere.
+//! Stylesheet, script and icon of the pages, all embedded in the binary.
 
 use axum::{
     extract::{Path, RawQuery},
@@ -18,12 +18,12 @@ pub(super) const ASSETS: [(&str, &str, &[u8]); 3] = [
     ("icon.svg", "image/svg+xml", include_bytes!("../../assets/console/icon.svg")),
 ];
 
-/// Pages name them with their version, so that they may be kept; under any other address they are asked for again.
+/// Serves an asset. Browsers may cache it under the versioned address that pages use, and revalidate it under any other.
 pub(super) async fn serve(Path(name): Path<String>, RawQuery(query): RawQuery) -> Result<Response, ConsoleError> {
     let found = ASSETS.iter().find(|(known, ..)| *known == name);
     let (_, kind, content) = found.ok_or(ConsoleError::NoUrl)?;
-    let is_named = query.is_some_and(|query| query == format!("v={}", assets_version()));
-    let keep = if is_named { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let headers = [(CONTENT_TYPE, HeaderValue::from_static(kind)), (CACHE_CONTROL, HeaderValue::from_static(keep))];
+    let is_versioned = query.is_some_and(|query| query == format!("v={}", assets_version()));
+    let caching = if is_versioned { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static(kind)), (CACHE_CONTROL, HeaderValue::from_static(caching))];
     Ok((headers, *content).into_response())
 }

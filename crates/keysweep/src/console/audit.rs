@@ -1,4 +1,4 @@
-//! The audit trail: who did what to what.
+//! The audit trail of a project, page by page.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Door,
+    ConsoleState,
     error::{ConsoleError, rendered},
+    format::RelativeTime,
     shell::{Shell, Tab},
-    words::Moment,
 };
 use crate::{
     model::{AuditEntry, Role},
@@ -25,7 +25,7 @@ const PAGE: u64 = 50;
 
 #[derive(Template)]
 #[template(path = "console/audit.html")]
-struct TrailPage {
+struct AuditPageView {
     shell: Shell,
     rows: Vec<Row>,
     newest: Option<String>,
@@ -33,32 +33,32 @@ struct TrailPage {
 }
 
 struct Row {
-    when: Moment,
+    when: RelativeTime,
     who: String,
     action: String,
     subject: String,
-    /// The subject's page, where it has one.
+    /// Path of the subject's page; `None` if it has none.
     href: Option<String>,
     detail: String,
 }
 
-/// `name: cache, url: …`.
-fn in_words(detail: Option<&Value>) -> String {
+/// Formats the details of an entry as `name: cache, url: …`.
+fn format_detail(detail: Option<&Value>) -> String {
     let Some(Value::Object(fields)) = detail else { return String::new() };
     let field = |(name, value): (&String, &Value)| match value {
         Value::String(text) => format!("{}: {text}", name.replace('_', " ")),
         Value::Null => format!("{}: –", name.replace('_', " ")),
         other => format!("{}: {other}", name.replace('_', " ")),
     };
-    // Ids say nothing to people, and the subject is in a column of its own.
+    // Ids mean nothing to readers, and the subject has a column of its own.
     fields.iter().filter(|(name, _)| !name.ends_with("_id")).map(field).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let guest = door.admit(request, Role::Admin).await?;
-    let before = guest.query.text("before").parse::<i64>().ok();
-    let entries = door.fleet.audit(&guest.project.id, AuditPage { before, limit: PAGE }).await?;
-    let instances = door.fleet.instances_of(&guest.project.id).await?;
+pub(super) async fn list(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let context = state.authorize(request, Role::Admin).await?;
+    let before = context.query.text("before").parse::<i64>().ok();
+    let entries = state.fleet.audit(&context.project.id, AuditPage { before, limit: PAGE }).await?;
+    let instances = state.fleet.instances_of(&context.project.id).await?;
     let names: HashMap<&str, &str> =
         instances.iter().map(|instance| (instance.id.as_str(), instance.name.as_str())).collect();
     let now = Timestamp::now();
@@ -66,27 +66,28 @@ pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<R
         let detail = entry.detail.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         let instance = detail.as_ref().and_then(|detail| detail["instance_id"].as_str()).and_then(|id| names.get(id));
         let (subject, href) = match (names.get(entry.subject.as_str()), entry.action.split('.').next()) {
-            (Some(name), _) => ((*name).to_owned(), Some(guest.path(&format!("instances/{}", entry.subject)))),
-            // Its page goes with its instance.
+            (Some(name), _) => ((*name).to_owned(), Some(context.path(&format!("instances/{}", entry.subject)))),
+            // Removing an instance removes the pages of its tasks.
             (None, Some("task")) if instance.is_none() => ("scan of a removed instance".to_owned(), None),
-            (None, Some("task")) => {
-                (format!("scan of {}", instance.unwrap_or(&"")), Some(guest.path(&format!("tasks/{}", entry.subject))))
-            }
+            (None, Some("task")) => (
+                format!("scan of {}", instance.unwrap_or(&"")),
+                Some(context.path(&format!("tasks/{}", entry.subject))),
+            ),
             (None, _) => (entry.subject.clone(), None),
         };
         Row {
-            when: Moment::new(entry.happened_at, now),
+            when: RelativeTime::new(entry.happened_at, now),
             who: entry.actor.clone().unwrap_or_else(|| "–".to_owned()),
             action: entry.action.clone(),
             subject,
             href,
-            detail: in_words(detail.as_ref()),
+            detail: format_detail(detail.as_ref()),
         }
     };
     let older = entries.last().filter(|_| entries.len() as u64 == PAGE);
-    let older = older.map(|last| format!("{}?before={}", guest.path("audit"), last.seq));
-    let newest = before.map(|_| guest.path("audit"));
+    let older = older.map(|last| format!("{}?before={}", context.path("audit"), last.seq));
+    let newest = before.map(|_| context.path("audit"));
     let rows = entries.iter().map(row).collect();
-    let shell = guest.shell("Audit trail", Tab::Audit, guest.path("audit"));
-    Ok(rendered(&TrailPage { shell, rows, newest, older }))
+    let shell = context.shell("Audit trail", Tab::Audit, context.path("audit"));
+    Ok(rendered(&AuditPageView { shell, rows, newest, older }))
 }

@@ -1,4 +1,4 @@
-//! The form that says how an instance is swept by itself, with what is wrong beside each field.
+//! The form of an instance's auto-scan settings, with an error beside each invalid field.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use super::{
     fields::Fields,
-    words::{self, typed_duration},
+    format::{self, typed_duration},
 };
 use crate::{
     fleet::{AutoScanFault, AutoScanWish},
@@ -14,11 +14,11 @@ use crate::{
     units,
 };
 
-/// The form as it is shown: what was typed, or what is kept.
+/// The form as shown: with typed or with saved values.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AutoScanForm {
     pub(super) enabled: bool,
-    /// UTC, as browsers write it.
+    /// UTC, in the format of browsers.
     pub(super) first_scan_at: String,
     pub(super) interval: String,
     pub(super) timeout: String,
@@ -30,8 +30,8 @@ pub(super) struct AutoScanForm {
 }
 
 impl AutoScanForm {
-    /// What is kept. Where nobody has said anything yet, the first scan is proposed for the next full hour.
-    pub(super) fn kept(config: &AutoScan, now: Timestamp) -> Self {
+    /// Returns the form with saved settings. Unless there are any, the first scan is proposed for the next full hour.
+    pub(super) fn saved(config: &AutoScan, now: Timestamp) -> Self {
         let next_hour = Timestamp::from_second((now.as_second() / 3_600 + 1) * 3_600).unwrap_or(now);
         Self {
             enabled: config.enabled,
@@ -43,6 +43,7 @@ impl AutoScanForm {
         }
     }
 
+    /// Returns the form as typed.
     pub(super) fn typed(form: &Fields) -> Self {
         Self {
             enabled: form.is_ticked("enabled"),
@@ -54,20 +55,21 @@ impl AutoScanForm {
         }
     }
 
-    /// What it asks for. A field shows whole seconds: one that was not changed means what is kept, to the millisecond.
-    pub(super) fn wish(&self, before: &AutoScan, now: Timestamp) -> AutoScanWish {
-        let is_unchanged = self.first_scan_at == Self::kept(before, now).first_scan_at;
-        let kept = before.first_scan_at.filter(|_| is_unchanged);
+    /// Returns the update that the form asks for. Its field shows whole seconds, so an unchanged first time means the saved
+    /// one with its milliseconds.
+    pub(super) fn update(&self, before: &AutoScan, now: Timestamp) -> AutoScanWish {
+        let is_unchanged = self.first_scan_at == Self::saved(before, now).first_scan_at;
+        let saved = before.first_scan_at.filter(|_| is_unchanged);
         AutoScanWish {
             enabled: self.enabled,
-            first_scan_at: kept.or_else(|| utc_time(&self.first_scan_at)),
+            first_scan_at: saved.or_else(|| utc_time(&self.first_scan_at)),
             interval: seconds(&self.interval),
             timeout: seconds(&self.timeout),
             scan_keys_count: self.scan_keys_count.parse().ok(),
         }
     }
 
-    /// The same form with what is wrong said beside the fields.
+    /// Adds an error beside each invalid field.
     pub(super) fn with_faults(mut self, faults: &[AutoScanFault]) -> Self {
         for fault in faults {
             match fault {
@@ -89,10 +91,10 @@ impl AutoScanForm {
         self
     }
 
-    /// Keys a second that the field stands for, in words.
+    /// Returns a hint with the keys per second that the typed count allows.
     pub(super) fn rate(&self) -> String {
         let per_second = self.scan_keys_count.parse::<u64>().ok().and_then(|count| count.checked_mul(200));
-        per_second.map_or_else(String::new, |rate| format!("= {} keys a second at most", words::count(rate)))
+        per_second.map_or_else(String::new, |rate| format!("= {} keys a second at most", format::count(rate)))
     }
 }
 
@@ -100,7 +102,7 @@ fn seconds(text: &str) -> Option<Duration> {
     units::seconds(text).ok().map(Duration::from_secs)
 }
 
-/// `2026-11-24T15:00`, with or without seconds: UTC.
+/// Parses `2026-11-24T15:00`, with or without seconds, as UTC.
 fn utc_time(text: &str) -> Option<Timestamp> {
     let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
     TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()
@@ -111,19 +113,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_that_is_sent_back_as_it_was_shown_asks_for_what_is_kept() {
+    fn an_unchanged_form_keeps_the_saved_settings() {
         let now: Timestamp = "2026-11-24T15:00:00Z".parse().expect("a time");
-        let kept = AutoScan {
+        let saved = AutoScan {
             enabled: true,
             first_scan_at: Some("2026-11-20T02:00:00.123Z".parse().expect("a time")),
             ..AutoScan::unset("i")
         };
-        let wish = AutoScanForm::kept(&kept, now).wish(&kept, now);
-        assert_eq!(wish.check(kept.clone(), now).expect("good, though its time is past"), kept);
+        let update = AutoScanForm::saved(&saved, now).update(&saved, now);
+        assert_eq!(update.check(saved.clone(), now).expect("valid, although its time is past"), saved);
     }
 
     #[test]
-    fn every_fault_is_said_beside_its_field() {
+    fn every_fault_is_shown_beside_its_field() {
         let now: Timestamp = "2026-11-24T15:00:00Z".parse().expect("a time");
         let form = AutoScanForm {
             enabled: true,
@@ -134,7 +136,7 @@ mod tests {
             ..AutoScanForm::default()
         };
         let unset = AutoScan::unset("i");
-        let faults = form.wish(&unset, now).check(unset, now).expect_err("faults");
+        let faults = form.update(&unset, now).check(unset, now).expect_err("faults");
         let form = form.with_faults(&faults);
         for error in [form.first_scan_at_error, form.interval_error, form.timeout_error, form.scan_keys_count_error] {
             assert!(!error.is_empty());

@@ -1,37 +1,37 @@
-//! The memory that the last runs released, as bars: drawn on the server, so that no script is needed.
+//! A bar chart of the memory that the last scans reclaimed, drawn on the server, so that it needs no script.
 
-use super::{status::Chip, words};
+use super::{format, status::Badge};
 use crate::units;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 120.0;
-/// Between two bars, as a share of the room for one.
+/// Gap between two bars, as a share of a bar's slot.
 const GAP: f64 = 0.25;
-/// Bars are no wider than this, so that the first run does not fill the page.
-const WIDEST: f64 = 36.0;
-/// A bar of nothing is still seen.
-const LEAST: f64 = 2.0;
+/// Widest bar, so that a single scan does not fill the page.
+const MAX_WIDTH: f64 = 36.0;
+/// Lowest bar, so that a scan that reclaimed nothing is visible.
+const MIN_HEIGHT: f64 = 2.0;
 
-/// A run, as the chart needs it.
+/// A finished scan.
 pub(super) struct Run {
-    pub(super) begun: String,
-    pub(super) memory_released: u64,
-    pub(super) keys_released: u64,
-    pub(super) result: Chip,
+    pub(super) started: String,
+    pub(super) bytes_reclaimed: u64,
+    pub(super) keys_reclaimed: u64,
+    pub(super) result: Badge,
 }
 
-/// The bars, from the oldest run to the newest.
+/// A chart with a bar per scan, from the oldest to the newest.
 pub(super) struct Chart {
     pub(super) bars: Vec<Bar>,
-    /// The most that a run released, in words: the height of the whole.
+    /// Size that the full height stands for.
     pub(super) most: String,
-    /// The chart in a sentence.
+    /// The chart in a sentence, for screen readers.
     pub(super) summary: String,
     pub(super) width: f64,
     pub(super) height: f64,
 }
 
-/// One of them.
+/// A bar of the chart, in SVG coordinates.
 pub(super) struct Bar {
     pub(super) x: String,
     pub(super) y: String,
@@ -42,12 +42,12 @@ pub(super) struct Bar {
 }
 
 impl Chart {
-    /// `None`: there is nothing to compare yet.
+    /// Returns the chart; `None` if no scan reclaimed memory.
     pub(super) fn new(runs: &[Run]) -> Option<Self> {
-        let most = runs.iter().map(|run| run.memory_released).max().filter(|most| *most > 0)?;
-        let room = (WIDTH / runs.len() as f64).min(WIDEST);
+        let most = runs.iter().map(|run| run.bytes_reclaimed).max().filter(|most| *most > 0)?;
+        let room = (WIDTH / runs.len() as f64).min(MAX_WIDTH);
         let bars = runs.iter().enumerate().map(|(index, run)| {
-            let height = (run.memory_released as f64 / most as f64 * HEIGHT).max(LEAST);
+            let height = (run.bytes_reclaimed as f64 / most as f64 * HEIGHT).max(MIN_HEIGHT);
             Bar {
                 x: format!("{:.1}", room * (index as f64 + GAP / 2.0)),
                 y: format!("{:.1}", HEIGHT - height),
@@ -56,15 +56,15 @@ impl Chart {
                 class: run.result.class,
                 title: format!(
                     "{}, {}: {} and {} keys released",
-                    run.begun,
+                    run.started,
                     run.result.word,
-                    units::size(run.memory_released),
-                    words::count(run.keys_released)
+                    units::size(run.bytes_reclaimed),
+                    format::count(run.keys_reclaimed)
                 ),
             }
         });
         let bars: Vec<Bar> = bars.collect();
-        let last = runs.last().map(|run| units::size(run.memory_released)).unwrap_or_default();
+        let last = runs.last().map(|run| units::size(run.bytes_reclaimed)).unwrap_or_default();
         let summary = format!(
             "Memory released by the last {} runs: at most {}, by the newest {last}.",
             runs.len(),
@@ -78,12 +78,13 @@ impl Chart {
 mod tests {
     use super::*;
 
-    fn run(memory_released: u64) -> Run {
-        Run { begun: "then".into(), memory_released, keys_released: 1, result: Chip { word: "success", class: "good" } }
+    fn run(bytes_reclaimed: u64) -> Run {
+        let result = Badge { word: "success", class: "good" };
+        Run { started: "then".into(), bytes_reclaimed, keys_reclaimed: 1, result }
     }
 
     #[test]
-    fn bars_are_as_high_as_their_share_of_the_most_and_stay_inside() {
+    fn bars_are_proportional_and_stay_inside_the_chart() {
         let chart = Chart::new(&[run(0), run(50), run(100)]).expect("a chart");
         let heights: Vec<&str> = chart.bars.iter().map(|bar| bar.height.as_str()).collect();
         assert_eq!(heights, ["2.0", "60.0", "120.0"]);
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_chart_of_nothing() {
+    fn there_is_no_chart_without_reclaimed_memory() {
         assert!(Chart::new(&[]).is_none());
         assert!(Chart::new(&[run(0)]).is_none());
     }

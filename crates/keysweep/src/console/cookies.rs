@@ -1,5 +1,5 @@
-//! The two cookies: one for who has signed in, one for forms before that. Browsers send a cookie to every port of a host, so
-//! that two services on one would sign each other's people out: the port that the browser has dialled is part of the name.
+//! The two cookies: one for a session, one for forms before the sign-in. Browsers send a cookie to every port of a host, so
+//! the port is part of its name: otherwise two services on one host would end each other's sessions.
 
 use axum::http::{
     HeaderMap, HeaderValue,
@@ -12,12 +12,12 @@ use crate::fleet::TOKEN_LIFE;
 const SESSION: &str = "keysweep_session";
 const VISIT: &str = "keysweep_visit";
 
-/// What a browser has sent.
+/// The cookies of a request.
 #[derive(Default)]
 pub(super) struct Cookies {
-    /// Proves who has signed in.
+    /// The session.
     pub(super) session: Option<String>,
-    /// Ties forms to a browser that nobody has signed in with.
+    /// Ties forms to a browser without a session.
     pub(super) visit: Option<String>,
 }
 
@@ -38,13 +38,13 @@ impl Cookies {
     }
 }
 
-/// What a cookie is called at the address that the browser has asked.
+/// Returns the name of a cookie at the address that the browser requested.
 fn name(name: &str, headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     host.and_then(|host| host.port_u16()).map_or_else(|| name.to_owned(), |port| format!("{name}_{port}"))
 }
 
-/// Lax and not Strict, so that a link from elsewhere leads to its page; forms are protected by their token.
+/// Makes a cookie. SameSite is Lax and not Strict, so that links from other sites work; CSRF tokens protect forms.
 fn cookie(kind: &str, value: &str, seconds: u64, headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
     let (name, secure) = (name(kind, headers), if secure { "; Secure" } else { "" });
     let text = format!("{name}={value}; Path=/console; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
@@ -53,15 +53,17 @@ fn cookie(kind: &str, value: &str, seconds: u64, headers: &HeaderMap, secure: bo
     Some(value)
 }
 
-/// `headers` are those of the request that is answered.
+/// Makes a cookie that holds a session. `headers` are those of the request.
 pub(super) fn session(session: &str, headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
     cookie(SESSION, session, TOKEN_LIFE.as_secs(), headers, secure)
 }
 
+/// Makes a cookie that removes the session.
 pub(super) fn no_session(headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
     cookie(SESSION, "", 0, headers, secure)
 }
 
+/// Makes a cookie that ties forms to a browser.
 pub(super) fn visit(visit: &str, headers: &HeaderMap, secure: bool) -> Option<HeaderValue> {
     cookie(VISIT, visit, TOKEN_LIFE.as_secs(), headers, secure)
 }
@@ -78,7 +80,7 @@ mod tests {
     #[case::its_own("a:7080", "keysweep_session_7081=y; keysweep_session_7080=x", Some("x"))]
     #[case::its_own_without_a_port("a", "keysweep_session_7080=y; keysweep_session=x", Some("x"))]
     #[case::a_version_6_address("[::1]:7080", "keysweep_session_7080=x", Some("x"))]
-    fn services_on_one_host_keep_apart_who_has_signed_in(
+    fn services_on_one_host_have_separate_sessions(
         #[case] host: &'static str,
         #[case] sent: &'static str,
         #[case] session: Option<&str>,

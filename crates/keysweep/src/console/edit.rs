@@ -1,4 +1,4 @@
-//! Adding an instance, and changing one.
+//! The form to add an instance or to change one.
 
 use askama::Template;
 use axum::{
@@ -9,11 +9,11 @@ use keysweep_engine::Preset;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    Door, Guest,
+    ConsoleState, PageContext,
     error::{ConsoleError, UNPROCESSABLE, rendered},
     fields::Fields,
+    format,
     shell::{Shell, Tab},
-    words,
 };
 use crate::{
     fleet::{FleetError, InstanceChange, NewInstance, Reach, Secret},
@@ -24,7 +24,7 @@ use crate::{
 #[template(path = "console/edit.html")]
 struct EditPage {
     shell: Shell,
-    /// Of the page that the form leads away from.
+    /// Path of the page to return to.
     back: String,
     action: String,
     is_new: bool,
@@ -32,7 +32,7 @@ struct EditPage {
     paces: [&'static str; 4],
 }
 
-/// The form as it is shown: what was typed, or what is kept. Secrets are never shown.
+/// The form as shown: with typed or with saved values. Secrets are never shown.
 #[derive(Default)]
 struct EditForm {
     name: String,
@@ -52,16 +52,17 @@ struct EditForm {
     url_error: String,
     pace_error: String,
     window_error: String,
-    reach_error: String,
+    connection_error: String,
 }
 
-/// Line ends as they are kept, whatever a browser makes of them.
+/// Converts the line ends of browsers to those that are stored.
 fn unix_lines(text: &str) -> String {
     text.replace("\r\n", "\n").trim().to_owned()
 }
 
 impl EditForm {
-    fn kept(instance: &Instance) -> Self {
+    /// Returns the form of a saved instance.
+    fn saved(instance: &Instance) -> Self {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         Self {
             name: instance.name.clone(),
@@ -81,7 +82,7 @@ impl EditForm {
         }
     }
 
-    /// What was typed. An address with a password in it is not shown again.
+    /// Returns the form as typed. An address that contains a password is not shown again.
     fn typed(form: &Fields, has_password: bool) -> Self {
         let text = |name: &str| form.text(name).to_owned();
         let url = text("url");
@@ -103,7 +104,7 @@ impl EditForm {
         }
     }
 
-    /// Whether both lead to the same server in the same way.
+    /// Returns whether both forms have the same connection.
     fn connects_as(&self, other: &Self) -> bool {
         let parts = |form: &Self| {
             [
@@ -120,22 +121,22 @@ impl EditForm {
         parts(self) == parts(other)
     }
 
-    /// The same form with what is wrong said beside its field; `Err`: it is no fault of a field.
+    /// Adds an error beside its field. Fails if the error does not belong to a field.
     fn with_fault(mut self, error: FleetError) -> Result<Self, ConsoleError> {
-        let text = words::sentence(&error.to_string());
+        let text = format::sentence(&error.to_string());
         match error {
             FleetError::Invalid { field: "instance name", .. } | FleetError::Taken { .. } => self.name_error = text,
             FleetError::Invalid { field: "off-peak window", .. } => self.window_error = text,
             FleetError::Invalid { field: "pace", .. } => self.pace_error = text,
             FleetError::Invalid { .. } | FleetError::Url(_) => self.url_error = text,
-            FleetError::Reach(_) => self.reach_error = text,
+            FleetError::Reach(_) => self.connection_error = text,
             other => return Err(other.into()),
         }
         Ok(self)
     }
 }
 
-/// The address with user and password in it, as the fleet takes it. Those in the address itself are stronger.
+/// Returns the URL with user and password, as the fleet expects it. Those in the typed address take precedence.
 fn full_url(form: &Fields) -> Secret {
     let (url, username, password) = (form.text("url"), form.text("username"), form.verbatim("password"));
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
@@ -144,7 +145,7 @@ fn full_url(form: &Fields) -> Secret {
         None if !username.is_empty() || !password.is_empty() => {
             format!("{scheme}://{}:{}@{rest}", encode(username), encode(password))
         }
-        // A user alone, written as an address has it.
+        // The address names a user without a password.
         Some((user, rest)) if !user.contains(':') && !password.is_empty() => {
             format!("{scheme}://{user}:{}@{rest}", encode(password))
         }
@@ -153,7 +154,7 @@ fn full_url(form: &Fields) -> Secret {
     url.into()
 }
 
-fn reach(form: &Fields) -> Reach {
+fn connection(form: &Fields) -> Reach {
     let pem = |name: &str| form.given(name).map(|text| unix_lines(&text) + "\n");
     let sentinel_password = Some(form.verbatim("sentinel_password")).filter(|text| !text.is_empty());
     Reach {
@@ -167,42 +168,42 @@ fn reach(form: &Fields) -> Reach {
     }
 }
 
-/// The pace that is chosen; `None`: the form does not say.
+/// Returns the chosen pace; `None` if the form has none.
 fn pace(form: &Fields) -> Result<Option<Preset>, FleetError> {
     let invalid =
         |value: String| FleetError::Invalid { field: "pace", value, remedy: "use gentle, normal, fast or max" };
     form.given("pace").map(|name| name.parse().map_err(|_| invalid(name))).transpose()
 }
 
-fn page(guest: &Guest, instance: Option<&Instance>, mut form: EditForm) -> Response {
-    // A list cannot show what is not in it: saving again changes nothing that nobody has chosen.
+fn page(context: &PageContext, instance: Option<&Instance>, mut form: EditForm) -> Response {
+    // The list cannot show an unknown pace. Preselecting the saved one keeps a second save from changing it.
     if form.pace.parse::<Preset>().is_err() {
         form.pace = instance.map_or_else(|| Preset::default().to_string(), |instance| instance.pace.clone());
     }
     let (title, back, action) = match instance {
         Some(instance) => {
-            let path = guest.instance_path(instance);
+            let path = context.instance_path(instance);
             (format!("Edit {}", instance.name), path.clone(), format!("{path}/edit"))
         }
-        None => ("Add an instance".to_owned(), guest.path("instances"), guest.path("add")),
+        None => ("Add an instance".to_owned(), context.path("instances"), context.path("add")),
     };
-    let shell = guest.shell(title, Tab::Instances, action.clone());
+    let shell = context.shell(title, Tab::Instances, action.clone());
     let paces = Preset::ALL.map(Preset::as_str);
     rendered(&EditPage { shell, back, action, is_new: instance.is_none(), form, paces })
 }
 
-pub(super) async fn blank(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let guest = door.admit(request, Role::Admin).await?;
-    Ok(page(&guest, None, EditForm::default()))
+pub(super) async fn blank(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let context = state.authorize(request, Role::Admin).await?;
+    Ok(page(&context, None, EditForm::default()))
 }
 
-pub(super) async fn add(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let guest = door.admit(request, Role::Admin).await?;
-    let (form, url, reach) = (&guest.form, full_url(&guest.form), reach(&guest.form));
+pub(super) async fn add(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let context = state.authorize(request, Role::Admin).await?;
+    let (form, url, connection) = (&context.form, full_url(&context.form), connection(&context.form));
     let window = form.given("window");
     let again = |error| {
         let form = EditForm::typed(form, false).with_fault(error)?;
-        Ok((UNPROCESSABLE, page(&guest, None, form)).into_response())
+        Ok((UNPROCESSABLE, page(&context, None, form)).into_response())
     };
     let pace = match pace(form) {
         Ok(pace) => pace.unwrap_or_default(),
@@ -211,37 +212,43 @@ pub(super) async fn add(State(door): State<Door>, request: Request) -> Result<Re
     let new = NewInstance {
         name: form.verbatim("name"),
         url: url.expose(),
-        reach: Some(&reach),
+        reach: Some(&connection),
         pace,
         manage_lazyfree: form.is_ticked("manage_lazyfree"),
         window: window.as_deref(),
         window_binds_manual: form.is_ticked("window_binds_manual"),
-        by: guest.by(),
+        by: context.user(),
         ..NewInstance::default()
     };
-    match door.fleet.add_instance(&guest.project.id, new).await {
+    match state.fleet.add_instance(&context.project.id, new).await {
         Ok(added) => {
-            door.look_and_show(&guest, &added, "add", "The instance is added, but its server could not be looked at: ")
+            state
+                .poll_and_show(
+                    &context,
+                    &added,
+                    "add",
+                    "The instance is added, but its server could not be looked at: ",
+                )
                 .await
         }
         Err(error) => again(error),
     }
 }
 
-pub(super) async fn filled(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Admin).await?;
-    Ok(page(&guest, Some(&instance), EditForm::kept(&instance)))
+pub(super) async fn filled(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
+    Ok(page(&context, Some(&instance), EditForm::saved(&instance)))
 }
 
-pub(super) async fn change(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Admin).await?;
-    let form = &guest.form;
+pub(super) async fn change(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
+    let form = &context.form;
     let typed = EditForm::typed(form, instance.password.is_some());
     let gives_secret = ["password", "sentinel_password", "key"].iter().any(|name| !form.verbatim(name).is_empty());
-    // Whoever changes where or how we connect gives the secrets again: they were given for the way that is kept.
-    let reconnects = gives_secret || form.text("url").contains('@') || !typed.connects_as(&EditForm::kept(&instance));
+    // A changed connection needs its secrets again: the stored ones must not be sent to another server.
+    let reconnects = gives_secret || form.text("url").contains('@') || !typed.connects_as(&EditForm::saved(&instance));
     let again = |typed: EditForm, error| {
-        Ok((UNPROCESSABLE, page(&guest, Some(&instance), typed.with_fault(error)?)).into_response())
+        Ok((UNPROCESSABLE, page(&context, Some(&instance), typed.with_fault(error)?)).into_response())
     };
     let pace = match pace(form) {
         Ok(pace) => pace,
@@ -250,22 +257,23 @@ pub(super) async fn change(State(door): State<Door>, request: Request) -> Result
     let change = InstanceChange {
         name: Some(form.verbatim("name").to_owned()),
         url: reconnects.then(|| full_url(form).expose().to_owned()),
-        reach: reconnects.then(|| reach(form)),
+        reach: reconnects.then(|| connection(form)),
         pace,
         manage_lazyfree: Some(typed.manage_lazyfree),
         window: Some(typed.window.clone()),
         window_binds_manual: Some(typed.window_binds_manual),
         paused: None,
     };
-    match door.fleet.change_instance(&instance, change, guest.by()).await {
+    match state.fleet.change_instance(&instance, change, context.user()).await {
         Ok(changed) => {
-            door.look_and_show(
-                &guest,
-                &changed,
-                "save",
-                "The changes are saved, but the server could not be looked at: ",
-            )
-            .await
+            state
+                .poll_and_show(
+                    &context,
+                    &changed,
+                    "save",
+                    "The changes are saved, but the server could not be looked at: ",
+                )
+                .await
         }
         Err(error) => again(typed, error),
     }
@@ -285,12 +293,12 @@ mod tests {
     #[case("url=redis://u@h:1&username=other&password=p%2F", "redis://u:p%2F@h:1")]
     #[case("url=redis://u@h:1", "redis://u@h:1")]
     #[case("url=h:1&password=p", "h:1")]
-    fn user_and_password_get_into_the_address(#[case] form: &str, #[case] url: &str) {
+    fn user_and_password_are_added_to_the_address(#[case] form: &str, #[case] url: &str) {
         assert_eq!(full_url(&Fields::parse(form.as_bytes())).expose(), url);
     }
 
     #[test]
-    fn what_was_typed_is_shown_again_without_secrets() {
+    fn typed_values_are_shown_again_without_secrets() {
         let form = Fields::parse(b"name=cache&url=redis://u:hunter2@h:1&password=hunter2&key=hunter2&window=x");
         let form = EditForm::typed(&form, false);
         assert_eq!((form.name.as_str(), form.window.as_str(), form.url.as_str()), ("cache", "x", ""));

@@ -1,4 +1,4 @@
-//! The errors of the console: the one place of this door that knows status codes.
+//! The errors of the console: the only file of this surface that knows status codes.
 
 use std::time::Duration;
 
@@ -11,49 +11,50 @@ use url::form_urlencoded;
 
 use super::shell::assets_version;
 use crate::{
-    auth::{NOT_LOCAL, SignInError},
+    auth::{AuthError, Denied, NOT_LOCAL, SignInError},
     fleet::FleetError,
-    http::{BodyError, retry_after},
     model::Role,
+    request::BodyError,
+    surface::{Unhandled, retry_after},
     task::TaskError,
     units::whole_seconds,
 };
 
-/// The status of a form that is shown again because a field of it is not good.
+/// Status of a form that is shown again because a field is invalid.
 pub(super) const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 
-/// An answer other than the page that was asked for.
+/// An error page, or the redirect to the sign-in.
 #[derive(Debug)]
-pub(super) enum ConsoleError {
-    /// Nobody has signed in, or the session has ended; goes on to a path afterwards.
+pub enum ConsoleError {
+    /// The browser has no session.
     SignIn {
-        /// Where to go on.
+        /// Path to show after the sign-in.
         next: String,
     },
-    /// A form that is not from this browser's session, or not from our pages.
+    /// The form does not belong to this browser's session, or comes from another site.
     Stale,
-    /// The body is larger than any form, or broke off.
+    /// The body could not be read.
     Body(BodyError),
-    /// The user has no role anywhere, or there is no project.
+    /// The user has no role on any project.
     NoProject,
-    /// No such thing in this project, or the project is none of the caller's business.
+    /// The project has no such object, or the user has no role on the project.
     NotFound(&'static str),
-    /// The role does not suffice.
+    /// The user's role is too low.
     Forbidden {
-        /// The role that would.
+        /// The lowest role that suffices.
         needed: Role,
-        /// Where.
+        /// The project.
         project_id: String,
     },
-    /// Something stands in the way; says what, and what to do.
+    /// The object's state prevents the action; says why and what to do.
     Conflict(String),
-    /// No such path.
+    /// The path is unknown.
     NoUrl,
-    /// The path exists, the method does not.
+    /// The path has no such method.
     NoMethod,
-    /// The service runs without authentication, and the request is not for or from this machine.
+    /// Authentication is off, and the request is not from this machine to this machine.
     NotLocal,
-    /// Our own fault; the log says more.
+    /// The service failed; details are in its log.
     Internal,
 }
 
@@ -141,47 +142,74 @@ impl IntoResponse for ConsoleError {
     }
 }
 
-/// A page as an answer.
+/// Renders a page.
 pub(super) fn rendered(page: &impl Template) -> Response {
     match page.render() {
         Ok(text) => Html(text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "a page could not be made");
+            tracing::error!(%error, "a page could not be rendered");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }
 
-/// Why nobody was signed in, for the page that asks again.
-pub(super) struct Unsigned {
+/// A failed sign-in, to show on the sign-in page.
+pub(super) struct SignInFailure {
     status: StatusCode,
-    /// The sentence.
+    /// One or two sentences.
     pub(super) message: String,
     wait: Option<Duration>,
 }
 
-impl Unsigned {
-    /// What it is answered with, on this page.
+impl SignInFailure {
+    /// Returns the answer that shows the failure on a page.
     pub(super) fn on(self, page: Response) -> Response {
         retry_after(self.wait, (self.status, page))
     }
 }
 
-/// Why nobody was signed in.
-pub(super) fn refused(error: SignInError) -> Result<Unsigned, ConsoleError> {
-    let told = |status, message: &str| Ok(Unsigned { status, message: message.to_owned(), wait: None });
-    let later = |message, wait| Ok(Unsigned { status: StatusCode::TOO_MANY_REQUESTS, message, wait: Some(wait) });
+/// Returns what to show of a failed sign-in; fails if the service itself failed.
+pub(super) fn sign_in_failure(error: SignInError) -> Result<SignInFailure, ConsoleError> {
+    let denied = |status, message: &str| Ok(SignInFailure { status, message: message.to_owned(), wait: None });
+    let later = |message, wait| Ok(SignInFailure { status: StatusCode::TOO_MANY_REQUESTS, message, wait: Some(wait) });
     match error {
-        SignInError::Wrong => told(StatusCode::UNAUTHORIZED, "The user name or the password is wrong."),
+        SignInError::Wrong => denied(StatusCode::UNAUTHORIZED, "The user name or the password is wrong."),
         SignInError::TooMany(wait) => {
             later(format!("Too many attempts. Wait {} s, then try again.", whole_seconds(wait)), wait)
         }
         SignInError::Queue(wait) => later("Too many people sign in at this moment. Try again.".to_owned(), wait),
-        SignInError::NoScope | SignInError::OtherProject => told(
+        SignInError::NoScope | SignInError::OtherProject => denied(
             StatusCode::FORBIDDEN,
             "You have no role on any project. An admin can grant one with: keysweep admin user grant",
         ),
         SignInError::Fleet(error) => Err(error.into()),
+    }
+}
+
+impl From<Unhandled> for ConsoleError {
+    fn from(cause: Unhandled) -> Self {
+        match cause {
+            Unhandled::UnknownPath => Self::NoUrl,
+            Unhandled::UnknownMethod => Self::NoMethod,
+            Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::Panicked => Self::Internal,
+        }
+    }
+}
+
+impl From<Denied> for ConsoleError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Credentials(AuthError::Body(error)) => error.into(),
+            Denied::Credentials(AuthError::Fleet(error)) | Denied::Fleet(error) => error.into(),
+            // The console's credentials are sessions: without a valid one the user signs in.
+            Denied::Credentials(_) => Self::SignIn { next: "/console".into() },
+            Denied::Path => Self::NoUrl,
+            Denied::ProjectFormat { .. } | Denied::OtherProject => Self::NotFound("project"),
+            Denied::SubjectFormat => Self::NotFound("page"),
+            Denied::Role { needed, project_id } => Self::Forbidden { needed, project_id },
+            Denied::NoInstance => Self::NotFound("instance"),
+        }
     }
 }
 
@@ -223,8 +251,8 @@ mod tests {
     #[rstest]
     #[case::a_lock(SignInError::TooMany(Duration::from_secs(1)), "Too many attempts. Wait 1 s, then try again.")]
     #[case::a_queue(SignInError::Queue(Duration::from_secs(1)), "Too many people sign in at this moment. Try again.")]
-    fn a_lock_in_its_last_second_is_not_taken_for_a_queue(#[case] error: SignInError, #[case] sentence: &str) {
-        let unsigned = refused(error).unwrap_or_else(|error| panic!("{error:?}"));
-        assert_eq!((unsigned.status, unsigned.message.as_str()), (StatusCode::TOO_MANY_REQUESTS, sentence));
+    fn the_last_second_of_a_lock_is_not_reported_as_a_queue(#[case] error: SignInError, #[case] sentence: &str) {
+        let failure = sign_in_failure(error).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!((failure.status, failure.message.as_str()), (StatusCode::TOO_MANY_REQUESTS, sentence));
     }
 }

@@ -1,10 +1,10 @@
-//! The fields of a form or a query, as text.
+//! Fields of a form or a query, as text.
 
 use std::borrow::Cow;
 
 use url::form_urlencoded;
 
-/// The fields, in the order in which they came.
+/// Names and values in the order of the request.
 #[derive(Default)]
 pub(super) struct Fields(Vec<(String, String)>);
 
@@ -14,22 +14,22 @@ impl Fields {
         Self(form_urlencoded::parse(bytes).map(own).collect())
     }
 
-    /// The first of this name; empty where there is none.
+    /// Returns the first value of a field, trimmed; empty if the field is missing.
     pub(super) fn text(&self, name: &str) -> &str {
         self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value.trim())
     }
 
-    /// The same as it was typed: spaces at the ends of a password belong to it.
+    /// Returns the first value of a field with its outer spaces, which may belong to a password.
     pub(super) fn verbatim(&self, name: &str) -> &str {
         self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
     }
 
-    /// The text, unless it is empty.
+    /// Returns the trimmed value of a field unless it is empty.
     pub(super) fn given(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// Whether a box of this name is ticked.
+    /// Returns whether a checkbox is ticked.
     pub(super) fn is_ticked(&self, name: &str) -> bool {
         !self.text(name).is_empty()
     }

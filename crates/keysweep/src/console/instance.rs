@@ -1,4 +1,4 @@
-//! An instance's page: what its server holds, the scan that runs, the auto-scan, the history; and what can be done there.
+//! The page of an instance: stats, active scan, auto-scan and history, with the actions on them.
 
 use askama::Template;
 use axum::{
@@ -9,15 +9,15 @@ use jiff::Timestamp;
 use keysweep_engine::Report;
 
 use super::{
-    Door, Guest,
+    ConsoleState, PageContext,
     auto_scan::AutoScanForm,
     chart::{Chart, Run},
     error::{ConsoleError, UNPROCESSABLE, rendered},
-    instances::dead_of,
+    format::{self, RelativeTime},
+    instances::format_stale,
     live::LiveView,
     shell::{Notice, Shell, Tab},
-    status::Chip,
-    words::{self, Moment},
+    status::Badge,
 };
 use crate::{
     fleet::{AutoScanFault, FleetError, InstanceChange, LookError, can_be_swept},
@@ -37,38 +37,38 @@ struct InstancePage {
     path: String,
     name: String,
     url: String,
-    chip: Chip,
+    badge: Badge,
     is_paused: bool,
     can_be_swept: bool,
     unreachable: Option<String>,
-    facts: Option<FactsView>,
+    stats: Option<StatsView>,
     pace: String,
     window: String,
     manages_lazyfree: bool,
     live: Option<LiveView>,
     last: Option<LastView>,
-    next: Option<Moment>,
+    next: Option<RelativeTime>,
     form: AutoScanForm,
-    /// `None`: this answer brings only the live part up to date.
+    /// `None`: the request refreshes the live parts only.
     history: Option<History>,
 }
 
-struct FactsView {
+struct StatsView {
     server: String,
     keys: String,
     with_ttl: String,
     memory: String,
     limit: Option<String>,
-    dead: String,
-    seen: Moment,
+    stale: String,
+    polled: RelativeTime,
 }
 
 struct LastView {
     href: String,
-    chip: Chip,
-    ended: Moment,
-    released: String,
-    /// Why it failed.
+    badge: Badge,
+    finished: RelativeTime,
+    reclaimed: String,
+    /// Why the scan failed.
     detail: Option<String>,
 }
 
@@ -82,77 +82,77 @@ struct History {
 
 struct HistoryRow {
     href: String,
-    begun: Moment,
-    chip: Chip,
+    started: RelativeTime,
+    badge: Badge,
     kind: &'static str,
     by: String,
     took: String,
     scanned: String,
-    released: String,
+    reclaimed: String,
     memory: String,
 }
 
-/// Bytes that a run released; less than nothing where clients wrote more meanwhile.
-pub(super) fn memory_released(report: &Report) -> Option<i128> {
+/// Returns the bytes that a scan reclaimed; negative if clients wrote more meanwhile.
+pub(super) fn bytes_reclaimed(report: &Report) -> Option<i128> {
     Some(i128::from(report.totals.used_memory_before?) - i128::from(report.totals.used_memory_after?))
 }
 
-/// The same in words.
-pub(super) fn memory_words(released: Option<i128>) -> String {
-    match released {
+/// Formats reclaimed bytes; a dash if they are unknown.
+pub(super) fn format_reclaimed(bytes: Option<i128>) -> String {
+    match bytes {
         None => "–".to_owned(),
-        Some(released) => {
-            let bytes = units::size(released.unsigned_abs().try_into().unwrap_or(u64::MAX));
-            if released < 0 { format!("−{bytes}") } else { bytes }
+        Some(bytes) => {
+            let size = units::size(bytes.unsigned_abs().try_into().unwrap_or(u64::MAX));
+            if bytes < 0 { format!("−{size}") } else { size }
         }
     }
 }
 
-impl Door {
-    /// One page of it, with so many newer runs left out.
+impl ConsoleState {
+    /// Returns a page of the history that skips the `offset` newest scans.
     async fn history(
         &self,
-        guest: &Guest,
+        context: &PageContext,
         instance: &Instance,
         offset: u64,
         now: Timestamp,
     ) -> Result<History, ConsoleError> {
         let page = self.tasks.page(instance, &PageRequest { status: None, offset, limit: PAGE }).await?;
         let (mut rows, mut runs) = (Vec::new(), Vec::new());
-        // One that is active is shown for itself, and stays for the next page.
+        // The page shows an active scan in a section of its own.
         let active = page.tasks.iter().filter(|task| task.status.is_active()).count() as u64;
-        let ended = page.tasks.iter().filter(|task| !task.status.is_active());
-        for TaskDetail { task, report, .. } in &self.tasks.details(&instance.project_id, ended).await? {
+        let finished = page.tasks.iter().filter(|task| !task.status.is_active());
+        for TaskDetail { task, report, .. } in &self.tasks.details(&instance.project_id, finished).await? {
             let report = report.as_deref().and_then(|text| serde_json::from_str::<Report>(text).ok());
-            let memory = report.as_ref().and_then(memory_released);
-            let begun = Moment::new(task.started_at.unwrap_or(task.created_at), now);
+            let memory = report.as_ref().and_then(bytes_reclaimed);
+            let started = RelativeTime::new(task.started_at.unwrap_or(task.created_at), now);
             if report.is_some() {
                 runs.push(Run {
-                    begun: begun.utc.clone(),
-                    memory_released: memory.and_then(|bytes| bytes.try_into().ok()).unwrap_or(0),
-                    keys_released: task.released,
-                    result: Chip::of_task(task),
+                    started: started.utc.clone(),
+                    bytes_reclaimed: memory.and_then(|bytes| bytes.try_into().ok()).unwrap_or(0),
+                    keys_reclaimed: task.released,
+                    result: Badge::of_task(task),
                 });
             }
             rows.push(HistoryRow {
-                href: guest.path(&format!("tasks/{}", task.id)),
-                begun,
-                chip: Chip::of_task(task),
+                href: context.path(&format!("tasks/{}", task.id)),
+                started,
+                badge: Badge::of_task(task),
                 kind: task.scan_type.as_str(),
-                by: who(task),
-                took: words::seconds(task.used.as_secs_f64()),
-                scanned: words::count(task.scanned),
-                released: words::count(task.released),
-                memory: memory_words(memory),
+                by: triggered_by(task),
+                took: format::seconds(task.used.as_secs_f64()),
+                scanned: format::count(task.scanned),
+                reclaimed: format::count(task.released),
+                memory: format_reclaimed(memory),
             });
         }
         runs.reverse();
-        let link = |offset: u64| format!("{}?older={offset}#history", guest.instance_path(instance));
+        let link = |offset: u64| format!("{}?older={offset}#history", context.instance_path(instance));
         Ok(History {
             chart: Chart::new(&runs),
             summary: match page.count.saturating_sub(active) {
-                1 => format!("One scan released {} keys.", words::count(page.released)),
-                runs => format!("{} scans released {} keys.", words::count(runs), words::count(page.released)),
+                1 => format!("One scan released {} keys.", format::count(page.released)),
+                runs => format!("{} scans released {} keys.", format::count(runs), format::count(page.released)),
             },
             newer: (offset > 0).then(|| link(offset.saturating_sub(PAGE))),
             older: (page.count > offset + page.tasks.len() as u64 && !rows.is_empty()).then(|| link(offset + PAGE)),
@@ -160,10 +160,10 @@ impl Door {
         })
     }
 
-    /// The page, whatever led to it.
+    /// Renders the page. `form`: an auto-scan form to show instead of the saved settings.
     async fn instance_page(
         &self,
-        guest: &Guest,
+        context: &PageContext,
         instance: &Instance,
         form: Option<AutoScanForm>,
         notice: Option<Notice>,
@@ -177,72 +177,72 @@ impl Door {
         let live = detail.as_ref().and_then(|detail| LiveView::new(detail, instance, now));
         let config = self.fleet.auto_scan(instance).await?.unwrap_or_else(|| AutoScan::unset(&instance.id));
         let last_end = newest.as_ref().and_then(|task| task.finished_at);
-        let path = guest.instance_path(instance);
-        let older = guest.query.text("older").parse::<u64>().unwrap_or(0);
+        let path = context.instance_path(instance);
+        let older = context.query.text("older").parse::<u64>().unwrap_or(0);
         let page = if older == 0 { path.clone() } else { format!("{path}?older={older}") };
-        let shell = guest.shell(instance.name.clone(), Tab::Instances, page);
-        let history = match guest.query.text("part") {
+        let shell = context.shell(instance.name.clone(), Tab::Instances, page);
+        let history = match context.query.text("part") {
             "live" => None,
-            _ => Some(self.history(guest, instance, older, now).await?),
+            _ => Some(self.history(context, instance, older, now).await?),
         };
         Ok(rendered(&InstancePage {
             shell: shell.live(live.is_some()).with_notice(notice),
             name: instance.name.clone(),
             url: instance.url.clone(),
-            chip: Chip::of_instance(instance, newest.as_ref()),
+            badge: Badge::of_instance(instance, newest.as_ref()),
             is_paused: instance.paused,
             can_be_swept: can_be_swept(instance),
             unreachable: instance.unreachable.clone(),
-            facts: instance.facts.as_ref().map(|facts| FactsView {
-                server: format!("{} {}, {}", facts.engine, facts.engine_version, facts.mode),
-                keys: words::count(facts.keys),
-                with_ttl: words::count(facts.keys_with_ttl),
-                memory: units::size(facts.used_memory),
-                limit: Some(facts.max_memory).filter(|limit| *limit > 0).map(units::size),
-                dead: dead_of(facts.dead_keys, facts.keys),
-                seen: Moment::new(facts.seen_at, now),
+            stats: instance.facts.as_ref().map(|stats| StatsView {
+                server: format!("{} {}, {}", stats.engine, stats.engine_version, stats.mode),
+                keys: format::count(stats.keys),
+                with_ttl: format::count(stats.keys_with_ttl),
+                memory: units::size(stats.used_memory),
+                limit: Some(stats.max_memory).filter(|limit| *limit > 0).map(units::size),
+                stale: format_stale(stats.dead_keys, stats.keys),
+                polled: RelativeTime::new(stats.seen_at, now),
             }),
             pace: instance.pace.clone(),
             window: instance.window.clone().unwrap_or_else(|| "any time".to_owned()),
             manages_lazyfree: instance.manage_lazyfree,
             last: newest.as_ref().filter(|task| !task.status.is_active()).map(|task| LastView {
-                href: guest.path(&format!("tasks/{}", task.id)),
-                chip: Chip::of_task(task),
-                ended: Moment::new(task.finished_at.unwrap_or(task.created_at), now),
-                released: words::count(task.released),
+                href: context.path(&format!("tasks/{}", task.id)),
+                badge: Badge::of_task(task),
+                finished: RelativeTime::new(task.finished_at.unwrap_or(task.created_at), now),
+                reclaimed: format::count(task.released),
                 detail: task.reason_detail.clone(),
             }),
-            next: next_run(now, &config, instance, last_end).map(|next| Moment::new(next, now)),
-            form: form.unwrap_or_else(|| AutoScanForm::kept(&config, now)),
+            next: next_run(now, &config, instance, last_end).map(|next| RelativeTime::new(next, now)),
+            form: form.unwrap_or_else(|| AutoScanForm::saved(&config, now)),
             live,
             history,
             path,
         }))
     }
 
-    /// Looks at the server and shows what came of it.
-    pub(super) async fn look_and_show(
+    /// Polls the server and shows the result. `otherwise`: the notice that precedes the cause of a failure.
+    pub(super) async fn poll_and_show(
         &self,
-        guest: &Guest,
+        context: &PageContext,
         instance: &Instance,
         done: &str,
         otherwise: &str,
     ) -> Result<Response, ConsoleError> {
         let failure = match self.fleet.look(instance).await {
-            Ok(_) => return Ok(to_page(guest, instance, done).into_response()),
+            Ok(_) => return Ok(to_page(context, instance, done).into_response()),
             Err(LookError::Server(failure)) => failure.to_string(),
             Err(LookError::Fleet(error @ (FleetError::Target { .. } | FleetError::Reach(_)))) => error.to_string(),
             Err(LookError::Fleet(error)) => return Err(error.into()),
         };
         let notice = Notice { is_good: false, text: format!("{otherwise}{failure}.") };
-        // What was seen, even of one that cannot be swept, is kept by now.
-        let seen = self.fleet.instance(&instance.project_id, &instance.id).await?;
-        self.instance_page(guest, seen.as_ref().unwrap_or(instance), None, Some(notice)).await
+        // The poll has saved its result, also for a server that cannot be scanned.
+        let polled = self.fleet.instance(&instance.project_id, &instance.id).await?;
+        self.instance_page(context, polled.as_ref().unwrap_or(instance), None, Some(notice)).await
     }
 }
 
-/// Who asked for a task.
-pub(super) fn who(task: &Task) -> String {
+/// Returns the user or schedule that created a task.
+pub(super) fn triggered_by(task: &Task) -> String {
     match (&task.requested_by, task.scan_type) {
         (Some(name), _) => name.clone(),
         (None, ScanType::Auto) => "the schedule".to_owned(),
@@ -250,58 +250,66 @@ pub(super) fn who(task: &Task) -> String {
     }
 }
 
-/// On to the page, which says what was done.
-fn to_page(guest: &Guest, instance: &Instance, done: &str) -> Redirect {
-    Redirect::to(&format!("{}?done={done}", guest.instance_path(instance)))
+/// Redirects to the page, which shows a notice of the action.
+fn to_page(context: &PageContext, instance: &Instance, done: &str) -> Redirect {
+    Redirect::to(&format!("{}?done={done}", context.instance_path(instance)))
 }
 
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Reader).await?;
-    door.instance_page(&guest, &instance, None, None).await
+/// Returns the error of a server that cannot be scanned.
+fn unsupported() -> ConsoleError {
+    ConsoleError::Conflict("This server is no Redis or Valkey that keysweep can sweep.".into())
 }
 
-pub(super) async fn scan(State(door): State<Door>, request: Request) -> Result<Redirect, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Operator).await?;
+pub(super) async fn show(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Reader).await?;
+    state.instance_page(&context, &instance, None, None).await
+}
+
+pub(super) async fn scan(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Operator).await?;
     if !can_be_swept(&instance) {
-        return Err(ConsoleError::Conflict("This server is no Redis or Valkey that keysweep can sweep.".into()));
+        return Err(unsupported());
     }
-    door.tasks.submit(&instance, guest.caller.name.clone()).await?;
-    Ok(to_page(&guest, &instance, "scan"))
+    state.tasks.submit(&instance, context.authorized.caller.name.clone()).await?;
+    Ok(to_page(&context, &instance, "scan"))
 }
 
-pub(super) async fn test(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Admin).await?;
-    door.look_and_show(&guest, &instance, "test", "The server could not be looked at: ").await
+pub(super) async fn test(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
+    state.poll_and_show(&context, &instance, "test", "The server could not be looked at: ").await
 }
 
-pub(super) async fn pause(State(door): State<Door>, request: Request) -> Result<Redirect, ConsoleError> {
-    set_paused(door, request, true, "pause").await
+pub(super) async fn pause(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
+    set_paused(state, request, true, "pause").await
 }
 
-pub(super) async fn resume(State(door): State<Door>, request: Request) -> Result<Redirect, ConsoleError> {
-    set_paused(door, request, false, "resume").await
+pub(super) async fn resume(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
+    set_paused(state, request, false, "resume").await
 }
 
-async fn set_paused(door: Door, request: Request, paused: bool, done: &str) -> Result<Redirect, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Admin).await?;
+async fn set_paused(state: ConsoleState, request: Request, paused: bool, done: &str) -> Result<Redirect, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
     let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
-    door.fleet.change_instance(&instance, change, guest.by()).await?;
-    Ok(to_page(&guest, &instance, done))
+    state.fleet.change_instance(&instance, change, context.user()).await?;
+    Ok(to_page(&context, &instance, done))
 }
 
-pub(super) async fn remove(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Admin).await?;
-    if !guest.form.is_ticked("sure") {
+pub(super) async fn remove(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
+    if !context.form.is_ticked("sure") {
         let text = "Nothing was removed: tick the box beside the button first.".to_owned();
-        return door.instance_page(&guest, &instance, None, Some(Notice { is_good: false, text })).await;
+        return state.instance_page(&context, &instance, None, Some(Notice { is_good: false, text })).await;
     }
-    door.fleet.remove_instance(&instance, guest.by()).await?;
-    Ok(Redirect::to(&format!("{}?done=remove", guest.path("instances"))).into_response())
+    state.fleet.remove_instance(&instance, context.user()).await?;
+    Ok(Redirect::to(&format!("{}?done=remove", context.path("instances"))).into_response())
 }
 
-/// Why an auto-scan is as it was.
+/// Why auto-scan settings were not saved.
 enum Unsaved {
+    /// Fields of the form are invalid.
     Faults(Vec<AutoScanFault>),
+    /// The auto-scan is enabled for a server that cannot be scanned.
+    Unsupported,
     Failed(FleetError),
 }
 
@@ -311,20 +319,25 @@ impl From<FleetError> for Unsaved {
     }
 }
 
-pub(super) async fn set_auto_scan(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let (guest, instance) = door.admit_to_instance(request, Role::Operator).await?;
-    let (now, form) = (Timestamp::now(), AutoScanForm::typed(&guest.form));
-    let kept = door.fleet.set_auto_scan(&instance, guest.by(), |before| {
-        form.wish(&before, now).check(before, now).map_err(Unsaved::Faults)
+pub(super) async fn set_auto_scan(
+    State(state): State<ConsoleState>,
+    request: Request,
+) -> Result<Response, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Operator).await?;
+    let (now, form) = (Timestamp::now(), AutoScanForm::typed(&context.form));
+    let saved = state.fleet.set_auto_scan(&instance, context.user(), |before| {
+        let config = form.update(&before, now).check(before, now).map_err(Unsaved::Faults)?;
+        if config.enabled && !can_be_swept(&instance) { Err(Unsaved::Unsupported) } else { Ok(config) }
     });
-    match kept.await {
-        Ok(_) => Ok(to_page(&guest, &instance, "auto-scan").into_response()),
+    match saved.await {
+        Ok(_) => Ok(to_page(&context, &instance, "auto-scan").into_response()),
         Err(Unsaved::Failed(error)) => Err(error.into()),
+        Err(Unsaved::Unsupported) => Err(unsupported()),
         Err(Unsaved::Faults(faults)) => {
             let form = form.with_faults(&faults);
             let text = "The auto-scan is not saved: see beside the fields.".to_owned();
             let notice = Some(Notice { is_good: false, text });
-            Ok((UNPROCESSABLE, door.instance_page(&guest, &instance, Some(form), notice).await?).into_response())
+            Ok((UNPROCESSABLE, state.instance_page(&context, &instance, Some(form), notice).await?).into_response())
         }
     }
 }

@@ -1,38 +1,38 @@
-//! A scan under way, as a page shows it.
+//! The live view of an active scan, which several pages show.
 
 use jiff::Timestamp;
 use keysweep_engine::{Progress, ShardProgress, ShardStatus};
 
-use super::words;
+use super::format;
 use crate::model::{Instance, ScanType, Status, TaskDetail};
 
-/// A scan that waits or runs.
+/// A waiting or running scan.
 pub(super) struct LiveView {
     pub(super) task_id: String,
-    /// For whoever does not see the bar; changes only when something happens.
+    /// Status for screen readers. Changes rarely, because each change is read aloud.
     pub(super) announcement: &'static str,
     /// 0–100.
     pub(super) percent: u64,
-    pub(super) has_begun: bool,
-    pub(super) released: String,
+    pub(super) has_started: bool,
+    pub(super) reclaimed: String,
     pub(super) scanned: String,
     pub(super) rate: String,
     pub(super) left: String,
     pub(super) elapsed: String,
     pub(super) is_exact: bool,
     pub(super) is_stopping: bool,
-    /// Why it waits, where that is known.
+    /// What the scan waits for; empty if it runs.
     pub(super) waits_for: String,
     pub(super) shards: Vec<ShardRow>,
 }
 
-/// One primary of it.
+/// A shard of the scan: one primary.
 pub(super) struct ShardRow {
     pub(super) address: String,
     pub(super) state: String,
     /// 0–100.
     pub(super) percent: u64,
-    pub(super) released: String,
+    pub(super) reclaimed: String,
     pub(super) scanned: String,
     pub(super) rate: String,
     pub(super) left: String,
@@ -41,17 +41,17 @@ pub(super) struct ShardRow {
 }
 
 impl LiveView {
-    /// `None`: the task has ended.
+    /// Returns the view of a task; `None` if the task has finished.
     pub(super) fn new(detail: &TaskDetail, instance: &Instance, now: Timestamp) -> Option<Self> {
         let task = Some(&detail.task).filter(|task| task.status.is_active())?;
-        // Another version's progress is shown as none: the numbers of the task itself are there in any case.
+        // Progress of another version may be unreadable. The counts of the task itself are always shown.
         let progress = detail.progress.as_deref().and_then(|text| serde_json::from_str::<Progress>(text).ok());
-        let has_begun = task.status == Status::Running && progress.is_some();
+        let has_started = task.status == Status::Running && progress.is_some();
         let progress = progress.unwrap_or_default();
         let closed = instance.closed_until(task.scan_type, now);
         let waits_for = match (task.status, closed) {
             (Status::Waiting, Some(opens)) => {
-                format!("its off-peak window, which opens {}", words::Moment::new(opens, now).relative)
+                format!("its off-peak window, which opens {}", format::RelativeTime::new(opens, now).relative)
             }
             (Status::Waiting, None) => "a free worker, and for other scans of its host to end".to_owned(),
             _ => String::new(),
@@ -67,12 +67,12 @@ impl LiveView {
             task_id: task.id.clone(),
             announcement,
             percent: percent(progress.fraction),
-            has_begun,
-            released: words::count(task.released),
-            scanned: words::count(task.scanned),
-            rate: words::count(progress.keys_per_second as u64),
-            left: progress.eta_seconds.map_or_else(|| "–".to_owned(), words::seconds),
-            elapsed: words::seconds(task.used.as_secs_f64()),
+            has_started,
+            reclaimed: format::count(task.released),
+            scanned: format::count(task.scanned),
+            rate: format::count(progress.keys_per_second as u64),
+            left: progress.eta_seconds.map_or_else(|| "–".to_owned(), format::seconds),
+            elapsed: format::seconds(task.used.as_secs_f64()),
             is_exact: task.exact,
             is_stopping: task.cancel_requested,
             waits_for,
@@ -91,16 +91,16 @@ fn shard(shard: ShardProgress) -> ShardRow {
         address: shard.address.map(|address| address.to_string()).unwrap_or_default(),
         state,
         percent: percent(shard.fraction),
-        released: words::count(shard.keys_reclaimed),
-        scanned: words::count(shard.keys_scanned),
-        rate: words::count(shard.keys_per_second as u64),
-        left: shard.eta_seconds.map_or_else(|| "–".to_owned(), words::seconds),
-        slice: words::latency_or_dash(Some(shard.slice_p50_seconds).filter(|_| has_slices)),
-        probe: words::latency_or_dash(shard.probe_p90_seconds),
+        reclaimed: format::count(shard.keys_reclaimed),
+        scanned: format::count(shard.keys_scanned),
+        rate: format::count(shard.keys_per_second as u64),
+        left: shard.eta_seconds.map_or_else(|| "–".to_owned(), format::seconds),
+        slice: format::latency_or_dash(Some(shard.slice_p50_seconds).filter(|_| has_slices)),
+        probe: format::latency_or_dash(shard.probe_p90_seconds),
     }
 }
 
-/// Never 100 before the end.
+/// Formats a share of 0–1 in whole percent, rounded down so that 100 means finished.
 fn percent(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 100.0) as u64
 }

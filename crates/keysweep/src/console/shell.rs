@@ -1,18 +1,18 @@
-//! What surrounds every page: the way to the others, who is signed in, and what was just done.
+//! The frame of every page: navigation, user, and a notice of the last action.
 
 use std::{sync::LazyLock, time::Duration};
 
 use sha2::{Digest, Sha256};
 
-use super::{Guest, assets::ASSETS};
+use super::{PageContext, assets::ASSETS};
 use crate::model::{Project, Role};
 
-/// How often a page with a scan under way is brought up to date: workers write once a second.
-const LIVELY: Duration = Duration::from_secs(1);
-/// How often any other is.
-const CALM: Duration = Duration::from_secs(15);
+/// Refresh interval of a page with an active scan. Workers write once a second.
+const ACTIVE_REFRESH: Duration = Duration::from_secs(1);
+/// Refresh interval of any other page.
+const IDLE_REFRESH: Duration = Duration::from_secs(15);
 
-/// Changes when one of the assets does.
+/// Returns a version that changes whenever an asset does.
 pub(super) fn assets_version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         let mut hash = Sha256::new();
@@ -22,28 +22,28 @@ pub(super) fn assets_version() -> &'static str {
     &VERSION
 }
 
-/// Which of the pages in the navigation it is.
+/// An entry of the navigation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tab {
-    /// The instances, and all that belongs to one.
+    /// The instances and their pages.
     Instances,
     /// The audit trail.
     Audit,
 }
 
-/// Something to tell at the top of a page.
+/// A notice at the top of a page.
 pub(super) struct Notice {
-    /// Good news, or bad.
+    /// Whether it reports a success.
     pub(super) is_good: bool,
-    /// In a sentence or two.
+    /// One or two sentences.
     pub(super) text: String,
 }
 
-/// The surroundings of a page.
+/// The frame of a page.
 pub(super) struct Shell {
     pub(super) assets: &'static str,
     pub(super) title: String,
-    /// The path of the page itself, whatever form led to it.
+    /// Path of the page itself, also in the answer to a form.
     pub(super) page: String,
     pub(super) tab: Tab,
     pub(super) user: Option<String>,
@@ -52,7 +52,7 @@ pub(super) struct Shell {
     pub(super) projects: Vec<Project>,
     pub(super) form_token: String,
     pub(super) notice: Option<Notice>,
-    /// Milliseconds after which the page is brought up to date; `None`: it stays as it is.
+    /// Refresh interval in milliseconds; `None`: the page is not refreshed.
     pub(super) refresh_ms: Option<u128>,
     pub(super) version: &'static str,
 }
@@ -70,12 +70,12 @@ impl Shell {
         self.role >= Role::Operator
     }
 
-    /// For a page that shows how things stand.
-    pub(super) fn live(self, is_lively: bool) -> Self {
-        Self { refresh_ms: Some(if is_lively { LIVELY } else { CALM }.as_millis()), ..self }
+    /// Makes the page refresh itself. `is_active`: whether it shows an active scan.
+    pub(super) fn live(self, is_active: bool) -> Self {
+        Self { refresh_ms: Some(if is_active { ACTIVE_REFRESH } else { IDLE_REFRESH }.as_millis()), ..self }
     }
 
-    /// Tells this instead of what the address says.
+    /// Replaces the notice, if there is another one.
     pub(super) fn with_notice(self, notice: Option<Notice>) -> Self {
         match notice {
             Some(notice) => Self { notice: Some(notice), ..self },
@@ -84,16 +84,16 @@ impl Shell {
     }
 }
 
-impl Guest {
-    /// The surroundings of a page at a path.
+impl PageContext {
+    /// Returns the frame of a page at a path.
     pub(super) fn shell(&self, title: impl Into<String>, tab: Tab, page: String) -> Shell {
         Shell {
             assets: assets_version(),
             title: title.into(),
             page,
             tab,
-            user: self.caller.name.clone(),
-            role: self.role,
+            user: self.user().map(str::to_owned),
+            role: self.authorized.role,
             project: self.project.clone(),
             projects: self.projects.clone(),
             form_token: self.form_key.token(),
@@ -104,7 +104,8 @@ impl Guest {
     }
 }
 
-/// What was done on the way to a page. Only what stands here can be told through an address.
+/// Returns the notice for an action that redirected to a page. The query names the action only, so that links cannot show
+/// other texts.
 fn done(what: &str) -> Option<Notice> {
     let text = match what {
         "scan" => "The scan is accepted. It starts as soon as a worker is free.",

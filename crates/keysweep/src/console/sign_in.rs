@@ -8,16 +8,16 @@ use axum::{
 };
 
 use super::{
-    Door,
+    ConsoleState,
     cookies::{self, Cookies},
-    error::{ConsoleError, refused, rendered},
+    error::{ConsoleError, rendered, sign_in_failure},
     fields::Fields,
-    guard::{FormKey, is_secure, open_form},
+    protection::{FormKey, is_secure, verified_form},
     shell::assets_version,
 };
 use crate::{
     fleet::Secret,
-    http::{Peer, read_body},
+    request::{Peer, read_body},
 };
 
 #[derive(Template)]
@@ -30,7 +30,7 @@ struct SignInPage {
     error: String,
 }
 
-/// Where to go on: a page of the console, and nothing elsewhere.
+/// Returns the page to show after the sign-in: always one of the console, never another site.
 fn next(fields: &Fields) -> String {
     let next = fields.text("next");
     let is_page = next == "/console" || next.starts_with("/console/");
@@ -42,26 +42,26 @@ fn form_key(request: &axum::http::Extensions) -> FormKey {
     request.get::<FormKey>().cloned().unwrap_or_default()
 }
 
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+pub(super) async fn show(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let next = next(&Fields::parse(request.uri().query().unwrap_or_default().as_bytes()));
     let cookies = Cookies::of(request.headers());
-    if door.auth.session_caller(cookies.session.as_deref()).await?.is_some() {
+    if state.auth.session_caller(cookies.session.as_deref()).await?.is_some() {
         return Ok(Redirect::to(&next).into_response());
     }
     let form_token = form_key(request.extensions()).token();
     Ok(rendered(&SignInPage { assets: assets_version(), form_token, next, name: String::new(), error: String::new() }))
 }
 
-pub(super) async fn submit(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+pub(super) async fn submit(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (parts, body) = request.into_parts();
     let key = form_key(&parts.extensions);
     let body = read_body(body).await?;
-    let form = match open_form(&parts.headers, &key, &body) {
+    let form = match verified_form(&parts.headers, &key, &body) {
         Ok(form) => form,
         Err(error) => {
-            // Whoever signed in in another tab meanwhile need not do so again; nothing is done on the way.
+            // The form is stale if the user signed in in another tab meanwhile. The redirect changes nothing.
             let session = Cookies::of(&parts.headers).session;
-            return match door.auth.session_caller(session.as_deref()).await? {
+            return match state.auth.session_caller(session.as_deref()).await? {
                 Some(_) => Ok(Redirect::to(&next(&Fields::parse(&body))).into_response()),
                 None => Err(error),
             };
@@ -69,27 +69,28 @@ pub(super) async fn submit(State(door): State<Door>, request: Request) -> Result
     };
     let (name, next) = (form.text("name").to_owned(), next(&form));
     let password = Secret::from(form.verbatim("password").to_owned());
-    match door.auth.begin_session(name.clone(), password, Peer::of(&parts.extensions)).await {
+    match state.auth.begin_session(name.clone(), password, Peer::of(&parts.extensions)).await {
         Ok(session) => {
-            let cookie = cookies::session(session.token.expose(), &parts.headers, is_secure(&door, &parts.headers));
+            let cookie = cookies::session(session.token.expose(), &parts.headers, is_secure(&state, &parts.headers));
             let cookie = cookie.ok_or(ConsoleError::Internal)?;
             Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(&next)).into_response())
         }
         Err(error) => {
-            let refusal = refused(error)?;
-            let error = refusal.message.clone();
+            let failure = sign_in_failure(error)?;
+            let error = failure.message.clone();
             let page = SignInPage { assets: assets_version(), form_token: key.token(), next, name, error };
-            Ok(refusal.on(rendered(&page)))
+            Ok(failure.on(rendered(&page)))
         }
     }
 }
 
-pub(super) async fn leave(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
+pub(super) async fn leave(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (parts, body) = request.into_parts();
-    open_form(&parts.headers, &form_key(&parts.extensions), &read_body(body).await?)?;
+    verified_form(&parts.headers, &form_key(&parts.extensions), &read_body(body).await?)?;
     if let Some(session) = Cookies::of(&parts.headers).session {
-        door.fleet.end_session(session.as_bytes()).await?;
+        state.fleet.end_session(session.as_bytes()).await?;
     }
-    let cookie = cookies::no_session(&parts.headers, is_secure(&door, &parts.headers)).ok_or(ConsoleError::Internal)?;
+    let cookie =
+        cookies::no_session(&parts.headers, is_secure(&state, &parts.headers)).ok_or(ConsoleError::Internal)?;
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to("/console/sign-in")).into_response())
 }

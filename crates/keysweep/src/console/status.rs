@@ -1,42 +1,42 @@
-//! How an instance, or a task, stands: a word and its colour.
+//! The status of an instance or a task as a coloured badge.
 
 use crate::{
     fleet::can_be_swept,
     model::{Instance, Reason, Status, Task},
 };
 
-/// A word in a coloured frame. The word says everything, the colour repeats it.
+/// A word in a coloured frame. The colour adds no information that the word does not give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chip {
+pub(super) struct Badge {
     pub(super) word: &'static str,
     pub(super) class: &'static str,
 }
 
-const fn chip(word: &'static str, class: &'static str) -> Chip {
-    Chip { word, class }
+const fn badge(word: &'static str, class: &'static str) -> Badge {
+    Badge { word, class }
 }
 
-impl Chip {
+impl Badge {
     pub(super) fn of_task(task: &Task) -> Self {
         match (task.status, task.reason) {
-            (Status::Waiting, _) => chip("waiting", "busy"),
-            (Status::Running, _) if task.cancel_requested => chip("stopping", "busy"),
-            (Status::Running, _) => chip("scanning", "busy"),
-            (Status::Success, _) => chip("success", "good"),
-            (Status::Failed, Some(Reason::Cancelled)) => chip("cancelled", "plain"),
-            (Status::Failed, _) => chip("failed", "bad"),
+            (Status::Waiting, _) => badge("waiting", "busy"),
+            (Status::Running, _) if task.cancel_requested => badge("stopping", "busy"),
+            (Status::Running, _) => badge("scanning", "busy"),
+            (Status::Success, _) => badge("success", "good"),
+            (Status::Failed, Some(Reason::Cancelled)) => badge("cancelled", "plain"),
+            (Status::Failed, _) => badge("failed", "bad"),
         }
     }
 
-    /// Of an instance with its newest task. What is going on comes first, then what stands in the way.
+    /// Returns the badge of an instance. An active task comes first, then what prevents scans.
     pub(super) fn of_instance(instance: &Instance, newest: Option<&Task>) -> Self {
         match newest {
             Some(task) if task.status.is_active() => Self::of_task(task),
-            _ if instance.paused => chip("paused", "plain"),
-            _ if !can_be_swept(instance) => chip("unsupported", "bad"),
-            _ if instance.unreachable.is_some() => chip("unreachable", "bad"),
-            _ if instance.facts.is_none() => chip("not seen yet", "plain"),
-            _ => chip("ready", "good"),
+            _ if instance.paused => badge("paused", "plain"),
+            _ if !can_be_swept(instance) => badge("unsupported", "bad"),
+            _ if instance.unreachable.is_some() => badge("unreachable", "bad"),
+            _ if instance.facts.is_none() => badge("not seen yet", "plain"),
+            _ => badge("ready", "good"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A task's page: how it goes while it runs, and its report once it has ended.
+//! The page of a task: live progress while it runs, and its report once it has finished.
 
 use askama::Template;
 use axum::{
@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use keysweep_engine::{Outcome, Report, ShardReport, Throttled};
 
 use super::{
-    Door,
+    ConsoleState,
     error::{ConsoleError, rendered},
-    instance::{memory_released, memory_words, who},
+    format::{self, RelativeTime},
+    instance::{bytes_reclaimed, format_reclaimed, triggered_by},
     live::LiveView,
     shell::{Shell, Tab},
-    status::Chip,
-    words::{self, Moment},
+    status::Badge,
 };
 use crate::{model::Role, units};
 
@@ -26,16 +26,16 @@ struct TaskPage {
     id: String,
     instance_name: String,
     instance_path: String,
-    chip: Chip,
+    badge: Badge,
     kind: &'static str,
     by: String,
-    created: Moment,
-    started: Option<Moment>,
-    finished: Option<Moment>,
+    created: RelativeTime,
+    started: Option<RelativeTime>,
+    finished: Option<RelativeTime>,
     used: String,
     timeout: String,
     attempts: u32,
-    released: String,
+    reclaimed: String,
     scanned: String,
     is_exact: bool,
     reason: Option<(&'static str, String)>,
@@ -50,7 +50,7 @@ struct ReportView {
     rss: String,
     elapsed: String,
     pace: String,
-    duty: String,
+    cpu_share: String,
     server_time: String,
     slices: String,
     slice_p50: String,
@@ -59,7 +59,7 @@ struct ReportView {
     probe_before: String,
     probe_during: String,
     backoffs: String,
-    held: Vec<(&'static str, String)>,
+    throttled: Vec<(&'static str, String)>,
     warnings: Vec<String>,
     shards: Vec<ShardView>,
     json: String,
@@ -73,21 +73,22 @@ struct ShardView {
     message: Option<String>,
     databases: String,
     scanned: String,
-    released: String,
+    reclaimed: String,
     elapsed: String,
-    duty: String,
+    cpu_share: String,
     slice_p99: String,
     probe: String,
 }
 
-fn held(held: &Throttled) -> Vec<(&'static str, String)> {
+/// Returns the reasons for which the scan was throttled, with the time spent on each.
+fn throttled(held: &Throttled) -> Vec<(&'static str, String)> {
     let all = [
         ("a replica lagged behind", held.replica_lag),
         ("a replica was missing or synchronising", held.replica_missing),
         ("the server was saving in a child process", held.fork),
         ("expiry was paused", held.paused),
     ];
-    all.into_iter().filter(|(_, value)| *value > 0.0).map(|(why, value)| (why, words::seconds(value))).collect()
+    all.into_iter().filter(|(_, value)| *value > 0.0).map(|(why, value)| (why, format::seconds(value))).collect()
 }
 
 fn shard(shard: ShardReport) -> ShardView {
@@ -103,37 +104,37 @@ fn shard(shard: ShardReport) -> ShardView {
         class,
         message: shard.message,
         databases: if databases.is_empty() { "–".to_owned() } else { databases.join(", ") },
-        scanned: words::count(shard.totals.keys_scanned),
-        released: words::count(shard.totals.keys_reclaimed),
-        elapsed: words::seconds(shard.totals.elapsed_seconds),
-        duty: words::percent(shard.totals.cpu_share),
-        slice_p99: words::latency(shard.totals.slice_seconds.p99),
-        probe: words::latency_or_dash(shard.totals.probe_seconds.during_p90),
+        scanned: format::count(shard.totals.keys_scanned),
+        reclaimed: format::count(shard.totals.keys_reclaimed),
+        elapsed: format::seconds(shard.totals.elapsed_seconds),
+        cpu_share: format::percent(shard.totals.cpu_share),
+        slice_p99: format::latency(shard.totals.slice_seconds.p99),
+        probe: format::latency_or_dash(shard.totals.probe_seconds.during_p90),
     }
 }
 
 impl ReportView {
-    /// `None`: it is another version's, or none.
-    fn read(text: &str) -> Option<Self> {
+    /// Parses a report; `None` if another version wrote it and this one cannot read it.
+    fn parse(text: &str) -> Option<Self> {
         let report: Report = serde_json::from_str(text).ok()?;
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), units::size);
         Some(Self {
-            memory: memory_words(memory_released(&report)),
+            memory: format_reclaimed(bytes_reclaimed(&report)),
             memory_before: size(report.totals.used_memory_before),
             memory_after: size(report.totals.used_memory_after),
             rss: format!("{} → {}", size(report.totals.rss_before), size(report.totals.rss_after)),
-            elapsed: words::seconds(report.totals.elapsed_seconds),
+            elapsed: format::seconds(report.totals.elapsed_seconds),
             pace: report.pace.clone(),
-            duty: words::percent(report.totals.cpu_share),
-            server_time: words::seconds(report.totals.server_seconds),
-            slices: words::count(report.totals.slices),
-            slice_p50: words::latency(report.totals.slice_seconds.p50),
-            slice_p99: words::latency(report.totals.slice_seconds.p99),
-            slice_max: words::latency(report.totals.slice_seconds.max),
-            probe_before: words::latency_or_dash(report.totals.probe_seconds.baseline_p90),
-            probe_during: words::latency_or_dash(report.totals.probe_seconds.during_p90),
-            backoffs: words::count(report.totals.backoffs),
-            held: held(&report.totals.throttled),
+            cpu_share: format::percent(report.totals.cpu_share),
+            server_time: format::seconds(report.totals.server_seconds),
+            slices: format::count(report.totals.slices),
+            slice_p50: format::latency(report.totals.slice_seconds.p50),
+            slice_p99: format::latency(report.totals.slice_seconds.p99),
+            slice_max: format::latency(report.totals.slice_seconds.max),
+            probe_before: format::latency_or_dash(report.totals.probe_seconds.baseline_p90),
+            probe_during: format::latency_or_dash(report.totals.probe_seconds.during_p90),
+            backoffs: format::count(report.totals.backoffs),
+            throttled: throttled(&report.totals.throttled),
             json: serde_json::to_string_pretty(&report).unwrap_or_default(),
             warnings: report.warnings,
             shards: report.shards.into_iter().map(shard).collect(),
@@ -141,48 +142,48 @@ impl ReportView {
     }
 }
 
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Response, ConsoleError> {
-    let guest = door.admit(request, Role::Reader).await?;
-    let (project_id, task_id) = (&guest.project.id, &guest.subject_id);
-    let detail = door.tasks.detail(project_id, task_id).await?.ok_or(ConsoleError::NotFound("task"))?;
-    let instance = door.fleet.instance(project_id, &detail.task.instance_id).await?;
+pub(super) async fn show(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let context = state.authorize(request, Role::Reader).await?;
+    let (project_id, task_id) = (&context.project.id, &context.authorized.subject_id);
+    let detail = state.tasks.detail(project_id, task_id).await?.ok_or(ConsoleError::NotFound("task"))?;
+    let instance = state.fleet.instance(project_id, &detail.task.instance_id).await?;
     let instance = instance.ok_or(ConsoleError::NotFound("instance"))?;
     let (now, task) = (Timestamp::now(), &detail.task);
     let live = LiveView::new(&detail, &instance, now);
     let shell =
-        guest.shell(format!("Scan of {}", instance.name), Tab::Instances, guest.path(&format!("tasks/{task_id}")));
-    let moment = |time: Timestamp| Moment::new(time, now);
+        context.shell(format!("Scan of {}", instance.name), Tab::Instances, context.path(&format!("tasks/{task_id}")));
+    let moment = |time: Timestamp| RelativeTime::new(time, now);
     Ok(rendered(&TaskPage {
-        // Once it has ended nothing changes any more.
+        // A finished task does not change, so its page needs no refresh.
         shell: if live.is_some() { shell.live(true) } else { shell },
         id: task.id.clone(),
         instance_name: instance.name.clone(),
-        instance_path: guest.instance_path(&instance),
-        chip: Chip::of_task(task),
+        instance_path: context.instance_path(&instance),
+        badge: Badge::of_task(task),
         kind: task.scan_type.as_str(),
-        by: who(task),
+        by: triggered_by(task),
         created: moment(task.created_at),
         started: task.started_at.map(moment),
         finished: task.finished_at.map(moment),
-        used: words::seconds(task.used.as_secs_f64()),
-        timeout: words::seconds(task.timeout.as_secs_f64()),
+        used: format::seconds(task.used.as_secs_f64()),
+        timeout: format::seconds(task.timeout.as_secs_f64()),
         attempts: task.attempts,
-        released: words::count(task.released),
-        scanned: words::count(task.scanned),
+        reclaimed: format::count(task.released),
+        scanned: format::count(task.scanned),
         is_exact: task.exact,
         reason: task.reason.map(|reason| (reason.as_str(), task.reason_detail.clone().unwrap_or_default())),
         live,
-        report: detail.report.as_deref().and_then(ReportView::read),
+        report: detail.report.as_deref().and_then(ReportView::parse),
     }))
 }
 
-pub(super) async fn cancel(State(door): State<Door>, request: Request) -> Result<Redirect, ConsoleError> {
-    let guest = door.admit(request, Role::Operator).await?;
-    let cancelled = door.tasks.cancel(&guest.project.id, &guest.subject_id, guest.by()).await?;
+pub(super) async fn cancel(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
+    let context = state.authorize(request, Role::Operator).await?;
+    let cancelled = state.tasks.cancel(&context.project.id, &context.authorized.subject_id, context.user()).await?;
     let task = cancelled.ok_or(ConsoleError::NotFound("task"))?.task;
-    let page = match guest.form.text("from") {
-        "task" => guest.path(&format!("tasks/{}", task.id)),
-        _ => guest.path(&format!("instances/{}", task.instance_id)),
+    let page = match context.form.text("from") {
+        "task" => context.path(&format!("tasks/{}", task.id)),
+        _ => context.path(&format!("instances/{}", task.instance_id)),
     };
     Ok(Redirect::to(&format!("{page}?done=cancel")))
 }

@@ -1,4 +1,4 @@
-//! ShowExpireAutoScanConfig and UpdateExpireAutoScanConfig: how an instance is swept by itself.
+//! ShowExpireAutoScanConfig and UpdateExpireAutoScanConfig: the auto-scan settings of an instance.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    Door, body,
+    DcsState, body,
     error::{DcsError, OnInstance},
     task_body::utc_millis,
 };
@@ -21,31 +21,31 @@ use crate::{
     model::{AutoScan, Role},
 };
 
-/// What a client sends; read field by field, because each is refused by a code of its own.
+/// Auto-scan settings to save.
 #[derive(Debug, ToSchema)]
-#[allow(dead_code, reason = "it stands in the document for what is read field by field")]
+#[allow(dead_code, reason = "documents the body, which is parsed field by field: each has an error code of its own")]
 pub struct AutoScanConfigBody {
     enable_auto_scan: bool,
-    /// UTC; in the future, or the stored one again.
+    /// UTC; in the future, or the stored value.
     first_scan_at: Option<String>,
-    /// Seconds from one due time to the next; 0: again after the last has ended.
+    /// Seconds between due times; 0: start again after the last run has finished.
     interval: Option<u64>,
-    /// Seconds that a run may take: at least twice the interval, and more than one.
+    /// Longest duration of a run in seconds: at least twice the interval and more than one.
     timeout: Option<u64>,
     /// Keys every 5 ms: 10–100000.
     scan_keys_count: Option<u32>,
 }
 
-/// The answer. What has no value yet is left out.
+/// Auto-scan settings. Fields without a value are left out.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AutoScanConfig {
     instance_id: String,
     enable_auto_scan: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_scan_at: Option<String>,
-    /// Seconds from one due time to the next; 0: again after the last has ended.
+    /// Seconds between due times; 0: start again after the last run has finished.
     interval: u64,
-    /// Seconds that a run may take.
+    /// Longest duration of a run in seconds.
     timeout: u64,
     /// Keys every 5 ms.
     scan_keys_count: u32,
@@ -67,41 +67,41 @@ impl AutoScanConfig {
     }
 }
 
-/// Show how an instance is swept by itself
+/// Show the auto-scan settings of an instance
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config", tag = "DCS v2", operation_id = "ShowExpireAutoScanConfig",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
     responses((status = 200, body = AutoScanConfig), OnInstance)
 )]
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
-    let admitted = door.admit(request, Role::Reader).await?;
-    let kept = door.fleet.auto_scan(&admitted.instance).await?;
-    let config = kept.unwrap_or_else(|| AutoScan::unset(&admitted.instance.id));
+pub(super) async fn show(State(state): State<DcsState>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
+    let (_, instance) = state.authorize_instance(request, Role::Reader).await?;
+    let saved = state.fleet.auto_scan(&instance).await?;
+    let config = saved.unwrap_or_else(|| AutoScan::unset(&instance.id));
     Ok(Json(AutoScanConfig::new(&config)))
 }
 
-/// Say how an instance is swept by itself
+/// Change the auto-scan settings of an instance
 #[utoipa::path(
     put, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config", tag = "DCS v2", operation_id = "UpdateExpireAutoScanConfig",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")), request_body = AutoScanConfigBody,
     responses((status = 200, body = AutoScanConfig), OnInstance)
 )]
-pub(super) async fn update(State(door): State<Door>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
-    let admitted = door.admit(request, Role::Operator).await?;
-    let wanted = body::object(&admitted.body)?;
-    let actor = admitted.caller.name.as_deref();
-    let kept = door.fleet.set_auto_scan(&admitted.instance, actor, |before| {
-        let config = read(&wanted, before, Timestamp::now())?;
+pub(super) async fn update(State(state): State<DcsState>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
+    let (authorized, instance) = state.authorize_instance(request, Role::Operator).await?;
+    let wanted = body::object(&authorized.body)?;
+    let actor = authorized.caller.name.as_deref();
+    let saved = state.fleet.set_auto_scan(&instance, actor, |before| {
+        let config = parse(&wanted, before, Timestamp::now())?;
         if config.enabled {
-            super::supported(&admitted.instance)?;
+            super::supported(&instance)?;
         }
         Ok::<_, DcsError>(config)
     });
-    Ok(Json(AutoScanConfig::new(&kept.await?)))
+    Ok(Json(AutoScanConfig::new(&saved.await?)))
 }
 
-/// What is to be kept of a request; of several bad values the first in the order of the documentation is told.
-fn read(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Result<AutoScan, DcsError> {
+/// Parses a request into the settings to save. Of several invalid values the error names the first in documented order.
+fn parse(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Result<AutoScan, DcsError> {
     let enabled =
         wanted.get("enable_auto_scan").and_then(Value::as_bool).ok_or(DcsError::Parameter("enable_auto_scan"))?;
     let count = wanted.get("scan_keys_count").and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
@@ -125,11 +125,11 @@ fn seconds(value: Option<&Value>) -> Option<Duration> {
     Some(Duration::from_secs(value?.as_u64()?))
 }
 
-/// `2023-07-07T15:00:05.000`, with Z, z or nothing behind it: UTC in any case.
+/// Parses `2023-07-07T15:00:05.000`, optionally followed by Z or z, as UTC.
 fn utc_time(text: &str) -> Option<Timestamp> {
     let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
     let (_, clock) = text.split_once('T')?;
-    // An offset would be read over, and the time be another one.
+    // The parser of civil times ignores an offset, which would shift the time.
     if !clock.chars().all(|character| character.is_ascii_digit() || ":.".contains(character)) {
         return None;
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn code(wanted: &Map<String, Value>) -> Option<&'static str> {
-        read(wanted, AutoScan::unset("i"), now()).err().map(|error| error.code())
+        parse(wanted, AutoScan::unset("i"), now()).err().map(|error| error.code())
     }
 
     #[rstest]
@@ -198,12 +198,12 @@ mod tests {
     #[case("scan_keys_count", json!(9), "DCS.4822")]
     #[case("scan_keys_count", json!(100_001), "DCS.4822")]
     #[case("scan_keys_count", json!(10.5), "DCS.4822")]
-    fn a_bad_value_is_refused_by_its_own_code(#[case] name: &str, #[case] value: Value, #[case] expected: &str) {
+    fn each_invalid_value_has_its_own_code(#[case] name: &str, #[case] value: Value, #[case] expected: &str) {
         assert_eq!(code(&with(name, value)), Some(expected));
     }
 
     #[test]
-    fn the_first_bad_value_in_documented_order_is_the_one_that_is_told() {
+    fn of_several_invalid_values_the_first_in_documented_order_decides() {
         let mut wanted = with("scan_keys_count", json!(0));
         for (name, expected) in [("timeout", "DCS.4821"), ("interval", "DCS.4820"), ("first_scan_at", "DCS.4819")] {
             wanted.insert(name.into(), json!(-1));
@@ -217,7 +217,7 @@ mod tests {
     #[case(1, 2, true)]
     #[case(2, 3, false)]
     #[case(2, 4, true)]
-    fn a_timeout_is_twice_the_interval_and_more_than_a_second(
+    fn a_timeout_is_at_least_twice_the_interval_and_more_than_a_second(
         #[case] interval: u64,
         #[case] timeout: u64,
         #[case] good: bool,
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_the_real_service_takes_are_taken() {
+    fn counts_that_the_real_service_accepts_are_accepted() {
         for count in [10, 1000, 20_000, 100_000] {
             assert_eq!(code(&with("scan_keys_count", json!(count))), None, "{count}");
         }
@@ -236,23 +236,23 @@ mod tests {
 
     #[test]
     fn the_stored_first_time_may_be_sent_again_when_it_is_past() {
-        let kept = read(&wanted(), AutoScan::unset("i"), now()).expect("good");
+        let saved = parse(&wanted(), AutoScan::unset("i"), now()).expect("valid");
         let later: Timestamp = "2026-11-25T08:00:00Z".parse().expect("a time");
         let again = with("scan_keys_count", json!(20));
-        assert_eq!(read(&again, kept.clone(), later).expect("good").scan_keys_count, 20);
+        assert_eq!(parse(&again, saved.clone(), later).expect("valid").scan_keys_count, 20);
         let moved = with("first_scan_at", json!("2026-11-24T09:00:00.001Z"));
-        assert!(matches!(read(&moved, kept, later), Err(DcsError::FirstScanAt)), "another past time is refused");
+        assert!(matches!(parse(&moved, saved, later), Err(DcsError::FirstScanAt)), "another past time is refused");
     }
 
     #[test]
-    fn disabling_checks_nothing_and_keeps_what_is_good() {
-        let before = read(&wanted(), AutoScan::unset("i"), now()).expect("good");
+    fn disabling_validates_nothing_and_saves_the_valid_values() {
+        let before = parse(&wanted(), AutoScan::unset("i"), now()).expect("valid");
         let off = json!({ "enable_auto_scan": false, "first_scan_at": "2020-01-01T00:00:00.000Z", "interval": -5,
                           "timeout": "x", "scan_keys_count": 50 });
-        let kept = read(off.as_object().expect("an object"), before, now()).expect("disabling always works");
-        assert!(!kept.enabled);
-        assert_eq!(kept.first_scan_at, Some("2020-01-01T00:00:00Z".parse().expect("a time")));
-        assert_eq!((kept.interval, kept.timeout), (Duration::from_secs(3600), Duration::from_secs(7200)));
-        assert_eq!(kept.scan_keys_count, 50);
+        let saved = parse(off.as_object().expect("an object"), before, now()).expect("disabling always works");
+        assert!(!saved.enabled);
+        assert_eq!(saved.first_scan_at, Some("2020-01-01T00:00:00Z".parse().expect("a time")));
+        assert_eq!((saved.interval, saved.timeout), (Duration::from_secs(3600), Duration::from_secs(7200)));
+        assert_eq!(saved.scan_keys_count, 50);
     }
 }

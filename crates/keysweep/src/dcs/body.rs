@@ -1,10 +1,10 @@
-//! Bodies of requests, as far as they are JSON objects.
+//! Request bodies, which are JSON objects throughout.
 
 use serde_json::{Map, Value};
 
 use super::error::DcsError;
 
-/// The object that a body must be.
+/// Parses a body as a JSON object.
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, DcsError> {
     if body.trim_ascii().is_empty() {
         return Err(DcsError::EmptyBody);

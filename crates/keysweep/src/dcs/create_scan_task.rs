@@ -1,4 +1,4 @@
-//! CreateAutoExpireScanTask, and ScanExpireKey, its older name.
+//! CreateAutoExpireScanTask and its older name ScanExpireKey.
 
 use axum::{
     Json,
@@ -6,36 +6,36 @@ use axum::{
 };
 
 use super::{
-    Door,
+    DcsState,
     error::{DcsError, OnInstance},
     task_body::TaskBody,
 };
 
 /// Create an expired key scan task
 ///
-/// Where the instance has an active task already, that one is the answer.
+/// If the instance has an active task, the answer is that task.
 #[utoipa::path(
     post, path = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys-task", tag = "DCS v2", operation_id = "CreateAutoExpireScanTask",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
     responses((status = 200, body = TaskBody), OnInstance)
 )]
-pub(super) async fn create(door: State<Door>, request: Request) -> Result<Json<TaskBody>, DcsError> {
-    handle(door, request).await
+pub(super) async fn create(state: State<DcsState>, request: Request) -> Result<Json<TaskBody>, DcsError> {
+    handle(state, request).await
 }
 
-/// The same, by its older name
+/// Create an expired key scan task, by the operation's older name
 #[utoipa::path(
     post, path = "/v2/{project_id}/instances/{instance_id}/auto-expire/scan", tag = "DCS v2", operation_id = "ScanExpireKey",
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
     responses((status = 200, body = TaskBody), OnInstance)
 )]
-pub(super) async fn scan(door: State<Door>, request: Request) -> Result<Json<TaskBody>, DcsError> {
-    handle(door, request).await
+pub(super) async fn scan(state: State<DcsState>, request: Request) -> Result<Json<TaskBody>, DcsError> {
+    handle(state, request).await
 }
 
-async fn handle(State(door): State<Door>, request: Request) -> Result<Json<TaskBody>, DcsError> {
-    let admitted = door.admit_create(request).await?;
-    super::supported(&admitted.instance)?;
-    let task = door.tasks.submit(&admitted.instance, admitted.caller.name).await?;
+async fn handle(State(state): State<DcsState>, request: Request) -> Result<Json<TaskBody>, DcsError> {
+    let (authorized, instance) = state.authorize_create(request).await?;
+    super::supported(&instance)?;
+    let task = state.tasks.submit(&instance, authorized.caller.name).await?;
     Ok(Json(TaskBody::from(&task)))
 }

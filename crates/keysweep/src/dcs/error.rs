@@ -1,4 +1,4 @@
-//! The DCS API's errors: the one place of this door that knows status codes, and the table of the contract in code.
+//! The DCS API's errors: the only file of this surface that knows status codes, and the contract's error table in code.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,17 @@ use utoipa::{
 };
 
 use crate::{
-    auth::{AuthError, NOT_LOCAL},
+    auth::{AuthError, Denied, NOT_LOCAL},
     fleet::FleetError,
-    http::{RequestId, refusals},
+    request::{BodyError, RequestId},
+    surface::{Unhandled, error_responses},
     task::TaskError,
 };
 
-/// A refusal. Those of signatures carry `request_id`, as the gateway's do, and no `error_ext_msg`.
+/// An error. Signature errors carry `request_id`, like those of the API gateway, and no `error_ext_msg`.
 #[derive(Debug, ToSchema)]
 #[schema(as = DcsError)]
-#[allow(dead_code, reason = "it stands in the document for the two shapes")]
+#[allow(dead_code, reason = "documents both shapes")]
 pub struct ErrorView {
     /// For example DCS.3022.
     error_code: String,
@@ -32,52 +33,52 @@ pub struct ErrorView {
     request_id: Option<String>,
 }
 
-/// What an operation on a project may refuse with, for the document.
+/// Documented errors of an operation on a project.
 pub struct OnProject;
 
 impl IntoResponses for OnProject {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("DcsError", &[400, 401, 403, 413, 500])
+        error_responses("DcsError", &[400, 401, 403, 413, 500])
     }
 }
 
-/// What an operation on an instance may refuse with.
+/// Documented errors of an operation on an instance.
 pub struct OnInstance;
 
 impl IntoResponses for OnInstance {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("DcsError", &[400, 401, 403, 404, 413, 500])
+        error_responses("DcsError", &[400, 401, 403, 404, 413, 500])
     }
 }
 
-/// An answer other than 200.
+/// A row of the error table.
 #[derive(Debug)]
 pub enum DcsError {
-    /// The token is none.
+    /// The token is unknown.
     Token,
-    /// The token has ended.
+    /// The token has expired.
     TokenExpired,
-    /// No credentials.
+    /// The request has no credentials.
     NoToken,
-    /// A signature, or its key, is not good.
+    /// The signature or its access key is not valid.
     Signature(RequestId, String),
-    /// Good credentials, of another project.
+    /// The credentials are for another project.
     OtherProject,
-    /// The path's project id is none.
+    /// The project id in the path is malformed; holds a hint.
     ProjectFormat(String),
-    /// The path's instance id is none.
+    /// The instance id in the path is malformed.
     InstanceFormat,
-    /// The role does not suffice.
+    /// The caller's role is too low.
     Forbidden,
-    /// No such instance in this project.
+    /// The project has no such instance.
     NoInstance,
-    /// No such path.
+    /// The path is unknown.
     NoUrl,
-    /// The path exists, the method does not.
+    /// The path has no such method.
     NoMethod,
-    /// Without authentication: not from this machine to this machine.
+    /// Authentication is off, and the request is not from this machine to this machine.
     NotLocal,
-    /// A query parameter is not good.
+    /// A parameter is invalid.
     Parameter(&'static str),
     /// When enabling auto-scan: `first_scan_at`.
     FirstScanAt,
@@ -87,17 +88,17 @@ pub enum DcsError {
     Timeout,
     /// When enabling auto-scan: `scan_keys_count`.
     ScanKeysCount,
-    /// The server is none that can be swept.
+    /// The server cannot be scanned.
     Unsupported,
-    /// Its operator has paused the instance.
+    /// The instance is paused.
     NotRunning,
-    /// There must be a body and there is none.
+    /// The body is empty.
     EmptyBody,
-    /// The body is larger than this API takes.
+    /// The body is larger than 1 MiB.
     TooLarge,
-    /// The body could not be read.
+    /// The body could not be read or is not a JSON object.
     Body,
-    /// Our own fault; the log says more.
+    /// The service failed; details are in its log.
     Internal,
 }
 
@@ -162,7 +163,7 @@ impl IntoResponse for DcsError {
     fn into_response(self) -> Response {
         let (status, code, message) = self.parts();
         let body = match &self {
-            // Signature failures answer as the gateway in front of the real API does.
+            // The gateway in front of the real API answers signature errors itself, in this shape.
             Self::Signature(request_id, detail) => json!({
                 "error_msg": format!("Incorrect IAM authentication information: {detail}"),
                 "error_code": code,
@@ -175,22 +176,56 @@ impl IntoResponse for DcsError {
 }
 
 impl DcsError {
-    /// The code, as the answer carries it.
+    /// Returns the code in the answer.
     #[cfg(test)]
     pub(super) fn code(&self) -> &'static str {
         self.parts().1
     }
 
-    /// What an authentication failure looks like at this door.
-    pub fn from_auth(error: AuthError, request_id: &RequestId) -> Self {
+    /// Returns the error of a request that was denied.
+    pub(super) fn from_denied(denied: Denied, request_id: RequestId) -> Self {
+        match denied {
+            Denied::Credentials(error) => Self::from_auth(error, request_id),
+            Denied::Path => Self::NoUrl,
+            Denied::ProjectFormat { project_id } => Self::ProjectFormat(project_hint(&project_id)),
+            Denied::OtherProject => Self::OtherProject,
+            Denied::SubjectFormat => Self::InstanceFormat,
+            Denied::Role { .. } => Self::Forbidden,
+            Denied::NoInstance => Self::NoInstance,
+            Denied::Fleet(error) => error.into(),
+        }
+    }
+
+    fn from_auth(error: AuthError, request_id: RequestId) -> Self {
         match error {
+            AuthError::Body(BodyError::TooLarge) => Self::TooLarge,
+            AuthError::Body(BodyError::Broken) => Self::Body,
             AuthError::Missing => Self::NoToken,
             AuthError::Signature(_) | AuthError::Locked | AuthError::Repeated => {
-                Self::Signature(request_id.clone(), error.to_string())
+                Self::Signature(request_id, error.to_string())
             }
             AuthError::Token => Self::Token,
             AuthError::TokenExpired => Self::TokenExpired,
             AuthError::Fleet(error) => error.into(),
+        }
+    }
+}
+
+/// Returns an explanation for clients that send the placeholder itself because they were given no project id.
+fn project_hint(project_id: &str) -> String {
+    match project_id.starts_with('{') {
+        true => " The path holds a placeholder where the project ID belongs: give your client the project ID.".into(),
+        false => String::new(),
+    }
+}
+
+impl From<Unhandled> for DcsError {
+    fn from(cause: Unhandled) -> Self {
+        match cause {
+            Unhandled::UnknownPath => Self::NoUrl,
+            Unhandled::UnknownMethod => Self::NoMethod,
+            Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::Panicked => Self::Internal,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Door,
+    DcsState,
     error::{DcsError, OnInstance},
     query::Query,
     task_body::{TaskBody, counter},
@@ -20,14 +20,14 @@ use crate::{
 
 const DEFAULT_LIMIT: u64 = 10;
 
-/// The answer. `records` is the only array at the top level and is there when empty: pagers stop at that.
+/// The scans of an instance. `records` is the only array at the top level and present even if empty: pagers stop there.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Histories {
     records: Vec<Record>,
     instance_id: String,
-    /// Keys that all the scans released.
+    /// Expired keys that all scans reclaimed.
     total: i32,
-    /// The scans, on all pages.
+    /// Number of scans on all pages.
     count: i32,
 }
 
@@ -35,7 +35,7 @@ pub struct Histories {
 struct Record {
     #[serde(flatten)]
     task: TaskBody,
-    /// Keys that this scan released.
+    /// Expired keys that this scan reclaimed.
     num: i32,
 }
 
@@ -48,16 +48,16 @@ impl From<&Task> for Record {
 /// List the scans of an instance, newest first
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances/{instance_id}/auto-expire/histories", tag = "DCS v2", operation_id = "ShowExpireKeyScanInfo",
-    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID"), ("offset" = Option<u64>, Query, description = "How many to leave out [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to show"), ("status" = Option<String>, Query, description = "waiting, running, success or failed")),
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID"), ("offset" = Option<u64>, Query, description = "Entries to skip [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 10]"), ("status" = Option<String>, Query, description = "waiting, running, success or failed")),
     responses((status = 200, body = Histories), OnInstance)
 )]
-pub(super) async fn handle(State(door): State<Door>, request: Request) -> Result<Json<Histories>, DcsError> {
-    let admitted = door.admit(request, Role::Reader).await?;
-    let request = page_request(&admitted.query)?;
-    let page = door.tasks.page(&admitted.instance, &request).await?;
+pub(super) async fn handle(State(state): State<DcsState>, request: Request) -> Result<Json<Histories>, DcsError> {
+    let (authorized, instance) = state.authorize_instance(request, Role::Reader).await?;
+    let page = page_request(&Query(authorized.query))?;
+    let page = state.tasks.page(&instance, &page).await?;
     Ok(Json(Histories {
         records: page.tasks.iter().map(Record::from).collect(),
-        instance_id: admitted.instance.id,
+        instance_id: instance.id,
         total: counter(page.released),
         count: counter(page.count),
     }))
@@ -74,13 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_without_a_query_is_the_first_ten() {
+    fn without_a_query_the_page_is_the_first_ten() {
         let page = page_request(&Query::default()).expect("defaults");
         assert_eq!((page.offset, page.limit, page.status), (0, 10, None));
     }
 
     #[test]
-    fn bad_values_name_their_parameter() {
+    fn an_invalid_value_names_its_parameter() {
         for (query, name) in [
             ("offset=-1", "offset"),
             ("offset=x", "offset"),

@@ -1,4 +1,4 @@
-//! ListInstances and ShowInstance: what clients look up ids with. Odd types are what they parse.
+//! ListInstances and ShowInstance, with which clients look up ids. Field types are odd because clients parse them so.
 
 use axum::{
     Json,
@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Door,
+    DcsState,
     error::{DcsError, OnInstance, OnProject},
     nodes::primaries,
     query::Query,
@@ -22,41 +22,41 @@ use crate::{
 
 const DEFAULT_LIMIT: u64 = 1000;
 pub(super) const MIB: u64 = 1024 * 1024;
-/// The states that DCS documents; ours are RUNNING, FROZEN (paused) and ERROR (never reached, or not to be swept).
+/// The states that DCS documents. Ours are RUNNING, FROZEN (paused) and ERROR (unreachable, or cannot be scanned).
 const STATES: [&str; 9] =
     ["CREATING", "CREATEFAILED", "RUNNING", "RESTARTING", "FROZEN", "EXTENDING", "RESTORING", "FLUSHING", "ERROR"];
 
-/// The answer of ListInstances.
+/// The instances of a project.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DcsInstances {
     instances: Vec<DcsInstance>,
-    /// Those that pass the filter, on all pages.
+    /// Number of instances that match the filter, on all pages.
     instance_num: i32,
 }
 
-/// An instance as DCS shows it.
+/// An instance.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DcsInstance {
     instance_id: String,
     name: String,
-    /// Always `Redis`: Valkey is one to these clients.
+    /// Always `Redis`, for Valkey as well.
     engine: &'static str,
     engine_version: String,
     status: &'static str,
-    /// Several are separated by commas.
+    /// Addresses of the primaries, separated by commas.
     ip: String,
     port: u16,
     /// Whole GB of `max_memory`.
     capacity: i32,
-    /// What remains below one GB, as `.125`.
+    /// Fraction of a GB in `max_memory`, as `.125`.
     capacity_minor: String,
-    /// MB; 0: no limit, or not known.
+    /// MB; 0: no limit, or unknown.
     max_memory: i32,
     /// MB.
     used_memory: i32,
     cache_mode: &'static str,
     spec_code: String,
-    /// `true` or `false`, as a text.
+    /// `true` or `false`, as a string.
     no_password_access: String,
     access_user: Option<String>,
     enable_ssl: bool,
@@ -80,7 +80,7 @@ impl From<&Instance> for DcsInstance {
             name: instance.name.clone(),
             engine: "Redis",
             engine_version: facts.map(|facts| major_minor(&facts.engine_version)).unwrap_or_default(),
-            status: state(instance),
+            status: status(instance),
             ip: ips.join(","),
             port: nodes.first().map_or(0, |node| node.port),
             capacity: counter(max / 1024),
@@ -101,7 +101,7 @@ impl From<&Instance> for DcsInstance {
     }
 }
 
-/// single, ha or cluster.
+/// Returns single, ha or cluster.
 pub(super) fn mode(instance: &Instance) -> &'static str {
     let named = instance.url.parse().map(|target: Target| target.mode).unwrap_or_default();
     let seen = instance.facts.as_ref().map_or("", |facts| facts.mode.as_str());
@@ -112,7 +112,8 @@ pub(super) fn mode(instance: &Instance) -> &'static str {
     }
 }
 
-pub(super) fn state(instance: &Instance) -> &'static str {
+/// Returns the instance's status as DCS names it.
+pub(super) fn status(instance: &Instance) -> &'static str {
     match (instance.paused, &instance.facts) {
         (true, _) => "FROZEN",
         (false, Some(_)) if can_be_swept(instance) && instance.unreachable.is_none() => "RUNNING",
@@ -120,12 +121,12 @@ pub(super) fn state(instance: &Instance) -> &'static str {
     }
 }
 
-/// `7.0` of `7.0.15`.
+/// Returns `7.0` for `7.0.15`.
 fn major_minor(version: &str) -> String {
     version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }
 
-/// What is below one GB, in thousandths.
+/// Returns the fraction of a GB, in up to three decimals.
 fn minor(megabytes: u64) -> String {
     let thousandths = (megabytes % 1024) * 1000 / 1024;
     let digits = format!("{thousandths:03}");
@@ -141,24 +142,25 @@ fn minor(megabytes: u64) -> String {
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
     responses((status = 200, body = DcsInstance), OnInstance)
 )]
-pub(super) async fn show(State(door): State<Door>, request: Request) -> Result<Json<DcsInstance>, DcsError> {
-    let admitted = door.admit(request, Role::Reader).await?;
-    Ok(Json(DcsInstance::from(&admitted.instance)))
+pub(super) async fn show(State(state): State<DcsState>, request: Request) -> Result<Json<DcsInstance>, DcsError> {
+    let (_, instance) = state.authorize_instance(request, Role::Reader).await?;
+    Ok(Json(DcsInstance::from(&instance)))
 }
 
-/// DcsInstances a project's instances by name
+/// List a project's instances by name
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances", tag = "DCS v2", operation_id = "ListInstances",
-    params(("project_id" = String, Path, description = "Project ID"), ("offset" = Option<u64>, Query, description = "How many to leave out [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "How many to show"),
-        ("name" = Option<String>, Query, description = "Part of the name"), ("name_equal" = Option<bool>, Query, description = "The whole name"),
+    params(("project_id" = String, Path, description = "Project ID"), ("offset" = Option<u64>, Query, description = "Entries to skip [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 1000]"),
+        ("name" = Option<String>, Query, description = "Part of the name"), ("name_equal" = Option<bool>, Query, description = "Whether `name` is the whole name"),
         ("instance_id" = Option<String>, Query), ("status" = Option<String>, Query, description = "For example RUNNING"), ("ip" = Option<String>, Query)),
     responses((status = 200, body = DcsInstances), OnProject)
 )]
-pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<DcsInstances>, DcsError> {
-    let admitted = door.admit_to_project(request, Role::Reader).await?;
-    let (offset, limit) = (admitted.query.offset()?, admitted.query.limit(DEFAULT_LIMIT)?);
-    let filter = Filter::read(&admitted.query)?;
-    let mut instances = door.fleet.instances_of(&admitted.project_id).await?;
+pub(super) async fn list(State(state): State<DcsState>, request: Request) -> Result<Json<DcsInstances>, DcsError> {
+    let authorized = state.authorize(request, Role::Reader, true).await?;
+    let query = Query(authorized.query);
+    let (offset, limit) = (query.offset()?, query.limit(DEFAULT_LIMIT)?);
+    let filter = Filter::read(&query)?;
+    let mut instances = state.fleet.instances_of(&authorized.project_id).await?;
     instances.retain(|instance| filter.passes(instance));
     let page = instances.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX)).take(limit as usize);
     Ok(Json(DcsInstances {
@@ -177,7 +179,7 @@ struct Filter {
 
 impl Filter {
     fn read(query: &Query) -> Result<Self, DcsError> {
-        // An empty value is how some clients leave a parameter out.
+        // Some clients send an empty value where they mean to leave a parameter out.
         let value = |name: &str| query.value(name).filter(|value| !value.is_empty());
         let status = value("status");
         if status.as_deref().is_some_and(|status| !STATES.contains(&status)) {
@@ -198,7 +200,7 @@ impl Filter {
         };
         self.name.as_ref().is_none_or(named)
             && self.instance_id.as_ref().is_none_or(|id| instance.id == *id)
-            && self.status.as_ref().is_none_or(|status| state(instance) == status)
+            && self.status.as_ref().is_none_or(|wanted| status(instance) == wanted)
             && self.ip.as_ref().is_none_or(|ip| primaries(instance).iter().any(|node| node.host.contains(ip.as_str())))
     }
 }
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_two_numbers_and_memory_below_a_gigabyte_a_fraction() {
+    fn versions_have_two_numbers_and_memory_below_a_gigabyte_is_a_fraction() {
         assert_eq!((major_minor("7.0.15"), major_minor("8"), major_minor("")), ("7.0".into(), "8".into(), "".into()));
         assert_eq!([128, 256, 1024, 0, 1536].map(minor), [".125", ".25", ".0", ".0", ".5"]);
     }

@@ -10,40 +10,36 @@ mod nodes;
 mod query;
 mod task_body;
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{FromRequestParts, RawPathParams, Request},
-};
+use axum::{Router, extract::Request};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{error::DcsError, query::Query};
+pub use self::error::DcsError;
 use crate::{
-    auth::{AuthError, Authenticator, Caller, Refusal},
+    auth::{Authenticator, Authorized},
     fleet::{Fleet, can_be_swept},
-    http::{self, BodyError, RequestId},
     model::{Instance, Role},
+    request::RequestId,
     task::Tasks,
 };
 
-/// What the operations need.
+/// State of the operations.
 #[derive(Clone)]
-pub struct Door {
-    /// Instances and people.
+pub struct DcsState {
+    /// Instances and their auto-scans.
     pub fleet: Fleet,
-    /// Tasks.
+    /// Scan tasks.
     pub tasks: Tasks,
-    /// Who calls.
+    /// Checks credentials and roles.
     pub auth: Authenticator,
 }
 
-/// What the document refers to without an operation that answers with it.
+/// Schemas that the document refers to although no operation returns them.
 #[derive(OpenApi)]
 #[openapi(components(schemas(error::ErrorView)))]
 struct Shapes;
 
-fn routes() -> OpenApiRouter<Door> {
+fn routes() -> OpenApiRouter<DcsState> {
     OpenApiRouter::with_openapi(Shapes::openapi())
         .routes(routes!(create_scan_task::create))
         .routes(routes!(create_scan_task::scan))
@@ -55,118 +51,43 @@ fn routes() -> OpenApiRouter<Door> {
         .routes(routes!(nodes::groups))
 }
 
-/// The routes of this door.
-pub fn router(door: Door) -> Router {
-    Router::from(routes()).with_state(door)
+/// Returns the routes of this surface.
+pub fn router(state: DcsState) -> Router {
+    Router::from(routes()).with_state(state)
 }
 
-/// What this door adds to the OpenAPI document.
+/// Returns this surface's part of the OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     routes().into_openapi()
 }
 
-/// The answer to a path that no door has.
-pub fn no_url() -> impl axum::response::IntoResponse {
-    DcsError::NoUrl
-}
+impl DcsState {
+    /// Authorizes a request on a project. `repeatable`: whether sending it twice has the effect of sending it once.
+    async fn authorize(&self, request: Request, needed: Role, repeatable: bool) -> Result<Authorized, DcsError> {
+        let request_id = RequestId::of(request.extensions());
+        let authorized = self.auth.authorize(request, needed, repeatable).await;
+        authorized.map_err(|denied| DcsError::from_denied(denied, request_id))
+    }
 
-/// The answer, where nobody is asked for credentials, to a request that is not from this machine to this machine.
-pub fn not_local() -> impl axum::response::IntoResponse {
-    DcsError::NotLocal
-}
-
-/// The answer to a method that a path does not have.
-pub fn no_method() -> impl axum::response::IntoResponse {
-    DcsError::NoMethod
-}
-
-/// A request on a project that has passed every check that comes before its body.
-struct AdmittedToProject {
-    caller: Caller,
-    project_id: String,
-    instance_id: String,
-    query: Query,
-    body: Bytes,
-}
-
-/// A request on an instance that has passed every check that comes before its body.
-struct Admitted {
-    caller: Caller,
-    instance: Instance,
-    query: Query,
-    body: Bytes,
-}
-
-impl Door {
-    /// The checks in their documented order: credentials, project id format, project match, instance id format, role,
-    /// existence. The order matters: nobody learns of an instance that is none of his business.
-    async fn admit(&self, request: Request, role: Role) -> Result<Admitted, DcsError> {
+    /// Authorizes a request on an instance.
+    async fn authorize_instance(&self, request: Request, needed: Role) -> Result<(Authorized, Instance), DcsError> {
         let repeatable = request.method().is_safe();
-        self.admit_one(request, role, repeatable).await
+        self.with_instance(self.authorize(request, needed, repeatable).await?).await
     }
 
-    /// The same for a create, which clients re-send as it is: doing it twice does no more than doing it once.
-    async fn admit_create(&self, request: Request) -> Result<Admitted, DcsError> {
-        self.admit_one(request, Role::Operator, true).await
+    /// Authorizes a create. Clients send it again unchanged, and a second create returns the active task.
+    async fn authorize_create(&self, request: Request) -> Result<(Authorized, Instance), DcsError> {
+        self.with_instance(self.authorize(request, Role::Operator, true).await?).await
     }
 
-    async fn admit_one(&self, request: Request, role: Role, repeatable: bool) -> Result<Admitted, DcsError> {
-        let passed = self.pass(request, role, true, repeatable).await?;
-        let AdmittedToProject { caller, project_id, instance_id, query, body } = passed;
-        let instance = self.fleet.instance(&project_id, &instance_id).await?.ok_or(DcsError::NoInstance)?;
-        Ok(Admitted { caller, instance, query, body })
-    }
-
-    /// The same, as far as it does not concern a certain instance.
-    async fn admit_to_project(&self, request: Request, role: Role) -> Result<AdmittedToProject, DcsError> {
-        self.pass(request, role, false, true).await
-    }
-
-    async fn pass(
-        &self,
-        request: Request,
-        role: Role,
-        on_instance: bool,
-        repeatable: bool,
-    ) -> Result<AdmittedToProject, DcsError> {
-        let (mut parts, body) = request.into_parts();
-        let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        let body = http::read_body(body).await.map_err(|error| match error {
-            BodyError::TooLarge => DcsError::TooLarge,
-            BodyError::Broken => DcsError::Body,
-        })?;
-        let identified = self.auth.identify(http::signed(&parts, &body, repeatable)).await;
-        let caller = identified.map_err(|error: AuthError| DcsError::from_auth(error, &request_id))?;
-
-        let params = RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| DcsError::NoUrl)?;
-        let param = |name: &str| params.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value).to_owned();
-        let (project_id, instance_id) = (param("project_id"), param("instance_id"));
-        let subject = on_instance.then_some(instance_id.as_str());
-        caller.pass(&project_id, subject, role).map_err(|refusal| match refusal {
-            Refusal::ProjectFormat => DcsError::ProjectFormat(project_hint(&project_id)),
-            Refusal::OtherProject => DcsError::OtherProject,
-            Refusal::SubjectFormat => DcsError::InstanceFormat,
-            Refusal::Role => DcsError::Forbidden,
-        })?;
-        let query = Query(parts.uri.query().unwrap_or_default().to_owned());
-        Ok(AdmittedToProject { caller, project_id, instance_id, query, body })
+    async fn with_instance(&self, authorized: Authorized) -> Result<(Authorized, Instance), DcsError> {
+        let found = self.auth.instance(&authorized).await;
+        let instance = found.map_err(|denied| DcsError::from_denied(denied, RequestId::default()))?;
+        Ok((authorized, instance))
     }
 }
 
-/// Whether the instance's server can be swept at all, as far as it has said what it is.
+/// Fails if the instance's server is known to be one that cannot be scanned.
 fn supported(instance: &Instance) -> Result<(), DcsError> {
     if can_be_swept(instance) { Ok(()) } else { Err(DcsError::Unsupported) }
-}
-
-/// Clients that were given no project id send the placeholder itself.
-fn project_hint(project_id: &str) -> String {
-    match project_id.starts_with('{') {
-        true => " The path holds a placeholder where the project ID belongs: give your client the project ID.".into(),
-        false => String::new(),
-    }
-}
-
-/// The answer when a handler panicked.
-pub fn internal() -> impl axum::response::IntoResponse {
-    DcsError::Internal
 }

@@ -1,6 +1,6 @@
-//! ShowInstanceTopology and ListGroupReplicationInfo: the primaries of an instance, as they were last seen.
+//! ShowInstanceTopology and ListGroupReplicationInfo: the primaries of an instance as of its last poll.
 //!
-//! Nobody waits for a server here: what a server would have to be asked for is not shown.
+//! Neither operation connects to a server; values that only the server knows are left out.
 
 use axum::{
     Json,
@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{
-    Admitted, Door,
+    DcsState,
     error::{DcsError, OnInstance},
-    instances::{MIB, mode, state},
+    instances::{MIB, mode, status},
     task_body::counter,
 };
 use crate::model::{Instance, Role};
 
-/// The answer of ShowInstanceTopology. All numbers are texts.
+/// The nodes of an instance. All numbers are strings.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Topology {
     redis_server: Vec<Server>,
@@ -44,7 +44,7 @@ struct Server {
     ip: String,
     port: String,
     node_type: &'static str,
-    /// MB; left out where there are several nodes, of which only the sum is known.
+    /// MB; left out for several nodes, of which only the sum is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_memory: Option<String>,
     /// MB.
@@ -57,7 +57,7 @@ struct Server {
     status: &'static str,
 }
 
-/// The answer of ListGroupReplicationInfo.
+/// The shards of an instance.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Groups {
     group_list: Vec<Group>,
@@ -84,8 +84,8 @@ struct Replication {
     dimensions: Vec<()>,
 }
 
-/// The primaries behind an instance that was seen, one for each shard; until then, and of a single server, the nodes that its
-/// URL names.
+/// Returns the primaries of the last poll, one for each shard. Before the first poll, and for a single server, the nodes in
+/// the instance's URL.
 pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
     let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.primaries);
     let seen: Vec<Address> = seen.iter().filter_map(|address| address.parse().ok()).collect();
@@ -96,7 +96,7 @@ pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
     }
 }
 
-/// The same for the same node, and no other's.
+/// Returns a stable id of a node that no other node has.
 fn node_id(instance: &Instance, node: &Address) -> String {
     let digest = Sha256::digest(format!("{}\n{}\n{}", instance.id, node.host, node.port));
     hex::encode(&digest[..16])
@@ -108,8 +108,8 @@ fn node_id(instance: &Instance, node: &Address) -> String {
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
     responses((status = 200, body = Topology), OnInstance)
 )]
-pub(super) async fn topology(State(door): State<Door>, request: Request) -> Result<Json<Topology>, DcsError> {
-    let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
+pub(super) async fn topology(State(state): State<DcsState>, request: Request) -> Result<Json<Topology>, DcsError> {
+    let (_, instance) = state.authorize_instance(request, Role::Reader).await?;
     let nodes = primaries(&instance);
     let facts = instance.facts.as_ref().filter(|_| nodes.len() == 1);
     let server = |node: Address| Server {
@@ -121,7 +121,7 @@ pub(super) async fn topology(State(door): State<Door>, request: Request) -> Resu
         db_num: if mode(&instance) == "cluster" { "1" } else { "16" },
         dbs: Vec::new(),
         group_id: node_id(&instance, &node),
-        status: state(&instance),
+        status: status(&instance),
         ip: node.host,
         port: node.port.to_string(),
     };
@@ -142,8 +142,8 @@ pub(super) async fn topology(State(door): State<Door>, request: Request) -> Resu
     params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID")),
     responses((status = 200, body = Groups), OnInstance)
 )]
-pub(super) async fn groups(State(door): State<Door>, request: Request) -> Result<Json<Groups>, DcsError> {
-    let Admitted { instance, .. } = door.admit(request, Role::Reader).await?;
+pub(super) async fn groups(State(state): State<DcsState>, request: Request) -> Result<Json<Groups>, DcsError> {
+    let (_, instance) = state.authorize_instance(request, Role::Reader).await?;
     let group = |(number, node): (usize, Address)| {
         let node_id = node_id(&instance, &node);
         Group {

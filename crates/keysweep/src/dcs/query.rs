@@ -1,25 +1,25 @@
-//! Queries of requests: what a parameter must be to be taken.
+//! Query parameters and the values that they accept.
 
 use super::error::DcsError;
 
-/// The query of a request.
+/// The query of a request, still encoded.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Query(pub(super) String);
 
 impl Query {
-    /// The first value of this name, decoded.
+    /// Returns the first value of a parameter, decoded.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
-    /// How many to leave out; 0 unless it says otherwise.
+    /// Returns `offset`: how many entries to skip [default: 0].
     pub(super) fn offset(&self) -> Result<u64, DcsError> {
-        // Stores count in signed 64 bits.
+        // The databases count in signed 64 bits.
         Ok(self.number("offset", 0)?.min(i64::MAX as u64))
     }
 
-    /// How many to show, 1–1000.
+    /// Returns `limit`: the largest number of entries to return, 1–1000.
     pub(super) fn limit(&self, default: u64) -> Result<u64, DcsError> {
         let limit = self.number("limit", default)?;
         (1..=1000).contains(&limit).then_some(limit).ok_or(DcsError::Parameter("limit"))

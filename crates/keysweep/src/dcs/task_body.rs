@@ -1,4 +1,4 @@
-//! A task as DCS shows it.
+//! The DCS representation of a task, of times and of counters.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -36,12 +36,12 @@ impl From<&Task> for TaskBody {
     }
 }
 
-/// UTC with exactly three decimals and a Z, as every time in this API.
+/// Formats a time as this API does everywhere: UTC with exactly three decimals and a Z.
 pub fn utc_millis(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
-/// Clients read counters into 32 bits.
+/// Saturates a counter at 32 bits, which is what the Go SDK reads it into.
 pub fn counter(value: u64) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }

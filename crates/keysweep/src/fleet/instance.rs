@@ -138,7 +138,7 @@ impl Fleet {
             Reach::default().keep(&mut changed, &self.vault)?;
         }
         if let Some(reach) = change.reach {
-            detail.insert("reach".into(), "changed".into());
+            detail.insert("connection".into(), "changed".into());
             reach.keep(&mut changed, &self.vault)?;
         }
         if let Some(pace) = change.pace {

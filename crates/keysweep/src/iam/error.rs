@@ -1,4 +1,4 @@
-//! The errors of the IAM subset: the one place of this door that knows status codes.
+//! The errors of the IAM subset: the only file of this surface that knows status codes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,22 +16,23 @@ use utoipa::{
 use crate::{
     auth::{AuthError, NOT_LOCAL, SignInError},
     fleet::FleetError,
-    http::{BodyError, refusals, retry_after},
+    request::BodyError,
+    surface::{Unhandled, error_responses, retry_after},
 };
 
-/// The status of a token that was issued.
+/// Status of an answer that issued a token.
 pub const CREATED: StatusCode = StatusCode::CREATED;
-/// The status of a token that was revoked.
+/// Status of an answer that revoked a token.
 pub const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
-/// A refusal.
+/// An error.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = IamError)]
 pub struct ErrorView {
     error: ErrorDetail,
 }
 
-/// What was refused, and why.
+/// Message, code and title of an error.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = IamErrorDetail)]
 pub struct ErrorDetail {
@@ -40,53 +41,53 @@ pub struct ErrorDetail {
     title: &'static str,
 }
 
-/// What signing in may be refused with, for the document.
+/// Documented errors of a sign-in.
 pub struct OnSignIn;
 
 impl IntoResponses for OnSignIn {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("IamError", &[400, 401, 403, 413, 429, 500])
+        error_responses("IamError", &[400, 401, 403, 413, 429, 500])
     }
 }
 
-/// What an operation on a token may refuse with.
+/// Documented errors of an operation on a token.
 pub struct OnToken;
 
 impl IntoResponses for OnToken {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("IamError", &[400, 401, 403, 404, 413, 500])
+        error_responses("IamError", &[400, 401, 403, 404, 413, 500])
     }
 }
 
-/// What a list may be refused with.
+/// Documented errors of a list.
 pub struct OnList;
 
 impl IntoResponses for OnList {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        refusals("IamError", &[400, 401, 403, 413, 500])
+        error_responses("IamError", &[400, 401, 403, 413, 500])
     }
 }
 
-/// An answer other than a good one: `{"error":{"message","code","title"}}`.
+/// An error answer: `{"error":{"message","code","title"}}`.
 #[derive(Debug)]
 pub enum IamError {
-    /// The body is not what is documented; says what is missing.
+    /// The request is not as documented; says what is missing.
     Request(&'static str),
-    /// The body is larger than this API takes, or broke off.
+    /// The body could not be read.
     Body(BodyError),
-    /// Credentials that are not good, or none.
+    /// The credentials are missing or invalid.
     Unauthorized(String),
-    /// Somebody else's token.
+    /// The caller has no such token.
     NotFound,
-    /// Too many attempts; how long it is good to wait.
+    /// Too many attempts; holds how long to wait.
     TooMany(String, Duration),
-    /// No such path.
+    /// The path is unknown.
     NoUrl,
-    /// The path exists, the method does not.
+    /// The path has no such method.
     NoMethod,
-    /// Without authentication: not from this machine to this machine.
+    /// Authentication is off, and the request is not from this machine to this machine.
     NotLocal,
-    /// Our own fault; the log says more.
+    /// The service failed; details are in its log.
     Internal,
 }
 
@@ -119,6 +120,17 @@ impl From<BodyError> for IamError {
     }
 }
 
+impl From<Unhandled> for IamError {
+    fn from(cause: Unhandled) -> Self {
+        match cause {
+            Unhandled::UnknownPath => Self::NoUrl,
+            Unhandled::UnknownMethod => Self::NoMethod,
+            Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::Panicked => Self::Internal,
+        }
+    }
+}
+
 impl From<FleetError> for IamError {
     fn from(error: FleetError) -> Self {
         tracing::error!(%error, "a request failed");
@@ -142,6 +154,7 @@ impl From<SignInError> for IamError {
 impl From<AuthError> for IamError {
     fn from(error: AuthError) -> Self {
         match error {
+            AuthError::Body(error) => error.into(),
             AuthError::Fleet(error) => error.into(),
             AuthError::Missing => {
                 Self::Unauthorized("Send a token in X-Auth-Token, or sign the request with an access key.".into())

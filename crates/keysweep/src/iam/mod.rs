@@ -4,68 +4,39 @@ mod error;
 mod projects;
 mod tokens;
 
-use axum::{Router, body::Bytes, extract::Request, http::request::Parts};
+use axum::Router;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::error::IamError;
-use crate::{
-    auth::{Authenticator, Caller},
-    fleet::Fleet,
-    http::{read_body, signed},
-};
+pub use self::error::IamError;
+use crate::{auth::Authenticator, fleet::Fleet};
 
-/// What the operations need.
+/// State of the operations.
 #[derive(Clone)]
-pub struct Door {
-    /// People and their tokens.
+pub struct IamState {
+    /// Users and their tokens.
     pub fleet: Fleet,
-    /// Who calls.
+    /// Checks passwords and credentials.
     pub auth: Authenticator,
 }
 
-/// What the document refers to without an operation that answers with it.
+/// Schemas that the document refers to although no operation returns them.
 #[derive(OpenApi)]
 #[openapi(components(schemas(error::ErrorView)))]
 struct Shapes;
 
-fn routes() -> OpenApiRouter<Door> {
+fn routes() -> OpenApiRouter<IamState> {
     OpenApiRouter::with_openapi(Shapes::openapi())
         .routes(routes!(tokens::issue, tokens::revoke))
         .routes(routes!(projects::list))
 }
 
-/// The routes of this door.
-pub fn router(door: Door) -> Router {
-    Router::from(routes()).with_state(door)
+/// Returns the routes of this surface.
+pub fn router(state: IamState) -> Router {
+    Router::from(routes()).with_state(state)
 }
 
-/// What this door adds to the OpenAPI document.
+/// Returns this surface's part of the OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     routes().into_openapi()
-}
-
-/// The answer to a path that this door does not have.
-pub fn no_url() -> impl axum::response::IntoResponse {
-    IamError::NoUrl
-}
-
-/// The answer, where nobody is asked for credentials, to a request that is not from this machine to this machine.
-pub fn not_local() -> impl axum::response::IntoResponse {
-    IamError::NotLocal
-}
-
-/// The answer to a method that a path does not have.
-pub fn no_method() -> impl axum::response::IntoResponse {
-    IamError::NoMethod
-}
-
-impl Door {
-    async fn identify(&self, request: Request) -> Result<(Caller, Parts, Bytes), IamError> {
-        let (parts, body) = request.into_parts();
-        let body = read_body(body).await?;
-        // Revoking a token twice does no more than revoking it once.
-        let caller = self.auth.identify(signed(&parts, &body, true)).await?;
-        Ok((caller, parts, body))
-    }
 }

@@ -1,4 +1,4 @@
-//! `GET /v3/projects`: how clients that know a region find out their project's id.
+//! `GET /v3/projects`, with which clients that know a region find the id of their project.
 
 use axum::{
     Json,
@@ -8,12 +8,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Door,
+    IamState,
     error::{IamError, OnList},
     tokens::DOMAIN_ID,
 };
 
-/// The answer.
+/// The projects of a caller.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Projects {
     projects: Vec<ListedProject>,
@@ -37,18 +37,18 @@ struct ListedProject {
 
 /// List the caller's projects
 ///
-/// Clients that were given a region and no project ask for the one project of that name
-/// and take nothing but exactly one: where no project has the region's name and the caller has only one, that is it.
+/// Clients that are configured with a region and no project ask for the project of that name and accept exactly one. If no
+/// project has the name and the caller has one project only, the answer is that project.
 #[utoipa::path(
-    get, path = "/v3/projects", tag = "IAM v3", operation_id = "list_projects", params(("name" = Option<String>, Query, description = "Only the project of this name")),
+    get, path = "/v3/projects", tag = "IAM v3", operation_id = "list_projects", params(("name" = Option<String>, Query, description = "Name of the project")),
     responses((status = 200, body = Projects), OnList)
 )]
-pub(super) async fn list(State(door): State<Door>, request: Request) -> Result<Json<Projects>, IamError> {
-    let (caller, parts, _) = door.identify(request).await?;
+pub(super) async fn list(State(state): State<IamState>, request: Request) -> Result<Json<Projects>, IamError> {
+    let (caller, parts, _) = state.auth.authenticate(request, true).await?;
     let query = parts.uri.query().unwrap_or_default();
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     let name = pairs.find(|(key, _)| key == "name").map(|(_, value)| value.into_owned());
-    let mut projects = door.auth.projects_of(&caller).await?;
+    let mut projects = state.auth.projects_of(&caller).await?;
     if let Some(name) = name {
         let is_there = projects.iter().any(|project| project.name == name);
         match (is_there, projects.len()) {

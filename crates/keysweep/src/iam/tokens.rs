@@ -1,4 +1,4 @@
-//! `POST /v3/auth/tokens`: a token for a name and a password; `DELETE`: its end.
+//! `POST /v3/auth/tokens` issues a token for a user name and a password, `DELETE` revokes one.
 
 use axum::{
     Json,
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Door,
+    IamState,
     error::{CREATED, IamError, NO_CONTENT, OnSignIn, OnToken},
 };
 use crate::{
     auth::SignIn,
     fleet::Secret,
-    http::{Peer, read_body},
+    request::{Peer, read_body},
 };
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
-/// There is one domain, whatever a client calls it.
+/// Id of the only domain, whatever name clients give it.
 pub(super) const DOMAIN_ID: &str = "default";
 
-/// Who wants a token.
+/// A request for a token.
 #[derive(Deserialize, ToSchema)]
 pub struct SignInBody {
     auth: Auth,
@@ -64,7 +64,7 @@ struct Named {
     name: Option<String>,
 }
 
-/// The answer; the token itself is in the header X-Subject-Token.
+/// Description of an issued token. The token itself is in the header X-Subject-Token.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct IssuedToken {
     token: TokenBody,
@@ -113,14 +113,14 @@ fn utc_micros(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
-/// Get a token for a name and a password
+/// Issue a token for a user name and a password
 ///
 /// The token is in the header X-Subject-Token.
 #[utoipa::path(
     post, path = "/v3/auth/tokens", tag = "IAM v3", operation_id = "issue_token", request_body = SignInBody,
     responses((status = 201, body = IssuedToken), OnSignIn)
 )]
-pub(super) async fn issue(State(door): State<Door>, request: Request) -> Result<impl IntoResponse, IamError> {
+pub(super) async fn issue(State(state): State<IamState>, request: Request) -> Result<impl IntoResponse, IamError> {
     let (parts, body) = request.into_parts();
     let body = read_body(body).await?;
     let SignInBody { auth } = serde_json::from_slice(&body).map_err(|_| {
@@ -129,7 +129,7 @@ pub(super) async fn issue(State(door): State<Door>, request: Request) -> Result<
     let PasswordUser { name, password, domain } = auth.identity.password.user;
     let project = auth.scope.and_then(|scope| scope.project).and_then(|project| project.id.or(project.name));
     let wanted = SignIn { name, password: Secret::from(password), project };
-    let signed_in = door.auth.sign_in(wanted, Peer::of(&parts.extensions)).await?;
+    let signed_in = state.auth.sign_in(wanted, Peer::of(&parts.extensions)).await?;
 
     let issued = signed_in.issued;
     let mut header = HeaderValue::from_str(issued.token.expose()).map_err(|_| IamError::Internal)?;
@@ -154,18 +154,19 @@ pub(super) async fn issue(State(door): State<Door>, request: Request) -> Result<
     Ok((CREATED, [(SUBJECT_TOKEN, header)], Json(IssuedToken { token })))
 }
 
-/// Revoke the token in X-Subject-Token, which must be the caller's
+/// Revoke the token in X-Subject-Token, which must belong to the caller
 #[utoipa::path(
     delete, path = "/v3/auth/tokens", tag = "IAM v3", operation_id = "revoke_token", params(("X-Subject-Token" = String, Header, description = "The token")),
     responses((status = 204), OnToken)
 )]
-pub(super) async fn revoke(State(door): State<Door>, request: Request) -> Result<StatusCode, IamError> {
-    let (caller, parts, _) = door.identify(request).await?;
+pub(super) async fn revoke(State(state): State<IamState>, request: Request) -> Result<StatusCode, IamError> {
+    // Revoking a token twice has the effect of revoking it once.
+    let (caller, parts, _) = state.auth.authenticate(request, true).await?;
     let token = parts.headers.get(SUBJECT_TOKEN).ok_or(IamError::Request("Name the token in X-Subject-Token."))?;
-    let holder = door.fleet.token_holder(token.as_bytes()).await?.ok_or(IamError::NotFound)?;
+    let holder = state.fleet.token_holder(token.as_bytes()).await?.ok_or(IamError::NotFound)?;
     if caller.name.is_some_and(|name| name != holder.user.name) {
         return Err(IamError::NotFound);
     }
-    door.fleet.revoke_token(token.as_bytes()).await?;
+    state.fleet.revoke_token(token.as_bytes()).await?;
     Ok(NO_CONTENT)
 }

@@ -114,7 +114,7 @@ async function everything() {
   assert.equal(await page.evaluate(() => window.untouched && document.activeElement.id), "cancel");
   await cancel.click();
   await page.getByText("The scan is asked to stop.").waitFor();
-  await page.locator("#live .chip").getByText("cancelled").waitFor();
+  await page.locator("#live .badge").getByText("cancelled").waitFor();
 
   // And one that is watched to its end, on its own page.
   await page.getByRole("button", { name: "Scan now" }).click();

@@ -1,4 +1,4 @@
-//! The web console in a real browser: what a person does there, with script, a keyboard and a phone.
+//! The web console in a real browser, with script, a keyboard and a phone-sized screen.
 
 use std::{path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::visitor::PASSWORD;
 
-/// Enough for a scan at the gentle pace to be watched for some seconds.
+/// Enough keys for a scan at the gentle pace to take some seconds.
 const LIVE: u64 = 700_000;
 const DEAD: u64 = 60_000;
 
@@ -40,7 +40,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     assert!(!log.join("").contains("hunter2"));
 }
 
-/// An instance that was scanned several times; its path in the console.
+/// Registers an instance, scans it several times and returns its path in the console.
 fn with_a_history(installation: &Installation, service: &Service, server: &Server) -> String {
     let add = ["instance", "add", "sessions", &server.url(), "--project", "shop", "--pace", "fast"];
     let instance = id(&installation.admin(&add));
@@ -59,7 +59,7 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
             let task = service.send("GET", &task, &[("X-Auth-Token", &token)], "").body;
             (task["status"] == "success").then_some(task)
         });
-        assert_eq!(ended["keys_released"], dead);
+        assert_eq!(ended["keys_reclaimed"], dead);
     }
     if std::env::var_os("KEYSWEEP_SCREENSHOTS").is_some() {
         let_keys_die(server);
@@ -67,7 +67,7 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
     format!("/console/{project}/instances/{instance}")
 }
 
-/// As it happens by itself, for the pictures: what a scan is for.
+/// Fills the server with keys that expire, so that the screenshots show stale keys.
 fn let_keys_die(server: &Server) {
     let mut connection = server.connection();
     for batch in 0..40 {
@@ -89,7 +89,7 @@ fn folder(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name).display().to_string()
 }
 
-/// The browser that `scripts/browser` has found; `None`, and why, where it has found none.
+/// Returns the browser that `scripts/browser` found; prints the reason if it found none.
 fn browser() -> Option<String> {
     let (ours, skipped) = (folder(".cache/chromium/chromium"), folder(".cache/chromium/skipped"));
     if let Ok(why) = std::fs::read_to_string(skipped) {

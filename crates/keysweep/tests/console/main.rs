@@ -1,9 +1,11 @@
-//! The web console: over plain HTTP, as a browser without script sees it, and in a real browser.
+//! The web console: over plain HTTP, like a browser without script, and in a real browser.
 
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
-mod guard;
 mod pages;
+mod protection;
 mod sign_in;
 mod visitor;
+#[path = "../common/web.rs"]
+mod web;

@@ -1,13 +1,16 @@
-//! What the pages show and do, without script.
+//! Contents and actions of the pages, without script.
 
 use std::time::Duration;
 
 use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually};
 
-use crate::visitor::{Shop, Visitor};
+use crate::{
+    visitor::{Shop, Visitor},
+    web::Web,
+};
 
 #[test]
-fn an_instance_is_added_scanned_and_looked_at_without_script() {
+fn an_instance_is_added_scanned_and_shown_without_script() {
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
     let loaded = DataSet::new().live(3_000).dead(1_000).load(&server);
     let shop = Shop::with_no_server();
@@ -61,7 +64,7 @@ fn thousands(value: u64) -> String {
 }
 
 #[test]
-fn what_is_wrong_with_an_auto_scan_is_said_beside_its_field_and_what_is_right_is_kept() {
+fn invalid_auto_scan_fields_have_errors_beside_them_and_valid_settings_are_saved() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::signed_in(&service, "operator");
@@ -80,8 +83,8 @@ fn what_is_wrong_with_an_auto_scan_is_said_beside_its_field_and_what_is_right_is
         let answer = visitor.post(&action, &page, &wrong);
         assert_eq!(answer.status, 422, "{field}");
         assert!(answer.text.contains(&format!("id=\"{field}-fault\"")), "{field}: {}", answer.text);
-        assert!(answer.text.contains(&format!("value=\"{value}\"")), "what was typed stays: {}", answer.text);
-        assert!(visitor.get(&shop.page()).text.contains("Auto-scan"), "nothing broke");
+        assert!(answer.text.contains(&format!("value=\"{value}\"")), "the form keeps what was typed: {}", answer.text);
+        assert!(visitor.get(&shop.page()).text.contains("Auto-scan"), "the page still works");
     }
     let page = visitor.submit(&action, &page, &good);
     assert!(page.text.contains("The auto-scan is saved") && page.text.contains("2100-01-01T02:00:00"), "{}", page.text);
@@ -92,7 +95,27 @@ fn what_is_wrong_with_an_auto_scan_is_said_beside_its_field_and_what_is_right_is
 }
 
 #[test]
-fn an_instance_is_edited_without_giving_its_password_again_unless_its_address_changes() {
+fn an_auto_scan_of_a_server_that_cannot_be_scanned_is_not_enabled() {
+    let web = Web::start();
+    let shop = Shop::new(&web.url());
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "operator");
+    let (page, action) = (visitor.get(&shop.page()), format!("{}/auto-scan", shop.page()));
+    let form =
+        [("first_scan_at", "2100-01-01T02:00"), ("interval", "24h"), ("timeout", "48h"), ("scan_keys_count", "20")];
+    let enabled = [&[("enabled", "on")], form.as_slice()].concat();
+    let refused = visitor.post(&action, &page, &enabled);
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    assert!(refused.text.contains("no Redis or Valkey"), "{}", refused.text);
+    let page = visitor.get(&shop.page());
+    assert!(!page.text.contains("2100-01-01") && !page.text.contains("The next scheduled scan"), "{}", page.text);
+    // Settings of a disabled auto-scan are saved: they scan nothing.
+    let page = visitor.submit(&action, &page, &form);
+    assert!(page.text.contains("The auto-scan is saved") && page.text.contains("2100-01-01"), "{}", page.text);
+}
+
+#[test]
+fn editing_an_instance_needs_its_password_only_if_its_address_changes() {
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
     let shop = Shop::new(&format!("redis://:hunter2-hunter2@127.0.0.1:{}", server.port()));
     let service = shop.installation.serve(&[]);
@@ -103,19 +126,23 @@ fn an_instance_is_edited_without_giving_its_password_again_unless_its_address_ch
     let url = format!("redis://127.0.0.1:{}", server.port());
     let page = visitor.submit(&edit, &page, &[("name", "moved"), ("url", &url), ("pace", "gentle")]);
     assert!(page.text.contains("<h1>moved") && page.text.contains("gentle"), "{}", page.text);
-    assert!(page.text.contains("The changes are saved"), "its password is still good: {}", page.text);
+    assert!(page.text.contains("The changes are saved"), "its password is still valid: {}", page.text);
     let answer = visitor.post(&edit, &page, &[("name", "moved"), ("url", &url), ("pace", "brisk")]);
     assert_eq!(answer.status, 422, "{}", answer.text);
     assert!(answer.text.contains("id=\"pace-fault\"") && answer.text.contains("brisk"), "{}", answer.text);
-    assert!(answer.text.contains("<option selected>gentle"), "what is kept stays chosen: {}", answer.text);
+    assert!(answer.text.contains("<option selected>gentle"), "the saved pace stays selected: {}", answer.text);
     assert!(visitor.get(&shop.page()).text.contains("gentle"), "nothing was changed");
     let elsewhere = format!("redis://localhost:{}", server.port());
     let answer = visitor.post(&edit, &page, &[("name", "moved"), ("url", &elsewhere)]);
-    assert!(answer.text.contains("could not be looked at"), "a stored password goes nowhere else: {}", answer.text);
+    assert!(
+        answer.text.contains("could not be looked at"),
+        "the stored password is not sent elsewhere: {}",
+        answer.text
+    );
 
     let path = shop.page();
     let page = visitor.submit(&format!("{path}/pause"), &page, &[]);
-    assert!(page.text.contains("chip plain\">paused") && !page.text.contains("Scan now"), "{}", page.text);
+    assert!(page.text.contains("badge plain\">paused") && !page.text.contains("Scan now"), "{}", page.text);
     assert_eq!(visitor.post(&format!("{path}/scan"), &page, &[]).status, 409);
     let page = visitor.submit(&format!("{path}/resume"), &page, &[]);
     let page = visitor.post(&format!("{path}/remove"), &page, &[]);

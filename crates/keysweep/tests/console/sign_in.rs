@@ -1,4 +1,4 @@
-//! Who gets in, and for how long.
+//! Signing in and out, and the lifetime of sessions.
 
 use keysweep_harness::{Installation, Postgres, id};
 use rstest::rstest;
@@ -6,7 +6,7 @@ use rstest::rstest;
 use crate::visitor::{PASSWORD, Shop, Visitor};
 
 #[test]
-fn whoever_has_not_signed_in_is_sent_to_sign_in_and_back() {
+fn a_visitor_without_a_session_is_redirected_to_the_sign_in_and_back() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::new(&service);
@@ -24,11 +24,11 @@ fn whoever_has_not_signed_in_is_sent_to_sign_in_and_back() {
 
     let home = visitor.get("/console");
     assert_eq!(home.header("location"), Some(format!("/console/{}/instances", shop.project).as_str()));
-    assert_eq!(visitor.get("/console/sign-in").status, 303, "who has signed in need not do so again");
+    assert_eq!(visitor.get("/console/sign-in").status, 303, "a user with a session need not sign in again");
 }
 
 #[test]
-fn a_browser_that_is_given_the_address_alone_is_led_to_the_console_and_a_client_is_not() {
+fn the_root_redirects_browsers_to_the_console_and_is_unknown_to_api_clients() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let browsers = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -43,7 +43,7 @@ fn a_browser_that_is_given_the_address_alone_is_led_to_the_console_and_a_client_
 }
 
 #[test]
-fn a_second_tab_that_asks_to_sign_in_goes_on_with_the_session_of_the_first() {
+fn a_stale_sign_in_form_in_a_second_tab_continues_with_the_session_of_the_first() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::new(&service);
@@ -63,7 +63,7 @@ fn a_second_tab_that_asks_to_sign_in_goes_on_with_the_session_of_the_first() {
 #[case("/console/../v2")]
 #[case("/console\\evil")]
 #[case("/console/x?y=z")]
-fn signing_in_leads_to_no_other_place_than_the_console(#[case] next: &str) {
+fn a_sign_in_never_redirects_outside_the_console(#[case] next: &str) {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::new(&service);
@@ -73,7 +73,7 @@ fn signing_in_leads_to_no_other_place_than_the_console(#[case] next: &str) {
 }
 
 #[test]
-fn a_session_cookie_is_for_the_console_alone_and_for_no_script_and_ends_with_the_session() {
+fn a_session_cookie_is_valid_for_the_console_only_and_ends_with_the_session() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::new(&service);
@@ -99,13 +99,13 @@ fn a_session_cookie_is_for_the_console_alone_and_for_no_script_and_ends_with_the
     assert_eq!(
         service.send("GET", &path, &[("Host", "localhost"), ("Cookie", &cookie)], "").status,
         303,
-        "it is worth nothing any more"
+        "the session has ended"
     );
 }
 
-/// A browser keeps one set of cookies for all ports of a host.
+/// Browsers keep one set of cookies for all ports of a host.
 #[test]
-fn two_services_on_one_host_do_not_sign_each_others_people_out() {
+fn two_services_on_one_host_do_not_end_each_others_sessions() {
     let shops = [Shop::with_no_server(), Shop::with_no_server()];
     let services = [shops[0].installation.serve(&[]), shops[1].installation.serve(&[])];
     let mut cookies = Vec::new();
@@ -119,7 +119,7 @@ fn two_services_on_one_host_do_not_sign_each_others_people_out() {
         cookies = visitor.cookies;
     }
     for (index, shop) in shops.iter().enumerate() {
-        assert_eq!(visit(index, cookies.clone()).get(&shop.page()).status, 200, "of both, also of the first");
+        assert_eq!(visit(index, cookies.clone()).get(&shop.page()).status, 200, "both sessions are valid");
     }
 }
 
@@ -133,7 +133,7 @@ fn behind_a_proxy_that_speaks_tls_cookies_are_for_tls_only() {
 }
 
 #[test]
-fn a_token_of_the_api_is_no_session() {
+fn an_api_token_is_not_a_session() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let body = serde_json::json!({ "auth": { "identity": { "methods": ["password"], "password": { "user": {
@@ -154,11 +154,11 @@ fn a_session_survives_a_restart_of_the_service() {
     let mut visitor = Visitor::with(&service, cookies);
     assert_eq!(visitor.get(&shop.page()).status, 200);
     shop.installation.admin(&["user", "disable", "operator"]);
-    assert_eq!(visitor.get(&shop.page()).status, 303, "a disabled user is out at once");
+    assert_eq!(visitor.get(&shop.page()).status, 303, "disabling a user ends the session at once");
 }
 
 #[test]
-fn a_wrong_password_is_told_and_guessing_is_throttled() {
+fn a_wrong_password_is_reported_and_guessing_is_locked_out() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::new(&service);
@@ -173,7 +173,7 @@ fn a_wrong_password_is_told_and_guessing_is_throttled() {
 }
 
 #[test]
-fn a_session_is_good_on_every_replica_and_ends_on_all_of_them() {
+fn a_session_is_valid_on_every_replica_and_ends_on_all_of_them() {
     let database = Postgres::start();
     let installation = Installation::on_postgres(env!("CARGO_BIN_EXE_keysweep"), &database);
     let project = id(&installation.admin(&["project", "add", "shop"]));
@@ -184,6 +184,10 @@ fn a_session_is_good_on_every_replica_and_ends_on_all_of_them() {
     let list = format!("/console/{project}/instances");
     let page = visitor.get(&list);
     assert_eq!(page.status, 200, "{}", page.text);
-    assert_eq!(visitor.post("/console/sign-out", &page, &[]).status, 303, "its forms are good there, too");
+    assert_eq!(
+        visitor.post("/console/sign-out", &page, &[]).status,
+        303,
+        "forms of one replica are valid on the other"
+    );
     assert_eq!(Visitor::with(&one, cookies).get(&list).status, 303);
 }

@@ -1,14 +1,14 @@
-//! Who visits the console over plain HTTP, and the shop that there is to see.
+//! A visitor of the console over plain HTTP, and a project to visit.
 
 use keysweep_harness::{Answer, Installation, Service, free_port, id};
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// A browser without script: keeps cookies, follows no redirect by itself.
+/// A browser without script: it keeps cookies and does not follow redirects by itself.
 pub struct Visitor<'a> {
     pub service: &'a Service,
     pub cookies: Vec<(String, String)>,
-    /// What it takes the service to be called: as a proxy in front would pass it on, the same for every replica.
+    /// Value of the Host header, the same for every replica, like behind a proxy.
     pub host: String,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Visitor<'a> {
         self.send("GET", path, &[], "")
     }
 
-    /// Sends a form that stands on a page.
+    /// Sends a form of a page.
     pub fn post(&mut self, path: &str, page: &Answer, fields: &[(&str, &str)]) -> Answer {
         self.send("POST", path, &[], &form(&token(page), fields))
     }
@@ -69,14 +69,14 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// The token of the forms on a page.
+/// Returns the CSRF token of a page's forms.
 pub fn token(page: &Answer) -> String {
     let rest =
         page.text.split("name=\"form_token\" value=\"").nth(1).unwrap_or_else(|| panic!("no form: {}", page.text));
     rest.split('"').next().expect("a value").to_owned()
 }
 
-/// A form with its token.
+/// Encodes a form with its CSRF token.
 pub fn form(token: &str, fields: &[(&str, &str)]) -> String {
     let mut form = url_encoded(&[("form_token", token)]);
     for field in fields {
@@ -95,7 +95,7 @@ fn url_encoded(fields: &[(&str, &str)]) -> String {
     fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
 }
 
-/// A project with one instance, whose server may be nowhere, and a user of each role.
+/// A project with one instance and a user of each role.
 pub struct Shop {
     pub installation: Installation,
     pub project: String,

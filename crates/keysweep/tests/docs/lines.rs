@@ -118,7 +118,7 @@ pub const REMOTE: &[Line] = &[
     good("task watch {id}", "\"status\":\"success\""),
     good("task cancel {id}", "\"status\":\"success\""),
     good("task create cache --wait", "\"status\":\"success\""),
-    good("task show {id}", "\"keys_released\":"),
+    good("task show {id}", "\"keys_reclaimed\":"),
     good("task list cache --status success --limit 1 --offset 1", "\"count\":2"),
 ];
 

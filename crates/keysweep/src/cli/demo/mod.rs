@@ -197,7 +197,7 @@ fn result(before: &Reading, after: &Reading, ledger: &Ledger, task: &Value) {
     let number = |field: &str| report[field].as_f64().unwrap_or(0.0);
     term::line(&format!(
         "\nThe sweep released {} dead keys in {:.1} s, in {} slices of {:.0} µs (median), {:.0} % of the server's main thread.",
-        count(task["keys_released"].as_u64().unwrap_or(0)),
+        count(task["keys_reclaimed"].as_u64().unwrap_or(0)),
         number("elapsed_seconds"),
         count(report["slices"].as_u64().unwrap_or(0)),
         report["slice_seconds"]["p50"].as_f64().unwrap_or(0.0) * 1e6,

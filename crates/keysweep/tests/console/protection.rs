@@ -1,4 +1,4 @@
-//! What is refused: forms from elsewhere, roles that do not suffice, other projects.
+//! Requests that the console refuses: forms of other sites, roles that are too low, other projects.
 
 use keysweep_harness::id;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_form_from_elsewhere_is_refused_and_changes_nothing() {
+fn a_form_of_another_site_is_refused_and_changes_nothing() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::signed_in(&service, "admin");
@@ -31,11 +31,15 @@ fn a_form_from_elsewhere_is_refused_and_changes_nothing() {
     let history = visitor.get(&shop.page());
     assert!(history.text.contains("No scan yet."));
     let origin = format!("http://{}", visitor.host);
-    assert_eq!(visitor.send("POST", &scan, &[("Origin", &origin)], &good).status, 303, "our own page's is taken");
+    assert_eq!(
+        visitor.send("POST", &scan, &[("Origin", &origin)], &good).status,
+        303,
+        "a form of our own page is accepted"
+    );
 }
 
 #[test]
-fn every_answer_shields_itself() {
+fn every_answer_has_security_headers() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::signed_in(&service, "admin");
@@ -79,12 +83,12 @@ fn every_answer_shields_itself() {
 }
 
 #[test]
-fn a_reader_sees_no_button_and_is_refused_whatever_is_sent() {
+fn a_reader_sees_no_buttons_and_every_action_is_refused() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut reader = Visitor::signed_in(&service, "reader");
     let page = reader.get(&shop.page());
-    // The only form is the one that signs out.
+    // The only form signs out.
     assert_eq!(page.text.matches("<form").count(), 1, "{}", page.text);
     for action in ["scan", "test", "pause", "resume", "remove", "auto-scan", "edit"] {
         let answer = reader.post(&format!("{}/{action}", shop.page()), &page, &[("sure", "on")]);
@@ -104,7 +108,7 @@ fn a_reader_sees_no_button_and_is_refused_whatever_is_sent() {
 }
 
 #[test]
-fn nobody_sees_another_projects_instances() {
+fn instances_of_other_projects_are_hidden() {
     let shop = Shop::with_no_server();
     shop.installation.admin(&["project", "add", "search"]);
     shop.installation.add_user("stranger", "search", "admin", PASSWORD);
@@ -120,14 +124,14 @@ fn nobody_sees_another_projects_instances() {
         assert_eq!(answer.status, 404, "{path}");
         assert!(!answer.text.contains("cache"), "{}", answer.text);
     }
-    // Nor through a project of one's own.
+    // The id of another project's instance is unknown in one's own project as well.
     let mixed = own.replace("/instances", &format!("/instances/{}", shop.instance));
     assert_eq!(stranger.get(&mixed).status, 404);
     assert_eq!(stranger.post(&format!("{}/scan", shop.page()), &page, &[]).status, 404);
 }
 
 #[test]
-fn whoever_has_roles_on_several_projects_goes_from_one_to_the_other() {
+fn a_user_with_roles_on_several_projects_can_switch_between_them() {
     let shop = Shop::with_no_server();
     let other = id(&shop.installation.admin(&["project", "add", "annex"]));
     shop.installation.admin(&["user", "grant", "operator", "--project", "annex", "--role", "reader"]);
@@ -139,7 +143,7 @@ fn whoever_has_roles_on_several_projects_goes_from_one_to_the_other() {
 }
 
 #[test]
-fn without_authentication_the_console_is_open_but_forms_from_elsewhere_are_still_refused() {
+fn without_authentication_the_console_is_open_and_forms_of_other_sites_are_refused() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&["--no-auth"]);
     let mut visitor = Visitor::new(&service);
@@ -147,14 +151,14 @@ fn without_authentication_the_console_is_open_but_forms_from_elsewhere_are_still
     assert_eq!(page.status, 200);
     assert_eq!(service.send("POST", &format!("{}/scan", shop.page()), &[], "").status, 403);
     assert_eq!(visitor.post(&format!("{}/scan", shop.page()), &page, &[]).status, 303);
-    // A name that somebody else makes lead here is of the same origin for a browser.
+    // After DNS rebinding a browser takes a foreign host name for the same origin.
     for (host, status) in [("rebound.example:7080", 403), ("localhost", 200), ("[::1]:7080", 200), ("", 403)] {
         assert_eq!(service.send("GET", &shop.page(), &[("Host", host)], "").status, status, "{host}");
     }
 }
 
 #[test]
-fn a_database_that_fails_is_our_fault_and_says_nothing_of_itself() {
+fn a_failing_database_is_an_internal_error_without_details() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::signed_in(&service, "reader");
@@ -165,7 +169,7 @@ fn a_database_that_fails_is_our_fault_and_says_nothing_of_itself() {
 }
 
 #[test]
-fn a_name_with_markup_in_it_is_shown_as_text() {
+fn markup_in_a_name_is_escaped() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::signed_in(&service, "admin");

@@ -1,25 +1,25 @@
-//! Numbers and times as people read them.
+//! Formats numbers and times for people.
 
 use std::time::Duration;
 
 use indicatif::HumanCount;
 use jiff::{SignedDuration, Timestamp};
 
-/// Further away than this a date says more.
+/// Distance from which a date is shown instead of a relative time.
 const FAR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// A time, told in three ways.
+/// A time relative to now, with its absolute forms.
 #[derive(Debug, Clone)]
-pub(super) struct Moment {
-    /// For programs.
+pub(super) struct RelativeTime {
+    /// `2026-11-24T15:00:00Z`.
     pub(super) iso: String,
-    /// For people, in full.
+    /// `2026-11-24 15:00:00 UTC`.
     pub(super) utc: String,
-    /// For people in a hurry.
+    /// `in 5 min`, `1 h ago`, or a date.
     pub(super) relative: String,
 }
 
-impl Moment {
+impl RelativeTime {
     pub(super) fn new(time: Timestamp, now: Timestamp) -> Self {
         let since = now.duration_since(time);
         let relative = match since.is_negative() {
@@ -36,7 +36,7 @@ impl Moment {
     }
 }
 
-/// In its largest unit.
+/// Formats a duration in its largest unit.
 fn coarse(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -47,24 +47,23 @@ fn coarse(time: Duration) -> String {
     }
 }
 
-/// An error as a sentence: they are made to stand behind a colon.
+/// Formats an error message, which is written to follow a colon, as a sentence.
 pub(super) fn sentence(text: &str) -> String {
     let mut rest = text.chars();
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect::<String>() + ".")
 }
 
-/// `1,021,174`.
+/// Formats a number as `1,021,174`.
 pub(super) fn count(value: u64) -> String {
     HumanCount(value).to_string()
 }
 
-/// A share of 0–1 as `20.4 %`.
+/// Formats a share of 0–1 as `20.4 %`, with a space that does not break.
 pub(super) fn percent(share: f64) -> String {
-    // The space does not break.
     format!("{:.1}\u{a0}%", share * 100.0)
 }
 
-/// Seconds as `0.8 s`, `12 s`, `3 min 20 s` or `2 h 5 min`.
+/// Formats seconds as `0.8 s`, `12 s`, `3 min 20 s` or `2 h 5 min`.
 pub(super) fn seconds(value: f64) -> String {
     let whole = value.max(0.0).round() as u64;
     match whole {
@@ -75,7 +74,7 @@ pub(super) fn seconds(value: f64) -> String {
     }
 }
 
-/// A latency, given in seconds, as `139 µs` or `1.2 ms`.
+/// Formats a latency, given in seconds, as `139 µs` or `1.2 ms`.
 pub(super) fn latency(seconds: f64) -> String {
     let micros = seconds * 1e6;
     match micros {
@@ -85,12 +84,12 @@ pub(super) fn latency(seconds: f64) -> String {
     }
 }
 
-/// A latency that may not be known.
+/// Formats a latency; a dash if it is unknown.
 pub(super) fn latency_or_dash(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| "–".to_owned(), latency)
 }
 
-/// A duration as a field of a form shows it and `units` reads it: `24h`, `1h 30m`, `90s`, `0`.
+/// Formats a duration for a form field, as `units` parses it: `24h`, `1h 30m`, `90s`, `0`.
 pub(super) fn typed_duration(value: Duration) -> String {
     let seconds = value.as_secs();
     let parts = [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
@@ -105,14 +104,14 @@ mod tests {
     use crate::units;
 
     #[test]
-    fn a_duration_is_read_as_it_is_shown() {
+    fn a_formatted_duration_is_parsed_to_the_same_duration() {
         for seconds in [0, 1, 59, 60, 90, 3_600, 5_401, 86_400, 172_800] {
             assert_eq!(units::seconds(&typed_duration(Duration::from_secs(seconds))), Ok(seconds));
         }
     }
 
     #[test]
-    fn a_time_is_told_from_now() {
+    fn a_time_is_formatted_relative_to_now() {
         let at = |second| Timestamp::from_second(second).expect("a time");
         for (time, now, text) in [
             (0, 0, "now"),
@@ -122,7 +121,7 @@ mod tests {
             (0, 864_000, "10 days ago"),
             (0, 8_640_000, "1970-01-01"),
         ] {
-            assert_eq!(Moment::new(at(time), at(now)).relative, text);
+            assert_eq!(RelativeTime::new(at(time), at(now)).relative, text);
         }
     }
 }

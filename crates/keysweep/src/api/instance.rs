@@ -1,0 +1,225 @@
+//! The representation of an instance: what the API shows of it, and what it accepts to register or change one.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    fleet::Reach,
+    model::{Facts, Instance},
+};
+
+/// An instance. Its password is never shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InstanceView {
+    pub(super) id: String,
+    pub(super) project_id: String,
+    pub(super) name: String,
+    /// Without user and password.
+    pub(super) url: String,
+    /// ACL user; null: the default user.
+    pub(super) username: Option<String>,
+    pub(super) has_password: bool,
+    /// How the nodes are reached, apart from the URL.
+    pub(super) connection: ConnectionView,
+    /// Pace of manual scans: gentle, normal, fast or max.
+    pub(super) pace: String,
+    /// Whether scans turn `lazyfree-lazy-expire` on while they run.
+    pub(super) manage_lazyfree: bool,
+    /// Maintenance window, as `02:00-05:00 Europe/Paris`; null: any time.
+    pub(super) window: Option<String>,
+    /// Whether the window applies to manual scans as well.
+    pub(super) window_binds_manual: bool,
+    /// Whether the instance accepts no new tasks.
+    pub(super) paused: bool,
+    /// Stats of the last successful poll.
+    pub(super) stats: Option<StatsView>,
+    /// Why the last poll failed, or why the server cannot be scanned; null if neither.
+    pub(super) unreachable: Option<String>,
+    pub(super) created_at: Timestamp,
+}
+
+/// How an instance's nodes are reached, apart from its URL. Secrets and certificates are shown only as present or absent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectionView {
+    /// User on the Sentinels.
+    pub(super) sentinel_username: Option<String>,
+    pub(super) has_sentinel_password: bool,
+    /// Whether CA certificates replace the system's.
+    pub(super) has_ca: bool,
+    /// Whether there is a client certificate (mTLS).
+    pub(super) has_certificate: bool,
+    pub(super) has_key: bool,
+    /// Name that the servers' certificates must carry; null: the host name.
+    pub(super) server_name: Option<String>,
+    /// Addresses at which nodes are reached that announce others.
+    pub(super) address_map: Option<String>,
+}
+
+impl From<&Instance> for ConnectionView {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            sentinel_username: instance.sentinel_username.clone(),
+            has_sentinel_password: instance.sentinel_password.is_some(),
+            has_ca: instance.ca_pem.is_some(),
+            has_certificate: instance.cert_pem.is_some(),
+            has_key: instance.client_key.is_some(),
+            server_name: instance.server_name.clone(),
+            address_map: instance.address_map.clone(),
+        }
+    }
+}
+
+/// Instance stats: what the last poll returned.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StatsView {
+    /// redis or valkey; other: a server that cannot be scanned.
+    pub(super) engine: String,
+    pub(super) engine_version: String,
+    /// standalone, sentinel or cluster.
+    pub(super) mode: String,
+    pub(super) keys: u64,
+    pub(super) keys_with_ttl: u64,
+    /// Estimated stale keys, by the servers' own running average, which lags behind by minutes; null if the servers do not
+    /// report it.
+    pub(super) stale_keys: Option<u64>,
+    /// Bytes.
+    pub(super) used_memory: u64,
+    /// Bytes; 0: no limit.
+    pub(super) max_memory: u64,
+    /// The primaries, as `host:port`.
+    pub(super) primaries: Vec<String>,
+    pub(super) seen_at: Timestamp,
+}
+
+/// The instances of a project.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InstancesView {
+    pub(super) instances: Vec<InstanceView>,
+}
+
+/// An instance to register.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewInstanceBody {
+    /// Unique in the project; 1 to 64 characters.
+    pub(super) name: String,
+    /// `redis://host:port` or `redis://user:password@host:port`; the password is stored encrypted.
+    pub(super) url: String,
+    /// How the nodes are reached, apart from the URL.
+    pub(super) connection: Option<ConnectionBody>,
+    /// Id of the instance, 32 hexadecimal digits or a UUID [default: a new one].
+    pub(super) id: Option<String>,
+    /// Pace of manual scans: gentle, normal, fast or max [default: normal].
+    pub(super) pace: Option<String>,
+    /// Whether scans turn `lazyfree-lazy-expire` on while they run [default: false].
+    pub(super) manage_lazyfree: Option<bool>,
+    /// Maintenance window of scheduled scans, as `02:00-05:00 Europe/Paris` [default: any time].
+    pub(super) window: Option<String>,
+    /// Whether the window applies to manual scans as well [default: false].
+    pub(super) window_binds_manual: Option<bool>,
+}
+
+/// Changes of an instance; fields that are left out keep their values.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceChangeBody {
+    /// Unique in the project; 1 to 64 characters.
+    pub(super) name: Option<String>,
+    /// A new URL replaces user, password and connection; those that the request does not give are removed.
+    pub(super) url: Option<String>,
+    /// How the nodes are reached, apart from the URL; only together with `url`.
+    pub(super) connection: Option<ConnectionBody>,
+    /// Pace of manual scans: gentle, normal, fast or max.
+    pub(super) pace: Option<String>,
+    /// Whether scans turn `lazyfree-lazy-expire` on while they run.
+    pub(super) manage_lazyfree: Option<bool>,
+    /// Maintenance window of scheduled scans, as `02:00-05:00 Europe/Paris`; empty: any time.
+    pub(super) window: Option<String>,
+    /// Whether the window applies to manual scans as well.
+    pub(super) window_binds_manual: Option<bool>,
+}
+
+/// How an instance's nodes are reached, apart from its URL. Secrets are stored encrypted and never shown.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionBody {
+    /// User on the Sentinels.
+    pub(super) sentinel_username: Option<String>,
+    /// Password on the Sentinels.
+    pub(super) sentinel_password: Option<String>,
+    /// CA certificates to verify the servers with instead of the system's, PEM.
+    pub(super) ca: Option<String>,
+    /// Client certificate (mTLS), PEM.
+    pub(super) certificate: Option<String>,
+    /// Private key of the client certificate, PEM.
+    pub(super) key: Option<String>,
+    /// Name that the servers' certificates must carry [default: the host name].
+    pub(super) server_name: Option<String>,
+    /// Addresses at which nodes are reached that announce others: `host:port=host:port` or `host=host`, separated by commas.
+    pub(super) address_map: Option<String>,
+}
+
+impl From<ConnectionBody> for Reach {
+    fn from(body: ConnectionBody) -> Self {
+        Self {
+            sentinel_username: body.sentinel_username,
+            sentinel_password: body.sentinel_password.map(Into::into),
+            ca: body.ca,
+            certificate: body.certificate,
+            key: body.key.map(Into::into),
+            server_name: body.server_name,
+            address_map: body.address_map,
+        }
+    }
+}
+
+/// The result of polling a server.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TestView {
+    /// Whether the server answered and can be scanned.
+    pub(super) ok: bool,
+    /// Stats of the server; null if it did not answer or cannot be scanned.
+    pub(super) stats: Option<StatsView>,
+    /// Why the server did not answer or cannot be scanned.
+    pub(super) message: Option<String>,
+}
+
+impl From<&Facts> for StatsView {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            engine: facts.engine.clone(),
+            engine_version: facts.engine_version.clone(),
+            mode: facts.mode.clone(),
+            keys: facts.keys,
+            keys_with_ttl: facts.keys_with_ttl,
+            stale_keys: facts.dead_keys,
+            used_memory: facts.used_memory,
+            max_memory: facts.max_memory,
+            primaries: facts.primaries.clone(),
+            seen_at: facts.seen_at,
+        }
+    }
+}
+
+impl From<&Instance> for InstanceView {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            id: instance.id.clone(),
+            project_id: instance.project_id.clone(),
+            name: instance.name.clone(),
+            url: instance.url.clone(),
+            username: instance.username.clone(),
+            has_password: instance.password.is_some(),
+            connection: ConnectionView::from(instance),
+            pace: instance.pace.clone(),
+            manage_lazyfree: instance.manage_lazyfree,
+            window: instance.window.clone(),
+            window_binds_manual: instance.window_binds_manual,
+            paused: instance.paused,
+            stats: instance.facts.as_ref().map(StatsView::from),
+            unreachable: instance.unreachable.clone(),
+            created_at: instance.created_at,
+        }
+    }
+}

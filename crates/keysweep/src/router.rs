@@ -1,0 +1,195 @@
+//! The HTTP service: four API surfaces on one listener, health probes, and a request id and a log line for every request.
+
+use std::time::Instant;
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::ACCEPT},
+    middleware::{self, Next, map_response},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use serde_json::json;
+use tokio::sync::watch;
+use tower::ServiceExt;
+use tracing::Instrument;
+
+use crate::{
+    api::{self, ApiError, ApiState},
+    auth::Authenticator,
+    console::{self, ConsoleError, ConsoleState},
+    dcs::{self, DcsError, DcsState},
+    fleet::{Fleet, new_id},
+    iam::{self, IamError, IamState},
+    openapi,
+    request::{Peer, RequestId},
+    surface::{Unhandled, complete},
+    task::Tasks,
+    tls::PeerAddress,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The four surfaces. Each answers everything below its paths, in its own error shape.
+#[derive(Clone)]
+struct Surfaces {
+    dcs: Router,
+    api: Router,
+    iam: Router,
+    console: Router,
+}
+
+impl Surfaces {
+    /// Completes the routes of each surface. `local_only`: whether to refuse requests that are not of this machine.
+    fn new(dcs: Router, api: Router, iam: Router, console: Router, local_only: bool) -> Self {
+        let console = complete::<ConsoleError>(console, local_only);
+        Self {
+            dcs: complete::<DcsError>(dcs, local_only),
+            api: complete::<ApiError>(api, local_only),
+            iam: complete::<IamError>(iam, local_only),
+            console: console.layer(map_response(|answer: Response| async { console::security_headers(answer) })),
+        }
+    }
+
+    /// Hands a request to the surface that its path belongs to. A path of no surface belongs to the DCS API, whose
+    /// unmodified clients read no other error shape.
+    async fn dispatch(State(surfaces): State<Self>, request: Request) -> Response {
+        let surface = match request.uri().path() {
+            path if path == "/console" || path.starts_with("/console/") => surfaces.console,
+            path if path.starts_with("/api/") => surfaces.api,
+            path if path.starts_with("/v3/") => surfaces.iam,
+            _ => surfaces.dcs,
+        };
+        surface.oneshot(request).await.into_response()
+    }
+}
+
+/// Returns everything that this process serves on its API listener.
+///
+/// `secure`: whether the listener speaks TLS.
+pub fn router(
+    fleet: Fleet,
+    tasks: Tasks,
+    auth: Authenticator,
+    shutdown: watch::Receiver<bool>,
+    secure: bool,
+) -> Router {
+    let local_only = !auth.is_required();
+    let probes = Router::new()
+        .route("/", any(root))
+        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/readyz", get(ready).with_state(tasks.clone()))
+        .route("/openapi.json", get(|| async { Json(openapi::document()) }));
+    let dcs = dcs::router(DcsState { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone() });
+    let iam = iam::router(IamState { fleet: fleet.clone(), auth: auth.clone() });
+    let console =
+        console::router(ConsoleState { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone(), secure });
+    let api = api::router(ApiState { fleet, tasks, auth, shutdown });
+    let surfaces = Surfaces::new(dcs.merge(probes), api, iam, console, local_only);
+    Router::new().fallback(Surfaces::dispatch).with_state(surfaces).layer(middleware::from_fn(identify))
+}
+
+/// Redirects browsers to the console. For API clients the root is an unknown path.
+async fn root(method: Method, headers: HeaderMap) -> Response {
+    let wants_page = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/html"));
+    match method == Method::GET && headers.get(ACCEPT).is_some_and(wants_page) {
+        true => console::entrance(),
+        false => DcsError::from(Unhandled::UnknownPath).into_response(),
+    }
+}
+
+async fn ready(State(tasks): State<Tasks>) -> Response {
+    match tasks.ready().await {
+        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unready", "reason": error.to_string() })))
+                .into_response()
+        }
+    }
+}
+
+/// Gives every request an id, every answer that id, and the log one line per request.
+async fn identify(mut request: Request, next: Next) -> Response {
+    let id = RequestId(new_id());
+    request.extensions_mut().insert(id.clone());
+    if let Some(ConnectInfo(PeerAddress(address))) = request.extensions().get::<ConnectInfo<PeerAddress>>().copied() {
+        // An IPv4 client of an IPv6 listener must count as one peer, not two.
+        request.extensions_mut().insert(Peer(address.ip().to_canonical()));
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let started = Instant::now();
+    // Lines that handlers log carry the id as well.
+    let span = tracing::info_span!("request", request_id = id.0);
+    let mut response = next.run(request).instrument(span).await;
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let (status, elapsed_ms) = (response.status(), started.elapsed().as_millis() as u64);
+    let (code, id) = (status.as_u16(), id.0);
+    if status.is_server_error() {
+        tracing::error!(request_id = id, %method, path, status = code, elapsed_ms, "request failed");
+    } else if status.is_client_error() {
+        tracing::info!(request_id = id, %method, path, status = code, elapsed_ms, "request refused");
+    } else {
+        tracing::debug!(request_id = id, %method, path, status = code, elapsed_ms, "request");
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Sends a GET to surfaces that have one route each, whose handler panics; returns status, headers and body.
+    async fn answer_to_a_panic_at(path: &str) -> (u16, HeaderMap, String) {
+        async fn panics() -> Response {
+            panic!("a handler of the test panics")
+        }
+        let route = |path: &str| Router::new().route(path, get(panics));
+        let (dcs, api, iam, console) =
+            (route("/v2/panic"), route("/api/panic"), route("/v3/panic"), route("/console/panic"));
+        let surfaces = Surfaces::new(dcs, api, iam, console, false);
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let (parts, body) = Surfaces::dispatch(State(surfaces), request).await.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    fn json_of((status, _, body): (u16, HeaderMap, String)) -> (u16, Value) {
+        (status, serde_json::from_str(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_dcs_api_is_a_dcs_error() {
+        let expected =
+            json!({ "error_code": "DCS.5000", "error_msg": "Internal service error.", "error_ext_msg": null });
+        assert_eq!(json_of(answer_to_a_panic_at("/v2/panic").await), (500, expected));
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_native_api_is_an_error_of_the_native_api() {
+        let (status, body) = json_of(answer_to_a_panic_at("/api/panic").await);
+        assert_eq!((status, &body["error"]["code"]), (500, &json!("internal")), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_iam_api_is_an_iam_error() {
+        let expected = json!({ "error": {
+            "message": "Internal service error.", "code": 500, "title": "Internal Server Error",
+        } });
+        assert_eq!(json_of(answer_to_a_panic_at("/v3/panic").await), (500, expected));
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_console_is_a_page_with_security_headers() {
+        let (status, headers, page) = answer_to_a_panic_at("/console/panic").await;
+        assert_eq!(status, 500);
+        assert!(page.contains("<!doctype html>") && page.contains("X-Request-Id"), "{page}");
+        assert!(headers.contains_key("content-security-policy"), "{headers:?}");
+    }
+}
