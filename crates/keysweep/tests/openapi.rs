@@ -1,4 +1,4 @@
-//! The OpenAPI document: the same from the command, from the service and in docs/, and whole.
+//! The OpenAPI document: identical from the command, the service and docs/, and complete.
 
 use std::{collections::HashSet, fs, path::Path};
 
@@ -25,7 +25,7 @@ fn the_committed_document_is_the_one_that_is_printed_and_served() {
 }
 
 #[test]
-fn every_operation_has_an_id_of_its_own_and_every_reference_leads_somewhere() {
+fn every_operation_has_a_unique_id_and_every_reference_resolves() {
     let document = document();
     let mut ids = HashSet::new();
     for (path, item) in document["paths"].as_object().expect("paths") {

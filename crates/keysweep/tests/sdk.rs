@@ -1,4 +1,4 @@
-//! Huawei Cloud's own Python SDK, unmodified, with only its endpoint pointed at keysweep.
+//! Huawei Cloud's Python SDK, unmodified except for its endpoint.
 
 #[path = "common/sdk.rs"]
 mod sdk;
@@ -7,7 +7,7 @@ use keysweep_harness::{DataSet, Flavor, Installation, Server, id};
 use serde_json::json;
 
 #[test]
-fn huaweis_python_sdk_drives_every_operation_by_its_sync_and_its_async_client() {
+fn huaweis_python_sdk_calls_every_operation_with_its_sync_and_async_clients() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(2_000).dead(1_000).database(4).dead(500).load(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));

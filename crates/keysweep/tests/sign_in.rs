@@ -1,4 +1,4 @@
-//! Signing in without a service around it: who is shut out, and what a stranger's guesses leave behind.
+//! Signing in without a service around it: lockouts and their memory.
 
 use std::{net::IpAddr, path::Path, sync::Arc};
 
@@ -10,7 +10,7 @@ use keysweep::{
 };
 
 const PASSWORD: &str = "correct horse battery";
-/// One more than are forgiven.
+/// One failure more than are allowed.
 const GUESSES: u8 = 11;
 
 /// An authenticator for two users who have the same password and a role on one project.
@@ -34,7 +34,7 @@ async fn sign_in(auth: &Authenticator, name: &str, password: &str, from: IpAddr)
 }
 
 #[tokio::test]
-async fn a_user_whose_password_is_guessed_from_many_addresses_is_locked_and_no_other() {
+async fn guesses_from_many_addresses_lock_their_user_and_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let auth = open(folder.path()).await;
     for number in 0..GUESSES {
@@ -47,7 +47,7 @@ async fn a_user_whose_password_is_guessed_from_many_addresses_is_locked_and_no_o
 }
 
 #[tokio::test]
-async fn a_name_that_no_user_can_have_is_not_remembered_and_counts_for_its_address_only() {
+async fn an_impossible_name_is_counted_by_its_address_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let auth = open(folder.path()).await;
     let long = "a".repeat(1 << 20);
@@ -58,7 +58,7 @@ async fn a_name_that_no_user_can_have_is_not_remembered_and_counts_for_its_addre
         }
     }
     for _ in 0..GUESSES {
-        sign_in(&auth, &long, PASSWORD, address(100)).await.expect_err("nobody has that name");
+        sign_in(&auth, &long, PASSWORD, address(100)).await.expect_err("the name is impossible");
     }
     let locked = sign_in(&auth, "ada", PASSWORD, address(100)).await;
     assert!(matches!(locked, Err(SignInError::TooMany(left)) if !left.is_zero()), "{locked:?}");

@@ -1,4 +1,4 @@
-//! Signatures by Huawei Cloud's own signer over generated requests: all are verified, and none after any change.
+//! Signatures of generated requests by Huawei Cloud's own signer: each is verified, and none after any change.
 
 use std::{
     io::Write,
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 const ACCESS: &str = "AKOFTHETEST000000000";
 const SECRET: &str = "the-secret-of-the-test";
 const REQUESTS: usize = 300;
-/// What text is made of: plain, reserved, encoded looking, and not ASCII.
+/// Pieces of generated text: plain, reserved, seemingly encoded, and not ASCII.
 const PIECES: [&str; 28] = [
     "a", "Z", "0", "-", "_", ".", "~", " ", "+", "*", "'", "(", "!", ",", ";", ":", "@", "$", "=", "&", "\"", "<", "|",
     "é", "键", "🔑", "%", "%2F",
 ];
 
-/// A request as it goes over the wire.
+/// A request as sent.
 #[derive(Clone, PartialEq)]
 struct Wire {
     method: Method,
@@ -37,7 +37,7 @@ impl Wire {
         let header = header.to_str().map_err(|_| SignatureError::Malformed)?;
         let Self { method, path, query, headers, body } = self;
         let authorization = Authorization::parse(header)?;
-        // Another key has another secret; here there is only one.
+        // There is one key only; a changed access key would have another secret.
         if authorization.access != ACCESS {
             return Err(SignatureError::Mismatch);
         }
@@ -54,7 +54,7 @@ fn text(random: &mut StdRng, most: usize) -> String {
     (0..length).map(|_| PIECES[random.random_range(0..PIECES.len())]).collect()
 }
 
-/// Percent-encodes as a client does for a path: all but what may stand there.
+/// Percent-encodes a path segment like a client.
 fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
@@ -84,7 +84,7 @@ fn generated(random: &mut StdRng) -> Value {
     json!({ "method": method, "host": "dcs.example:7080", "path": path, "query": query, "headers": headers, "body": body })
 }
 
-/// The requests, signed by the SDK.
+/// Returns the requests with the SDK's signatures.
 fn signed(requests: &[Value]) -> Vec<Wire> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = package.join("../../.cache/venv/bin/python");
@@ -98,7 +98,7 @@ fn signed(requests: &[Value]) -> Vec<Wire> {
         .expect("python starts");
     let mut input = child.stdin.take().expect("a pipe");
     let lines: String = requests.iter().map(|request| format!("{request}\n")).collect();
-    // In a thread of its own: both pipes are smaller than what goes through them.
+    // Writing in a thread avoids a deadlock: both pipes are smaller than their data.
     let writing = std::thread::spawn(move || input.write_all(lines.as_bytes()));
     let output = child.wait_with_output().expect("it ends");
     writing.join().expect("no panic").expect("it reads");
@@ -134,7 +134,7 @@ fn generated_and_signed(seed: u64, number: usize) -> Vec<Wire> {
 }
 
 #[test]
-fn whatever_huaweis_signer_signs_is_verified() {
+fn every_signature_of_huaweis_signer_is_verified() {
     let seed = rand::random();
     for (index, wire) in generated_and_signed(seed, REQUESTS).iter().enumerate() {
         assert_eq!(
@@ -149,7 +149,7 @@ fn whatever_huaweis_signer_signs_is_verified() {
     }
 }
 
-/// The text with each byte in turn replaced by others.
+/// Returns copies of a text, each with one byte changed.
 fn changed(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..text.len()).flat_map(move |index| {
         [0x01, 0x10, 0x20].map(|flip| {
@@ -160,13 +160,13 @@ fn changed(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// What a path or a query means: the recipe signs that and not how it is spelled.
+/// Returns the decoded path or query, which is what a signature covers.
 fn meaning(text: &str) -> Vec<u8> {
     percent_encoding::percent_decode_str(text).collect()
 }
 
 #[test]
-fn a_signed_request_of_which_any_byte_is_changed_is_refused() {
+fn changing_any_byte_of_a_signed_request_is_refused() {
     let seed = rand::random();
     let mut tried = 0;
     for wire in generated_and_signed(seed, 30) {
@@ -175,7 +175,7 @@ fn a_signed_request_of_which_any_byte_is_changed_is_refused() {
             assert!(other.verify().is_err(), "seed {seed}, {what}: {} {}?{}", other.method, other.path, other.query);
         };
         for path in changed(wire.path.as_bytes()).filter_map(|path| String::from_utf8(path).ok()) {
-            // `%2f` is `%2F`, and a slash at the end is no part of the signature.
+            // `%2f` equals `%2F`, and the signature does not cover a trailing slash.
             if meaning(&path) != meaning(&wire.path) && path.trim_end_matches('/') != wire.path.trim_end_matches('/') {
                 refused(Wire { path, ..wire.clone() }, "path");
             }
@@ -203,7 +203,7 @@ fn a_signed_request_of_which_any_byte_is_changed_is_refused() {
                 let Ok(value) = HeaderValue::from_bytes(&bytes) else { continue };
                 let mut other = wire.clone();
                 other.headers.insert(name, value);
-                // The digits of a signature may be written in capitals.
+                // The hexadecimal digits of a signature are case-insensitive.
                 let lower = |wire: &Wire| wire.headers[name].as_bytes().to_ascii_lowercase();
                 let is_signature = name == "authorization";
                 if !is_signature || lower(&other) != lower(&wire) {

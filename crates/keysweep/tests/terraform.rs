@@ -13,12 +13,12 @@ use rstest::rstest;
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 
-/// How long the client waits for a task to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Records that are kept of manual scans.
+/// How long the client waits for a task to finish.
+const TASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// History retention of manual scans.
 const RETAINED: usize = 1_000;
 
-/// Where the documents have their service.
+/// Address of the service in the documents.
 const DOCUMENTED: &str = "http://127.0.0.1:7080";
 
 /// The Terraform example.
@@ -27,7 +27,7 @@ fn block() -> &'static str {
     page.split("```hcl").nth(1).and_then(|rest| rest.split("\n```").next()).expect("an example")
 }
 
-/// What the example sets this argument to.
+/// Returns the value of an argument in the example.
 fn example(argument: &str) -> String {
     let block = block();
     let pairs = block.lines().filter_map(|line| line.split_once('='));
@@ -61,7 +61,7 @@ impl Client<'_> {
         answer
     }
 
-    /// Below the endpoint that docs/quick-start.md configures; what follows it begins without a slash.
+    /// Returns a path below the endpoint of docs/quick-start.md, which ends in a slash.
     fn path(&self, rest: &str) -> String {
         let endpoint = example("dcs").replace(DOCUMENTED, &self.service.base);
         let url = format!("{endpoint}v2/{}/instances/{}/{rest}", self.project, self.instance);
@@ -72,8 +72,8 @@ impl Client<'_> {
         id(&self.call("POST", &self.path("scan-expire-keys-task")).body)
     }
 
-    /// A create whose connection dies once the request is out: nobody hears the answer.
-    fn create_unheard(&self) {
+    /// Sends a create and closes the connection before the answer arrives.
+    fn create_without_answer(&self) {
         let path = self.path("scan-expire-keys-task");
         let host = self.service.base.strip_prefix("http://").expect("a plain URL");
         let mut request = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n");
@@ -82,14 +82,14 @@ impl Client<'_> {
         }
         request.push_str("\r\n");
         let mut connection = TcpStream::connect(host).expect("the service listens");
-        connection.set_read_timeout(Some(PATIENCE)).expect("a time that is not zero");
+        connection.set_read_timeout(Some(TASK_TIMEOUT)).expect("a time that is not zero");
         connection.write_all(request.as_bytes()).expect("it reads");
-        // The first byte of the answer says that the service has acted on it; the rest is lost.
+        // The first byte of the answer proves that the service has handled the request.
         connection.read_exact(&mut [0]).expect("it answers");
         connection.shutdown(Shutdown::Both).expect("it is open");
     }
 
-    /// All records, page by page: no query first, then the number of records seen, until a page is empty.
+    /// Returns all records, page by page: no query first, then the number of records so far as offset, until a page is empty.
     fn records(&self) -> Vec<Value> {
         let path = self.path("auto-expire/histories");
         let mut all = Vec::new();
@@ -106,7 +106,7 @@ impl Client<'_> {
         }
     }
 
-    /// The record that the resource stands for. One that is missing fails the apply, or makes a refresh scan again.
+    /// Returns the record of the resource. A missing record fails the apply, or makes a refresh scan again.
     fn read(&self, id: &str) -> Value {
         let mut found = self.records().into_iter().filter(|record| record["id"] == id);
         let record = found.next().unwrap_or_else(|| panic!("{id} is in no page"));
@@ -114,9 +114,9 @@ impl Client<'_> {
         record
     }
 
-    /// Success ends the wait, failed is an error, and anything else is pending.
+    /// Waits for a task: success ends the wait, failed is an error, any other status is pending.
     fn wait(&self, id: &str) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TASK_TIMEOUT;
         loop {
             let record = self.read(id);
             match record["status"].as_str() {
@@ -137,7 +137,7 @@ fn robot(installation: &Installation, project: &str) -> Signer {
     Signer { access: text("access"), secret: text("secret") }
 }
 
-/// So many scans that have ended, as if they had been made a day ago.
+/// Adds finished scans that look as if they ran a day ago.
 #[tokio::main(flavor = "current_thread")]
 async fn put_records(installation: &Installation, project: &str, instance: &str, number: usize) {
     let url = format!("sqlite:{}", installation.database().display());
@@ -192,14 +192,14 @@ fn terraform_creates_polls_reads_and_refreshes(#[case] before: usize) {
 }
 
 #[test]
-fn the_example_in_the_documents_has_what_the_provider_asks_for() {
+fn the_example_in_the_documents_satisfies_the_provider() {
     for service in ["dcs", "iam"] {
-        // The provider puts a path that begins with its version behind it.
+        // The provider appends a path that starts with its version.
         assert_eq!(example(service), format!("{DOCUMENTED}/"));
     }
-    // Without it Terraform looks for the provider under a name of its own, and finds none.
+    // Without a source Terraform looks for the provider under another name and finds none.
     assert_eq!(example("huaweicloud"), "{ source = \"huaweicloud/huaweicloud\" }");
-    // The provider refuses to begin without a region, and the resource takes nothing but the instance.
+    // The provider requires a region, and the resource requires the instance.
     assert!(!example("region").is_empty());
     for (argument, variable) in [
         ("project_id", "project_id"),
@@ -207,7 +207,7 @@ fn the_example_in_the_documents_has_what_the_provider_asks_for() {
         ("secret_key", "secret"),
         ("instance_id", "instance_id"),
     ] {
-        assert_eq!(example(argument), format!("var.{variable}"), "no secret stands in a file that is checked in");
+        assert_eq!(example(argument), format!("var.{variable}"), "a file under version control must hold no secret");
         let declared = block().lines().any(|line| line.starts_with(&format!("variable \"{variable}\" {{")));
         assert!(declared, "{variable} is used and not declared");
     }
@@ -215,7 +215,7 @@ fn the_example_in_the_documents_has_what_the_provider_asks_for() {
 
 #[test]
 fn terraforms_create_that_is_sent_again_over_a_cut_connection_makes_one_task() {
-    // A server that lets connect and is slow to say what it is keeps the task active for as long as the client tries.
+    // A server that accepts connections and answers slowly keeps the task active while the client retries.
     let server = Server::start(Flavor::Valkey91);
     let proxy = Proxy::before(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
@@ -226,7 +226,7 @@ fn terraforms_create_that_is_sent_again_over_a_cut_connection_makes_one_task() {
     let client = Client { service: &service, signer, project, instance };
 
     for _ in 0..5 {
-        client.create_unheard();
+        client.create_without_answer();
     }
     let created = client.create();
     let records = client.records();

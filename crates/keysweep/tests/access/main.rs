@@ -1,4 +1,4 @@
-//! Who may do what: tokens, signatures, roles, and what keeps guessers out.
+//! Access control: tokens, signatures, roles and lockouts.
 
 mod roles;
 #[path = "../common/tokens.rs"]
@@ -17,7 +17,7 @@ fn installation() -> Installation {
     Installation::new(env!("CARGO_BIN_EXE_keysweep"))
 }
 
-/// Two projects, one instance in each, and nobody.
+/// Adds two projects with one instance each and no users.
 fn two_projects(installation: &Installation) -> [(String, String); 2] {
     ["shop", "search"].map(|name| {
         let project = id(&installation.admin(&["project", "add", name]));
@@ -132,7 +132,7 @@ fn a_token_is_issued_in_the_documented_shape_and_kept_hashed() {
 #[case::user_without_a_password("robot", PASSWORD, json!({ "project": { "name": "shop" } }), 401)]
 #[case::another_project("ada", PASSWORD, json!({ "project": { "name": "search" } }), 401)]
 #[case::no_such_project("ada", PASSWORD, json!({ "project": { "name": "nothing" } }), 401)]
-fn who_may_not_have_a_token_learns_no_more_than_that(
+fn a_failed_sign_in_does_not_reveal_its_cause(
     #[case] name: &str,
     #[case] password: &str,
     #[case] scope: Value,
@@ -153,7 +153,7 @@ fn who_may_not_have_a_token_learns_no_more_than_that(
 }
 
 #[test]
-fn bad_sign_ins_are_refused_in_iams_shape() {
+fn malformed_sign_ins_are_iam_errors() {
     let installation = installation();
     let service = installation.serve(&[]);
     for (method, path, body, status) in [
@@ -173,7 +173,7 @@ fn bad_sign_ins_are_refused_in_iams_shape() {
 }
 
 #[test]
-fn invalid_expired_missing_and_foreign_tokens_are_told_apart() {
+fn invalid_expired_missing_and_foreign_tokens_have_different_codes() {
     let installation = installation();
     let [(project, instance), (other, other_instance)] = two_projects(&installation);
     add_user(&installation, "ada", "shop", "operator");
@@ -231,7 +231,7 @@ fn tokens_end_when_revoked_and_when_their_user_changes() {
 }
 
 #[test]
-fn too_many_wrong_passwords_shut_the_address_out() {
+fn too_many_wrong_passwords_lock_the_address_out() {
     let installation = installation();
     two_projects(&installation);
     add_user(&installation, "ada", "shop", "operator");
@@ -249,7 +249,7 @@ fn too_many_wrong_passwords_shut_the_address_out() {
 }
 
 #[test]
-fn projects_are_the_callers_own_and_a_region_finds_the_only_one() {
+fn a_caller_lists_its_own_projects_and_a_region_finds_the_only_one() {
     let installation = installation();
     let [(project, _), (other, _)] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "reader"]);
@@ -270,7 +270,7 @@ fn projects_are_the_callers_own_and_a_region_finds_the_only_one() {
 }
 
 #[test]
-fn a_signed_create_may_come_twice_and_any_other_change_may_not() {
+fn the_signature_of_a_create_is_accepted_twice_and_that_of_another_change_once() {
     let installation = installation();
     let [(project, instance), _] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
@@ -294,7 +294,7 @@ fn a_signed_create_may_come_twice_and_any_other_change_may_not() {
 }
 
 #[test]
-fn nobody_learns_which_access_keys_exist() {
+fn answers_do_not_reveal_which_access_keys_exist() {
     let installation = installation();
     let [(project, instance), _] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
@@ -346,7 +346,7 @@ fn six_bad_signatures_lock_that_key_for_that_address_and_no_other_key() {
 }
 
 #[test]
-fn people_are_listed_disabled_and_removed_on_the_command_line() {
+fn users_are_listed_disabled_and_removed_on_the_command_line() {
     let installation = installation();
     let [(project, instance), _] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);

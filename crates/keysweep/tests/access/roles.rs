@@ -1,5 +1,5 @@
-//! The table role × operation: every operation that the OpenAPI document has on a project, tried by each role, and the same
-//! table in docs/api.md.
+//! The table of roles and operations: every operation of the OpenAPI document on a project, called with each role, and the
+//! same table in docs/api.md.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,16 +10,16 @@ const ROLES: [&str; 3] = ["reader", "operator", "admin"];
 /// An operation on a project.
 struct Operation {
     method: &'static str,
-    /// As it stands in the OpenAPI document.
+    /// Path in the OpenAPI document.
     path: &'static str,
-    /// The least role that may do it.
+    /// The lowest role that suffices.
     least: &'static str,
     body: String,
-    /// What who may is answered with, here, where no server stands behind the instance.
+    /// Status of the answer to a role that suffices. The instances of this test have no servers.
     done: u16,
 }
 
-/// Where every operation stands, in the order in which they are tried and shown.
+/// Returns every operation, in the order of the calls and of the documented table.
 fn operations() -> Vec<Operation> {
     const V2: &str = "/v2/{project_id}/instances/{instance_id}/scan-expire-keys/autoscan-config";
     let reads = [
@@ -58,7 +58,7 @@ fn operations() -> Vec<Operation> {
     all.collect()
 }
 
-/// What the placeholders of a path stand for.
+/// Values of the placeholders in a path.
 #[derive(Clone)]
 struct Ids {
     project: String,
@@ -76,8 +76,8 @@ impl Ids {
     }
 }
 
-/// Two projects, each with a user of every role and a task.
-fn two_peopled_projects(installation: &Installation) -> ([Ids; 2], Service) {
+/// Adds two projects, each with a user of every role and a task.
+fn two_projects_with_users(installation: &Installation) -> ([Ids; 2], Service) {
     let projects = two_projects(installation);
     for (number, (project, _)) in projects.iter().enumerate() {
         for role in ROLES {
@@ -99,9 +99,9 @@ fn two_peopled_projects(installation: &Installation) -> ([Ids; 2], Service) {
 }
 
 #[test]
-fn each_role_may_do_what_the_table_says_and_nothing_more() {
+fn each_role_has_exactly_the_operations_of_the_table() {
     let installation = installation();
-    let ([ours, theirs], service) = two_peopled_projects(&installation);
+    let ([ours, theirs], service) = two_projects_with_users(&installation);
     let nothing = || OTHER.to_owned();
     let nowhere = Ids { project: nothing(), instance: nothing(), spare: nothing(), task: nothing() };
     let across = Ids { project: ours.project.clone(), ..theirs.clone() };
@@ -115,11 +115,14 @@ fn each_role_may_do_what_the_table_says_and_nothing_more() {
 
             let answers = [&theirs, &nowhere].map(send);
             assert_eq!(answers[0].status, 401, "{role} {method} {template}");
-            assert_eq!(answers[0].body, answers[1].body, "another's project looks as if it were not there");
+            assert_eq!(answers[0].body, answers[1].body, "another project looks like one that does not exist");
             if across.fill(&operation) != absent.fill(&operation) {
                 let answers = [&across, &absent].map(send);
                 assert_eq!(answers[0].status, if may { 404 } else { 403 }, "{role} {method} {template}");
-                assert_eq!(answers[0].body, answers[1].body, "another's instance looks as if it were not there");
+                assert_eq!(
+                    answers[0].body, answers[1].body,
+                    "another project's instance looks like one that does not exist"
+                );
             }
 
             let answer = send(&ours);
@@ -133,7 +136,7 @@ fn each_role_may_do_what_the_table_says_and_nothing_more() {
 }
 
 #[test]
-fn the_table_holds_every_operation_on_a_project_that_the_openapi_document_has() {
+fn the_table_has_every_operation_of_the_openapi_document_on_a_project() {
     let document = serde_json::to_value(keysweep::openapi::document()).expect("JSON");
     let mut documented = BTreeSet::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -146,7 +149,7 @@ fn the_table_holds_every_operation_on_a_project_that_the_openapi_document_has() 
 }
 
 #[test]
-fn the_table_in_the_documents_is_the_one_that_is_tried() {
+fn the_table_in_the_documents_is_the_tested_one() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
     let page = fs::read_to_string(page).expect("docs/api.md");
     let mut table = vec!["| operation | reader | operator | admin |".to_owned(), "|---|---|---|---|".to_owned()];

@@ -1,9 +1,9 @@
-//! What several tests do to an installation.
+//! Faults that several tests cause in an installation.
 
 use keysweep_harness::Installation;
 use sqlx::{Connection, SqliteConnection};
 
-/// Takes the instances away from under a running service.
+/// Breaks the database of a running service by renaming a table.
 #[tokio::main(flavor = "current_thread")]
 pub async fn break_database(installation: &Installation) {
     let url = format!("sqlite:{}", installation.database().display());

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Runs tests/sdk.py with these arguments and this on its standard input; returns the object that it prints.
+/// Runs tests/sdk.py with these arguments and this standard input, and returns the object that it prints.
 pub fn run(arguments: &[&str], input: &str) -> Value {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = package.join("../../.cache/venv/bin/python");

@@ -1,9 +1,9 @@
-//! Tokens that were issued a day ago.
+//! Expired tokens.
 
 use keysweep_harness::Installation;
 use sqlx::{Connection, SqliteConnection};
 
-/// Makes the one token that there is as old as a token can get.
+/// Expires the only token of the database.
 #[tokio::main(flavor = "current_thread")]
 pub async fn expire(installation: &Installation) {
     let url = format!("sqlite:{}", installation.database().display());

@@ -1,9 +1,11 @@
-//! The DCS v2 contract: every row of its error table by a request, and the exact shapes of its answers.
+//! The DCS v2 contract: a request for every row of its error table, and the exact shapes of its answers.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod requests;
 mod servers;
+#[path = "../common/web.rs"]
+mod web;
 
 use keysweep_harness::{Flavor, Installation, Server, free_port};
 use rstest::rstest;
@@ -69,7 +71,7 @@ const OTHER: &str = "0123456789abcdef0123456789abcdef";
 #[case::bad_name_equal("GET", "/v2/{p}/instances?name_equal=1", 400, "DCS.4800", "Invalid name_equal in the request.")]
 #[case::bad_instance_of_groups("GET", "/v2/{p}/instance/i/groups", 400, "DCS.4061", "Invalid instance ID format.")]
 #[case::root("GET", "/", 404, "DCS.4001", "The requested URL does not exist.")]
-fn a_refusal_has_its_code_and_shape(
+fn an_error_has_its_code_and_shape(
     #[case] method: &str,
     #[case] path: &str,
     #[case] status: u16,
@@ -88,7 +90,7 @@ fn a_refusal_has_its_code_and_shape(
 }
 
 #[test]
-fn a_literal_placeholder_is_told_what_it_is() {
+fn a_literal_placeholder_gets_an_explanation() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let service = installation.serve(&["--no-auth"]);
     let answer = service.request("POST", &format!("/v2/%7Bproject_id%7D/instances/{OTHER}/auto-expire/scan"));
@@ -99,7 +101,7 @@ fn a_literal_placeholder_is_told_what_it_is() {
 #[rstest]
 #[case("/v2/{o}/instances/{o}/auto-expire/histories")]
 #[case("/v2/not-even-an-id/instances/x/auto-expire/histories")]
-fn without_credentials_nothing_is_told_but_that(#[case] path: &str) {
+fn a_request_without_credentials_learns_nothing_else(#[case] path: &str) {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let service = installation.serve(&[]);
     let answer = service.request("GET", &path.replace("{o}", OTHER));
@@ -119,7 +121,7 @@ fn an_empty_history_is_an_empty_array() {
     assert_eq!(service.get(&format!("{path}?offset=10")), empty);
 }
 
-/// A config that is good in every respect.
+/// Returns valid auto-scan settings.
 fn good_config() -> Value {
     json!({ "enable_auto_scan": true, "first_scan_at": "2999-01-01T00:00:00.000Z", "interval": 86400, "timeout": 172800,
             "scan_keys_count": 1000 })
@@ -142,7 +144,7 @@ fn config_with(name: &str, value: Value) -> Vec<u8> {
 #[case::interval(config_with("interval", json!(-1)), "DCS.4820", "The interval parameter is invalid. must Greater than or equal to 0.")]
 #[case::timeout(config_with("timeout", json!(172799)), "DCS.4821", "The timeout parameter is invalid. Its must Greater than or equal to interval * 2, if interval is 0, timeout must Greater than 1 second.")]
 #[case::count(config_with("scan_keys_count", json!(9)), "DCS.4822", "The scan_keys_count parameter is invalid. Its must Greater than or equal to 10, and Less than or equal to 100000.")]
-fn a_config_that_is_refused_says_why_and_changes_nothing(
+fn refused_settings_name_the_reason_and_change_nothing(
     #[case] body: Vec<u8>,
     #[case] code: &str,
     #[case] message: &str,
@@ -158,14 +160,14 @@ fn a_config_that_is_refused_says_why_and_changes_nothing(
 }
 
 #[test]
-fn a_config_is_kept_shown_and_may_be_sent_again() {
+fn settings_are_saved_and_shown_and_may_be_sent_again() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
     let unset = json!({ "instance_id": instance, "enable_auto_scan": false, "interval": 86400, "timeout": 172800,
                         "scan_keys_count": 10 });
-    assert_eq!(service.get(&path), unset, "what has no value yet is left out");
+    assert_eq!(service.get(&path), unset, "fields without a value are left out");
 
     let kept = service.send("PUT", &path, &[], good_config().to_string());
     assert_eq!(kept.status, 200, "{:?}", kept.body);
@@ -181,7 +183,7 @@ fn a_config_is_kept_shown_and_may_be_sent_again() {
 }
 
 #[test]
-fn a_broken_database_is_an_internal_error_and_no_more_is_said() {
+fn a_broken_database_is_an_internal_error_without_details() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
@@ -201,7 +203,7 @@ fn a_broken_database_is_an_internal_error_and_no_more_is_said() {
 }
 
 #[test]
-fn paths_below_the_own_api_are_refused_in_its_own_shape() {
+fn errors_of_the_native_api_have_its_own_shape() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let service = installation.serve(&["--no-auth"]);
     for (method, path, status, code) in [
@@ -218,7 +220,7 @@ fn paths_below_the_own_api_are_refused_in_its_own_shape() {
 }
 
 #[test]
-fn a_refused_request_is_in_the_log_with_its_id() {
+fn a_refused_request_is_logged_with_its_id() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let service = installation.serve(&["--no-auth"]);
     let answer = service.request("GET", "/v2/nothing");

@@ -1,4 +1,4 @@
-//! Requests that are broken below the level of paths and fields: no head, a body too long or cut off.
+//! Malformed requests: an invalid head, and bodies that are too long or cut off.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::OTHER;
 
-/// What is answered to these bytes on a connection of their own.
+/// Returns the answer to these bytes on a new connection.
 fn answer_to(service: &Service, bytes: &str) -> String {
     let mut connection = TcpStream::connect(service.base.trim_start_matches("http://")).expect("the service listens");
     connection.write_all(bytes.as_bytes()).expect("it reads");
@@ -20,7 +20,7 @@ fn answer_to(service: &Service, bytes: &str) -> String {
 }
 
 #[test]
-fn a_head_that_is_no_request_is_refused_by_its_status_alone() {
+fn an_invalid_head_is_refused_with_a_status_only() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let service = installation.serve(&["--no-auth"]);
     let many = (0..101).map(|number| format!("X-{number}: x\r\n")).collect::<String>();
@@ -38,7 +38,7 @@ fn a_head_that_is_no_request_is_refused_by_its_status_alone() {
 }
 
 #[test]
-fn a_body_of_more_than_a_mebibyte_is_refused_in_shape() {
+fn a_body_of_more_than_a_mebibyte_is_a_dcs_error() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
@@ -50,7 +50,7 @@ fn a_body_of_more_than_a_mebibyte_is_refused_in_shape() {
 }
 
 #[test]
-fn a_body_that_breaks_off_is_refused_in_shape() {
+fn a_truncated_body_is_a_dcs_error() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);

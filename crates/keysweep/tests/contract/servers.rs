@@ -1,7 +1,7 @@
-//! Servers that cannot be swept, decided from what they say of themselves.
+//! Servers that cannot be scanned: not Redis or Valkey at all, or too old.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     thread,
 };
@@ -9,24 +9,13 @@ use std::{
 use keysweep_harness::Installation;
 use serde_json::{Value, json};
 
-use super::good_config;
+use super::{good_config, web::Web};
 
 #[test]
-fn a_server_that_is_no_redis_is_told_at_once() {
-    let http = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = http.local_addr().expect("an address").port();
-    let answering = thread::spawn(move || {
-        while let Ok((mut stream, _)) = http.accept() {
-            let mut word = [0; 64];
-            let read = stream.read(&mut word).unwrap_or(0);
-            if word[..read].starts_with(b"END") {
-                break;
-            }
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        }
-    });
+fn a_server_that_is_not_redis_is_refused_at_once() {
+    let web = Web::start();
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{port}"));
+    let (project, instance) = installation.register(&web.url());
     let service = installation.serve(&["--no-auth"]);
     for (method, path, body) in [
         ("POST", "scan-expire-keys-task", String::new()),
@@ -38,17 +27,14 @@ fn a_server_that_is_no_redis_is_told_at_once() {
         assert_eq!(answer.body["error_msg"], "Do not support auto expire scan.");
     }
     assert_eq!(service.get(&format!("/v2/{project}/instances/{instance}"))["status"], "ERROR");
-    let mut end = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    end.write_all(b"END").expect("it reads");
-    answering.join().expect("it ends");
 }
 
-/// A stand-in for Redis 2.8.0, of which no binary is at hand: it says that version in INFO, takes PING and CLIENT, and knows
-/// no ROLE, which came later. What it cannot prove is how a real one behaves in anything else.
+/// Starts a stand-in for Redis 2.8.0, of which the tests have no binary: INFO reports that version, PING and CLIENT succeed,
+/// and ROLE, which is newer, is unknown. It proves nothing about other behaviour of a real one.
 fn stand_in_for_redis_2_8() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    // It ends with the test's process.
+    // The thread ends with the process of the test.
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             thread::spawn(move || answer_as_redis_2_8(stream));
@@ -61,7 +47,7 @@ fn answer_as_redis_2_8(stream: TcpStream) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut lines = BufReader::new(stream).lines();
     loop {
-        // `*2`, then a length and a word for each.
+        // `*2`, then a length and a word for each argument.
         let words: usize = lines.next()?.ok()?.strip_prefix('*')?.parse().ok()?;
         let mut command = Vec::new();
         for _ in 0..words {
@@ -88,7 +74,7 @@ fn answer_as_redis_2_8(stream: TcpStream) -> Option<()> {
 }
 
 #[test]
-fn a_server_that_says_it_is_too_old_is_refused_by_its_own_word() {
+fn a_server_that_reports_a_version_below_4_0_is_refused() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", stand_in_for_redis_2_8()));
     let service = installation.serve(&["--no-auth"]);
@@ -106,7 +92,7 @@ fn a_server_that_says_it_is_too_old_is_refused_by_its_own_word() {
     let shown = service.get(&path);
     assert_eq!((&shown["engine_version"], &shown["status"]), (&"2.8".into(), &"ERROR".into()));
     let tested = service.request("POST", &format!("/api/v1/projects/{project}/instances/{instance}/test"));
-    assert_eq!((tested.status, &tested.body["ok"], &tested.body["facts"]), (200, &json!(false), &Value::Null));
+    assert_eq!((tested.status, &tested.body["ok"], &tested.body["stats"]), (200, &json!(false), &Value::Null));
     let message = tested.body["message"].as_str().expect("a message");
     assert!(message.contains("redis 2.8.0 cannot be swept; 4.0 is the oldest that can"), "{message}");
 }

@@ -7,6 +7,8 @@ mod scene;
 mod sdk;
 #[path = "../common/tokens.rs"]
 mod tokens;
+#[path = "../common/web.rs"]
+mod web;
 
 use std::collections::BTreeSet;
 
@@ -79,8 +81,8 @@ fn huaweis_python_sdk_raises_the_exception_of_each_row_of_the_error_table() {
     assert_eq!(raised.as_array().map(Vec::len), Some(table.len()));
 }
 
-/// The names of the errors in the source: whoever adds one finds out here that the table lacks it.
-fn errors_of_the_door() -> BTreeSet<&'static str> {
+/// Returns the names of the errors in the source, so that a new error fails this test until the table has it.
+fn errors_of_the_surface() -> BTreeSet<&'static str> {
     let source = include_str!("../../src/dcs/error.rs");
     let (_, rest) = source.split_once("pub enum DcsError {\n").expect("the enum");
     let (variants, _) = rest.split_once("\n}").expect("its end");
@@ -89,8 +91,8 @@ fn errors_of_the_door() -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn the_table_has_every_error_of_the_door() {
+fn the_table_has_every_error_of_the_dcs_api() {
     let scene = Scene::new();
     let known = scene.table().iter().map(|refused| refused.error).collect::<BTreeSet<_>>();
-    assert_eq!(known, errors_of_the_door());
+    assert_eq!(known, errors_of_the_surface());
 }

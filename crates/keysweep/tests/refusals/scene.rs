@@ -1,20 +1,14 @@
-//! Services and people with whom every error of the DCS door can be provoked, and the request that provokes it.
-
-use std::{
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
-    thread::{self, JoinHandle},
-};
+//! Services and users that provoke every error of the DCS API, with the request that provokes each.
 
 use keysweep_harness::{Installation, Service, free_port, id};
 use serde_json::{Value, json};
 
-use super::{common, tokens};
+use super::{common, tokens, web::Web};
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
 const PASSWORD: &str = "correct horse battery";
 
-/// Who asks.
+/// Credentials of a request.
 #[derive(Debug, Clone)]
 pub enum Caller {
     Nobody,
@@ -22,14 +16,14 @@ pub enum Caller {
     Key { access: String, secret: String },
 }
 
-/// A row of the error table: a request, and how it is refused.
+/// A row of the error table: a request and the error that answers it.
 pub struct Refused<'s> {
     /// The name of the error in dcs/error.rs.
     pub error: &'static str,
     pub service: &'s Service,
     pub caller: Caller,
     pub method: &'static str,
-    /// What stands behind `/v2/`.
+    /// The path below `/v2/`.
     pub path: String,
     pub headers: Vec<(&'static str, &'static str)>,
     pub body: String,
@@ -38,7 +32,7 @@ pub struct Refused<'s> {
     pub message: &'static str,
 }
 
-/// A service with people in several states, and one without authentication and with a database that is broken.
+/// A service with users and instances in several states, and one without authentication whose database is broken.
 pub struct Scene {
     service: Service,
     unprotected: Service,
@@ -116,7 +110,7 @@ impl Scene {
         }
     }
 
-    /// How somebody is refused because of who he is.
+    /// Errors that depend on the caller.
     fn callers(&self) -> Vec<Refused<'_>> {
         let project = &self.project;
         let create = |instance: &str| format!("{project}/instances/{instance}/scan-expire-keys-task");
@@ -153,7 +147,7 @@ impl Scene {
         ]
     }
 
-    /// How what a path and a query name is refused.
+    /// Errors of paths and queries.
     fn paths(&self) -> Vec<Refused<'_>> {
         let project = &self.project;
         let create = |instance: &str| format!("{project}/instances/{instance}/scan-expire-keys-task");
@@ -200,7 +194,7 @@ impl Scene {
         ]
     }
 
-    /// How a body is refused.
+    /// Errors of bodies.
     fn bodies(&self) -> Vec<Refused<'_>> {
         let put = |body: String, refused| Refused {
             method: "PUT",
@@ -255,41 +249,4 @@ fn expired_token(installation: &Installation, service: &Service, project: &str) 
     assert_eq!(answer.status, 201, "{:?}", answer.body);
     tokens::expire(installation);
     answer.header("x-subject-token").expect("a token").to_owned()
-}
-
-/// A server that answers, and is no Redis.
-struct Web {
-    port: u16,
-    answering: Option<JoinHandle<()>>,
-}
-
-impl Web {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let answering = thread::spawn(move || {
-            while let Ok((mut stream, _)) = listener.accept() {
-                let mut word = [0; 64];
-                let read = stream.read(&mut word).unwrap_or(0);
-                if word[..read].starts_with(b"END") {
-                    break;
-                }
-                // Whoever has hung up does not want it.
-                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-            }
-        });
-        Self { port, answering: Some(answering) }
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        let mut end = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        end.write_all(b"END").expect("it reads");
-        self.answering.take().map(JoinHandle::join);
-    }
 }
