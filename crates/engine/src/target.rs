@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Address {
 pub(crate) mod address_or_empty {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use super::Address;
+    use crate::target::Address;
 
     pub fn serialize<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {
         match address {

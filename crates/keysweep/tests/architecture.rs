@@ -103,7 +103,7 @@ fn the_engine_has_one_direction() {
         let own = rank(module).unwrap_or_else(|| panic!("{file}: the module {module:?} has no rank"));
         for used in rooms_used(&text) {
             let other = rank(&used).unwrap_or_else(|| panic!("{file} uses {used:?}, which has no rank"));
-            assert!(other > own, "{file} uses crate::{used}, which is not below it; inside a folder use super::");
+            assert!(used == module || other > own, "{file} uses crate::{used}, which is not below it");
             seen += 1;
         }
     }
@@ -131,7 +131,8 @@ fn no_room_uses_one_to_its_left() {
 }
 
 /// Sources whose modules form no circles; programs of a crate with several binaries count by themselves.
-const WITHOUT_CIRCLES: &[&str] = &["crates/engine/src", "crates/harness/src", "crates/bench/src", "crates/bench/src/bin/scale"];
+const WITHOUT_CIRCLES: &[&str] =
+    &["crates/engine/src", "crates/harness/src", "crates/bench/src", "crates/bench/src/bin/scale"];
 
 /// Returns the modules of a crate whose root file is in this folder.
 fn modules(folder: &str) -> Vec<Module> {

@@ -49,8 +49,7 @@ fn words(text: &str) -> Vec<String> {
 /// Adds the paths of the use tree at `position`, and returns the position after it.
 fn tree(words: &[String], mut position: usize, prefix: &[String], paths: &mut Vec<Vec<String>>) -> usize {
     let mut path = prefix.to_vec();
-    loop {
-        let Some(word) = words.get(position) else { break };
+    while let Some(word) = words.get(position) {
         if word == "{" {
             position += 1;
             while words.get(position).is_some_and(|word| word != "}") {
