@@ -8,7 +8,7 @@ use std::{
 use super::error::LinkError;
 use crate::{stop::Stop, target::Address};
 
-/// A byte stream whose reads and writes return within [`STOP_POLL`](crate::stop::STOP_POLL), with `WouldBlock` or
+/// A byte stream whose reads and writes return within `STOP_POLL`, with `WouldBlock` or
 /// `TimedOut` if no byte was moved.
 pub trait Transport: Read + Write + Send {}
 

@@ -17,7 +17,7 @@ pub const VERSION: u32 = 1;
 /// Where each shard of a sweep stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The layout, see [`VERSION`].
+    /// Version of the layout. A checkpoint of another version is not used.
     pub version: u32,
     /// Keys scanned so far, in all shards and passes.
     pub keys_scanned: u64,
