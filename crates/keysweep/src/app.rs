@@ -1,6 +1,6 @@
 //! One running service: its store, listeners, worker and schedule, and its graceful shutdown.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -12,7 +12,7 @@ use crate::{
     fleet::{AllowedTargets, Fleet},
     metrics::{self, Metrics},
     router::router,
-    store::{SharedStore, postgres::PostgresStore, sqlite::SqliteStore},
+    store::Store,
     task::{
         Tasks,
         upkeep::keep_schedule,
@@ -31,16 +31,16 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the store.
-pub async fn open_store(settings: &StoreSettings) -> anyhow::Result<SharedStore> {
+pub async fn open_store(settings: &StoreSettings) -> anyhow::Result<Store> {
     let context = || format!("the database {} cannot be opened", settings.database);
     Ok(match &settings.database {
-        Database::Sqlite(path) => Arc::new(SqliteStore::open(path).await.with_context(context)?),
-        Database::Postgres(url) => Arc::new(PostgresStore::open(url).await.with_context(context)?),
+        Database::Sqlite(path) => Store::open_sqlite(path).await.with_context(context)?,
+        Database::Postgres(url) => Store::open_postgres(url).await.with_context(context)?,
     })
 }
 
 /// Opens the store and the fleet that it holds.
-pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Fleet)> {
+pub async fn open(settings: &StoreSettings) -> anyhow::Result<(Store, Fleet)> {
     let store = open_store(settings).await?;
     match open_fleet(&store, settings).await {
         Ok(fleet) => Ok((store, fleet)),
@@ -51,16 +51,16 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<(SharedStore, Flee
     }
 }
 
-async fn open_fleet(store: &SharedStore, settings: &StoreSettings) -> anyhow::Result<Fleet> {
+async fn open_fleet(store: &Store, settings: &StoreSettings) -> anyhow::Result<Fleet> {
     let allowed = match &settings.allowed_targets {
         Some(ranges) => AllowedTargets::new(ranges).context("--allowed-targets")?,
         None => AllowedTargets::default(),
     };
-    Ok(Fleet::open(Arc::clone(store), &settings.key_file).await?.allowing(allowed))
+    Ok(Fleet::open(store.clone(), &settings.key_file).await?.allowing(allowed))
 }
 
 /// Closes the store, so that its files are complete without recovery.
-pub async fn close(store: &SharedStore) {
+pub async fn close(store: &Store) {
     if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
         tracing::warn!("the database was not closed in time; the next start recovers it");
     }
@@ -93,7 +93,7 @@ pub struct App {
     pub metrics: Option<SocketAddr>,
     /// The fleet behind the API; the demo registers its instance here.
     pub fleet: Fleet,
-    store: SharedStore,
+    store: Store,
     certificate: Option<Certificate>,
     traces: Traces,
     shutdown: watch::Sender<bool>,
@@ -126,13 +126,13 @@ impl App {
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
         let (store, fleet) = open(settings).await?;
-        let tasks = Tasks::new(Arc::clone(&store)).traced(roles.traces.clone()).keeping(roles.records);
+        let tasks = Tasks::new(store.clone()).traced(roles.traces.clone()).keeping(roles.records);
         let (shutdown, down) = watch::channel(false);
         let mut servers = Vec::new();
         let metrics = match metrics_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;
-                let metrics = Metrics::new(Arc::clone(&store), tasks.counts().clone());
+                let metrics = Metrics::new(store.clone(), tasks.counts().clone());
                 servers.push(tokio::spawn(metrics::serve(listener, metrics, down.clone())));
                 Some(address)
             }

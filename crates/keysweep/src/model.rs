@@ -233,36 +233,75 @@ pub enum ScanType {
 named!(ScanType, "scan type", { Manual = "manual", Auto = "auto" });
 
 /// Why a task failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum Reason {
     /// It used up its running time.
     Timeout,
-    /// Somebody cancelled it.
+    /// A user cancelled it.
     Cancelled,
-    /// No connection, or none for longer than the grace.
+    /// No connection, or none for longer than the reconnect timeout.
     Unreachable,
-    /// Wrong password, or a right is missing.
+    /// Wrong password, or a permission is missing.
     Denied,
-    /// Not a Redis, too old, or a mode that is not supported.
+    /// Not a Redis, too old, or an unsupported mode.
     Unsupported,
-    /// A guard refused to sweep or to go on.
+    /// A check refused to scan or to continue.
     Refused,
-    /// Five workers in a row died over it without getting any further.
+    /// Five workers in a row died over it without progress.
     Crashed,
     /// keysweep's own fault; its log says more.
     Internal,
+    /// A code that a later version wrote.
+    Other(String),
 }
-named!(Reason, "failure reason", {
-    Timeout = "timeout",
-    Cancelled = "cancelled",
-    Unreachable = "unreachable",
-    Denied = "denied",
-    Unsupported = "unsupported",
-    Refused = "refused",
-    Crashed = "crashed",
-    Internal = "internal",
-});
+
+impl Reason {
+    /// Every reason that this version writes.
+    pub const ALL: &'static [Self] = &[
+        Self::Timeout,
+        Self::Cancelled,
+        Self::Unreachable,
+        Self::Denied,
+        Self::Unsupported,
+        Self::Refused,
+        Self::Crashed,
+        Self::Internal,
+    ];
+
+    /// Returns the reason's code in the database, in JSON and on the command line.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+            Self::Crashed => "crashed",
+            Self::Internal => "internal",
+            Self::Other(code) => code,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<String> for Reason {
+    fn from(code: String) -> Self {
+        Self::ALL.iter().find(|known| known.as_str() == code).cloned().unwrap_or(Self::Other(code))
+    }
+}
+
+impl From<Reason> for String {
+    fn from(reason: Reason) -> Self {
+        reason.as_str().to_owned()
+    }
+}
 
 /// An expired key scan task, as far as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::{
 use keysweep::{
     fleet::{Fleet, FleetError, NewInstance, is_id, vault::VaultError},
     model::{AutoScan, Instance, Role},
-    store::{SharedStore, sqlite::SqliteStore},
+    store::Store,
 };
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -32,8 +32,8 @@ impl Installation {
         self.folder.path().join(name)
     }
 
-    async fn store(&self) -> SharedStore {
-        Arc::new(SqliteStore::open(&self.path("store.db")).await.expect("a store"))
+    async fn store(&self) -> Store {
+        Store::open_sqlite(&self.path("store.db")).await.expect("a store")
     }
 
     async fn open(&self) -> Result<Fleet, FleetError> {

@@ -4,7 +4,6 @@
 use std::{
     net::TcpListener,
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,15 +11,15 @@ use jiff::Timestamp;
 use keysweep::{
     fleet::{Fleet, LOOK_EVERY, NewInstance, new_id},
     model::{Instance, LazyFreeHold, NewTask, ScanType},
-    store::{Beat, Ending, Now, SharedStore, sqlite::SqliteStore},
+    store::{Beat, Clock, Ending, Store},
 };
 use keysweep_engine::Stop;
 use keysweep_harness::{DataSet, Flavor, Installation, Server, free_port};
 
 /// A store and its fleet in this folder.
-async fn open(folder: &Path) -> (SharedStore, Fleet) {
-    let store: SharedStore = Arc::new(SqliteStore::open(&folder.join("keysweep.db")).await.expect("a store"));
-    let fleet = Fleet::open(Arc::clone(&store), &folder.join("keysweep.db.key")).await.expect("a fleet");
+async fn open(folder: &Path, clock: &Clock) -> (Store, Fleet) {
+    let store = Store::open_sqlite(&folder.join("keysweep.db")).await.expect("a store").with_clock(clock.clone());
+    let fleet = Fleet::open(store.clone(), &folder.join("keysweep.db.key")).await.expect("a fleet");
     fleet.add_project("shop", None).await.expect("added");
     (store, fleet)
 }
@@ -41,46 +40,51 @@ fn silent() -> (TcpListener, String) {
 }
 
 /// So many times after the tests' beginning that a server's turn has come again.
-fn turn(number: u32) -> Now {
-    Now::At(Timestamp::from_second(1_767_225_600).expect("a time") + LOOK_EVERY * number)
+fn turn(number: u32) -> Timestamp {
+    Timestamp::from_second(1_767_225_600).expect("a time") + LOOK_EVERY * number
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn facts_follow_the_server_without_a_sweep() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (_store, fleet) = open(folder.path()).await;
+    let clock = Clock::at(turn(0));
+    let (_store, fleet) = open(folder.path(), &clock).await;
     let mut server = Server::start(Flavor::Valkey91);
     let instance = add(&fleet, "cache", &server.url()).await;
     let stop = Stop::new();
     let keys = async || seen(&fleet, &instance).await.facts.map(|facts| facts.keys);
 
-    assert_eq!(fleet.look_around(turn(0), &stop).await.expect("a round"), 1);
+    assert_eq!(fleet.look_around(&stop).await.expect("a round"), 1);
     assert_eq!(keys().await, Some(0));
     DataSet::new().live(123).load(&server);
-    assert_eq!(fleet.look_around(turn(0), &stop).await.expect("a round"), 0, "it is not its turn");
-    assert_eq!(fleet.look_around(turn(1), &stop).await.expect("a round"), 1);
+    assert_eq!(fleet.look_around(&stop).await.expect("a round"), 0, "it is not its turn");
+    clock.set(turn(1));
+    assert_eq!(fleet.look_around(&stop).await.expect("a round"), 1);
     assert_eq!(keys().await, Some(123));
 
     server.kill();
-    fleet.look_around(turn(2), &stop).await.expect("a round");
+    clock.set(turn(2));
+    fleet.look_around(&stop).await.expect("a round");
     let away = seen(&fleet, &instance).await;
     assert!(away.unreachable.is_some_and(|cause| cause.contains("connection refused")));
     assert_eq!(keys().await, Some(123), "what was last seen is still known");
     server.restart();
-    fleet.look_around(turn(3), &stop).await.expect("a round");
+    clock.set(turn(3));
+    fleet.look_around(&stop).await.expect("a round");
     assert_eq!((keys().await, seen(&fleet, &instance).await.unreachable), (Some(0), None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_is_marked_and_keeps_no_other_waiting() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (_store, fleet) = open(folder.path()).await;
+    let clock = Clock::at(turn(0));
+    let (_store, fleet) = open(folder.path(), &clock).await;
     let (_listener, url) = silent();
     let server = Server::start(Flavor::Redis70);
     let (mute, good) = (add(&fleet, "mute", &url).await, add(&fleet, "good", &server.url()).await);
     let around = tokio::spawn({
         let fleet = fleet.clone();
-        async move { fleet.look_around(turn(0), &Stop::new()).await }
+        async move { fleet.look_around(&Stop::new()).await }
     });
     while seen(&fleet, &good).await.facts.is_none() {
         assert!(!around.is_finished(), "the good one was not looked at");
@@ -96,7 +100,7 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
     const HOLDS: u32 = 8;
     const SOON: Duration = Duration::from_secs(8);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let (store, fleet) = open(installation.folder()).await;
+    let (store, fleet) = open(installation.folder(), &Clock::Database).await;
     let (listener, url) = silent();
     let mute = add(&fleet, "mute", &url).await;
     let other = add(&fleet, "other", &format!("redis://127.0.0.1:{}", free_port())).await;
@@ -114,11 +118,11 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
         hosts: Vec::new(),
         records: 1_000,
     };
-    store.create_task(Now::Database, &new).await.expect("created");
+    store.create_task(&new).await.expect("created");
     let address = listener.local_addr().expect("an address").to_string();
     for number in 0..HOLDS {
         let hold = LazyFreeHold { run_id: number.to_string(), task_id: new.id.clone(), address: address.clone() };
-        store.hold_lazyfree(Now::Database, &hold).await.expect("held");
+        store.hold_lazyfree(&hold).await.expect("held");
     }
     end_what_waits(&store).await;
     store.close().await;
@@ -136,11 +140,11 @@ async fn a_server_that_does_not_answer_holds_up_neither_tasks_nor_the_end() {
     assert!(begun.elapsed() < SOON, "the end took {:?}", begun.elapsed());
 }
 
-async fn end_what_waits(store: &SharedStore) {
-    let claim = store.claim(Now::Database, "a dead worker", Duration::from_secs(15), 1).await;
+async fn end_what_waits(store: &Store) {
+    let claim = store.claim("a dead worker", Duration::from_secs(15), 1).await;
     let claim = claim.expect("claims work").expect("a task to claim");
     let ending = Ending { outcome: Ok(()), beat: Beat::default(), report: None };
-    store.end(Now::Database, &claim.lease, &ending).await.expect("ended");
+    store.end(&claim.lease, &ending).await.expect("ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +152,7 @@ async fn many_instances_are_looked_at_one_batch_after_the_other_and_not_one_a_ro
     const MANY: u32 = 100;
     let server = Server::start(Flavor::Redis70);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
-    let (store, fleet) = open(installation.folder()).await;
+    let (store, fleet) = open(installation.folder(), &Clock::Database).await;
     for number in 0..MANY {
         add(&fleet, &format!("cache-{number}"), &server.url()).await;
     }

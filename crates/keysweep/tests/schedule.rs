@@ -3,10 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ToSpan};
-use keysweep::{
-    model::AutoScan,
-    store::{Store, sqlite::SqliteStore},
-};
+use keysweep::{model::AutoScan, store::Store};
 use keysweep_harness::{DataSet, Fault, Flavor, Installation, Proxy, Server, Stalls, eventually};
 
 fn installation() -> Installation {
@@ -43,7 +40,7 @@ fn a_scheduled_run_is_written_within_a_second_of_its_due_time_and_sweeps() {
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let store = SqliteStore::open(&installation.database()).await.expect("a store");
+        let store = Store::open_sqlite(&installation.database()).await.expect("a store");
         store.set_auto_scan(None, &settings).await.expect("set");
         store.close().await;
     });
@@ -97,7 +94,7 @@ fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
         updated_at: Timestamp::now(),
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let store = runtime.block_on(SqliteStore::open(&installation.database())).expect("a store");
+    let store = runtime.block_on(Store::open_sqlite(&installation.database())).expect("a store");
     runtime.block_on(store.set_auto_scan(None, &settings)).expect("set");
     let histories = service.wait_for(&histories_path(&project, &instance), |page| {
         page["records"][0]["num"].as_u64().is_some_and(|released| released > 100)

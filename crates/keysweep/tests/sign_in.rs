@@ -1,12 +1,12 @@
 //! Signing in without a service around it: lockouts and their memory.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{net::IpAddr, path::Path};
 
 use keysweep::{
     auth::{Authenticator, SignIn, SignInError},
     fleet::Fleet,
     model::Role,
-    store::{SharedStore, sqlite::SqliteStore},
+    store::Store,
 };
 
 const PASSWORD: &str = "correct horse battery";
@@ -15,7 +15,7 @@ const GUESSES: u8 = 11;
 
 /// An authenticator for two users who have the same password and a role on one project.
 async fn open(folder: &Path) -> Authenticator {
-    let store: SharedStore = Arc::new(SqliteStore::open(&folder.join("keysweep.db")).await.expect("a store"));
+    let store = Store::open_sqlite(&folder.join("keysweep.db")).await.expect("a store");
     let fleet = Fleet::open(store, &folder.join("keysweep.db.key")).await.expect("a fleet");
     fleet.add_project("shop", None).await.expect("added");
     for name in ["ada", "bob"] {

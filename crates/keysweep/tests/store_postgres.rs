@@ -5,16 +5,12 @@ use std::{
     collections::HashSet,
     fs,
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use keysweep::{
     model::{Instance, NewTask, Project, Role, ScanType},
-    store::{
-        Beat, Now, Store, StoreError,
-        postgres::{OpenError, PostgresStore},
-    },
+    store::{Beat, Clock, OpenError, Store, StoreError},
 };
 use keysweep_harness::{Authority, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator};
@@ -67,12 +63,15 @@ async fn every_version_of_the_schema_upgrades_to_this_one_with_what_it_held() {
             migrator.run_to(*version, &mut connection).await.expect("migrated");
             connection.execute(AssertSqlSafe(sample.clone())).await.expect("the sample fits its schema");
         }
-        let store = PostgresStore::open(&server.url()).await.expect("upgraded");
+        let store = Store::open_postgres(&server.url()).await.expect("upgraded");
+        // Since 0010 the waiting task has had one, in a column at first.
+        let hosts = server.sql("SELECT host FROM task_host JOIN task ON task.id = task_id WHERE seq = 4");
+        assert_eq!(hosts, if *first < 10 { "" } else { "cache.example" }, "from {first}");
         let names: Vec<_> = store.projects().await.expect("read").into_iter().map(|project| project.name).collect();
         assert_eq!(names, ["search", "shop"]);
         let holder = store.key_holder("SAMPLESAMPLESAMPLE01").await.expect("read").expect("a holder");
         assert!(holder.grants.iter().any(|grant| grant.role == Role::Admin));
-        let claim = store.claim(Now::Database, "w", LEASE, 100).await.expect("no failure").expect("a task");
+        let claim = store.claim("w", LEASE, 100).await.expect("no failure").expect("a task");
         assert_eq!((claim.lease.epoch, claim.task.attempts), (8, 0), "the epoch goes on");
         assert_eq!(claim.checkpoint.as_deref(), Some("{\"shards\":[]}"));
         assert_eq!(store.key_check("ours", b"ours").await.expect("kept")[0], 1, "the sample's");
@@ -86,42 +85,42 @@ async fn several_replicas_may_start_on_an_empty_database_at_once() {
     for number in 0..6 {
         let url = server.url();
         opens.spawn(async move {
-            let store = PostgresStore::open(&url).await.expect("a store");
+            let store = Store::open_postgres(&url).await.expect("a store");
             store.add_project(&project(&format!("p{number}"))).await.expect("added");
             store.key_check(&format!("key{number}"), &[number]).await.expect("kept")
         });
     }
     let keys: HashSet<_> = opens.join_all().await.into_iter().collect();
     assert_eq!(keys.len(), 1, "one of them was first, and its key is everybody's");
-    let store = PostgresStore::open(&server.url()).await.expect("a store");
+    let store = Store::open_postgres(&server.url()).await.expect("a store");
     assert_eq!(store.projects().await.expect("read").len(), 6);
 }
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused() {
     let server = Postgres::start();
-    PostgresStore::open(&server.url()).await.expect("a store").close().await;
+    Store::open_postgres(&server.url()).await.expect("a store").close().await;
     server.sql(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
          VALUES (9999, 'later', TRUE, '', 0)",
     );
-    let error = PostgresStore::open(&server.url()).await.expect_err("newer");
+    let error = Store::open_postgres(&server.url()).await.expect_err("newer");
     assert!(matches!(error, OpenError::Newer { found: 9999, .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_schema_that_no_release_has_made_is_refused() {
     let server = Postgres::start();
-    PostgresStore::open(&server.url()).await.expect("a store").close().await;
+    Store::open_postgres(&server.url()).await.expect("a store").close().await;
     server.sql("UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1");
-    let error = PostgresStore::open(&server.url()).await.expect_err("foreign");
-    assert!(matches!(error, OpenError::Foreign(_)), "{error}");
+    let error = Store::open_postgres(&server.url()).await.expect_err("foreign");
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_told_without_the_password() {
     let port = keysweep_harness::free_port();
-    let error = PostgresStore::open(&format!("postgres://u:secret@127.0.0.1:{port}/d")).await.expect_err("nobody");
+    let error = Store::open_postgres(&format!("postgres://u:secret@127.0.0.1:{port}/d")).await.expect_err("nobody");
     assert!(matches!(error, OpenError::Store(StoreError::Unavailable(_))), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("secret"));
 }
@@ -129,7 +128,7 @@ async fn a_server_that_is_not_there_is_told_without_the_password() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_restart_of_the_server_is_an_error_in_time_and_passes() {
     let mut server = Postgres::start();
-    let store = PostgresStore::open(&server.url()).await.expect("a store");
+    let store = Store::open_postgres(&server.url()).await.expect("a store");
     store.add_project(&project("a")).await.expect("added");
     for crash in [false, true] {
         if crash {
@@ -153,7 +152,7 @@ async fn a_restart_of_the_server_is_an_error_in_time_and_passes() {
 async fn a_replica_that_stops_in_mid_transaction_does_not_hold_the_others_up_for_long() {
     let server = Postgres::start();
     let mut connection = raw(&server).await;
-    let store = PostgresStore::open(&server.url()).await.expect("a store");
+    let store = Store::open_postgres(&server.url()).await.expect("a store");
     connection.execute(AssertSqlSafe(chain().await.remove(0).1)).await.expect("a sample");
     // A replica's connection, as its pool makes it, in the middle of a claim; the process does not go on.
     let mut paused = raw(&server).await;
@@ -163,7 +162,7 @@ async fn a_replica_that_stops_in_mid_transaction_does_not_hold_the_others_up_for
     paused.execute("SELECT 1 FROM lease FOR UPDATE").await.expect("locked");
     let begun = Instant::now();
     let claim = loop {
-        match store.claim(Now::Database, "w", LEASE, 100).await {
+        match store.claim("w", LEASE, 100).await {
             Ok(claim) => break claim,
             Err(StoreError::Unavailable(_)) => {}
             Err(error) => panic!("{error:?}"),
@@ -209,15 +208,15 @@ async fn ends_before_it_waits<T>(server: &Postgres, waiting: usize, verb: &JoinH
 }
 
 /// A store with one instance.
-async fn with_an_instance(server: &Postgres) -> (Arc<PostgresStore>, Instance) {
-    let store = PostgresStore::open(&server.url()).await.expect("a store");
+async fn with_an_instance(server: &Postgres) -> (Store, Instance) {
+    let store = Store::open_postgres(&server.url()).await.expect("a store");
     let shop = project("shop");
     store.add_project(&shop).await.expect("added");
     let url = "redis://cache.example:6379";
     let mut instance = Instance::new("i".into(), shop.id, "cache".into(), url.into(), shop.created_at);
     instance.window_binds_manual = true;
     store.add_instance(&instance).await.expect("added");
-    (Arc::new(store), instance)
+    (store, instance)
 }
 
 fn manual(instance: &Instance) -> NewTask {
@@ -238,56 +237,57 @@ fn manual(instance: &Instance) -> NewTask {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_the_old_one() {
     let server = Postgres::start();
-    let midnight = Now::At(project("p").created_at);
+    let midnight = Clock::at(project("p").created_at);
     let (store, open) = with_an_instance(&server).await;
-    store.create_task(midnight, &manual(&open)).await.expect("created");
+    store.with_clock(midnight.clone()).create_task(&manual(&open)).await.expect("created");
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
-    store.update_instance(Now::Database, &open, &closed).await.expect("changed");
+    store.update_instance(&open, &closed).await.expect("changed");
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;
     let claim = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { store.claim(midnight, "w", LEASE, 100).await }
+        let store = store.clone();
+        async move { store.with_clock(midnight.clone()).claim("w", LEASE, 100).await }
     });
     // It has seen that the window is closed and is about to write until when.
     assert!(!ends_before_it_waits(&server, 1, &claim).await);
     let opens = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { store.update_instance(Now::Database, &closed, &open).await }
+        let store = store.clone();
+        async move { store.update_instance(&closed, &open).await }
     });
     ends_before_it_waits(&server, 2, &opens).await;
     open_gate(&mut connection).await;
     assert!(claim.await.expect("no panic").expect("answered").is_none());
     opens.await.expect("no panic").expect("changed");
-    let claim = store.claim(midnight, "w", LEASE, 100).await.expect("answered");
+    let claim = store.with_clock(midnight.clone()).claim("w", LEASE, 100).await.expect("answered");
     assert!(claim.is_some(), "the window is open");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_the_old_one() {
     let server = Postgres::start();
-    let midnight = Now::At(project("p").created_at);
+    let midnight = Clock::at(project("p").created_at);
     let (store, open) = with_an_instance(&server).await;
-    store.create_task(midnight, &manual(&open)).await.expect("created");
-    let lease = store.claim(midnight, "w", LEASE, 100).await.expect("answered").expect("a task").lease;
+    store.with_clock(midnight.clone()).create_task(&manual(&open)).await.expect("created");
+    let lease =
+        store.with_clock(midnight.clone()).claim("w", LEASE, 100).await.expect("answered").expect("a task").lease;
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
-    store.update_instance(Now::Database, &open, &closed).await.expect("changed");
+    store.update_instance(&open, &closed).await.expect("changed");
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;
     let pause = tokio::spawn({
-        let (store, lease) = (Arc::clone(&store), lease.clone());
-        async move { store.give_back(midnight, &lease, &Beat::default()).await }
+        let (store, lease) = (store.clone(), lease.clone());
+        async move { store.with_clock(midnight.clone()).give_back(&lease, &Beat::default()).await }
     });
     assert!(!ends_before_it_waits(&server, 1, &pause).await);
     let opens = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { store.update_instance(Now::Database, &closed, &open).await }
+        let store = store.clone();
+        async move { store.update_instance(&closed, &open).await }
     });
     ends_before_it_waits(&server, 2, &opens).await;
     open_gate(&mut connection).await;
     pause.await.expect("no panic").expect("answered");
     opens.await.expect("no panic").expect("changed");
-    let claim = store.claim(midnight, "w", LEASE, 100).await.expect("answered");
+    let claim = store.with_clock(midnight.clone()).claim("w", LEASE, 100).await.expect("answered");
     assert!(claim.is_some(), "the window is open");
 }
 
@@ -298,19 +298,19 @@ async fn a_pause_is_not_confirmed_while_a_create_that_did_not_see_it_is_under_wa
     let mut connection = raw(&server).await;
     gate(&mut connection, "INSERT").await;
     let create = tokio::spawn({
-        let (store, new) = (Arc::clone(&store), manual(&instance));
-        async move { store.create_task(Now::Database, &new).await }
+        let (store, new) = (store.clone(), manual(&instance));
+        async move { store.create_task(&new).await }
     });
     assert!(!ends_before_it_waits(&server, 1, &create).await);
     let paused = tokio::spawn({
-        let (store, paused) = (Arc::clone(&store), Instance { paused: true, ..instance.clone() });
-        async move { store.update_instance(Now::Database, &instance, &paused).await }
+        let (store, paused) = (store.clone(), Instance { paused: true, ..instance.clone() });
+        async move { store.update_instance(&instance, &paused).await }
     });
     assert!(!ends_before_it_waits(&server, 2, &paused).await, "whoever has paused it counts on no new task");
     open_gate(&mut connection).await;
     create.await.expect("no panic").expect("answered");
     paused.await.expect("no panic").expect("changed");
-    assert!(store.claim(Now::Database, "w", LEASE, 100).await.expect("answered").is_some(), "what was accepted runs");
+    assert!(store.claim("w", LEASE, 100).await.expect("answered").is_some(), "what was accepted runs");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,7 +322,7 @@ async fn connections_are_encrypted_and_the_servers_certificate_is_verified_as_th
         format!("{url}?sslmode={mode}&sslrootcert={}", authority.file().display())
     };
     for mode in ["require", "verify-ca", "verify-full"] {
-        let store = PostgresStore::open(&url("localhost", mode, &authority)).await.expect(mode);
+        let store = Store::open_postgres(&url("localhost", mode, &authority)).await.expect(mode);
         store.ping().await.expect(mode);
         let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                          WHERE application_name = 'keysweep'";
@@ -334,6 +334,6 @@ async fn connections_are_encrypted_and_the_servers_certificate_is_verified_as_th
         (url("127.0.0.1", "verify-full", &authority), "another host's certificate"),
         (Postgres::start().url() + "?sslmode=require", "a server without TLS"),
     ] {
-        PostgresStore::open(&url).await.expect_err(why);
+        Store::open_postgres(&url).await.expect_err(why);
     }
 }

@@ -182,14 +182,16 @@ fn is_over(task: &Value) -> bool {
 
 /// A task that failed has the exit code that `keysweep scan` would have had.
 fn outcome(task: &Value) -> Exit {
-    let reason = task["reason"]["code"].as_str().and_then(|code| code.parse::<Reason>().ok());
+    let reason = task["reason"]["code"].as_str().map(|code| Reason::from(code.to_owned()));
     match reason {
         None if task["status"] == Status::Success.as_str() => Exit::Done,
         Some(Reason::Timeout) => Exit::Timeout,
         Some(Reason::Unreachable) => Exit::CannotConnect,
         Some(Reason::Denied) => Exit::Denied,
         Some(Reason::Unsupported) => Exit::Unsupported,
-        None | Some(Reason::Cancelled | Reason::Refused | Reason::Crashed | Reason::Internal) => Exit::Failed,
+        None | Some(Reason::Cancelled | Reason::Refused | Reason::Crashed | Reason::Internal | Reason::Other(_)) => {
+            Exit::Failed
+        }
     }
 }
 

@@ -18,7 +18,7 @@ const fn badge(word: &'static str, class: &'static str) -> Badge {
 
 impl Badge {
     pub(super) fn of_task(task: &Task) -> Self {
-        match (task.status, task.reason) {
+        match (task.status, &task.reason) {
             (Status::Waiting, _) => badge("waiting", "busy"),
             (Status::Running, _) if task.cancel_requested => badge("stopping", "busy"),
             (Status::Running, _) => badge("scanning", "busy"),

@@ -38,7 +38,7 @@ struct TaskPage {
     reclaimed: String,
     scanned: String,
     is_exact: bool,
-    reason: Option<(&'static str, String)>,
+    reason: Option<(String, String)>,
     live: Option<LiveView>,
     report: Option<ReportView>,
 }
@@ -171,7 +171,7 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
         reclaimed: format::count(task.released),
         scanned: format::count(task.scanned),
         is_exact: task.exact,
-        reason: task.reason.map(|reason| (reason.as_str(), task.reason_detail.clone().unwrap_or_default())),
+        reason: task.reason.as_ref().map(|reason| (reason.to_string(), task.reason_detail.clone().unwrap_or_default())),
         live,
         report: detail.report.as_deref().and_then(ReportView::parse),
     }))

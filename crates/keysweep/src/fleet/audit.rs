@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Fleet, FleetError, now};
 use crate::{
     model::AuditEntry,
-    store::{AuditPage, SharedStore},
+    store::{AuditPage, Store},
 };
 
 /// Something that was done.
@@ -38,7 +38,7 @@ impl Deed<'_> {
 
 impl Fleet {
     /// The store for one change, which the audit trail tells of as it is made.
-    pub(super) fn telling(&self, deed: Deed<'_>, detail: &Value) -> SharedStore {
+    pub(super) fn telling(&self, deed: Deed<'_>, detail: &Value) -> Store {
         self.store.telling(vec![deed.entry(detail)])
     }
 

@@ -5,10 +5,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::{Deed, Fleet, FleetError, Reach, check_name, gone, id, now, taken};
-use crate::{
-    model::{Instance, Sealed, Window},
-    store::Now,
-};
+use crate::model::{Instance, Sealed, Window};
 
 /// The field of an instance that is sealed.
 pub(super) const PASSWORD: &str = "password";
@@ -169,7 +166,7 @@ impl Fleet {
             None => "instance.change",
         };
         let store = self.telling(deed(&changed, by, action), &detail.into());
-        store.update_instance(Now::Database, instance, &changed).await.map_err(taken(|_| changed.name.as_str()))
+        store.update_instance(instance, &changed).await.map_err(taken(|_| changed.name.as_str()))
     }
 
     /// Forgets an instance with its tasks, unless one of them is active.

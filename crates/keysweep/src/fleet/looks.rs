@@ -6,10 +6,7 @@ use keysweep_engine::Stop;
 use tokio::task::JoinSet;
 
 use super::{Fleet, FleetError, LookError};
-use crate::{
-    model::Instance,
-    store::{Now, StoreError},
-};
+use crate::{model::Instance, store::StoreError};
 
 /// How long what was seen of a server is good enough.
 pub const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -20,8 +17,8 @@ pub const LOOKS_AT_ONCE: usize = 16;
 impl Fleet {
     /// Looks at the servers whose turn it is, at most so many as may be looked at side by side, and keeps what was seen,
     /// or that nothing was. Returns how many there were.
-    pub async fn look_around(&self, now: Now, stop: &Stop) -> Result<usize, StoreError> {
-        let due = self.store.take_looks(now, LOOK_EVERY, LOOKS_AT_ONCE as u32).await?;
+    pub async fn look_around(&self, stop: &Stop) -> Result<usize, StoreError> {
+        let due = self.store.take_looks(LOOK_EVERY, LOOKS_AT_ONCE as u32).await?;
         let (number, mut looks) = (due.len(), JoinSet::new());
         for instance in due {
             let (fleet, stop) = (self.clone(), stop.clone());

@@ -48,13 +48,13 @@ use self::{
 };
 use crate::{
     model::WindowError,
-    store::{SharedStore, StoreError},
+    store::{Store, StoreError},
 };
 
 /// The fleet of one store. Clones share it.
 #[derive(Clone)]
 pub struct Fleet {
-    store: SharedStore,
+    store: Store,
     vault: Arc<Vault>,
     turns: Turns,
     allowed: Arc<AllowedTargets>,
@@ -149,9 +149,9 @@ pub enum FleetError {
 impl Fleet {
     /// The fleet of a store whose secrets are sealed with the master key in this file, which is made when it is absent
     /// and nothing has been sealed yet.
-    pub async fn open(store: SharedStore, key_file: &Path) -> Result<Self, FleetError> {
+    pub async fn open(store: Store, key_file: &Path) -> Result<Self, FleetError> {
         let vault = Vault::open(key_file, true)?;
-        vault.check(&*store).await?;
+        vault.check(&store).await?;
         let estimates = Arc::new(Semaphore::new(estimate::AT_ONCE));
         Ok(Self { store, vault: Arc::new(vault), turns: Turns::new(), allowed: Arc::default(), estimates })
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Deed, Fleet, FleetError, Secret};
 use crate::{
     model::{AccessKey, Grant, Role, User, UserRoles},
-    store::{SharedStore, StoreError},
+    store::{Store, StoreError},
 };
 
 impl Fleet {
@@ -133,13 +133,7 @@ impl Fleet {
 
     /// The store for one change of a user, which the trail of every project that it concerns tells of. People are
     /// administered on the command line.
-    pub(super) fn telling_of_user(
-        &self,
-        user: &User,
-        grants: &[Grant],
-        action: &'static str,
-        detail: &Value,
-    ) -> SharedStore {
+    pub(super) fn telling_of_user(&self, user: &User, grants: &[Grant], action: &'static str, detail: &Value) -> Store {
         let mut detail = detail.clone();
         match detail.as_object_mut() {
             Some(fields) => drop(fields.insert("user".into(), user.name.clone().into())),

@@ -15,7 +15,7 @@ use super::{
     people, reach,
     vault::{Vault, VaultError, holds},
 };
-use crate::store::{Now, Resealed, SecretAt, SecretField, SharedStore};
+use crate::store::{Resealed, SecretAt, SecretField, Store};
 
 /// What was done.
 #[derive(Debug, Clone)]
@@ -42,10 +42,10 @@ fn name(field: SecretField) -> &'static str {
 
 /// Seals everything in the store with a new key: the one in the file `to`, which is made when it is absent, and stays where it
 /// is; or else a new one, whose file takes the place of `key_file`.
-pub async fn rotate(store: &SharedStore, key_file: &Path, to: Option<&Path>) -> Result<Rotated, FleetError> {
+pub async fn rotate(store: &Store, key_file: &Path, to: Option<&Path>) -> Result<Rotated, FleetError> {
     let next = to.map_or_else(|| next_to(key_file), Path::to_owned);
     let old = Vault::open(key_file, false)?;
-    let new = match old.check(&**store).await {
+    let new = match old.check(store).await {
         Ok(()) => {
             let new = Vault::open(&next, true)?;
             reseal(store, &old, &new).await?;
@@ -64,7 +64,7 @@ pub async fn rotate(store: &SharedStore, key_file: &Path, to: Option<&Path>) -> 
     Ok(Rotated { old_key: old.key_id(), new_key: new.key_id(), key_file, old_key_file })
 }
 
-async fn reseal(store: &SharedStore, old: &Vault, new: &Vault) -> Result<(), FleetError> {
+async fn reseal(store: &Store, old: &Vault, new: &Vault) -> Result<(), FleetError> {
     if old.key_id() == new.key_id() {
         return Err(FleetError::SameKey);
     }
@@ -78,7 +78,7 @@ async fn reseal(store: &SharedStore, old: &Vault, new: &Vault) -> Result<(), Fle
     let new_key = new.key_id();
     let deed = Deed { project_id: None, actor: COMMAND_LINE, action: "master_key.rotate", subject: &new_key };
     let told = store.telling(vec![deed.entry(&json!({ "old_key": old.key_id(), "secrets": changes.len() }))]);
-    match told.reseal(Now::Database, &changes, &new_key, &new.check_value()).await? {
+    match told.reseal(&changes, &new_key, &new.check_value()).await? {
         true => Ok(()),
         false => Err(FleetError::SecretsChanged),
     }

@@ -207,7 +207,7 @@ impl Vault {
 
     /// Notices a wrong key file before anything is sealed with it: opens the check value that the store keeps, or has
     /// it keep one when there is none.
-    pub async fn check(&self, store: &dyn Store) -> Result<(), VaultError> {
+    pub async fn check(&self, store: &Store) -> Result<(), VaultError> {
         let kept = store.key_check(&self.key_id(), &self.check_value().0).await?;
         match self.open_sealed(CHECK_ROW, "sealed", &Sealed(kept)) {
             Err(VaultError::OtherKey { path, theirs, .. }) if self.is_new => {

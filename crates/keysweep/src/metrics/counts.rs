@@ -145,8 +145,9 @@ impl Counts {
     }
 
     /// A task ended: as success, or for this reason.
-    pub fn task_ended(&self, failure: Option<Reason>) {
-        self.ended.get_or_create(&OfOutcome { outcome: failure.map_or("success", Reason::as_str) }).inc();
+    pub fn task_ended(&self, failure: Option<&Reason>) {
+        let known = |reason| Reason::ALL.iter().find(|known| *known == reason).map_or("other", Reason::as_str);
+        self.ended.get_or_create(&OfOutcome { outcome: failure.map_or("success", known) }).inc();
     }
 
     /// A task was begun that had been accepted so long before.

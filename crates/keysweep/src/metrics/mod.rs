@@ -26,7 +26,7 @@ pub use self::{
     listener::serve,
 };
 use self::{fleet::FleetGauges, process::Process};
-use crate::store::{Now, SharedStore};
+use crate::store::Store;
 
 /// For how long a look at the store is good: several scrapers in a row cost it one.
 const FRESH: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ struct OfVersion {
 
 /// Everything that there is to scrape.
 pub struct Metrics {
-    store: SharedStore,
+    store: Store,
     registry: Registry,
     counts: Counts,
     fleet: FleetGauges,
@@ -60,7 +60,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// What `counts` counts, and what `store` holds.
-    pub fn new(store: SharedStore, counts: Counts) -> Arc<Self> {
+    pub fn new(store: Store, counts: Counts) -> Arc<Self> {
         let mut registry = Registry::default();
         Process::register(&mut registry);
         let keysweep = registry.sub_registry_with_prefix("keysweep");
@@ -100,7 +100,7 @@ impl Metrics {
         if looked.is_some_and(|then| then.elapsed() < FRESH) {
             return;
         }
-        match self.store.overview(Now::Database).await {
+        match self.store.overview().await {
             Ok(overview) => {
                 self.counts.keep_only(&overview.instances);
                 self.fleet.show(&overview);

@@ -1,13 +1,13 @@
-//! Two who change the same instance at the same time: each changes what it meant to, and undoes nothing of the other's.
+//! Two changes of the same instance at the same time: each is applied, and neither undoes the other.
 
-use crate::model::{Instance, hosts};
+use crate::model::Instance;
 
-/// What an instance that is `current` by now becomes when somebody who saw it as `before` wants it to be `after`: what that
-/// leaves as it was stays as it is by now.
+/// Returns the `current` instance with the change from `before` to `after` applied; fields that the change leaves alone keep
+/// their current values.
 ///
-/// Where the instance is and how it is reached is one thing: a password never meets another address than it was given for.
-pub(super) fn merged(current: Instance, before: &Instance, after: &Instance) -> Instance {
-    let is_same_way = before.url == after.url
+/// URL, credentials, TLS files and address map are one unit: a password is never used with an address other than its own.
+pub(super) fn three_way_merge(current: Instance, before: &Instance, after: &Instance) -> Instance {
+    let is_same_connection = before.url == after.url
         && before.username == after.username
         && before.password == after.password
         && before.sentinel_username == after.sentinel_username
@@ -17,7 +17,7 @@ pub(super) fn merged(current: Instance, before: &Instance, after: &Instance) -> 
         && before.client_key == after.client_key
         && before.server_name == after.server_name
         && before.address_map == after.address_map;
-    let mut merged = match is_same_way {
+    let mut merged = match is_same_connection {
         true => current.clone(),
         false => Instance { facts: current.facts.clone(), unreachable: current.unreachable.clone(), ..after.clone() },
     };
@@ -32,20 +32,8 @@ pub(super) fn merged(current: Instance, before: &Instance, after: &Instance) -> 
     merged.manage_lazyfree = pick(&current.manage_lazyfree, &before.manage_lazyfree, &after.manage_lazyfree);
     merged.paused = pick(&current.paused, &before.paused, &after.paused);
     if merged.url != current.url {
-        // What was seen was another server.
+        // The stats are those of another server.
         (merged.facts, merged.unreachable) = (None, None);
     }
     merged
-}
-
-/// What an active task burdens once its instance has another URL, as it is kept: the hosts of that; and where its sweep has
-/// begun, those that it burdens so far as well, since its worker goes on there until it is through.
-pub(super) fn moved(so_far: Option<&str>, has_begun: bool, instance: &Instance) -> Option<String> {
-    let mut all = hosts(instance);
-    if has_begun {
-        all.extend(so_far.unwrap_or_default().split_whitespace().map(str::to_owned));
-        all.sort();
-        all.dedup();
-    }
-    (!all.is_empty()).then(|| all.join(" "))
 }

@@ -1,36 +1,43 @@
-//! What the schedule asks of a database. The rule itself is in `task::schedule`; here is only what it rests on.
+//! The schedule's plans and the runs that they lead to. The rule itself is in `task::schedule`.
+//!
+//! A verb that changes a plan does so only if the plan is still as it was read, settings, window and tasks: replicas read the
+//! same plans, and operators change them. A plan that has changed is due again at once.
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Now, StoreError};
+use super::{
+    Created, Store, StoreError,
+    auto_scan::auto_scan,
+    db::{Row, Session, lock, sql},
+    instances::instance,
+    tasks::create,
+};
 use crate::model::{AutoScan, Instance, NewTask, Task};
 
-/// An instance's schedule with all that decides about its next run.
+/// An instance's schedule with everything that decides about its next run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What was asked for.
+    /// The auto-scan settings.
     pub config: AutoScan,
     /// The instance.
     pub instance: Instance,
-    /// The latest due time that has led to a run, or was let go.
+    /// The latest due time that has led to a run or was skipped.
     pub handled: Option<Timestamp>,
     /// Whether a task of the instance is active.
     pub active: bool,
-    /// When the last task of the instance ended.
+    /// When the last task of the instance finished.
     pub last_end: Option<Timestamp>,
 }
 
 impl Plan {
-    /// Whether it leads to the same step as the plan that was read before. What was seen of the server meanwhile does not
-    /// decide about that.
-    pub(super) fn is_as(&self, before: &Self) -> bool {
+    /// Whether this plan leads to the same step as the one that was read before. The stats of the instance do not decide.
+    fn same_decision(&self, before: &Self) -> bool {
         let Instance { facts, unreachable, .. } = self.instance.clone();
         *self == Self { instance: Instance { facts, unreachable, ..before.instance.clone() }, ..before.clone() }
     }
 }
 
-/// Plans that are to be looked at, and the time by which.
+/// Plans that are due, and by which time.
 #[derive(Debug, Clone)]
 pub struct DuePlans {
     /// The store's clock.
@@ -39,22 +46,91 @@ pub struct DuePlans {
     pub plans: Vec<Plan>,
 }
 
-/// The schedule's verbs. Those that change something do so only if the plan is still as it was when it was read, settings,
-/// window and tasks: replicas look at the same plans, and one of them is first; and operators change what they rest on.
-/// A plan that has changed is looked at again at once.
-#[async_trait]
-pub trait Timetable: Send + Sync {
-    /// At most so many enabled plans whose time to be looked at has come.
-    async fn due_plans(&self, now: Now, limit: u32) -> Result<DuePlans, StoreError>;
-    /// Writes the run that was due at `new.due_at`, and that the plan is to be looked at again at `look_at`. `None`, and
-    /// nothing is written, when the plan has changed.
-    async fn start_run(
-        &self,
-        now: Now,
-        plan: &Plan,
-        new: &NewTask,
-        look_at: Timestamp,
-    ) -> Result<Option<Task>, StoreError>;
-    /// Notes up to which due time a plan is dealt with, and when it is to be looked at again.
-    async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError>;
+/// Selects plans that meet the conditions.
+macro_rules! plans {
+    ($conditions:literal) => {
+        sql(concat!(
+            "SELECT auto_scan.*, instance.*,
+                    EXISTS (
+                        SELECT 1 FROM task WHERE task.instance_id = instance.id AND status IN ('waiting', 'running')
+                    ) AS is_active,
+                    (
+                        SELECT MAX(finished_at) FROM task
+                        WHERE task.instance_id = instance.id AND status IN ('success', 'failed')
+                          AND auto_scan.interval_us = 0
+                    ) AS last_end
+             FROM auto_scan JOIN instance ON instance.id = auto_scan.instance_id
+             WHERE enabled AND ",
+            $conditions
+        ))
+    };
+}
+
+impl Store {
+    /// Returns up to `limit` enabled plans that are due to be checked.
+    pub async fn due_plans(&self, limit: u32) -> Result<DuePlans, StoreError> {
+        let mut snapshot = self.snapshot().await?;
+        let now = self.now(&mut snapshot).await?;
+        let plans = plans!(
+            "(look_at IS NULL OR look_at <= $1 OR seen_at IS NULL OR seen_at <> updated_at)
+             ORDER BY look_at NULLS FIRST LIMIT $2"
+        );
+        let plans = plans.bind(now).bind(limit).list(&mut snapshot, plan).await?;
+        snapshot.commit().await?;
+        Ok(DuePlans { now, plans })
+    }
+
+    /// Creates the run that was due at `new.due_at`, and has the plan checked again at `look_at`. Returns `None`, and does
+    /// nothing, when the plan has changed.
+    pub async fn start_run(&self, plan: &Plan, new: &NewTask, look_at: Timestamp) -> Result<Option<Task>, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        if !is_unchanged(&mut tx, plan).await? {
+            return Ok(None);
+        }
+        let Created::New(task) = create(&mut tx, now, new).await? else { return Ok(None) };
+        note(&mut tx, plan, new.due_at, look_at).await?;
+        self.commit(tx).await?;
+        Ok(Some(task))
+    }
+
+    /// Saves up to which due time a plan is handled, and when it is checked again. Does nothing when the plan has changed.
+    pub async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        if !is_unchanged(&mut tx, plan).await? {
+            return Ok(());
+        }
+        note(&mut tx, plan, handled, look_at).await?;
+        self.commit(tx).await
+    }
+}
+
+/// Whether a plan is still as it was read; it stays so until the transaction ends.
+async fn is_unchanged(tx: &mut Session, before: &Plan) -> Result<bool, StoreError> {
+    let id = &before.config.instance_id;
+    // Locked before they are read; instances before everything that belongs to them.
+    lock("SELECT 1 FROM instance WHERE id = $1 FOR SHARE").bind(id).execute(tx).await?;
+    lock("SELECT 1 FROM auto_scan WHERE instance_id = $1 FOR UPDATE").bind(id).execute(tx).await?;
+    let current = plans!("auto_scan.instance_id = $1").bind(id).optional(tx).await?;
+    Ok(current.as_ref().map(plan).transpose()?.is_some_and(|current| current.same_decision(before)))
+}
+
+async fn note(tx: &mut Session, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
+    sql("UPDATE auto_scan SET handled_at = $1, look_at = $2, seen_at = updated_at WHERE instance_id = $3")
+        .bind(handled)
+        .bind(look_at)
+        .bind(&plan.config.instance_id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+fn plan(row: &Row) -> Result<Plan, StoreError> {
+    Ok(Plan {
+        config: auto_scan(row)?,
+        instance: instance(row)?,
+        handled: row.get("handled_at")?,
+        active: row.get("is_active")?,
+        last_end: row.get("last_end")?,
+    })
 }

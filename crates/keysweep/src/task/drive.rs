@@ -22,7 +22,7 @@ use crate::{
     fleet::Fleet,
     metrics::{Counts, RunningSweep, SweepCounts},
     model::Reason,
-    store::{Beat, Claim, Ending, Now, Pulse, SharedStore},
+    store::{Beat, Claim, Ending, Pulse, Store},
     telemetry::traces::SpanId,
 };
 
@@ -68,7 +68,7 @@ pub async fn drive(tasks: Tasks, fleet: Fleet, claim: Claim, claimed: SpanId, sh
 }
 
 struct Drive {
-    store: SharedStore,
+    store: Store,
     counts: Counts,
     tracer: Tracer,
     claim: Claim,
@@ -201,7 +201,7 @@ impl Drive {
     }
 
     async fn pulse(&self, last_success: &mut Instant) -> Halt {
-        match self.store.beat(Now::Database, &self.claim.lease, LEASE, &self.beat(true)).await {
+        match self.store.beat(&self.claim.lease, LEASE, &self.beat(true)).await {
             Ok(Pulse::Held { cancel_requested, closed_until }) => {
                 *last_success = Instant::now();
                 match () {
@@ -292,7 +292,7 @@ impl Drive {
     async fn give_back(&self, beat: &Beat, shutdown: &watch::Receiver<bool>) {
         let (task_id, begun) = (&self.claim.task.id, Instant::now());
         loop {
-            match self.store.give_back(Now::Database, &self.claim.lease, beat).await {
+            match self.store.give_back(&self.claim.lease, beat).await {
                 Ok(Pulse::Held { closed_until: Some(until), .. }) => {
                     return tracing::info!(task_id, %until, "the off-peak window is closed; the sweep goes on when it opens");
                 }
@@ -314,13 +314,12 @@ impl Drive {
     /// Writes the end, again and again while the store is away and the lease may still be ours: this is the one
     /// place where a task ends, and what was swept should not have to be swept twice. Whether it is written.
     async fn end(&self, outcome: Result<(), (Reason, String)>, beat: Beat, report: Option<String>) -> bool {
-        let failure = outcome.as_ref().err().map(|(reason, _)| *reason);
         let ending = Ending { outcome, beat, report };
         let deadline = Instant::now() + LEASE;
         loop {
-            match self.store.end(Now::Database, &self.claim.lease, &ending).await {
+            match self.store.end(&self.claim.lease, &ending).await {
                 Ok(Pulse::Held { .. }) => {
-                    self.counts.task_ended(failure);
+                    self.counts.task_ended(ending.outcome.as_ref().err().map(|(reason, _)| reason));
                     return true;
                 }
                 Ok(Pulse::Lost) => {

@@ -10,18 +10,14 @@ use keysweep_engine::{
 };
 use tokio::runtime::Handle;
 
-use crate::{
-    fleet::Fleet,
-    model::LazyFreeHold,
-    store::{LazyFreeHolders, Now, SharedStore},
-};
+use crate::{fleet::Fleet, model::LazyFreeHold, store::Store};
 
 /// How long a server may take to be put right.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Remembers for one task.
 pub(super) struct Keeper {
-    pub store: SharedStore,
+    pub store: Store,
     pub task_id: String,
     /// The engine calls from threads of its own; the store answers in the runtime.
     pub runtime: Handle,
@@ -39,19 +35,15 @@ impl Keeper {
     }
 }
 
-fn holders(recorded: LazyFreeHolders) -> Holders {
-    Holders { held_before: recorded.held_before, others: recorded.others }
-}
-
 impl LazyFreeRegistry for Keeper {
     fn acquire(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
-        let held = self.runtime.block_on(self.store.hold_lazyfree(Now::Database, &self.entry(address, run_id)));
-        held.map(holders).map_err(|error| error.to_string())
+        let held = self.runtime.block_on(self.store.hold_lazyfree(&self.entry(address, run_id)));
+        held.map_err(|error| error.to_string())
     }
 
     fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
-        let joined = self.runtime.block_on(self.store.join_lazyfree(Now::Database, &self.entry(address, run_id)));
-        joined.map(|joined| joined.map(holders)).map_err(|error| error.to_string())
+        let joined = self.runtime.block_on(self.store.join_lazyfree(&self.entry(address, run_id)));
+        joined.map_err(|error| error.to_string())
     }
 
     fn release(&self, run_id: &str) -> Result<u64, String> {
@@ -61,7 +53,7 @@ impl LazyFreeRegistry for Keeper {
 }
 
 /// Puts the setting back for every task that has ended without doing so. What cannot be reached is tried again later.
-pub(super) async fn put_abandoned_back(store: &SharedStore, fleet: &Fleet, stop: &Stop) {
+pub(super) async fn put_abandoned_back(store: &Store, fleet: &Fleet, stop: &Stop) {
     let abandoned = match store.abandoned_lazyfree().await {
         Ok(abandoned) => abandoned,
         Err(error) => return tracing::warn!(%error, "abandoned settings cannot be looked for"),

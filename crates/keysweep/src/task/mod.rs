@@ -19,7 +19,7 @@ use crate::{
     fleet::{Deed, new_id},
     metrics::Counts,
     model::{Instance, NewTask, ScanType, Task, TaskDetail, hosts},
-    store::{Created, Now, Page, PageRequest, SharedStore, StoreError},
+    store::{Created, Page, PageRequest, Store, StoreError},
     telemetry::traces::{OpenSpan, Traces},
 };
 
@@ -43,7 +43,7 @@ pub enum TaskError {
 /// What doors ask about tasks.
 #[derive(Clone)]
 pub struct Tasks {
-    store: SharedStore,
+    store: Store,
     /// Tells this process's worker that there is something to do, so that it need not wait for its timer.
     hint: Arc<Notify>,
     /// What becomes of tasks in this process, for metrics.
@@ -55,7 +55,7 @@ pub struct Tasks {
 
 impl Tasks {
     /// The tasks of a store.
-    pub fn new(store: SharedStore) -> Self {
+    pub fn new(store: Store) -> Self {
         Self {
             store,
             hint: Arc::new(Notify::new()),
@@ -100,7 +100,7 @@ impl Tasks {
         let span = self.begin_creation(&new);
         match self
             .telling(&new.project_id, &new.id, &new.instance_id, by.as_deref(), "task.create")
-            .create_task(Now::Database, &new)
+            .create_task(&new)
             .await?
         {
             Created::New(task) => {
@@ -136,11 +136,11 @@ impl Tasks {
     pub async fn cancel(&self, project_id: &str, id: &str, by: Option<&str>) -> Result<Option<TaskDetail>, TaskError> {
         let Some(before) = self.store.task(project_id, id).await? else { return Ok(None) };
         let store = self.telling(project_id, id, &before.task.instance_id, by, "task.cancel");
-        let Some(task) = store.request_cancel(Now::Database, project_id, id).await? else { return Ok(None) };
+        let Some(task) = store.request_cancel(project_id, id).await? else { return Ok(None) };
         if before.task.status.is_active() && !before.task.cancel_requested {
             tracing::info!(task_id = task.id, by, "task cancelled");
             if !task.status.is_active() {
-                self.counts.task_ended(task.reason);
+                self.counts.task_ended(task.reason.as_ref());
             }
         }
         Ok(Some(TaskDetail { task, ..before }))
@@ -154,7 +154,7 @@ impl Tasks {
         instance_id: &str,
         actor: Option<&str>,
         action: &'static str,
-    ) -> SharedStore {
+    ) -> Store {
         let deed = Deed { project_id: Some(project_id), actor, action, subject: task_id };
         self.store.telling(vec![deed.entry(&json!({ "instance_id": instance_id }))])
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     fleet::{Fleet, LOOKS_AT_ONCE},
-    store::{Now, SharedStore},
+    store::Store,
 };
 
 /// How often what dead workers have left behind is looked for.
@@ -24,7 +24,7 @@ const PUT_BACK_EVERY: Duration = Duration::from_secs(60);
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes the rounds until `shutdown` says to end, and ends within a look at the stop.
-pub(super) async fn make_rounds(store: SharedStore, fleet: Fleet, mut shutdown: watch::Receiver<bool>) {
+pub(super) async fn make_rounds(store: Store, fleet: Fleet, mut shutdown: watch::Receiver<bool>) {
     let stop = Stop::new();
     let _guard = RaiseOnDrop(stop.clone());
     tokio::select! {
@@ -34,7 +34,7 @@ pub(super) async fn make_rounds(store: SharedStore, fleet: Fleet, mut shutdown: 
     }
 }
 
-async fn put_back(store: &SharedStore, fleet: &Fleet, stop: &Stop) {
+async fn put_back(store: &Store, fleet: &Fleet, stop: &Stop) {
     let mut rounds = every(PUT_BACK_EVERY);
     loop {
         rounds.tick().await;
@@ -48,7 +48,7 @@ async fn look_around(fleet: &Fleet, stop: &Stop) {
         rounds.tick().await;
         // Where more of them wait than are looked at side by side, the next follow at once.
         loop {
-            match fleet.look_around(Now::Database, stop).await {
+            match fleet.look_around(stop).await {
                 Ok(looked) if looked >= LOOKS_AT_ONCE && !stop.is_raised() => {}
                 Ok(_) => break,
                 Err(error) => {

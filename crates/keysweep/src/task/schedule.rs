@@ -9,7 +9,7 @@ use super::Tasks;
 use crate::{
     fleet::new_id,
     model::{AutoScan, Instance, NewTask, ScanType, Window, hosts},
-    store::{Now, Plan, StoreError},
+    store::{Plan, StoreError},
 };
 
 /// How late a run may start, counted from its due time or, where that lies outside the window, from its opening.
@@ -123,12 +123,12 @@ fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
 
 impl Tasks {
     /// Looks at every plan whose time has come. Returns how many runs were started.
-    pub async fn keep_schedule(&self, now: Now) -> Result<usize, StoreError> {
+    pub async fn keep_schedule(&self) -> Result<usize, StoreError> {
         let mut started = 0;
         loop {
-            let due = self.store.due_plans(now, BATCH).await?;
+            let due = self.store.due_plans(BATCH).await?;
             for plan in &due.plans {
-                started += usize::from(self.follow(now, due.now, plan).await?);
+                started += usize::from(self.follow(due.now, plan).await?);
             }
             if due.plans.len() < BATCH as usize {
                 return Ok(started);
@@ -136,7 +136,7 @@ impl Tasks {
         }
     }
 
-    async fn follow(&self, now: Now, instant: Timestamp, plan: &Plan) -> Result<bool, StoreError> {
+    async fn follow(&self, instant: Timestamp, plan: &Plan) -> Result<bool, StoreError> {
         match step(instant, plan) {
             Step::Wait { look_at } => self.store.put_off(plan, plan.handled, look_at).await?,
             Step::LetGo { due, look_at } => {
@@ -158,7 +158,7 @@ impl Tasks {
                 };
                 let span = self.begin_creation(&new);
                 // Another replica may have been faster, or a manual task, or an operator who has changed something.
-                if let Some(task) = self.store.start_run(now, plan, &new, look_at).await? {
+                if let Some(task) = self.store.start_run(plan, &new, look_at).await? {
                     tracing::info!(task_id = task.id, instance_id = task.instance_id, %due, "scheduled run begins");
                     self.hint.notify_one();
                     return Ok(true);

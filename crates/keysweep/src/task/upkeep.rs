@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Tasks, drive::told, rounds::every};
-use crate::store::Now;
 
 /// A run is due to the second; this leaves half of one to write it.
 const EVERY: Duration = Duration::from_millis(500);
@@ -20,7 +19,7 @@ pub async fn keep_schedule(tasks: Tasks, mut shutdown: watch::Receiver<bool>) {
             () = told(&mut shutdown) => return,
             _ = ticks.tick() => {}
         }
-        match tasks.keep_schedule(Now::Database).await {
+        match tasks.keep_schedule().await {
             Ok(_) => failing = false,
             // Twice a second would fill the log while the database is away.
             Err(error) if !failing => {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     fleet::{Fleet, new_id},
-    store::{Claim, Now},
+    store::Claim,
     telemetry::traces::SpanId,
 };
 
@@ -87,7 +87,7 @@ impl Worker {
     async fn claim(&self) -> Option<(OwnedSemaphorePermit, Claim, SpanId)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let begun = SystemTime::now();
-        match self.tasks.store.claim(Now::Database, &self.owner, LEASE, self.limits.per_host).await {
+        match self.tasks.store.claim(&self.owner, LEASE, self.limits.per_host).await {
             Ok(claim) => {
                 let claim = claim?;
                 let (task_id, lease) = (&claim.task.id, &claim.lease);

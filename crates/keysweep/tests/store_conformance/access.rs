@@ -2,7 +2,7 @@
 
 use keysweep::{
     model::{AccessKey, AuditEntry, Grant, Instance, Project, Role, Sealed, Token, User},
-    store::{AuditPage, Created, Now},
+    store::{AuditPage, Created},
 };
 
 use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, manual, time};
@@ -242,26 +242,26 @@ async fn nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_th
         entries.into_iter().map(|entry| entry.action).collect::<Vec<_>>()
     };
     let paused = Instance { paused: true, ..instance.clone() };
-    let task = match told("create").create_task(at(1), &manual(&instance)).await.expect("created") {
+    let task = match told("create").with_clock(at(1)).create_task(&manual(&instance)).await.expect("created") {
         Created::New(task) => task,
         other => panic!("{other:?}"),
     };
     // What finds nothing to do, or fails, is not told of.
-    told("again").create_task(at(2), &manual(&instance)).await.expect("the active one");
+    told("again").with_clock(at(2)).create_task(&manual(&instance)).await.expect("the active one");
     assert!(!told("remove").remove_instance(&instance.project_id, &instance.id).await.expect("answered"));
     assert_taken(told("add").add_instance(&instance).await, "instance", "id");
     assert_eq!(trail().await, ["create"]);
 
     store.lose_audit().await;
-    told("pause").update_instance(Now::Database, &instance, &paused).await.expect_err("it cannot be told");
-    told("cancel").request_cancel(at(3), &task.project_id, &task.id).await.expect_err("it cannot be told");
+    told("pause").update_instance(&instance, &paused).await.expect_err("it cannot be told");
+    told("cancel").with_clock(at(3)).request_cancel(&task.project_id, &task.id).await.expect_err("it cannot be told");
     assert_eq!(store.instance(&instance.project_id, &instance.id).await.expect("read"), Some(instance.clone()));
     let kept = store.task(&task.project_id, &task.id).await.expect("read").expect("a task");
     assert!(!kept.task.cancel_requested);
     store.find_audit().await;
 
-    told("cancel").request_cancel(at(4), &task.project_id, &task.id).await.expect("cancelled");
-    told("cancel again").request_cancel(at(5), &task.project_id, &task.id).await.expect("as it is");
-    told("pause").update_instance(Now::Database, &instance, &paused).await.expect("changed");
+    told("cancel").with_clock(at(4)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
+    told("cancel again").with_clock(at(5)).request_cancel(&task.project_id, &task.id).await.expect("as it is");
+    told("pause").update_instance(&instance, &paused).await.expect("changed");
     assert_eq!(trail().await, ["pause", "cancel", "create"]);
 }

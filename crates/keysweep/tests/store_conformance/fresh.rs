@@ -1,11 +1,11 @@
 //! A store of its own for each test, and what tests put into it.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{ops::Deref, time::Duration};
 
 use jiff::Timestamp;
 use keysweep::{
     model::{AutoScan, Instance, NewTask, Project, ScanType, Task},
-    store::{Beat, Claim, Created, Ending, Now, SharedStore, StoreError, postgres::PostgresStore, sqlite::SqliteStore},
+    store::{Beat, Claim, Clock, Created, Ending, Store, StoreError},
 };
 use keysweep_harness::Postgres;
 use sqlx::{Connection, PgConnection, SqliteConnection};
@@ -18,8 +18,8 @@ pub const LEASE: Duration = Duration::from_secs(15);
 const START: i64 = 1_767_225_600;
 
 /// A moved clock: so many seconds after the tests' beginning.
-pub fn at(seconds: i64) -> Now {
-    Now::At(time(seconds))
+pub fn at(seconds: i64) -> Clock {
+    Clock::at(time(seconds))
 }
 
 /// The time that this clock shows.
@@ -29,7 +29,7 @@ pub fn time(seconds: i64) -> Timestamp {
 
 /// An empty store. It is gone when this is.
 pub struct Fresh {
-    store: SharedStore,
+    store: Store,
     place: Place,
 }
 
@@ -39,20 +39,18 @@ enum Place {
 }
 
 impl Place {
-    async fn open(&self) -> SharedStore {
+    async fn open(&self) -> Store {
         match self {
-            Self::Sqlite(folder) => {
-                Arc::new(SqliteStore::open(&folder.path().join("store.db")).await.expect("a store"))
-            }
-            Self::Postgres(server) => Arc::new(PostgresStore::open(&server.url()).await.expect("a store")),
+            Self::Sqlite(folder) => Store::open_sqlite(&folder.path().join("store.db")).await.expect("a store"),
+            Self::Postgres(server) => Store::open_postgres(&server.url()).await.expect("a store"),
         }
     }
 }
 
 impl Deref for Fresh {
-    type Target = SharedStore;
+    type Target = Store;
 
-    fn deref(&self) -> &SharedStore {
+    fn deref(&self) -> &Store {
         &self.store
     }
 }
@@ -134,25 +132,25 @@ impl Fresh {
     /// Gives an instance this window, for manual scans as well, or takes it away. Returns the instance as it is then.
     pub async fn with_window(&self, instance: &Instance, window: Option<&str>) -> Instance {
         let bound = Instance { window: window.map(str::to_owned), window_binds_manual: true, ..instance.clone() };
-        self.update_instance(Now::Database, instance, &bound).await.expect("changed")
+        self.update_instance(instance, &bound).await.expect("changed")
     }
 
     /// Pauses an instance, or lets it be swept again. Returns the instance as it is then.
     pub async fn paused(&self, instance: &Instance, paused: bool) -> Instance {
-        self.update_instance(Now::Database, instance, &Instance { paused, ..instance.clone() }).await.expect("changed")
+        self.update_instance(instance, &Instance { paused, ..instance.clone() }).await.expect("changed")
     }
 
     /// A new task that waits; the instance must have none.
-    pub async fn waiting(&self, instance: &Instance, now: Now) -> Task {
-        match self.create_task(now, &manual(instance)).await.expect("created") {
+    pub async fn waiting(&self, instance: &Instance, now: Clock) -> Task {
+        match self.with_clock(now).create_task(&manual(instance)).await.expect("created") {
             Created::New(task) => task,
             other => panic!("{other:?}"),
         }
     }
 
     /// The next task, which there must be, taken by this worker.
-    pub async fn claimed(&self, now: Now, owner: &str) -> Claim {
-        self.claim(now, owner, LEASE, 100).await.expect("claims work").expect("a task to claim")
+    pub async fn claimed(&self, now: Clock, owner: &str) -> Claim {
+        self.with_clock(now).claim(owner, LEASE, 100).await.expect("claims work").expect("a task to claim")
     }
 
     /// The task as it is now, without documents.

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep::{
-    model::{AutoScan, Facts, Instance, Project, Sealed},
-    store::Now,
-};
+use keysweep::model::{AutoScan, Facts, Instance, Project, Sealed};
 
 use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, time};
 
@@ -145,7 +142,7 @@ async fn an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later(s
     let take = |now: i64, limit| {
         let store = &store;
         async move {
-            let taken = store.take_looks(at(now), MINUTE, limit).await.expect("taken");
+            let taken = store.with_clock(at(now)).take_looks(MINUTE, limit).await.expect("taken");
             let mut names: Vec<String> = taken.into_iter().map(|instance| instance.name).collect();
             names.sort();
             names
@@ -178,21 +175,21 @@ async fn every_field_but_id_project_and_facts_changes(store: Fresh) {
     store.add_instance(&plain_instance(&project, "other")).await.expect("added");
     let seen = (plain.facts.clone(), plain.unreachable.clone());
     let changed = Instance { id: plain.id.clone(), facts: seen.0, unreachable: seen.1, ..full_instance(&project) };
-    assert_eq!(store.update_instance(Now::Database, &plain, &changed).await.expect("changed"), changed);
+    assert_eq!(store.update_instance(&plain, &changed).await.expect("changed"), changed);
     assert_eq!(store.instance(&project.id, &plain.id).await.expect("read"), Some(changed.clone()));
     let taken = Instance { name: "other".into(), ..changed.clone() };
-    assert_taken(store.update_instance(Now::Database, &changed, &taken).await, "instance", "name");
+    assert_taken(store.update_instance(&changed, &taken).await, "instance", "name");
     let gone = Instance { id: id("gone"), ..changed.clone() };
-    assert_missing(store.update_instance(Now::Database, &changed, &gone).await, "instance");
+    assert_missing(store.update_instance(&changed, &gone).await, "instance");
     let elsewhere = Instance { project_id: id("elsewhere"), ..changed.clone() };
-    assert_missing(store.update_instance(Now::Database, &changed, &elsewhere).await, "instance");
+    assert_missing(store.update_instance(&changed, &elsewhere).await, "instance");
 }
 
 async fn an_instance_is_removed_with_its_tasks_but_not_while_one_is_active(store: Fresh) {
     let instance = store.instance_of_its_own("shop").await;
     let task = store.waiting(&instance, at(1)).await;
     assert!(!store.remove_instance(&instance.project_id, &instance.id).await.expect("answered"));
-    store.request_cancel(at(2), &task.project_id, &task.id).await.expect("cancelled");
+    store.with_clock(at(2)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
     assert_missing(store.remove_instance(&id("elsewhere"), &instance.id).await, "instance");
     assert!(store.remove_instance(&instance.project_id, &instance.id).await.expect("removed"));
     assert!(store.instance(&instance.project_id, &instance.id).await.expect("read").is_none());
@@ -251,20 +248,17 @@ async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: 
     let renamed = Instance { name: "session cache".into(), window: Some("02:00-05:00 UTC".into()), ..seen.clone() };
     let paused = Instance { paused: true, ..seen.clone() };
     // Both have seen the instance as it was at first.
-    store.update_instance(Now::Database, &seen, &paused).await.expect("changed");
+    store.update_instance(&seen, &paused).await.expect("changed");
     store.record_facts(&seen, &facts(7)).await.expect("kept");
     let both = Instance { paused: true, facts: Some(facts(7)), ..renamed.clone() };
-    assert_eq!(store.update_instance(Now::Database, &seen, &renamed).await.expect("changed"), both);
+    assert_eq!(store.update_instance(&seen, &renamed).await.expect("changed"), both);
     assert_eq!(store.instance(&seen.project_id, &seen.id).await.expect("read"), Some(both.clone()));
     // And at the very same time.
     for round in 0..20 {
         let now = store.instance(&seen.project_id, &seen.id).await.expect("read").expect("an instance");
         let name = Instance { name: format!("cache {round}"), ..now.clone() };
         let flip = Instance { paused: !now.paused, ..now.clone() };
-        let (one, other) = tokio::join!(
-            store.update_instance(Now::Database, &now, &name),
-            store.update_instance(Now::Database, &now, &flip)
-        );
+        let (one, other) = tokio::join!(store.update_instance(&now, &name), store.update_instance(&now, &flip));
         one.expect("changed");
         other.expect("changed");
         let kept = store.instance(&seen.project_id, &seen.id).await.expect("read").expect("an instance");
@@ -276,8 +270,8 @@ async fn a_password_never_meets_an_address_that_it_was_not_given_for(store: Fres
     let seen = store.instance_of_its_own("cache").await;
     let here = Instance { url: "redis://here.example".into(), password: Some(Sealed(vec![1])), ..seen.clone() };
     let there = Instance { url: "redis://there.example".into(), ..seen.clone() };
-    store.update_instance(Now::Database, &seen, &here).await.expect("changed");
-    let last = store.update_instance(Now::Database, &seen, &there).await.expect("changed");
+    store.update_instance(&seen, &here).await.expect("changed");
+    let last = store.update_instance(&seen, &there).await.expect("changed");
     assert_eq!((last.url.as_str(), last.password), ("redis://there.example", None));
 }
 
@@ -285,22 +279,26 @@ async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
     let before = store.instance_of_its_own("cache").await;
     store.record_facts(&before, &facts(7)).await.expect("kept");
     store.record_unreachable(&before, "away").await.expect("kept");
-    assert_eq!(store.take_looks(at(0), Duration::from_secs(60), 10).await.expect("taken").len(), 1);
+    assert_eq!(store.with_clock(at(0)).take_looks(Duration::from_secs(60), 10).await.expect("taken").len(), 1);
     let renamed = Instance { name: "session cache".into(), ..before.clone() };
-    let renamed = store.update_instance(Now::Database, &before, &renamed).await.expect("changed");
+    let renamed = store.update_instance(&before, &renamed).await.expect("changed");
     assert_eq!(
         (&renamed.facts, renamed.unreachable.as_deref()),
         (&Some(facts(7)), Some("away")),
         "it is the same server"
     );
-    assert_eq!(store.take_looks(at(1), Duration::from_secs(60), 10).await.expect("taken"), []);
+    assert_eq!(store.with_clock(at(1)).take_looks(Duration::from_secs(60), 10).await.expect("taken"), []);
 
     let moved = Instance { url: "redis://there.example".into(), ..renamed.clone() };
-    let moved = store.update_instance(Now::Database, &renamed, &moved).await.expect("changed");
+    let moved = store.update_instance(&renamed, &moved).await.expect("changed");
     assert_eq!((&moved.facts, &moved.unreachable), (&None, &None));
     // A look at the old server that ends only now.
     assert_missing(store.record_facts(&renamed, &facts(8)).await, "instance");
     assert_missing(store.record_unreachable(&renamed, "away").await, "instance");
     assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));
-    assert_eq!(store.take_looks(at(2), Duration::from_secs(60), 10).await.expect("taken"), [moved], "at once");
+    assert_eq!(
+        store.with_clock(at(2)).take_looks(Duration::from_secs(60), 10).await.expect("taken"),
+        [moved],
+        "at once"
+    );
 }

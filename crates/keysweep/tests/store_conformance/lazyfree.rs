@@ -1,9 +1,7 @@
 //! Who counts on `lazyfree-lazy-expire` in which server process.
 
-use keysweep::{
-    model::{LazyFreeHold, Task},
-    store::LazyFreeHolders,
-};
+use keysweep::model::{LazyFreeHold, Task};
+use keysweep_engine::Holders;
 
 use crate::fresh::{Fresh, at, success};
 
@@ -20,10 +18,10 @@ fn hold(task: &Task, run_id: &str) -> LazyFreeHold {
 async fn holders_of_a_process_are_counted(store: Fresh) {
     let (first, second) = (store.instance_of_its_own("a").await, store.instance_of_its_own("b").await);
     let (first, second) = (store.waiting(&first, at(0)).await, store.waiting(&second, at(0)).await);
-    let counted = |held_before, others| LazyFreeHolders { held_before, others };
+    let counted = |held_before, others| Holders { held_before, others };
     let held = |task: Task, run_id: &'static str| {
         let store = &store;
-        async move { store.hold_lazyfree(at(1), &hold(&task, run_id)).await.expect("held") }
+        async move { store.with_clock(at(1)).hold_lazyfree(&hold(&task, run_id)).await.expect("held") }
     };
     assert_eq!(held(first.clone(), "run").await, counted(false, 0));
     assert_eq!(held(second.clone(), "run").await, counted(false, 1));
@@ -37,14 +35,14 @@ async fn holders_of_a_process_are_counted(store: Fresh) {
 async fn only_where_somebody_holds_a_process_another_task_joins(store: Fresh) {
     let (first, second) = (store.instance_of_its_own("a").await, store.instance_of_its_own("b").await);
     let (first, second) = (store.waiting(&first, at(0)).await, store.waiting(&second, at(0)).await);
-    let joined = |held_before, others| Some(LazyFreeHolders { held_before, others });
+    let joined = |held_before, others| Some(Holders { held_before, others });
     let join = |task: Task, run_id: &'static str| {
         let store = &store;
-        async move { store.join_lazyfree(at(1), &hold(&task, run_id)).await.expect("an answer") }
+        async move { store.with_clock(at(1)).join_lazyfree(&hold(&task, run_id)).await.expect("an answer") }
     };
     assert_eq!(join(first.clone(), "run").await, None);
     assert_eq!(join(second.clone(), "run").await, None, "the first one has left no trace");
-    store.hold_lazyfree(at(1), &hold(&first, "run")).await.expect("held");
+    store.with_clock(at(1)).hold_lazyfree(&hold(&first, "run")).await.expect("held");
     assert_eq!(join(first.clone(), "run").await, joined(true, 0));
     assert_eq!(join(second.clone(), "other run").await, None);
     assert_eq!(join(second.clone(), "run").await, joined(false, 1));
@@ -54,10 +52,10 @@ async fn only_where_somebody_holds_a_process_another_task_joins(store: Fresh) {
 async fn a_hold_of_a_task_that_has_ended_is_abandoned(store: Fresh) {
     let instance = store.instance_of_its_own("a").await;
     let task = store.waiting(&instance, at(0)).await;
-    store.hold_lazyfree(at(1), &hold(&task, "run")).await.expect("held");
+    store.with_clock(at(1)).hold_lazyfree(&hold(&task, "run")).await.expect("held");
     let claim = store.claimed(at(1), "w").await;
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty(), "its sweep may still run");
-    store.end(at(2), &claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(2)).end(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(store.abandoned_lazyfree().await.expect("a list"), [(hold(&task, "run"), instance)]);
     store.let_go_lazyfree("run", &task.id).await.expect("let go");
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty());

@@ -1,6 +1,6 @@
 //! Claims, takeovers, and the fence that an old lease meets.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use keysweep::{
     model::{Instance, Lease, Reason, Status},
@@ -49,12 +49,12 @@ async fn a_claim_starts_the_oldest_waiting_task(store: Fresh) {
 }
 
 async fn nothing_to_do_is_no_claim(store: Fresh) {
-    assert!(store.claim(at(0), "w", LEASE, 100).await.expect("no failure").is_none());
+    assert!(store.with_clock(at(0)).claim("w", LEASE, 100).await.expect("no failure").is_none());
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    store.end(at(2), &claim.lease, &success(1)).await.expect("ended");
-    assert!(store.claim(at(1_000), "w", LEASE, 100).await.expect("no failure").is_none());
+    store.with_clock(at(2)).end(&claim.lease, &success(1)).await.expect("ended");
+    assert!(store.with_clock(at(1_000)).claim("w", LEASE, 100).await.expect("no failure").is_none());
 }
 
 async fn parallel_claims_never_give_a_task_twice(store: Fresh) {
@@ -65,8 +65,10 @@ async fn parallel_claims_never_give_a_task_twice(store: Fresh) {
     }
     let mut claims = JoinSet::new();
     for number in 0..24 {
-        let store = Arc::clone(&store);
-        claims.spawn(async move { store.claim(at(1), &format!("w{number}"), LEASE, 100).await.expect("no failure") });
+        let store = store.clone();
+        claims.spawn(async move {
+            store.with_clock(at(1)).claim(&format!("w{number}"), LEASE, 100).await.expect("no failure")
+        });
     }
     let claimed: Vec<_> = claims.join_all().await.into_iter().flatten().map(|claim| claim.task.id).collect();
     assert_eq!(claimed.len(), 8);
@@ -77,12 +79,12 @@ async fn parallel_claims_never_give_a_task_twice(store: Fresh) {
 async fn running(store: &Fresh, instance: &Instance, scanned: u64) -> Claim {
     store.waiting(instance, at(0)).await;
     let claim = store.claimed(at(0), "w1").await;
-    assert_eq!(store.beat(at(0), &claim.lease, LEASE, &beat(scanned)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(0)).beat(&claim.lease, LEASE, &beat(scanned)).await.expect("beaten"), HELD);
     claim
 }
 
 async fn is_free(store: &Fresh, second: i64) -> bool {
-    store.claim(at(second), "probe", LEASE, 100).await.expect("no failure").is_some()
+    store.with_clock(at(second)).claim("probe", LEASE, 100).await.expect("no failure").is_some()
 }
 
 async fn a_held_lease_keeps_others_away_until_the_moment_it_expires(store: Fresh) {
@@ -96,7 +98,7 @@ async fn a_held_lease_keeps_others_away_until_the_moment_it_expires(store: Fresh
 async fn a_beat_renews_the_lease(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 1).await;
-    assert_eq!(store.beat(at(10), &claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(10)).beat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
     assert!(!is_free(&store, 24).await);
     assert!(is_free(&store, 25).await);
 }
@@ -104,14 +106,14 @@ async fn a_beat_renews_the_lease(store: Fresh) {
 async fn an_expired_lease_that_nobody_took_is_still_renewed(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 1).await;
-    assert_eq!(store.beat(at(100), &claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(100)).beat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
     assert!(!is_free(&store, 114).await);
 }
 
 async fn a_lease_that_was_given_back_is_taken_at_once_and_goes_on_exactly(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let first = running(&store, &instance, 10).await;
-    assert_eq!(store.give_back(at(5), &first.lease, &beat(50)).await.expect("given back"), HELD);
+    assert_eq!(store.with_clock(at(5)).give_back(&first.lease, &beat(50)).await.expect("given back"), HELD);
     assert_eq!(store.seen(&first.task).await.status, Status::Running, "once started it stays running");
     let second = store.claimed(at(5), "w2").await;
     assert_eq!((second.task.id.as_str(), second.task.started_at), (first.task.id.as_str(), Some(time(0))));
@@ -146,9 +148,9 @@ async fn an_orphaned_task_comes_before_a_younger_one_that_waits(store: Fresh) {
 async fn assert_fenced(store: &Fresh, lease: &Lease) {
     let ending = Ending { outcome: Err((Reason::Internal, "no".into())), beat: beat(9_999), report: Some("{}".into()) };
     let pulses = [
-        store.beat(at(30), lease, LEASE, &beat(9_999)).await,
-        store.give_back(at(30), lease, &beat(9_999)).await,
-        store.end(at(30), lease, &ending).await,
+        store.with_clock(at(30)).beat(lease, LEASE, &beat(9_999)).await,
+        store.with_clock(at(30)).give_back(lease, &beat(9_999)).await,
+        store.with_clock(at(30)).end(lease, &ending).await,
     ];
     for pulse in pulses {
         assert_eq!(pulse.expect("no failure"), Pulse::Lost, "{lease:?}");
@@ -164,13 +166,13 @@ async fn an_old_lease_changes_nothing(store: Fresh) {
     let after = store.task(&instance.project_id, &first.task.id).await.expect("read");
     assert_eq!(after, before);
     assert!(!is_free(&store, 34).await, "the new lease is neither given back nor shortened");
-    assert_eq!(store.beat(at(34), &second.lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(34)).beat(&second.lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
 
-    store.give_back(at(35), &second.lease, &beat(12)).await.expect("given back");
+    store.with_clock(at(35)).give_back(&second.lease, &beat(12)).await.expect("given back");
     assert_fenced(&store, &second.lease).await;
     let third = store.claimed(at(36), "w1").await;
     assert_fenced(&store, &first.lease).await;
-    store.end(at(37), &third.lease, &success(20)).await.expect("ended");
+    store.with_clock(at(37)).end(&third.lease, &success(20)).await.expect("ended");
     let before = store.task(&instance.project_id, &first.task.id).await.expect("read");
     for lease in [&first.lease, &second.lease, &third.lease] {
         assert_fenced(&store, lease).await;
@@ -193,7 +195,7 @@ async fn a_lease_is_its_owners_its_tasks_and_its_instances(store: Fresh) {
         assert_fenced(&store, &forged).await;
     }
     for lease in [lease, foreign] {
-        assert_eq!(store.beat(at(1), &lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
+        assert_eq!(store.with_clock(at(1)).beat(&lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
     }
 }
 
@@ -205,7 +207,7 @@ async fn the_epoch_grows_across_tasks(store: Fresh) {
         let claim = store.claimed(at(second), "w").await;
         assert!(claim.lease.epoch > last, "{} after {last}", claim.lease.epoch);
         last = claim.lease.epoch;
-        store.end(at(second), &claim.lease, &success(1)).await.expect("ended");
+        store.with_clock(at(second)).end(&claim.lease, &success(1)).await.expect("ended");
         assert_fenced(&store, &claim.lease).await;
     }
 }
@@ -214,13 +216,13 @@ async fn numbers_never_go_back_and_documents_stay_until_replaced(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 100).await;
     let silent = Beat { progress: None, checkpoint: None, ..beat(40) };
-    assert_eq!(store.beat(at(1), &claim.lease, LEASE, &silent).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(1)).beat(&claim.lease, LEASE, &silent).await.expect("beaten"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     assert_eq!((detail.task.used, detail.task.released, detail.task.scanned), (Duration::from_millis(100), 10, 100));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
     assert_eq!(detail.checkpoint.as_deref(), Some("{\"cursor\":100}"));
     let half = Beat { progress: None, ..beat(200) };
-    assert_eq!(store.beat(at(2), &claim.lease, LEASE, &half).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(2)).beat(&claim.lease, LEASE, &half).await.expect("beaten"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     assert_eq!((detail.task.used, detail.task.released, detail.task.scanned), (Duration::from_millis(200), 20, 200));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
@@ -232,7 +234,7 @@ async fn an_inexact_count_stays_inexact(store: Fresh) {
     let claim = running(&store, &instance, 1).await;
     assert!(store.seen(&claim.task).await.exact);
     for exact in [false, true] {
-        store.beat(at(1), &claim.lease, LEASE, &Beat { exact, ..beat(2) }).await.expect("beaten");
+        store.with_clock(at(1)).beat(&claim.lease, LEASE, &Beat { exact, ..beat(2) }).await.expect("beaten");
         assert!(!store.seen(&claim.task).await.exact);
     }
 }
@@ -240,27 +242,27 @@ async fn an_inexact_count_stays_inexact(store: Fresh) {
 async fn a_good_end_is_written_once_with_its_report(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 10).await;
-    assert_eq!(store.end(at(9), &claim.lease, &success(70)).await.expect("ended"), HELD);
+    assert_eq!(store.with_clock(at(9)).end(&claim.lease, &success(70)).await.expect("ended"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     let task = &detail.task;
-    assert_eq!((task.status, task.reason, task.reason_detail.as_ref()), (Status::Success, None, None));
+    assert_eq!((task.status, &task.reason, task.reason_detail.as_ref()), (Status::Success, &None, None));
     assert_eq!((task.started_at, task.finished_at), (Some(time(0)), Some(time(9))));
     assert_eq!((task.scanned, task.released, task.used), (70, 7, Duration::from_millis(70)));
     assert_eq!(detail.report.as_deref(), Some("{\"outcome\":\"done\"}"));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":70}"));
-    assert_eq!(store.end(at(10), &claim.lease, &success(80)).await.expect("no failure"), Pulse::Lost);
+    assert_eq!(store.with_clock(at(10)).end(&claim.lease, &success(80)).await.expect("no failure"), Pulse::Lost);
     assert_eq!(store.task(&instance.project_id, &claim.task.id).await.expect("read"), Some(detail));
 }
 
 async fn a_bad_end_keeps_its_reason_and_what_was_released(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
-    for &reason in Reason::ALL {
+    for reason in Reason::ALL {
         store.waiting(&instance, at(0)).await;
         let claim = store.claimed(at(0), "w").await;
-        let ending = Ending { outcome: Err((reason, "a sentence".into())), beat: beat(30), report: None };
-        assert_eq!(store.end(at(1), &claim.lease, &ending).await.expect("ended"), HELD);
+        let ending = Ending { outcome: Err((reason.clone(), "a sentence".into())), beat: beat(30), report: None };
+        assert_eq!(store.with_clock(at(1)).end(&claim.lease, &ending).await.expect("ended"), HELD);
         let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
-        assert_eq!((detail.task.status, detail.task.reason), (Status::Failed, Some(reason)));
+        assert_eq!((detail.task.status, detail.task.reason), (Status::Failed, Some(reason.clone())));
         assert_eq!(detail.task.reason_detail.as_deref(), Some("a sentence"));
         assert_eq!((detail.task.released, detail.report), (3, None));
     }
@@ -280,7 +282,7 @@ async fn five_takeovers_in_a_row_without_progress_crash_the_task(store: Fresh) {
     assert_eq!(claim.task.id, next.id, "the next one is looked for");
     let crashed = store.seen(&task).await;
     assert_eq!(
-        (crashed.status, crashed.reason, crashed.attempts),
+        (crashed.status, crashed.reason.clone(), crashed.attempts),
         (Status::Failed, Some(Reason::Crashed), MAX_ATTEMPTS)
     );
     assert!(crashed.reason_detail.as_ref().is_some_and(|sentence| sentence.contains("without getting any further")));
@@ -298,7 +300,7 @@ async fn progress_ends_the_row_of_attempts(store: Fresh) {
     for attempt in 1..MAX_ATTEMPTS {
         assert_eq!(store.claimed(at(i64::from(attempt) * 20), "w").await.task.attempts, attempt);
     }
-    let lease = store.claim(at(80), "w", LEASE, 100).await.expect("no failure");
+    let lease = store.with_clock(at(80)).claim("w", LEASE, 100).await.expect("no failure");
     assert!(lease.is_none(), "still held");
     // The last worker got one key further before it died.
     let last = Lease {
@@ -307,14 +309,14 @@ async fn progress_ends_the_row_of_attempts(store: Fresh) {
         owner: "w".into(),
         epoch: 5,
     };
-    assert_eq!(store.beat(at(81), &last, LEASE, &beat(1)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(81)).beat(&last, LEASE, &beat(1)).await.expect("beaten"), HELD);
     assert_eq!(store.claimed(at(100), "w").await.task.attempts, 0);
     // Progress counts from the last claim on, not from the beginning.
     assert_eq!(store.claimed(at(120), "w").await.task.attempts, 1);
 }
 
 async fn active(store: &Fresh, instance: &Instance) -> String {
-    let answer = store.create_task(at(0), &crate::fresh::manual(instance)).await.expect("answered");
+    let answer = store.with_clock(at(0)).create_task(&crate::fresh::manual(instance)).await.expect("answered");
     match answer {
         keysweep::store::Created::Active(task) => task.id,
         other => panic!("{other:?}"),
@@ -328,6 +330,10 @@ async fn giving_back_ends_the_row_of_attempts(store: Fresh) {
     let claim = store.claimed(at(20), "w1").await;
     assert_eq!(claim.task.attempts, 1);
     // Shut down in good order, before anything was done: nobody died over it.
-    store.give_back(at(21), &claim.lease, &Beat { exact: true, ..Beat::default() }).await.expect("given back");
+    store
+        .with_clock(at(21))
+        .give_back(&claim.lease, &Beat { exact: true, ..Beat::default() })
+        .await
+        .expect("given back");
     assert_eq!(store.claimed(at(22), "w2").await.task.attempts, 0);
 }

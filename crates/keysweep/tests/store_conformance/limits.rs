@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keysweep::{
     model::{Instance, NewTask, Project, ScanType, Status, hosts},
-    store::{Created, Now, PageRequest, Pulse},
+    store::{Created, PageRequest, Pulse},
 };
 
 use crate::fresh::{Fresh, LEASE, at, beat, manual, plain_instance, success, time};
@@ -31,10 +31,10 @@ async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
         let instance = plain_instance(&project, name);
         store.add_instance(&instance).await.expect("added");
         let new = NewTask { hosts: vec![host.into()], ..manual(&instance) };
-        store.create_task(at(0), &new).await.expect("created");
+        store.with_clock(at(0)).create_task(&new).await.expect("created");
     }
     let claim = async |seconds: i64, per_host: u32| {
-        let claim = store.claim(at(seconds), "w", LEASE, per_host).await.expect("no failure");
+        let claim = store.with_clock(at(seconds)).claim("w", LEASE, per_host).await.expect("no failure");
         claim.map(|claim| (claim.instance.name.clone(), claim))
     };
     let (name, first) = claim(1, 1).await.expect("a task");
@@ -43,7 +43,7 @@ async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
     assert!(claim(3, 1).await.is_none());
     assert_eq!(claim(4, 2).await.expect("a task").0, "b");
     assert!(claim(5, 2).await.is_none());
-    store.end(at(6), &first.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(6)).end(&first.lease, &success(1)).await.expect("ended");
     assert_eq!(claim(7, 2).await.expect("a task").0, "c");
 }
 
@@ -62,16 +62,16 @@ async fn a_sweep_of_several_hosts_burdens_each_of_them(store: Fresh) {
         let instance = plain_instance(&project, name);
         store.add_instance(&instance).await.expect("added");
         let hosts = hosts.iter().map(ToString::to_string).collect();
-        store.create_task(at(0), &NewTask { hosts, ..manual(&instance) }).await.expect("created");
+        store.with_clock(at(0)).create_task(&NewTask { hosts, ..manual(&instance) }).await.expect("created");
     }
-    let claim = async || store.claim(at(1), "w", LEASE, 1).await.expect("no failure");
+    let claim = async || store.with_clock(at(1)).claim("w", LEASE, 1).await.expect("no failure");
     let first = claim().await.expect("a task");
     let mut names = vec![first.instance.name.clone()];
     while let Some(claim) = claim().await {
         names.push(claim.instance.name);
     }
     assert_eq!(names, ["cluster", "single", "address", "longer address"]);
-    store.end(at(2), &first.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(2)).end(&first.lease, &success(1)).await.expect("ended");
     let names = [claim().await.expect("a task").instance.name, claim().await.expect("a task").instance.name];
     assert_eq!(names, ["other cluster", "neighbour"]);
 }
@@ -81,13 +81,17 @@ async fn a_dead_workers_sweep_does_not_burden_its_host(store: Fresh) {
     for name in ["a", "b"] {
         let instance = plain_instance(&project, name);
         store.add_instance(&instance).await.expect("added");
-        store.create_task(at(0), &NewTask { hosts: vec!["h".into()], ..manual(&instance) }).await.expect("created");
+        store
+            .with_clock(at(0))
+            .create_task(&NewTask { hosts: vec!["h".into()], ..manual(&instance) })
+            .await
+            .expect("created");
     }
-    store.claim(at(0), "dead", LEASE, 1).await.expect("no failure").expect("a task");
-    assert!(store.claim(at(14), "w", LEASE, 1).await.expect("no failure").is_none());
-    let taken = store.claim(at(15), "w", LEASE, 1).await.expect("no failure").expect("a task");
+    store.with_clock(at(0)).claim("dead", LEASE, 1).await.expect("no failure").expect("a task");
+    assert!(store.with_clock(at(14)).claim("w", LEASE, 1).await.expect("no failure").is_none());
+    let taken = store.with_clock(at(15)).claim("w", LEASE, 1).await.expect("no failure").expect("a task");
     assert_eq!(taken.instance.name, "a", "the orphan comes first");
-    assert!(store.claim(at(16), "w", LEASE, 1).await.expect("no failure").is_none());
+    assert!(store.with_clock(at(16)).claim("w", LEASE, 1).await.expect("no failure").is_none());
 }
 
 async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
@@ -97,30 +101,30 @@ async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
         let instance = to(&plain_instance(project, name), host);
         store.add_instance(&instance).await.expect("added");
         let new = NewTask { hosts: hosts(&instance), ..manual(&instance) };
-        store.create_task(at(0), &new).await.expect("created");
+        store.with_clock(at(0)).create_task(&new).await.expect("created");
         instance
     };
-    let claim = async |seconds: i64| store.claim(at(seconds), "w", LEASE, 1).await.expect("no failure");
+    let claim = async |seconds: i64| store.with_clock(at(seconds)).claim("w", LEASE, 1).await.expect("no failure");
     let a = ask(&project, "a", "h1").await;
     let b = ask(&project, "b", "h1").await;
     let first = claim(1).await.expect("a task");
     assert_eq!(first.instance.name, "a");
     assert!(claim(2).await.is_none(), "its host is busy");
     // One that waits is to be swept where it is by now, and only there.
-    store.update_instance(at(3), &b, &to(&b, "h2")).await.expect("moved");
+    store.with_clock(at(3)).update_instance(&b, &to(&b, "h2")).await.expect("moved");
     let second = claim(4).await.expect("a task");
     assert_eq!((second.instance.name.as_str(), second.instance.url.as_str()), ("b", "redis://h2:6379"));
     // One that is swept burdens both: its worker is at the old one still, and the next one will be at the new one.
-    store.update_instance(at(5), &a, &to(&a, "h3")).await.expect("moved");
+    store.with_clock(at(5)).update_instance(&a, &to(&a, "h3")).await.expect("moved");
     for (name, host) in [("c", "h1"), ("d", "h2"), ("e", "h3")] {
         ask(&project, name, host).await;
     }
     assert!(claim(6).await.is_none());
-    store.give_back(at(7), &first.lease, &beat(10)).await.expect("given back");
+    store.with_clock(at(7)).give_back(&first.lease, &beat(10)).await.expect("given back");
     let again = claim(8).await.expect("a task");
     assert_eq!((again.instance.name.as_str(), again.instance.url.as_str()), ("a", "redis://h3:6379"));
     assert!(claim(9).await.is_none());
-    store.end(at(10), &again.lease, &success(20)).await.expect("ended");
+    store.with_clock(at(10)).end(&again.lease, &success(20)).await.expect("ended");
     let names = [claim(11).await.expect("a task").instance.name, claim(12).await.expect("a task").instance.name];
     assert_eq!(names, ["c", "e"]);
     assert!(claim(13).await.is_none(), "b is swept on the host of d");
@@ -147,7 +151,7 @@ async fn a_task_that_waits_for_its_window_is_not_claimed_before(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let instance = store.with_window(&instance, Some(NIGHT)).await;
     store.waiting(&instance, at(0)).await;
-    assert!(store.claim(at(2 * HOUR - 1), "w", LEASE, 1).await.expect("no failure").is_none());
+    assert!(store.with_clock(at(2 * HOUR - 1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     assert_eq!(store.claimed(at(2 * HOUR), "w").await.task.started_at, Some(time(2 * HOUR)));
 }
 
@@ -156,15 +160,15 @@ async fn a_paused_sweep_goes_on_when_its_window_opens(store: Fresh) {
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     store.with_window(&instance, Some(NIGHT)).await;
-    let pulse = store.give_back(at(2), &claim.lease, &beat(50)).await.expect("given back");
+    let pulse = store.with_clock(at(2)).give_back(&claim.lease, &beat(50)).await.expect("given back");
     assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
-    assert_eq!(store.give_back(at(2), &claim.lease, &beat(60)).await.expect("answered"), Pulse::Lost);
-    assert!(store.claim(at(2 * HOUR - 1), "w", LEASE, 1).await.expect("no failure").is_none());
+    assert_eq!(store.with_clock(at(2)).give_back(&claim.lease, &beat(60)).await.expect("answered"), Pulse::Lost);
+    assert!(store.with_clock(at(2 * HOUR - 1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     let again = store.claimed(at(2 * HOUR), "w2").await;
     assert_eq!((again.task.started_at, again.task.scanned, again.task.exact), (Some(time(1)), 50, true));
     assert_eq!(again.checkpoint.as_deref(), Some("{\"cursor\":50}"));
     // Its wait is over: given back in good order, it is taken at once.
-    store.give_back(at(2 * HOUR + 1), &again.lease, &beat(70)).await.expect("given back");
+    store.with_clock(at(2 * HOUR + 1)).give_back(&again.lease, &beat(70)).await.expect("given back");
     store.claimed(at(2 * HOUR + 2), "w").await;
 }
 
@@ -173,8 +177,8 @@ async fn a_cancelled_task_does_not_wait_for_its_window(store: Fresh) {
     let task = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     store.with_window(&instance, Some(NIGHT)).await;
-    store.give_back(at(1), &claim.lease, &beat(50)).await.expect("given back");
-    store.request_cancel(at(2), &task.project_id, &task.id).await.expect("asked");
+    store.with_clock(at(1)).give_back(&claim.lease, &beat(50)).await.expect("given back");
+    store.with_clock(at(2)).request_cancel(&task.project_id, &task.id).await.expect("asked");
     assert!(store.claimed(at(3), "w").await.task.cancel_requested);
 }
 
@@ -191,7 +195,7 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
         let mut bound = plain_instance(&project, &format!("bound{number:02}"));
         bound.window = Some(NIGHT.into());
         store.add_instance(&bound).await.expect("added");
-        match store.create_task(at(4 * HOUR), &scan(&bound, ScanType::Auto)).await.expect("created") {
+        match store.with_clock(at(4 * HOUR)).create_task(&scan(&bound, ScanType::Auto)).await.expect("created") {
             Created::New(task) => tasks.push(task),
             other => panic!("{other:?}"),
         }
@@ -201,8 +205,8 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
     store.waiting(&free, at(4 * HOUR)).await;
     let claim = store.claimed(at(5 * HOUR), "w").await;
     assert_eq!(claim.instance.name, "free", "its window does not bind manual scans");
-    store.end(at(5 * HOUR + 1), &claim.lease, &success(1)).await.expect("ended");
-    assert!(store.claim(at(26 * HOUR - 1), "w", LEASE, 1).await.expect("no failure").is_none());
+    store.with_clock(at(5 * HOUR + 1)).end(&claim.lease, &success(1)).await.expect("ended");
+    assert!(store.with_clock(at(26 * HOUR - 1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     for task in &tasks {
         let seen = store.seen(task).await;
         assert_eq!((seen.status, seen.started_at), (Status::Waiting, None));
@@ -210,30 +214,30 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
     assert_eq!(store.claimed(at(26 * HOUR), "w").await.task.started_at, Some(time(26 * HOUR)));
     // One that is to be cancelled ends outside it as well.
     let second = store.claimed(at(26 * HOUR), "w").await;
-    store.request_cancel(at(28 * HOUR), &project.id, &second.task.id).await.expect("asked");
-    store.give_back(at(28 * HOUR), &second.lease, &beat(1)).await.expect("given back");
+    store.with_clock(at(28 * HOUR)).request_cancel(&project.id, &second.task.id).await.expect("asked");
+    store.with_clock(at(28 * HOUR)).give_back(&second.lease, &beat(1)).await.expect("given back");
     assert!(store.claimed(at(30 * HOUR), "w").await.task.cancel_requested);
 }
 
 async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let new = NewTask { scan_type: ScanType::Auto, ..manual(&instance) };
-    store.create_task(at(0), &new).await.expect("created");
+    store.with_clock(at(0)).create_task(&new).await.expect("created");
     let claim = store.claimed(at(0), "w").await;
     let open = Pulse::Held { cancel_requested: false, closed_until: None };
-    assert_eq!(store.beat(at(1), &claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
+    assert_eq!(store.with_clock(at(1)).beat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
     let bound = Instance { window: Some(NIGHT.into()), ..instance.clone() };
-    store.update_instance(Now::Database, &instance, &bound).await.expect("changed");
+    store.update_instance(&instance, &bound).await.expect("changed");
     let closed = Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
-    assert_eq!(store.beat(at(2), &claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
-    store.give_back(at(3), &claim.lease, &beat(3)).await.expect("given back");
-    assert!(store.claim(at(3), "w", LEASE, 1).await.expect("no failure").is_none());
-    store.update_instance(Now::Database, &bound, &instance).await.expect("changed back");
+    assert_eq!(store.with_clock(at(2)).beat(&claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
+    store.with_clock(at(3)).give_back(&claim.lease, &beat(3)).await.expect("given back");
+    assert!(store.with_clock(at(3)).claim("w", LEASE, 1).await.expect("no failure").is_none());
+    store.update_instance(&bound, &instance).await.expect("changed back");
     let again = store.claimed(at(4), "w").await;
     assert_eq!((again.task.started_at, again.task.scanned), (Some(time(0)), 3));
     // A worker that dies takes nobody out of the window.
-    store.update_instance(Now::Database, &instance, &bound).await.expect("changed");
-    assert!(store.claim(at(60), "w", LEASE, 1).await.expect("no failure").is_none());
+    store.update_instance(&instance, &bound).await.expect("changed");
+    assert!(store.with_clock(at(60)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     let orphan = store.claimed(at(2 * HOUR), "w").await;
     assert!(orphan.task.started_at == Some(time(0)) && !orphan.task.exact);
 }
@@ -243,11 +247,11 @@ async fn a_window_that_opens_between_the_beat_and_the_pause_lets_the_sweep_go_on
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(0), "w").await;
     let closed = store.with_window(&instance, Some(NIGHT)).await;
-    let pulse = store.beat(at(1), &claim.lease, LEASE, &beat(1)).await.expect("a pulse");
+    let pulse = store.with_clock(at(1)).beat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse");
     assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
     // The worker stops its sweep now.
     store.with_window(&closed, None).await;
-    let pulse = store.give_back(at(2), &claim.lease, &beat(2)).await.expect("given back");
+    let pulse = store.with_clock(at(2)).give_back(&claim.lease, &beat(2)).await.expect("given back");
     assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
     assert_eq!(store.claimed(at(3), "w").await.task.scanned, 2);
 }
@@ -257,31 +261,37 @@ async fn a_window_that_closes_after_a_task_was_asked_for_binds_it(store: Fresh) 
     store.with_window(&seen, Some(NIGHT)).await;
     // By the instance as it was before.
     store.waiting(&seen, at(0)).await;
-    assert!(store.claim(at(1), "w", LEASE, 1).await.expect("no failure").is_none());
-    assert_eq!(store.overview(at(HOUR)).await.expect("read").longest_wait, Duration::ZERO, "it does not wait in vain");
+    assert!(store.with_clock(at(1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
+    assert_eq!(
+        store.with_clock(at(HOUR)).overview().await.expect("read").longest_wait,
+        Duration::ZERO,
+        "it does not wait in vain"
+    );
     store.claimed(at(2 * HOUR), "w").await;
 }
 
 async fn as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let auto = NewTask { scan_type: ScanType::Auto, ..manual(&instance) };
-    store.create_task(at(0), &auto).await.expect("created");
+    store.with_clock(at(0)).create_task(&auto).await.expect("created");
     let claim = store.claimed(at(0), "w").await;
-    store.end(at(0), &claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(0)).end(&claim.lease, &success(1)).await.expect("ended");
     let mut ids = Vec::new();
     let active = store.waiting(&instance, at(1)).await;
     for second in 2..=9 {
         // One that is active is never forgotten, however few are kept.
         let again = NewTask { records: 1, ..manual(&instance) };
         assert!(
-            matches!(store.create_task(at(second), &again).await, Ok(Created::Active(task)) if task.id == active.id)
+            matches!(store.with_clock(at(second)).create_task(&again).await, Ok(Created::Active(task)) if task.id == active.id)
         );
     }
-    store.request_cancel(at(10), &active.project_id, &active.id).await.expect("cancelled");
+    store.with_clock(at(10)).request_cancel(&active.project_id, &active.id).await.expect("cancelled");
     for second in 11..=30 {
         let new = NewTask { records: 7, ..manual(&instance) };
-        let Ok(Created::New(task)) = store.create_task(at(second), &new).await else { panic!("none was active") };
-        store.request_cancel(at(second), &task.project_id, &task.id).await.expect("cancelled");
+        let Ok(Created::New(task)) = store.with_clock(at(second)).create_task(&new).await else {
+            panic!("none was active")
+        };
+        store.with_clock(at(second)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
         ids.insert(0, task.id);
     }
     let page = store.tasks(&instance.id, &PageRequest { status: None, offset: 0, limit: 100 }).await.expect("read");

@@ -1,10 +1,10 @@
 //! Schedules: what is to be looked at, and that one of those who look is first.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use keysweep::{
     model::{AutoScan, Instance, NewTask, ScanType, Status},
-    store::{Now, PageRequest, Plan},
+    store::{PageRequest, Plan},
     task::Tasks,
 };
 use tokio::task::JoinSet;
@@ -40,7 +40,7 @@ fn hourly(instance: &Instance) -> AutoScan {
 }
 
 async fn due(store: &Fresh, seconds: i64) -> Vec<Plan> {
-    let due = store.due_plans(at(seconds), 10).await.expect("read");
+    let due = store.with_clock(at(seconds)).due_plans(10).await.expect("read");
     assert_eq!(due.now, time(seconds));
     due.plans
 }
@@ -93,7 +93,6 @@ async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed
 }
 
 async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
-    let store = Arc::new(store);
     let project = store.project("shop").await;
     let mut instances = Vec::new();
     for number in 0..8 {
@@ -104,8 +103,8 @@ async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
     }
     let mut keepers = JoinSet::new();
     for _ in 0..4 {
-        let store = Arc::clone(&store);
-        keepers.spawn(async move { Tasks::new(Arc::clone(&store)).keep_schedule(at(HOUR)).await.expect("kept") });
+        let store = store.clone();
+        keepers.spawn(async move { Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept") });
     }
     assert_eq!(keepers.join_all().await.into_iter().sum::<usize>(), 8);
     for instance in &instances {
@@ -118,11 +117,10 @@ async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
     // Ended at once: the same due time leads to no second run.
     for _ in 0..8 {
         let claim = store.claimed(at(HOUR + 1), "w").await;
-        store.end(at(HOUR + 2), &claim.lease, &success(1)).await.expect("ended");
+        store.with_clock(at(HOUR + 2)).end(&claim.lease, &success(1)).await.expect("ended");
     }
-    let tasks = Tasks::new(Arc::clone(&store));
-    assert_eq!(tasks.keep_schedule(at(HOUR + 3)).await.expect("kept"), 0);
-    assert_eq!(tasks.keep_schedule(at(2 * HOUR)).await.expect("kept"), 8);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR + 3))).keep_schedule().await.expect("kept"), 0);
+    assert_eq!(Tasks::new(store.with_clock(at(2 * HOUR))).keep_schedule().await.expect("kept"), 8);
 }
 
 async fn a_run_is_pending_while_a_task_is_active(store: Fresh) {
@@ -130,10 +128,9 @@ async fn a_run_is_pending_while_a_task_is_active(store: Fresh) {
     store.schedule(&hourly(&instance)).await.expect("set");
     store.waiting(&instance, at(HOUR - 10)).await;
     let claim = store.claimed(at(HOUR - 9), "w").await;
-    let tasks = Tasks::new(Arc::clone(&store));
-    assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 0);
-    store.end(at(HOUR + 200), &claim.lease, &success(1)).await.expect("ended");
-    assert_eq!(tasks.keep_schedule(at(HOUR + 201)).await.expect("kept"), 1);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept"), 0);
+    store.with_clock(at(HOUR + 200)).end(&claim.lease, &success(1)).await.expect("ended");
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR + 201))).keep_schedule().await.expect("kept"), 1);
     let claim = store.claimed(at(HOUR + 202), "w").await;
     assert_eq!((claim.task.scan_type, claim.task.due_at), (ScanType::Auto, Some(time(HOUR))));
 }
@@ -145,7 +142,7 @@ async fn a_plan_that_has_changed_since_it_was_read_starts_nothing(store: Fresh) 
     let plan = due(&store, HOUR).await.remove(0);
     let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
     store.schedule(&AutoScan { enabled: false, updated_at: time(HOUR), ..settings }).await.expect("set");
-    let started = store.start_run(at(HOUR), &plan, &run, time(2 * HOUR)).await.expect("answered");
+    let started = store.with_clock(at(HOUR)).start_run(&plan, &run, time(2 * HOUR)).await.expect("answered");
     assert_eq!(started, None, "it was disabled in between");
     let waiting = PageRequest { status: Some(Status::Waiting), offset: 0, limit: 10 };
     assert_eq!(store.tasks(&instance.id, &waiting).await.expect("read").count, 0);
@@ -159,12 +156,12 @@ async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
     for changed in [paused, closed] {
         let plan = due(&store, HOUR).await.remove(0);
-        store.update_instance(Now::Database, &instance, &changed).await.expect("changed");
-        assert_eq!(store.start_run(at(HOUR), &plan, &run, time(2 * HOUR)).await.expect("answered"), None);
-        store.update_instance(Now::Database, &changed, &instance).await.expect("changed back");
+        store.update_instance(&instance, &changed).await.expect("changed");
+        assert_eq!(store.with_clock(at(HOUR)).start_run(&plan, &run, time(2 * HOUR)).await.expect("answered"), None);
+        store.update_instance(&changed, &instance).await.expect("changed back");
     }
     // Nothing of that was written: it is looked at again, and starts.
-    assert_eq!(Tasks::new(Arc::clone(&store)).keep_schedule(at(HOUR)).await.expect("kept"), 1);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept"), 1);
 }
 
 async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(store: Fresh) {
@@ -172,13 +169,13 @@ async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(st
     let settings = hourly(&instance);
     store.schedule(&settings).await.expect("set");
     let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
-    store.update_instance(Now::Database, &instance, &closed).await.expect("changed");
+    store.update_instance(&instance, &closed).await.expect("changed");
     let plan = due(&store, HOUR).await.remove(0);
-    store.update_instance(Now::Database, &closed, &instance).await.expect("changed back");
+    store.update_instance(&closed, &instance).await.expect("changed back");
     // Whoever read the window while it was closed lets the run go, or puts it off until it opens.
     store.put_off(&plan, Some(time(HOUR)), time(2 * HOUR)).await.expect("answered");
     store.put_off(&plan, None, time(2 * HOUR)).await.expect("answered");
-    assert_eq!(Tasks::new(Arc::clone(&store)).keep_schedule(at(HOUR + 1)).await.expect("kept"), 1);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR + 1))).keep_schedule().await.expect("kept"), 1);
 }
 
 async fn an_instance_that_is_changed_is_looked_at_again_at_once(store: Fresh) {
@@ -186,11 +183,14 @@ async fn an_instance_that_is_changed_is_looked_at_again_at_once(store: Fresh) {
     let daily = AutoScan { interval: Duration::from_secs(86_400), ..hourly(&instance) };
     store.schedule(&daily).await.expect("set");
     let night = store.with_window(&instance, Some("02:00-05:00 UTC")).await;
-    let tasks = Tasks::new(Arc::clone(&store));
-    assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 0);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept"), 0);
     store.with_window(&night, Some("01:10-05:00 UTC")).await;
-    assert_eq!(tasks.keep_schedule(at(HOUR + 300)).await.expect("kept"), 0);
-    assert_eq!(tasks.keep_schedule(at(HOUR + 600)).await.expect("kept"), 1, "it begins when the new window opens");
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR + 300))).keep_schedule().await.expect("kept"), 0);
+    assert_eq!(
+        Tasks::new(store.with_clock(at(HOUR + 600))).keep_schedule().await.expect("kept"),
+        1,
+        "it begins when the new window opens"
+    );
 }
 
 async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(store: Fresh) {
@@ -200,23 +200,25 @@ async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(stor
     let plan = due(&store, HOUR).await.remove(0);
     store.waiting(&instance, at(HOUR)).await;
     let claim = store.claimed(at(HOUR), "w").await;
-    store.end(at(HOUR + 1), &claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(HOUR + 1)).end(&claim.lease, &success(1)).await.expect("ended");
     let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
-    assert_eq!(store.start_run(at(HOUR + 1), &plan, &run, time(HOUR + 2)).await.expect("answered"), None);
-    let tasks = Tasks::new(Arc::clone(&store));
-    assert_eq!(tasks.keep_schedule(at(HOUR + 60)).await.expect("kept"), 0);
-    assert_eq!(tasks.keep_schedule(at(HOUR + 61)).await.expect("kept"), 1, "a minute after that end");
+    assert_eq!(store.with_clock(at(HOUR + 1)).start_run(&plan, &run, time(HOUR + 2)).await.expect("answered"), None);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR + 60))).keep_schedule().await.expect("kept"), 0);
+    assert_eq!(
+        Tasks::new(store.with_clock(at(HOUR + 61))).keep_schedule().await.expect("kept"),
+        1,
+        "a minute after that end"
+    );
 }
 
 async fn with_interval_zero_the_end_of_the_last_run_counts(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let again = AutoScan { interval: Duration::ZERO, ..hourly(&instance) };
     store.schedule(&again).await.expect("set");
-    let tasks = Tasks::new(Arc::clone(&store));
-    assert_eq!(tasks.keep_schedule(at(HOUR)).await.expect("kept"), 1);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept"), 1);
     let claim = store.claimed(at(HOUR), "w").await;
-    store.end(at(HOUR + 100), &claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(HOUR + 100)).end(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(due(&store, HOUR + 101).await[0].last_end, Some(time(HOUR + 100)));
-    assert_eq!(tasks.keep_schedule(at(HOUR + 159)).await.expect("kept"), 0);
-    assert_eq!(tasks.keep_schedule(at(HOUR + 160)).await.expect("kept"), 1);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR + 159))).keep_schedule().await.expect("kept"), 0);
+    assert_eq!(Tasks::new(store.with_clock(at(HOUR + 160))).keep_schedule().await.expect("kept"), 1);
 }

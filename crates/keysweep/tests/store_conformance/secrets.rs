@@ -66,7 +66,7 @@ async fn all_secrets_and_the_check_value_are_replaced_together(store: Fresh) {
         vec![key, password, (SecretField::SentinelPassword, id(), 3 + add), (SecretField::ClientKey, id(), 4 + add)]
     };
     assert_eq!(kept(&store).await, values(0));
-    assert!(store.reseal(at(10), &changes(&store).await, "new", &check()).await.expect("done"));
+    assert!(store.with_clock(at(10)).reseal(&changes(&store).await, "new", &check()).await.expect("done"));
     assert_eq!(kept(&store).await, values(10));
     let seen = store.instance(&full.project_id, &full.id).await.expect("read").expect("an instance");
     let expected = Instance {
@@ -91,14 +91,14 @@ async fn nothing_is_replaced_where_a_secret_is_another_one_or_was_added_or_remov
     let more = Instance { password: Some(Sealed(vec![9])), ..plain.clone() };
     let less = Instance { password: None, ..full.clone() };
     for (before, after) in [(&full, &moved), (&plain, &more), (&full, &less)] {
-        store.update_instance(at(5), before, after).await.expect("changed");
+        store.with_clock(at(5)).update_instance(before, after).await.expect("changed");
         let there = kept(&store).await;
-        assert!(!store.reseal(at(10), &seen, "new", &check()).await.expect("done"));
+        assert!(!store.with_clock(at(10)).reseal(&seen, "new", &check()).await.expect("done"));
         assert_eq!(kept(&store).await, there);
-        store.update_instance(at(6), after, before).await.expect("changed back");
+        store.with_clock(at(6)).update_instance(after, before).await.expect("changed back");
     }
     assert_eq!(store.key_check("old", b"another").await.expect("read"), b"old check");
-    assert!(store.reseal(at(10), &seen, "new", &check()).await.expect("done"), "now it is as it was seen");
+    assert!(store.with_clock(at(10)).reseal(&seen, "new", &check()).await.expect("done"), "now it is as it was seen");
 }
 
 async fn nothing_is_replaced_where_the_transaction_breaks_off_at_its_end(store: Fresh) {
@@ -114,7 +114,12 @@ async fn nothing_is_replaced_where_the_transaction_breaks_off_at_its_end(store: 
         detail: None,
     };
     store.lose_audit().await;
-    store.telling(vec![entry]).reseal(at(10), &changes(&store).await, "new", &check()).await.expect_err("untold");
+    store
+        .telling(vec![entry])
+        .with_clock(at(10))
+        .reseal(&changes(&store).await, "new", &check())
+        .await
+        .expect_err("untold");
     assert_eq!(kept(&store).await, before);
     assert_eq!(store.key_check("old", b"another").await.expect("read"), b"old check");
 }
@@ -124,12 +129,12 @@ async fn nothing_is_replaced_while_a_sweep_runs(store: Fresh) {
     store.waiting(&full, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     let before = kept(&store).await;
-    let refused = store.reseal(at(2), &changes(&store).await, "new", &check()).await;
+    let refused = store.with_clock(at(2)).reseal(&changes(&store).await, "new", &check()).await;
     assert!(
         matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("stop every keysweep")),
         "{refused:?}"
     );
     assert_eq!(kept(&store).await, before);
-    store.give_back(at(3), &claim.lease, &keysweep::store::Beat::default()).await.expect("given back");
-    assert!(store.reseal(at(4), &changes(&store).await, "new", &check()).await.expect("done"));
+    store.with_clock(at(3)).give_back(&claim.lease, &keysweep::store::Beat::default()).await.expect("given back");
+    assert!(store.with_clock(at(4)).reseal(&changes(&store).await, "new", &check()).await.expect("done"));
 }

@@ -8,13 +8,12 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt::Write,
-    sync::Arc,
     time::Duration,
 };
 
 use keysweep::{
     model::{AutoScan, Instance, NewTask, Reason, ScanType, Task},
-    store::{Claim, Created, Ending, Now, PageRequest, Pulse, SharedStore},
+    store::{Claim, Clock, Created, Ending, PageRequest, Pulse, Store},
     task::Tasks,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -96,8 +95,7 @@ struct Held {
 }
 
 struct World {
-    store: SharedStore,
-    tasks: Tasks,
+    store: Store,
     seed: u64,
     random: StdRng,
     /// Seconds since the tests' beginning.
@@ -121,7 +119,7 @@ struct World {
 }
 
 impl World {
-    async fn new(store: SharedStore, seed: u64) -> Self {
+    async fn new(store: Store, seed: u64) -> Self {
         let mut instances = Vec::new();
         // Two projects, anew for each run: one store serves them all.
         for number in 0..INSTANCES {
@@ -137,7 +135,6 @@ impl World {
             instances.push(instance);
         }
         let mut world = Self {
-            tasks: Tasks::new(Arc::clone(&store)),
             store,
             seed,
             random: StdRng::seed_from_u64(seed),
@@ -166,7 +163,7 @@ impl World {
         Worker { name: format!("w{}", self.born), held: None }
     }
 
-    fn now(&self) -> Now {
+    fn now(&self) -> Clock {
         at(self.clock)
     }
 
@@ -226,7 +223,7 @@ impl World {
             Operation::Create(instance) if !self.is_away => self.create(instance).await,
             Operation::Cancel(instance) if !self.is_away => self.cancel(instance).await,
             Operation::Schedule if !self.is_away => {
-                self.tasks.keep_schedule(self.now()).await.expect("kept");
+                Tasks::new(self.store.with_clock(self.now())).keep_schedule().await.expect("kept");
             }
             Operation::Configure(instance, enabled) if !self.is_away => self.configure(instance, enabled).await,
             Operation::Window(instance, closed) if !self.is_away => {
@@ -251,7 +248,8 @@ impl World {
             Operation::Crash(worker) => self.workers[worker] = self.worker(),
             Operation::Stop(worker) => {
                 if let Some(held) = self.workers[worker].held.take().filter(|_| !self.is_away) {
-                    let pulse = self.store.give_back(self.now(), &held.claim.lease, &beat(held.scanned)).await;
+                    let pulse =
+                        self.store.with_clock(self.now()).give_back(&held.claim.lease, &beat(held.scanned)).await;
                     self.check_fence(&held.claim, pulse.expect("answered"));
                 }
                 self.workers[worker] = self.worker();
@@ -262,7 +260,7 @@ impl World {
 
     async fn create(&mut self, instance: usize) {
         let new = NewTask { hosts: vec![host(instance)], ..manual(&self.instances[instance]) };
-        match self.store.create_task(self.now(), &new).await.expect("answered") {
+        match self.store.with_clock(self.now()).create_task(&new).await.expect("answered") {
             Created::Paused if self.instances[instance].paused => {}
             Created::New(task) | Created::Active(task) if !self.instances[instance].paused => {
                 self.accepted.insert(task.id);
@@ -275,7 +273,8 @@ impl World {
         let before = self.instances[index].clone();
         let mut after = before.clone();
         change(&mut after);
-        self.instances[index] = self.store.update_instance(self.now(), &before, &after).await.expect("changed");
+        self.instances[index] =
+            self.store.with_clock(self.now()).update_instance(&before, &after).await.expect("changed");
     }
 
     /// One that opens in a few minutes, and for the rest of a day then.
@@ -289,7 +288,7 @@ impl World {
         let page = PageRequest { status: None, offset: 0, limit: 1 };
         let newest = self.store.tasks(&self.instances[instance].id, &page).await.expect("read").tasks.pop();
         if let Some(task) = newest {
-            self.store.request_cancel(self.now(), &task.project_id, &task.id).await.expect("asked");
+            self.store.with_clock(self.now()).request_cancel(&task.project_id, &task.id).await.expect("asked");
         }
     }
 
@@ -322,8 +321,12 @@ impl World {
         }
         if held.scanned < held.goal {
             held.scanned += self.random.random_range(0..60);
-            let pulse =
-                self.store.beat(self.now(), &held.claim.lease, LEASE, &beat(held.scanned)).await.expect("answered");
+            let pulse = self
+                .store
+                .with_clock(self.now())
+                .beat(&held.claim.lease, LEASE, &beat(held.scanned))
+                .await
+                .expect("answered");
             self.check_fence(&held.claim, pulse);
             match pulse {
                 _ if !heard => {
@@ -335,7 +338,8 @@ impl World {
                     self.end(&held, Err((Reason::Cancelled, "cancelled".to_owned()))).await;
                 }
                 Pulse::Held { cancel_requested: false, closed_until: Some(_) } => {
-                    let pulse = self.store.give_back(self.now(), &held.claim.lease, &beat(held.scanned)).await;
+                    let pulse =
+                        self.store.with_clock(self.now()).give_back(&held.claim.lease, &beat(held.scanned)).await;
                     self.check_fence(&held.claim, pulse.expect("answered"));
                 }
                 Pulse::Held { cancel_requested: false, closed_until: None } => {
@@ -355,7 +359,7 @@ impl World {
 
     async fn end(&mut self, held: &Held, outcome: Result<(), (Reason, String)>) {
         let ending = Ending { outcome, beat: beat(held.scanned), report: Some("{}".into()) };
-        let pulse = self.store.end(self.now(), &held.claim.lease, &ending).await.expect("answered");
+        let pulse = self.store.with_clock(self.now()).end(&held.claim.lease, &ending).await.expect("answered");
         self.check_fence(&held.claim, pulse);
         if pulse != Pulse::Lost {
             let task = &held.claim.task;
@@ -371,7 +375,8 @@ impl World {
             return;
         }
         let owner = self.workers[index].name.clone();
-        let Some(claim) = self.store.claim(self.now(), &owner, LEASE, PER_HOST).await.expect("no failure") else {
+        let Some(claim) = self.store.with_clock(self.now()).claim(&owner, LEASE, PER_HOST).await.expect("no failure")
+        else {
             return;
         };
         let instance = self.instances.iter().find(|instance| instance.id == claim.lease.instance_id).expect("ours");
@@ -477,7 +482,7 @@ async fn simulate(store: Fresh, runs: u64) {
     let runs = setting("KEYSWEEP_RUNS").unwrap_or(runs * setting("KEYSWEEP_SOAK").unwrap_or(1));
     println!("{runs} runs from KEYSWEEP_SEED={first}");
     for seed in first..first + runs {
-        World::new(Arc::clone(&store), seed).await.run().await;
+        World::new(store.clone(), seed).await.run().await;
     }
 }
 

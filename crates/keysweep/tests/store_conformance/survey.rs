@@ -18,7 +18,7 @@ on_every_engine!(
 );
 
 async fn overview(store: &Fresh, seconds: i64) -> Overview {
-    store.overview(at(seconds)).await.expect("read")
+    store.with_clock(at(seconds)).overview().await.expect("read")
 }
 
 async fn an_empty_store_has_nothing_to_tell(store: Fresh) {
@@ -46,14 +46,14 @@ async fn active_tasks_are_counted_by_state_and_what_nobody_holds_apart(store: Fr
     assert_eq!(seen.longest_wait, Duration::from_secs(10));
     // The worker is not heard of again.
     assert_eq!(overview(&store, 30).await.unattended, 1);
-    store.end(at(31), &claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(31)).end(&claim.lease, &success(10)).await.expect("ended");
     let seen = overview(&store, 40).await;
     assert_eq!((seen.waiting, seen.running, seen.unattended), (2, 0, 0));
     // One that waits for its window does not wait in vain.
     for _ in 0..2 {
         let claim = store.claimed(at(40), "worker").await;
         store.with_window(&claim.instance, Some("00:02-05:00 UTC")).await;
-        store.give_back(at(41), &claim.lease, &Default::default()).await.expect("given back");
+        store.with_clock(at(41)).give_back(&claim.lease, &Default::default()).await.expect("given back");
     }
     let seen = overview(&store, 50).await;
     assert_eq!((seen.running, seen.unattended, seen.longest_wait), (2, 0, Duration::ZERO));
@@ -88,7 +88,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
     store.record_facts(&instance, &facts).await.expect("kept");
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(2), "worker").await;
-    store.end(at(9), &claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(9)).end(&claim.lease, &success(10)).await.expect("ended");
     store.waiting(&instance, at(10)).await;
     let seen = overview(&store, 11).await;
     let seen = &seen.instances[0];
@@ -113,7 +113,7 @@ async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
     store.schedule(&settings).await.expect("set");
     let seen = overview(&store, 3).await;
     assert_eq!(seen.schedule_lag, Duration::from_secs(3), "nobody has looked at what is new");
-    let plans = store.due_plans(at(3), 1).await.expect("read").plans;
+    let plans = store.with_clock(at(3)).due_plans(1).await.expect("read").plans;
     store.put_off(&plans[0], None, time(100)).await.expect("noted");
     assert_eq!(overview(&store, 99).await.schedule_lag, Duration::ZERO);
     let seen = overview(&store, 104).await;
@@ -142,10 +142,10 @@ async fn scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_pause
     let since = async |seconds| overview(&store, seconds).await.instances[0].scans_since;
     assert_eq!((since(99).await, since(150).await), (None, Some(time(100))));
     let paused = Instance { paused: true, ..instance.clone() };
-    store.update_instance(at(150), &instance, &paused).await.expect("changed");
+    store.with_clock(at(150)).update_instance(&instance, &paused).await.expect("changed");
     assert_eq!((interval(150).await, since(150).await), (None, None));
-    store.update_instance(at(900), &paused, &instance).await.expect("changed");
+    store.with_clock(at(900)).update_instance(&paused, &instance).await.expect("changed");
     let renamed = Instance { name: "renamed".into(), ..instance.clone() };
-    store.update_instance(at(950), &instance, &renamed).await.expect("changed");
+    store.with_clock(at(950)).update_instance(&instance, &renamed).await.expect("changed");
     assert_eq!((interval(960).await, since(960).await), (Some(settings.interval), Some(time(900))));
 }

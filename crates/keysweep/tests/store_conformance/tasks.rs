@@ -1,10 +1,10 @@
 //! Tasks as they are asked for, watched and cancelled.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use keysweep::{
     model::{Instance, NewTask, Reason, ScanType, Status, Task},
-    store::{Created, Now, PageRequest, Pulse},
+    store::{Clock, Created, PageRequest, Pulse},
     task::{TaskError, Tasks},
 };
 use tokio::task::JoinSet;
@@ -38,7 +38,9 @@ on_every_engine!(
 async fn a_new_task_waits_and_comes_back_as_it_was_created(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let new = NewTask { keys_per_second: Some(20_000), ..manual(&instance) };
-    let Created::New(task) = store.create_task(at(5), &new).await.expect("created") else { panic!("not new") };
+    let Created::New(task) = store.with_clock(at(5)).create_task(&new).await.expect("created") else {
+        panic!("not new")
+    };
     let expected = Task {
         seq: task.seq,
         id: new.id.clone(),
@@ -71,14 +73,16 @@ async fn a_new_task_waits_and_comes_back_as_it_was_created(store: Fresh) {
 async fn a_scheduled_task_keeps_when_it_was_due(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let new = NewTask { scan_type: ScanType::Auto, requested_by: None, due_at: Some(time(-60)), ..manual(&instance) };
-    let Created::New(task) = store.create_task(at(0), &new).await.expect("created") else { panic!("not new") };
+    let Created::New(task) = store.with_clock(at(0)).create_task(&new).await.expect("created") else {
+        panic!("not new")
+    };
     assert_eq!((task.scan_type, task.due_at, task.requested_by), (ScanType::Auto, Some(time(-60)), None));
 }
 
 async fn the_databases_clock_is_the_time_where_none_is_given(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let before = jiff::Timestamp::now();
-    let task = store.waiting(&instance, Now::Database).await;
+    let task = store.waiting(&instance, Clock::Database).await;
     let off = task.created_at.duration_since(before).as_secs_f64();
     assert!((-1.0..60.0).contains(&off), "{off} s");
 }
@@ -86,12 +90,14 @@ async fn the_databases_clock_is_the_time_where_none_is_given(store: Fresh) {
 async fn creating_while_one_is_active_answers_with_the_active_one(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
-    let Created::Active(active) = store.create_task(at(1), &manual(&instance)).await.expect("answered") else {
+    let Created::Active(active) = store.with_clock(at(1)).create_task(&manual(&instance)).await.expect("answered")
+    else {
         panic!("a second one while the first waits")
     };
     assert_eq!(active, task);
     let claim = store.claimed(at(2), "w").await;
-    let Created::Active(active) = store.create_task(at(3), &manual(&instance)).await.expect("answered") else {
+    let Created::Active(active) = store.with_clock(at(3)).create_task(&manual(&instance)).await.expect("answered")
+    else {
         panic!("a second one while the first runs")
     };
     assert_eq!(active, claim.task);
@@ -101,9 +107,9 @@ async fn an_ended_task_does_not_stand_in_the_way(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let first = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    store.end(at(2), &claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(2)).end(&claim.lease, &success(10)).await.expect("ended");
     let second = store.waiting(&instance, at(3)).await;
-    store.request_cancel(at(4), &second.project_id, &second.id).await.expect("cancelled");
+    store.with_clock(at(4)).request_cancel(&second.project_id, &second.id).await.expect("cancelled");
     let third = store.waiting(&instance, at(5)).await;
     assert!(first.seq < second.seq && second.seq < third.seq, "{first:?} {second:?} {third:?}");
 }
@@ -112,8 +118,8 @@ async fn parallel_creates_make_exactly_one_task(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let mut creates = JoinSet::new();
     for _ in 0..32 {
-        let (store, new) = (Arc::clone(&store), manual(&instance));
-        creates.spawn(async move { store.create_task(at(0), &new).await.expect("answered") });
+        let (store, new) = (store.clone(), manual(&instance));
+        creates.spawn(async move { store.with_clock(at(0)).create_task(&new).await.expect("answered") });
     }
     let (mut new, mut ids) = (0, HashSet::new());
     while let Some(created) = creates.join_next().await {
@@ -135,17 +141,17 @@ async fn a_task_needs_an_instance_of_its_project(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let other = store.project("other").await;
     let absent = plain_instance(&other, "absent");
-    assert_missing(store.create_task(at(0), &manual(&absent)).await, "instance");
+    assert_missing(store.with_clock(at(0)).create_task(&manual(&absent)).await, "instance");
     let foreign = NewTask { project_id: other.id.clone(), ..manual(&instance) };
-    assert_missing(store.create_task(at(0), &foreign).await, "instance");
+    assert_missing(store.with_clock(at(0)).create_task(&foreign).await, "instance");
     store.waiting(&instance, at(0)).await;
-    assert_missing(store.create_task(at(0), &foreign).await, "instance");
+    assert_missing(store.with_clock(at(0)).create_task(&foreign).await, "instance");
 }
 
 async fn a_pause_that_comes_between_the_look_and_the_create_is_heeded(store: Fresh) {
     let seen = store.instance_of_its_own("cache").await;
     let paused = store.paused(&seen, true).await;
-    let tasks = Tasks::new(Arc::clone(&store));
+    let tasks = Tasks::new(store.clone());
     let refused = tasks.submit(&seen, None).await;
     assert!(matches!(refused, Err(TaskError::Paused)), "{refused:?}");
     let all = PageRequest { status: None, offset: 0, limit: 10 };
@@ -160,7 +166,7 @@ async fn a_pause_that_comes_between_the_look_and_the_create_is_heeded(store: Fre
 async fn a_task_is_unique_by_id(store: Fresh) {
     let (one, other) = (store.instance_of_its_own("one").await, store.instance_of_its_own("other").await);
     let task = store.waiting(&one, at(0)).await;
-    assert_taken(store.create_task(at(0), &NewTask { id: task.id, ..manual(&other) }).await, "task", "id");
+    assert_taken(store.with_clock(at(0)).create_task(&NewTask { id: task.id, ..manual(&other) }).await, "task", "id");
 }
 
 async fn a_task_is_found_in_its_own_project_only(store: Fresh) {
@@ -178,9 +184,9 @@ async fn history(store: &Fresh, instance: &Instance) -> Vec<Task> {
         if number % 2 == 0 {
             let claim = store.claimed(at(number * 10 + 1), "w").await;
             let ending = success(number as u64 * 10);
-            store.end(at(number * 10 + 2), &claim.lease, &ending).await.expect("ended");
+            store.with_clock(at(number * 10 + 2)).end(&claim.lease, &ending).await.expect("ended");
         } else {
-            store.request_cancel(at(number * 10 + 1), &task.project_id, &task.id).await.expect("cancelled");
+            store.with_clock(at(number * 10 + 1)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
         }
         tasks.insert(0, store.seen(&task).await);
     }
@@ -219,7 +225,7 @@ async fn several_instances_and_tasks_are_read_at_once_as_they_are_one_by_one(sto
     for instance in &instances[1..] {
         tasks.push(store.waiting(instance, at(0)).await);
         let claim = store.claimed(at(1), "w").await;
-        store.end(at(2), &claim.lease, &success(10)).await.expect("ended");
+        store.with_clock(at(2)).end(&claim.lease, &success(10)).await.expect("ended");
     }
     tasks.push(store.waiting(&instances[2], at(3)).await);
     let other = store.instance_of_its_own("elsewhere").await;
@@ -268,13 +274,14 @@ async fn an_empty_list_counts_nothing(store: Fresh) {
 async fn cancelling_a_waiting_task_ends_it_at_once(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
-    let cancelled = store.request_cancel(at(7), &task.project_id, &task.id).await.expect("done").expect("a task");
-    assert_eq!((cancelled.status, cancelled.reason), (Status::Failed, Some(Reason::Cancelled)));
+    let cancelled =
+        store.with_clock(at(7)).request_cancel(&task.project_id, &task.id).await.expect("done").expect("a task");
+    assert_eq!((cancelled.status, cancelled.reason.clone()), (Status::Failed, Some(Reason::Cancelled)));
     assert!(cancelled.reason_detail.as_ref().is_some_and(|sentence| !sentence.is_empty()));
     assert_eq!((cancelled.started_at, cancelled.finished_at), (None, Some(time(7))));
     assert_eq!(store.seen(&task).await, cancelled);
-    assert!(store.claim(at(8), "w", LEASE, 100).await.expect("no failure").is_none(), "nobody sweeps it");
-    let again = store.request_cancel(at(9), &task.project_id, &task.id).await.expect("done");
+    assert!(store.with_clock(at(8)).claim("w", LEASE, 100).await.expect("no failure").is_none(), "nobody sweeps it");
+    let again = store.with_clock(at(9)).request_cancel(&task.project_id, &task.id).await.expect("done");
     assert_eq!(again, Some(cancelled), "once");
 }
 
@@ -282,15 +289,19 @@ async fn cancelling_a_running_task_is_told_at_its_next_beat(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    let pulse = store.beat(at(2), &claim.lease, LEASE, &beat(10)).await.expect("beaten");
+    let pulse = store.with_clock(at(2)).beat(&claim.lease, LEASE, &beat(10)).await.expect("beaten");
     assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
-    let task =
-        store.request_cancel(at(3), &claim.task.project_id, &claim.task.id).await.expect("done").expect("a task");
+    let task = store
+        .with_clock(at(3))
+        .request_cancel(&claim.task.project_id, &claim.task.id)
+        .await
+        .expect("done")
+        .expect("a task");
     assert_eq!((task.status, task.cancel_requested, task.finished_at), (Status::Running, true, None));
-    let pulse = store.beat(at(4), &claim.lease, LEASE, &beat(20)).await.expect("beaten");
+    let pulse = store.with_clock(at(4)).beat(&claim.lease, LEASE, &beat(20)).await.expect("beaten");
     assert_eq!(pulse, Pulse::Held { cancel_requested: true, closed_until: None });
     // Whoever takes it over instead is told as well.
-    store.give_back(at(5), &claim.lease, &beat(30)).await.expect("given back");
+    store.with_clock(at(5)).give_back(&claim.lease, &beat(30)).await.expect("given back");
     assert!(store.claimed(at(6), "w2").await.task.cancel_requested);
 }
 
@@ -298,9 +309,9 @@ async fn cancelling_an_ended_task_changes_nothing(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    store.end(at(2), &claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(2)).end(&claim.lease, &success(10)).await.expect("ended");
     let ended = store.seen(&task).await;
-    let answer = store.request_cancel(at(3), &task.project_id, &task.id).await.expect("done");
+    let answer = store.with_clock(at(3)).request_cancel(&task.project_id, &task.id).await.expect("done");
     assert_eq!(answer, Some(ended.clone()));
     assert_eq!(store.seen(&task).await, ended);
 }
@@ -309,8 +320,8 @@ async fn cancelling_what_is_not_there_finds_nothing(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
     let other = store.project("other").await;
-    assert_eq!(store.request_cancel(at(1), &other.id, &task.id).await.expect("done"), None);
-    assert_eq!(store.request_cancel(at(1), &task.project_id, "absent").await.expect("done"), None);
+    assert_eq!(store.with_clock(at(1)).request_cancel(&other.id, &task.id).await.expect("done"), None);
+    assert_eq!(store.with_clock(at(1)).request_cancel(&task.project_id, "absent").await.expect("done"), None);
     assert_eq!(store.seen(&task).await, task);
 }
 
@@ -318,16 +329,17 @@ async fn a_cancel_that_races_with_a_claim_wins_or_is_told(store: Fresh) {
     for round in 0..16 {
         let instance = store.instance_of_its_own(&format!("cache{round}")).await;
         let task = store.waiting(&instance, at(0)).await;
+        let then = store.with_clock(at(1));
         let (cancelled, claimed) =
-            tokio::join!(store.request_cancel(at(1), &task.project_id, &task.id), store.claim(at(1), "w", LEASE, 100));
+            tokio::join!(then.request_cancel(&task.project_id, &task.id), then.claim("w", LEASE, 100));
         let cancelled = cancelled.expect("done").expect("a task");
         match claimed.expect("no failure") {
             None => assert_eq!((cancelled.status, cancelled.started_at), (Status::Failed, None)),
             Some(claim) => {
                 assert_eq!(cancelled.status, Status::Running);
-                let pulse = store.beat(at(2), &claim.lease, LEASE, &beat(1)).await.expect("beaten");
+                let pulse = store.with_clock(at(2)).beat(&claim.lease, LEASE, &beat(1)).await.expect("beaten");
                 assert_eq!(pulse, Pulse::Held { cancel_requested: true, closed_until: None });
-                store.end(at(3), &claim.lease, &success(1)).await.expect("ended");
+                store.with_clock(at(3)).end(&claim.lease, &success(1)).await.expect("ended");
             }
         }
     }
@@ -336,12 +348,13 @@ async fn a_cancel_that_races_with_a_claim_wins_or_is_told(store: Fresh) {
 async fn a_clock_that_steps_back_ends_nothing_before_it_began(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(100)).await;
-    let cancelled = store.request_cancel(at(50), &task.project_id, &task.id).await.expect("done").expect("a task");
+    let cancelled =
+        store.with_clock(at(50)).request_cancel(&task.project_id, &task.id).await.expect("done").expect("a task");
     assert_eq!(cancelled.finished_at, Some(time(100)));
     store.waiting(&instance, at(100)).await;
     let claim = store.claimed(at(50), "w").await;
     assert_eq!(claim.task.started_at, Some(time(100)));
-    store.end(at(20), &claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(20)).end(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(store.seen(&claim.task).await.finished_at, Some(time(100)));
 }
 
@@ -350,7 +363,7 @@ async fn tasks_outlive_the_process(store: Fresh) {
     let tasks = history(&store, &instance).await;
     store.waiting(&instance, at(1_000)).await;
     let claim = store.claimed(at(1_001), "w").await;
-    store.beat(at(1_002), &claim.lease, LEASE, &beat(77)).await.expect("beaten");
+    store.with_clock(at(1_002)).beat(&claim.lease, LEASE, &beat(77)).await.expect("beaten");
     let detail = store.task(&claim.task.project_id, &claim.task.id).await.expect("read").expect("it is there");
 
     let store = store.reopened().await;
@@ -358,7 +371,7 @@ async fn tasks_outlive_the_process(store: Fresh) {
     assert_eq!(seen, detail);
     let page = store.tasks(&instance.id, &PageRequest { status: None, offset: 1, limit: 100 }).await.expect("read");
     assert_eq!(page.tasks, tasks);
-    let pulse = store.beat(at(1_003), &claim.lease, LEASE, &beat(78)).await.expect("beaten");
+    let pulse = store.with_clock(at(1_003)).beat(&claim.lease, LEASE, &beat(78)).await.expect("beaten");
     assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None }, "a lease outlives the process, too");
     assert!(store.seen(&claim.task).await.seq > tasks[0].seq);
 }

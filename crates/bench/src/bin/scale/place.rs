@@ -1,13 +1,13 @@
 //! A durable database with a fleet in it, and the replicas of the service that use it.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{env, time::Duration};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use keysweep::{
     fleet::new_id,
     model::{AutoScan, Instance, Project},
-    store::{SharedStore, postgres::PostgresStore, sqlite::SqliteStore},
+    store::Store,
 };
 use keysweep_harness::{Installation, Postgres, Service};
 use tokio::runtime::Runtime;
@@ -20,7 +20,7 @@ pub struct Place {
     /// `SQLite` or `PostgreSQL`, for the tables.
     pub name: &'static str,
     /// The store, shared with the replicas.
-    pub store: SharedStore,
+    pub store: Store,
     /// Runtime of the store's operations.
     pub runtime: Runtime,
     /// The PostgreSQL server; `None` for SQLite.
@@ -33,21 +33,21 @@ impl Place {
     /// Creates an empty SQLite database.
     pub fn sqlite() -> Result<Self> {
         let (runtime, installation) = (Runtime::new()?, Installation::new(binary()?));
-        let store = runtime.block_on(SqliteStore::open(&installation.database()))?;
-        Self::with("SQLite", Arc::new(store), runtime, None, installation)
+        let store = runtime.block_on(Store::open_sqlite(&installation.database()))?;
+        Self::with("SQLite", store, runtime, None, installation)
     }
 
     /// Starts an empty PostgreSQL server with fsync.
     pub fn postgres() -> Result<Self> {
         let (runtime, database) = (Runtime::new()?, Postgres::start_durable());
         let installation = Installation::on_postgres(binary()?, &database);
-        let store = runtime.block_on(PostgresStore::open(&database.url()))?;
-        Self::with("PostgreSQL", Arc::new(store), runtime, Some(database), installation)
+        let store = runtime.block_on(Store::open_postgres(&database.url()))?;
+        Self::with("PostgreSQL", store, runtime, Some(database), installation)
     }
 
     fn with(
         name: &'static str,
-        store: SharedStore,
+        store: Store,
         runtime: Runtime,
         database: Option<Postgres>,
         installation: Installation,
@@ -91,7 +91,7 @@ impl Place {
     }
 
     /// Runs a store operation for each item, [`CONCURRENCY`] at a time.
-    fn each<T: Clone, F>(&self, items: &[T], verb: impl Fn(SharedStore, T) -> F) -> Result<()>
+    fn each<T: Clone, F>(&self, items: &[T], verb: impl Fn(Store, T) -> F) -> Result<()>
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {

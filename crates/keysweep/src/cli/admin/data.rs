@@ -10,7 +10,7 @@ use crate::{
     app,
     config::{Database, StoreSettings},
     fleet::rotation::{Rotated, rotate},
-    store::{Store, postgres::PostgresStore, sqlite::SqliteStore},
+    store::Store,
 };
 
 /// Writes a copy of a SQLite store to a new file, while the service runs.
@@ -18,7 +18,7 @@ pub async fn backup(database: &Database, file: &Path) -> anyhow::Result<Answer> 
     let Database::Sqlite(from) = database else {
         bail!("backup is for SQLite; use PostgreSQL's own pg_dump for {database}");
     };
-    crate::store::sqlite::backup(from, file).await.context("no backup was made")?;
+    crate::store::backup(from, file).await.context("no backup was made")?;
     Ok(Answer::one(&[("file", &file.display().to_string())]))
 }
 
@@ -27,18 +27,18 @@ pub async fn copy(database: &Database, to: &Database) -> anyhow::Result<Answer> 
     let (Database::Sqlite(from), Database::Postgres(url)) = (database, to) else {
         bail!("copy goes from SQLite (--database sqlite:PATH) to PostgreSQL (--to postgres://…)");
     };
-    let source = SqliteStore::open(from).await.with_context(|| format!("{database} cannot be opened"))?;
-    let target = PostgresStore::open(url).await.with_context(|| format!("{to} cannot be opened"))?;
-    let Some(mut intake) = target.intake().await.with_context(|| format!("{to} takes no copy"))? else {
+    let source = Store::open_sqlite(from).await.with_context(|| format!("{database} cannot be opened"))?;
+    let target = Store::open_postgres(url).await.with_context(|| format!("{to} cannot be opened"))?;
+    let Some(mut import) = target.import().await.with_context(|| format!("{to} takes no copy"))? else {
         bail!("{to} must be empty, and it has projects already; nothing was copied");
     };
     let mut rows_copied = 0;
-    let copied = source.give_all(async |table, rows| {
+    let copied = source.export(async |table, rows| {
         rows_copied += rows.len();
-        intake.add(table, rows).await
+        import.add(table, rows).await
     });
     copied.await.with_context(|| format!("{database} was not copied, and {to} is left empty"))?;
-    intake.finish().await.with_context(|| format!("{database} was not copied"))?;
+    import.finish().await.with_context(|| format!("{database} was not copied"))?;
     source.close().await;
     target.close().await;
     let rows = rows_copied.to_string();

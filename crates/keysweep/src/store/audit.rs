@@ -1,0 +1,53 @@
+//! The audit trail.
+
+use super::{
+    Store, StoreError,
+    db::{Row, Session, sql},
+};
+use crate::model::AuditEntry;
+
+/// Which entries of the audit trail a list shows.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditPage {
+    /// Only entries older than this one.
+    pub before: Option<i64>,
+    /// At most this many.
+    pub limit: u64,
+}
+
+impl Store {
+    /// Returns a page of a project's audit trail, newest first.
+    pub async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
+        sql("SELECT * FROM audit WHERE project_id = $1 AND ($2 IS NULL OR seq < $2) ORDER BY seq DESC LIMIT $3")
+            .bind(project_id)
+            .bind(page.before)
+            .bind(page.limit)
+            .list(&mut self.reader().await?, audit_entry)
+            .await
+    }
+}
+
+pub(super) async fn insert(tx: &mut Session, entry: &AuditEntry) -> Result<(), StoreError> {
+    sql("INSERT INTO audit (happened_at, project_id, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(entry.happened_at)
+        .bind(entry.project_id.as_deref())
+        .bind(entry.actor.as_deref())
+        .bind(&entry.action)
+        .bind(&entry.subject)
+        .bind(entry.detail.as_deref())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+fn audit_entry(row: &Row) -> Result<AuditEntry, StoreError> {
+    Ok(AuditEntry {
+        seq: row.get("seq")?,
+        happened_at: row.get("happened_at")?,
+        project_id: row.get("project_id")?,
+        actor: row.get("actor")?,
+        action: row.get("action")?,
+        subject: row.get("subject")?,
+        detail: row.get("detail")?,
+    })
+}

@@ -1,0 +1,80 @@
+//! Auto-scan settings of instances.
+
+use super::{
+    Store, StoreError,
+    db::{Row, keys, sql},
+};
+use crate::model::AutoScan;
+
+impl Store {
+    /// Returns the instance's auto-scan settings, if any were saved.
+    pub async fn auto_scan(&self, instance_id: &str) -> Result<Option<AutoScan>, StoreError> {
+        let found = sql("SELECT * FROM auto_scan WHERE instance_id = $1").bind(instance_id);
+        found.optional(&mut self.reader().await?).await?.as_ref().map(auto_scan).transpose()
+    }
+
+    /// Returns the auto-scan settings of those of the instances that have any.
+    pub async fn auto_scans(&self, instance_ids: &[String]) -> Result<Vec<AutoScan>, StoreError> {
+        sql("SELECT * FROM auto_scan WHERE instance_id IN (SELECT key FROM json_each($1/*!::json*/))")
+            .bind(keys(instance_ids))
+            .list(&mut self.reader().await?, auto_scan)
+            .await
+    }
+
+    /// Saves an instance's auto-scan settings in place of those that were read as `before`. Returns what is saved: the time of
+    /// change stays, and so does a pending run, when nothing else changes. Returns `None`, and does nothing, when the
+    /// settings have changed since. `Missing` when the instance does not exist.
+    pub async fn set_auto_scan(
+        &self,
+        before: Option<&AutoScan>,
+        config: &AutoScan,
+    ) -> Result<Option<AutoScan>, StoreError> {
+        let mut tx = self.begin().await?;
+        // Without a `before` its placeholders are NULL, which no row equals.
+        let saved = sql("INSERT INTO auto_scan (
+                 instance_id, enabled, first_scan_at, interval_us, timeout_us, scan_keys_count, updated_at
+             ) VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (instance_id) DO UPDATE SET
+                 updated_at = CASE WHEN
+                     (auto_scan.enabled, auto_scan.interval_us, auto_scan.timeout_us, auto_scan.scan_keys_count)
+                         = (excluded.enabled, excluded.interval_us, excluded.timeout_us, excluded.scan_keys_count)
+                     AND auto_scan.first_scan_at IS NOT DISTINCT FROM excluded.first_scan_at
+                     THEN auto_scan.updated_at ELSE excluded.updated_at END,
+                 enabled = excluded.enabled, first_scan_at = excluded.first_scan_at, interval_us = excluded.interval_us,
+                 timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count
+             WHERE (auto_scan.enabled, auto_scan.interval_us, auto_scan.timeout_us, auto_scan.scan_keys_count)
+                       = ($8, $9, $10, $11)
+                 AND auto_scan.first_scan_at IS NOT DISTINCT FROM $12
+             RETURNING *")
+        .bind(&config.instance_id)
+        .bind(config.enabled)
+        .bind(config.first_scan_at)
+        .bind(config.interval)
+        .bind(config.timeout)
+        .bind(config.scan_keys_count)
+        .bind(config.updated_at)
+        .bind(before.map(|before| before.enabled))
+        .bind(before.map(|before| before.interval))
+        .bind(before.map(|before| before.timeout))
+        .bind(before.map(|before| before.scan_keys_count))
+        .bind(before.and_then(|before| before.first_scan_at))
+        .refers_to("instance")
+        .optional(&mut tx)
+        .await?;
+        let Some(saved) = saved else { return Ok(None) };
+        self.commit(tx).await?;
+        auto_scan(&saved).map(Some)
+    }
+}
+
+pub(super) fn auto_scan(row: &Row) -> Result<AutoScan, StoreError> {
+    Ok(AutoScan {
+        instance_id: row.get("instance_id")?,
+        enabled: row.get("enabled")?,
+        first_scan_at: row.get("first_scan_at")?,
+        interval: row.get("interval_us")?,
+        timeout: row.get("timeout_us")?,
+        scan_keys_count: row.get("scan_keys_count")?,
+        updated_at: row.get("updated_at")?,
+    })
+}

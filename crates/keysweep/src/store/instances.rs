@@ -1,0 +1,257 @@
+//! Instances, and what polls returned about their servers.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Store, StoreError,
+    db::{Row, Session, Statement, lock, sql, unreadable},
+    merge::three_way_merge,
+    tasks::{add_hosts, remove_hosts},
+};
+use crate::model::{Facts, Instance, ScanType, Status, closed_until, hosts};
+
+impl Store {
+    /// Registers an instance. `Taken` when its id, or its name in the project, is in use; `Missing` when the project does not
+    /// exist.
+    pub async fn add_instance(&self, instance: &Instance) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let insert = sql("INSERT INTO instance (
+                 name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem, client_key,
+                 server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
+                 id, project_id, facts, facts_at, unreachable, created_at
+             ) VALUES (
+                 $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
+             )");
+        bind_settings(insert, instance)
+            .bind(&instance.id)
+            .bind(&instance.project_id)
+            .bind(instance.facts.as_ref().map(facts_to_json).transpose()?)
+            .bind(instance.facts.as_ref().map(|facts| facts.seen_at))
+            .bind(instance.unreachable.as_deref())
+            .bind(instance.created_at)
+            .refers_to("project")
+            .execute(&mut tx)
+            .await?;
+        self.commit(tx).await
+    }
+
+    /// Returns the instance with this id, if it belongs to the project.
+    pub async fn instance(&self, project_id: &str, id: &str) -> Result<Option<Instance>, StoreError> {
+        let found = sql("SELECT * FROM instance WHERE id = $1 AND project_id = $2").bind(id).bind(project_id);
+        found.optional(&mut self.reader().await?).await?.as_ref().map(instance).transpose()
+    }
+
+    /// Returns all instances of a project, by name.
+    pub async fn instances(&self, project_id: &str) -> Result<Vec<Instance>, StoreError> {
+        sql("SELECT * FROM instance WHERE project_id = $1 ORDER BY name")
+            .bind(project_id)
+            .list(&mut self.reader().await?, instance)
+            .await
+    }
+
+    /// Applies the change from `before` to `after` to a registered instance, but never to its id, project, stats and time of
+    /// registration. Changes that others made meanwhile stay; the stats are removed when the URL changes, and the end of a
+    /// pause is recorded with its time. Returns the changed instance. `Missing` when it does not exist, `Taken` when another
+    /// instance of the project has its name.
+    pub async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        let current = sql("SELECT * FROM instance WHERE id = $1 AND project_id = $2 /*! FOR NO KEY UPDATE */")
+            .bind(&after.id)
+            .bind(&after.project_id)
+            .optional(&mut tx)
+            .await?;
+        let current = instance(&current.ok_or(StoreError::Missing("instance"))?)?;
+        let url = current.url.clone();
+        let instance = three_way_merge(current, before, after);
+        // The next run may be another one.
+        sql("UPDATE auto_scan SET look_at = NULL WHERE instance_id = $1").bind(&instance.id).execute(&mut tx).await?;
+        // The window may have changed: the claim of a task that waits for it reads it again.
+        sql("UPDATE task SET not_before = NULL
+             WHERE instance_id = $1 AND status IN ('waiting', 'running') AND not_before IS NOT NULL")
+        .bind(&instance.id)
+        .execute(&mut tx)
+        .await?;
+        if instance.url != url {
+            hosts_after_move(&mut tx, &instance).await?;
+        }
+        let update = sql("UPDATE instance SET
+                 name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6,
+                 ca_pem = $7, cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12,
+                 off_peak_window = $13, window_binds_manual = $14, manage_lazyfree = $15, paused = $16,
+                 resumed_at = CASE WHEN $16 THEN NULL WHEN paused THEN $19 ELSE resumed_at END,
+                 facts = CASE WHEN url = $2 THEN facts END, facts_at = CASE WHEN url = $2 THEN facts_at END,
+                 unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END
+             WHERE id = $17 AND project_id = $18");
+        bind_settings(update, &instance)
+            .bind(&instance.id)
+            .bind(&instance.project_id)
+            .bind(now)
+            .change("instance", &mut tx)
+            .await?;
+        self.commit(tx).await?;
+        Ok(instance)
+    }
+
+    /// Removes an instance with its tasks. Returns false, and does nothing, while a task of it is active. `Missing` when the
+    /// instance does not exist.
+    pub async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        // Locked first: the creation of a task waits for this verb, and then finds no instance.
+        lock("SELECT 1 FROM instance WHERE id = $1 FOR UPDATE").bind(id).execute(&mut tx).await?;
+        let active = sql("SELECT 1 FROM task WHERE instance_id = $1 AND status IN ('waiting', 'running')").bind(id);
+        if active.optional(&mut tx).await?.is_some() {
+            return Ok(false);
+        }
+        sql("DELETE FROM instance WHERE id = $1 AND project_id = $2")
+            .bind(id)
+            .bind(project_id)
+            .change("instance", &mut tx)
+            .await?;
+        self.commit(tx).await?;
+        Ok(true)
+    }
+
+    /// Claims up to `limit` instances not polled for `interval`, stalest first. No other replica claims them for that time.
+    pub async fn take_looks(&self, interval: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        // Those that another replica claims at this moment are left to it.
+        let claimed = sql("UPDATE instance SET looked_at = $1 WHERE id IN (
+                 SELECT id FROM instance WHERE looked_at IS NULL OR looked_at <= $2 ORDER BY looked_at NULLS FIRST
+                 LIMIT $3 /*! FOR UPDATE SKIP LOCKED */
+             ) RETURNING *")
+        .bind(now)
+        .bind(now.checked_sub(interval).unwrap_or(Timestamp::MIN))
+        .bind(limit)
+        .list(&mut tx, instance)
+        .await?;
+        self.commit(tx).await?;
+        Ok(claimed)
+    }
+
+    /// Saves what a poll returned, and that the server was reachable. `Missing` when the instance does not exist or has
+    /// another URL by now.
+    pub async fn record_facts(&self, instance: &Instance, facts: &Facts) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sql("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL WHERE id = $3 AND url = $4")
+            .bind(facts_to_json(facts)?)
+            .bind(facts.seen_at)
+            .bind(&instance.id)
+            .bind(&instance.url)
+            .change("instance", &mut tx)
+            .await?;
+        self.commit(tx).await
+    }
+
+    /// Saves why a poll failed; the stats of an earlier poll stay. `Missing` when the instance does not exist or has another
+    /// URL by now.
+    pub async fn record_unreachable(&self, instance: &Instance, cause: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sql("UPDATE instance SET unreachable = $1 WHERE id = $2 AND url = $3")
+            .bind(cause)
+            .bind(&instance.id)
+            .bind(&instance.url)
+            .change("instance", &mut tx)
+            .await?;
+        self.commit(tx).await
+    }
+}
+
+/// Binds `$1` to `$16`, what an operator sets, in the order of both statements.
+fn bind_settings(statement: Statement, instance: &Instance) -> Statement {
+    statement
+        .bind(&instance.name)
+        .bind(&instance.url)
+        .bind(instance.username.as_deref())
+        .bind(instance.password.as_ref())
+        .bind(instance.sentinel_username.as_deref())
+        .bind(instance.sentinel_password.as_ref())
+        .bind(instance.ca_pem.as_deref())
+        .bind(instance.cert_pem.as_deref())
+        .bind(instance.client_key.as_ref())
+        .bind(instance.server_name.as_deref())
+        .bind(instance.address_map.as_deref())
+        .bind(&instance.pace)
+        .bind(instance.window.as_deref())
+        .bind(instance.window_binds_manual)
+        .bind(instance.manage_lazyfree)
+        .bind(instance.paused)
+}
+
+/// Gives the active task of an instance whose URL has changed the hosts of the new one. A running task keeps its old hosts
+/// as well, since its worker goes on there until it ends.
+async fn hosts_after_move(tx: &mut Session, instance: &Instance) -> Result<(), StoreError> {
+    let active = sql("SELECT id, status FROM task
+         WHERE instance_id = $1 AND status IN ('waiting', 'running') /*! FOR NO KEY UPDATE */")
+    .bind(&instance.id)
+    .optional(tx)
+    .await?;
+    let Some(task) = active else { return Ok(()) };
+    let id: String = task.get("id")?;
+    if task.get::<Status>("status")? == Status::Waiting {
+        remove_hosts(tx, &id).await?;
+    }
+    add_hosts(tx, &id, &hosts(instance)).await
+}
+
+/// Reads an instance. The one place where its columns become fields.
+pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
+    Ok(Instance {
+        id: row.get("id")?,
+        project_id: row.get("project_id")?,
+        name: row.get("name")?,
+        url: row.get("url")?,
+        username: row.get("username")?,
+        password: row.get("password")?,
+        sentinel_username: row.get("sentinel_username")?,
+        sentinel_password: row.get("sentinel_password")?,
+        ca_pem: row.get("ca_pem")?,
+        cert_pem: row.get("cert_pem")?,
+        client_key: row.get("client_key")?,
+        server_name: row.get("server_name")?,
+        address_map: row.get("address_map")?,
+        pace: row.get("pace")?,
+        window: row.get("off_peak_window")?,
+        window_binds_manual: row.get("window_binds_manual")?,
+        manage_lazyfree: row.get("manage_lazyfree")?,
+        paused: row.get("paused")?,
+        facts: facts(row)?,
+        unreachable: row.get("unreachable")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+/// Returns when the window of the row's instance opens, if it is closed for such a task.
+pub(super) fn window_opens_at(row: &Row, scan_type: ScanType, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let window: Option<String> = row.get("off_peak_window")?;
+    Ok(closed_until(window.as_deref(), row.get("window_binds_manual")?, scan_type, now))
+}
+
+/// The form of the stats that this version writes.
+const FACTS_VERSION: u32 = 1;
+
+/// Stats with the version of their form.
+#[derive(Serialize, Deserialize)]
+struct Versioned<F> {
+    version: u32,
+    #[serde(flatten)]
+    facts: F,
+}
+
+fn facts_to_json(facts: &Facts) -> Result<String, StoreError> {
+    serde_json::to_string(&Versioned { version: FACTS_VERSION, facts })
+        .map_err(|error| StoreError::Internal(format!("facts cannot be written: {error}")))
+}
+
+/// Reads the stats of the row's instance.
+pub(super) fn facts(row: &Row) -> Result<Option<Facts>, StoreError> {
+    let Some(json) = row.get::<Option<String>>("facts")? else { return Ok(None) };
+    match serde_json::from_str(&json).map_err(|error| unreadable("facts", error))? {
+        Versioned { version: FACTS_VERSION, facts } => Ok(Some(facts)),
+        Versioned { version, .. } => Err(unreadable("facts", format!("version {version} is not known"))),
+    }
+}
