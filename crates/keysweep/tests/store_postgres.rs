@@ -245,8 +245,8 @@ async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_th
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;
     let claim = tokio::spawn({
-        let store = store.clone();
-        async move { store.with_clock(midnight.clone()).claim("w", LEASE, 100).await }
+        let store = store.with_clock(midnight.clone());
+        async move { store.claim("w", LEASE, 100).await }
     });
     // It has seen that the window is closed and is about to write until when.
     assert!(!ends_before_it_waits(&server, 1, &claim).await);
@@ -275,8 +275,8 @@ async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_th
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;
     let pause = tokio::spawn({
-        let (store, lease) = (store.clone(), lease.clone());
-        async move { store.with_clock(midnight.clone()).give_back(&lease, &Beat::default()).await }
+        let (store, lease) = (store.with_clock(midnight.clone()), lease.clone());
+        async move { store.give_back(&lease, &Beat::default()).await }
     });
     assert!(!ends_before_it_waits(&server, 1, &pause).await);
     let opens = tokio::spawn({

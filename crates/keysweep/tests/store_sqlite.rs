@@ -331,15 +331,33 @@ async fn a_row_that_no_version_wrote_is_unreadable_and_named() {
     migrator.run(&mut connection).await.expect("migrated");
     connection.execute(AssertSqlSafe(chain().await.remove(0).1)).await.expect("a sample");
     connection
-        .execute("UPDATE task SET reason = 'bored' WHERE status = 'failed'; UPDATE task_document SET version = 99;")
+        .execute(
+            "PRAGMA ignore_check_constraints = TRUE; UPDATE task SET scan_type = 'bored' WHERE status = 'failed';
+             UPDATE task_document SET version = 99;",
+        )
         .await
         .expect("spoilt");
     connection.close().await.expect("closed");
     let store = Store::open_sqlite(&path).await.expect("a store");
     let request = PageRequest { status: Some(Status::Failed), offset: 0, limit: 10 };
     let error = store.tasks("b0000000000000000000000000000001", &request).await.expect_err("bored").to_string();
-    assert!(error.contains("bored") && error.contains("failure reason"), "{error}");
+    assert!(error.contains("bored") && error.contains("scan type"), "{error}");
     let project = "0123456789abcdef0123456789abcdef";
     let error = store.task(project, "c0000000000000000000000000000001").await.expect_err("version 99").to_string();
     assert!(error.contains("task_document") && error.contains("99"), "{error}");
+}
+
+#[tokio::test]
+async fn a_reason_of_a_later_version_is_read_as_it_stands() {
+    let folder = folder();
+    let path = folder.path().join("store.db");
+    Store::open_sqlite(&path).await.expect("a store").close().await;
+    let mut connection = raw(&path).await;
+    connection.execute(AssertSqlSafe(chain().await.remove(0).1)).await.expect("a sample");
+    connection.execute("UPDATE task SET reason = 'bored' WHERE status = 'failed'").await.expect("written");
+    connection.close().await.expect("closed");
+    let store = Store::open_sqlite(&path).await.expect("a store");
+    let request = PageRequest { status: Some(Status::Failed), offset: 0, limit: 10 };
+    let page = store.tasks("b0000000000000000000000000000001", &request).await.expect("read");
+    assert_eq!(page.tasks[0].reason, Some(Reason::Other("bored".into())));
 }

@@ -107,16 +107,18 @@ async fn candidates(
     per_host: u32,
     busy: &[String],
 ) -> Result<Vec<Candidate>, StoreError> {
-    // Without MATERIALIZED, SQLite determines the full hosts again for each waiting task.
+    // Without MATERIALIZED, SQLite determines the full hosts again for each waiting task; with JOIN in place of CROSS JOIN, it
+    // reads the hosts of all tasks to find those of the scans.
     let mut candidates = sql("WITH scan AS MATERIALIZED (
              SELECT task.id, task.project_id FROM task JOIN lease ON lease.instance_id = task.instance_id
              WHERE task.status = 'running' AND lease.owner IS NOT NULL AND lease.expires_at > $1
          ),
          full_host AS MATERIALIZED (
-             SELECT host FROM scan JOIN task_host ON task_host.task_id = scan.id GROUP BY host HAVING COUNT(*) >= $2
+             SELECT host FROM scan CROSS JOIN task_host WHERE task_host.task_id = scan.id
+             GROUP BY host HAVING COUNT(*) >= $2
          ),
          blocked AS MATERIALIZED (
-             SELECT DISTINCT task_host.task_id FROM full_host JOIN task_host ON task_host.host = full_host.host
+             SELECT task_host.task_id FROM full_host CROSS JOIN task_host WHERE task_host.host = full_host.host
          ),
          project_load AS MATERIALIZED (SELECT project_id, COUNT(*) AS scans FROM scan GROUP BY project_id),
          next AS MATERIALIZED (
@@ -125,11 +127,10 @@ async fn candidates(
              FROM task
              LEFT JOIN lease ON lease.instance_id = task.instance_id
              LEFT JOIN project_load ON project_load.project_id = task.project_id
-             LEFT JOIN blocked ON blocked.task_id = task.id
              WHERE task.status IN ('waiting', 'running')
                AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= $1)
                AND (task.not_before IS NULL OR task.not_before <= $1 OR task.cancel_requested)
-               AND blocked.task_id IS NULL
+               AND task.id NOT IN (SELECT task_id FROM blocked)
              ORDER BY is_waiting, scans, task.seq
              LIMIT $3
          )
