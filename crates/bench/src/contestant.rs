@@ -9,7 +9,7 @@ use crate::{child, outcome::Outcome, rival, settings::Settings};
 
 /// Further settings of `keysweep scan`, as command-line options; `KEYSWEEP_BENCH_SETTINGS` replaces them. Long slices cost little
 /// server CPU and do not show in p90 if they use a few percent of the time. Short slices without pauses are fast, with a p90 below `max`'s.
-const SETTINGS: &str = "--duty 2 --max-slice 1000; --duty 4 --max-slice 1000; --pace max --max-slice 300";
+const SETTINGS: &str = "--max-cpu 2 --max-slice 1000; --max-cpu 4 --max-slice 1000; --pace max --max-slice 300";
 /// Selects all of [`SETTINGS`] in `KEYSWEEP_BENCH_ONLY`.
 const ALL_SETTINGS: &str = "settings";
 /// COUNT of the bare loop if no scan at `max` was measured.

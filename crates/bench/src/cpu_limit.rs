@@ -70,7 +70,7 @@ fn scan(server: &Server, percent: &str, settings: &Settings) -> Result<Round> {
     let mut gauge = Gauge::new(server);
     let (run, steady) = thread::scope(|scope| {
         let steady = scope.spawn(|| first_reclaim(&mut Gauge::new(server), settings));
-        (contestant::keysweep(server, &["--duty", percent, "--pace", "normal"]), steady.join())
+        (contestant::keysweep(server, &["--max-cpu", percent, "--pace", "normal"]), steady.join())
     });
     let cpu = gauge.cpu_seconds()?;
     let run = run?;

@@ -1,4 +1,4 @@
-//! Settings from flags, environment, file and defaults, in this order of precedence, checked before anything starts.
+//! Settings, validated before anything starts. Precedence: flags, environment variables, config file, defaults.
 
 use std::{
     fmt, fs,
@@ -11,41 +11,41 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// Where the API listens unless told otherwise.
+/// Default address of the API.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7080);
 
 /// Options of every command that opens the store.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StoreArgs {
-    /// The database: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME [default: sqlite:keysweep.db in
+    /// Database: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME [default: sqlite:keysweep.db in
     /// $XDG_DATA_HOME/keysweep]
     #[arg(long, value_name = "URL", env = "KEYSWEEP_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
-    /// Read settings from this TOML file
+    /// Config file (TOML)
     #[arg(long, value_name = "FILE", env = "KEYSWEEP_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The master key that encrypts stored secrets: 32 random bytes in base64 [default with SQLite: the database's
-    /// path + .key; required with PostgreSQL]
+    /// Master key that encrypts stored secrets: 32 random bytes in base64 [default with SQLite: path of the database
+    /// + .key; required with PostgreSQL]
     #[arg(long, value_name = "PATH", env = "KEYSWEEP_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    /// Addresses that instances may have, as CIDR or CIDR:PORTS, separated by commas [default: private and loopback ranges]
+    /// Addresses the service may connect to, as CIDR or CIDR:PORTS, comma-separated [default: private and loopback ranges]
     #[arg(long, value_name = "RANGES", env = "KEYSWEEP_ALLOWED_TARGETS", value_delimiter = ',')]
     pub allowed_targets: Option<Vec<String>>,
 }
 
-/// An address to listen on, or how to write one: the standard library says only that it is none.
+/// Parses an address to listen on.
 ///
 /// # Errors
-/// What to write instead.
+/// The expected format: the error of the standard library does not name it.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write it as 127.0.0.1:7080 or [::1]:7080: an address, not a name, and a port".to_owned())
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:7080 or [::1]:7080".to_owned())
 }
 
 fn read_address<'de, D: Deserializer<'de>>(field: D) -> Result<Option<SocketAddr>, D::Error> {
     address(&String::deserialize(field)?).map(Some).map_err(D::Error::custom)
 }
 
-/// The settings file. Every field can be left out; a field that does not exist is an error.
+/// The config file. Every field is optional; an unknown field is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
@@ -67,20 +67,20 @@ pub struct FileConfig {
     /// As `--metrics-listen`.
     #[serde(default, deserialize_with = "read_address")]
     pub metrics_listen: Option<SocketAddr>,
-    /// As `--sweeps`.
-    pub sweeps: Option<u32>,
-    /// As `--sweeps-per-host`.
-    pub sweeps_per_host: Option<u32>,
-    /// As `--records`.
-    pub records: Option<u32>,
+    /// As `--concurrency`.
+    pub concurrency: Option<u32>,
+    /// As `--host-concurrency`.
+    pub host_concurrency: Option<u32>,
+    /// As `--history-retention`.
+    pub history_retention: Option<u32>,
 }
 
-/// Which database. Shown without user and password.
+/// Location of the database. Displayed without user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     /// A SQLite file.
     Sqlite(PathBuf),
-    /// The URL of a PostgreSQL database, with what is needed to log in.
+    /// URL of a PostgreSQL database, including credentials.
     Postgres(String),
 }
 
@@ -108,42 +108,47 @@ impl fmt::Debug for Database {
 impl FromStr for Database {
     type Err = anyhow::Error;
 
-    /// Reads `sqlite:PATH` or `postgres://…`. Errors do not repeat the text: there may be a password in it.
+    /// Parses `sqlite:PATH` or `postgres://…`. Errors do not repeat the URL: it may contain a password.
     fn from_str(url: &str) -> anyhow::Result<Self> {
         let scheme = url.split(':').next().unwrap_or_default();
         if matches!(scheme, "postgres" | "postgresql") && url.contains("://") {
             return Ok(Self::Postgres(url.to_owned()));
         }
         let Some(path) = url.strip_prefix("sqlite:") else {
-            bail!("--database: the scheme {scheme:?} is not known; write sqlite:PATH or postgres://…");
+            bail!("invalid --database: unknown scheme {scheme:?}, expected sqlite:PATH or postgres://…");
         };
         match path.strip_prefix("//").unwrap_or(path) {
             "" => {
-                bail!("--database: sqlite: needs the path of a file, for example sqlite:/var/lib/keysweep/keysweep.db")
+                bail!(
+                    "invalid --database: expected a path after sqlite:, for example sqlite:/var/lib/keysweep/keysweep.db"
+                )
             }
             path => Ok(Self::Sqlite(PathBuf::from(path))),
         }
     }
 }
 
-/// Where the store and its master key are.
+/// Settings of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
     /// The database.
     pub database: Database,
-    /// The master key.
+    /// File of the master key.
     pub key_file: PathBuf,
-    /// Where instances may be; `None`: in private and loopback ranges.
+    /// Addresses the service may connect to; `None`: private and loopback ranges.
     pub allowed_targets: Option<Vec<String>>,
 }
 
 impl FileConfig {
-    /// Reads the file, if there is one to read.
+    /// Reads the config file; without a path, returns an empty one.
+    ///
+    /// # Errors
+    /// The file cannot be read or parsed; the message names file and line.
     pub fn read(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
         toml::from_str(&text).map_err(|error| {
-            // Not as the parser shows itself, with the offending line: that may be one with a password in the database's URL.
+            // The Display of the parser's error quotes the line, which may hold a password in the URL of the database.
             let begin = error.span().map(|span| span.start.min(text.len()));
             let line = |begin: usize| 1 + text.as_bytes()[..begin].iter().filter(|byte| **byte == b'\n').count();
             let line = begin.map_or(String::new(), |begin| format!(", line {}", line(begin)));
@@ -153,7 +158,10 @@ impl FileConfig {
 }
 
 impl StoreArgs {
-    /// The settings that these options, the file and the defaults amount to.
+    /// Combines options, config file and defaults.
+    ///
+    /// # Errors
+    /// The URL of the database is invalid, or the key file is missing.
     pub fn resolve(&self, file: &FileConfig) -> anyhow::Result<StoreSettings> {
         let database: Database = match self.database.as_ref().or(file.database.as_ref()) {
             Some(url) => url.parse()?,
@@ -169,21 +177,21 @@ impl StoreArgs {
             (None, Database::Postgres(_)) => bail!("--key-file: {KEY_ON_POSTGRES}"),
         };
         if matches!(database, Database::Postgres(_)) && !key_file.exists() {
-            bail!("--key-file {}: there is no such file; {KEY_ON_POSTGRES}", key_file.display());
+            bail!("--key-file {}: no such file; {KEY_ON_POSTGRES}", key_file.display());
         }
         let allowed_targets = self.allowed_targets.clone().or_else(|| file.allowed_targets.clone());
         Ok(StoreSettings { database, key_file, allowed_targets })
     }
 }
 
-/// Why no key is made there by itself, and how to.
-const KEY_ON_POSTGRES: &str = "with PostgreSQL every replica needs the same key; make one with: (umask 077; head -c 32 \
+/// Why keysweep does not generate a key for PostgreSQL, and the command that does.
+const KEY_ON_POSTGRES: &str = "with PostgreSQL all replicas share one key; generate it with: (umask 077; head -c 32 \
                                /dev/urandom | base64 > keysweep.key)";
 
 fn data_home() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
-    home.context("neither XDG_DATA_HOME nor HOME is set; say where the data goes with --database sqlite:PATH")
+    home.context("neither XDG_DATA_HOME nor HOME is set; choose the location of the data with --database sqlite:PATH")
 }
 
 #[cfg(test)]
@@ -191,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flag_is_stronger_than_the_file() {
+    fn a_flag_overrides_the_config_file() {
         let file: FileConfig =
             toml::from_str("database = 'sqlite:from-file.db'\nlisten = '127.0.0.1:9'").expect("a config");
         let args = StoreArgs { database: Some("sqlite:flag.db".into()), ..StoreArgs::default() };
@@ -208,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_a_name_is_refused_with_one_that_would_do() {
+    fn a_host_name_as_address_is_rejected_with_an_example() {
         let error = toml::from_str::<FileConfig>("listen = 'localhost:7080'").expect_err("a name").to_string();
         assert!(error.contains("127.0.0.1:7080"), "{error}");
         assert!(toml::from_str::<FileConfig>("metrics_listen = '[::1]:7081'").expect("a config").listen.is_none());
     }
 
     #[test]
-    fn other_databases_are_refused_without_repeating_the_url() {
+    fn other_databases_are_rejected_without_repeating_the_url() {
         for url in ["mysql://u:secret@h", "keysweep.db", "sqlite:", "postgres:secret"] {
             let error = url.parse::<Database>().expect_err(url).to_string();
             assert!(error.contains("sqlite:") && !error.contains("secret"), "{error}");
@@ -223,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_shown_without_user_and_password() {
+    fn a_database_is_displayed_without_user_and_password() {
         let database: Database = "postgres://u:secret@db.example:5433/keysweep?sslmode=disable".parse().expect("a URL");
         assert_eq!(database.to_string(), "postgres://db.example:5433/keysweep");
         assert_eq!(format!("{database:?}"), database.to_string());
     }
 
     #[test]
-    fn with_postgres_the_key_file_must_be_given_and_there() {
+    fn with_postgres_the_key_file_must_be_given_and_exist() {
         let args = |key_file: Option<&str>| StoreArgs {
             database: Some("postgres://u:secret@h/d".into()),
             key_file: key_file.map(Into::into),

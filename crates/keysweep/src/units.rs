@@ -1,11 +1,11 @@
-//! Sizes and times with their units, as people write and read them, wherever they meet them.
+//! Sizes and durations with units, parsed and formatted the same way in the console and on the command line.
 
 use std::time::Duration;
 
 use indicatif::HumanCount;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
-/// Bytes as `8,192 B` or `125.3 MiB`, in the unit that people would say it in.
+/// Formats bytes as `8,192 B` or `125.3 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
@@ -15,31 +15,31 @@ pub fn size(bytes: u64) -> String {
     if bytes < 10_240 { format!("{} B", HumanCount(bytes)) } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// Reads `90s`, `5m`, `1h 30m` or `2 days`: a time that has a unit.
+/// Parses a duration with units: `90s`, `5m`, `1h 30m` or `2 days`.
 ///
 /// # Errors
-/// What to write instead.
+/// The expected format.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let unclear = |_| "write it as 90s, 5m or 1h30m".to_owned();
-    let span: Span = text.trim().to_ascii_lowercase().parse().map_err(unclear)?;
-    let time: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(unclear)?;
-    Duration::try_from(time).map_err(|_| "it must not be negative".to_owned())
+    let invalid = |_| "expected a duration such as 90s, 5m or 1h30m".to_owned();
+    let span: Span = text.trim().to_ascii_lowercase().parse().map_err(invalid)?;
+    let time: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(invalid)?;
+    Duration::try_from(time).map_err(|_| "must not be negative".to_owned())
 }
 
-/// The same in whole seconds, or a number of them, as the API has it.
+/// Parses a duration into whole seconds; a bare number counts as seconds, as in the API.
 ///
 /// # Errors
-/// What to write instead.
+/// The expected format.
 pub fn seconds(text: &str) -> Result<u64, String> {
-    let unclear = || "write it as 24h, 90m, or as a number of seconds".to_owned();
+    let invalid = || "expected a duration such as 24h or 90m, or a number of seconds".to_owned();
     if let Ok(seconds) = text.trim().parse() {
         return Ok(seconds);
     }
-    let time = duration(text).map_err(|_| unclear())?;
-    if time.subsec_nanos() == 0 { Ok(time.as_secs()) } else { Err(unclear()) }
+    let time = duration(text).map_err(|_| invalid())?;
+    if time.subsec_nanos() == 0 { Ok(time.as_secs()) } else { Err(invalid()) }
 }
 
-/// Whole seconds of a time to wait, at least one: never less than it.
+/// Rounds a waiting time up to whole seconds, at least one.
 pub fn whole_seconds(wait: Duration) -> u64 {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     seconds.max(1)
@@ -56,7 +56,7 @@ mod tests {
     #[case(Duration::from_millis(1), 1)]
     #[case(Duration::from_secs(2), 2)]
     #[case(Duration::from_millis(2_001), 3)]
-    fn nobody_is_told_to_wait_for_less_than_it_takes(#[case] wait: Duration, #[case] seconds: u64) {
+    fn a_wait_is_rounded_up_to_whole_seconds(#[case] wait: Duration, #[case] seconds: u64) {
         assert_eq!(whole_seconds(wait), seconds);
     }
 
@@ -67,7 +67,7 @@ mod tests {
     #[case(3 << 29, "1.5 GiB")]
     #[case(1 << 42, "4.0 TiB")]
     #[case(1 << 52, "4096.0 TiB")]
-    fn a_size_has_a_unit_that_fits(#[case] bytes: u64, #[case] text: &str) {
+    fn a_size_is_formatted_in_a_fitting_unit(#[case] bytes: u64, #[case] text: &str) {
         assert_eq!(size(bytes), text);
     }
 
@@ -88,12 +88,12 @@ mod tests {
     #[case("1 month", None)]
     #[case("", None)]
     #[case("99999999999999999999h", None)]
-    fn seconds_are_read_as_people_write_them(#[case] text: &str, #[case] read: Option<u64>) {
+    fn seconds_are_parsed_with_and_without_units(#[case] text: &str, #[case] read: Option<u64>) {
         assert_eq!(seconds(text).ok(), read);
     }
 
     #[test]
-    fn where_a_unit_is_needed_a_bare_number_is_refused() {
+    fn a_duration_requires_a_unit() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
         assert!(duration("90").is_err() && duration("-5s").is_err());

@@ -1,4 +1,4 @@
-//! `keysweep scan` and its kin as a person or a script meets them: exit codes, output, signals.
+//! `keysweep scan` and the other commands as users and scripts run them: exit codes, output, signals.
 
 use std::{
     fs,
@@ -65,27 +65,23 @@ fn the_report_is_one_json_object_and_nothing_else_on_standard_output() {
 }
 
 #[test]
-fn the_report_for_people_names_what_was_released() {
+fn the_report_on_the_terminal_shows_the_reclaimed_keys() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(200).dead(1_234).load(&server);
     let output = installation().run(&["scan", &server.url()]);
     let text = String::from_utf8(output.stdout).expect("text");
-    for words in ["keys released", "1,234", "exactly", "redis 7.0.15", "used memory"] {
+    for words in ["keys reclaimed", "1,234", "exact", "redis 7.0.15", "used memory"] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }
 }
 
 #[rstest]
-#[case::nobody_there("redis://127.0.0.1:{free}", 3, "connection refused")]
+#[case::connection_refused("redis://127.0.0.1:{free}", 3, "connection refused")]
 #[case::bad_scheme("http://127.0.0.1", 2, "use redis://")]
 #[case::several_hosts("redis://127.0.0.1:7000,127.0.0.1:7001", 2, "redis-cluster://")]
 #[case::no_password("redis://127.0.0.1:{locked}", 4, "REDISCLI_AUTH")]
 #[case::wrong_password("redis://:wrong@127.0.0.1:{locked}", 4, "refuses the user or the password")]
-fn a_failure_is_one_sentence_with_its_remedy_and_a_named_code(
-    #[case] url: &str,
-    #[case] code: i32,
-    #[case] words: &str,
-) {
+fn a_failure_is_one_sentence_with_a_remedy_and_an_exit_code(#[case] url: &str, #[case] code: i32, #[case] words: &str) {
     let locked = Server::with(Flavor::Redis70).password("right").start();
     let url = url.replace("{free}", &free_port().to_string()).replace("{locked}", &locked.port().to_string());
     let output = installation().run(&["scan", &url]);
@@ -101,7 +97,7 @@ fn a_failure_is_one_sentence_with_its_remedy_and_a_named_code(
 #[case("16", "4294967295", "has 16 databases, 0 to 15")]
 #[case("1", "1", "has database 0 only")]
 #[case("300", "555", "has 300 databases, 0 to 299")]
-fn a_database_that_the_server_does_not_have_is_a_failure_that_names_how_many_it_has(
+fn a_missing_database_is_a_failure_that_names_the_existing_ones(
     #[case] databases: &str,
     #[case] database: &str,
     #[case] words: &str,
@@ -116,7 +112,7 @@ fn a_database_that_the_server_does_not_have_is_a_failure_that_names_how_many_it_
 }
 
 #[test]
-fn the_last_database_and_one_that_is_empty_are_swept() {
+fn the_last_database_and_an_empty_one_are_scanned() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().database(15).live(10).dead(5).load(&server);
     for (database, released) in [(15, 5), (14, 0), (0, 0)] {
@@ -128,7 +124,7 @@ fn the_last_database_and_one_that_is_empty_are_swept() {
 }
 
 #[test]
-fn with_json_a_failure_is_a_report_too() {
+fn with_json_a_failure_is_a_report() {
     let output = installation().run(&["scan", &format!("redis://127.0.0.1:{}", free_port()), "--json"]);
     assert_eq!(output.status.code(), Some(3));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
@@ -163,7 +159,7 @@ fn run_with_input(installation: &Installation, arguments: &[&str], input: &str) 
 }
 
 #[test]
-fn a_password_in_the_url_is_stronger_than_the_environment_and_an_option_than_both() {
+fn a_password_option_takes_precedence_over_the_url_and_the_url_over_the_environment() {
     let server = Server::with(Flavor::Valkey91).password("s3cret").start();
     let installation = installation();
     let scan = |arguments: &[&str]| {
@@ -184,14 +180,14 @@ fn a_password_in_the_url_is_stronger_than_the_environment_and_an_option_than_bot
 #[case("-5")]
 #[case("101")]
 #[case("NaN")]
-fn a_share_of_the_main_thread_that_cannot_be_kept_is_refused(#[case] duty: &str) {
-    let output = installation().run(&["scan", "redis://127.0.0.1", &format!("--duty={duty}")]);
+fn a_cpu_limit_out_of_range_is_rejected(#[case] percent: &str) {
+    let output = installation().run(&["scan", "redis://127.0.0.1", &format!("--max-cpu={percent}")]);
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("from 0.1 to 100"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_password_where_none_is_set_is_told_apart_from_a_wrong_one() {
+fn a_needless_password_and_a_wrong_one_have_different_messages() {
     let server = Server::start(Flavor::Redis70);
     let installation = installation();
     let url = format!("redis://:needless@127.0.0.1:{}", server.port());
@@ -206,7 +202,7 @@ fn a_password_where_none_is_set_is_told_apart_from_a_wrong_one() {
 }
 
 #[test]
-fn ctrl_c_stops_cleanly_and_says_what_was_released() {
+fn ctrl_c_stops_gracefully_and_reports_the_reclaimed_keys() {
     let server = Server::start(Flavor::Redis70);
     let loaded = DataSet::new().live(10_000).dead(10_000).load(&server);
     let installation = installation();
@@ -222,11 +218,11 @@ fn ctrl_c_stops_cleanly_and_says_what_was_released() {
     assert_eq!((&report["reason"], &report["exact"]), (&"interrupted".into(), &true.into()));
     let released = report["keys_reclaimed"].as_u64().expect("a number");
     assert_eq!(size(&server) + released, loaded.live + loaded.dead, "the report says what is gone");
-    assert!(stderr(&output).contains("stopped"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
 }
 
 #[test]
-fn time_that_is_used_up_has_its_own_code() {
+fn a_timeout_has_its_own_exit_code() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(5_000).load(&server);
     let output = installation().run(&["scan", &server.url(), "--timeout", "300ms", "--keys-per-second", "2000"]);
@@ -243,35 +239,35 @@ fn time_that_is_used_up_has_its_own_code() {
 #[case(&["admin", "project", "add", "p", "--id", "short"], "32 hex")]
 #[case(&["admin", "instance", "list", "--project", "nowhere"], "nowhere")]
 #[case(&["serve", "--allowed-targets", "cache.example"], "10.0.0.0/8:6379")]
-fn what_cannot_be_done_is_refused_before_anything_is_done(#[case] arguments: &[&str], #[case] words: &str) {
+fn invalid_arguments_are_rejected_before_any_change(#[case] arguments: &[&str], #[case] words: &str) {
     let output = installation().run(arguments);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains(words) && !stderr(&output).contains("hidden"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_registered_password_is_never_shown_nor_stored_in_clear() {
+fn a_registered_password_is_neither_shown_nor_stored_in_plain_text() {
     let server = Server::with(Flavor::Redis70).password("visible-nowhere").start();
     let installation = installation();
     let (project, _) = installation.register(&server.url());
     let list = installation.admin(&["instance", "list", "--project", &project]);
-    assert_eq!(list[0]["stats"]["engine_version"], "7.0.15", "it was looked at: {list:#}");
+    assert_eq!(list[0]["stats"]["engine_version"], "7.0.15", "it was polled: {list:#}");
     assert!(!list.to_string().contains("visible-nowhere"));
-    // What stands in the command line can be read by everybody on the machine; these two ways keep it out of there.
+    // Every user of the machine can read a command line; these two options keep the password out of it.
     let file = installation.folder().join("password");
     fs::write(&file, "visible-nowhere\n").expect("a file");
     let (url, file_name) = (format!("redis://127.0.0.1:{}", server.port()), file.display().to_string());
     let add = |name| vec!["admin", "instance", "add", name, &url, "--project", &project];
     let by_file = installation.run(&[add("by file"), vec!["--password-file", &file_name]].concat());
-    assert_eq!((by_file.status.code(), stderr(&by_file)), (Some(0), String::new()), "it was looked at");
+    assert_eq!((by_file.status.code(), stderr(&by_file)), (Some(0), String::new()), "it was polled");
     let named = format!("redis://default@127.0.0.1:{}", server.port());
     let by_user = ["admin", "instance", "add", "by user", &named, "--project", &project, "--password-file", &file_name];
     let by_user = installation.run(&by_user);
-    assert_eq!((by_user.status.code(), stderr(&by_user)), (Some(0), String::new()), "it was looked at");
+    assert_eq!((by_user.status.code(), stderr(&by_user)), (Some(0), String::new()), "it was polled");
     fs::remove_file(file).expect("it is there");
     let by_stdin =
         run_with_input(&installation, &[add("by input"), vec!["--password-stdin"]].concat(), "visible-nowhere\n");
-    assert_eq!((by_stdin.status.code(), stderr(&by_stdin)), (Some(0), String::new()), "it was looked at");
+    assert_eq!((by_stdin.status.code(), stderr(&by_stdin)), (Some(0), String::new()), "it was polled");
     let without = installation.run(&add("without"));
     assert!(stderr(&without).contains("requires a password"), "{}", stderr(&without));
     for entry in fs::read_dir(installation.folder()).expect("the folder") {
@@ -310,7 +306,7 @@ fn a_shell_completes_commands_and_options_and_every_command_has_a_manual_page() 
     }
 }
 
-/// Names of the files in an installation's folder, in order.
+/// Returns the sorted names of the files in an installation's folder.
 fn files(installation: &Installation) -> Vec<String> {
     let entries = fs::read_dir(installation.folder()).expect("the folder");
     let mut names: Vec<String> =
@@ -320,7 +316,7 @@ fn files(installation: &Installation) -> Vec<String> {
 }
 
 #[test]
-fn what_a_command_or_a_stopped_service_leaves_is_one_file_that_holds_everything_and_its_key() {
+fn a_command_or_a_stopped_service_leaves_one_database_file_and_its_key() {
     let installation = installation();
     installation.admin(&["project", "add", "shop"]);
     assert_eq!(files(&installation), ["keysweep.db", "keysweep.db.key"], "after a command");
@@ -345,11 +341,11 @@ fn what_a_command_or_a_stopped_service_leaves_is_one_file_that_holds_everything_
     assert_eq!(service.get(&detail)["instance_id"], instance.as_str());
 }
 
-/// A command of `admin` on a terminal of its own, where somebody answers each prompt; its exit code and what was on the terminal.
+/// Runs a command of `admin` on a terminal of its own and answers its prompts; returns exit code and screen.
 fn on_a_terminal(installation: &Installation, arguments: &str, answers: &[&str]) -> (Option<i32>, String) {
     let command =
         format!("{} admin --database {} {arguments}", env!("CARGO_BIN_EXE_keysweep"), installation.database_url());
-    // `script` makes a terminal, and exits as its command did.
+    // `script` allocates a terminal and exits with the code of its command.
     let mut terminal = Command::new("script");
     terminal.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env("TERM", "xterm");
     let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script (bsdutils) starts");
@@ -369,12 +365,12 @@ fn on_a_terminal(installation: &Installation, arguments: &str, answers: &[&str])
 }
 
 #[test]
-fn a_password_is_asked_for_twice_on_a_terminal_and_one_that_is_mistyped_changes_nothing() {
+fn a_password_prompt_asks_twice_and_a_mismatch_changes_nothing() {
     let installation = installation();
     installation.admin(&["project", "add", "shop"]);
     let add = "user add ada --project shop --role reader --password-prompt";
     let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse"]);
-    assert!(code == Some(1) && shown.contains("the two passwords differ; nothing is changed"), "{shown}");
+    assert!(code == Some(1) && shown.contains("the passwords differ; nothing was changed"), "{shown}");
     assert_eq!(installation.admin(&["user", "list"]), serde_json::json!([]));
     let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse battery"]);
     assert_eq!(code, Some(0), "{shown}");

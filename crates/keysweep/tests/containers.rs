@@ -1,4 +1,4 @@
-//! The files that put keysweep into containers. Nothing here runs one: they are read, and held against the binary.
+//! Files for containers. The tests run no container: they parse the files and compare them with the binary.
 
 use std::{
     collections::BTreeSet,
@@ -20,12 +20,12 @@ fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// The documents of a YAML file.
+/// Returns the documents of a YAML file.
 fn documents(file: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&read(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// The JSON array that the last line of the Dockerfile gives which begins with this word.
+/// Returns the JSON array of the last instruction of this name in the Dockerfile.
 fn instruction(word: &str) -> Vec<String> {
     let dockerfile = read("Dockerfile");
     let line = dockerfile.lines().rev().find_map(|line| line.strip_prefix(word));
@@ -43,8 +43,8 @@ fn deployment() -> Value {
     all.into_iter().find(|document| document["kind"] == "Deployment").expect("a deployment")
 }
 
-/// Checks that the binary takes these arguments, up to a file that is not there.
-fn assert_taken(arguments: &[String]) {
+/// Asserts that the binary accepts these arguments, by a missing config file being the only error.
+fn assert_accepted(arguments: &[String]) {
     let installation = Installation::new(BINARY);
     let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
     all.extend(["--config", "/absent/keysweep.toml"]);
@@ -61,8 +61,8 @@ fn every_file_is_yaml_and_says_what_it_is() {
     assert_eq!(services, BTreeSet::from(["grafana", "keysweep-1", "keysweep-2", "postgres", "prometheus", "valkey"]));
     for name in ["keysweep-1", "keysweep-2"] {
         let service = &compose["services"][name];
-        assert_eq!(service["image"], "keysweep:local", "{name} is merged with what both have in common");
-        // Nothing is reachable from other machines unless somebody says so.
+        assert_eq!(service["image"], "keysweep:local", "{name} is merged with the common settings");
+        // Other machines cannot reach any port by default.
         assert!(strings(&service["ports"]).iter().all(|port| port.starts_with("127.0.0.1:")), "{name}");
     }
     let kinds: Vec<String> = ["deploy/kubernetes/keysweep.yaml", "deploy/kubernetes/monitoring.yaml"]
@@ -83,8 +83,8 @@ fn every_file_is_yaml_and_says_what_it_is() {
 #[test]
 fn every_flag_that_a_container_is_started_with_exists() {
     assert_eq!(instruction("ENTRYPOINT "), ["/usr/bin/keysweep"]);
-    assert_taken(&instruction("CMD "));
-    assert_taken(&strings(&deployment()["spec"]["template"]["spec"]["containers"][0]["args"]));
+    assert_accepted(&instruction("CMD "));
+    assert_accepted(&strings(&deployment()["spec"]["template"]["spec"]["containers"][0]["args"]));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn every_variable_that_a_container_is_given_is_one_that_keysweep_reads() {
         let text = read(file);
         let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
         for word in words.filter(|word| word.starts_with("KEYSWEEP_")) {
-            // The first is read before any command, the second by compose itself.
+            // Logging reads the first, compose reads the second.
             let known = ["KEYSWEEP_LOG", "KEYSWEEP_DB_PASSWORD"].contains(&word);
             assert!(known || help.contains(&format!("[env: {word}")), "{file}: nothing reads {word}");
             seen += 1;
@@ -119,7 +119,7 @@ fn ports_users_and_versions_agree() {
     assert_eq!(pod["containers"][0]["image"], format!("keysweep:{version}"));
     let user = pod["securityContext"]["runAsUser"].to_string();
     assert!(dockerfile.contains(&format!("\nUSER {user}:{user}\n")), "one user in the image and the pod");
-    assert_eq!(pod["securityContext"]["fsGroup"].to_string(), user, "the key is lent to the group");
+    assert_eq!(pod["securityContext"]["fsGroup"].to_string(), user, "the group can read the key");
     let arguments = strings(&pod["containers"][0]["args"]).join(" ");
     for port in pod["containers"][0]["ports"].as_array().expect("ports") {
         let port = port["containerPort"].to_string();
@@ -132,8 +132,8 @@ fn ports_users_and_versions_agree() {
     assert_eq!(strings(&scraped["static_configs"][0]["targets"]), ["keysweep-1:7081", "keysweep-2:7081"]);
 }
 
-/// Whether a pattern of .dockerignore takes this path: one without `**/` begins at the root.
-fn takes(pattern: &str, path: &str) -> bool {
+/// Returns whether a pattern of .dockerignore matches this path; without `**/` a pattern starts at the root.
+fn matches(pattern: &str, path: &str) -> bool {
     let like = |pattern: &str, name: &str| match pattern.split_once('*') {
         Some((head, tail)) => match tail.strip_suffix('*') {
             Some(middle) => name.strip_prefix(head).is_some_and(|rest| rest.contains(middle)),
@@ -148,7 +148,7 @@ fn takes(pattern: &str, path: &str) -> bool {
 }
 
 #[test]
-fn no_secret_and_no_database_gets_into_the_image_from_any_folder() {
+fn secrets_and_databases_of_every_folder_stay_out_of_the_image() {
     let ignored = read(".dockerignore");
     for path in [
         "keysweep.key",
@@ -159,9 +159,9 @@ fn no_secret_and_no_database_gets_into_the_image_from_any_folder() {
         "deploy/postgres.password",
         "deploy/key.json",
     ] {
-        assert!(ignored.lines().any(|pattern| takes(pattern, path)), "{path} would get into the image");
+        assert!(ignored.lines().any(|pattern| matches(pattern, path)), "{path} would get into the image");
     }
     for path in ["Cargo.toml", "crates/keysweep/src/main.rs", "deploy/compose.yml"] {
-        assert!(!ignored.lines().any(|pattern| takes(pattern, path)), "{path} is needed");
+        assert!(!ignored.lines().any(|pattern| matches(pattern, path)), "{path} is needed");
     }
 }

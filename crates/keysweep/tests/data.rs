@@ -10,8 +10,8 @@ fn histories_path(project: &str, instance: &str) -> String {
     format!("/v2/{project}/instances/{instance}/auto-expire/histories")
 }
 
-/// An installation whose one instance, with a password, has been swept; its service runs.
-fn swept(installation: &Installation, server: &Server) -> (String, String, keysweep_harness::Service) {
+/// Registers an instance with a password and scans it; returns project, instance and the running service.
+fn scanned(installation: &Installation, server: &Server) -> (String, String, keysweep_harness::Service) {
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
     service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
@@ -20,18 +20,18 @@ fn swept(installation: &Installation, server: &Server) -> (String, String, keysw
 }
 
 #[test]
-fn a_backup_of_a_running_service_holds_everything_and_is_its_owners_alone() {
+fn a_backup_of_a_running_service_is_complete_and_private() {
     let server = Server::with(Flavor::Valkey91).password("p@ss").start();
     DataSet::new().dead(50).load(&server);
     let installation = Installation::new(BINARY);
-    let (project, instance, service) = swept(&installation, &server);
+    let (project, instance, service) = scanned(&installation, &server);
     let before = service.get(&histories_path(&project, &instance));
     let file = installation.folder().join("backup.db");
     let path = file.to_str().expect("a plain path");
     installation.admin(&["backup", path]);
     assert_eq!(fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
     service.terminate();
-    // A second one does not go over the first.
+    // A second backup does not overwrite the first.
     let again = installation.run(&["admin", "backup", path]);
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(!again.status.success() && said.contains(&format!("cannot write {path}: File exists")), "{said}");
@@ -46,11 +46,11 @@ fn a_backup_of_a_running_service_holds_everything_and_is_its_owners_alone() {
 }
 
 #[test]
-fn a_copy_on_postgres_goes_on_where_sqlite_was() {
+fn a_copy_on_postgres_continues_where_sqlite_stopped() {
     let server = Server::with(Flavor::Valkey91).password("p@ss").start();
     let loaded = DataSet::new().dead(50).load(&server);
     let old = Installation::new(BINARY);
-    let (project, instance, service) = swept(&old, &server);
+    let (project, instance, service) = scanned(&old, &server);
     let before = service.get(&histories_path(&project, &instance));
     service.terminate();
 
@@ -61,7 +61,7 @@ fn a_copy_on_postgres_goes_on_where_sqlite_was() {
     fs::copy(old.key_file(), new.key_file()).expect("the key comes along");
     let service = new.serve(&["--no-auth"]);
     assert_eq!(service.get(&histories_path(&project, &instance)), before);
-    // The password opens, and numbers go on after the highest.
+    // The password can be decrypted, and sequence numbers continue after the highest.
     DataSet::new().dead(20).load(&server);
     service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
     let after = service.wait_for(&histories_path(&project, &instance), |page| {
@@ -71,5 +71,5 @@ fn a_copy_on_postgres_goes_on_where_sqlite_was() {
 
     let again = old.run(&["admin", "copy", "--to", &database.url()]);
     let message = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert!(!again.status.success() && message.contains("must be empty, and it has projects already"), "{message}");
+    assert!(!again.status.success() && message.contains("is not empty: it has projects"), "{message}");
 }

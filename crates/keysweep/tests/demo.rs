@@ -1,4 +1,4 @@
-//! `keysweep demo`: that it tells what happened, and leaves nothing behind whichever way it ends.
+//! `keysweep demo`: its result, and that it leaves nothing behind however it ends.
 
 use std::{
     fs,
@@ -14,28 +14,28 @@ use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Keys enough for a signal in the middle of loading them.
+/// Enough keys for a signal to arrive while they are loaded.
 const LOADS_FOR_LONG: u64 = 5_000_000;
 
-/// How long a thing may take of which nobody says how long it takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of steps without a time limit of their own.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a demo may take to clear away what it has started.
-const TO_THE_END: Duration = Duration::from_secs(60);
+/// How long a demo may take to clean up.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A thread that has slept for this long without a turn waits for something that does not come.
-const MORE_THAN_A_NAP: Duration = Duration::from_millis(100);
+/// A thread that sleeps for this long without being scheduled is blocked.
+const BLOCKED_AFTER: Duration = Duration::from_millis(100);
 
-/// A demo that is interrupted. Killed on drop, with its server, if its end was not waited for.
+/// A demo to interrupt. Killed on drop with its server, unless the test waited for its end.
 struct Interrupted {
     child: Option<Child>,
     folder: TempDir,
-    /// Where its server is.
+    /// Address of its server.
     server: String,
 }
 
 impl Interrupted {
-    /// Starts it, with this many keys to load and this to print on, and waits until its server is there.
+    /// Starts a demo with this number of keys and this standard output, and waits for its server.
     fn start(keys: u64, stdout: impl Into<Stdio>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
@@ -43,8 +43,8 @@ impl Interrupted {
         command.env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary()).env("TMPDIR", folder.path());
         let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("it runs");
         let mut demo = Self { child: Some(child), folder, server: String::new() };
-        demo.server = eventually("its server is there", PATIENCE, || {
-            // It writes its address where its arguments were.
+        demo.server = eventually("the server is running", STEP_TIMEOUT, || {
+            // The server shows its address in its process title.
             let title = Process::new(demo.server_process()?.as_raw_pid()).ok()?.cmdline().ok()?.join(" ");
             let server = title.split_whitespace().find(|word| word.starts_with("127.0.0.1:"))?.to_owned();
             TcpStream::connect(&server).is_ok().then_some(server)
@@ -60,38 +60,44 @@ impl Interrupted {
         kill_process(Pid::from_child(self.child()), signal).expect("a child can be sent signals");
     }
 
-    /// The demo's server, which is its only child.
+    /// Returns the server process, the only child of the demo.
     fn server_process(&self) -> Option<Pid> {
         let id = self.child().id();
-        // None where it has ended.
+        // `None` if the demo has exited.
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
         Pid::from_raw(children.trim().parse().ok()?)
     }
 
-    /// Waits until this thread of it hangs.
+    /// Returns whether a signal has stopped the server process.
+    fn server_is_stopped(&self) -> bool {
+        let process = self.server_process().and_then(|server| Process::new(server.as_raw_pid()).ok());
+        process.and_then(|process| process.stat().ok()).is_some_and(|stat| stat.state == 'T')
+    }
+
+    /// Waits until this thread of the demo is blocked.
     fn hangs(&self, thread: &str) {
         let mut before = None;
-        eventually("it hangs", PATIENCE, || {
-            std::thread::sleep(MORE_THAN_A_NAP);
-            let now = self.turns_of(thread);
+        eventually("the thread hangs", STEP_TIMEOUT, || {
+            std::thread::sleep(BLOCKED_AFTER);
+            let now = self.switches_of(thread);
             let hangs = now.is_some() && now == before;
             before = now;
             hangs.then_some(())
         });
     }
 
-    /// How often this thread has gone to sleep; nothing while it does something.
-    fn turns_of(&self, thread: &str) -> Option<u64> {
+    /// Returns the number of context switches of a sleeping thread; `None` while it runs.
+    fn switches_of(&self, thread: &str) -> Option<u64> {
         let process = Process::new(self.child().id() as i32).expect("it runs");
         let mut threads = process.tasks().expect("its threads").flatten().filter_map(|task| task.status().ok());
         let status = threads.find(|status| status.name == thread).expect("a thread of this name");
         status.voluntary_ctxt_switches.filter(|_| status.state.starts_with('S'))
     }
 
-    /// Waits for its end; nothing of it may be left then.
+    /// Waits for the end of the demo and asserts that nothing is left.
     fn ends(mut self) -> Output {
-        // Seen first: one that does not end is killed when this is dropped.
-        eventually("it ends", TO_THE_END, || {
+        // Polled first, so that a demo that does not end is killed on drop.
+        eventually("it ends", CLEANUP_TIMEOUT, || {
             self.child.as_mut().and_then(|child| child.try_wait().expect("it can be waited for"))
         });
         let child = self.child.take().expect("its end was not waited for");
@@ -109,17 +115,17 @@ impl Drop for Interrupted {
         }
         let server = self.server_process();
         if let Some(mut child) = self.child.take() {
-            // An error means that it has ended already.
+            // An error means that the demo has exited.
             let _ = child.kill();
             let _ = child.wait();
         }
-        // It would go on without its demo.
+        // The server would outlive its demo.
         server.map(|server| kill_process(server, Signal::KILL));
     }
 }
 
 #[test]
-fn heavy_the_demo_runs_to_its_end_and_leaves_nothing() {
+fn heavy_a_finished_demo_prints_its_result_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let mut command = installation.command(&["demo", "--once", "--keys", "300000"]);
@@ -130,10 +136,10 @@ fn heavy_the_demo_runs_to_its_end_and_leaves_nothing() {
         .expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for words in ["keys alive by the loader's own ledger", "The sweep released"] {
+    for words in ["live keys, by the loader's log", "The scan reclaimed"] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }
-    assert!(!text.contains("curl"), "nobody would answer by now: {text}");
+    assert!(!text.contains("curl"), "the service is gone by then: {text}");
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "its files are gone");
     let port =
         text.split("redis://127.0.0.1:").nth(1).and_then(|rest| rest.split('.').next()).expect("the server's port");
@@ -144,7 +150,7 @@ fn heavy_the_demo_runs_to_its_end_and_leaves_nothing() {
 #[case::ctrl_c(Signal::INT)]
 #[case::sigterm(Signal::TERM)]
 #[case::a_closed_terminal(Signal::HUP)]
-fn a_signal_in_the_middle_ends_it_quietly(#[case] signal: Signal) {
+fn a_signal_ends_the_demo_without_an_error(#[case] signal: Signal) {
     let demo = Interrupted::start(LOADS_FOR_LONG, Stdio::null());
     demo.signal(signal);
     let output = demo.ends();
@@ -154,31 +160,30 @@ fn a_signal_in_the_middle_ends_it_quietly(#[case] signal: Signal) {
 }
 
 #[test]
-fn a_second_signal_ends_a_demo_that_hangs_and_leaves_nothing_either() {
-    // Like a terminal that Ctrl-S has stopped: no signal interrupts what is printed there.
-    let (_nobody_reads, stopped) = full_pipe();
+fn a_second_signal_ends_a_blocked_demo_and_leaves_nothing() {
+    // Like a terminal stopped by Ctrl-S: no signal interrupts a write to it.
+    let (_reader, stopped) = full_pipe();
     let demo = Interrupted::start(LOADS_FOR_LONG, stopped);
     demo.hangs("keysweep");
     demo.signal(Signal::INT);
-    // Not another INT: two of the same may arrive as one.
+    // Two pending signals of the same kind can merge, so the second one is a TERM.
     demo.signal(Signal::TERM);
     assert_eq!(demo.ends().status.code(), Some(130));
 }
 
 #[test]
-fn heavy_the_first_signal_ends_a_demo_whose_server_hangs() {
+fn heavy_one_signal_ends_a_demo_whose_server_hangs() {
     let (printed, stdout) = io::pipe().expect("a pipe");
     let demo = Interrupted::start(100_000, stdout);
     let mut lines = BufReader::new(printed).lines().map(|line| line.expect("text"));
-    assert!(lines.any(|line| line.starts_with("POST http")), "it came to its sweep");
+    assert!(lines.any(|line| line.starts_with("POST http")), "the demo started its scan");
     kill_process(demo.server_process().expect("a server"), Signal::STOP).expect("it can be sent signals");
-    // The only one whom no signal interrupts; the others hear the stop.
-    demo.hangs("demo-writer");
+    eventually("the server is stopped", STEP_TIMEOUT, || demo.server_is_stopped().then_some(()));
     demo.signal(Signal::INT);
     assert_eq!(demo.ends().status.code(), Some(0));
 }
 
-/// A pipe that nothing more fits into.
+/// Returns a full pipe.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");
     rustix::io::ioctl_fionbio(&writer, true).expect("a pipe need not block");

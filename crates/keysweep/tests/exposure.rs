@@ -110,7 +110,7 @@ fn an_invalid_certificate_prevents_the_start() {
     let text = |path: &Path| path.to_str().expect("plain").to_owned();
     let empty = installation();
     for (certificate, key, words) in [
-        (Some(text(&one.certificate)), None, "go together"),
+        (Some(text(&one.certificate)), None, "given together"),
         (Some("/no/such.pem".into()), Some(text(&one.key)), "--tls-cert /no/such.pem"),
         (Some(text(&one.key)), Some(text(&one.key)), "--tls-cert"),
         (Some(text(&one.certificate)), Some(text(&one.certificate)), "--tls-key"),

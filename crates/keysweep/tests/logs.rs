@@ -1,4 +1,4 @@
-//! What the service says while it works, and to whom.
+//! Logs of the service: content, format and level.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use serde_json::Value;
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 
 #[test]
-fn a_line_about_a_task_names_it_and_the_request_that_asked_for_it() {
+fn a_line_about_a_task_has_its_id_and_the_id_of_its_request() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(1_000).dead(500).load(&server);
     let installation = Installation::new(BINARY);
@@ -32,7 +32,7 @@ fn a_line_about_a_task_names_it_and_the_request_that_asked_for_it() {
         .collect();
     let find = |message: &str| {
         let line = lines.iter().find(|line| line["message"] == message);
-        line.unwrap_or_else(|| panic!("nobody says {message:?}: {lines:#?}"))
+        line.unwrap_or_else(|| panic!("no line has the message {message:?}: {lines:#?}"))
     };
     for message in ["task accepted", "sweep begins", "sweep ended"] {
         assert_eq!(find(message)["task_id"], id, "{message}");
@@ -49,7 +49,7 @@ fn on_a_terminal_the_log_is_text() {
     let installation = Installation::new(BINARY);
     let transcript = installation.folder().join("transcript");
     let command = format!("{BINARY} serve --listen 127.0.0.1:0 --database {}", installation.database_url());
-    // script(1) gives its child a terminal.
+    // script(1) runs its child on a terminal.
     let terminal = Command::new("script")
         .args(["--quiet", "--flush", "--command", &command])
         .arg(&transcript)
@@ -59,7 +59,7 @@ fn on_a_terminal_the_log_is_text() {
         .spawn()
         .expect("script starts; it is part of every Debian");
     let terminal = KilledOnDrop(terminal);
-    let said = eventually("it says that it serves", Duration::from_secs(20), || {
+    let said = eventually("the service is serving", Duration::from_secs(20), || {
         fs::read_to_string(&transcript).ok().filter(|said| said.contains("serving"))
     });
     drop(terminal);
@@ -68,7 +68,7 @@ fn on_a_terminal_the_log_is_text() {
 }
 
 #[test]
-fn the_log_says_as_much_as_it_is_told_to_and_a_word_that_is_no_level_does_not_silence_it() {
+fn the_level_is_configurable_and_an_invalid_one_does_not_silence_the_log() {
     let installation = Installation::new(BINARY);
     let log = |filter: &str| {
         let service = installation.serve_with(&["--no-auth"], &[("KEYSWEEP_LOG", filter)]);
@@ -77,12 +77,12 @@ fn the_log_says_as_much_as_it_is_told_to_and_a_word_that_is_no_level_does_not_si
     };
     assert!(log("debug").contains("\"level\":\"DEBUG\""));
     assert!(!log("info").contains("\"level\":\"DEBUG\""));
-    // It is ready once it serves, which is said at level info: the warning comes before that.
+    // The warning comes before the line that the service is serving, which has level info.
     let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0", "--no-auth"]);
     command.env("KEYSWEEP_LOG", "warning").stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = KilledOnDrop(command.spawn().expect("the binary starts"));
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|line| line.expect("text"));
     let first = lines.next().expect("a line");
-    assert!(first.contains("WARN") && first.contains("KEYSWEEP_LOG cannot be used and counts as info"), "{first}");
+    assert!(first.contains("WARN") && first.contains("invalid KEYSWEEP_LOG, using info"), "{first}");
     assert!(lines.any(|line| line.contains("serving")));
 }

@@ -1,4 +1,4 @@
-//! What Prometheus sees of a real service: the figures of a real sweep, in a form that promtool accepts.
+//! Metrics of a real service: the figures of a real scan, in a format that promtool accepts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Runs promtool with this on its standard input; what it says, if it has anything against it.
+/// Runs promtool with `input` on its standard input. An error holds its output.
 fn promtool(arguments: &[&str], input: &str) -> Result<(), String> {
     let binary = root().join(".cache/promtool/promtool");
     assert!(binary.exists(), "{} is not there: run scripts/promtool", binary.display());
@@ -37,7 +37,7 @@ fn promtool(arguments: &[&str], input: &str) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(said) }
 }
 
-/// The samples of a scrape, by name and labels as they stand there.
+/// Samples of a scrape, by name and labels.
 struct Samples(BTreeMap<String, f64>);
 
 impl Samples {
@@ -59,58 +59,58 @@ impl Samples {
     }
 }
 
-/// Has the instance swept once; returns the task when it has ended.
-fn sweep(service: &Service, project: &str, instance: &str) -> Value {
+/// Scans the instance once; returns the finished task.
+fn scan(service: &Service, project: &str, instance: &str) -> Value {
     let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
     let task = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
     service.wait_for(&task, |task| matches!(task["status"].as_str(), Some("success" | "failed")))
 }
 
 #[test]
-fn the_metrics_say_what_the_sweep_reported() {
+fn the_metrics_match_the_report_of_a_scan() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20_000).dead(60_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
-    let task = sweep(&service, &project, &instance);
+    let task = scan(&service, &project, &instance);
     let report = &task["report"];
     assert_eq!(task["keys_reclaimed"], loaded.dead);
 
-    // The end is counted once it is written, which is when it can be read.
-    let samples = eventually("the end is counted", Duration::from_secs(10), || {
+    // The task is counted after it is written, and readable before that.
+    let samples = eventually("the finished task is counted", Duration::from_secs(10), || {
         let samples = Samples::of(&service);
-        samples.0.keys().any(|name| name.starts_with("keysweep_sweep_duration_seconds_count")).then_some(samples)
+        samples.0.keys().any(|name| name.starts_with("keysweep_scan_duration_seconds_count")).then_some(samples)
     });
     let of = |name: &str| samples.get(&format!("keysweep_{name}{{instance_id=\"{instance}\"}}"));
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
-    assert_eq!(of("keys_released_total"), loaded.dead as f64);
+    assert_eq!(of("keys_reclaimed_total"), loaded.dead as f64);
     assert_eq!(of("keys_scanned_total"), number(&report["keys_scanned"]));
     assert_eq!(of("slice_duration_seconds_count"), number(&report["slices"]));
     assert!((of("slice_duration_seconds_sum") - number(&report["server_seconds"])).abs() < 1e-6);
-    assert!((of("sweep_duration_seconds_sum") - number(&report["elapsed_seconds"])).abs() < 1e-6);
-    assert_eq!(of("sweep_duration_seconds_count"), 1.0);
-    assert!((of("sweep_duty_ratio") - number(&report["cpu_share"])).abs() < 1e-9);
+    assert!((of("scan_duration_seconds_sum") - number(&report["elapsed_seconds"])).abs() < 1e-6);
+    assert_eq!(of("scan_duration_seconds_count"), 1.0);
+    assert!((of("scan_cpu_ratio") - number(&report["cpu_share"])).abs() < 1e-9);
     assert_eq!(of("backoffs_total"), number(&report["backoffs"]));
     let memory = number(&report["used_memory_before"]) - number(&report["used_memory_after"]);
     assert!(memory > 0.0, "{report:#}");
-    assert_eq!(of("memory_released_bytes_total"), memory);
-    assert_eq!(samples.get("keysweep_tasks_ended_total{outcome=\"success\"}"), 1.0);
+    assert_eq!(of("memory_reclaimed_bytes_total"), memory);
+    assert_eq!(samples.get("keysweep_tasks_finished_total{outcome=\"success\"}"), 1.0);
     assert_eq!(samples.get("keysweep_task_wait_seconds_count"), 1.0);
-    assert_eq!(samples.get("keysweep_sweeps_running"), 0.0);
+    assert_eq!(samples.get("keysweep_scans_running"), 0.0);
 
-    // What the store holds.
+    // Gauges from the store.
     assert_eq!(samples.get("keysweep_store_up"), 1.0);
     assert_eq!(samples.get("keysweep_tasks{status=\"running\"}"), 0.0);
     assert_eq!(of("instance_reachable"), 1.0);
     let finished: jiff::Timestamp = task["finished_at"].as_str().expect("a time").parse().expect("a time");
     assert!((of("instance_last_success_timestamp_seconds") - finished.as_second() as f64).abs() < 1.5);
-    eventually("the look after the sweep is shown", Duration::from_secs(15), || {
+    eventually("the poll after the scan is shown", Duration::from_secs(15), || {
         let keys = Samples::of(&service).get(&format!("keysweep_instance_keys{{instance_id=\"{instance}\"}}"));
         (keys == loaded.live as f64).then_some(())
     });
 
-    // What the kernel says.
+    // Metrics of the process.
     let cpu = samples.get("process_cpu_seconds_total");
     assert!(cpu > 0.0 && cpu <= service.cpu().as_secs_f64() + 0.02, "{cpu}");
     assert!(samples.get("process_resident_memory_bytes") > 1e6);
@@ -121,31 +121,31 @@ fn the_metrics_say_what_the_sweep_reported() {
 }
 
 #[test]
-fn promtool_has_nothing_against_the_metrics() {
+fn promtool_accepts_the_metrics() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(2_000).dead(1_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
-    sweep(&service, &project, &instance);
+    scan(&service, &project, &instance);
     let text = service.scrape();
     promtool(&["check", "metrics"], &text).unwrap_or_else(|said| panic!("{said}"));
-    promtool(&["check", "metrics"], "keysweep_camelCase 1\n").expect_err("it looks");
-    // Nothing that a person has named, and no address, is in them.
+    promtool(&["check", "metrics"], "keysweep_camelCase 1\n").expect_err("promtool checks names");
+    // They contain neither names of instances nor addresses.
     for secret in ["cache", "127.0.0.1", &project] {
-        assert!(!text.contains(secret), "the metrics tell of {secret}");
+        assert!(!text.contains(secret), "the metrics contain {secret}");
     }
 }
 
-/// The metrics of a service that has done everything that is counted, by name, with their types.
-fn everything() -> BTreeMap<String, String> {
+/// Returns names and types of all metrics, from a service that has used each of them.
+fn all_metrics() -> BTreeMap<String, String> {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(2_000).dead(1_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
-    sweep(&service, &project, &instance);
-    // The interval is told of when scans are due.
+    scan(&service, &project, &instance);
+    // The interval appears once scans are due.
     let first = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
     let config = format!(
         r#"{{"enable_auto_scan": true, "first_scan_at": "{first:.3}", "interval": 60, "timeout": 7200, "scan_keys_count": 10}}"#
@@ -153,8 +153,8 @@ fn everything() -> BTreeMap<String, String> {
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
     let answer = service.send("PUT", &path, &[("content-type", "application/json")], &config);
     assert!(answer.status < 300, "{answer:?}");
-    let shown = ["keysweep_sweep_duration_seconds_count", "keysweep_instance_auto_scan_interval_seconds{"];
-    let text = eventually("the end is counted, and a scan due", Duration::from_secs(15), || {
+    let shown = ["keysweep_scan_duration_seconds_count", "keysweep_instance_auto_scan_interval_seconds{"];
+    let text = eventually("the task is counted, and a scan due", Duration::from_secs(15), || {
         Some(service.scrape()).filter(|text| shown.iter().all(|name| text.contains(name)))
     });
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -162,15 +162,15 @@ fn everything() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn every_metric_is_in_the_documentation_and_every_one_there_exists() {
+fn every_metric_is_documented_and_every_documented_metric_exists() {
     let page = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let documented: BTreeMap<String, String> =
         rows.map(|(name, rest)| (name.to_owned(), rest.split(' ').next().unwrap_or_default().to_owned())).collect();
-    assert_eq!(documented, everything());
+    assert_eq!(documented, all_metrics());
 }
 
-/// The names of metrics that occur in a text, without what histograms and counters append.
+/// Returns the names of metrics in a text, without the suffixes of histograms.
 fn named_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let names = words.filter(|word| word.starts_with("keysweep_") || word.starts_with("process_"));
@@ -181,7 +181,7 @@ fn named_in(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_dashboard_and_the_alerts_name_only_metrics_that_exist() {
     let page = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
-    // Which another test compares with the binary.
+    // Another test compares that page with the binary.
     let known = named_in(&page);
     for file in ["deploy/grafana/keysweep.json", "deploy/prometheus/alerts.yml", "deploy/prometheus/alerts_test.yml"] {
         let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -193,14 +193,14 @@ fn the_dashboard_and_the_alerts_name_only_metrics_that_exist() {
 }
 
 #[test]
-fn every_query_of_the_dashboard_is_one_that_prometheus_takes() {
+fn prometheus_accepts_every_query_of_the_dashboard() {
     let text = std::fs::read_to_string(root().join("deploy/grafana/keysweep.json")).expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&text).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     let queries = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
     let queries: Vec<&str> = queries.map(|target| target["expr"].as_str().expect("a query")).collect();
     assert!(queries.len() > 15, "{queries:?}");
-    // promtool reads queries as rules; Grafana's variables stand for what it puts there.
+    // promtool checks queries as rules; Grafana replaces its variables before it sends a query.
     let rules = queries.iter().enumerate().map(|(number, query)| {
         let query = query.replace("$__rate_interval", "5m").replace("$instance_id", ".*");
         format!("      - record: query{number}\n        expr: {}\n", Value::from(query))
@@ -213,7 +213,7 @@ fn every_query_of_the_dashboard_is_one_that_prometheus_takes() {
 }
 
 #[test]
-fn promtool_finds_the_alerts_and_the_settings_sound_and_alerts_fire_when_they_should() {
+fn promtool_accepts_the_alerts_and_their_tests_pass() {
     promtool(&["check", "rules", "deploy/prometheus/alerts.yml"], "").unwrap_or_else(|said| panic!("{said}"));
     promtool(&["check", "config", "deploy/prometheus/prometheus.yml"], "").unwrap_or_else(|said| panic!("{said}"));
     promtool(&["test", "rules", "deploy/prometheus/alerts_test.yml"], "").unwrap_or_else(|said| panic!("{said}"));
@@ -225,7 +225,7 @@ fn promtool_finds_the_alerts_and_the_settings_sound_and_alerts_fire_when_they_sh
         let named = format!("alertname: {alert}\n");
         let tried: Vec<bool> =
             tests.split(&named).skip(1).map(|rest| rest.trim_start().starts_with("exp_alerts:")).collect();
-        assert!(tried.contains(&true), "alerts_test.yml does not let {alert} fire");
+        assert!(tried.contains(&true), "alerts_test.yml has no case in which {alert} fires");
     }
 }
 
@@ -239,13 +239,13 @@ fn metrics_and_the_api_never_share_a_listener() {
         let error = ureq::get(metrics.replace("/metrics", path)).call().expect_err(path);
         assert!(matches!(error, ureq::Error::StatusCode(404)), "{path}: {error}");
     }
-    let error = ureq::post(metrics).send_empty().expect_err("only for reading");
+    let error = ureq::post(metrics).send_empty().expect_err("read-only");
     assert!(matches!(error, ureq::Error::StatusCode(405)), "{error}");
     assert!(installation.serve(&["--no-auth"]).metrics.is_none(), "off unless asked for");
 }
 
 #[test]
-fn metrics_for_other_machines_need_a_word_more() {
+fn metrics_for_other_machines_require_insecure_http() {
     let installation = installation();
     for command in ["serve", "worker"] {
         let output = installation.run(&[command, "--metrics-listen", "0.0.0.0:0"]);
@@ -255,7 +255,7 @@ fn metrics_for_other_machines_need_a_word_more() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_taken_away_is_counted_once() {
+async fn a_lost_lease_is_counted_once() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(300_000).load(&server);
     let proxy = Proxy::before(&server);
@@ -264,11 +264,11 @@ async fn a_lease_that_is_taken_away_is_counted_once() {
     let service = installation.serve(SERVE);
     service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
     let scanned = format!("keysweep_keys_scanned_total{{instance_id=\"{instance}\"}}");
-    eventually("the sweep runs", Duration::from_secs(10), || {
+    eventually("the scan runs", Duration::from_secs(10), || {
         Samples::of(&service).0.get(&scanned).is_some_and(|keys| *keys > 0.0).then_some(())
     });
     assert_eq!(Samples::of(&service).get("keysweep_lease_losses_total"), 0.0);
-    // What is under way is still waited for after the stop, for longer than from one beat to the next.
+    // The scan waits for the reply to its slice after the stop, for longer than the heartbeat interval.
     proxy.set(Fault::Stall);
     let url = format!("sqlite:{}", installation.database().display());
     let mut database = SqliteConnection::connect(&url).await.expect("it opens");
@@ -276,20 +276,20 @@ async fn a_lease_that_is_taken_away_is_counted_once() {
     assert_eq!(taken.expect("written").rows_affected(), 1);
     eventually("the loss is counted", Duration::from_secs(10), || {
         let samples = Samples::of(&service);
-        (samples.get("keysweep_lease_losses_total") == 1.0 && samples.get("keysweep_sweeps_running") == 0.0)
+        (samples.get("keysweep_lease_losses_total") == 1.0 && samples.get("keysweep_scans_running") == 0.0)
             .then_some(())
     });
 }
 
 #[test]
-fn while_the_database_is_broken_the_fleet_is_absent_and_the_process_is_there() {
+fn while_the_database_is_unavailable_fleet_gauges_are_absent() {
     let installation = installation();
     let service = installation.serve(SERVE);
     common::break_database(&installation);
-    eventually("the database is told to be away", Duration::from_secs(15), || {
+    eventually("the database is reported as unavailable", Duration::from_secs(15), || {
         let samples = Samples::of(&service);
         (samples.get("keysweep_store_up") == 0.0).then(|| {
-            assert!(!samples.0.contains_key("keysweep_tasks{status=\"waiting\"}"), "an old figure would look new");
+            assert!(!samples.0.contains_key("keysweep_tasks{status=\"waiting\"}"), "a stale value would look current");
             samples.get("process_resident_memory_bytes");
         })
     });

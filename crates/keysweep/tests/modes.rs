@@ -1,4 +1,4 @@
-//! Instances of every mode, registered and swept as operators do it.
+//! Instances of every mode, registered and scanned as operators do it.
 
 use std::{fs, time::Duration};
 
@@ -11,8 +11,8 @@ fn has_ended(task: &Value) -> bool {
     task["status"] == "success" || task["status"] == "failed"
 }
 
-/// Registers, creates a task through the API, and returns it when it has ended.
-fn swept(url: &str, options: &[&str]) -> Value {
+/// Registers an instance, creates a task through the API and returns the finished task.
+fn scan(url: &str, options: &[&str]) -> Value {
     let installation = Installation::new(BINARY);
     let (project, instance) = installation.register_with(url, options);
     let service = installation.serve(&["--no-auth"]);
@@ -23,10 +23,10 @@ fn swept(url: &str, options: &[&str]) -> Value {
 }
 
 #[test]
-fn a_task_sweeps_all_primaries_of_a_cluster() {
+fn a_task_scans_all_primaries_of_a_cluster() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
     let (live, dead) = cluster.load(500, 300);
-    let task = swept(&cluster.url(), &[]);
+    let task = scan(&cluster.url(), &[]);
     assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &dead.into()), "{task:#}");
     assert_eq!(task["report"]["shards"].as_array().map(Vec::len), Some(3), "{task:#}");
     assert_eq!(cluster.held(), live);
@@ -38,7 +38,7 @@ fn a_scan_of_a_cluster_reports_each_primary_in_a_line() {
     let (_, dead) = cluster.load(200, 100);
     let output = Installation::new(BINARY).run(&["scan", &cluster.url()]);
     let text = String::from_utf8(output.stdout).expect("text");
-    assert!(text.contains(&format!("{dead}  (exactly)")) && text.contains("the busiest primary's"), "{text}");
+    assert!(text.contains(&format!("{dead}  (exact)")) && text.contains("the busiest primary's"), "{text}");
     for index in 0..2 {
         let address = cluster.node(index).address().to_string();
         let line =
@@ -48,7 +48,7 @@ fn a_scan_of_a_cluster_reports_each_primary_in_a_line() {
 }
 
 #[test]
-fn a_task_sweeps_what_sentinels_with_a_password_watch() {
+fn a_task_scans_a_primary_behind_sentinels_with_a_password() {
     let primary = Server::with(Flavor::Valkey91).password("data").start();
     let loaded = DataSet::new().live(50).dead(40).load(&primary);
     let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &primary, 1).password("watch").start();
@@ -56,13 +56,13 @@ fn a_task_sweeps_what_sentinels_with_a_password_watch() {
     let file = folder.path().join("password");
     fs::write(&file, "watch\n").expect("it can be written");
     let url = format!("redis-sentinel://:data@{}/main", sentinel.address());
-    let task = swept(&url, &["--sentinel-password-file", file.to_str().expect("UTF-8")]);
+    let task = scan(&url, &["--sentinel-password-file", file.to_str().expect("UTF-8")]);
     assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
     assert!(!task.to_string().contains("watch\""), "no password is shown");
 }
 
 #[test]
-fn a_task_sweeps_over_tls_with_a_certificate_of_ours() {
+fn a_task_scans_over_tls_with_a_client_certificate() {
     let authority = Authority::new();
     let server = Server::with(Flavor::Redis70).tls(&authority, &authority.issue(&["cache.example"]), true).start();
     let loaded = DataSet::new().live(50).dead(40).load(&server);
@@ -71,7 +71,7 @@ fn a_task_sweeps_over_tls_with_a_certificate_of_ours() {
     let (ca, certificate, key) = (text(&authority.file()), text(&ours.certificate), text(&ours.key));
     let url = format!("rediss://{}", server.tls_address().expect("it speaks TLS"));
     let reach = ["--cacert", &ca, "--cert", &certificate, "--key", &key, "--sni", "cache.example"];
-    let task = swept(&url, &reach);
+    let task = scan(&url, &reach);
     assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
 
     let scan = Installation::new(BINARY).run(&[&["scan", &url, "--dry-run"], reach.as_slice()].concat());
@@ -79,7 +79,7 @@ fn a_task_sweeps_over_tls_with_a_certificate_of_ours() {
 }
 
 #[test]
-fn what_cannot_be_right_is_refused_when_it_is_registered() {
+fn invalid_connection_options_are_rejected_at_registration() {
     let installation = Installation::new(BINARY);
     installation.admin(&["project", "add", "shop"]);
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -98,10 +98,10 @@ fn what_cannot_be_right_is_refused_when_it_is_registered() {
 }
 
 #[test]
-fn the_shards_of_a_cluster_are_shown_once_it_was_seen() {
+fn the_shards_of_a_cluster_are_shown_after_its_first_poll() {
     let cluster = Cluster::start(Flavor::Valkey91, 3, false);
     let installation = Installation::new(BINARY);
-    // One seed leads to all of them.
+    // One node is enough to find all others.
     let seed = format!("redis-cluster://{}", cluster.node(0).address());
     let (project, instance) = installation.register(&seed);
     let service = installation.serve(&["--no-auth"]);
@@ -126,9 +126,9 @@ fn the_shards_of_a_cluster_are_shown_once_it_was_seen() {
     );
 }
 
-/// What a checkpoint says of a primary holds for its process: the one that took over is swept from the start.
+/// A checkpoint is valid for one server process: the new primary is scanned from the start.
 #[test]
-fn heavy_a_crash_in_the_middle_of_a_cluster_and_a_failover_meanwhile_leave_no_dead_key() {
+fn heavy_a_crash_and_a_failover_during_a_scan_of_a_cluster_leave_no_stale_key() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 2, true);
     let (live, dead) = cluster.load(80_000, 60_000);
     let installation = Installation::new(BINARY);
@@ -137,7 +137,7 @@ fn heavy_a_crash_in_the_middle_of_a_cluster_and_a_failover_meanwhile_leave_no_de
     let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
     let path = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
     service.wait_for(&path, |task| {
-        assert!(!has_ended(task), "the sweep was over before it could be interrupted: {task:#}");
+        assert!(!has_ended(task), "the scan finished before it could be interrupted: {task:#}");
         task["progress"]["fraction"].as_f64().is_some_and(|fraction| fraction > 0.1)
     });
     service.kill();
@@ -148,7 +148,7 @@ fn heavy_a_crash_in_the_middle_of_a_cluster_and_a_failover_meanwhile_leave_no_de
     });
 
     let service = installation.serve(&["--no-auth"]);
-    // The dead worker's lease has to expire first: 15 s.
+    // The lease of the crashed worker expires after 15 s.
     let task = eventually("the task is taken over and ends", Duration::from_secs(120), || {
         Some(service.get(&path)).filter(has_ended)
     });

@@ -1,4 +1,4 @@
-//! How keysweep is installed and watched over by others: as a Debian package under systemd, in containers.
+//! The Debian package and its systemd unit.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Runs a tool that not every machine has; `None`, and a word about it, where it is not there.
+/// Runs a tool; returns `None` and prints a note if the machine lacks it.
 fn run(tool: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(tool).args(arguments).current_dir(root()).output() {
         Ok(output) => Some(output),
@@ -31,7 +31,7 @@ fn run(tool: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
-/// The unit as systemd would find it, but for the binary, which is not installed here.
+/// Returns the unit as installed, with the path of the binary under test.
 fn unit() -> (tempfile::TempDir, String) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let unit = fs::read_to_string(root().join("deploy/systemd/keysweep.service")).expect("the unit");
@@ -44,18 +44,18 @@ fn unit() -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit_and_little_exposed() {
+fn systemd_accepts_the_unit_and_rates_its_exposure_low() {
     let (_folder, unit) = unit();
     let Some(verified) = run("systemd-analyze", &["verify", "--man=no", &unit]) else { return };
     assert!(verified.status.success() && said(&verified).is_empty(), "{}", said(&verified));
-    // Of 10; a service that is not hardened has 9.6.
+    // Of 10; a service without hardening has 9.6.
     let arguments = ["security", "--offline=true", "--threshold=15", &unit];
     let Some(judged) = run("systemd-analyze", &arguments) else { return };
     assert!(judged.status.success(), "{}", said(&judged));
 }
 
 #[test]
-fn a_service_tells_systemd_when_it_serves_and_when_it_stops() {
+fn a_service_notifies_systemd_when_it_serves_and_when_it_stops() {
     let installation = Installation::new(BINARY);
     let path = installation.folder().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
@@ -73,10 +73,10 @@ fn a_service_tells_systemd_when_it_serves_and_when_it_stops() {
 }
 
 #[test]
-fn the_settings_file_of_the_package_is_one_that_the_service_takes() {
+fn the_service_accepts_the_config_file_of_the_package() {
     let text = fs::read_to_string(root().join("deploy/debian/keysweep.toml")).expect("the file");
     toml::from_str::<keysweep::config::FileConfig>(&text).unwrap_or_else(|error| panic!("as it is: {error}"));
-    // A setting that is commented out has no space behind its sign once that is gone; prose begins with a capital.
+    // A setting that is commented out contains ` = `; prose does not.
     let settings: String = text
         .lines()
         .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line))
@@ -84,10 +84,10 @@ fn the_settings_file_of_the_package_is_one_that_the_service_takes() {
         .collect();
     let all: keysweep::config::FileConfig =
         toml::from_str(&settings).unwrap_or_else(|error| panic!("with all settings: {error}"));
-    assert!(all.metrics_listen.is_some() && all.tls_cert.is_some() && all.sweeps.is_some(), "{all:?}");
+    assert!(all.metrics_listen.is_some() && all.tls_cert.is_some() && all.concurrency.is_some(), "{all:?}");
 }
 
-/// The package that `make deb` has made, if it has.
+/// Returns the package built by `make deb`, if there is one.
 fn package() -> Option<PathBuf> {
     let entries = fs::read_dir(root().join("target/deb")).into_iter().flatten().flatten();
     let found = entries.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "deb"));
@@ -98,7 +98,7 @@ fn package() -> Option<PathBuf> {
 }
 
 #[test]
-fn heavy_the_package_holds_what_it_should() {
+fn heavy_the_package_contains_its_files() {
     let Some(package) = package() else { return };
     let Some(listed) = run("dpkg-deb", &["--contents", package.to_str().expect("UTF-8")]) else { return };
     let listed = said(&listed);

@@ -10,7 +10,7 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
-const SERVE: &[&str] = &["--no-auth", "--sweeps-per-host", "16"];
+const SERVE: &[&str] = &["--no-auth", "--host-concurrency", "16"];
 
 fn create_path(project: &str, instance: &str) -> String {
     format!("/v2/{project}/instances/{instance}/scan-expire-keys-task")

@@ -183,7 +183,7 @@ fn one_host_is_swept_once_at_a_time_unless_told_otherwise() {
         assert_eq!(service.get(&histories_path(&project, instance))["records"][0]["status"], "waiting");
     }
     service.terminate();
-    let service = installation.serve(&["--no-auth", "--sweeps-per-host", "2"]);
+    let service = installation.serve(&["--no-auth", "--host-concurrency", "2"]);
     eventually("both are swept", Duration::from_secs(20), || {
         (running(&service, &first) && running(&service, &second)).then_some(())
     });

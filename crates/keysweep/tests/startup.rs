@@ -1,4 +1,4 @@
-//! Why the service does not start: one sentence with the cause and the remedy, and nothing left behind.
+//! Failed starts of the service: one sentence with cause and remedy, and nothing left behind.
 
 use std::{fs, net::TcpListener, process::Output};
 
@@ -8,8 +8,8 @@ fn installation() -> Installation {
     Installation::new(env!("CARGO_BIN_EXE_keysweep"))
 }
 
-/// The one line that a refusal is.
-fn refusal(output: &Output) -> String {
+/// Returns the error line of a failed start.
+fn error_line(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.starts_with("error: ") && said.lines().count() == 1, "{said}");
@@ -18,7 +18,7 @@ fn refusal(output: &Output) -> String {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told_with_the_option_that_chooses_another() {
+fn a_port_in_use_is_reported_with_the_option_to_change() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("an address").to_string();
     let installation = installation();
@@ -27,26 +27,26 @@ fn a_port_that_is_taken_is_told_with_the_option_that_chooses_another() {
         (vec!["serve", "--listen", "127.0.0.1:0", "--metrics-listen", &taken], "--metrics-listen"),
         (vec!["worker", "--metrics-listen", &taken], "--metrics-listen"),
     ] {
-        let said = refusal(&installation.run(&arguments));
+        let said = error_line(&installation.run(&arguments));
         let wanted = format!(
             "cannot listen on {taken}: another program listens there, perhaps another keysweep; choose another address with {option}"
         );
         assert!(said.contains(&wanted), "{said}");
     }
-    // An address of documentation's own, which no machine has.
-    let said = refusal(&installation.run(&["serve", "--listen", "192.0.2.1:7080", "--insecure-http"]));
+    // An address reserved for documentation, which no machine has.
+    let said = error_line(&installation.run(&["serve", "--listen", "192.0.2.1:7080", "--insecure-http"]));
     assert!(said.contains("this machine has no such address"), "{said}");
-    assert!(!installation.database().exists(), "nothing was made before the ports were there");
+    assert!(!installation.database().exists(), "no file is created before the ports are bound");
 }
 
 #[test]
-fn a_database_that_cannot_be_opened_is_named_with_what_to_do() {
+fn a_database_that_cannot_be_opened_is_reported_with_a_remedy() {
     let installation = installation();
     let file = installation.folder().join("file");
     fs::write(&file, "This is not a database, and long enough for one to be looked for in it.").expect("written");
     let open = |path: &str| {
         let database = format!("sqlite:{}/{path}", installation.folder().display());
-        let said = refusal(&installation.run(&["serve", "--listen", "127.0.0.1:0", "--database", &database]));
+        let said = error_line(&installation.run(&["serve", "--listen", "127.0.0.1:0", "--database", &database]));
         assert!(said.contains(&format!("the database {database} cannot be opened: ")), "{said}");
         said
     };
@@ -61,13 +61,13 @@ fn a_database_that_cannot_be_opened_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_key_file_that_is_gone_or_another_is_told_and_nothing_is_made_in_its_place() {
+fn a_missing_or_wrong_key_file_is_reported_and_not_replaced() {
     let installation = installation();
     installation.register("redis://:hunter2-hunter2@127.0.0.1:1");
     let key = installation.key_file();
     let kept = installation.folder().join("kept");
     fs::rename(&key, &kept).expect("moved");
-    let serve = || refusal(&installation.run(&["serve", "--listen", "127.0.0.1:0"]));
+    let serve = || error_line(&installation.run(&["serve", "--listen", "127.0.0.1:0"]));
     let gone = serve();
     assert!(gone.contains("there is no key file") && gone.contains("put back the key file"), "{gone}");
     assert!(!key.exists(), "a new key would open nothing");
@@ -78,24 +78,29 @@ fn a_key_file_that_is_gone_or_another_is_told_and_nothing_is_made_in_its_place()
     let other = serve();
     assert!(other.contains("put back the key file that belongs to this database"), "{other}");
     fs::copy(&kept, &key).expect("copied");
-    // No mode of these is to be changed.
+    // The remedy must not be a change of mode.
     for (path, words) in [
         ("/dev/null", "the key file /dev/null is no plain file; name one with --key-file"),
         ("/nowhere/at/all/key", "/nowhere/at/all/key"),
     ] {
-        let said = refusal(&installation.run(&["serve", "--listen", "127.0.0.1:0", "--key-file", path]));
+        let said = error_line(&installation.run(&["serve", "--listen", "127.0.0.1:0", "--key-file", path]));
         assert!(said.contains(words) && !said.contains("chmod"), "{said}");
     }
     let elsewhere = installation.folder().join("new.db").display().to_string();
     let no_folder = installation.folder().join("none/key").display().to_string();
-    let said =
-        refusal(&installation.run(&["serve", "--database", &format!("sqlite:{elsewhere}"), "--key-file", &no_folder]));
+    let said = error_line(&installation.run(&[
+        "serve",
+        "--database",
+        &format!("sqlite:{elsewhere}"),
+        "--key-file",
+        &no_folder,
+    ]));
     assert!(said.contains(&format!("the key file {no_folder} cannot be used: its folder is not there")), "{said}");
     installation.serve(&[]).terminate();
 }
 
 #[test]
-fn an_address_that_is_a_name_is_refused_with_one_that_would_do() {
+fn a_host_name_as_address_is_rejected_with_an_example() {
     let output = installation().run(&["serve", "--listen", "localhost:7080"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");

@@ -35,7 +35,7 @@ async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns(
     database.execute(AssertSqlSafe(WITNESS)).await.expect("triggers");
     // A server that lets connect and is slow to say what it is keeps sweeps going for as long as this test needs.
     proxy.set(Fault::Drip);
-    let service = installation.serve(&["--no-auth", "--sweeps", "3", "--sweeps-per-host", "16"]);
+    let service = installation.serve(&["--no-auth", "--concurrency", "3", "--host-concurrency", "16"]);
     let mut tasks = Vec::new();
     for (project, instance) in &instances {
         let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));

@@ -69,7 +69,7 @@ fn an_instance_keeps_as_many_records_as_the_service_is_told_to() {
     let installation = installation();
     let server = Server::start(Flavor::Valkey91);
     let (project, instance) = installation.register(&server.url());
-    let service = installation.serve(&["--no-auth", "--records", "2"]);
+    let service = installation.serve(&["--no-auth", "--history-retention", "2"]);
     for _ in 0..4 {
         let created = service.request("POST", &create_path(&project, &instance));
         service.wait_for(&detail_path(&project, &created.body), has_ended);

@@ -1,4 +1,4 @@
-//! What a collector hears of a task: one trace from its creation to each primary, whichever replica did what.
+//! Traces of a task: one trace from its creation to each primary, whichever replicas ran it.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 use keysweep_harness::{DataSet, Flavor, Installation, Server};
 use serde_json::Value;
 
-/// Stands for an OpenTelemetry collector: takes what is sent to it over HTTP, and hands on the spans.
+/// A fake OpenTelemetry collector: accepts requests over HTTP and passes on their spans.
 struct FakeCollector {
     endpoint: String,
     spans: Receiver<(BTreeMap<String, String>, Value)>,
@@ -52,12 +52,12 @@ impl FakeCollector {
             (&*stream)
                 .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
                 .ok()?;
-            // Nobody listens once the test is over.
+            // The receiver is gone once the test is over.
             let _ = sender.send((head, body));
         }
     }
 
-    /// The next spans, with the head of the request that brought them.
+    /// Returns the next batch of spans, with the headers of its request.
     fn next(&self) -> (BTreeMap<String, String>, Vec<Value>) {
         let (head, body) = self.spans.recv_timeout(Duration::from_secs(30)).expect("spans");
         let resource = &body["resourceSpans"][0];
@@ -94,34 +94,33 @@ fn a_task_is_one_trace_from_its_creation_to_each_primary() {
         assert_eq!((head["content-type"].as_str(), head["tenant"].as_str()), ("application/json", "shop"));
         spans.extend(batch.into_iter().map(|span| (span["name"].as_str().expect("a name").to_owned(), span)));
     }
-    assert_eq!(spans.keys().collect::<Vec<_>>(), ["sweep.shard", "task.claim", "task.create", "task.sweep"]);
+    assert_eq!(spans.keys().collect::<Vec<_>>(), ["scan.shard", "task.claim", "task.create", "task.scan"]);
     for span in spans.values() {
         assert_eq!(span["traceId"], id, "{span:#}");
         let nanos = |name: &str| span[name].as_str().expect("a time").parse::<u64>().expect("a number");
         assert!(nanos("startTimeUnixNano") <= nanos("endTimeUnixNano"), "{span:#}");
     }
     assert!(spans["task.create"].get("parentSpanId").is_none());
-    for (child, parent) in [("task.claim", "task.create"), ("task.sweep", "task.claim"), ("sweep.shard", "task.sweep")]
-    {
+    for (child, parent) in [("task.claim", "task.create"), ("task.scan", "task.claim"), ("scan.shard", "task.scan")] {
         assert_eq!(spans[child]["parentSpanId"], spans[parent]["spanId"], "{child}");
     }
     let released =
-        |span: &str| attribute(&spans[span], "keysweep.keys.released").expect("a number")["intValue"].clone();
-    assert_eq!(released("task.sweep"), loaded.dead.to_string());
-    assert_eq!(released("sweep.shard"), loaded.dead.to_string());
-    let address = attribute(&spans["sweep.shard"], "server.address").expect("an address");
+        |span: &str| attribute(&spans[span], "keysweep.keys.reclaimed").expect("a number")["intValue"].clone();
+    assert_eq!(released("task.scan"), loaded.dead.to_string());
+    assert_eq!(released("scan.shard"), loaded.dead.to_string());
+    let address = attribute(&spans["scan.shard"], "server.address").expect("an address");
     assert_eq!(address["stringValue"], server.address().to_string());
     let seconds = |span: &Value| {
         let nanos = |name: &str| span[name].as_str().expect("a time").parse::<u64>().expect("a number");
         (nanos("endTimeUnixNano") - nanos("startTimeUnixNano")) as f64 / 1e9
     };
     let reported = task["report"]["shards"][0]["elapsed_seconds"].as_f64().expect("seconds");
-    assert!((seconds(&spans["sweep.shard"]) - reported).abs() < 0.001);
-    assert!(seconds(&spans["task.sweep"]) >= reported);
+    assert!((seconds(&spans["scan.shard"]) - reported).abs() < 0.001);
+    assert!(seconds(&spans["task.scan"]) >= reported);
 }
 
 #[test]
-fn what_is_not_told_yet_is_told_at_the_end() {
+fn remaining_spans_are_exported_on_shutdown() {
     let collector = FakeCollector::start();
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(300_000).load(&server);
@@ -134,13 +133,13 @@ fn what_is_not_told_yet_is_told_at_the_end() {
     service.wait_for(&task, |task| task["keys_scanned"].as_u64() > Some(0));
     assert_eq!(service.terminate().0, Some(0));
     let mut names = Vec::new();
-    while !names.contains(&"task.sweep".to_owned()) {
+    while !names.contains(&"task.scan".to_owned()) {
         names.extend(collector.next().1.iter().map(|span| span["name"].as_str().expect("a name").to_owned()));
     }
 }
 
 #[test]
-fn a_collector_that_is_away_holds_nothing_up() {
+fn an_unavailable_collector_delays_nothing() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(1_000).load(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
@@ -152,11 +151,11 @@ fn a_collector_that_is_away_holds_nothing_up() {
     service.wait_for(&task, |task| task["status"] == "success");
     let (code, log) = service.terminate();
     assert_eq!(code, Some(0));
-    assert_eq!(log.iter().filter(|line| line.contains("collector")).count(), 1, "said once: {log:#?}");
+    assert_eq!(log.iter().filter(|line| line.contains("collector")).count(), 1, "logged once: {log:#?}");
 }
 
 #[test]
-fn an_endpoint_that_cannot_be_used_is_refused_at_the_start() {
+fn an_invalid_endpoint_is_rejected_at_the_start() {
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0"]);
     let output = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example:4318").output();

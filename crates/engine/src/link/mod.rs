@@ -7,6 +7,7 @@ mod dial;
 mod encode;
 mod error;
 mod info;
+mod pipeline;
 mod reply;
 mod resp;
 mod role;
@@ -19,6 +20,7 @@ pub use self::{
     dial::{Guarded, Tcp},
     error::{LinkError, ServerError},
     info::{Info, Keyspace},
+    pipeline::Pipeline,
     reply::{ArrayHeader, Reply, ScanReply},
     resp::{Reader, Source},
     role::RoleView,

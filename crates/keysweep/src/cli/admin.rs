@@ -1,7 +1,7 @@
 //! `keysweep admin`: projects, users, access keys and instances, written to the store directly.
 
+mod access;
 mod data;
-mod people;
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use keysweep_engine::Preset;
 use serde_json::{Value, json};
 
-use self::people::{AccessKey, Project, User};
-use super::{login::Password, reach::ReachArgs, term};
+use self::access::{AccessKey, Project, User};
+use super::{connection::ConnectionArgs, login::Password, term};
 use crate::{
     app,
     config::{FileConfig, StoreArgs},
@@ -26,160 +26,162 @@ pub struct AdminArgs {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    noun: Noun,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Noun {
+enum Command {
     #[command(flatten)]
-    Registered(Registered),
-    /// Write a copy of the SQLite database to a new file, also while the service runs
+    Store(StoreCommand),
+    /// Back up the SQLite database to a new file, also while the service runs
     Backup {
-        /// The file; it must not exist
+        /// Path of the backup; must not exist
         file: PathBuf,
     },
     /// Copy the SQLite database into an empty PostgreSQL one
     Copy {
-        /// Where to: postgres://USER:PASSWORD@HOST:PORT/NAME
+        /// Target: postgres://USER:PASSWORD@HOST:PORT/NAME
         #[arg(long, value_name = "URL", env = "KEYSWEEP_COPY_TO", hide_env_values = true)]
         to: String,
     },
-    /// The master key that secrets in the database are encrypted with
+    /// Manage the master key that encrypts secrets in the database
     #[command(subcommand)]
     Key(Key),
 }
 
 #[derive(Debug, Subcommand)]
 enum Key {
-    /// Encrypt every stored secret with a new master key; stop every keysweep that uses the database first
+    /// Rotate the master key: re-encrypt all stored secrets; stop all keysweep processes of the database first
     Rotate {
-        /// File of the new key, which stays there and is made when it is absent; without it the new key takes the place of
-        /// --key-file
+        /// File of the new key, created if absent; without this option the new key replaces --key-file
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
 }
 
 #[derive(Debug, Subcommand)]
-enum Registered {
-    /// Tenants, each with instances of its own
+enum StoreCommand {
+    /// Manage projects: tenants, each with its own instances
     #[command(subcommand)]
     Project(Project),
-    /// People and programs that call the API
+    /// Manage users: people and programs that call the API
     #[command(subcommand)]
     User(User),
-    /// Keys that requests are signed with
+    /// Manage access keys, which sign requests
     #[command(subcommand)]
     AccessKey(AccessKey),
-    /// Servers to sweep
+    /// Manage instances: the servers to scan
     #[command(subcommand)]
     Instance(Instance),
 }
 
 #[derive(Debug, Subcommand)]
 enum Instance {
-    /// Register a server
+    /// Register an instance
     Add {
-        /// Its name
+        /// Name of the instance
         name: String,
-        /// Where it is: redis://host:port or redis://user@host:port; a password may stand in it, but everybody on this
-        /// machine can read it then
+        /// URL of the server: redis://host:port or redis://user@host:port; avoid a password in it, every user of this
+        /// machine can read a command line
         url: String,
         #[command(flatten)]
         password: Password,
         #[command(flatten)]
-        reach: Box<ReachArgs>,
-        /// Name or id of the project
+        connection: Box<ConnectionArgs>,
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
-        /// Its id, where it must be a certain one: 32 hexadecimal digits or a UUID
+        /// Use this ID instead of generating one: 32 hex digits or a UUID
         #[arg(long)]
         id: Option<String>,
-        /// How much of the server's time its scans may use: gentle, normal, fast or max
+        /// Throttle profile of its scans: gentle, normal, fast or max
         #[arg(long, value_name = "PACE", default_value = "normal")]
         pace: Preset,
-        /// Turn lazyfree-lazy-expire on while a scan runs, so that large values are freed in the background
+        /// Enable lazyfree-lazy-expire during scans, so that large values are freed in the background
         #[arg(long)]
         manage_lazyfree: bool,
-        /// Time of day in which scheduled scans may run, as "02:00-05:00 Europe/Paris"
+        /// Maintenance window of scheduled scans, for example "02:00-05:00 Europe/Paris"
         #[arg(long, value_name = "WINDOW")]
         window: Option<String>,
-        /// Keep manual scans to the window as well
+        /// Apply the maintenance window to manual scans too
         #[arg(long, requires = "window")]
         window_binds_manual: bool,
     },
-    /// Accept no new tasks for an instance; an active one goes on
+    /// Reject new tasks for an instance; an active task continues
     Pause {
-        /// Its name or id
+        /// Name or ID of the instance
         instance: String,
-        /// Name or id of the project
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
     },
     /// Accept tasks for a paused instance again
     Resume {
-        /// Its name or id
+        /// Name or ID of the instance
         instance: String,
-        /// Name or id of the project
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
     },
-    /// Remove an instance and its tasks; refused while one of them is active
+    /// Remove an instance and its tasks; rejected while a task is active
     Remove {
-        /// Its name or id
+        /// Name or ID of the instance
         instance: String,
-        /// Name or id of the project
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
     },
-    /// List a project's instances
+    /// List the instances of a project
     List {
-        /// Name or id of the project
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
     },
 }
 
-/// Does what was typed.
+/// Runs the command.
+///
+/// # Errors
+/// A setting is invalid, the database cannot be opened, or the command failed.
 #[tokio::main]
 pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
     let settings = args.store.resolve(&FileConfig::read(args.store.config.as_deref())?)?;
-    let answer = match args.noun {
-        Noun::Backup { file } => data::backup(&settings.database, &file).await?,
-        Noun::Copy { to } => data::copy(&settings.database, &to.parse()?).await?,
-        Noun::Key(Key::Rotate { to }) => data::rotate_key(&settings, to.as_deref()).await?,
-        Noun::Registered(noun) => {
+    let output = match args.command {
+        Command::Backup { file } => data::backup(&settings.database, &file).await?,
+        Command::Copy { to } => data::copy(&settings.database, &to.parse()?).await?,
+        Command::Key(Key::Rotate { to }) => data::rotate_key(&settings, to.as_deref()).await?,
+        Command::Store(command) => {
             let (store, fleet) = app::open(&settings).await?;
-            let answer = match noun {
-                Registered::Project(project) => project.run(&fleet).await,
-                Registered::User(user) => user.run(&fleet).await,
-                Registered::AccessKey(key) => key.run(&fleet).await,
-                Registered::Instance(instance) => instance.run(&fleet).await,
+            let output = match command {
+                StoreCommand::Project(project) => project.run(&fleet).await,
+                StoreCommand::User(user) => user.run(&fleet).await,
+                StoreCommand::AccessKey(key) => key.run(&fleet).await,
+                StoreCommand::Instance(instance) => instance.run(&fleet).await,
             };
             app::close(&store).await;
-            answer?
+            output?
         }
     };
-    answer.print(args.json);
+    output.print(args.json);
     Ok(())
 }
 
-/// A result, for people and for programs.
-struct Answer {
+/// Result of a command, printed as a table or as JSON.
+struct Output {
     json: Value,
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
-impl Answer {
-    /// One thing: a line a field.
+impl Output {
+    /// Returns a single object: one field per line.
     fn one(fields: &[(&'static str, &str)]) -> Self {
         let object = fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let rows = fields.iter().map(|(name, value)| vec![(*name).to_owned(), (*value).to_owned()]).collect();
         Self { json: Value::Object(object), header: Vec::new(), rows }
     }
 
-    /// Nothing to show but that it is done.
+    /// Returns an empty result.
     fn done() -> Self {
         Self { json: json!({}), header: Vec::new(), rows: Vec::new() }
     }
@@ -194,13 +196,13 @@ impl Answer {
 }
 
 impl Instance {
-    async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+    async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
         match self {
             Self::Add {
                 name,
                 url,
                 password,
-                reach,
+                connection,
                 project,
                 id,
                 pace,
@@ -208,13 +210,13 @@ impl Instance {
                 window,
                 window_binds_manual,
             } => {
-                let reach = reach.read().map_err(anyhow::Error::msg)?;
+                let connection = connection.read().map_err(anyhow::Error::msg)?;
                 let password = password.read().map_err(anyhow::Error::msg)?;
                 let new = NewInstance {
                     name: &name,
                     url: &url,
                     password: password.as_deref(),
-                    reach: Some(&reach),
+                    reach: Some(&connection),
                     id: id.as_deref(),
                     pace,
                     manage_lazyfree,
@@ -223,31 +225,31 @@ impl Instance {
                     by: COMMAND_LINE,
                 };
                 let instance = fleet.add_instance(&project, new).await?;
-                // Registering does not depend on the server being up; what it says is kept when it is.
+                // Registration does not require a reachable server; the first poll stores the instance stats.
                 if let Err(cause) = fleet.look(&instance).await {
                     term::note(&format!(
-                        "registered, but not seen yet: {cause} (what is wrong is changed in the console, or by removing and adding it)"
+                        "registered, but the server is unreachable: {cause}. Edit the instance in the console, or remove and add it"
                     ));
                 }
-                Ok(Answer::one(&[("id", &instance.id)]))
+                Ok(Output::one(&[("id", &instance.id)]))
             }
             Self::Pause { instance, project } => set_paused(fleet, &project, &instance, true).await,
             Self::Resume { instance, project } => set_paused(fleet, &project, &instance, false).await,
             Self::Remove { instance, project } => {
                 let instance = fleet.find_instance(&project, &instance).await?;
                 fleet.remove_instance(&instance, COMMAND_LINE).await?;
-                Ok(Answer::done())
+                Ok(Output::done())
             }
             Self::List { project } => {
                 let instances = fleet.instances(&project).await?;
                 let rows = instances.iter().map(|instance| {
-                    let seen = instance.facts.as_ref().map_or_else(
-                        || "not seen yet".to_owned(),
-                        |facts| format!("{} {}, {} keys", facts.engine, facts.engine_version, facts.keys),
+                    let stats = instance.facts.as_ref().map_or_else(
+                        || "no data yet".to_owned(),
+                        |stats| format!("{} {}, {} keys", stats.engine, stats.engine_version, stats.keys),
                     );
                     let server = match &instance.unreachable {
-                        Some(cause) => format!("{seen}; now: {cause}"),
-                        None => seen,
+                        Some(cause) => format!("{stats}; last check failed: {cause}"),
+                        None => stats,
                     };
                     vec![instance.id.clone(), instance.name.clone(), instance.url.clone(), server]
                 });
@@ -260,15 +262,15 @@ impl Instance {
                         "created_at": instance.created_at,
                     })
                 });
-                Ok(Answer { json: json.collect(), header: vec!["id", "name", "url", "server"], rows })
+                Ok(Output { json: json.collect(), header: vec!["id", "name", "url", "server"], rows })
             }
         }
     }
 }
 
-async fn set_paused(fleet: &Fleet, project: &str, instance: &str, paused: bool) -> anyhow::Result<Answer> {
+async fn set_paused(fleet: &Fleet, project: &str, instance: &str, paused: bool) -> anyhow::Result<Output> {
     let instance = fleet.find_instance(project, instance).await?;
     let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
     fleet.change_instance(&instance, change, COMMAND_LINE).await?;
-    Ok(Answer::done())
+    Ok(Output::done())
 }

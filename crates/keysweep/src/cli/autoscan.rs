@@ -1,4 +1,4 @@
-//! `keysweep autoscan`: how a remote service sweeps an instance by itself.
+//! `keysweep autoscan`: the auto-scan settings of an instance of a service.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{
     Exit,
     client::{
-        Client, ClientArgs, Refusal,
-        answer::{count, time, yes},
+        Client, ClientArgs, ClientError,
+        fields::{count, time, yes},
     },
     term,
 };
@@ -19,17 +19,17 @@ pub struct AutoscanArgs {
     #[command(flatten)]
     client: ClientArgs,
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    /// Show the schedule of an instance
+enum Command {
+    /// Show the auto-scan of an instance
     Get {
         /// Name or id of the instance
         instance: String,
     },
-    /// Change the schedule of an instance; what is not given stays as it is
+    /// Change the auto-scan of an instance; options not given stay unchanged
     Set {
         /// Name or id of the instance
         instance: String,
@@ -38,43 +38,43 @@ enum Verb {
     },
 }
 
-/// What is to change.
+/// Settings to change.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Change {
-    /// Sweep by itself from now on
+    /// Enable automatic scans
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
-    /// Do not sweep by itself any more
+    /// Disable automatic scans
     #[arg(long)]
     disable: bool,
-    /// When the first run is due, UTC, as 2027-01-01T02:00:00Z
+    /// Time of the first run in UTC, for example 2027-01-01T02:00:00Z
     #[arg(long, value_name = "TIME")]
     first_scan_at: Option<String>,
-    /// From one run to the next, as 24h or in seconds; 0: again after the last has ended
+    /// Interval between runs, for example 24h, or in seconds; 0 starts the next run after the previous one finished
     #[arg(long, value_name = "TIME", value_parser = seconds, allow_negative_numbers = true)]
     interval: Option<i64>,
-    /// How long a run may take, as 48h or in seconds; at least twice the interval
+    /// Timeout of a run, for example 48h, or in seconds; at least twice the interval
     #[arg(long, value_name = "TIME", value_parser = seconds, allow_negative_numbers = true)]
     timeout: Option<i64>,
-    /// Keys to look at every 5 ms
+    /// Keys to scan every 5 ms
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     scan_keys_count: Option<i64>,
 }
 
-/// Does what was typed.
+/// Runs the command and returns its exit code.
 pub fn run(args: &AutoscanArgs) -> Exit {
-    carry_out(args).unwrap_or_else(|refusal| refusal.tell())
+    try_run(args).unwrap_or_else(|error| error.report())
 }
 
-fn carry_out(args: &AutoscanArgs) -> Result<Exit, Refusal> {
+fn try_run(args: &AutoscanArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
-    let config = match &args.verb {
-        Verb::Get { instance } => client.get(&address(&client, instance)?)?,
-        Verb::Set { instance, change } => {
+    let config = match &args.command {
+        Command::Get { instance } => client.get(&address(&client, instance)?)?,
+        Command::Set { instance, change } => {
             let address = address(&client, instance)?;
-            let wanted = change.on(client.get(&address)?);
-            client.put(&address, &wanted).map_err(|refusal| beside_its_field(refusal, &wanted))?
+            let wanted = change.apply(client.get(&address)?);
+            client.put(&address, &wanted).map_err(|error| with_option(error, &wanted))?
         }
     };
     if args.client.json {
@@ -85,13 +85,13 @@ fn carry_out(args: &AutoscanArgs) -> Result<Exit, Refusal> {
     Ok(Exit::Done)
 }
 
-fn address(client: &Client, instance: &str) -> Result<String, Refusal> {
+fn address(client: &Client, instance: &str) -> Result<String, ClientError> {
     Ok(client.dcs(&format!("instances/{}/scan-expire-keys/autoscan-config", client.instance_id(instance)?)))
 }
 
 impl Change {
-    /// A configuration with this changed. Nothing is checked here: the service says what is good.
-    fn on(&self, mut config: Value) -> Value {
+    /// Returns the configuration with these changes. The service validates the values.
+    fn apply(&self, mut config: Value) -> Value {
         if self.enable || self.disable {
             config["enable_auto_scan"] = self.enable.into();
         }
@@ -113,41 +113,41 @@ impl Change {
     }
 }
 
-/// The service's words, beside the option that they are about.
-fn beside_its_field(refusal: Refusal, wanted: &Value) -> Refusal {
-    let (option, field) = match refusal.code.as_str() {
+/// Puts the option and its value before the message of the service.
+fn with_option(error: ClientError, wanted: &Value) -> ClientError {
+    let (option, field) = match error.code.as_str() {
         "DCS.4819" => ("--first-scan-at", "first_scan_at"),
         "DCS.4820" => ("--interval", "interval"),
         "DCS.4821" => ("--timeout", "timeout"),
         "DCS.4822" => ("--scan-keys-count", "scan_keys_count"),
-        _ => return refusal,
+        _ => return error,
     };
     let value = match &wanted[field] {
         Value::Null => "is missing".to_owned(),
         value => value.to_string(),
     };
-    Refusal { sentence: format!("{option} {value}: {}", refusal.sentence), ..refusal }
+    ClientError { message: format!("{option} {value}: {}", error.message), ..error }
 }
 
-/// `24h`, or a number of seconds as the API has them.
+/// Parses `24h`, or a number of seconds as in the API. Negative numbers pass, so that the service rejects them by field.
 fn seconds(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
     }
-    i64::try_from(units::seconds(text)?).map_err(|_| "it is too long".to_owned())
+    i64::try_from(units::seconds(text)?).map_err(|_| "too long".to_owned())
 }
 
 fn show(config: &Value) {
-    let every = match config["interval"].as_u64() {
-        Some(0) => "again after the last has ended".to_owned(),
+    let interval = match config["interval"].as_u64() {
+        Some(0) => "0 s (after the previous run)".to_owned(),
         _ => format!("{} s", count(&config["interval"])),
     };
     term::pairs(vec![
         ("enabled", yes(&config["enable_auto_scan"])),
         ("first scan at", time(&config["first_scan_at"])),
-        ("interval", every),
+        ("interval", interval),
         ("timeout", format!("{} s", count(&config["timeout"]))),
-        ("keys every 5 ms", count(&config["scan_keys_count"])),
-        ("changed", time(&config["updated_at"])),
+        ("keys per 5 ms", count(&config["scan_keys_count"])),
+        ("updated at", time(&config["updated_at"])),
     ]);
 }

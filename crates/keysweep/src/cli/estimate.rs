@@ -1,4 +1,4 @@
-//! `keysweep estimate`: how much is dead, without releasing anything.
+//! `keysweep estimate`: the share of stale keys, without reclaiming any.
 
 use clap::Args;
 use indicatif::HumanCount;
@@ -15,14 +15,14 @@ use crate::units::size;
 /// Arguments of `keysweep estimate`.
 #[derive(Debug, Args)]
 pub struct EstimateArgs {
-    /// Where the server is: redis://host:port, a primary or a replica
+    /// URL of the server: redis://host:port, a primary or a replica
     url: String,
     #[command(flatten)]
     login: Login,
-    /// Count this part of the keys on a replica, instead of all
+    /// Count only this part of the keys, on a replica
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     sample: Option<f64>,
-    /// How much of the replica's time to use: gentle, normal, fast or max
+    /// Throttle profile on the replica: gentle, normal, fast or max
     #[arg(long, value_name = "PACE", default_value = "normal")]
     pace: Preset,
     /// Print the estimate as one JSON object
@@ -30,10 +30,10 @@ pub struct EstimateArgs {
     json: bool,
 }
 
-/// Estimates, and says how it was done.
+/// Prints the estimate and the method used.
 pub fn run(args: EstimateArgs) -> Exit {
-    let (target, stop) = match args.login.begin(&args.url) {
-        Ok(begun) => begun,
+    let (target, stop) = match args.login.prepare(&args.url) {
+        Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
     let dialer = target.dialer().map_err(Failure::from);
@@ -43,7 +43,7 @@ pub fn run(args: EstimateArgs) -> Exit {
         Ok(found) => {
             let bytes = found.bytes.map_or(String::new(), |bytes| format!(", about {}", size(bytes)));
             term::line(&format!(
-                "{} of {} keys are dead ({:.1} %){bytes}.\nHow: {} ({}).",
+                "{} of {} keys are stale ({:.1} %){bytes}.\nMethod: {} ({}).",
                 HumanCount(found.stale_keys),
                 HumanCount(found.keys),
                 found.share * 100.0,

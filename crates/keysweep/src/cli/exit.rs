@@ -1,27 +1,27 @@
-//! Exit codes, by name. Scripts rely on them: add, never renumber.
+//! Exit codes by name. Scripts rely on them: add codes, never renumber.
 
 use std::process::ExitCode;
 
 use keysweep_engine::{FailureKind, Report};
 
-/// How the program ends.
+/// Exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything was done.
+    /// Success.
     Done = 0,
-    /// It was not, for a reason that has no code of its own.
+    /// Failure without a code of its own.
     Failed = 1,
-    /// The command line or an input is wrong (clap exits with the same code).
+    /// Invalid command line or input (clap exits with the same code).
     Usage = 2,
-    /// The server cannot be reached, or stayed away.
+    /// The server cannot be reached, or stayed unreachable.
     CannotConnect = 3,
-    /// Wrong password, or a right is missing.
+    /// Wrong password or missing permission.
     Denied = 4,
-    /// Not a Redis, or something that is not supported.
+    /// Not a Redis or Valkey server, or an unsupported one.
     Unsupported = 5,
-    /// The time was used up.
+    /// Timed out.
     Timeout = 6,
-    /// Stopped by Ctrl-C or SIGTERM.
+    /// Interrupted by Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
 

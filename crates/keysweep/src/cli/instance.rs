@@ -1,4 +1,4 @@
-//! `keysweep instance`: the servers that a remote service knows.
+//! `keysweep instance`: the registered instances of a service.
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{
     Exit,
     client::{
-        ClientArgs, Refusal,
-        answer::{count, text, time, yes},
+        ClientArgs, ClientError,
+        fields::{count, text, time, yes},
     },
     term,
 };
@@ -19,43 +19,43 @@ pub struct InstanceArgs {
     #[command(flatten)]
     client: ClientArgs,
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    /// List the project's instances
+enum Command {
+    /// List the instances of the project
     List,
-    /// Show an instance and what was last seen of its servers
+    /// Show an instance and the stats of its last poll
     Show {
         /// Name or id of the instance
         instance: String,
     },
 }
 
-/// Does what was typed.
+/// Runs the command and returns its exit code.
 pub fn run(args: &InstanceArgs) -> Exit {
-    carry_out(args).unwrap_or_else(|refusal| refusal.tell())
+    try_run(args).unwrap_or_else(|error| error.report())
 }
 
-fn carry_out(args: &InstanceArgs) -> Result<Exit, Refusal> {
+fn try_run(args: &InstanceArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
-    let (answer, show): (Value, fn(&Value)) = match &args.verb {
-        Verb::List => (client.get(&client.own("instances"))?, list),
-        Verb::Show { instance } => {
+    let (response, show): (Value, fn(&Value)) = match &args.command {
+        Command::List => (client.get(&client.native("instances"))?, list),
+        Command::Show { instance } => {
             let id = client.instance_id(instance)?;
-            (client.get(&client.own(&format!("instances/{id}")))?, show)
+            (client.get(&client.native(&format!("instances/{id}")))?, show)
         }
     };
     if args.client.json {
-        term::json(&answer)
+        term::json(&response)
     } else {
-        show(&answer)
+        show(&response)
     }
     Ok(Exit::Done)
 }
 
-fn list(answer: &Value) {
+fn list(response: &Value) {
     let row = |instance: &Value| {
         let stats = &instance["stats"];
         vec![
@@ -67,15 +67,15 @@ fn list(answer: &Value) {
             memory(&stats["used_memory"]),
         ]
     };
-    let rows = answer["instances"].as_array().into_iter().flatten().map(row).collect();
+    let rows = response["instances"].as_array().into_iter().flatten().map(row).collect();
     term::table(&["id", "name", "url", "server", "keys", "used memory"], rows);
 }
 
 fn show(instance: &Value) {
     let stats = &instance["stats"];
     let lazyfree = match instance["manage_lazyfree"] == true {
-        true => "turned on while a task runs",
-        false => "left as it is",
+        true => "enabled during scans",
+        false => "unchanged",
     };
     term::pairs(vec![
         ("id", text(&instance["id"])),
@@ -92,19 +92,19 @@ fn show(instance: &Value) {
         ("keys", count(&stats["keys"])),
         ("keys with TTL", count(&stats["keys_with_ttl"])),
         ("used memory", memory(&stats["used_memory"])),
-        ("last seen", time(&stats["seen_at"])),
+        ("polled at", time(&stats["seen_at"])),
     ]);
 }
 
 fn server(instance: &Value) -> String {
     let stats = &instance["stats"];
-    let seen = match stats.is_object() {
+    let stats_text = match stats.is_object() {
         true => format!("{} {}", text(&stats["engine"]), text(&stats["engine_version"])),
-        false => "not seen yet".into(),
+        false => "no data yet".into(),
     };
     match instance["unreachable"].as_str() {
-        Some(cause) => format!("{seen}; now: {cause}"),
-        None => seen,
+        Some(cause) => format!("{stats_text}; last check failed: {cause}"),
+        None => stats_text,
     }
 }
 

@@ -9,12 +9,12 @@ use std::{
 use clap::Args;
 use keysweep_engine::{REQUIRES_PASSWORD, Stop, Target, TargetError};
 
-use super::{Exit, reach::ReachArgs, signals::stop_on_signals, term};
+use super::{Exit, connection::ConnectionArgs, signals::stop_on_signals, term};
 
-/// What a password can be given with.
+/// Ways to provide a password, for error messages.
 const OPTIONS: &str = "REDISCLI_AUTH, --password-file or --password-stdin";
 
-/// Options for user and password.
+/// Options for user, password and connection.
 #[derive(Debug, Args)]
 pub struct Login {
     /// ACL user
@@ -23,10 +23,10 @@ pub struct Login {
     #[command(flatten)]
     password: Password,
     #[command(flatten)]
-    reach: ReachArgs,
+    connection: ConnectionArgs,
 }
 
-/// Options for a password. The command line itself is no place for one: everybody on the machine can read it.
+/// Options for a password. No option takes one directly: every user of the machine can read a command line.
 #[derive(Debug, Args)]
 pub struct Password {
     /// Read the password from this file
@@ -38,22 +38,23 @@ pub struct Password {
 }
 
 impl Login {
-    /// What every command that meets a server begins with: the target of a URL, and a stop that signals raise. An error
-    /// is on the terminal already.
-    pub fn begin(&self, url: &str) -> Result<(Target, Stop), Exit> {
+    /// Returns the target of a URL, and a stop that signals raise.
+    ///
+    /// # Errors
+    /// The exit code, after the error was printed.
+    pub fn prepare(&self, url: &str) -> Result<(Target, Stop), Exit> {
         let target = self.target(url).map_err(|sentence| {
             term::error(&sentence);
             Exit::Usage
         })?;
         let stop = stop_on_signals().map_err(|error| {
-            term::error(&format!("signals cannot be caught: {error}"));
+            term::error(&format!("cannot install signal handlers: {error}"));
             Exit::Failed
         })?;
         Ok((target, stop))
     }
 
-    /// Options are stronger than the URL, the URL is stronger than the environment: what somebody typed now stands
-    /// above what a shell was once told.
+    /// Builds the target. Precedence of the password: options, URL, environment.
     fn target(&self, url: &str) -> Result<Target, String> {
         let mut target: Target = url.parse().map_err(|error: TargetError| error.to_string())?;
         if let Some(user) = &self.user {
@@ -66,24 +67,27 @@ impl Login {
             let ambient = env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty());
             target.credentials.password = ambient.map(Into::into);
         }
-        self.reach.read()?.try_on(&mut target)?;
+        self.connection.read()?.try_on(&mut target)?;
         match target.credentials.username.is_some() && target.credentials.password.is_none() {
-            true => Err(format!("a user needs a password; give it with {OPTIONS}")),
+            true => Err(format!("--user requires a password; provide it with {OPTIONS}")),
             false => Ok(target),
         }
     }
 }
 
-/// A failure's sentence, with the options that a missing password can be given with.
+/// Returns the message of a failure. A missing password gets a remedy: the options that provide one.
 pub fn with_options(message: &str) -> String {
     match message.ends_with(REQUIRES_PASSWORD) {
-        true => format!("{message}; give it with {OPTIONS}"),
+        true => format!("{message}; provide it with {OPTIONS}"),
         false => message.to_owned(),
     }
 }
 
 impl Password {
-    /// The password, if these options give one.
+    /// Returns the password, if an option provides one.
+    ///
+    /// # Errors
+    /// The file or standard input cannot be read, or the password is empty.
     pub fn read(&self) -> Result<Option<String>, String> {
         let password = if let Some(path) = &self.password_file {
             secret_file("--password-file", path)?
@@ -93,25 +97,31 @@ impl Password {
             return Ok(None);
         };
         match password.is_empty() {
-            true => Err("the password is empty; leave the option out where none is needed".into()),
+            true => Err("empty password; omit the option if the server requires none".into()),
             false => Ok(Some(password)),
         }
     }
 }
 
-/// A secret from a file that an option names; a line's end behind it is no part of it.
+/// Reads a secret from the file of an option, without a trailing newline.
+///
+/// # Errors
+/// The file cannot be read; the message names option and path.
 pub fn secret_file(option: &str, path: &Path) -> Result<String, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{option} {}: {error}", path.display()))?;
-    Ok(without_line_end(&text))
+    Ok(without_newline(&text))
 }
 
-/// A secret from standard input.
+/// Reads a secret from standard input, without a trailing newline.
+///
+/// # Errors
+/// Standard input cannot be read or is not UTF-8.
 pub fn secret_from_stdin() -> std::io::Result<String> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
-    Ok(without_line_end(&text))
+    Ok(without_newline(&text))
 }
 
-fn without_line_end(text: &str) -> String {
+fn without_newline(text: &str) -> String {
     text.trim_end_matches(['\r', '\n']).to_owned()
 }

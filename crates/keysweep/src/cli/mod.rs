@@ -1,15 +1,15 @@
-//! The command line: what can be typed, and which room answers.
+//! The command line: commands, and the modules that run them.
 
 mod admin;
 mod autoscan;
 mod client;
+mod connection;
 mod demo;
 mod estimate;
 mod exit;
 mod instance;
 mod login;
 mod pages;
-mod reach;
 mod scan;
 mod serve;
 mod signals;
@@ -21,7 +21,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use self::exit::Exit;
 use crate::openapi;
 
-/// Releases the memory that expired keys still hold in Redis and Valkey, gently, while clients go on.
+/// Reclaims the memory of expired keys in Redis and Valkey while clients keep running
 #[derive(Debug, Parser)]
 #[command(name = "keysweep", version, max_term_width = 100)]
 pub struct Cli {
@@ -31,34 +31,34 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sweep one server now and print what it did
+    /// Scan one target now and print a report
     Scan(scan::ScanArgs),
-    /// Say how much is dead, without releasing anything
+    /// Estimate the share of stale keys without reclaiming any
     Estimate(estimate::EstimateArgs),
-    /// Serve the API and carry out its tasks
+    /// Serve the API and run its tasks
     Serve(serve::ServeArgs),
-    /// Carry out tasks without serving the API
-    Worker(serve::WorkerArgs),
+    /// Run tasks without serving the API
+    Worker(serve::WorkArgs),
     /// Manage projects, users, access keys and instances in the store
     Admin(admin::AdminArgs),
-    /// Create, watch, list and cancel scan tasks of a remote service
+    /// Create, watch, list and cancel scan tasks of a service
     Task(task::TaskArgs),
-    /// Show the instances of a remote service
+    /// Show the instances of a service
     Instance(instance::InstanceArgs),
-    /// Show and set when a remote service sweeps an instance by itself
+    /// Show and set the auto-scan of an instance of a service
     Autoscan(autoscan::AutoscanArgs),
     /// Print the OpenAPI document of the API
     Openapi,
-    /// Show the whole thing on a throwaway server of its own
+    /// Demonstrate a scan on a disposable server
     Demo(demo::DemoArgs),
-    /// Print a script that completes commands and options in a shell
+    /// Print a shell completion script
     Completions(pages::CompletionsArgs),
     /// Print the manual page
     Man(pages::ManArgs),
 }
 
 impl Cli {
-    /// Does what was typed.
+    /// Runs the command and returns its exit code.
     pub fn run(self) -> Exit {
         match self.command {
             Command::Scan(args) => scan::run(args),

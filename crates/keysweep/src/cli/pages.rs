@@ -1,5 +1,5 @@
-//! `keysweep completions` and `keysweep man`: what a shell and a reader want to know of the command line, drawn from the
-//! command line itself so that it cannot be out of date.
+//! `keysweep completions` and `keysweep man`: completion scripts and manual pages, generated from the command line so that
+//! they cannot be out of date.
 
 use std::{fs, path::PathBuf};
 
@@ -12,14 +12,14 @@ use super::term;
 /// Arguments of `keysweep completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell: bash, elvish, fish, powershell or zsh
+    /// Shell: bash, elvish, fish, powershell or zsh
     shell: Shell,
 }
 
 /// Arguments of `keysweep man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Write a page for every command into this folder, instead of one page on standard output
+    /// Write one page per command to this folder, instead of one page to standard output
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
@@ -31,7 +31,10 @@ pub fn completions(args: &CompletionsArgs, mut command: Command) {
     term::document(&script);
 }
 
-/// Prints the page of keysweep itself, or writes those of all commands.
+/// Prints the page of `keysweep`, or writes the pages of all commands to a folder.
+///
+/// # Errors
+/// A page cannot be written.
 pub fn man(args: &ManArgs, command: Command) -> anyhow::Result<()> {
     let Some(folder) = &args.dir else {
         let mut page = Vec::new();
@@ -39,7 +42,7 @@ pub fn man(args: &ManArgs, command: Command) -> anyhow::Result<()> {
         term::document(&page);
         return Ok(());
     };
-    let cannot = || format!("--dir {}", folder.display());
-    fs::create_dir_all(folder).with_context(cannot)?;
-    clap_mangen::generate_to(command, folder).with_context(cannot)
+    let context = || format!("--dir {}", folder.display());
+    fs::create_dir_all(folder).with_context(context)?;
+    clap_mangen::generate_to(command, folder).with_context(context)
 }

@@ -1,4 +1,4 @@
-//! `keysweep scan`: one sweep in the foreground, without a store.
+//! `keysweep scan`: one scan in the foreground, without a store.
 
 use std::time::Duration;
 
@@ -15,48 +15,48 @@ use crate::units::duration;
 /// Arguments of `keysweep scan`.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
-    /// Where the server is: redis://host:port, redis://user:password@host:port, with /n for database n alone
+    /// URL of the target: redis://host:port, redis://user:password@host:port; /n at the end scans database n only
     url: String,
-    /// How much of the server's time to use: gentle, normal, fast or max
+    /// Throttle profile: gentle, normal, fast or max
     #[arg(long, value_name = "PACE", default_value = "normal")]
     pace: Preset,
-    /// Share of the server's main thread in percent, instead of the pace's own
+    /// CPU limit: share of the server's main thread, in percent [default: set by the pace]
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    duty: Option<f64>,
-    /// Longest that one slice should keep clients waiting, in microseconds, instead of the pace's own
+    max_cpu: Option<f64>,
+    /// Pause limit: longest time one slice may block the server, in microseconds [default: set by the pace]
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(20..=100_000))]
     max_slice: Option<u64>,
-    /// Look at no more than this many keys a second
+    /// Scan at most this many keys per second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     keys_per_second: Option<u64>,
-    /// Release no more than this many keys a second [default: 10000 while somebody listens to expired events]
+    /// Reclaim at most this many keys per second [default: 10000 while clients subscribe to expired events]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    releases_per_second: Option<u64>,
-    /// Sweep this many primaries of a cluster at a time
+    reclaims_per_second: Option<u64>,
+    /// Scan this many primaries of a cluster at a time
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=1000))]
     parallel: u16,
-    /// Give up after this time, for example 90s or 2h
+    /// Stop after this time, for example 90s or 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
-    /// How long a server that was reached may be away before the sweep fails
+    /// How long to retry a lost connection before failing the shard
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
-    unreachable_grace: Duration,
-    /// Refuse a replica instead of following it to its primary
+    reconnect_timeout: Duration,
+    /// Reject a replica instead of following it to its primary
     #[arg(long)]
     no_follow: bool,
     #[command(flatten)]
     login: Login,
-    /// Only check what stands in the way of a sweep; releases nothing
+    /// Run the pre-flight checks and exit
     #[arg(long)]
     dry_run: bool,
-    /// Print the report, or the checks, as JSON
+    /// Print the report or the checks as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Sweeps, reports, and says how it went by the exit code.
+/// Runs a scan, prints its report and returns the exit code.
 pub fn run(args: ScanArgs) -> Exit {
-    let (target, stop) = match args.login.begin(&args.url) {
+    let (target, stop) = match args.login.prepare(&args.url) {
         Ok((target, stop)) => (Target { follow: !args.no_follow, ..target }, stop),
         Err(exit) => return exit,
     };
@@ -68,20 +68,18 @@ pub fn run(args: ScanArgs) -> Exit {
     live.finish();
     match args.json {
         true => term::json(&report),
-        false if report.shards.iter().any(|shard| shard.totals.slices > 0) || report.reason.is_none() => {
-            term::report(&report)
-        }
+        false if report.shards.iter().any(|shard| shard.totals.slices > 0) || report.reason.is_none() => term::report(&report),
         false => {}
     }
     match (&report.message, report.reason) {
-        (_, Some(FailureKind::Interrupted)) => term::note("stopped; what was released stays released"),
+        (_, Some(FailureKind::Interrupted)) => term::note("interrupted; reclaimed keys stay reclaimed"),
         (Some(message), _) => term::error(&with_options(message)),
         _ => {}
     }
     Exit::from(&report)
 }
 
-/// Says what stands in the way, a line a check. Fails where a sweep would be refused.
+/// Prints the pre-flight checks, one line each. Fails if a scan would be refused.
 fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
     let dialer = target.dialer().map_err(Failure::from);
     let checks = match dialer.and_then(|dialer| check(&*dialer, target, stop)) {
@@ -110,10 +108,10 @@ fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
 fn options(args: &ScanArgs) -> Options {
     let preset = args.pace.limits();
     let limits = Limits {
-        max_cpu: args.duty.unwrap_or(preset.max_cpu),
+        max_cpu: args.max_cpu.unwrap_or(preset.max_cpu),
         max_slice: args.max_slice.map_or(preset.max_slice, Duration::from_micros),
         keys_per_second: args.keys_per_second,
-        reclaims_per_second: args.releases_per_second,
+        reclaims_per_second: args.reclaims_per_second,
         ..preset
     };
     Options {
@@ -121,17 +119,20 @@ fn options(args: &ScanArgs) -> Options {
         pace: args.pace.to_string(),
         parallel: usize::from(args.parallel),
         timeout: args.timeout,
-        reconnect_timeout: args.unreachable_grace,
+        reconnect_timeout: args.reconnect_timeout,
         client_name: format!("keysweep:{}", std::process::id()),
         ..Options::default()
     }
 }
 
-/// Reads a percentage as a share.
+/// Parses a percentage into a share, 0–1.
+///
+/// # Errors
+/// Not a number, or out of range.
 pub fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
         Ok(percent) if (0.1..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err("it must be a percentage from 0.1 to 100".into()),
+        _ => Err("expected a percentage from 0.1 to 100".into()),
     }
 }
 
@@ -142,20 +143,20 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Typed {
+    struct TestCli {
         #[command(flatten)]
         args: ScanArgs,
     }
 
-    fn typed(line: &str) -> Options {
-        options(&Typed::parse_from(line.split(' ')).args)
+    fn parse(line: &str) -> Options {
+        options(&TestCli::parse_from(line.split(' ')).args)
     }
 
     #[test]
-    fn every_limit_that_is_typed_reaches_the_engine() {
-        let options = typed(
-            "scan redis://h --pace gentle --duty 50 --max-slice 300 --keys-per-second 7 --releases-per-second 8 \
-             --parallel 3 --timeout 90s --unreachable-grace 5s",
+    fn every_limit_on_the_command_line_reaches_the_engine() {
+        let options = parse(
+            "scan redis://h --pace gentle --max-cpu 50 --max-slice 300 --keys-per-second 7 --reclaims-per-second 8 \
+             --parallel 3 --timeout 90s --reconnect-timeout 5s",
         );
         let Limits { max_cpu, max_slice, keys_per_second, reclaims_per_second, .. } = options.limits;
         assert_eq!((max_cpu, max_slice), (0.5, Duration::from_micros(300)));
@@ -166,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_typed_is_the_paces_own() {
+    fn the_pace_sets_every_limit_not_given() {
         for pace in ["gentle", "normal", "fast", "max"] {
             let (Limits { max_cpu, max_slice, .. }, preset) = (
-                typed(&format!("scan redis://h --pace {pace}")).limits,
+                parse(&format!("scan redis://h --pace {pace}")).limits,
                 pace.parse::<Preset>().expect("a pace").limits(),
             );
             assert_eq!((max_cpu, max_slice), (preset.max_cpu, preset.max_slice), "{pace}");
         }
-        assert_eq!(typed("scan redis://h").pace, "normal");
+        assert_eq!(parse("scan redis://h").pace, "normal");
     }
 }

@@ -15,69 +15,74 @@ use crate::{
     tls::Files,
 };
 
-/// Arguments of whatever carries out tasks.
+/// Upper bound of both concurrency limits.
+const MAX_CONCURRENCY: i64 = 1024;
+/// Upper bound of the history retention, tasks of each kind per instance.
+const MAX_RETENTION: i64 = 1_000_000;
+
+/// Options of a process that runs tasks.
 #[derive(Debug, Args)]
-struct Limited {
-    /// Sweeps that this process runs at a time [default: 16]
-    #[arg(long, value_name = "N", env = "KEYSWEEP_SWEEPS", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    sweeps: Option<u32>,
-    /// Sweeps that may burden one host at a time, whichever replica runs them [default: 1]
-    #[arg(long, value_name = "N", env = "KEYSWEEP_SWEEPS_PER_HOST", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    sweeps_per_host: Option<u32>,
-    /// Records that are kept of each instance, manual and scheduled ones apart [default: 1000]
-    #[arg(long, value_name = "N", env = "KEYSWEEP_RECORDS", value_parser = clap::value_parser!(u32).range(1..=MOST_RECORDS))]
-    records: Option<u32>,
+struct WorkerArgs {
+    /// Maximum concurrent scans of this process [default: 16]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=MAX_CONCURRENCY))]
+    concurrency: Option<u32>,
+    /// Maximum concurrent scans per host, over all replicas [default: 1]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_HOST_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=MAX_CONCURRENCY))]
+    host_concurrency: Option<u32>,
+    /// Task records to keep per instance, manual and scheduled ones counted apart [default: 1000]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_HISTORY_RETENTION", value_parser = clap::value_parser!(u32).range(1..=MAX_RETENTION))]
+    history_retention: Option<u32>,
 }
 
-/// The most records that may be kept of each kind.
-const MOST_RECORDS: i64 = 1_000_000;
-
-impl Limited {
-    fn resolve(&self, file: &FileConfig) -> anyhow::Result<Limits> {
+impl WorkerArgs {
+    fn limits(&self, file: &FileConfig) -> anyhow::Result<Limits> {
         let default = Limits::default();
         let limits = Limits {
-            sweeps: self.sweeps.or(file.sweeps).unwrap_or(default.sweeps),
-            per_host: self.sweeps_per_host.or(file.sweeps_per_host).unwrap_or(default.per_host),
+            sweeps: self.concurrency.or(file.concurrency).unwrap_or(default.sweeps),
+            per_host: self.host_concurrency.or(file.host_concurrency).unwrap_or(default.per_host),
         };
-        for (field, value) in [("sweeps", limits.sweeps), ("sweeps_per_host", limits.per_host)] {
-            if !(1..=1024).contains(&value) {
-                bail!("--config: {field} = {value} cannot be used: write a number from 1 to 1024");
-            }
-        }
+        check("concurrency", limits.sweeps, MAX_CONCURRENCY)?;
+        check("host_concurrency", limits.per_host, MAX_CONCURRENCY)?;
         Ok(limits)
     }
 
-    fn records(&self, file: &FileConfig) -> anyhow::Result<u32> {
-        let records = self.records.or(file.records).unwrap_or(RECORDS);
-        if !(1..=MOST_RECORDS).contains(&i64::from(records)) {
-            bail!("--config: records = {records} cannot be used: write a number from 1 to {MOST_RECORDS}");
-        }
-        Ok(records)
+    fn retention(&self, file: &FileConfig) -> anyhow::Result<u32> {
+        let retention = self.history_retention.or(file.history_retention).unwrap_or(RECORDS);
+        check("history_retention", retention, MAX_RETENTION)?;
+        Ok(retention)
     }
 }
 
-/// Where the process is watched from.
+/// Checks a value from the config file; clap has checked those of flags and variables.
+fn check(field: &str, value: u32, max: i64) -> anyhow::Result<()> {
+    match (1..=max).contains(&i64::from(value)) {
+        true => Ok(()),
+        false => bail!("--config: invalid {field} {value}: expected a number from 1 to {max}"),
+    }
+}
+
+/// Options of the listeners.
 #[derive(Debug, Args)]
-struct Watched {
-    /// Serve Prometheus metrics at /metrics on this address, for example 127.0.0.1:7081 [default: nowhere]
+struct ListenArgs {
+    /// Serve Prometheus metrics at /metrics on this address, for example 127.0.0.1:7081 [default: disabled]
     #[arg(long, value_name = "ADDR", env = "KEYSWEEP_METRICS_LISTEN", value_parser = address)]
     metrics_listen: Option<SocketAddr>,
-    /// Serve plain HTTP to other machines, for example behind a proxy that speaks TLS
+    /// Allow plain HTTP on an address that other machines can reach, for example behind a TLS proxy
     #[arg(long)]
     insecure_http: bool,
 }
 
-impl Watched {
+impl ListenArgs {
     fn insecure_http(&self, file: &FileConfig) -> bool {
         self.insecure_http || file.insecure_http == Some(true)
     }
 
-    /// Where to serve metrics, which are never encrypted.
-    fn resolve(&self, file: &FileConfig) -> anyhow::Result<Option<SocketAddr>> {
+    /// Returns the address of the metrics listener, which never encrypts.
+    fn metrics(&self, file: &FileConfig) -> anyhow::Result<Option<SocketAddr>> {
         let listen = self.metrics_listen.or(file.metrics_listen);
         match listen {
             Some(listen) if !listen.ip().is_loopback() && !self.insecure_http(file) => bail!(
-                "--metrics-listen {listen} is reachable from other machines and this is plain HTTP; choose a loopback address, such as 127.0.0.1:7081, or add --insecure-http"
+                "--metrics-listen {listen} is reachable from other machines over plain HTTP; use a loopback address such as 127.0.0.1:7081, or add --insecure-http"
             ),
             _ => Ok(listen),
         }
@@ -86,13 +91,13 @@ impl Watched {
 
 /// Arguments of `keysweep worker`.
 #[derive(Debug, Args)]
-pub struct WorkerArgs {
+pub struct WorkArgs {
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
-    watched: Watched,
+    listen: ListenArgs,
     #[command(flatten)]
-    limited: Limited,
+    worker: WorkerArgs,
 }
 
 /// Arguments of `keysweep serve`.
@@ -101,47 +106,48 @@ pub struct ServeArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Address of the API [default: 127.0.0.1:7080]
-    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_LISTEN", value_parser = address)]
-    listen: Option<SocketAddr>,
-    /// Serve HTTPS with this certificate, PEM, with those that lead to its authority; read again on SIGHUP
+    #[arg(long = "listen", value_name = "ADDR", env = "KEYSWEEP_LISTEN", value_parser = address)]
+    api_listen: Option<SocketAddr>,
+    /// Serve HTTPS with this certificate chain (PEM file), reloaded on SIGHUP
     #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_CERT")]
     tls_cert: Option<PathBuf>,
-    /// The certificate's private key, PEM
+    /// Private key of the certificate (PEM file)
     #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_KEY")]
     tls_key: Option<PathBuf>,
-    /// Ask nobody for credentials; on a loopback address only
+    /// Disable authentication; requires a loopback address
     #[arg(long)]
     no_auth: bool,
     #[command(flatten)]
-    watched: Watched,
+    listen: ListenArgs,
     #[command(flatten)]
-    limited: Limited,
+    worker: WorkerArgs,
 }
 
-/// Serves the API and carries out tasks.
+/// Serves the API and runs tasks until a signal.
+///
+/// # Errors
+/// A setting is invalid, an address cannot be bound, or the database cannot be opened.
 pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let file = FileConfig::read(args.store.config.as_deref())?;
-    let listen = args.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
+    let listen = args.api_listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
     let loopback = listen.ip().is_loopback();
     if args.no_auth && !loopback {
-        bail!(
-            "--no-auth with --listen {listen}: without authentication it must be a loopback address, such as 127.0.0.1"
-        );
+        bail!("--no-auth requires a loopback address, such as 127.0.0.1, and --listen is {listen}");
     }
     let certificate = match (args.tls_cert.or(file.tls_cert.clone()), args.tls_key.or(file.tls_key.clone())) {
         (Some(certificate), Some(key)) => Some(Files { certificate, key }),
         (None, None) => None,
-        _ => bail!("--tls-cert and --tls-key go together: give both, or neither for plain HTTP"),
+        _ => bail!("--tls-cert and --tls-key must be given together"),
     };
     let exposed = !loopback && certificate.is_none();
-    if exposed && !args.watched.insecure_http(&file) {
+    if exposed && !args.listen.insecure_http(&file) {
         bail!(
-            "--listen {listen} is reachable from other machines and this is plain HTTP; give --tls-cert and --tls-key, or put a TLS proxy in front and add --insecure-http"
+            "--listen {listen} is reachable from other machines over plain HTTP; add --tls-cert and --tls-key, or --insecure-http behind a TLS proxy"
         );
     }
     let settings = args.store.resolve(&file)?;
-    let (limits, records) = (args.limited.resolve(&file)?, args.limited.records(&file)?);
-    let metrics = args.watched.resolve(&file)?;
+    let (limits, records) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
+    let metrics = args.listen.metrics(&file)?;
     run(
         &settings,
         Roles {
@@ -156,12 +162,15 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
     )
 }
 
-/// Carries out tasks only.
-pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
+/// Runs tasks, without the API, until a signal.
+///
+/// # Errors
+/// A setting is invalid, an address cannot be bound, or the database cannot be opened.
+pub fn work(args: WorkArgs) -> anyhow::Result<()> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let settings = args.store.resolve(&file)?;
-    let (limits, records) = (args.limited.resolve(&file)?, args.limited.records(&file)?);
-    let metrics = args.watched.resolve(&file)?;
+    let (limits, records) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
+    let metrics = args.listen.metrics(&file)?;
     run(
         &settings,
         Roles {
@@ -180,17 +189,17 @@ pub fn work(args: WorkerArgs) -> anyhow::Result<()> {
 async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
     telemetry::start();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // Not left to its usual meaning, which is to end us: it is sent to services after their files have changed.
+    // The default action of SIGHUP would end the process; certificate renewal sends it to reload files.
     let mut hang_up = signal(SignalKind::hangup())?;
     let app = App::start(settings, roles).await?;
     if let Some(metrics) = app.metrics {
-        tracing::info!(%metrics, "metrics are at /metrics");
+        tracing::info!(%metrics, "serving metrics at /metrics");
     }
     match app.address {
         Some(address) => tracing::info!(%address, database = %settings.database, "serving"),
         None => tracing::info!(database = %settings.database, "working"),
     }
-    tell_systemd(&[NotifyState::Ready]);
+    notify_systemd(&[NotifyState::Ready]);
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
@@ -198,16 +207,16 @@ async fn run(settings: &StoreSettings, roles: Roles) -> anyhow::Result<()> {
             _ = hang_up.recv() => app.reload(),
         }
     }
-    tell_systemd(&[NotifyState::Stopping]);
-    tracing::info!("stopping: sweeps finish their slice and give their leases back");
+    notify_systemd(&[NotifyState::Stopping]);
+    tracing::info!("shutting down: scans finish their slice and release their leases");
     app.stop().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Tells whoever started this as a service of `Type=notify`; without one, it tells nobody.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+/// Reports the state to systemd; does nothing unless the service was started with `Type=notify`.
+fn notify_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd cannot be told");
+        tracing::warn!(%error, "sd_notify failed");
     }
 }

@@ -1,5 +1,4 @@
-//! Ctrl-C, SIGTERM and a terminal that is closed: the first of them asks for an orderly end, the second does not wait
-//! for one.
+//! SIGINT, SIGTERM and SIGHUP: the first asks for a graceful shutdown, the second exits at once.
 
 use std::{fs, io, process, thread};
 
@@ -11,13 +10,19 @@ use signal_hook::{
 
 use super::Exit;
 
-/// A stop that the first signal raises; the second ends the program.
+/// Returns a stop that the first signal raises. The second signal exits the process.
+///
+/// # Errors
+/// The signal handlers could not be installed.
 pub fn stop_on_signals() -> io::Result<Stop> {
     stop_on_signals_or(|| ())
 }
 
-/// The same, with something that the second signal must not leave undone.
-pub fn stop_on_signals_or(last_act: impl FnOnce() + Send + 'static) -> io::Result<Stop> {
+/// Like [`stop_on_signals`], and runs `before_exit` before the second signal exits the process.
+///
+/// # Errors
+/// The signal handlers could not be installed.
+pub fn stop_on_signals_or(before_exit: impl FnOnce() + Send + 'static) -> io::Result<Stop> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     if !ignores_hang_up() {
         signals.add_signal(SIGHUP)?;
@@ -25,19 +30,19 @@ pub fn stop_on_signals_or(last_act: impl FnOnce() + Send + 'static) -> io::Resul
     let stop = Stop::new();
     let raised = stop.clone();
     thread::Builder::new().name("keysweep-signals".into()).spawn(move || {
-        let mut heard = signals.forever();
-        if heard.next().is_some() {
+        let mut received = signals.forever();
+        if received.next().is_some() {
             raised.raise();
         }
-        if heard.next().is_some() {
-            last_act();
+        if received.next().is_some() {
+            before_exit();
             process::exit(Exit::Interrupted as i32);
         }
     })?;
     Ok(stop)
 }
 
-/// Whether whoever started us wants us to outlive the terminal, as `nohup` does. Where the system does not tell: no.
+/// Returns whether the process was started with SIGHUP ignored, as `nohup` does. Without /proc: false.
 fn ignores_hang_up() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,4 @@
-//! `keysweep task`: scan tasks of a remote service.
+//! `keysweep task`: scan tasks of a service.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::{
     Exit,
     client::{
-        Client, ClientArgs, Refusal,
-        answer::{count, text, time},
+        Client, ClientArgs, ClientError,
+        fields::{count, text, time},
     },
     signals::stop_on_signals,
     term,
@@ -20,10 +20,10 @@ use crate::{
     model::{Reason, Status},
 };
 
-/// How often a task is looked at. Workers write once a second.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a service may be away from somebody who watches, as it is while it is restarted.
-const AWAY_PATIENCE: Duration = Duration::from_secs(60);
+/// Interval of polls while watching. Workers write progress once a second.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How long watching survives an unreachable service, for example during a restart.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Arguments of `keysweep task`.
 #[derive(Debug, Args)]
@@ -31,60 +31,60 @@ pub struct TaskArgs {
     #[command(flatten)]
     client: ClientArgs,
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
-    /// Create a scan task; where the instance has an active one, that is the answer
+enum Command {
+    /// Create a scan task, or return the active one of the instance
     Create {
-        /// Name or id of the instance
+        /// Name or ID of the instance
         instance: String,
-        /// Watch it to its end, and exit as it did
+        /// Watch the task until it finishes, and exit with its outcome
         #[arg(long)]
         wait: bool,
     },
     /// List the tasks of an instance, newest first
     List {
-        /// Name or id of the instance
+        /// Name or ID of the instance
         instance: String,
-        /// Only those in this state: waiting, running, success or failed
+        /// Filter by status: waiting, running, success or failed
         #[arg(long)]
         status: Option<Status>,
-        /// How many to show
+        /// Number of tasks to list
         #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// How many of the newest to leave out
+        /// Number of newest tasks to skip
         #[arg(long, value_name = "N", default_value = "0")]
         offset: u32,
     },
-    /// Show a task: its progress while it runs, its report once it has ended
+    /// Show a task: its progress while it runs, its report when finished
     Show {
-        /// The task's id
+        /// ID of the task
         task: String,
     },
-    /// Watch a task to its end, and exit as it did; Ctrl-C ends the watching, not the task
+    /// Watch a task until it finishes, and exit with its outcome; Ctrl-C stops watching, not the task
     Watch {
-        /// The task's id
+        /// ID of the task
         task: String,
     },
-    /// Cancel a task; what was released stays released
+    /// Cancel a task; reclaimed keys stay reclaimed
     Cancel {
-        /// The task's id
+        /// ID of the task
         task: String,
     },
 }
 
-/// Does what was typed.
+/// Runs the command and returns its exit code.
 pub fn run(args: &TaskArgs) -> Exit {
-    carry_out(args).unwrap_or_else(|refusal| refusal.tell())
+    try_run(args).unwrap_or_else(|error| error.report())
 }
 
-fn carry_out(args: &TaskArgs) -> Result<Exit, Refusal> {
+fn try_run(args: &TaskArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
     let json = args.client.json;
-    match &args.verb {
-        Verb::Create { instance, wait } => {
+    match &args.command {
+        Command::Create { instance, wait } => {
             let instance = client.instance_id(instance)?;
             let created = client.post(&client.dcs(&format!("instances/{instance}/scan-expire-keys-task")))?;
             let id = text(&created["id"]);
@@ -97,72 +97,73 @@ fn carry_out(args: &TaskArgs) -> Result<Exit, Refusal> {
                 false => term::line(&format!("task {id} is {}", text(&created["status"]))),
             }
         }
-        Verb::List { instance, status, limit, offset } => {
+        Command::List { instance, status, limit, offset } => {
             let instance = client.instance_id(instance)?;
             let status = status.map_or_else(String::new, |status| format!("&status={status}"));
             let query = format!("?offset={offset}&limit={limit}{status}");
             let page = client.get(&client.dcs(&format!("instances/{instance}/auto-expire/histories{query}")))?;
             if json { term::json(&page) } else { list(&page) }
         }
-        Verb::Show { task } => {
+        Command::Show { task } => {
             let task = client.get(&address(&client, task)?)?;
             if json { term::json(&task) } else { show(&task) }
         }
-        Verb::Watch { task } => return watch(&client, task, json, None),
-        Verb::Cancel { task } => {
+        Command::Watch { task } => return watch(&client, task, json, None),
+        Command::Cancel { task } => {
             let task = client.post(&format!("{}/cancel", address(&client, task)?))?;
             match json {
                 true => term::json(&task),
-                false if is_over(&task) => term::line(&format!("the task is {}", in_a_word(&task))),
-                false => term::line("the task is asked to stop; it ends after its slice"),
+                false if is_over(&task) => term::line(&format!("task is {}", status_text(&task))),
+                false => term::line("cancellation requested; the task stops after its current slice"),
             }
         }
     }
     Ok(Exit::Done)
 }
 
-fn address(client: &Client, task: &str) -> Result<String, Refusal> {
+fn address(client: &Client, task: &str) -> Result<String, ClientError> {
     match is_id(task) {
-        true => Ok(client.own(&format!("tasks/{task}"))),
-        false => Err(Refusal::usage(format!(
-            "{task:?} is no task's id, which are 32 hexadecimal digits; `keysweep task list INSTANCE` shows them"
+        true => Ok(client.native(&format!("tasks/{task}"))),
+        false => Err(ClientError::usage(format!(
+            "invalid task ID {task:?}: expected 32 hex digits; `keysweep task list INSTANCE` lists them"
         ))),
     }
 }
 
-/// Shows a task until it has ended, through restarts of the service; exits as the task did. `seen_at`: when the service was
-/// last known to have it; while that is not known, the first refusal is the last.
-fn watch(client: &Client, task: &str, json: bool, mut seen_at: Option<Instant>) -> Result<Exit, Refusal> {
+/// Shows a task until it finishes, through restarts of the service, and returns its exit code. `seen_at`: time of the last
+/// successful response; with `None` the first error ends the watching.
+fn watch(client: &Client, task: &str, json: bool, mut seen_at: Option<Instant>) -> Result<Exit, ClientError> {
     let address = address(client, task)?;
-    let stop = stop_on_signals().map_err(|error| Refusal::absent(format!("signals cannot be caught: {error}")))?;
+    let stop =
+        stop_on_signals().map_err(|error| ClientError::failed(format!("cannot install signal handlers: {error}")))?;
     let live = term::Live::new();
-    let mut told = false;
+    let mut warned = false;
     let task = loop {
         match client.get(&address) {
             Ok(task) if is_over(&task) => break task,
             Ok(task) => {
-                (seen_at, told) = (Some(Instant::now()), false);
+                (seen_at, warned) = (Some(Instant::now()), false);
                 if let Ok(progress) = serde_json::from_value::<Progress>(task["progress"].clone()) {
                     live.show(&progress);
                 }
             }
-            Err(refusal) if refusal.may_pass && seen_at.is_some_and(|seen| seen.elapsed() < AWAY_PATIENCE) => {
-                if !told {
-                    live.note(&format!("{}; trying again for a minute", refusal.sentence));
+            Err(error) if error.transient && seen_at.is_some_and(|seen| seen.elapsed() < RECONNECT_TIMEOUT) => {
+                if !warned {
+                    live.note(&format!("{}; retrying for a minute", error.message));
                 }
-                told = true;
+                warned = true;
             }
-            Err(refusal) => {
+            Err(error) => {
                 live.finish();
-                return Err(refusal);
+                return Err(error);
             }
         }
         if stop.is_raised() {
             live.finish();
-            term::note("not watching any more; the task goes on (`keysweep task cancel` ends it)");
+            term::note("stopped watching; the task continues (cancel it with `keysweep task cancel`)");
             return Ok(Exit::Interrupted);
         }
-        stop.wait_until(Instant::now() + LOOK_EVERY);
+        stop.wait_until(Instant::now() + POLL_INTERVAL);
     };
     live.finish();
     if json {
@@ -180,7 +181,7 @@ fn is_over(task: &Value) -> bool {
     task["status"].as_str().and_then(|name| name.parse::<Status>().ok()).is_some_and(|status| !status.is_active())
 }
 
-/// A task that failed has the exit code that `keysweep scan` would have had.
+/// Returns the exit code of a finished task; a failure has the code `keysweep scan` would have.
 fn outcome(task: &Value) -> Exit {
     let reason = task["reason"]["code"].as_str().map(|code| Reason::from(code.to_owned()));
     match reason {
@@ -195,7 +196,7 @@ fn outcome(task: &Value) -> Exit {
     }
 }
 
-fn in_a_word(task: &Value) -> String {
+fn status_text(task: &Value) -> String {
     match task["reason"]["code"].as_str() {
         Some(code) => format!("{} ({code})", text(&task["status"])),
         None => text(&task["status"]),
@@ -214,10 +215,10 @@ fn list(page: &Value) {
             count(&task["num"]),
         ]
     };
-    let header = ["id", "status", "scan", "created", "finished", "released"];
+    let header = ["id", "status", "scan", "created", "finished", "reclaimed"];
     term::table(&header, tasks.iter().map(row).collect());
     term::line(&format!(
-        "{} of {} tasks; {} keys were released by all of them",
+        "{} of {} tasks; {} keys reclaimed in total",
         tasks.len(),
         count(&page["count"]),
         count(&page["total"])
@@ -225,13 +226,13 @@ fn list(page: &Value) {
 }
 
 fn show(task: &Value) {
-    let exactly = if task["exact"] == true { "exactly" } else { "at least; not exact" };
+    let exactness = if task["exact"] == true { "exact" } else { "lower bound" };
     let mut rows = vec![
         ("task", text(&task["id"])),
         ("instance", text(&task["instance_id"])),
-        ("status", in_a_word(task)),
+        ("status", status_text(task)),
         (
-            "asked for by",
+            "triggered by",
             match task["requested_by"].as_str() {
                 Some(name) => name.to_owned(),
                 None if task["scan_type"] == "auto" => "the schedule".into(),
@@ -245,9 +246,9 @@ fn show(task: &Value) {
     let report = serde_json::from_value::<Report>(task["report"].clone()).ok();
     if report.is_none() {
         let done = task["progress"]["fraction"].as_f64();
-        rows.push(("done", done.map_or_else(|| "-".into(), |share| format!("{:.1} %", share * 100.0))));
+        rows.push(("progress", done.map_or_else(|| "-".into(), |share| format!("{:.1} %", share * 100.0))));
         rows.push(("keys scanned", count(&task["keys_scanned"])));
-        rows.push(("keys released", format!("{}  ({exactly})", count(&task["keys_reclaimed"]))));
+        rows.push(("keys reclaimed", format!("{}  ({exactness})", count(&task["keys_reclaimed"]))));
     }
     term::pairs(rows);
     if let Some(report) = report {

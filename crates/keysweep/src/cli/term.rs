@@ -1,5 +1,5 @@
-//! All that is drawn on the terminal: the live bar, the report, errors. Results go to standard output, everything
-//! else to standard error, so that a pipe gets the result alone.
+//! Output on the terminal: progress bar, reports, errors. Results go to standard output, everything else to standard
+//! error, so that a pipe receives the result alone.
 
 use std::{
     io::{IsTerminal, Write, stderr, stdout},
@@ -14,132 +14,135 @@ use serde::Serialize;
 
 use crate::units::size;
 
-/// How often a line is written where there is no terminal to draw a bar on.
-const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Steps of the bar.
+/// Interval of progress lines when standard error is not a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Resolution of the progress bar.
 const STEPS: u64 = 10_000;
 
-/// An error, for people.
+/// Prints an error.
 pub fn error(sentence: &str) {
-    // A closed standard error is no reason to die; there is nobody to tell.
+    // A closed standard error must not end the program.
     let _ = writeln!(stderr(), "error: {sentence}");
 }
 
-/// Something worth knowing, for people.
+/// Prints a note to standard error.
 pub fn note(sentence: &str) {
     let _ = writeln!(stderr(), "{sentence}");
 }
 
-/// A result line.
+/// Prints a line of the result.
 pub fn line(text: &str) {
     let _ = writeln!(stdout(), "{text}");
 }
 
-/// A result that is a file of some kind, as it is.
+/// Prints a result verbatim.
 pub fn document(bytes: &[u8]) {
     let _ = stdout().write_all(bytes);
 }
 
-/// A result as one JSON object.
+/// Prints a result as JSON on one line.
 pub fn json(value: &impl Serialize) {
     match serde_json::to_string(value) {
         Ok(text) => line(&text),
-        Err(failure) => error(&format!("the result cannot be written as JSON: {failure}")),
+        Err(failure) => error(&format!("cannot encode the result as JSON: {failure}")),
     }
 }
 
-/// The same over several lines, for people and for files under version control.
+/// Prints a result as indented JSON, for files under version control.
 pub fn pretty_json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => line(&text),
-        Err(failure) => error(&format!("the result cannot be written as JSON: {failure}")),
+        Err(failure) => error(&format!("cannot encode the result as JSON: {failure}")),
     }
 }
 
-/// Asks for something that nobody may see while it is typed. Fails where there is no terminal.
+/// Prompts for a secret without echo.
+///
+/// # Errors
+/// There is no terminal.
 pub fn ask_secret(prompt: &str) -> anyhow::Result<String> {
     rpassword::prompt_password(prompt)
-        .map_err(|error| anyhow::anyhow!("no password can be asked for here ({error}); use --password-stdin"))
+        .map_err(|error| anyhow::anyhow!("cannot prompt for a password ({error}); use --password-stdin"))
 }
 
-/// A table without lines, as wide as its contents.
+/// Prints a table without borders, as wide as its content.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header).add_rows(rows);
     line(&table.to_string());
 }
 
-/// Names and what they stand for, a line each.
+/// Prints names and values, one pair per line.
 pub fn pairs(rows: Vec<(&str, String)>) {
     let mut table = Table::new();
     table.load_style(NOTHING).add_rows(rows.into_iter().map(|(name, value)| [name.to_owned(), value]));
     line(&table.to_string());
 }
 
-/// Shows something that counts up to a known number.
+/// Progress bar that counts up to a known number.
 pub struct Counter(ProgressBar);
 
 impl Counter {
-    /// A bar at its beginning.
-    pub fn new(what: &str, upto: u64) -> Self {
+    /// Shows an empty bar.
+    pub fn new(label: &str, upto: u64) -> Self {
         if !stderr().is_terminal() {
-            note(what);
+            note(label);
         }
         let bar = ProgressBar::new(upto);
         let style = ProgressStyle::with_template("{bar:32} {human_pos:>9} of {human_len}  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(what.to_owned());
+        bar.set_message(label.to_owned());
         Self(bar)
     }
 
-    /// Shows how far it is.
+    /// Sets the position.
     pub fn set(&self, position: u64) {
         self.0.set_position(position);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.0.finish_and_clear();
     }
 }
 
-/// Shows a sweep while it runs: a bar on a terminal, a line every few seconds elsewhere.
+/// Progress of a running scan: a bar on a terminal, otherwise a line every few seconds.
 pub struct Live {
     bar: ProgressBar,
     next_line: Mutex<Instant>,
 }
 
 impl Live {
-    /// A bar at its beginning.
+    /// Shows an empty bar.
     pub fn new() -> Self {
         let bar = ProgressBar::new(STEPS);
         let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, next_line: Mutex::new(Instant::now() + LINE_EVERY) }
+        Self { bar, next_line: Mutex::new(Instant::now() + LINE_INTERVAL) }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// A sentence above the bar.
+    /// Prints a note above the bar.
     pub fn note(&self, sentence: &str) {
         self.bar.suspend(|| note(sentence));
     }
 
-    /// Shows how far it is.
+    /// Shows the progress.
     pub fn show(&self, progress: &Progress) {
         if stderr().is_terminal() {
             self.bar.set_position((progress.fraction * STEPS as f64) as u64);
-            self.bar.set_message(in_words(progress));
+            self.bar.set_message(progress_text(progress));
             return;
         }
-        // A lock that was poisoned by a panic elsewhere still holds a good time.
+        // A panic of another thread leaves the time valid.
         let mut next_line = self.next_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if Instant::now() >= *next_line {
-            *next_line = Instant::now() + LINE_EVERY;
-            note(&format!("{:.1} %  {}", progress.fraction * 100.0, in_words(progress)));
+            *next_line = Instant::now() + LINE_INTERVAL;
+            note(&format!("{:.1} %  {}", progress.fraction * 100.0, progress_text(progress)));
         }
     }
 }
@@ -154,20 +157,20 @@ impl Monitor for Live {
     }
 }
 
-fn in_words(progress: &Progress) -> String {
+fn progress_text(progress: &Progress) -> String {
     let eta = match progress.eta_seconds {
         Some(seconds) => format!("{} left", HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))),
         None => "…".into(),
     };
     format!(
-        "{} released of {} scanned  {} keys/s  {eta}",
+        "{} reclaimed of {} scanned  {} keys/s  {eta}",
         HumanCount(progress.keys_reclaimed),
         HumanCount(progress.keys_scanned),
         HumanCount(progress.keys_per_second as u64)
     )
 }
 
-/// The closing report of a sweep.
+/// Prints the report of a scan.
 pub fn report(report: &Report) {
     let outcome = match report.outcome {
         Outcome::Done => "done".to_owned(),
@@ -179,14 +182,14 @@ pub fn report(report: &Report) {
     row("target", format!("{}  {server}", report.target));
     row("outcome", outcome);
     row("keys scanned", HumanCount(report.totals.keys_scanned).to_string());
-    let exactly = if report.totals.exact { "exactly" } else { "at least; not exact" };
-    row("keys released", format!("{}  ({exactly})", HumanCount(report.totals.keys_reclaimed)));
+    let exactness = if report.totals.exact { "exact" } else { "lower bound" };
+    row("keys reclaimed", format!("{}  ({exactness})", HumanCount(report.totals.keys_reclaimed)));
     row("used memory", change(report.totals.used_memory_before, report.totals.used_memory_after));
     row("resident memory", change(report.totals.rss_before, report.totals.rss_after));
     row("elapsed", format!("{:.1} s", report.totals.elapsed_seconds));
-    let whose = if report.shards.len() > 1 { "the busiest primary's" } else { "its" };
+    let whose = if report.shards.len() > 1 { "the busiest primary's" } else { "the" };
     let share = report.totals.cpu_share * 100.0;
-    row("server's time", format!("{:.2} s, {share:.1} % of {whose} main thread", report.totals.server_seconds));
+    row("server time", format!("{:.2} s, {share:.1} % of {whose} main thread", report.totals.server_seconds));
     let slices = &report.totals.slice_seconds;
     let micros = |seconds: f64| format!("{:.0} µs", seconds * 1e6);
     row(
@@ -207,7 +210,7 @@ pub fn report(report: &Report) {
     }
 }
 
-/// A line for each primary.
+/// Prints one line per primary.
 fn primaries(shards: &[ShardReport]) {
     let row = |shard: &ShardReport| {
         let outcome = match (shard.outcome, &shard.message) {
@@ -223,11 +226,11 @@ fn primaries(shards: &[ShardReport]) {
             outcome,
         ]
     };
-    let header = ["primary", "keys scanned", "released", "used memory", "main thread", "outcome"];
+    let header = ["primary", "keys scanned", "keys reclaimed", "used memory", "main thread", "outcome"];
     table(&header, shards.iter().map(row).collect());
 }
 
-/// A size before and after, and what came free.
+/// Formats a size before and after, with the difference.
 fn change(before: Option<u64>, after: Option<u64>) -> String {
     match (before, after) {
         (Some(before), Some(after)) if before == after => format!("{}, unchanged", size(before)),
@@ -236,6 +239,6 @@ fn change(before: Option<u64>, after: Option<u64>) -> String {
             format!("{} → {}  ({sign}{})", size(before), size(after), size(difference))
         }
         (Some(before), None) => format!("{} before", size(before)),
-        _ => "not known".into(),
+        _ => "unknown".into(),
     }
 }

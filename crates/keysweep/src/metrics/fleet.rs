@@ -1,4 +1,4 @@
-//! Gauges of the fleet as the store holds it. Every replica shows the same.
+//! Gauges of all instances and tasks, read from the store. Every replica serves the same values.
 
 use std::sync::atomic::AtomicU64;
 
@@ -19,10 +19,10 @@ struct OfStatus {
     status: &'static str,
 }
 
-/// Without labels; a family, so that it can be absent.
+/// No labels. A family can be absent from a scrape; a plain gauge cannot.
 type Alone = Vec<(&'static str, String)>;
 
-/// The gauges. All but `up` are absent while the store is away: an old figure would look like a new one.
+/// Gauges read from the store. All but `up` are absent while the store is unavailable: stale values would look current.
 #[derive(Debug, Default)]
 pub(super) struct FleetGauges {
     up: Whole,
@@ -42,63 +42,71 @@ pub(super) struct FleetGauges {
 
 impl FleetGauges {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("store_up", "Whether the database answered the last look at the fleet", self.up.clone());
+        registry.register(
+            "store_up",
+            "Whether the database answered the last query for these metrics",
+            self.up.clone(),
+        );
         registry.register("tasks", "Active tasks by state", self.tasks.clone());
         registry.register(
             "tasks_unattended",
-            "Running tasks that no worker holds: given back, or of a worker that died",
+            "Running tasks whose lease no worker holds: released, or expired after a crash",
             self.unattended.clone(),
         );
         registry.register_with_unit(
             "task_longest_wait",
-            "How long the task that has waited longest could have been started by now",
+            "Time the oldest waiting task could have been running by now",
             Unit::Seconds,
             self.longest_wait.clone(),
         );
         registry.register_with_unit(
             "schedule_lag",
-            "How long the longest overdue look at a schedule is overdue",
+            "Scheduler lag: age of the oldest due run not yet started",
             Unit::Seconds,
             self.schedule_lag.clone(),
         );
         registry.register(
             "instance_reachable",
-            "Whether the instance answered when it was last looked at",
+            "Whether the instance answered its last health check",
             self.reachable.clone(),
         );
-        registry.register("instance_keys", "Keys that the instance held when last seen", self.keys.clone());
+        registry.register(
+            "instance_keys",
+            "Keys of the instance at its last successful poll, stale keys included",
+            self.keys.clone(),
+        );
         registry.register(
             "instance_keys_with_ttl",
-            "Keys with a TTL that the instance held when last seen",
+            "Keys with a TTL at the last successful poll",
             self.keys_with_ttl.clone(),
         );
         registry.register_with_unit(
             "instance_used_memory",
-            "used_memory of the instance's primaries when last seen",
+            "used_memory of the primaries at the last successful poll",
             Unit::Bytes,
             self.used_memory.clone(),
         );
         registry.register_with_unit(
             "instance_max_memory",
-            "maxmemory of the instance's primaries when last seen; 0 is no limit",
+            "maxmemory of the primaries at the last successful poll; 0 means no limit",
             Unit::Bytes,
             self.max_memory.clone(),
         );
         registry.register_with_unit(
             "instance_last_success_timestamp",
-            "When the instance's newest successful task ended, since the epoch",
+            "Time the newest successful task finished, Unix seconds",
             Unit::Seconds,
             self.last_success.clone(),
         );
         registry.register_with_unit(
             "instance_auto_scan_interval",
-            "From one scheduled scan of the instance to the next, where scans are due; 0 is one after the other",
+            "Interval between scheduled scans; 0 starts the next scan after the previous one finished. Absent while no scans are due",
             Unit::Seconds,
             self.auto_scan_interval.clone(),
         );
         registry.register_with_unit(
             "instance_auto_scan_since_timestamp",
-            "Since when scheduled scans of the instance have been due: its first one, or when it was resumed",
+            "Time since which scheduled scans have been due: the first scan, or the end of a pause, Unix seconds",
             Unit::Seconds,
             self.scans_since.clone(),
         );

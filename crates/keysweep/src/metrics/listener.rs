@@ -1,4 +1,4 @@
-//! The listener that Prometheus comes to. It serves `/metrics` and nothing else, and never shares the API's.
+//! The listener for Prometheus. It serves `/metrics` alone and is never the listener of the API.
 
 use std::sync::Arc;
 
@@ -9,10 +9,13 @@ use tokio::{net::TcpListener, sync::watch};
 use super::Metrics;
 use crate::connections::{self, Bounds};
 
-/// Scrapers at a time.
+/// Concurrent connections.
 const CONNECTIONS: u32 = 32;
 
-/// Serves until `shutdown` says to end.
+/// Serves `/metrics` until `shutdown` is set.
+///
+/// # Errors
+/// The listener failed.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,

@@ -1,8 +1,7 @@
-//! What Prometheus scrapes, on a listener of its own: what this process has done since it began, counted here as it
-//! happens, and the fleet as it is now, read from the store.
+//! Prometheus metrics on a listener of their own: counters of this process, and gauges read from the store at scrape time.
 //!
-//! Everything that is counted belongs to one process, so that replicas add up; what is read from the store is the same
-//! on all of them. Instances appear by id, and nothing else of them does.
+//! Counters belong to one process, so the sum over replicas is the total. Gauges from the store are the same on every
+//! replica. Instances are labelled by id only: names, addresses and keys never appear.
 
 mod counts;
 mod fleet;
@@ -22,16 +21,16 @@ use tokio::{
 };
 
 pub use self::{
-    counts::{Counts, RunningSweep, SweepCounts},
+    counts::{Counts, RunningScan, ScanCounts},
     listener::serve,
 };
 use self::{fleet::FleetGauges, process::Process};
 use crate::store::Store;
 
-/// For how long a look at the store is good: several scrapers in a row cost it one.
-const FRESH: Duration = Duration::from_secs(5);
+/// Minimum interval between two queries of the store: several scrapers cost one query.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Marks what is about one instance.
+/// Label of series about one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfInstance {
     instance_id: String,
@@ -48,18 +47,18 @@ struct OfVersion {
     version: &'static str,
 }
 
-/// Everything that there is to scrape.
+/// All metrics of the process.
 pub struct Metrics {
     store: Store,
     registry: Registry,
     counts: Counts,
     fleet: FleetGauges,
-    /// When the store was last looked at. Locked while it is: whoever scrapes meanwhile waits for that look.
-    looked: Mutex<Option<Instant>>,
+    /// Time of the last query of the store. Locked during the query, so that concurrent scrapes wait for its result.
+    refreshed_at: Mutex<Option<Instant>>,
 }
 
 impl Metrics {
-    /// What `counts` counts, and what `store` holds.
+    /// Registers `counts` and the gauges read from `store`.
     pub fn new(store: Store, counts: Counts) -> Arc<Self> {
         let mut registry = Registry::default();
         Process::register(&mut registry);
@@ -76,28 +75,32 @@ impl Metrics {
                 "read" => ("store_read_duration", "store_read_failures"),
                 _ => ("store_write_duration", "store_write_failures"),
             };
-            let help = format!("How long {kind} verbs of the database took, waiting for their turn included");
+            let help = format!("Time of {kind} operations on the database, including the wait for a connection");
             keysweep.register_with_unit(calls, help, Unit::Seconds, verbs.seconds);
-            keysweep.register(failures, format!("{kind} verbs that found the database unavailable"), verbs.unavailable);
+            keysweep.register(
+                failures,
+                format!("Database {kind}s that failed because the database was unavailable"),
+                verbs.unavailable,
+            );
         }
-        Arc::new(Self { store, registry, counts, fleet, looked: Mutex::new(None) })
+        Arc::new(Self { store, registry, counts, fleet, refreshed_at: Mutex::new(None) })
     }
 
-    /// All of it, in the text format of Prometheus (0.0.4).
+    /// Returns all metrics in the Prometheus text format (0.0.4).
     pub async fn scrape(&self) -> String {
-        self.look().await;
+        self.refresh().await;
         let mut text = String::new();
-        // Writing to a string does not fail; what an encoder refused would be missing from the text.
+        // Writing to a string does not fail; a metric the encoder refuses is missing from the text.
         if let Err(error) = prometheus_client::encoding::prometheus_text::encode(&mut text, &self.registry) {
-            tracing::error!(%error, "the metrics are incomplete");
+            tracing::error!(%error, "metrics are incomplete");
         }
         text
     }
 
-    /// Has the gauges of the fleet show the store as it is, or as it was a few seconds ago.
-    async fn look(&self) {
-        let mut looked = self.looked.lock().await;
-        if looked.is_some_and(|then| then.elapsed() < FRESH) {
+    /// Reads the store into the gauges, unless the last read is more recent than [`REFRESH_INTERVAL`].
+    async fn refresh(&self) {
+        let mut refreshed_at = self.refreshed_at.lock().await;
+        if refreshed_at.is_some_and(|then| then.elapsed() < REFRESH_INTERVAL) {
             return;
         }
         match self.store.overview().await {
@@ -106,10 +109,10 @@ impl Metrics {
                 self.fleet.show(&overview);
             }
             Err(error) => {
-                tracing::warn!(%error, "the metrics of the fleet cannot be read");
+                tracing::warn!(%error, "cannot read instance metrics from the database");
                 self.fleet.show_nothing();
             }
         }
-        *looked = Some(Instant::now());
+        *refreshed_at = Some(Instant::now());
     }
 }

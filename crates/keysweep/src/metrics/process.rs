@@ -1,4 +1,4 @@
-//! The process as its kernel sees it, under the names that every Prometheus client gives it.
+//! Process metrics from /proc, under the standard names of Prometheus clients.
 
 use procfs::{WithCurrentSystemInfo, process::Process as Kernel};
 use prometheus_client::{
@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Asked anew at each scrape.
+/// Reads /proc at each scrape.
 #[derive(Debug)]
 pub(super) struct Process;
 
@@ -18,7 +18,7 @@ impl Process {
     }
 }
 
-struct Figures {
+struct Stats {
     cpu_seconds: f64,
     resident: u64,
     virtual_size: u64,
@@ -28,7 +28,7 @@ struct Figures {
     started: f64,
 }
 
-fn ask() -> procfs::ProcResult<Figures> {
+fn read_stats() -> procfs::ProcResult<Stats> {
     let kernel = Kernel::myself()?;
     let stat = kernel.stat()?;
     let ticks = procfs::ticks_per_second() as f64;
@@ -36,7 +36,7 @@ fn ask() -> procfs::ProcResult<Figures> {
         procfs::process::LimitValue::Value(limit) => Some(limit),
         procfs::process::LimitValue::Unlimited => None,
     };
-    Ok(Figures {
+    Ok(Stats {
         cpu_seconds: (stat.utime + stat.stime) as f64 / ticks,
         resident: stat.rss_bytes().get(),
         virtual_size: stat.vsize,
@@ -49,22 +49,22 @@ fn ask() -> procfs::ProcResult<Figures> {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        // Where there is no /proc, there are no such metrics.
-        let Ok(figures) = ask() else { return Ok(()) };
-        let cpu = ConstCounter::new(figures.cpu_seconds);
-        let help = "Processor time used, user and system";
+        // Without /proc these metrics are absent.
+        let Ok(stats) = read_stats() else { return Ok(()) };
+        let cpu = ConstCounter::new(stats.cpu_seconds);
+        let help = "User and system CPU time";
         cpu.encode(encoder.encode_descriptor("cpu", help, Some(&Unit::Seconds), MetricType::Counter)?)?;
         let gauges = [
-            ("resident_memory", "Resident memory", Some(Unit::Bytes), Some(figures.resident as f64)),
-            ("virtual_memory", "Virtual memory", Some(Unit::Bytes), Some(figures.virtual_size as f64)),
-            ("threads", "Threads", None, Some(figures.threads as f64)),
-            ("open_fds", "Open file descriptors", None, Some(figures.open_fds as f64)),
-            ("max_fds", "Most file descriptors that may be open", None, figures.max_fds.map(|limit| limit as f64)),
-            ("start_time", "When it started, since the epoch", Some(Unit::Seconds), Some(figures.started)),
+            ("resident_memory", "Resident memory", Some(Unit::Bytes), Some(stats.resident as f64)),
+            ("virtual_memory", "Virtual memory", Some(Unit::Bytes), Some(stats.virtual_size as f64)),
+            ("threads", "Threads", None, Some(stats.threads as f64)),
+            ("open_fds", "Open file descriptors", None, Some(stats.open_fds as f64)),
+            ("max_fds", "Limit of open file descriptors", None, stats.max_fds.map(|limit| limit as f64)),
+            ("start_time", "Start time of the process, Unix seconds", Some(Unit::Seconds), Some(stats.started)),
         ];
-        for (name, help, unit, figure) in gauges {
-            let Some(figure) = figure else { continue };
-            ConstGauge::new(figure).encode(encoder.encode_descriptor(
+        for (name, help, unit, value) in gauges {
+            let Some(value) = value else { continue };
+            ConstGauge::new(value).encode(encoder.encode_descriptor(
                 name,
                 help,
                 unit.as_ref(),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     fleet::Fleet,
-    metrics::{Counts, RunningSweep, SweepCounts},
+    metrics::{Counts, RunningScan, ScanCounts},
     model::Reason,
     store::{Beat, Claim, Ending, Pulse, Store},
     telemetry::traces::SpanId,
@@ -44,7 +44,7 @@ const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
 pub async fn drive(tasks: Tasks, fleet: Fleet, claim: Claim, claimed: SpanId, shutdown: watch::Receiver<bool>) {
     let task = &claim.task;
     if let (Some(started_at), true) = (task.started_at, task.used.is_zero() && claim.checkpoint.is_none()) {
-        tasks.counts.task_began(started_at.duration_since(task.created_at).unsigned_abs());
+        tasks.counts.task_started(started_at.duration_since(task.created_at).unsigned_abs());
     }
     let Tasks { store, counts, traces, .. } = tasks;
     let tracer = Tracer { traces, claimed };
@@ -90,9 +90,9 @@ impl Latest {
 struct Listener {
     task_id: String,
     latest: Latest,
-    counts: Arc<SweepCounts>,
+    counts: Arc<ScanCounts>,
     begun: Begun,
-    _running: RunningSweep,
+    _running: RunningScan,
 }
 
 impl Monitor for Listener {
@@ -124,7 +124,7 @@ impl Drive {
         let checkpoint = self.checkpoint();
         let (scanned, released) =
             checkpoint.as_ref().map_or((0, 0), |checkpoint| (checkpoint.keys_scanned, checkpoint.keys_reclaimed));
-        let counts = Arc::new(self.counts.sweep(&self.claim.task.instance_id, scanned, released));
+        let counts = Arc::new(self.counts.scan(&self.claim.task.instance_id, scanned, released));
         let (task_id, latest) = (self.claim.task.id.clone(), self.latest.clone());
         let begun = Begun::now();
         let _running = self.counts.running();
@@ -254,7 +254,7 @@ impl Drive {
         fleet: &Fleet,
         halt: Halt,
         report: Report,
-        counts: &SweepCounts,
+        counts: &ScanCounts,
         shutdown: &watch::Receiver<bool>,
     ) {
         let task_id = &self.claim.task.id;
@@ -277,7 +277,7 @@ impl Drive {
                 );
                 let running = self.claim.task.used + Duration::from_secs_f64(report.totals.elapsed_seconds.max(0.0));
                 if self.end(outcome, beat, serde_json::to_string(&report).ok()).await {
-                    counts.ended(&report, running);
+                    counts.finished(&report, running);
                 }
                 // What the sweep changed is shown to those who may not wait for a server.
                 if let Err(error) = fleet.look(&self.claim.instance).await {
@@ -319,7 +319,7 @@ impl Drive {
         loop {
             match self.store.end(&self.claim.lease, &ending).await {
                 Ok(Pulse::Held { .. }) => {
-                    self.counts.task_ended(ending.outcome.as_ref().err().map(|(reason, _)| reason));
+                    self.counts.task_finished(ending.outcome.as_ref().err().map(|(reason, _)| reason));
                     return true;
                 }
                 Ok(Pulse::Lost) => {

@@ -140,7 +140,7 @@ impl Tasks {
         if before.task.status.is_active() && !before.task.cancel_requested {
             tracing::info!(task_id = task.id, by, "task cancelled");
             if !task.status.is_active() {
-                self.counts.task_ended(task.reason.as_ref());
+                self.counts.task_finished(task.reason.as_ref());
             }
         }
         Ok(Some(TaskDetail { task, ..before }))

@@ -55,26 +55,26 @@ pub(super) struct Tracer {
 impl Tracer {
     /// A sweep has returned.
     pub(super) fn swept(&self, task: &Task, report: &Report, begun: &Begun) {
-        let mut sweep = self.traces.begin(&task.id, self.claimed, "task.sweep");
+        let mut sweep = self.traces.begin(&task.id, self.claimed, "task.scan");
         sweep.at(begun.sweep, None);
         sweep.note("keysweep.instance.id", task.instance_id.as_str());
         sweep.note("keysweep.pace", report.pace.as_str());
         sweep.note("keysweep.keys.scanned", report.totals.keys_scanned);
-        sweep.note("keysweep.keys.released", report.totals.keys_reclaimed);
+        sweep.note("keysweep.keys.reclaimed", report.totals.keys_reclaimed);
         sweep.note("keysweep.exact", report.totals.exact);
-        sweep.note("keysweep.duty", report.totals.cpu_share);
+        sweep.note("keysweep.cpu_share", report.totals.cpu_share);
         sweep.note("keysweep.backoffs", report.totals.backoffs);
         if let Some(message) = &report.message {
             sweep.fail(message.as_str());
         }
         for shard in &report.shards {
             let lasted = Duration::try_from_secs_f64(shard.totals.elapsed_seconds).unwrap_or_default();
-            let mut span = self.traces.begin(&task.id, sweep.id(), "sweep.shard");
+            let mut span = self.traces.begin(&task.id, sweep.id(), "scan.shard");
             span.at(begun.of(shard, lasted), Some(lasted));
             let address = shard.address.as_ref().map(ToString::to_string).unwrap_or_default();
             span.note("server.address", address.as_str());
             span.note("keysweep.keys.scanned", shard.totals.keys_scanned);
-            span.note("keysweep.keys.released", shard.totals.keys_reclaimed);
+            span.note("keysweep.keys.reclaimed", shard.totals.keys_reclaimed);
             span.note("keysweep.slices", shard.totals.slices);
             span.note("keysweep.server_seconds", shard.totals.server_seconds);
             if let Some(message) = &shard.message {

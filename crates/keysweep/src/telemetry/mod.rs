@@ -1,4 +1,4 @@
-//! Logs: text on a terminal, JSON elsewhere, on standard error. `KEYSWEEP_LOG` filters (for example `debug`).
+//! Logging to standard error: text on a terminal, JSON otherwise. `KEYSWEEP_LOG` sets the level (for example `debug`).
 
 pub mod traces;
 
@@ -6,7 +6,7 @@ use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
 
-/// Starts logging for a process that serves.
+/// Starts logging. An invalid `KEYSWEEP_LOG` is logged and replaced by `info`.
 pub fn start() {
     let wanted = std::env::var("KEYSWEEP_LOG").ok().filter(|wanted| !wanted.is_empty());
     let (filter, wrong) = match wanted.as_deref().map_or_else(|| read("info"), read) {
@@ -14,7 +14,7 @@ pub fn start() {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let log = fmt().with_env_filter(filter).with_writer(stderr);
-    // A second start in one process (tests do that) keeps the first one's log.
+    // A second call in one process (tests do that) keeps the first subscriber.
     let _ = match stderr().is_terminal() {
         true => log.with_target(false).try_init(),
         false => log.json().flatten_event(true).try_init(),
@@ -23,17 +23,16 @@ pub fn start() {
         tracing::warn!(
             value = wanted,
             error,
-            "KEYSWEEP_LOG cannot be used and counts as info; write error, warn, info, debug or trace"
+            "invalid KEYSWEEP_LOG, using info: expected error, warn, info, debug or trace"
         );
     }
 }
 
-/// A filter, or why it is none.
+/// Parses a filter.
 fn read(text: &str) -> Result<EnvFilter, String> {
-    // A lone word that is no level would be taken for the name of a part of the program, and everything else be silent,
-    // failures included.
+    // EnvFilter would read a misspelt level as a module name and silence everything else, errors included.
     if !text.contains('=') {
-        text.parse::<LevelFilter>().map_err(|_| "there is no such level".to_owned())?;
+        text.parse::<LevelFilter>().map_err(|_| "unknown level".to_owned())?;
     }
     EnvFilter::try_new(text).map_err(|error| error.to_string())
 }
@@ -43,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_silence_the_log_by_mistake_is_no_filter() {
+    fn a_misspelt_level_is_rejected_instead_of_silencing_the_log() {
         for good in ["debug", "WARN", "off", "warn,keysweep=debug", "keysweep::task=trace"] {
             read(good).unwrap_or_else(|error| panic!("{good}: {error}"));
         }

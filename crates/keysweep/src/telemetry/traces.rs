@@ -1,9 +1,9 @@
-//! Traces: where the time of a task went, from its creation over its claims to the sweep of each primary, sent to an
-//! OpenTelemetry collector (OTLP over HTTP, JSON) where one is named.
+//! Traces of tasks, from creation over claims to the scan of each primary, exported to an OpenTelemetry collector (OTLP
+//! over HTTP, JSON) if the environment names one.
 //!
-//! A task's id is its trace's id, and half of it that of the span that everything else hangs on: so all replicas write the
-//! same trace, and nothing about it has to be stored or sent along. A few spans a task do not need the OpenTelemetry SDK,
-//! with its own runtime, HTTP client and Protocol Buffers; they are written here as the protocol says.
+//! The task id is the trace id, and half of the task id is the id of the root span: all replicas write to the same trace
+//! without storing or passing a context. The module writes OTLP itself because a few spans per task do not justify the
+//! OpenTelemetry SDK with its own runtime, HTTP client and Protocol Buffers.
 
 use std::{
     fmt,
@@ -20,27 +20,27 @@ use serde_json::{Value, json};
 
 use crate::loopback::is_loopback;
 
-/// Spans that wait for the collector; what comes beyond is dropped.
+/// Capacity of the export queue. Spans beyond it are dropped.
 const QUEUE: usize = 2_048;
 const BATCH: usize = 256;
-/// How long a span waits for others to go with.
-const LINGER: Duration = Duration::from_millis(500);
-/// How long the collector may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a span waits for others in the same batch.
+const BATCH_DELAY: Duration = Duration::from_millis(500);
+/// Timeout of one request to the collector.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// One span among those of its task. Zero is none.
+/// Id of a span within its trace. Zero means none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpanId(u64);
 
 impl SpanId {
-    /// The span of a task's creation, which all others descend from.
+    /// Returns the id of the root span: the creation of the task.
     pub fn root(task_id: &str) -> Self {
         let half = task_id.get(16..32).and_then(|half| u64::from_str_radix(half, 16).ok());
         Self(half.unwrap_or_default().max(1))
     }
 }
 
-/// Where spans go; nowhere, unless a collector is named. Clones send to the same one.
+/// Exports spans, if a collector is configured. Clones share one exporter.
 #[derive(Clone, Default)]
 pub struct Traces(Option<Arc<Exporter>>);
 
@@ -51,22 +51,22 @@ impl fmt::Debug for Traces {
 }
 
 struct Exporter {
-    /// Taken at the end.
+    /// Taken on close, which ends the thread.
     sender: Mutex<Option<SyncSender<Span>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the environment says of the collector, in the variables that OpenTelemetry has for it.
+/// Settings of the collector from the standard OpenTelemetry variables.
 struct Settings {
     url: String,
-    /// Whether that is on this machine.
-    is_here: bool,
+    /// Whether the URL names this machine.
+    is_loopback: bool,
     headers: Vec<(String, String)>,
     service: String,
 }
 
 impl Settings {
-    /// `None`: no traces are wanted. Errors name the variable and never its value, in which there may be a password.
+    /// Reads the settings; `None` if tracing is off. Errors name the variable, never its value: it may hold a password.
     fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Self>> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
@@ -79,17 +79,18 @@ impl Settings {
             (None, Some(url)) => (all, format!("{}/v1/traces", url.trim_end_matches('/'))),
             (None, None) => return Ok(None),
         };
-        let parsed = url::Url::parse(&url).with_context(|| format!("{name} is no URL; write http://HOST:4318"))?;
+        let parsed = url::Url::parse(&url)
+            .with_context(|| format!("invalid {name}: expected a URL such as http://HOST:4318"))?;
         if parsed.scheme() != "http" || !parsed.has_host() {
             bail!(
-                "{name}: traces are sent over plain HTTP only; name a collector on this machine or in this network, such as http://127.0.0.1:4318"
+                "invalid {name}: traces are sent over plain HTTP only; use a collector on this machine or in this network, such as http://127.0.0.1:4318"
             );
         }
         for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
-            // A collector takes JSON wherever it takes Protocol Buffers over HTTP.
+            // Every collector that accepts Protocol Buffers over HTTP accepts JSON too.
             if set(name).is_some_and(|protocol| !protocol.starts_with("http/")) {
                 bail!(
-                    "{name}: traces are sent as http/json only; leave it out, and name the collector's port for HTTP (4318)"
+                    "invalid {name}: traces are sent as http/json only; unset it and use the HTTP port of the collector (4318)"
                 );
             }
         }
@@ -100,15 +101,24 @@ impl Settings {
             let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
             Some((name.trim().to_owned(), value.into_owned()))
         });
-        let headers =
-            pairs.collect::<Option<_>>().context("OTEL_EXPORTER_OTLP_HEADERS: write NAME=VALUE,NAME=VALUE")?;
-        let is_here = parsed.host_str().is_some_and(is_loopback);
-        Ok(Some(Self { url, is_here, headers, service: set("OTEL_SERVICE_NAME").unwrap_or_else(|| "keysweep".into()) }))
+        let headers = pairs
+            .collect::<Option<_>>()
+            .context("invalid OTEL_EXPORTER_OTLP_HEADERS: expected NAME=VALUE,NAME=VALUE")?;
+        let is_loopback = parsed.host_str().is_some_and(is_loopback);
+        Ok(Some(Self {
+            url,
+            is_loopback,
+            headers,
+            service: set("OTEL_SERVICE_NAME").unwrap_or_else(|| "keysweep".into()),
+        }))
     }
 }
 
 impl Traces {
-    /// As the environment says (`OTEL_EXPORTER_OTLP_ENDPOINT` and what belongs to it).
+    /// Starts an exporter as configured by `OTEL_EXPORTER_OTLP_ENDPOINT` and related variables.
+    ///
+    /// # Errors
+    /// A variable is invalid.
     pub fn from_environment() -> anyhow::Result<Self> {
         let settings = Settings::read(|name| std::env::var(name).ok())?;
         let Some(settings) = settings else { return Ok(Self::default()) };
@@ -118,12 +128,12 @@ impl Traces {
         Ok(Self(Some(Arc::new(Exporter { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) }))))
     }
 
-    /// Begins a span of this task's trace, below `parent`. It is sent when it is dropped.
+    /// Opens a span in the trace of this task, below `parent`. The span is exported when dropped.
     pub fn begin(&self, task_id: &str, parent: SpanId, name: &'static str) -> OpenSpan {
         self.open(task_id, SpanId(rand::random::<u64>().max(1)), Some(parent), name)
     }
 
-    /// Begins the span of this task's creation.
+    /// Opens the root span: the creation of the task.
     pub fn begin_root(&self, task_id: &str, name: &'static str) -> OpenSpan {
         self.open(task_id, SpanId::root(task_id), None, name)
     }
@@ -146,20 +156,20 @@ impl Traces {
         let Some(exporter) = &self.0 else { return };
         let sender = exporter.sender.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = &*sender {
-            // Full: the collector is away, which the exporter has said, and nobody waits for it.
+            // A full queue means the collector is unavailable, which the exporter has logged. The task does not wait.
             let _ = sender.try_send(span);
         }
     }
 
-    /// Sends what is left, and waits for that.
+    /// Exports the remaining spans, for at most twice [`EXPORT_TIMEOUT`].
     pub async fn close(self) {
         let Some(exporter) = self.0 else { return };
         drop(exporter.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = exporter.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
         let ended = tokio::task::spawn_blocking(move || thread.join());
-        if tokio::time::timeout(PATIENCE * 2, ended).await.is_err() {
-            tracing::warn!("the last spans are dropped: the collector does not take them");
+        if tokio::time::timeout(EXPORT_TIMEOUT * 2, ended).await.is_err() {
+            tracing::warn!("dropped the last spans: the collector does not accept them");
         }
     }
 }
@@ -175,40 +185,40 @@ struct Span {
     error: Option<String>,
 }
 
-/// A span that has not ended.
+/// A span under construction.
 pub struct OpenSpan {
     traces: Traces,
     span: Option<Span>,
 }
 
 impl OpenSpan {
-    /// Its id, for spans below it.
+    /// Returns the id, for child spans.
     pub fn id(&self) -> SpanId {
         self.span.as_ref().map_or(SpanId(0), |span| span.id)
     }
 
-    /// Notes something about it; never a key's name, a value or a secret.
+    /// Adds an attribute. Must never be a key name, a value or a secret.
     pub fn note(&mut self, name: &'static str, value: impl Into<Value>) {
         if let Some(span) = &mut self.span {
             span.attributes.push((name, value.into()));
         }
     }
 
-    /// What it stands for has failed, for this reason.
+    /// Marks the operation as failed.
     pub fn fail(&mut self, reason: impl Into<String>) {
         if let Some(span) = &mut self.span {
             span.error = Some(reason.into());
         }
     }
 
-    /// It began earlier than it was opened, and ended so long after that; without an end, when it is dropped.
+    /// Sets the start time and the duration. Without a duration the span ends when dropped.
     pub fn at(&mut self, start: SystemTime, lasted: Option<Duration>) {
         if let Some(span) = &mut self.span {
             (span.start, span.end) = (start, lasted.map(|lasted| start + lasted));
         }
     }
 
-    /// It is not to be told of.
+    /// Discards the span.
     pub fn forget(mut self) {
         self.span = None;
     }
@@ -224,12 +234,13 @@ impl Drop for OpenSpan {
 }
 
 fn export(spans: &Receiver<Span>, settings: &Settings) {
-    // No proxy leads to this machine.
-    let proxy = if settings.is_here { None } else { ureq::Proxy::try_from_env() };
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(proxy).build().into();
+    // A proxy from the environment cannot reach a collector on this machine.
+    let proxy = if settings.is_loopback { None } else { ureq::Proxy::try_from_env() };
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(EXPORT_TIMEOUT)).proxy(proxy).build().into();
     let mut failing = false;
     while let Ok(first) = spans.recv() {
-        let (mut batch, deadline) = (vec![first], Instant::now() + LINGER);
+        let (mut batch, deadline) = (vec![first], Instant::now() + BATCH_DELAY);
         while batch.len() < BATCH {
             match spans.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(span) => batch.push(span),
@@ -245,14 +256,14 @@ fn export(spans: &Receiver<Span>, settings: &Settings) {
             Ok(_) => failing = false,
             Err(error) if !failing => {
                 failing = true;
-                tracing::warn!(%error, "the collector does not take traces; they are dropped until it does");
+                tracing::warn!(%error, "cannot export traces; spans are dropped until the collector accepts them");
             }
             Err(_) => {}
         }
     }
 }
 
-/// The spans as OTLP has them in JSON: ids in hexadecimal digits, 64-bit numbers as text.
+/// Encodes spans as OTLP JSON: ids as hex digits, 64-bit integers as strings.
 fn document(service: &str, spans: &[Span]) -> Value {
     let spans: Vec<Value> = spans.iter().map(span_document).collect();
     json!({ "resourceSpans": [{
@@ -308,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_endpoint_or_when_told_so_there_are_no_traces() {
+    fn tracing_is_off_without_an_endpoint_or_when_disabled() {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318");
         for variables in [
             &[][..],
@@ -321,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_for_traces_is_taken_as_it_is_and_the_one_for_all_gets_their_path() {
+    fn the_traces_endpoint_is_used_as_is_and_the_general_one_gets_a_path() {
         let url = |variables: &[(&str, &str)]| settings(variables).expect("settings").expect("on").url;
         let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318/");
         assert_eq!(url(&[all]), "http://h:4318/v1/traces");
@@ -332,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_the_remedy_and_without_the_value() {
+    fn an_invalid_variable_is_rejected_with_a_remedy_and_without_its_value() {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318");
         for variables in [
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:secret@h")][..],

@@ -1,4 +1,4 @@
-//! Examples as they stand in the documents: fenced blocks, with what the fence says of them.
+//! Examples in the documents: fenced blocks and the attributes of their fences.
 
 use std::{
     fs,
@@ -10,24 +10,24 @@ use std::{
 pub struct Block {
     /// Document and line, for messages.
     pub place: String,
-    /// The first word behind the fence: `sh`, `python`, `json` …
+    /// Language of the fence: `sh`, `python`, `json` …
     pub language: String,
-    /// Whether it goes on while others run, as a service does.
+    /// Whether it keeps running while later blocks run, as a service does.
     pub in_background: bool,
-    /// Whether it is what the block before it prints.
+    /// Whether it is the output of the block before it.
     pub is_output: bool,
     /// Why no test runs it.
     pub not_run: Option<String>,
-    /// What stands in it.
+    /// Content.
     pub text: String,
 }
 
-/// The repository's folder.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
 
-/// README.md and docs/*.md: name and text.
+/// Returns README.md and docs/*.md: name and text.
 pub fn documents() -> Vec<(String, String)> {
     let mut paths = vec![root().join("README.md")];
     let pages = fs::read_dir(root().join("docs")).expect("docs/");
@@ -41,7 +41,7 @@ pub fn documents() -> Vec<(String, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// The blocks of a document.
+/// Returns the blocks of a document.
 pub fn blocks(name: &str, text: &str) -> Vec<Block> {
     let (mut blocks, mut open) = (Vec::new(), None::<Block>);
     for (number, line) in text.lines().enumerate() {
@@ -82,7 +82,7 @@ fn begin(place: String, info: &str) -> Block {
     }
 }
 
-/// Lines that look like examples and stand in no fence.
+/// Returns indented lines outside fences, which look like examples.
 pub fn indented(text: &str) -> Vec<&str> {
     let (mut found, mut fenced, mut before) = (Vec::new(), false, "");
     for line in text.lines() {

@@ -1,51 +1,51 @@
-//! Command lines that use every command and every option, and what each must answer. `{…}` stands for what a test knows
-//! only when it runs. What an option does in detail is tested where it belongs: these say that none is there for show.
+//! Command lines that use every command and every option, with the output each must have. `{…}` stands for values known only
+//! at run time. Other tests cover what an option does in detail; these prove that every option is accepted and used.
 
 /// One command line.
 #[derive(Debug, Clone, Copy)]
 pub struct Line {
-    /// What is typed behind `keysweep`, but for what all lines of its group have in common.
+    /// Arguments of `keysweep`, without those that all lines of the group share.
     pub typed: &'static str,
-    /// The exit code.
+    /// Expected exit code.
     pub code: i32,
-    /// Words that its output or its error has.
+    /// Part of its output or error.
     pub says: &'static str,
 }
 
-/// A line that succeeds.
+/// Returns a line that must succeed.
 const fn good(typed: &'static str, says: &'static str) -> Line {
     Line { typed, code: 0, says }
 }
 
-/// `scan` and `estimate`. `{locked}` wants a password, and `{watched}` is named by its Sentinel.
+/// `scan` and `estimate`. `{locked}` requires a password, `{watched}` is behind a Sentinel.
 pub const SWEEPS: &[Line] = &[
     good(
-        "scan {server} --pace gentle --duty 50 --max-slice 300 --keys-per-second 1000000 --releases-per-second 1000000 \
-         --parallel 3 --timeout 60s --unreachable-grace 10s --json",
+        "scan {server} --pace gentle --max-cpu 50 --max-slice 300 --keys-per-second 1000000 --reclaims-per-second 1000000 \
+         --parallel 3 --timeout 60s --reconnect-timeout 10s --json",
         "\"outcome\":\"done\"",
     ),
     Line { typed: "scan {replica} --no-follow", code: 1, says: "is a replica, where a scan reclaims nothing" },
     good("scan {locked} --user default --password-file {password} --dry-run", "verdict"),
-    good("scan {locked} --password-stdin", "keys released"),
-    good("scan {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys released"),
+    good("scan {locked} --password-stdin", "keys reclaimed"),
+    good("scan {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys reclaimed"),
     good(
         "scan {watched} --sentinel-user default --sentinel-password-file {password} --address-map 127.0.0.1=localhost --json",
         "\"address\":\"localhost:",
     ),
     good("estimate {replica} --sample 50 --pace fast --json", "\"method\":\"replica-sample\""),
-    good("estimate {locked} --user default --password-file {password}", "keys are dead"),
-    good("estimate {locked} --password-stdin", "keys are dead"),
-    good("estimate {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys are dead"),
+    good("estimate {locked} --user default --password-file {password}", "keys are stale"),
+    good("estimate {locked} --password-stdin", "keys are stale"),
+    good("estimate {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys are stale"),
     good(
         "estimate {watched} --sentinel-user default --sentinel-password-file {password} --address-map 127.0.0.1=localhost",
         "(localhost:",
     ),
 ];
 
-/// What stands before every line of [`ADMIN`].
+/// Options before every line of [`ADMIN`].
 pub const STORE: &str = "--database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8";
 
-/// `admin`, in this order.
+/// `admin`, run in this order.
 pub const ADMIN: &[Line] = &[
     good("project add shop --id 0123456789abcdef0123456789abcdef", "0123456789abcdef"),
     good("project list", "shop"),
@@ -101,10 +101,10 @@ pub const ADMIN: &[Line] = &[
     good("key rotate --to {next_key}", "new_key"),
 ];
 
-/// What stands behind every line of [`REMOTE`].
+/// Options after every line of [`REMOTE`].
 pub const SERVICE: &str = "--endpoint {endpoint} --project shop --credentials {credentials} --ca-file {ca} --json";
 
-/// `instance`, `autoscan` and `task`, in this order.
+/// `instance`, `autoscan` and `task`, run in this order.
 pub const REMOTE: &[Line] = &[
     good("instance list", "\"name\":\"cache\""),
     good("instance show cache", "\"name\":\"cache\""),
@@ -122,22 +122,22 @@ pub const REMOTE: &[Line] = &[
     good("task list cache --status success --limit 1 --offset 1", "\"count\":2"),
 ];
 
-/// `serve` and `worker`, which go on until they are told to stop; what their log says by then.
+/// `serve` and `worker`, which run until they are stopped, with a part of their log.
 pub const SERVICES: &[Line] = &[
     good(
         "serve --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --listen 127.0.0.1:0 \
-         --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --records 5 --sweeps 2 \
-         --sweeps-per-host 1",
+         --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 \
+         --host-concurrency 1",
         "serving",
     ),
     good(
         "worker --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 \
-         --metrics-listen 127.0.0.1:0 --insecure-http --records 5 --sweeps 2 --sweeps-per-host 1",
+         --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 --host-concurrency 1",
         "working",
     ),
 ];
 
-/// What the command line says of itself.
+/// Commands that describe the command line.
 pub const PAGES: &[Line] = &[
     good("openapi", "\"openapi\": \"3."),
     good("completions bash", "max-slice"),
@@ -149,7 +149,7 @@ pub const PAGES: &[Line] = &[
     good("man --dir {pages}", ""),
 ];
 
-/// Lines of other tests, and where they are.
+/// Lines covered by other tests, with their files.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     ("demo --once --keys 300000", "tests/demo.rs"),
     ("admin copy --to postgres://h/d", "tests/data.rs"),
@@ -157,25 +157,25 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("admin user add ada --project p --role reader --password-prompt", "tests/command_line.rs"),
 ];
 
-/// Every line in full.
+/// Returns every line in full.
 pub fn all() -> Vec<String> {
     let stored = ADMIN.iter().map(|line| admin(line.typed));
     let called = REMOTE.iter().map(|line| remote(line.typed));
     let whole = SWEEPS.iter().chain(SERVICES).chain(PAGES).map(|line| line.typed.to_owned());
     let elsewhere = ELSEWHERE.iter().map(|(typed, _)| match typed.strip_prefix("admin ") {
-        // What stands before the lines of `admin` is read before it is known which of them follows.
+        // The options of `admin` are parsed before its subcommand.
         Some(typed) => admin(typed),
         None => (*typed).to_owned(),
     });
     stored.chain(called).chain(whole).chain(elsewhere).collect()
 }
 
-/// A line of [`ADMIN`] in full.
+/// Returns a line of [`ADMIN`] in full.
 pub fn admin(typed: &str) -> String {
     format!("admin {STORE} --json {typed}")
 }
 
-/// A line of [`REMOTE`] in full.
+/// Returns a line of [`REMOTE`] in full.
 pub fn remote(typed: &str) -> String {
     format!("{typed} {SERVICE}")
 }

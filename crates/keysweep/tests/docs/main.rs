@@ -1,5 +1,5 @@
-//! The documents say what is so: every example in README.md and docs/ runs, every command, option and variable is there,
-//! and each of them is tried.
+//! The documents are correct: every example in README.md and docs/ runs, and every command, option and variable is documented
+//! and tested.
 
 mod fence;
 mod lines;
@@ -16,12 +16,12 @@ use serde_json::Value;
 
 use self::fence::{Block, blocks, documents, indented, root};
 
-/// As many examples as cannot be run, for the reasons that stand beside them. One more needs a good one.
+/// Number of examples that cannot run, for the reasons in their fences. Another one needs a good reason.
 const NOT_RUN: usize = 16;
 
 fn all_blocks() -> Vec<Block> {
     let found: Vec<Block> = documents().iter().flat_map(|(name, text)| blocks(name, text)).collect();
-    assert!(found.len() > 10, "the search has gone blind");
+    assert!(found.len() > 10, "the search found hardly anything");
     found
 }
 
@@ -44,15 +44,15 @@ fn every_example_that_can_run_runs_and_prints_what_the_page_says() {
         };
         for pair in blocks.windows(2).filter(|pair| pair[1].is_output && pair[1].not_run.is_none()) {
             let number = programs.iter().position(|program| program.place == pair[0].place);
-            let number = number.unwrap_or_else(|| panic!("{}: nothing that runs stands before it", pair[1].place));
+            let number = number.unwrap_or_else(|| panic!("{}: no example runs before it", pair[1].place));
             failures.extend(missing_line(&pair[1], &said[number]));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// Compares loosely: the words of each line must come, in their order, in one line of what was said. What has a digit in it
-/// may be anything.
+/// Compares loosely: the words of each expected line must occur in order in one line of the output. A word with a digit
+/// matches any word.
 fn missing_line(expected: &Block, said: &str) -> Option<String> {
     let is_fixed = |word: &&str| *word != "…" && !word.chars().any(|character| character.is_ascii_digit());
     let is_there = |line: &str| {
@@ -67,7 +67,7 @@ fn missing_line(expected: &Block, said: &str) -> Option<String> {
 }
 
 #[test]
-fn examples_that_no_test_runs_say_why_and_are_few() {
+fn examples_that_do_not_run_state_a_reason_and_are_few() {
     let not_run: Vec<String> =
         all_blocks().iter().filter_map(|block| Some(format!("{}: {}", block.place, block.not_run.as_ref()?))).collect();
     println!("{}", not_run.join("\n"));
@@ -75,7 +75,7 @@ fn examples_that_no_test_runs_say_why_and_are_few() {
 }
 
 #[test]
-fn every_example_stands_in_a_fence_that_says_what_it_is() {
+fn every_example_is_in_a_fence_with_a_language() {
     for (name, text) in documents() {
         assert_eq!(indented(&text), Vec::<&str>::new(), "{name}");
     }
@@ -83,7 +83,7 @@ fn every_example_stands_in_a_fence_that_says_what_it_is() {
         let Block { place, text, language, .. } = &block;
         match language.as_str() {
             "sh" | "python" | "usage" => {}
-            // Rules for servers; crates/engine/tests/rights.rs tries each word of them.
+            // ACL rules; crates/engine/tests/rights.rs tests each word of them.
             "acl" => assert!(text.lines().all(|line| line.starts_with("ACL SETUSER ")), "{place}"),
             "text" => assert!(block.is_output || block.not_run.is_some(), "{place}: whose output is it?"),
             "json" => drop(serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{place}: {error}"))),
@@ -91,7 +91,7 @@ fn every_example_stands_in_a_fence_that_says_what_it_is() {
             "yaml" => yaml(place, text),
             "hcl" => hcl(place, text),
             other => {
-                panic!("{place}: nobody checks {other:?}; use sh, python, usage, acl, text, json, toml, yaml or hcl")
+                panic!("{place}: no check for {other:?}; use sh, python, usage, acl, text, json, toml, yaml or hcl")
             }
         }
     }
@@ -111,7 +111,7 @@ fn yaml(place: &str, text: &str) {
     filter(place, python, text);
 }
 
-/// Only where there is a Terraform; elsewhere nobody checks it, which its fence says.
+/// Checks HCL if Terraform is installed; the fence says that it is not checked otherwise.
 fn hcl(place: &str, text: &str) {
     let search = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&search).map(|folder| folder.join("terraform")).find(|path| path.exists());
@@ -122,7 +122,7 @@ fn hcl(place: &str, text: &str) {
 }
 
 #[test]
-fn the_command_line_page_has_every_command_and_no_other() {
+fn the_command_line_page_has_exactly_the_commands() {
     let page = words::command_line_page();
     let written = words::commands_in(&page);
     let real: BTreeSet<String> = words::commands().into_keys().collect();
@@ -130,14 +130,14 @@ fn the_command_line_page_has_every_command_and_no_other() {
 }
 
 #[test]
-fn the_command_line_page_has_every_option_and_no_other() {
+fn the_command_line_page_has_exactly_the_options() {
     let page = words::command_line_page();
     let real: BTreeSet<String> = words::commands().into_values().flatten().collect();
     assert_eq!(words::options_in(&page), real);
 }
 
 #[test]
-fn an_option_of_a_command_is_where_that_command_is() {
+fn an_option_is_documented_in_the_section_of_its_command() {
     for (command, options) in words::commands() {
         let section = words::section_of(&command);
         let missing: Vec<&String> =
@@ -147,13 +147,13 @@ fn an_option_of_a_command_is_where_that_command_is() {
 }
 
 #[test]
-fn every_environment_variable_is_documented_and_no_other() {
+fn the_command_line_page_has_exactly_the_environment_variables() {
     let page = words::command_line_page();
     assert_eq!(words::variables_in(&page), words::variables());
 }
 
 #[test]
-fn every_link_between_documents_leads_to_a_page_and_a_heading() {
+fn every_link_between_documents_has_a_page_and_a_heading() {
     let anchor = |heading: &str| {
         let kept = heading
             .to_lowercase()
@@ -170,13 +170,13 @@ fn every_link_between_documents_leads_to_a_page_and_a_heading() {
             }
             let (file, wanted) = target.split_once('#').unwrap_or((target, ""));
             let path = if file.is_empty() { root().join(&name) } else { folder.join(file) };
-            assert!(path.exists(), "{name} links {target}, which is not there");
+            assert!(path.exists(), "{name} links {target}, which does not exist");
             let is_there = |text: &str| {
                 text.lines().any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#').trim()) == wanted)
             };
             assert!(
                 wanted.is_empty() || is_there(&std::fs::read_to_string(&path).expect("a text")),
-                "{name} links {target}, where there is no such heading"
+                "{name} links {target}, which lacks that heading"
             );
         }
     }
@@ -194,7 +194,7 @@ fn troubleshooting_has_a_remedy_for_every_reason_of_a_failure() {
 }
 
 #[test]
-fn no_document_names_a_make_target_or_a_file_of_ours_that_is_not_there() {
+fn no_document_names_a_missing_make_target_or_file() {
     let makefile = std::fs::read_to_string(root().join("Makefile")).expect("the Makefile");
     let others = ["CONTRIBUTING.md", "ARCHITECTURE.md"];
     let others = others.map(|name| (name.to_owned(), std::fs::read_to_string(root().join(name)).expect("a text")));
@@ -212,7 +212,7 @@ fn no_document_names_a_make_target_or_a_file_of_ours_that_is_not_there() {
             }
         }
     }
-    assert!(seen.0 > 5 && seen.1 > 3, "the search has gone blind: {seen:?}");
+    assert!(seen.0 > 5 && seen.1 > 3, "the search found hardly anything: {seen:?}");
     let reasons = all_blocks().into_iter().filter_map(|block| Some((block.place, block.not_run?)));
     for (place, reason) in reasons {
         for test in reason.split(' ').filter(|word| word.starts_with("tests/")) {
@@ -222,11 +222,11 @@ fn no_document_names_a_make_target_or_a_file_of_ours_that_is_not_there() {
 }
 
 #[test]
-fn no_document_names_an_alert_that_is_not_there() {
+fn no_document_names_a_missing_alert() {
     let read = |name: &str| std::fs::read_to_string(root().join(name)).expect("a text");
     let rules = read("deploy/prometheus/alerts.yml");
     let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert!(alerts.len() > 5, "the search has gone blind");
+    assert!(alerts.len() > 5, "the search found hardly anything");
     let others = ["CHANGELOG.md", "ARCHITECTURE.md", "deploy/prometheus/alerts_test.yml"];
     for (name, text) in documents().into_iter().chain(others.map(|name| (name.to_owned(), read(name)))) {
         let words = text.split(|character: char| !character.is_ascii_alphanumeric());
@@ -238,7 +238,7 @@ fn no_document_names_an_alert_that_is_not_there() {
 }
 
 #[test]
-fn no_document_names_an_option_that_is_not_there() {
+fn no_document_names_a_missing_option() {
     let real: BTreeSet<String> = words::commands().into_values().flatten().collect();
     for (name, text) in documents() {
         for span in words::code_spans(&text) {

@@ -1,5 +1,5 @@
-//! A shell in which the examples of one document run one after the other, as a reader would type them: with a real server
-//! where the examples have theirs, and the binary in the search path.
+//! A shell that runs the examples of one document in order, as a reader would type them: with a real server at the address of
+//! the examples, and the binary on the PATH.
 
 use std::{
     fmt::Write,
@@ -18,17 +18,17 @@ use tempfile::TempDir;
 
 use super::fence::{Block, root};
 
-/// Where the examples have their server and their service; ours are elsewhere.
+/// Addresses of server and service in the examples, replaced by those of the test.
 const SERVER: &str = "127.0.0.1:6379";
 const SERVICE: &str = "127.0.0.1:7080";
 const METRICS: &str = "127.0.0.1:7081";
-/// How long the examples of a document may take.
+/// Timeout of the examples of one document.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Pages whose examples start from nothing.
+/// Pages whose examples need no preparation.
 const BEGIN_WITH_NOTHING: [&str; 3] = ["README.md", "docs/quick-start.md", "docs/metrics.md"];
 
-/// What readers of any other page have by then: what docs/quick-start.md made.
+/// Preparation for other pages: the state after docs/quick-start.md.
 const SET_UP: &str = r#"
 keysweep admin project add shop
 keysweep admin instance add cache redis://127.0.0.1:6379 --project shop
@@ -45,7 +45,7 @@ export INSTANCE_ID=$(keysweep instance show cache --json | python3 -c 'import js
 export PROJECT_ID=$(keysweep instance show cache --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["project_id"])')
 "#;
 
-/// Runs the blocks and returns what each of them said; an error names the one that failed.
+/// Runs the blocks and returns the output of each; an error names the block that failed.
 pub fn run(document: &str, blocks: &[&Block]) -> Result<Vec<String>, String> {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(3_000).dead(1_000).load(&server);
@@ -55,7 +55,7 @@ pub fn run(document: &str, blocks: &[&Block]) -> Result<Vec<String>, String> {
     fs::create_dir(place("bin")).expect("created");
     symlink(env!("CARGO_BIN_EXE_keysweep"), place("bin/keysweep")).expect("linked");
     symlink(root().join(".cache/servers/redis-7.0/redis-cli"), place("bin/redis-cli")).expect("linked");
-    // A link would leave the SDK behind: Python looks for its packages beside the name that it was called by.
+    // Not a symbolic link: Python locates its packages by the path it was called with.
     let python = format!("#!/bin/sh\nexec {} \"$@\"\n", root().join(".cache/venv/bin/python").display());
     fs::write(place("bin/python3"), python).expect("written");
     fs::set_permissions(place("bin/python3"), Permissions::from_mode(0o755)).expect("it is ours");
@@ -72,7 +72,7 @@ pub fn run(document: &str, blocks: &[&Block]) -> Result<Vec<String>, String> {
         match (block.language.as_str(), block.in_background) {
             ("sh", true) => {
                 match text.trim_end() {
-                    // The page itself says what becomes of its output.
+                    // The page redirects its output.
                     text if text.ends_with('&') => writeln!(script, "{text}"),
                     text => writeln!(script, "{text} > out.{number} 2>&1 &"),
                 }
@@ -108,7 +108,7 @@ pub fn run(document: &str, blocks: &[&Block]) -> Result<Vec<String>, String> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
-        // What it leaves running is ended with it.
+        // Background processes of the shell end with it.
         .process_group(0);
     let mut shell = Group(command.spawn().expect("bash starts"));
     let status = eventually(&format!("the examples of {document} have run"), PATIENCE, || {
@@ -126,12 +126,12 @@ pub fn run(document: &str, blocks: &[&Block]) -> Result<Vec<String>, String> {
     Ok((0..blocks.len()).map(|number| read(&format!("out.{number}"))).collect())
 }
 
-/// A shell and whatever it has started. Killed on drop.
+/// A shell and its child processes. Killed on drop.
 struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // An error: nobody is left.
+        // An error means that no process is left.
         let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.wait();
     }

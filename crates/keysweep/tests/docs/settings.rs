@@ -1,5 +1,5 @@
-//! Every variable of the environment and every field of the settings file is read: a wrong value is refused with words
-//! about it.
+//! Every environment variable and every field of the config file is read: an invalid value is rejected with a message about
+//! it.
 
 use std::{collections::BTreeSet, fs, process::Output};
 
@@ -8,46 +8,46 @@ use keysweep_harness::Installation;
 
 use super::{fence::root, words};
 
-/// Variable, command, a value that is wrong, and what is said of it.
+/// Variable, command, an invalid value, and a part of the error.
 const VARIABLES: &[(&str, &str, &str, &str)] = &[
-    ("KEYSWEEP_DATABASE", "serve", "mysql://h/d", "write sqlite:PATH or postgres://"),
+    ("KEYSWEEP_DATABASE", "serve", "mysql://h/d", "expected sqlite:PATH or postgres://"),
     ("KEYSWEEP_KEY_FILE", "admin project list", "/dev/null", "the key file /dev/null"),
     ("KEYSWEEP_CONFIG", "worker", "/absent/keysweep.toml", "--config /absent/keysweep.toml"),
     ("KEYSWEEP_ALLOWED_TARGETS", "admin project list", "cache.example", "--allowed-targets"),
     ("KEYSWEEP_LISTEN", "serve", "nowhere", "--listen"),
-    ("KEYSWEEP_TLS_CERT", "serve", "/absent.pem", "--tls-cert and --tls-key go together"),
-    ("KEYSWEEP_TLS_KEY", "serve", "/absent.key", "--tls-cert and --tls-key go together"),
+    ("KEYSWEEP_TLS_CERT", "serve", "/absent.pem", "--tls-cert and --tls-key must be given together"),
+    ("KEYSWEEP_TLS_KEY", "serve", "/absent.key", "--tls-cert and --tls-key must be given together"),
     ("KEYSWEEP_METRICS_LISTEN", "worker", "0.0.0.0:0", "--metrics-listen 0.0.0.0:0 is reachable"),
-    ("KEYSWEEP_RECORDS", "worker", "0", "--records"),
-    ("KEYSWEEP_SWEEPS", "worker", "0", "--sweeps"),
-    ("KEYSWEEP_SWEEPS_PER_HOST", "worker", "0", "--sweeps-per-host"),
-    ("KEYSWEEP_COPY_TO", "admin copy", "mysql://h/d", "write sqlite:PATH or postgres://"),
+    ("KEYSWEEP_HISTORY_RETENTION", "worker", "0", "--history-retention"),
+    ("KEYSWEEP_CONCURRENCY", "worker", "0", "--concurrency"),
+    ("KEYSWEEP_HOST_CONCURRENCY", "worker", "0", "--host-concurrency"),
+    ("KEYSWEEP_COPY_TO", "admin copy", "mysql://h/d", "expected sqlite:PATH or postgres://"),
     ("KEYSWEEP_ENDPOINT", "instance list", "redis://h", "http:// or https://"),
 ];
 
-/// Variables that other tests set, and where.
+/// Variables covered by other tests, with their files.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("KEYSWEEP_PROJECT", "tests/client.rs"),
-    ("KEYSWEEP_ACCESS_KEY", "tests/client.rs"),
-    ("KEYSWEEP_SECRET_KEY", "tests/client.rs"),
-    ("KEYSWEEP_CREDENTIALS", "tests/client.rs"),
-    ("KEYSWEEP_CA_FILE", "tests/client.rs"),
+    ("KEYSWEEP_PROJECT", "tests/client/main.rs"),
+    ("KEYSWEEP_ACCESS_KEY", "tests/client/main.rs"),
+    ("KEYSWEEP_SECRET_KEY", "tests/client/main.rs"),
+    ("KEYSWEEP_CREDENTIALS", "tests/client/main.rs"),
+    ("KEYSWEEP_CA_FILE", "tests/client/main.rs"),
     ("KEYSWEEP_LOG", "tests/logs.rs"),
 ];
 
-/// Field of the settings file, a value that is wrong, and what is said of it.
+/// Field of the config file, an invalid value, and a part of the error.
 const FIELDS: &[(&str, &str, &str)] = &[
-    ("database", "'mysql://h/d'", "write sqlite:PATH or postgres://"),
+    ("database", "'mysql://h/d'", "expected sqlite:PATH or postgres://"),
     ("key_file", "'/dev/null'", "the key file /dev/null"),
     ("listen", "'nowhere'", "keysweep.toml, line 2: "),
     ("allowed_targets", "['cache.example']", "--allowed-targets"),
-    ("tls_cert", "'/absent.pem'", "--tls-cert and --tls-key go together"),
-    ("tls_key", "'/absent.key'", "--tls-cert and --tls-key go together"),
+    ("tls_cert", "'/absent.pem'", "--tls-cert and --tls-key must be given together"),
+    ("tls_key", "'/absent.key'", "--tls-cert and --tls-key must be given together"),
     ("insecure_http", "'perhaps'", "keysweep.toml, line 2: "),
     ("metrics_listen", "'0.0.0.0:0'", "--metrics-listen 0.0.0.0:0 is reachable"),
-    ("sweeps", "0", "--config: sweeps = 0"),
-    ("sweeps_per_host", "0", "--config: sweeps_per_host = 0"),
-    ("records", "0", "--config: records = 0"),
+    ("concurrency", "0", "--config: invalid concurrency 0"),
+    ("host_concurrency", "0", "--config: invalid host_concurrency 0"),
+    ("history_retention", "0", "--config: invalid history_retention 0"),
 ];
 
 fn assert_refused(what: &str, output: &Output, words: &str) {
@@ -74,12 +74,12 @@ fn every_variable_is_read() {
 }
 
 #[test]
-fn every_field_of_the_settings_file_is_read_and_documented() {
-    // What is shown of a configuration has the name of every field.
+fn every_field_of_the_config_file_is_read_and_documented() {
+    // The Debug output of a configuration names every field.
     let shown = format!("{:?}", FileConfig::default());
     let names = shown.split(": None").filter_map(|piece| piece.rsplit([' ', ',']).next());
     let mut left: BTreeSet<&str> = names.filter(|name| !name.contains('}')).collect();
-    assert!(left.contains("database"), "the search has gone blind: {shown}");
+    assert!(left.contains("database"), "the search found no fields: {shown}");
     let page = words::command_line_page();
     let row = page.lines().find(|line| line.starts_with("| `--config FILE`")).expect("the row of --config");
     for &(name, value, words) in FIELDS {
@@ -91,7 +91,7 @@ fn every_field_of_the_settings_file_is_read_and_documented() {
         let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().expect("UTF-8")];
         let mut command = installation.command(&arguments);
         if name == "database" {
-            // It is stronger than the file.
+            // The variable takes precedence over the file.
             command.env_remove("KEYSWEEP_DATABASE");
         }
         assert_refused(name, &command.output().expect("the binary starts"), words);

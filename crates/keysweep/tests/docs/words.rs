@@ -1,4 +1,4 @@
-//! Commands, options and variables: those that there are, and those that docs/command-line.md names.
+//! Commands, options and variables of the command line, and those in docs/command-line.md.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +10,10 @@ use keysweep::cli::Cli;
 
 use super::fence::root;
 
-/// Variables that no option stands for.
+/// Variables without an option.
 const WITHOUT_OPTION: [&str; 3] = ["KEYSWEEP_ACCESS_KEY", "KEYSWEEP_SECRET_KEY", "KEYSWEEP_LOG"];
 
-/// docs/command-line.md.
+/// Returns docs/command-line.md.
 pub fn command_line_page() -> String {
     fs::read_to_string(root().join("docs/command-line.md")).expect("the page")
 }
@@ -24,8 +24,8 @@ fn built() -> Command {
     cli
 }
 
-/// Every command that does something, as `admin user add`, with its options and those that may stand before it, as
-/// `admin --database` does.
+/// Returns every command without subcommands, such as `admin user add`, with its options and those of its parents, such as
+/// `--database` of `admin`.
 pub fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
     walk(&built(), "", &BTreeSet::new(), &mut found);
@@ -45,7 +45,7 @@ fn walk(command: &Command, path: &str, above: &BTreeSet<String>, found: &mut BTr
     }
 }
 
-/// The command of a line, and the options that the line gives it; both as [`commands`] has them.
+/// Returns the command of a line and the options it uses, in the form of [`commands`].
 pub fn used_by(line: &[&str]) -> (String, BTreeSet<String>) {
     let root = built();
     let parsed = root.clone().try_get_matches_from(["keysweep"].iter().chain(line));
@@ -65,7 +65,7 @@ pub fn used_by(line: &[&str]) -> (String, BTreeSet<String>) {
     (path.join(" "), options)
 }
 
-/// The variables that stand for options, and those that stand for none.
+/// Returns all variables, with and without an option.
 pub fn variables() -> BTreeSet<String> {
     let mut found: BTreeSet<String> = WITHOUT_OPTION.map(str::to_owned).into();
     let mut commands = vec![built()];
@@ -77,7 +77,7 @@ pub fn variables() -> BTreeSet<String> {
     found
 }
 
-/// Everything between backticks, and the lines of fences, a piece each.
+/// Returns the text of code spans, and the lines of fences.
 pub fn code_spans(text: &str) -> Vec<String> {
     let (mut spans, mut fenced) = (Vec::new(), false);
     for line in text.lines() {
@@ -92,7 +92,7 @@ pub fn code_spans(text: &str) -> Vec<String> {
     spans
 }
 
-/// The options that a text names.
+/// Returns the options in a text.
 pub fn options_in(text: &str) -> BTreeSet<String> {
     let pieces = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '-'));
     let is_option =
@@ -100,13 +100,13 @@ pub fn options_in(text: &str) -> BTreeSet<String> {
     pieces.filter(is_option).map(str::to_owned).collect()
 }
 
-/// The variables that a text names.
+/// Returns the variables in a text.
 pub fn variables_in(text: &str) -> BTreeSet<String> {
     let pieces = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
     pieces.filter(|piece| piece.starts_with("KEYSWEEP_")).map(str::to_owned).collect()
 }
 
-/// The commands that stand in code; `pause|resume` are two.
+/// Returns the commands in code spans; `pause|resume` are two.
 pub fn commands_in(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for span in code_spans(text).iter().chain(&headings(text)) {
@@ -123,7 +123,7 @@ pub fn commands_in(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// A command of that name, if it is not only the beginning of several.
+/// Returns the command of that name, unless it has subcommands.
 fn as_far_as_it_is_one(way: &str) -> Option<String> {
     let is_beginning = commands().keys().any(|command| command.starts_with(&format!("{way} ")));
     (!way.is_empty() && !is_beginning).then(|| way.to_owned())
@@ -134,8 +134,8 @@ fn headings(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("## ")).flat_map(names).collect()
 }
 
-/// The part of docs/command-line.md about a command: that under the heading which names its first word, with the options
-/// that several commands share.
+/// Returns the section of docs/command-line.md about a command, found by the first word of the command, with the options that
+/// several commands share.
 pub fn section_of(command: &str) -> String {
     let first = command.split(' ').next().unwrap_or_default();
     let page = command_line_page();

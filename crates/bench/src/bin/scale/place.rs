@@ -107,7 +107,7 @@ impl Place {
 
     /// Starts a replica of the service with this per-host concurrency limit.
     pub fn serve(&self, per_host: u32) -> Service {
-        self.installation.serve(&["--no-auth", "--sweeps-per-host", &per_host.to_string()])
+        self.installation.serve(&["--no-auth", "--host-concurrency", &per_host.to_string()])
     }
 
     /// Returns the CPU time of the database's processes; zero for SQLite, which runs in the service's process.

@@ -1,4 +1,5 @@
-//! Loads session-like keys that die by themselves, and keeps a ledger of its own of what should be alive.
+//! Loads session-like keys with TTLs, and records when each of them expires. The record is independent of what keysweep
+//! and the server count.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,66 +8,73 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use keysweep_engine::Stop;
+use keysweep_engine::{
+    Stop,
+    link::{Link, Pipeline},
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 /// Longest TTL, milliseconds.
 const MAX_TTL: u64 = 60_000;
-/// Commands a round trip.
+/// Keys per round trip of the loader.
 const BATCH: u64 = 1_000;
-/// Keys that the gentle writer sets every [`WRITE_EVERY`].
+/// Keys the background writer sets per [`WRITE_INTERVAL`].
 const WRITES: u64 = 20;
-const WRITE_EVERY: Duration = Duration::from_millis(10);
+/// Interval of the background writer.
+const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// When each key that was ever set expires, in milliseconds since the epoch; server and loader share a clock.
+/// Expiry times of all keys ever set, Unix milliseconds. Server and loader share a clock. Clones share one log.
 #[derive(Clone, Default)]
-pub struct Ledger(Arc<Mutex<Vec<u64>>>);
+pub struct ExpiryLog(Arc<Mutex<Vec<u64>>>);
 
-impl Ledger {
-    fn enter(&self, expiries: &[u64]) {
+impl ExpiryLog {
+    fn add(&self, expiries: &[u64]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(expiries);
     }
 
-    /// Keys that should be alive at this time.
-    pub fn alive_at(&self, time: u64) -> u64 {
+    /// Returns the number of keys that are not expired at `time`, Unix milliseconds.
+    pub fn live_at(&self, time: u64) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|expiry| **expiry > time).count() as u64
     }
 }
 
-/// Milliseconds since the epoch.
+/// Returns the current time, Unix milliseconds.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Sets keys with random TTLs.
 pub struct Loader {
-    connection: redis::Connection,
-    ledger: Ledger,
+    link: Link,
+    log: ExpiryLog,
     random: SmallRng,
     next_key: u64,
 }
 
 impl Loader {
-    /// A loader that writes through this connection.
-    pub fn new(connection: redis::Connection, ledger: Ledger) -> Self {
-        Self { connection, ledger, random: SmallRng::seed_from_u64(now()), next_key: 0 }
+    /// Returns a loader that writes over `link` and records expiry times in `log`.
+    pub fn new(link: Link, log: ExpiryLog) -> Self {
+        Self { link, log, random: SmallRng::seed_from_u64(now()), next_key: 0 }
     }
 
-    /// Sets `keys` keys, as fast as the server takes them; `shown` hears how many are there.
-    pub fn load(&mut self, keys: u64, stop: &Stop, shown: impl Fn(u64)) -> anyhow::Result<()> {
+    /// Sets `keys` keys as fast as the server accepts them. `loaded` receives the number set so far.
+    ///
+    /// # Errors
+    /// The server refused a key, the connection failed, or `stop` was raised.
+    pub fn load(&mut self, keys: u64, stop: &Stop, loaded: impl Fn(u64)) -> anyhow::Result<()> {
         let last = self.next_key + keys;
         while self.next_key < last {
             if stop.is_raised() {
                 bail!("stopped while loading");
             }
             self.batch(BATCH.min(last - self.next_key))?;
-            shown(keys - (last - self.next_key));
+            loaded(keys - (last - self.next_key));
         }
         Ok(())
     }
 
     fn batch(&mut self, keys: u64) -> anyhow::Result<()> {
-        let mut pipeline = redis::pipe();
+        let mut pipeline = Pipeline::default();
         let now = now();
         let mut expiries = Vec::with_capacity(keys as usize);
         for _ in 0..keys {
@@ -77,60 +85,67 @@ impl Loader {
                 self.next_key,
                 self.random.random::<u128>()
             );
-            // Absolute times, so that ledger and server agree to the millisecond; SET … PXAT would need Redis 6.2.
-            pipeline.cmd("SET").arg(&key).arg(value).ignore().cmd("PEXPIREAT").arg(&key).arg(expiry).ignore();
+            // Absolute times keep log and server equal to the millisecond; SET … PXAT would need Redis 6.2.
+            pipeline.add(&[b"SET", key.as_bytes(), value.as_bytes()]);
+            pipeline.add(&[b"PEXPIREAT", key.as_bytes(), expiry.to_string().as_bytes()]);
             expiries.push(expiry);
             self.next_key += 1;
         }
-        pipeline.exec(&mut self.connection).context("the demo's own server does not take keys")?;
-        self.ledger.enter(&expiries);
+        self.link.run(&pipeline).context("the demo server does not accept keys")?;
+        self.log.add(&expiries);
         Ok(())
     }
 
-    /// Goes on setting some 2,000 keys a second in a thread of its own until `stop` is raised.
+    /// Starts a thread that sets some 2,000 keys a second until `stop` is raised.
+    ///
+    /// # Errors
+    /// The thread could not be started.
     pub fn keep_writing(mut self, stop: Stop) -> std::io::Result<JoinHandle<()>> {
         thread::Builder::new().name("demo-writer".into()).spawn(move || {
             while !stop.is_raised() {
-                // The server is gone only when the demo is ending.
+                // The server fails only while the demo ends.
                 if self.batch(WRITES).is_err() {
                     return;
                 }
-                stop.wait_until(Instant::now() + WRITE_EVERY);
+                stop.wait_until(Instant::now() + WRITE_INTERVAL);
             }
         })
     }
 }
 
-/// What the server holds beside what the ledger says.
+/// State of the server at one moment, next to what the expiry log says.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading {
-    /// When, milliseconds since the epoch.
+pub struct Sample {
+    /// Time of the sample, Unix milliseconds.
     pub at: u64,
-    /// DBSIZE.
-    pub held: u64,
-    /// Keys that should be alive.
-    pub alive: u64,
+    /// DBSIZE: stale keys included.
+    pub keys: u64,
+    /// Keys not expired by the log.
+    pub live: u64,
     /// `used_memory`, bytes.
     pub used_memory: u64,
 }
 
-impl Reading {
-    /// Asks the server and the ledger.
-    pub fn take(connection: &mut redis::Connection, ledger: &Ledger) -> anyhow::Result<Self> {
-        let held: u64 = redis::cmd("DBSIZE").query(connection)?;
+impl Sample {
+    /// Takes a sample.
+    ///
+    /// # Errors
+    /// The server did not answer.
+    pub fn take(link: &mut Link, log: &ExpiryLog) -> anyhow::Result<Self> {
+        let keys = link.call(&[b"DBSIZE"])?.integer().unwrap_or(0).max(0) as u64;
         let at = now();
-        let info: String = redis::cmd("INFO").arg("memory").query(connection)?;
-        let used_memory = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
-        Ok(Self { at, held, alive: ledger.alive_at(at), used_memory: used_memory.unwrap_or(0) })
+        let info = link.info(&["memory"])?;
+        let used_memory = info.and_then(|info| info.number("used_memory")).unwrap_or(0);
+        Ok(Self { at, keys, live: log.live_at(at), used_memory })
     }
 
-    /// Keys that are dead and still held.
-    pub fn dead(&self) -> u64 {
-        self.held.saturating_sub(self.alive)
+    /// Returns the number of stale keys: expired by the log, and still in memory.
+    pub fn stale(&self) -> u64 {
+        self.keys.saturating_sub(self.live)
     }
 
-    /// `dead` as a share of what is held, 0–1.
-    pub fn dead_share(&self) -> f64 {
-        self.dead() as f64 / self.held.max(1) as f64
+    /// Returns the share of stale keys in DBSIZE, 0–1.
+    pub fn stale_share(&self) -> f64 {
+        self.stale() as f64 / self.keys.max(1) as f64
     }
 }

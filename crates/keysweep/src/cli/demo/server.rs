@@ -1,4 +1,4 @@
-//! A throwaway Redis or Valkey server: on a free port, in a folder of its own.
+//! A disposable Redis or Valkey server on a free port, in a folder of its own.
 
 use std::{
     env,
@@ -10,26 +10,29 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use keysweep_engine::Stop;
+use keysweep_engine::{
+    Address, Credentials, Stop,
+    link::{Link, LinkError, Tcp},
+};
 
-use super::leftovers::Leftovers;
+use super::cleanup::Cleanup;
 
-/// How long the server may take to answer.
-const START_PATIENCE: Duration = Duration::from_secs(15);
-/// How long each answer to the loader may take: those of a batch are waited for one after the other, whatever became of
-/// the first.
-const REPLY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the server may take to answer after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running server.
-pub struct ThrowawayServer {
-    port: u16,
+pub struct DemoServer {
+    address: Address,
 }
 
-impl ThrowawayServer {
-    /// Starts the server that `KEYSWEEP_DEMO_SERVER` names, else the first that the PATH has.
-    pub fn start(leftovers: &Leftovers, folder: &Path, stop: &Stop) -> anyhow::Result<Self> {
+impl DemoServer {
+    /// Starts the server binary named by `KEYSWEEP_DEMO_SERVER`, else the first one on the PATH.
+    ///
+    /// # Errors
+    /// No binary was found, the server did not start or answer in time, or `stop` was raised.
+    pub fn start(cleanup: &Cleanup, folder: &Path, stop: &Stop) -> anyhow::Result<Self> {
         let binary = find_binary()?;
-        // Free when asked for; should somebody take it in between, the server exits and we say so.
+        // Another program can take the port before the server does; the server then exits and the demo reports it.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(&binary);
         command
@@ -39,22 +42,22 @@ impl ThrowawayServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        leftovers.start_server(&mut command).with_context(|| format!("cannot start {}", binary.display()))?;
-        let server = Self { port };
-        server.wait_until_ready(leftovers, stop)?;
+        cleanup.start_server(&mut command).with_context(|| format!("cannot start {}", binary.display()))?;
+        let server = Self { address: Address { host: "127.0.0.1".into(), port } };
+        server.wait_until_ready(cleanup, stop)?;
         Ok(server)
     }
 
-    fn wait_until_ready(&self, leftovers: &Leftovers, stop: &Stop) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_PATIENCE;
+    fn wait_until_ready(&self, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if let Some(status) = leftovers.server_ended()? {
-                bail!("the demo's own server ended at once ({status}); try again");
+            if let Some(status) = cleanup.server_ended()? {
+                bail!("the demo server exited at once ({status}); try again");
             }
-            match self.connect() {
+            match self.connect(stop) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() >= deadline => {
-                    return Err(error).context("the demo's own server does not answer");
+                    return Err(error).context("the demo server does not answer");
                 }
                 Err(_) if stop.is_raised() => bail!("stopped"),
                 Err(_) => stop.wait_until(Instant::now() + Duration::from_millis(20)),
@@ -62,19 +65,17 @@ impl ThrowawayServer {
         }
     }
 
-    /// A connection of the loader's; an independent client, so that the demo's figures are a second opinion.
-    pub fn connect(&self) -> anyhow::Result<redis::Connection> {
-        let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_connection_with_timeout(Duration::from_secs(1))?;
-        connection.set_read_timeout(Some(REPLY_PATIENCE))?;
-        connection.set_write_timeout(Some(REPLY_PATIENCE))?;
-        let _: String = redis::cmd("PING").query(&mut connection)?;
-        Ok(connection)
+    /// Opens a connection for the loader or for samples. A raised `stop` ends its waits.
+    ///
+    /// # Errors
+    /// The server did not accept the connection or did not answer.
+    pub fn connect(&self, stop: &Stop) -> Result<Link, LinkError> {
+        Link::open(&Tcp, &self.address, &Credentials::default(), "keysweep-demo", stop)
     }
 
-    /// Where it is.
+    /// Returns the URL of the server.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address)
     }
 }
 
@@ -84,7 +85,9 @@ fn find_binary() -> anyhow::Result<PathBuf> {
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let found = ["valkey-server", "redis-server"].iter().find_map(|name| on_path(&path, name));
-    found.context("no valkey-server or redis-server on the PATH; install one, run `make demo`, or name one in KEYSWEEP_DEMO_SERVER")
+    found.context(
+        "no valkey-server or redis-server on the PATH; install one, run `make demo`, or set KEYSWEEP_DEMO_SERVER to one",
+    )
 }
 
 fn on_path(path: &OsString, name: &str) -> Option<PathBuf> {

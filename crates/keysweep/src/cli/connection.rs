@@ -1,4 +1,4 @@
-//! How to reach a target's nodes beside its URL, as it is typed.
+//! Options for the connection to an instance beside its URL: TLS files, Sentinel credentials, address map.
 
 use std::{fs, path::PathBuf};
 
@@ -9,32 +9,35 @@ use crate::fleet::Reach;
 
 /// Options for TLS, Sentinels and announced addresses.
 #[derive(Debug, Args)]
-pub struct ReachArgs {
-    /// Trust these authorities instead of the system's (PEM file)
+pub struct ConnectionArgs {
+    /// CA bundle to verify the server, instead of the system's CA certificates (PEM file)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
-    /// Show this certificate (PEM file)
+    /// Client certificate (mTLS, PEM file)
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The key of that certificate (PEM file)
+    /// Private key of the client certificate (PEM file)
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// The name that the servers' certificates must carry, where it is not the host's
+    /// Name to verify in server certificates, instead of the host in the URL
     #[arg(long, value_name = "NAME")]
     sni: Option<String>,
-    /// User on the Sentinels; --user is the data nodes'
+    /// ACL user on the Sentinels; --user is for the data nodes
     #[arg(long, value_name = "NAME")]
     sentinel_user: Option<String>,
-    /// Read the Sentinels' password from this file
+    /// Read the password for the Sentinels from this file
     #[arg(long, value_name = "FILE")]
     sentinel_password_file: Option<PathBuf>,
-    /// Reach a node that announces one address under another: host:port=host:port or host=host
+    /// Connect to a node that announces address FROM under address TO: host:port=host:port or host=host
     #[arg(long, value_name = "FROM=TO", value_delimiter = ',')]
     address_map: Vec<String>,
 }
 
-impl ReachArgs {
-    /// Reads the files.
+impl ConnectionArgs {
+    /// Reads the files that the options name.
+    ///
+    /// # Errors
+    /// A file cannot be read; the message names option and path.
     pub fn read(&self) -> Result<Reach, String> {
         let file = |option: &str, path: &Option<PathBuf>| {
             let read = |path: &PathBuf| {

@@ -1,9 +1,9 @@
-//! `keysweep admin project|user|access-key`: who may use the API, and for what.
+//! `keysweep admin project|user|access-key`: access to the API.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Answer, term};
+use super::{Output, term};
 use crate::{
     cli::login::secret_from_stdin,
     fleet::{Fleet, Secret},
@@ -14,9 +14,9 @@ use crate::{
 pub(super) enum Project {
     /// Add a project
     Add {
-        /// Its name
+        /// Name of the project
         name: String,
-        /// Its id, where it must be a certain one: 32 hexadecimal digits or a UUID
+        /// Use this ID instead of generating one: 32 hex digits or a UUID
         #[arg(long)]
         id: Option<String>,
     },
@@ -24,32 +24,32 @@ pub(super) enum Project {
     List,
     /// Remove a project that has no instances
     Remove {
-        /// Its name or id
+        /// Name or ID of the project
         project: String,
     },
 }
 
-/// Where a password comes from. Never an argument: those are seen by everybody on the machine.
+/// Sources of a password. No option takes one directly: every user of the machine can read a command line.
 #[derive(Debug, Args)]
 pub(super) struct PasswordSource {
     /// Read a password from standard input
     #[arg(long)]
     password_stdin: bool,
-    /// Ask for a password on the terminal
+    /// Prompt for a password on the terminal
     #[arg(long, conflicts_with = "password_stdin")]
     password_prompt: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum User {
-    /// Add a user. Without a password the user signs requests with an access key
+    /// Add a user. Without a password, the user signs requests with an access key
     Add {
-        /// The user's name
+        /// Name of the user
         name: String,
-        /// Name or id of the project
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
-        /// What the user may do there: reader, operator or admin
+        /// Role on the project: reader, operator or admin
         #[arg(long)]
         role: Role,
         #[command(flatten)]
@@ -57,94 +57,94 @@ pub(super) enum User {
     },
     /// List all users with their roles
     List,
-    /// Give a user a role on another project, or another role on the same
+    /// Grant a user a role on a project, replacing an earlier role there
     Grant {
-        /// The user's name
+        /// Name of the user
         name: String,
-        /// Name or id of the project
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
-        /// What the user may do there: reader, operator or admin
+        /// Role on the project: reader, operator or admin
         #[arg(long)]
         role: Role,
     },
-    /// Take a user's role on a project away
+    /// Revoke the role of a user on a project
     Revoke {
-        /// The user's name
+        /// Name of the user
         name: String,
-        /// Name or id of the project
+        /// Name or ID of the project
         #[arg(long)]
         project: String,
     },
-    /// Set a user's password and end the user's tokens; asks on the terminal unless told otherwise
+    /// Set the password of a user and revoke the user's tokens; prompts on the terminal by default
     Passwd {
-        /// The user's name
+        /// Name of the user
         name: String,
         #[command(flatten)]
         password: PasswordSource,
-        /// Take the password away: the user has access keys only from then on
+        /// Remove the password; the user can then use access keys only
         #[arg(long, conflicts_with_all = ["password_stdin", "password_prompt"])]
         none: bool,
     },
-    /// Refuse a user's credentials and end the user's tokens
+    /// Disable a user: reject the user's credentials and revoke the tokens
     Disable {
-        /// The user's name
+        /// Name of the user
         name: String,
     },
-    /// Accept a disabled user's credentials again
+    /// Enable a disabled user
     Enable {
-        /// The user's name
+        /// Name of the user
         name: String,
     },
-    /// Remove a user with roles, keys and tokens
+    /// Remove a user with all roles, access keys and tokens
     Remove {
-        /// The user's name
+        /// Name of the user
         name: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AccessKey {
-    /// Add a key; its secret is shown this once
+    /// Create an access key; its secret is shown only once
     Add {
-        /// The user's name
+        /// Name of the user
         #[arg(long)]
         user: String,
     },
-    /// List all keys, without their secrets
+    /// List all access keys, without secrets
     List,
-    /// Refuse a key's signatures
+    /// Disable an access key: reject its signatures
     Disable {
-        /// The key
+        /// The access key
         access: String,
     },
-    /// Accept a disabled key's signatures again
+    /// Enable a disabled access key
     Enable {
-        /// The key
+        /// The access key
         access: String,
     },
-    /// Remove a key
+    /// Remove an access key
     Remove {
-        /// The key
+        /// The access key
         access: String,
     },
 }
 
 impl Project {
-    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
         match self {
             Self::Add { name, id } => {
                 let project = fleet.add_project(&name, id.as_deref()).await?;
-                Ok(Answer::one(&[("id", &project.id)]))
+                Ok(Output::one(&[("id", &project.id)]))
             }
             Self::List => {
                 let projects = fleet.projects().await?;
                 let rows = projects.iter().map(|project| vec![project.id.clone(), project.name.clone()]).collect();
-                Ok(Answer { json: serde_json::to_value(&projects)?, header: vec!["id", "name"], rows })
+                Ok(Output { json: serde_json::to_value(&projects)?, header: vec!["id", "name"], rows })
             }
             Self::Remove { project } => {
                 fleet.remove_project(&project).await?;
-                Ok(Answer::done())
+                Ok(Output::done())
             }
         }
     }
@@ -155,43 +155,43 @@ impl PasswordSource {
         if self.password_stdin {
             return Ok(Some(secret_from_stdin()?.into()));
         }
-        if self.password_prompt { Ok(Some(ask()?)) } else { Ok(None) }
+        if self.password_prompt { Ok(Some(prompt()?)) } else { Ok(None) }
     }
 }
 
-/// Asks twice: what was typed cannot be seen.
-fn ask() -> anyhow::Result<Secret> {
-    let (one, other) = (term::ask_secret("New password: ")?, term::ask_secret("Again: ")?);
-    match one == other {
-        true => Ok(one.into()),
-        false => anyhow::bail!("the two passwords differ; nothing is changed"),
+/// Prompts twice, because the input is not echoed.
+fn prompt() -> anyhow::Result<Secret> {
+    let (password, repeated) = (term::ask_secret("New password: ")?, term::ask_secret("Repeat the password: ")?);
+    match password == repeated {
+        true => Ok(password.into()),
+        false => anyhow::bail!("the passwords differ; nothing was changed"),
     }
 }
 
 impl User {
-    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
         match self {
             Self::Add { name, project, role, password } => {
                 let user = fleet.add_user(&name, &project, role, password.read()?).await?;
-                return Ok(Answer::one(&[("id", &user.id)]));
+                return Ok(Output::one(&[("id", &user.id)]));
             }
             Self::List => return list(fleet).await,
             Self::Grant { name, project, role } => fleet.grant(&name, &project, role).await?,
             Self::Revoke { name, project } => fleet.revoke(&name, &project).await?,
             Self::Passwd { name, none: true, .. } => fleet.set_password(&name, None).await?,
             Self::Passwd { name, password, .. } => {
-                let password = password.read()?.map_or_else(ask, Ok)?;
+                let password = password.read()?.map_or_else(prompt, Ok)?;
                 fleet.set_password(&name, Some(password)).await?;
             }
             Self::Disable { name } => fleet.disable_user(&name, true).await?,
             Self::Enable { name } => fleet.disable_user(&name, false).await?,
             Self::Remove { name } => fleet.remove_user(&name).await?,
         }
-        Ok(Answer::done())
+        Ok(Output::done())
     }
 }
 
-async fn list(fleet: &Fleet) -> anyhow::Result<Answer> {
+async fn list(fleet: &Fleet) -> anyhow::Result<Output> {
     let (users, projects) = (fleet.users().await?, fleet.projects().await?);
     let project_name = |id: &str| {
         projects.iter().find(|project| project.id == id).map_or_else(|| id.to_owned(), |project| project.name.clone())
@@ -215,15 +215,15 @@ async fn list(fleet: &Fleet) -> anyhow::Result<Answer> {
         json!({ "id": user.id, "name": user.name, "roles": roles, "disabled": user.disabled,
                 "has_password": user.password_hash.is_some(), "created_at": user.created_at })
     });
-    Ok(Answer { json: json.collect(), header: vec!["name", "roles", "signs in with", "state"], rows })
+    Ok(Output { json: json.collect(), header: vec!["name", "roles", "signs in with", "state"], rows })
 }
 
 impl AccessKey {
-    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Answer> {
+    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
         match self {
             Self::Add { user } => {
                 let (access, secret) = fleet.add_access_key(&user).await?;
-                return Ok(Answer::one(&[("access", &access), ("secret", secret.expose())]));
+                return Ok(Output::one(&[("access", &access), ("secret", secret.expose())]));
             }
             Self::List => {
                 let keys = fleet.access_keys().await?;
@@ -235,12 +235,12 @@ impl AccessKey {
                 let json = keys.iter().map(|(key, user)| {
                     json!({ "access": key.access, "user": user, "disabled": key.disabled, "created_at": key.created_at })
                 });
-                return Ok(Answer { json: json.collect(), header: vec!["access", "user", "state"], rows });
+                return Ok(Output { json: json.collect(), header: vec!["access", "user", "state"], rows });
             }
             Self::Disable { access } => fleet.disable_access_key(&access, true).await?,
             Self::Enable { access } => fleet.disable_access_key(&access, false).await?,
             Self::Remove { access } => fleet.remove_access_key(&access).await?,
         }
-        Ok(Answer::done())
+        Ok(Output::done())
     }
 }
