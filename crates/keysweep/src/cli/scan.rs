@@ -68,7 +68,9 @@ pub fn run(args: ScanArgs) -> Exit {
     live.finish();
     match args.json {
         true => term::json(&report),
-        false if report.shards.iter().any(|shard| shard.totals.slices > 0) || report.reason.is_none() => term::report(&report),
+        false if report.shards.iter().any(|shard| shard.totals.slices > 0) || report.reason.is_none() => {
+            term::report(&report)
+        }
         false => {}
     }
     match (&report.message, report.reason) {
