@@ -52,7 +52,7 @@ fn a_password_is_missing_or_wrong() {
     assert_fails(
         &scan(&format!("redis://127.0.0.1:{port}")),
         FailureKind::Denied,
-        &["wants a password, and none was given"],
+        &["requires a password (NOAUTH)"],
     );
     let report = scan(&format!("redis://:wrong@127.0.0.1:{port}"));
     assert_fails(&report, FailureKind::Denied, &["refuses the user or the password"]);

@@ -102,7 +102,7 @@ fn an_unusable_certificate_is_named_before_any_connection() {
     let (certificate, key) = authority.issue(&["client"]).pem();
     let unused = keysweep_harness::free_port();
     for (tls, what) in [
-        (Tls { ca: Some("nonsense".into()), ..Tls::default() }, "authority's certificate"),
+        (Tls { ca: Some("nonsense".into()), ..Tls::default() }, "CA certificate"),
         (Tls { certificate: Some(certificate.clone()), ..trusting(&authority) }, "key is missing"),
         (Tls { key: Some(key.into()), ..trusting(&authority) }, "certificate is missing"),
         (
