@@ -11,7 +11,7 @@ use rstest::rstest;
 
 use common::{Once, slow};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A primary with a replica, and two Sentinels that monitor them.
 struct Watched {
@@ -29,7 +29,7 @@ impl Watched {
         let sentinels: Vec<Server> = (0..2).map(launch).collect();
         for sentinel in &sentinels {
             let mut connection = sentinel.connection();
-            eventually("the Sentinels know each other and the replica", PATIENCE, || {
+            eventually("the Sentinels know each other and the replica", TIMEOUT, || {
                 let told: Vec<String> =
                     redis::cmd("SENTINEL").arg("MASTER").arg("main").query(&mut connection).expect("they tell");
                 let field = |name: &str| told.iter().position(|field| field == name).map(|at| told[at + 1].as_str());
@@ -81,7 +81,7 @@ fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
         if planned {
             let mut connection = watched.sentinels[0].connection();
             // Refused until the Sentinels have discovered their nodes.
-            eventually("the failover begins", PATIENCE, || {
+            eventually("the failover begins", TIMEOUT, || {
                 redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
             });
         } else {
