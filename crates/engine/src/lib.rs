@@ -36,7 +36,7 @@ pub use self::{
     },
     scan::{Estimate, Method, estimate, sweep, sweep_through},
     server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, inspect, release_lazyfree},
-    stop::Stop,
+    stop::{Stop, StopOnDrop},
     target::{Address, AddressMap, Credentials, Mode, Target, TargetError, Tls},
     topology::SlotSet,
 };

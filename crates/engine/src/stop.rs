@@ -94,6 +94,16 @@ impl Stop {
     }
 }
 
+/// Raises a stop when it is dropped, however its holder ends.
+#[derive(Debug)]
+pub struct StopOnDrop(pub Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,6 +79,8 @@ impl Write for RecordingStream {
     }
 }
 
+impl Transport for RecordingStream {}
+
 #[test]
 fn a_sweep_is_one_connection_and_one_write_a_slice() {
     let server = Server::start(Flavor::Valkey91);

@@ -49,11 +49,7 @@ fn the_name_does_not_exist() {
 fn a_password_is_missing_or_wrong() {
     let server = Server::with(Flavor::Redis70).password("right").start();
     let port = server.port();
-    assert_fails(
-        &scan(&format!("redis://127.0.0.1:{port}")),
-        FailureKind::Denied,
-        &["requires a password (NOAUTH)"],
-    );
+    assert_fails(&scan(&format!("redis://127.0.0.1:{port}")), FailureKind::Denied, &["requires a password (NOAUTH)"]);
     let report = scan(&format!("redis://:wrong@127.0.0.1:{port}"));
     assert_fails(&report, FailureKind::Denied, &["refuses the user or the password"]);
     assert!(!format!("{report:?}").contains("wrong@"), "the password is not repeated");

@@ -1,6 +1,6 @@
 //! One running service: its store, listeners, worker and schedule, and its graceful shutdown.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -9,13 +9,15 @@ use crate::{
     auth::Authenticator,
     config::{Database, StoreSettings},
     connections::{self, Bounds},
-    fleet::{AllowedTargets, Fleet},
+    identity::Identity,
+    instances::{AllowedTargets, Instances},
     metrics::{self, Metrics},
     router::router,
+    secrets::Vault,
     store::Store,
     task::{
         Tasks,
-        upkeep::keep_schedule,
+        background::keep_schedule,
         worker::{Limits, Worker},
     },
     telemetry::traces::Traces,
@@ -39,11 +41,22 @@ pub async fn open_store(settings: &StoreSettings) -> anyhow::Result<Store> {
     })
 }
 
-/// Opens the store and the fleet that it holds.
-pub async fn open(settings: &StoreSettings) -> anyhow::Result<(Store, Fleet)> {
+/// A store with what is built on it.
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// Its projects and users.
+    pub identity: Identity,
+    /// Its instances.
+    pub instances: Instances,
+}
+
+/// Opens the store and the key file that its secrets are encrypted with. The key file is created when it is absent and no
+/// secret has been encrypted yet.
+pub async fn open(settings: &StoreSettings) -> anyhow::Result<Opened> {
     let store = open_store(settings).await?;
-    match open_fleet(&store, settings).await {
-        Ok(fleet) => Ok((store, fleet)),
+    match open_core(&store, settings).await {
+        Ok((identity, instances)) => Ok(Opened { store, identity, instances }),
         Err(error) => {
             close(&store).await;
             Err(error)
@@ -51,12 +64,14 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<(Store, Fleet)> {
     }
 }
 
-async fn open_fleet(store: &Store, settings: &StoreSettings) -> anyhow::Result<Fleet> {
+async fn open_core(store: &Store, settings: &StoreSettings) -> anyhow::Result<(Identity, Instances)> {
     let allowed = match &settings.allowed_targets {
         Some(ranges) => AllowedTargets::new(ranges).context("--allowed-targets")?,
         None => AllowedTargets::default(),
     };
-    Ok(Fleet::open(store.clone(), &settings.key_file).await?.allowing(allowed))
+    let vault = Arc::new(Vault::of_store(store, &settings.key_file).await?);
+    let identity = Identity::new(store.clone(), Arc::clone(&vault));
+    Ok((identity, Instances::new(store.clone(), vault, allowed)))
 }
 
 /// Closes the store, so that its files are complete without recovery.
@@ -78,7 +93,7 @@ pub struct Roles {
     /// Limits of the worker.
     pub limits: Limits,
     /// History retention: task records of each kind that an instance keeps.
-    pub records: u32,
+    pub history_retention: u32,
     /// Certificate of the API; `None`: plain HTTP.
     pub certificate: Option<Files>,
     /// Exporter of the tasks' spans.
@@ -91,8 +106,10 @@ pub struct App {
     pub address: Option<SocketAddr>,
     /// Address that the metrics are bound to.
     pub metrics: Option<SocketAddr>,
-    /// The fleet behind the API; the demo registers its instance here.
-    pub fleet: Fleet,
+    /// Its projects and users; the demo adds a project here.
+    pub identity: Identity,
+    /// Its instances; the demo registers one here.
+    pub instances: Instances,
     store: Store,
     certificate: Option<Certificate>,
     traces: Traces,
@@ -125,8 +142,9 @@ impl App {
         let listener = bind(roles.listen, "--listen").await?;
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
-        let (store, fleet) = open(settings).await?;
-        let tasks = Tasks::new(store.clone()).traced(roles.traces.clone()).keeping(roles.records);
+        let Opened { store, identity, instances } = open(settings).await?;
+        let tasks =
+            Tasks::new(store.clone()).traced(roles.traces.clone()).with_history_retention(roles.history_retention);
         let (shutdown, down) = watch::channel(false);
         let mut servers = Vec::new();
         let metrics = match metrics_listener {
@@ -141,11 +159,18 @@ impl App {
         let address = match listener {
             Some(listener) => {
                 let auth = if roles.authenticate {
-                    Authenticator::required(fleet.clone())
+                    Authenticator::required(identity.clone(), instances.clone())
                 } else {
-                    Authenticator::off(fleet.clone())
+                    Authenticator::off(identity.clone(), instances.clone())
                 };
-                let router = router(fleet.clone(), tasks.clone(), auth, down.clone(), certificate.is_some());
+                let router = router(
+                    identity.clone(),
+                    instances.clone(),
+                    tasks.clone(),
+                    auth,
+                    down.clone(),
+                    certificate.is_some(),
+                );
                 let (bounds, down) = (Bounds::of(MAX_CONNECTIONS), down.clone());
                 let address = listener.local_addr()?;
                 servers.push(match &certificate {
@@ -160,11 +185,12 @@ impl App {
             None => None,
         };
         let schedule = tokio::spawn(keep_schedule(tasks.clone(), down.clone()));
-        let worker = tokio::spawn(Worker::new(tasks, fleet.clone(), roles.limits).run(down));
+        let worker = tokio::spawn(Worker::new(tasks, instances.clone(), roles.limits).run(down));
         Ok(Self {
             address,
             metrics,
-            fleet,
+            identity,
+            instances,
             store,
             certificate,
             traces: roles.traces,

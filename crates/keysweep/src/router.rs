@@ -20,9 +20,11 @@ use crate::{
     auth::Authenticator,
     console::{self, ConsoleError, ConsoleState},
     dcs::{self, DcsError, DcsState},
-    fleet::{Fleet, new_id},
     iam::{self, IamError, IamState},
+    identity::Identity,
+    instances::Instances,
     openapi,
+    random::new_id,
     request::{Peer, RequestId},
     surface::{Unhandled, complete},
     task::Tasks,
@@ -69,7 +71,8 @@ impl Surfaces {
 ///
 /// `secure`: whether the listener speaks TLS.
 pub fn router(
-    fleet: Fleet,
+    identity: Identity,
+    instances: Instances,
     tasks: Tasks,
     auth: Authenticator,
     shutdown: watch::Receiver<bool>,
@@ -81,11 +84,16 @@ pub fn router(
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(ready).with_state(tasks.clone()))
         .route("/openapi.json", get(|| async { Json(openapi::document()) }));
-    let dcs = dcs::router(DcsState { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone() });
-    let iam = iam::router(IamState { fleet: fleet.clone(), auth: auth.clone() });
-    let console =
-        console::router(ConsoleState { fleet: fleet.clone(), tasks: tasks.clone(), auth: auth.clone(), secure });
-    let api = api::router(ApiState { fleet, tasks, auth, shutdown });
+    let dcs = dcs::router(DcsState { instances: instances.clone(), tasks: tasks.clone(), auth: auth.clone() });
+    let iam = iam::router(IamState { identity: identity.clone(), auth: auth.clone() });
+    let console = console::router(ConsoleState {
+        identity: identity.clone(),
+        instances: instances.clone(),
+        tasks: tasks.clone(),
+        auth: auth.clone(),
+        secure,
+    });
+    let api = api::router(ApiState { identity, instances, tasks, auth, shutdown });
     let surfaces = Surfaces::new(dcs.merge(probes), api, iam, console, local_only);
     Router::new().fallback(Surfaces::dispatch).with_state(surfaces).layer(middleware::from_fn(identify))
 }

@@ -34,10 +34,10 @@ fn a_line_about_a_task_has_its_id_and_the_id_of_its_request() {
         let line = lines.iter().find(|line| line["message"] == message);
         line.unwrap_or_else(|| panic!("no line has the message {message:?}: {lines:#?}"))
     };
-    for message in ["task accepted", "sweep begins", "sweep ended"] {
+    for message in ["task created", "scan started", "scan finished"] {
         assert_eq!(find(message)["task_id"], id, "{message}");
     }
-    assert_eq!(find("task accepted")["span"]["request_id"], created.header("x-request-id").expect("an id"));
+    assert_eq!(find("task created")["span"]["request_id"], created.header("x-request-id").expect("an id"));
     assert_eq!(find("request refused")["request_id"], refused.header("x-request-id").expect("an id"));
     for line in &lines {
         assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");

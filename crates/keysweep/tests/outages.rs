@@ -25,14 +25,14 @@ fn create(service: &Service, project: &str, instance: &str) -> Answer {
     service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"))
 }
 
-/// Checks that a create fails in the shape that clients read, that nothing of it is there, and that the service says so of itself.
+/// Checks that a create fails in the documented form and leaves nothing behind, and that the service reports itself unready.
 fn assert_refuses(service: &Service, project: &str, instance: &str) {
     let refused = create(service, project, instance);
     assert_eq!((refused.status, &refused.body["error_code"]), (500, &"DCS.5000".into()), "{refused:?}");
     assert!(refused.body["error_msg"].is_string() && refused.body["id"].is_null(), "{refused:?}");
     let histories = service.get(&format!("/v2/{project}/instances/{instance}/auto-expire/histories"));
     assert_eq!(histories["count"], 0, "{histories:#}");
-    // Asking again changes nothing.
+    // A second request changes nothing.
     for _ in 0..2 {
         let unready = service.request("GET", "/readyz");
         assert_eq!((unready.status, &unready.body["status"]), (503, &"unready".into()), "{unready:?}");
@@ -42,7 +42,7 @@ fn assert_refuses(service: &Service, project: &str, instance: &str) {
     assert_eq!(service.request("GET", "/healthz").status, 200, "a restart would not help");
 }
 
-/// Checks that all goes on without anybody's help.
+/// Checks that the service recovers by itself.
 fn assert_goes_on(service: &Service, project: &str, instance: &str, loaded: &Loaded) {
     eventually("it is ready again", Duration::from_secs(15), || {
         (service.request("GET", "/readyz").status == 200).then_some(())
@@ -55,7 +55,7 @@ fn assert_goes_on(service: &Service, project: &str, instance: &str, loaded: &Loa
     assert_eq!(histories["records"][0]["id"], created.body["id"]);
 }
 
-/// Writes into this file until there is no room for another byte.
+/// Fills the disk with this file.
 fn fill(path: &Path) {
     let mut file = File::create(path).expect("the disk is there");
     for size in [64 * 1024, 1] {
@@ -71,7 +71,7 @@ fn fill(path: &Path) {
 }
 
 #[test]
-fn on_a_full_disk_a_create_is_answered_with_500_and_all_goes_on_when_there_is_room() {
+fn on_a_full_disk_a_create_fails_with_500_and_the_service_recovers_when_there_is_room() {
     let (server, loaded) = loaded();
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
@@ -87,7 +87,7 @@ fn on_a_full_disk_a_create_is_answered_with_500_and_all_goes_on_when_there_is_ro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_another_process_holds_the_file_a_create_is_answered_with_500_and_all_goes_on_afterwards() {
+async fn while_another_process_locks_the_file_a_create_fails_with_500_and_the_service_recovers() {
     let (server, loaded) = loaded();
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
@@ -101,15 +101,15 @@ async fn while_another_process_holds_the_file_a_create_is_answered_with_500_and_
 }
 
 #[test]
-fn while_postgresql_only_reads_a_create_is_answered_with_500_and_all_goes_on_afterwards() {
+fn while_postgresql_is_read_only_a_create_fails_with_500_and_the_service_recovers() {
     let (server, loaded) = loaded();
     let database = Postgres::start();
     let installation = Installation::on_postgres(env!("CARGO_BIN_EXE_keysweep"), &database);
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
     assert_eq!(service.request("GET", "/readyz").status, 200);
-    // As a standby does, and a primary that somebody keeps from filling its disk. A connection that is new hears of it once
-    // all others have.
+    // As on a standby, or on a primary that is protected from filling its disk. A new connection sees the setting once all
+    // others do.
     let only_reads = |is_so: &str| {
         database.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {is_so}"));
         database.sql("SELECT pg_reload_conf()");
@@ -123,5 +123,9 @@ fn while_postgresql_only_reads_a_create_is_answered_with_500_and_all_goes_on_aft
     assert!(reason.contains("read-only transaction"), "{reason}");
     only_reads("off");
     assert_goes_on(&service, &project, &instance, &loaded);
-    assert_eq!(database.sql("SELECT to_regclass('keysweep_trial') IS NULL"), "t", "nothing is left of the trials");
+    assert_eq!(
+        database.sql("SELECT to_regclass('keysweep_trial') IS NULL"),
+        "t",
+        "the write checks leave nothing behind"
+    );
 }

@@ -1,4 +1,4 @@
-//! The schedule and the off-peak window through the real binary.
+//! The schedule and the maintenance window through the real binary.
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ fn histories_path(project: &str, instance: &str) -> String {
     format!("/v2/{project}/instances/{instance}/auto-expire/histories")
 }
 
-/// A window that opens in two hours, by UTC.
+/// Returns a window that opens in two hours, in UTC.
 fn closed_now() -> String {
     let hour = |hours: i64| (Timestamp::now() + hours.hours()).strftime("%H:%M").to_string();
     format!("{}-{} UTC", hour(2), hour(4))
 }
 
 #[test]
-fn a_scheduled_run_is_written_within_a_second_of_its_due_time_and_sweeps() {
+fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(300).dead(200).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
-    // On a whole second, as clients give it, and far enough off to be written down before it has come.
+    // On a whole second, as clients send it, and late enough to be saved before it is due.
     let due = Timestamp::from_second(Timestamp::now().as_second() + 5).expect("a time");
     let settings = AutoScan {
         instance_id: instance.clone(),
@@ -53,12 +53,12 @@ fn a_scheduled_run_is_written_within_a_second_of_its_due_time_and_sweeps() {
     assert_eq!((record["scan_type"].as_str(), record["num"].as_u64()), (Some("auto"), Some(loaded.dead)), "{record:#}");
     let created: Timestamp = record["created_at"].as_str().expect("a time").parse().expect("a time");
     let late = created.duration_since(due).as_secs_f64();
-    assert!((0.0..1.0 + stalled).contains(&late), "{late} s late, of which {stalled} s are the machine's");
+    assert!((0.0..1.0 + stalled).contains(&late), "{late} s late, of which the machine stalled {stalled} s");
     assert_eq!(histories["count"], 1);
 }
 
 #[test]
-fn a_manual_scan_waits_for_the_window_only_where_the_instance_says_so() {
+fn a_manual_scan_waits_for_the_window_only_where_that_binds_manual_scans() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(10).dead(10).load(&server);
     let installation = installation();
@@ -71,13 +71,13 @@ fn a_manual_scan_waits_for_the_window_only_where_the_instance_says_so() {
         let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
         assert_eq!(created.status, 200);
     }
-    // The second one is done while the first one, which was asked for earlier, still waits.
+    // The second task succeeds while the first one, which was created earlier, still waits.
     service.wait_for(&histories_path(&project, &free), |page| page["records"][0]["status"] == "success");
     assert_eq!(service.get(&histories_path(&project, &bound))["records"][0]["status"], "waiting");
 }
 
 #[test]
-fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
+fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20_000).dead(5_000).load(&server);
     let installation = installation();
@@ -108,7 +108,7 @@ fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
         assert_eq!(changed.status, 200, "{changed:?}");
     };
     set_window(&closed_now());
-    // The API says running, since it goes on by itself; that nobody is at it shows in the lease.
+    // The API shows the task as running, because it resumes by itself; the lease shows that no worker has it.
     let lease = || {
         let held = "SELECT owner IS NULL, epoch, scanned FROM lease JOIN task ON task.id = lease.task_id";
         let mut database = runtime.block_on(raw(&installation));
@@ -116,11 +116,11 @@ fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
     };
     let (_, epoch, scanned) =
         eventually("the sweep pauses", Duration::from_secs(20), || Some(lease()).filter(|(is_free, ..)| *is_free));
-    assert!((1..25_000).contains(&scanned), "it paused in mid-sweep: {scanned}");
+    assert!((1..25_000).contains(&scanned), "the scan paused half-way: {scanned}");
     let paused = service.get(&task);
     assert_eq!((paused["status"].as_str(), epoch), (Some("running"), 1), "{paused:#}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size");
-    // Longer than two looks of the worker for something to do.
+    // Longer than two claim intervals of the worker.
     let begun = Instant::now();
     eventually("it stays so", Duration::from_secs(5), || {
         (begun.elapsed() > Duration::from_millis(2_500)).then_some(())
@@ -138,28 +138,28 @@ fn a_running_sweep_pauses_when_its_window_closes_and_goes_on_when_it_opens() {
     );
     assert_eq!(ended["started_at"], paused["started_at"]);
     let epoch = lease().1;
-    assert_eq!(epoch, 2, "it was paused once, and taken up once");
+    assert_eq!(epoch, 2, "the scan paused once and resumed once");
 }
 
-/// What the tests read beside the API.
+/// Opens the database, for what the API does not show.
 async fn raw(installation: &Installation) -> sqlx::SqliteConnection {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(installation.database());
     sqlx::ConnectOptions::connect(&options).await.expect("a connection")
 }
 
 #[test]
-fn a_window_that_cannot_be_is_refused_with_the_remedy() {
+fn an_invalid_window_is_refused_with_the_remedy() {
     let installation = installation();
     let project = keysweep_harness::id(&installation.admin(&["project", "add", "test"]));
     let add = ["admin", "instance", "add", "cache", "redis://cache.example:6379", "--project", &project];
     let output = installation.run(&[&add[..], &["--window", "2 to 5"]].concat());
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("off-peak window \"2 to 5\"") && message.contains("Europe/Paris"), "{message}");
+    assert!(message.contains("maintenance window \"2 to 5\"") && message.contains("Europe/Paris"), "{message}");
 }
 
 #[test]
-fn one_host_is_swept_once_at_a_time_unless_told_otherwise() {
+fn one_host_runs_one_scan_at_a_time_unless_the_limit_is_higher() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(10).load(&server);
     let proxy = Proxy::before(&server);
@@ -167,9 +167,9 @@ fn one_host_is_swept_once_at_a_time_unless_told_otherwise() {
     let (project, first) = installation.register(&proxy.url());
     let add = ["instance", "add", "neighbour", &proxy.url(), "--project", &project];
     let second = keysweep_harness::id(&installation.admin(&add));
-    // Whatever else it is made of, a node of it is on that host.
+    // One node of this cluster is on the same host.
     let third = installation.register_another(&project, "cluster", "redis-cluster://127.0.0.2:1,127.0.0.1:1", &[]);
-    // A server that lets connect and is slow to say what it is keeps a sweep going for as long as this test needs.
+    // A server that accepts connections and answers slowly keeps a scan running for as long as this test needs.
     proxy.set(Fault::Drip);
     let running = |service: &keysweep_harness::Service, instance: &str| {
         service.get(&histories_path(&project, instance))["records"][0]["status"] == "running"

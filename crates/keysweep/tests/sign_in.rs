@@ -1,11 +1,13 @@
 //! Signing in without a service around it: lockouts and their memory.
 
-use std::{net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use keysweep::{
     auth::{Authenticator, SignIn, SignInError},
-    fleet::Fleet,
+    identity::Identity,
+    instances::{AllowedTargets, Instances},
     model::Role,
+    secrets::Vault,
     store::Store,
 };
 
@@ -16,12 +18,15 @@ const GUESSES: u8 = 11;
 /// An authenticator for two users who have the same password and a role on one project.
 async fn open(folder: &Path) -> Authenticator {
     let store = Store::open_sqlite(&folder.join("keysweep.db")).await.expect("a store");
-    let fleet = Fleet::open(store, &folder.join("keysweep.db.key")).await.expect("a fleet");
-    fleet.add_project("shop", None).await.expect("added");
+    let vault = Vault::of_store(&store, &folder.join("keysweep.db.key")).await.expect("a vault");
+    let vault = Arc::new(vault);
+    let instances = Instances::new(store.clone(), Arc::clone(&vault), AllowedTargets::default());
+    let identity = Identity::new(store, vault);
+    identity.add_project("shop", None).await.expect("added");
     for name in ["ada", "bob"] {
-        fleet.add_user(name, "shop", Role::Reader, Some(PASSWORD.to_owned().into())).await.expect("added");
+        identity.add_user(name, "shop", Role::Reader, Some(PASSWORD.to_owned().into())).await.expect("added");
     }
-    Authenticator::required(fleet)
+    Authenticator::required(identity, instances)
 }
 
 fn address(number: u8) -> IpAddr {

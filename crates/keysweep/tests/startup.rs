@@ -80,7 +80,7 @@ fn a_missing_or_wrong_key_file_is_reported_and_not_replaced() {
     fs::copy(&kept, &key).expect("copied");
     // The remedy must not be a change of mode.
     for (path, words) in [
-        ("/dev/null", "the key file /dev/null is no plain file; name one with --key-file"),
+        ("/dev/null", "the key file /dev/null is not a regular file; name one with --key-file"),
         ("/nowhere/at/all/key", "/nowhere/at/all/key"),
     ] {
         let said = error_line(&installation.run(&["serve", "--listen", "127.0.0.1:0", "--key-file", path]));
@@ -95,7 +95,7 @@ fn a_missing_or_wrong_key_file_is_reported_and_not_replaced() {
         "--key-file",
         &no_folder,
     ]));
-    assert!(said.contains(&format!("the key file {no_folder} cannot be used: its folder is not there")), "{said}");
+    assert!(said.contains(&format!("the key file {no_folder} cannot be used: its folder does not exist")), "{said}");
     installation.serve(&[]).terminate();
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use keysweep::{
-    model::{Instance, NewTask, Project, Role, ScanType},
+    model::{Instance, NewTask, Project, Role, ScanType, Stored},
     store::{Beat, Clock, OpenError, Store, StoreError},
 };
 use keysweep_harness::{Authority, Postgres};
@@ -221,16 +221,16 @@ async fn with_an_instance(server: &Postgres) -> (Store, Instance) {
 
 fn manual(instance: &Instance) -> NewTask {
     NewTask {
-        id: keysweep::fleet::new_id(),
+        id: keysweep::random::new_id(),
         project_id: instance.project_id.clone(),
         instance_id: instance.id.clone(),
         scan_type: ScanType::Manual,
-        requested_by: None,
+        triggered_by: None,
         timeout: Duration::from_secs(60),
         keys_per_second: None,
         due_at: None,
         hosts: Vec::new(),
-        records: 1_000,
+        history_retention: 1_000,
     }
 }
 
@@ -240,7 +240,7 @@ async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_th
     let midnight = Clock::at(project("p").created_at);
     let (store, open) = with_an_instance(&server).await;
     store.with_clock(midnight.clone()).create_task(&manual(&open)).await.expect("created");
-    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
+    let closed = Instance { window: Some(Stored::read("02:00-05:00 UTC")), ..open.clone() };
     store.update_instance(&open, &closed).await.expect("changed");
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;
@@ -270,7 +270,7 @@ async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_th
     store.with_clock(midnight.clone()).create_task(&manual(&open)).await.expect("created");
     let lease =
         store.with_clock(midnight.clone()).claim("w", LEASE, 100).await.expect("answered").expect("a task").lease;
-    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..open.clone() };
+    let closed = Instance { window: Some(Stored::read("02:00-05:00 UTC")), ..open.clone() };
     store.update_instance(&open, &closed).await.expect("changed");
     let mut connection = raw(&server).await;
     gate(&mut connection, "UPDATE OF not_before").await;

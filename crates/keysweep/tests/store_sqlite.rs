@@ -288,7 +288,7 @@ async fn assert_sample_is_there(store: &Store) {
     let instances = store.instances(shop).await.expect("read");
     let [carts, sessions] = instances.as_slice() else { panic!("{instances:?}") };
     assert!(carts.paused && carts.manage_lazyfree && carts.window_binds_manual);
-    assert_eq!(carts.facts.as_ref().map(|facts| facts.keys), Some(1_200));
+    assert_eq!(carts.stats.as_ref().map(|stats| stats.keys), Some(1_200));
     assert!(carts.password.is_some() && carts.client_key.is_some() && sessions.password.is_none());
 
     let all = PageRequest { status: None, offset: 0, limit: 10 };
@@ -312,12 +312,12 @@ async fn assert_sample_is_there(store: &Store) {
         project_id: claim.instance.project_id.clone(),
         instance_id: claim.instance.id.clone(),
         scan_type: ScanType::Manual,
-        requested_by: None,
+        triggered_by: None,
         timeout: Duration::from_secs(1),
         keys_per_second: None,
         due_at: None,
         hosts: Vec::new(),
-        records: 1_000,
+        history_retention: 1_000,
     };
     assert!(matches!(store.create_task(&new).await, Ok(Created::Active(_))));
 }

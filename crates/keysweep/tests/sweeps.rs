@@ -1,11 +1,11 @@
-//! How many sweeps one process runs at a time, and whose turn it is then.
+//! How many scans one process runs at a time, and in which order tasks are claimed.
 
 use std::time::Duration;
 
 use keysweep_harness::{DataSet, Fault, Flavor, Installation, Proxy, Server, eventually, id};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 
-/// What triggers of the test's own write down whenever somebody takes a lease: the instance, and how many are held then.
+/// Claims as the test's own triggers record them: the instance, and how many leases are held then.
 const WITNESS: &str = "
 CREATE TABLE witness (seq INTEGER PRIMARY KEY, instance_id TEXT, held INTEGER);
 CREATE TRIGGER see_first AFTER INSERT ON lease WHEN NEW.owner IS NOT NULL BEGIN
@@ -16,7 +16,7 @@ CREATE TRIGGER see_next AFTER UPDATE ON lease WHEN NEW.owner IS NOT NULL AND NEW
 END;";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns() {
+async fn a_replica_keeps_its_concurrency_limit_and_projects_take_turns() {
     const SWEEPS: i64 = 3;
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(300).dead(100).load(&server);
@@ -33,7 +33,7 @@ async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns(
     let options = SqliteConnectOptions::new().filename(installation.database());
     let mut database = options.connect().await.expect("a connection");
     database.execute(AssertSqlSafe(WITNESS)).await.expect("triggers");
-    // A server that lets connect and is slow to say what it is keeps sweeps going for as long as this test needs.
+    // A server that accepts connections and answers slowly keeps scans running for as long as this test needs.
     proxy.set(Fault::Drip);
     let service = installation.serve(&["--no-auth", "--concurrency", "3", "--host-concurrency", "16"]);
     let mut tasks = Vec::new();
@@ -44,7 +44,7 @@ async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns(
     }
     let running = || tasks.iter().filter(|task| service.get(task)["status"] == "running").count();
     eventually("as many run as may", Duration::from_secs(20), || (running() == 3).then_some(()));
-    // Longer than two looks of the worker for something to do.
+    // Longer than two claim intervals of the worker.
     let begun = std::time::Instant::now();
     eventually("no more do", Duration::from_secs(20), || {
         assert_eq!(running(), 3);
@@ -61,10 +61,10 @@ async fn a_replica_runs_as_many_sweeps_as_it_is_told_to_and_projects_take_turns(
         .expect("read");
     assert!(seen.iter().all(|(_, held)| *held <= SWEEPS), "{seen:?}");
     let order: Vec<&str> = seen.iter().map(|(instance, _)| instance.as_str()).collect();
-    assert_eq!(order.len(), instances.len(), "each is taken once: {seen:?}");
+    assert_eq!(order.len(), instances.len(), "each is claimed once: {seen:?}");
     assert_eq!(order[..3], [&instances[0].1, &instances[1].1, &instances[2].1], "in the order of their creation");
-    // Those three may all have ended before the next is taken: then nobody has a sweep, and it is the oldest task's turn again.
+    // Those three may all have finished before the next claim: then no project has a scan, and the oldest task is next.
     let beside = (3..seen.len()).find(|place| seen[*place].1 > 1);
     let beside = beside.unwrap_or_else(|| panic!("no sweep began beside another: {seen:?}"));
-    assert_eq!(order[beside], instances[6].1, "the project that has no sweep comes before the one that has: {seen:?}");
+    assert_eq!(order[beside], instances[6].1, "the project without a scan comes before the one with scans: {seen:?}");
 }

@@ -130,7 +130,7 @@ fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint()
     let before = service.wait_for(&detail_path(&project, &created), is_under_way);
     let (code, log) = service.terminate();
     assert_eq!(code, Some(0), "{log:#?}");
-    assert!(log.iter().any(|line| line.contains("given back")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("lease released")), "{log:#?}");
     assert!(size(&server) > live, "it was interrupted");
 
     let service = installation.serve(&["--no-auth"]);
@@ -279,7 +279,7 @@ fn every_line_of_the_log_is_a_json_object_that_names_nothing_twice() {
     let created = service.request("POST", &create_path(&project, &instance)).body;
     service.wait_for(&detail_path(&project, &created), has_ended);
     let (_, log) = service.terminate();
-    for words in ["sweep begins", "sweep ended", "stopped"] {
+    for words in ["scan started", "scan finished", "stopped"] {
         assert!(log.iter().any(|line| line.contains(words)), "{words:?} is not in {log:#?}");
     }
     for line in &log {

@@ -1,6 +1,7 @@
 //! A connection: commands out, replies in, each within its deadline.
 
 use std::{
+    net::IpAddr,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -67,6 +68,11 @@ impl Link {
             None => self.call(&[b"AUTH", password])?,
         };
         Ok(())
+    }
+
+    /// Returns the IP address of the node; `None` where the transport does not know.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.wire.stream.peer()
     }
 
     /// Sets how long to wait for each reply from now on.

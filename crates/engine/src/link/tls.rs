@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -144,6 +145,12 @@ impl Write for Encrypted {
     fn flush(&mut self) -> io::Result<()> {
         self.0.sock.until = Instant::now() + STOP_POLL;
         self.0.flush()
+    }
+}
+
+impl Transport for Encrypted {
+    fn peer(&self) -> Option<IpAddr> {
+        self.0.sock.inner.peer()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
+    net::{IpAddr, TcpStream},
     time::Duration,
 };
 
@@ -10,9 +11,18 @@ use crate::{stop::Stop, target::Address};
 
 /// A byte stream whose reads and writes return within `STOP_POLL`, with `WouldBlock` or
 /// `TimedOut` if no byte was moved.
-pub trait Transport: Read + Write + Send {}
+pub trait Transport: Read + Write + Send {
+    /// Returns the IP address that the stream is connected to; `None` where the transport does not know.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+}
 
-impl<T: Read + Write + Send> Transport for T {}
+impl Transport for TcpStream {
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer_addr().ok().map(|address| address.ip())
+    }
+}
 
 /// Opens byte streams to nodes.
 pub trait Dialer: Send + Sync {

@@ -1,5 +1,7 @@
 //! Statistics of an instance, read once and without touching a key.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,15 +13,21 @@ use crate::{
 };
 
 /// Statistics of a target, summed over its primaries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
-    /// The primaries' addresses.
+    /// The primaries' addresses. Stats that were stored before these were kept have none.
+    #[serde(default)]
     pub primaries: Vec<Address>,
+    /// The IP addresses that the primaries were connected to at, as far as the dialer knows them. Version 0.1.0 did not keep
+    /// them.
+    #[serde(default)]
+    pub ips: Vec<IpAddr>,
     /// `redis` or `valkey`.
     pub engine: String,
     /// For example `7.0.15`; empty where the server does not report it.
     pub engine_version: String,
-    /// Whether the node runs in cluster mode.
+    /// Whether the node runs in cluster mode; `mode` (cluster or standalone) in JSON.
+    #[serde(rename = "mode", with = "mode")]
     pub cluster: bool,
     /// Keys in all databases, stale keys included.
     pub keys: u64,
@@ -33,6 +41,21 @@ pub struct Inspection {
     pub used_memory: u64,
     /// `maxmemory`, bytes; 0: no limit.
     pub max_memory: u64,
+}
+
+/// `cluster` in JSON.
+mod mode {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const CLUSTER: &str = "cluster";
+
+    pub fn serialize<S: Serializer>(cluster: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if *cluster { CLUSTER } else { "standalone" })
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        Ok(String::deserialize(deserializer)? == CLUSTER)
+    }
 }
 
 /// Connects to a target's primaries and reads the statistics of each. Fails if one does not answer: a partial sum would
@@ -49,17 +72,7 @@ pub fn inspect(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Insp
 }
 
 fn ask(connector: Connector<'_>) -> Result<Inspection, ShardError> {
-    let mut sum = Inspection {
-        primaries: Vec::new(),
-        engine: String::new(),
-        engine_version: String::new(),
-        cluster: false,
-        keys: 0,
-        keys_with_ttl: 0,
-        stale_keys: Some(0),
-        used_memory: 0,
-        max_memory: 0,
-    };
+    let mut sum = Inspection { stale_keys: Some(0), ..Inspection::default() };
     for primary in topology::primaries(connector)? {
         let mut primary = primary?;
         let wanted = ["server", "memory", "stats", "cluster", "keyspace"];
@@ -67,6 +80,7 @@ fn ask(connector: Connector<'_>) -> Result<Inspection, ShardError> {
             primary.link.info(&wanted).map_err(|error| ShardError::at(&primary.address, error))?.unwrap_or_default();
         let keyspace = info.keyspace();
         sum.primaries.push(primary.address.clone());
+        sum.ips.extend(primary.link.peer());
         sum.engine = info.engine().to_owned();
         sum.engine_version = info.engine_version().unwrap_or_default().to_owned();
         sum.cluster |= info.text("cluster_enabled") == Some("1");

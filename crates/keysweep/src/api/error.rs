@@ -15,7 +15,8 @@ use utoipa::{
 
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL},
-    fleet::{ESTIMATE_PATIENCE, EstimateError, FleetError},
+    identity::IdentityError,
+    instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError},
     model::Role,
     request::BodyError,
     surface::{Unhandled, error_responses, retry_after},
@@ -166,7 +167,7 @@ impl From<Denied> for ApiError {
             Denied::SubjectFormat => Self::Invalid(format!("what stands behind the project in the path {ID}")),
             Denied::Role { needed, .. } => Self::Forbidden(needed),
             Denied::NoInstance => Self::NotFound("instance"),
-            Denied::Fleet(error) => error.into(),
+            Denied::Instance(error) => error.into(),
         }
     }
 }
@@ -175,7 +176,7 @@ impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Body(error) => Self::Body(error),
-            AuthError::Fleet(error) => {
+            AuthError::Identity(error) => {
                 tracing::error!(%error, "a request failed");
                 Self::Internal
             }
@@ -187,15 +188,25 @@ impl From<AuthError> for ApiError {
     }
 }
 
-impl From<FleetError> for ApiError {
-    fn from(error: FleetError) -> Self {
+impl From<IdentityError> for ApiError {
+    fn from(error: IdentityError) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::Internal
+    }
+}
+
+impl From<InstanceError> for ApiError {
+    fn from(error: InstanceError) -> Self {
         match error {
-            FleetError::Invalid { .. } | FleetError::Url(_) | FleetError::Reach(_) | FleetError::Password => {
+            InstanceError::Invalid(_) | InstanceError::Url(_) | InstanceError::Connection(_) => {
                 Self::Invalid(error.to_string())
             }
-            FleetError::Taken { .. } | FleetError::InUse { .. } => Self::Conflict(error.to_string()),
-            FleetError::Unknown { what, .. } => Self::NotFound(what),
-            FleetError::Gone(what) => Self::NotFound(what),
+            InstanceError::Taken { .. } | InstanceError::InUse(_) | InstanceError::Unsupported { .. } => {
+                Self::Conflict(error.to_string())
+            }
+            InstanceError::Unreadable { .. } => Self::Server(error.to_string()),
+            InstanceError::Unknown { what, .. } => Self::NotFound(what),
+            InstanceError::Gone(what) => Self::NotFound(what),
             other => {
                 tracing::error!(error = %other, "a request failed");
                 Self::Internal
@@ -207,11 +218,9 @@ impl From<FleetError> for ApiError {
 impl From<EstimateError> for ApiError {
     fn from(error: EstimateError) -> Self {
         match error {
-            EstimateError::Fleet(FleetError::Target { .. }) | EstimateError::Server(_) | EstimateError::TooLong => {
-                Self::Server(error.to_string())
-            }
-            EstimateError::Busy => Self::TooMany(error.to_string(), ESTIMATE_PATIENCE),
-            EstimateError::Fleet(error) => error.into(),
+            EstimateError::Server(_) | EstimateError::TooLong => Self::Server(error.to_string()),
+            EstimateError::Busy => Self::TooMany(error.to_string(), ESTIMATE_TIMEOUT),
+            EstimateError::Instance(error) => error.into(),
         }
     }
 }

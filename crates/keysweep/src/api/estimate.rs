@@ -61,6 +61,6 @@ pub(super) async fn estimate(State(state): State<ApiState>, request: Request) ->
         let share = value.parse().ok().filter(|share: &f64| *share > 0.0 && *share <= 1.0);
         share.ok_or_else(|| ApiError::Invalid("the parameter sample must be a share above 0 and up to 1".into()))
     });
-    let estimated = state.fleet.estimate(&instance, sample.transpose()?).await?;
+    let estimated = state.instances.estimate(&instance, sample.transpose()?).await?;
     Ok(Json(EstimateView::from(estimated)))
 }

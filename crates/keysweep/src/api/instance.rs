@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    fleet::Reach,
-    model::{Facts, Instance},
+    instances::Connection,
+    model::{Instance, InstanceStats, Stored},
 };
 
 /// An instance. Its password is never shown.
@@ -36,6 +36,8 @@ pub struct InstanceView {
     pub(super) stats: Option<StatsView>,
     /// Why the last poll failed, or why the server cannot be scanned; null if neither.
     pub(super) unreachable: Option<String>,
+    /// Stored settings that this version cannot read, a sentence each; tasks that depend on one fail.
+    pub(super) problems: Vec<String>,
     pub(super) created_at: Timestamp,
 }
 
@@ -65,7 +67,7 @@ impl From<&Instance> for ConnectionView {
             has_certificate: instance.cert_pem.is_some(),
             has_key: instance.client_key.is_some(),
             server_name: instance.server_name.clone(),
-            address_map: instance.address_map.clone(),
+            address_map: instance.address_map.as_ref().map(Stored::to_string),
         }
     }
 }
@@ -160,7 +162,7 @@ pub struct ConnectionBody {
     pub(super) address_map: Option<String>,
 }
 
-impl From<ConnectionBody> for Reach {
+impl From<ConnectionBody> for Connection {
     fn from(body: ConnectionBody) -> Self {
         Self {
             sentinel_username: body.sentinel_username,
@@ -185,18 +187,18 @@ pub struct TestView {
     pub(super) message: Option<String>,
 }
 
-impl From<&Facts> for StatsView {
-    fn from(facts: &Facts) -> Self {
+impl From<&InstanceStats> for StatsView {
+    fn from(facts: &InstanceStats) -> Self {
         Self {
             engine: facts.engine.clone(),
             engine_version: facts.engine_version.clone(),
-            mode: facts.mode.clone(),
+            mode: facts.mode().to_owned(),
             keys: facts.keys,
             keys_with_ttl: facts.keys_with_ttl,
-            stale_keys: facts.dead_keys,
+            stale_keys: facts.stale_keys,
             used_memory: facts.used_memory,
             max_memory: facts.max_memory,
-            primaries: facts.primaries.clone(),
+            primaries: facts.primaries.iter().map(ToString::to_string).collect(),
             seen_at: facts.seen_at,
         }
     }
@@ -208,17 +210,18 @@ impl From<&Instance> for InstanceView {
             id: instance.id.clone(),
             project_id: instance.project_id.clone(),
             name: instance.name.clone(),
-            url: instance.url.clone(),
+            url: instance.url.to_string(),
             username: instance.username.clone(),
             has_password: instance.password.is_some(),
             connection: ConnectionView::from(instance),
-            pace: instance.pace.clone(),
+            pace: instance.pace.to_string(),
             manage_lazyfree: instance.manage_lazyfree,
-            window: instance.window.clone(),
+            window: instance.window.as_ref().map(Stored::to_string),
             window_binds_manual: instance.window_binds_manual,
             paused: instance.paused,
-            stats: instance.facts.as_ref().map(StatsView::from),
+            stats: instance.stats.as_ref().map(StatsView::from),
             unreachable: instance.unreachable.clone(),
+            problems: instance.problems(),
             created_at: instance.created_at,
         }
     }

@@ -13,7 +13,7 @@ use super::{
     instance::{InstanceChangeBody, InstanceView, InstancesView, NewInstanceBody, StatsView, TestView},
 };
 use crate::{
-    fleet::{FleetError, InstanceChange, LookError, NewInstance, Reach},
+    instances::{Connection, InstanceChange, InstanceError, NewInstance, PollError},
     model::{Instance, Role},
 };
 
@@ -28,15 +28,15 @@ fn preset(pace: Option<&str>) -> Result<Option<Preset>, ApiError> {
 impl ApiState {
     /// Polls an instance's server and waits for the answer, which registering and testing an instance do.
     async fn test(&self, instance: &Instance) -> Result<TestView, ApiError> {
-        match self.fleet.look(instance).await {
+        match self.instances.poll(instance).await {
             Ok(stats) => Ok(TestView { ok: true, stats: Some(StatsView::from(&stats)), message: None }),
-            Err(LookError::Server(failure)) => {
+            Err(PollError::Server(failure)) => {
                 Ok(TestView { ok: false, stats: None, message: Some(failure.to_string()) })
             }
-            Err(LookError::Fleet(error @ (FleetError::Target { .. } | FleetError::Reach(_)))) => {
+            Err(PollError::Instance(error @ (InstanceError::Unreadable { .. } | InstanceError::Connection(_)))) => {
                 Ok(TestView { ok: false, stats: None, message: Some(error.to_string()) })
             }
-            Err(LookError::Fleet(error)) => Err(error.into()),
+            Err(PollError::Instance(error)) => Err(error.into()),
         }
     }
 }
@@ -49,7 +49,7 @@ impl ApiState {
 )]
 pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Json<InstancesView>, ApiError> {
     let authorized = state.authorize(request, Role::Reader).await?;
-    let instances = state.fleet.instances_of(&authorized.project_id).await?;
+    let instances = state.instances.list(&authorized.project_id).await?;
     Ok(Json(InstancesView { instances: instances.iter().map(InstanceView::from).collect() }))
 }
 
@@ -67,12 +67,12 @@ pub(super) async fn add(
 ) -> Result<(StatusCode, Json<InstanceView>), ApiError> {
     let authorized = state.authorize(request, Role::Admin).await?;
     let wanted: NewInstanceBody = body::read(&authorized.body)?;
-    let connection = wanted.connection.map(Reach::from);
+    let connection = wanted.connection.map(Connection::from);
     let new = NewInstance {
         name: &wanted.name,
         url: &wanted.url,
         password: None,
-        reach: connection.as_ref(),
+        connection: connection.as_ref(),
         id: wanted.id.as_deref(),
         pace: preset(wanted.pace.as_deref())?.unwrap_or_default(),
         manage_lazyfree: wanted.manage_lazyfree.unwrap_or_default(),
@@ -80,9 +80,9 @@ pub(super) async fn add(
         window_binds_manual: wanted.window_binds_manual.unwrap_or_default(),
         by: authorized.caller.name.as_deref(),
     };
-    let mut instance = state.fleet.add_instance(&authorized.project_id, new).await?;
+    let mut instance = state.instances.add(&authorized.project_id, new).await?;
     state.test(&instance).await?;
-    if let Some(seen) = state.fleet.instance(&instance.project_id, &instance.id).await? {
+    if let Some(seen) = state.instances.get(&instance.project_id, &instance.id).await? {
         instance = seen;
     }
     Ok((CREATED, Json(InstanceView::from(&instance))))
@@ -112,14 +112,14 @@ pub(super) async fn change(State(state): State<ApiState>, request: Request) -> R
     let change = InstanceChange {
         name: wanted.name,
         url: wanted.url,
-        reach: wanted.connection.map(Into::into),
+        connection: wanted.connection.map(Into::into),
         pace: preset(wanted.pace.as_deref())?,
         manage_lazyfree: wanted.manage_lazyfree,
         window: wanted.window,
         window_binds_manual: wanted.window_binds_manual,
         paused: None,
     };
-    let changed = state.fleet.change_instance(&instance, change, authorized.caller.name.as_deref()).await?;
+    let changed = state.instances.change(&instance, change, authorized.caller.name.as_deref()).await?;
     Ok(Json(InstanceView::from(&changed)))
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn change(State(state): State<ApiState>, request: Request) -> R
 )]
 pub(super) async fn remove(State(state): State<ApiState>, request: Request) -> Result<StatusCode, ApiError> {
     let (authorized, instance) = state.authorize_instance(request, Role::Admin).await?;
-    state.fleet.remove_instance(&instance, authorized.caller.name.as_deref()).await?;
+    state.instances.remove(&instance, authorized.caller.name.as_deref()).await?;
     Ok(NO_CONTENT)
 }
 
@@ -164,7 +164,7 @@ pub(super) async fn resume(State(state): State<ApiState>, request: Request) -> R
 async fn set_paused(state: ApiState, request: Request, paused: bool) -> Result<Json<InstanceView>, ApiError> {
     let (authorized, instance) = state.authorize_instance(request, Role::Admin).await?;
     let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
-    let changed = state.fleet.change_instance(&instance, change, authorized.caller.name.as_deref()).await?;
+    let changed = state.instances.change(&instance, change, authorized.caller.name.as_deref()).await?;
     Ok(Json(InstanceView::from(&changed)))
 }
 

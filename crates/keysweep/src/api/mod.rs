@@ -17,7 +17,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use self::error::ApiError;
 use crate::{
     auth::{Authenticator, Authorized},
-    fleet::Fleet,
+    identity::Identity,
+    instances::Instances,
     model::{Instance, Role},
     task::Tasks,
 };
@@ -26,7 +27,8 @@ use crate::{
 #[derive(Clone)]
 pub struct ApiState {
     /// Instances and the audit trail.
-    pub fleet: Fleet,
+    pub identity: Identity,
+    pub instances: Instances,
     /// Scan tasks.
     pub tasks: Tasks,
     /// Checks credentials and roles.

@@ -11,8 +11,8 @@ use axum::{
 
 use super::{AuthError, Authenticator, Caller};
 use crate::{
-    fleet::{FleetError, is_id},
-    model::{Instance, Role},
+    instances::InstanceError,
+    model::{Instance, Role, is_id},
 };
 
 /// A request that passed every check up to the role.
@@ -66,7 +66,7 @@ pub enum Denied {
     NoInstance,
     /// The store failed.
     #[error(transparent)]
-    Fleet(#[from] FleetError),
+    Instance(#[from] InstanceError),
 }
 
 impl Authenticator {
@@ -78,7 +78,7 @@ impl Authenticator {
 
     /// Returns the instance that an authorized request names: the last check.
     pub async fn instance(&self, authorized: &Authorized) -> Result<Instance, Denied> {
-        let found = self.fleet.instance(&authorized.project_id, &authorized.subject_id).await?;
+        let found = self.instances.get(&authorized.project_id, &authorized.subject_id).await?;
         found.ok_or(Denied::NoInstance)
     }
 }

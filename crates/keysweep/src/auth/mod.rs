@@ -34,7 +34,8 @@ use self::{
     signature::{Authorization, SignatureError, SignedRequest},
 };
 use crate::{
-    fleet::{Fleet, FleetError},
+    identity::{Identity, IdentityError},
+    instances::Instances,
     model::{Grant, Role},
     request::{BodyError, Peer, read_body},
 };
@@ -104,13 +105,14 @@ pub enum AuthError {
     TokenExpired,
     /// The store or the master key failed.
     #[error(transparent)]
-    Fleet(#[from] FleetError),
+    Identity(#[from] IdentityError),
 }
 
 /// Verifies credentials and finds the caller that they belong to.
 #[derive(Clone)]
 pub struct Authenticator {
-    fleet: Fleet,
+    identity: Identity,
+    instances: Instances,
     required: bool,
     lockouts: Arc<Lockouts>,
 }
@@ -123,23 +125,23 @@ struct Lockouts {
 }
 
 impl Authenticator {
-    /// Returns an authenticator that verifies every request against the access keys and tokens of the fleet.
-    pub fn required(fleet: Fleet) -> Self {
-        Self::new(fleet, true)
+    /// Returns an authenticator that verifies every request against the access keys and tokens of its users.
+    pub fn required(identity: Identity, instances: Instances) -> Self {
+        Self::new(identity, instances, true)
     }
 
     /// Returns an authenticator that treats every caller as an admin. The listener must be on a loopback address.
-    pub fn off(fleet: Fleet) -> Self {
-        Self::new(fleet, false)
+    pub fn off(identity: Identity, instances: Instances) -> Self {
+        Self::new(identity, instances, false)
     }
 
-    fn new(fleet: Fleet, required: bool) -> Self {
+    fn new(identity: Identity, instances: Instances, required: bool) -> Self {
         let lockouts = Lockouts {
             signatures: Lockout::new(ALLOWED_SIGNATURES, LOCK),
             passwords_by_peer: Lockout::new(ALLOWED_PASSWORDS, LOCK),
             passwords_by_user: Lockout::new(ALLOWED_PASSWORDS, LOCK),
         };
-        Self { fleet, required, lockouts: Arc::new(lockouts) }
+        Self { identity, instances, required, lockouts: Arc::new(lockouts) }
     }
 
     /// Returns whether requests need credentials.
@@ -171,7 +173,7 @@ impl Authenticator {
     }
 
     async fn by_token(&self, token: &[u8]) -> Result<Caller, AuthError> {
-        let holder = self.fleet.token_holder(token).await?.ok_or(AuthError::Token)?;
+        let holder = self.identity.token_holder(token).await?.ok_or(AuthError::Token)?;
         if holder.user.disabled {
             return Err(AuthError::Token);
         }
@@ -198,15 +200,15 @@ impl Authenticator {
         if self.lockouts.signatures.is_locked(&attempt, Instant::now()) {
             return Err(AuthError::Locked);
         }
-        let holder = self.fleet.key_holder(&authorization.access).await?;
-        let secret = holder.as_ref().map(|holder| self.fleet.open_secret_key(&holder.key)).transpose()?;
+        let holder = self.identity.key_holder(&authorization.access).await?;
+        let secret = holder.as_ref().map(|holder| self.identity.open_secret_key(&holder.key)).transpose()?;
         let verdict = prepared.verify(secret.as_ref().map_or(NO_SECRET, |secret| secret.expose()));
         let good = holder.filter(|holder| verdict.is_ok() && !holder.key.disabled && !holder.user.disabled);
         let Some(holder) = good else {
             self.lockouts.signatures.failed(attempt, Instant::now());
             return Err(SignatureError::Mismatch.into());
         };
-        if !repeatable && !self.fleet.is_first_use(&prepared.signature, prepared.good_until).await? {
+        if !repeatable && !self.identity.is_first_use(&prepared.signature, prepared.good_until).await? {
             return Err(AuthError::Repeated);
         }
         Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(holder.grants) })

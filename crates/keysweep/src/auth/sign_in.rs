@@ -10,8 +10,9 @@ use jiff::Timestamp;
 
 use super::{Authenticator, Caller, Permissions};
 use crate::{
-    fleet::{FleetError, IssuedToken, Secret, is_name},
-    model::{Grant, Project, Role, User},
+    identity::{IdentityError, IssuedToken},
+    model::{Grant, Project, Role, User, is_name},
+    secrets::Secret,
     units::whole_seconds,
 };
 
@@ -62,14 +63,14 @@ pub enum SignInError {
     Queue(Duration),
     /// The store failed.
     #[error(transparent)]
-    Fleet(#[from] FleetError),
+    Identity(#[from] IdentityError),
 }
 
 impl Authenticator {
     /// Issues a token for a user name and a password.
     pub async fn sign_in(&self, wanted: SignIn, peer: IpAddr) -> Result<SignedIn, SignInError> {
         let user = self.check(wanted.name, wanted.password, peer).await?;
-        let roles = self.fleet.roles_of(&user).await?;
+        let roles = self.identity.roles_of(&user).await?;
         let scope = wanted.project;
         let mut fitting = roles
             .into_iter()
@@ -79,7 +80,7 @@ impl Authenticator {
             (_, _, Some(_)) => return Err(SignInError::OtherProject),
             (_, _, None) => return Err(SignInError::NoScope),
         };
-        let issued = self.fleet.issue_token(&user, &project).await?.ok_or(SignInError::Wrong)?;
+        let issued = self.identity.issue_token(&user, &project).await?.ok_or(SignInError::Wrong)?;
         Ok(SignedIn { issued, user, project, role })
     }
 
@@ -97,10 +98,10 @@ impl Authenticator {
             lockouts.passwords_by_peer.failed(peer, now);
             return Err(SignInError::Wrong);
         }
-        let checked = self.fleet.check_password(&name, password).await;
+        let checked = self.identity.check_password(&name, password).await;
         checked
             .map_err(|error| match error {
-                FleetError::Busy => SignInError::Queue(QUEUE_DELAY),
+                IdentityError::Busy => SignInError::Queue(QUEUE_DELAY),
                 other => other.into(),
             })?
             .ok_or_else(|| {
@@ -119,29 +120,29 @@ impl Authenticator {
         peer: IpAddr,
     ) -> Result<IssuedToken, SignInError> {
         let user = self.check(name, password, peer).await?;
-        let (project, _) = self.fleet.roles_of(&user).await?.into_iter().next().ok_or(SignInError::NoScope)?;
-        self.fleet.begin_session(&user, &project).await?.ok_or(SignInError::Wrong)
+        let (project, _) = self.identity.roles_of(&user).await?.into_iter().next().ok_or(SignInError::NoScope)?;
+        self.identity.begin_session(&user, &project).await?.ok_or(SignInError::Wrong)
     }
 
     /// Returns the caller that a session belongs to, with all roles of that user; `None` if the session is unknown or has
     /// ended. Without authentication the caller is an admin of every project and needs no session.
-    pub async fn session_caller(&self, session: Option<&str>) -> Result<Option<Caller>, FleetError> {
+    pub async fn session_caller(&self, session: Option<&str>) -> Result<Option<Caller>, IdentityError> {
         if !self.required {
             return Ok(Some(Caller { name: None, permissions: Permissions::All }));
         }
         let Some(session) = session else { return Ok(None) };
-        let Some(holder) = self.fleet.session_holder(session.as_bytes()).await? else { return Ok(None) };
+        let Some(holder) = self.identity.session_holder(session.as_bytes()).await? else { return Ok(None) };
         if holder.user.disabled || holder.token.expires_at <= Timestamp::now() {
             return Ok(None);
         }
-        let roles = self.fleet.roles_of(&holder.user).await?.into_iter();
+        let roles = self.identity.roles_of(&holder.user).await?.into_iter();
         let grants = roles.map(|(project, role)| Grant { project_id: project.id, role }).collect();
         Ok(Some(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(grants) }))
     }
 
     /// Returns the projects that a caller has a role on, sorted by name.
-    pub async fn projects_of(&self, caller: &Caller) -> Result<Vec<Project>, FleetError> {
-        let mut projects = self.fleet.projects().await?;
+    pub async fn projects_of(&self, caller: &Caller) -> Result<Vec<Project>, IdentityError> {
+        let mut projects = self.identity.projects().await?;
         if let Permissions::Granted(grants) = &caller.permissions {
             projects.retain(|project| grants.iter().any(|grant| grant.project_id == project.id));
         }

@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use self::access::{AccessKey, Project, User};
 use super::{connection::ConnectionArgs, login::Password, term};
 use crate::{
-    app,
+    app::{self, Opened},
     config::{FileConfig, StoreArgs},
-    fleet::{COMMAND_LINE, Fleet, InstanceChange, NewInstance},
+    identity::Identity,
+    instances::{InstanceChange, Instances, NewInstance},
+    model::{COMMAND_LINE, Stored},
 };
 
 /// Arguments of `keysweep admin`.
@@ -151,12 +153,12 @@ pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
         Command::Copy { to } => data::copy(&settings.database, &to.parse()?).await?,
         Command::Key(Key::Rotate { to }) => data::rotate_key(&settings, to.as_deref()).await?,
         Command::Store(command) => {
-            let (store, fleet) = app::open(&settings).await?;
+            let Opened { store, identity, instances } = app::open(&settings).await?;
             let output = match command {
-                StoreCommand::Project(project) => project.run(&fleet).await,
-                StoreCommand::User(user) => user.run(&fleet).await,
-                StoreCommand::AccessKey(key) => key.run(&fleet).await,
-                StoreCommand::Instance(instance) => instance.run(&fleet).await,
+                StoreCommand::Project(project) => project.run(&identity).await,
+                StoreCommand::User(user) => user.run(&identity).await,
+                StoreCommand::AccessKey(key) => key.run(&identity).await,
+                StoreCommand::Instance(instance) => instance.run(&identity, &instances).await,
             };
             app::close(&store).await;
             output?
@@ -196,7 +198,7 @@ impl Output {
 }
 
 impl Instance {
-    async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
+    async fn run(self, identity: &Identity, instances: &Instances) -> anyhow::Result<Output> {
         match self {
             Self::Add {
                 name,
@@ -216,7 +218,7 @@ impl Instance {
                     name: &name,
                     url: &url,
                     password: password.as_deref(),
-                    reach: Some(&connection),
+                    connection: Some(&connection),
                     id: id.as_deref(),
                     pace,
                     manage_lazyfree,
@@ -224,41 +226,48 @@ impl Instance {
                     window_binds_manual,
                     by: COMMAND_LINE,
                 };
-                let instance = fleet.add_instance(&project, new).await?;
+                let project = identity.project(&project).await?;
+                let instance = instances.add(&project.id, new).await?;
                 // Registration does not require a reachable server; the first poll stores the instance stats.
-                if let Err(cause) = fleet.look(&instance).await {
+                if let Err(cause) = instances.poll(&instance).await {
                     term::note(&format!(
                         "registered, but the server is unreachable: {cause}. Edit the instance in the console, or remove and add it"
                     ));
                 }
                 Ok(Output::one(&[("id", &instance.id)]))
             }
-            Self::Pause { instance, project } => set_paused(fleet, &project, &instance, true).await,
-            Self::Resume { instance, project } => set_paused(fleet, &project, &instance, false).await,
+            Self::Pause { instance, project } => set_paused(identity, instances, &project, &instance, true).await,
+            Self::Resume { instance, project } => set_paused(identity, instances, &project, &instance, false).await,
             Self::Remove { instance, project } => {
-                let instance = fleet.find_instance(&project, &instance).await?;
-                fleet.remove_instance(&instance, COMMAND_LINE).await?;
+                let project = identity.project(&project).await?;
+                let instance = instances.find(&project.id, &instance).await?;
+                instances.remove(&instance, COMMAND_LINE).await?;
                 Ok(Output::done())
             }
             Self::List { project } => {
-                let instances = fleet.instances(&project).await?;
+                let instances = instances.list(&identity.project(&project).await?.id).await?;
                 let rows = instances.iter().map(|instance| {
-                    let stats = instance.facts.as_ref().map_or_else(
+                    let stats = instance.stats.as_ref().map_or_else(
                         || "no data yet".to_owned(),
                         |stats| format!("{} {}, {} keys", stats.engine, stats.engine_version, stats.keys),
                     );
-                    let server = match &instance.unreachable {
+                    let mut server = match &instance.unreachable {
                         Some(cause) => format!("{stats}; last check failed: {cause}"),
                         None => stats,
                     };
-                    vec![instance.id.clone(), instance.name.clone(), instance.url.clone(), server]
+                    for problem in instance.problems() {
+                        server.push_str("; ");
+                        server.push_str(&problem);
+                    }
+                    vec![instance.id.clone(), instance.name.clone(), instance.url.to_string(), server]
                 });
                 let rows = rows.collect();
                 let json = instances.iter().map(|instance| {
                     json!({
-                        "id": instance.id, "name": instance.name, "url": instance.url, "username": instance.username,
-                        "pace": instance.pace, "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
-                        "window": instance.window, "window_binds_manual": instance.window_binds_manual, "stats": instance.facts, "unreachable": instance.unreachable,
+                        "id": instance.id, "name": instance.name, "url": instance.url.text(), "username": instance.username,
+                        "pace": instance.pace.text(), "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
+                        "window": instance.window.as_ref().map(Stored::text), "window_binds_manual": instance.window_binds_manual, "stats": instance.stats, "unreachable": instance.unreachable,
+                        "problems": instance.problems(),
                         "created_at": instance.created_at,
                     })
                 });
@@ -268,9 +277,15 @@ impl Instance {
     }
 }
 
-async fn set_paused(fleet: &Fleet, project: &str, instance: &str, paused: bool) -> anyhow::Result<Output> {
-    let instance = fleet.find_instance(project, instance).await?;
+async fn set_paused(
+    identity: &Identity,
+    instances: &Instances,
+    project: &str,
+    instance: &str,
+    paused: bool,
+) -> anyhow::Result<Output> {
+    let instance = instances.find(&identity.project(project).await?.id, instance).await?;
     let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
-    fleet.change_instance(&instance, change, COMMAND_LINE).await?;
+    instances.change(&instance, change, COMMAND_LINE).await?;
     Ok(Output::done())
 }

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 
 use super::login::secret_file;
-use crate::fleet::Reach;
+use crate::instances::Connection;
 
 /// Options for TLS, Sentinels and announced addresses.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ impl ConnectionArgs {
     ///
     /// # Errors
     /// A file cannot be read; the message names option and path.
-    pub fn read(&self) -> Result<Reach, String> {
+    pub fn read(&self) -> Result<Connection, String> {
         let file = |option: &str, path: &Option<PathBuf>| {
             let read = |path: &PathBuf| {
                 fs::read_to_string(path).map_err(|error| format!("{option} {}: {error}", path.display()))
@@ -47,7 +47,7 @@ impl ConnectionArgs {
         };
         let password = self.sentinel_password_file.as_deref();
         let password = password.map(|path| secret_file("--sentinel-password-file", path)).transpose()?;
-        Ok(Reach {
+        Ok(Connection {
             sentinel_username: self.sentinel_user.clone(),
             sentinel_password: password.map(Into::into),
             ca: file("--cacert", &self.cacert)?,

@@ -102,10 +102,9 @@ fn server(instance: &Value) -> String {
         true => format!("{} {}", text(&stats["engine"]), text(&stats["engine_version"])),
         false => "no data yet".into(),
     };
-    match instance["unreachable"].as_str() {
-        Some(cause) => format!("{stats_text}; last check failed: {cause}"),
-        None => stats_text,
-    }
+    let failed = instance["unreachable"].as_str().map(|cause| format!("last check failed: {cause}"));
+    let problems = instance["problems"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    [stats_text].into_iter().chain(failed).chain(problems).collect::<Vec<_>>().join("; ")
 }
 
 fn memory(bytes: &Value) -> String {

@@ -67,7 +67,7 @@ impl Login {
             let ambient = env::var("REDISCLI_AUTH").ok().filter(|password| !password.is_empty());
             target.credentials.password = ambient.map(Into::into);
         }
-        self.connection.read()?.try_on(&mut target)?;
+        self.connection.read()?.check(&mut target)?;
         match target.credentials.username.is_some() && target.credentials.password.is_none() {
             true => Err(format!("--user requires a password; provide it with {OPTIONS}")),
             false => Ok(target),

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
-    task::{RECORDS, worker::Limits},
+    task::{HISTORY_RETENTION, worker::Limits},
     telemetry::{self, traces::Traces},
     tls::Files,
 };
@@ -47,7 +47,7 @@ impl WorkerArgs {
     }
 
     fn retention(&self, file: &FileConfig) -> anyhow::Result<u32> {
-        let retention = self.history_retention.or(file.history_retention).unwrap_or(RECORDS);
+        let retention = self.history_retention.or(file.history_retention).unwrap_or(HISTORY_RETENTION);
         check("history_retention", retention, MAX_RETENTION)?;
         Ok(retention)
     }
@@ -146,7 +146,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
         );
     }
     let settings = args.store.resolve(&file)?;
-    let (limits, records) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
+    let (limits, history_retention) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
     let metrics = args.listen.metrics(&file)?;
     run(
         &settings,
@@ -155,7 +155,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
             metrics,
             authenticate: !args.no_auth,
             limits,
-            records,
+            history_retention,
             certificate,
             traces: Traces::from_environment()?,
         },
@@ -169,7 +169,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
 pub fn work(args: WorkArgs) -> anyhow::Result<()> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let settings = args.store.resolve(&file)?;
-    let (limits, records) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
+    let (limits, history_retention) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
     let metrics = args.listen.metrics(&file)?;
     run(
         &settings,
@@ -178,7 +178,7 @@ pub fn work(args: WorkArgs) -> anyhow::Result<()> {
             metrics,
             authenticate: true,
             limits,
-            records,
+            history_retention,
             certificate: None,
             traces: Traces::from_environment()?,
         },

@@ -15,10 +15,7 @@ use super::{
     signals::stop_on_signals,
     term,
 };
-use crate::{
-    fleet::is_id,
-    model::{Reason, Status},
-};
+use crate::model::{Reason, Status, is_id};
 
 /// Interval of polls while watching. Workers write progress once a second.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);

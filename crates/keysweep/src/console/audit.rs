@@ -57,8 +57,8 @@ fn format_detail(detail: Option<&Value>) -> String {
 pub(super) async fn list(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let context = state.authorize(request, Role::Admin).await?;
     let before = context.query.text("before").parse::<i64>().ok();
-    let entries = state.fleet.audit(&context.project.id, AuditPage { before, limit: PAGE }).await?;
-    let instances = state.fleet.instances_of(&context.project.id).await?;
+    let entries = state.identity.audit(&context.project.id, AuditPage { before, limit: PAGE }).await?;
+    let instances = state.instances.list(&context.project.id).await?;
     let names: HashMap<&str, &str> =
         instances.iter().map(|instance| (instance.id.as_str(), instance.name.as_str())).collect();
     let now = Timestamp::now();

@@ -9,7 +9,7 @@ use super::{
     format::{self, typed_duration},
 };
 use crate::{
-    fleet::{AutoScanFault, AutoScanWish},
+    instances::{AutoScanFault, AutoScanUpdate},
     model::AutoScan,
     units,
 };
@@ -57,10 +57,10 @@ impl AutoScanForm {
 
     /// Returns the update that the form asks for. Its field shows whole seconds, so an unchanged first time means the saved
     /// one with its milliseconds.
-    pub(super) fn update(&self, before: &AutoScan, now: Timestamp) -> AutoScanWish {
+    pub(super) fn update(&self, before: &AutoScan, now: Timestamp) -> AutoScanUpdate {
         let is_unchanged = self.first_scan_at == Self::saved(before, now).first_scan_at;
         let saved = before.first_scan_at.filter(|_| is_unchanged);
-        AutoScanWish {
+        AutoScanUpdate {
             enabled: self.enabled,
             first_scan_at: saved.or_else(|| utc_time(&self.first_scan_at)),
             interval: seconds(&self.interval),

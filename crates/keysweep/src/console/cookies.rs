@@ -7,7 +7,7 @@ use axum::http::{
     uri::Authority,
 };
 
-use crate::fleet::TOKEN_LIFE;
+use crate::identity::TOKEN_LIFE;
 
 const SESSION: &str = "keysweep_session";
 const VISIT: &str = "keysweep_visit";

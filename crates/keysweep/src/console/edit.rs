@@ -16,8 +16,9 @@ use super::{
     shell::{Shell, Tab},
 };
 use crate::{
-    fleet::{FleetError, InstanceChange, NewInstance, Reach, Secret},
-    model::{Instance, Role},
+    instances::{Connection, InstanceChange, InstanceError, NewInstance},
+    model::{Instance, InvalidField, Role, Stored},
+    secrets::Secret,
 };
 
 #[derive(Template)]
@@ -66,18 +67,18 @@ impl EditForm {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         Self {
             name: instance.name.clone(),
-            url: instance.url.clone(),
+            url: instance.url.to_string(),
             username: text(&instance.username),
             has_password: instance.password.is_some(),
-            pace: instance.pace.clone(),
-            window: text(&instance.window),
+            pace: instance.pace.to_string(),
+            window: instance.window.as_ref().map(Stored::to_string).unwrap_or_default(),
             window_binds_manual: instance.window_binds_manual,
             manage_lazyfree: instance.manage_lazyfree,
             sentinel_username: text(&instance.sentinel_username),
             ca: unix_lines(&text(&instance.ca_pem)),
             certificate: unix_lines(&text(&instance.cert_pem)),
             server_name: text(&instance.server_name),
-            address_map: text(&instance.address_map),
+            address_map: instance.address_map.as_ref().map(Stored::to_string).unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -122,21 +123,25 @@ impl EditForm {
     }
 
     /// Adds an error beside its field. Fails if the error does not belong to a field.
-    fn with_fault(mut self, error: FleetError) -> Result<Self, ConsoleError> {
+    fn with_fault(mut self, error: InstanceError) -> Result<Self, ConsoleError> {
         let text = format::sentence(&error.to_string());
-        match error {
-            FleetError::Invalid { field: "instance name", .. } | FleetError::Taken { .. } => self.name_error = text,
-            FleetError::Invalid { field: "off-peak window", .. } => self.window_error = text,
-            FleetError::Invalid { field: "pace", .. } => self.pace_error = text,
-            FleetError::Invalid { .. } | FleetError::Url(_) => self.url_error = text,
-            FleetError::Reach(_) => self.connection_error = text,
-            other => return Err(other.into()),
+        match &error {
+            InstanceError::Invalid(InvalidField { field, .. }) => match *field {
+                "instance name" => self.name_error = text,
+                "maintenance window" => self.window_error = text,
+                "pace" => self.pace_error = text,
+                _ => self.url_error = text,
+            },
+            InstanceError::Taken { .. } => self.name_error = text,
+            InstanceError::Url(_) => self.url_error = text,
+            InstanceError::Connection(_) => self.connection_error = text,
+            _ => return Err(error.into()),
         }
         Ok(self)
     }
 }
 
-/// Returns the URL with user and password, as the fleet expects it. Those in the typed address take precedence.
+/// Returns the URL with user and password, as the core expects it. Those in the typed address take precedence.
 fn full_url(form: &Fields) -> Secret {
     let (url, username, password) = (form.text("url"), form.text("username"), form.verbatim("password"));
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
@@ -154,10 +159,10 @@ fn full_url(form: &Fields) -> Secret {
     url.into()
 }
 
-fn connection(form: &Fields) -> Reach {
+fn connection(form: &Fields) -> Connection {
     let pem = |name: &str| form.given(name).map(|text| unix_lines(&text) + "\n");
     let sentinel_password = Some(form.verbatim("sentinel_password")).filter(|text| !text.is_empty());
-    Reach {
+    Connection {
         sentinel_username: form.given("sentinel_username"),
         sentinel_password: sentinel_password.map(|text| text.to_owned().into()),
         ca: pem("ca"),
@@ -169,16 +174,16 @@ fn connection(form: &Fields) -> Reach {
 }
 
 /// Returns the chosen pace; `None` if the form has none.
-fn pace(form: &Fields) -> Result<Option<Preset>, FleetError> {
+fn pace(form: &Fields) -> Result<Option<Preset>, InstanceError> {
     let invalid =
-        |value: String| FleetError::Invalid { field: "pace", value, remedy: "use gentle, normal, fast or max" };
-    form.given("pace").map(|name| name.parse().map_err(|_| invalid(name))).transpose()
+        |value: String| InvalidField { field: "pace", value, remedy: "use gentle, normal, fast or max" }.into();
+    form.given("pace").map(|name| name.parse().map_err(|_: String| invalid(name))).transpose()
 }
 
 fn page(context: &PageContext, instance: Option<&Instance>, mut form: EditForm) -> Response {
     // The list cannot show an unknown pace. Preselecting the saved one keeps a second save from changing it.
     if form.pace.parse::<Preset>().is_err() {
-        form.pace = instance.map_or_else(|| Preset::default().to_string(), |instance| instance.pace.clone());
+        form.pace = instance.map_or_else(|| Preset::default().to_string(), |instance| instance.pace.to_string());
     }
     let (title, back, action) = match instance {
         Some(instance) => {
@@ -212,7 +217,7 @@ pub(super) async fn add(State(state): State<ConsoleState>, request: Request) -> 
     let new = NewInstance {
         name: form.verbatim("name"),
         url: url.expose(),
-        reach: Some(&connection),
+        connection: Some(&connection),
         pace,
         manage_lazyfree: form.is_ticked("manage_lazyfree"),
         window: window.as_deref(),
@@ -220,7 +225,7 @@ pub(super) async fn add(State(state): State<ConsoleState>, request: Request) -> 
         by: context.user(),
         ..NewInstance::default()
     };
-    match state.fleet.add_instance(&context.project.id, new).await {
+    match state.instances.add(&context.project.id, new).await {
         Ok(added) => {
             state
                 .poll_and_show(
@@ -257,14 +262,14 @@ pub(super) async fn change(State(state): State<ConsoleState>, request: Request) 
     let change = InstanceChange {
         name: Some(form.verbatim("name").to_owned()),
         url: reconnects.then(|| full_url(form).expose().to_owned()),
-        reach: reconnects.then(|| connection(form)),
+        connection: reconnects.then(|| connection(form)),
         pace,
         manage_lazyfree: Some(typed.manage_lazyfree),
         window: Some(typed.window.clone()),
         window_binds_manual: Some(typed.window_binds_manual),
         paused: None,
     };
-    match state.fleet.change_instance(&instance, change, context.user()).await {
+    match state.instances.change(&instance, change, context.user()).await {
         Ok(changed) => {
             state
                 .poll_and_show(

@@ -12,7 +12,8 @@ use url::form_urlencoded;
 use super::shell::assets_version;
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL, SignInError},
-    fleet::FleetError,
+    identity::IdentityError,
+    instances::InstanceError,
     model::Role,
     request::BodyError,
     surface::{Unhandled, retry_after},
@@ -182,7 +183,7 @@ pub(super) fn sign_in_failure(error: SignInError) -> Result<SignInFailure, Conso
             StatusCode::FORBIDDEN,
             "You have no role on any project. An admin can grant one with: keysweep admin user grant",
         ),
-        SignInError::Fleet(error) => Err(error.into()),
+        SignInError::Identity(error) => Err(error.into()),
     }
 }
 
@@ -201,7 +202,8 @@ impl From<Denied> for ConsoleError {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Credentials(AuthError::Body(error)) => error.into(),
-            Denied::Credentials(AuthError::Fleet(error)) | Denied::Fleet(error) => error.into(),
+            Denied::Credentials(AuthError::Identity(error)) => error.into(),
+            Denied::Instance(error) => error.into(),
             // The console's credentials are sessions: without a valid one the user signs in.
             Denied::Credentials(_) => Self::SignIn { next: "/console".into() },
             Denied::Path => Self::NoUrl,
@@ -219,12 +221,19 @@ impl From<BodyError> for ConsoleError {
     }
 }
 
-impl From<FleetError> for ConsoleError {
-    fn from(error: FleetError) -> Self {
+impl From<IdentityError> for ConsoleError {
+    fn from(error: IdentityError) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::Internal
+    }
+}
+
+impl From<InstanceError> for ConsoleError {
+    fn from(error: InstanceError) -> Self {
         match error {
-            FleetError::Gone(what) => Self::NotFound(what),
-            FleetError::Unknown { what, .. } => Self::NotFound(what),
-            FleetError::InUse { .. } => Self::Conflict(error.to_string()),
+            InstanceError::Gone(what) => Self::NotFound(what),
+            InstanceError::Unknown { what, .. } => Self::NotFound(what),
+            InstanceError::InUse(_) | InstanceError::Unsupported { .. } => Self::Conflict(error.to_string()),
             other => {
                 tracing::error!(error = %other, "a request failed");
                 Self::Internal
@@ -236,8 +245,8 @@ impl From<FleetError> for ConsoleError {
 impl From<TaskError> for ConsoleError {
     fn from(error: TaskError) -> Self {
         match error {
-            TaskError::Paused => Self::Conflict(error.to_string()),
-            TaskError::Store(error) => FleetError::from(error).into(),
+            TaskError::Paused | TaskError::Unsupported { .. } => Self::Conflict(error.to_string()),
+            TaskError::Store(error) => InstanceError::from(error).into(),
         }
     }
 }

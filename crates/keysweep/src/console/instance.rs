@@ -20,8 +20,8 @@ use super::{
     status::Badge,
 };
 use crate::{
-    fleet::{AutoScanFault, FleetError, InstanceChange, LookError, can_be_swept},
-    model::{AutoScan, Instance, Role, ScanType, Task, TaskDetail},
+    instances::{AutoScanFault, InstanceChange, InstanceError, PollError},
+    model::{AutoScan, Instance, Role, ScanType, Stored, Task, TaskDetail},
     store::PageRequest,
     task::schedule::next_run,
     units,
@@ -41,6 +41,7 @@ struct InstancePage {
     is_paused: bool,
     can_be_swept: bool,
     unreachable: Option<String>,
+    problems: Vec<String>,
     stats: Option<StatsView>,
     pace: String,
     window: String,
@@ -130,7 +131,7 @@ impl ConsoleState {
                 runs.push(Run {
                     started: started.utc.clone(),
                     bytes_reclaimed: memory.and_then(|bytes| bytes.try_into().ok()).unwrap_or(0),
-                    keys_reclaimed: task.released,
+                    keys_reclaimed: task.reclaimed,
                     result: Badge::of_task(task),
                 });
             }
@@ -142,7 +143,7 @@ impl ConsoleState {
                 by: triggered_by(task),
                 took: format::seconds(task.used.as_secs_f64()),
                 scanned: format::count(task.scanned),
-                reclaimed: format::count(task.released),
+                reclaimed: format::count(task.reclaimed),
                 memory: format_reclaimed(memory),
             });
         }
@@ -175,7 +176,7 @@ impl ConsoleState {
             None => None,
         };
         let live = detail.as_ref().and_then(|detail| LiveView::new(detail, instance, now));
-        let config = self.fleet.auto_scan(instance).await?.unwrap_or_else(|| AutoScan::unset(&instance.id));
+        let config = self.instances.auto_scan(instance).await?.unwrap_or_else(|| AutoScan::unset(&instance.id));
         let last_end = newest.as_ref().and_then(|task| task.finished_at);
         let path = context.instance_path(instance);
         let older = context.query.text("older").parse::<u64>().unwrap_or(0);
@@ -188,28 +189,29 @@ impl ConsoleState {
         Ok(rendered(&InstancePage {
             shell: shell.live(live.is_some()).with_notice(notice),
             name: instance.name.clone(),
-            url: instance.url.clone(),
+            url: instance.url.to_string(),
             badge: Badge::of_instance(instance, newest.as_ref()),
             is_paused: instance.paused,
-            can_be_swept: can_be_swept(instance),
+            can_be_swept: instance.unsupported().is_none(),
             unreachable: instance.unreachable.clone(),
-            stats: instance.facts.as_ref().map(|stats| StatsView {
-                server: format!("{} {}, {}", stats.engine, stats.engine_version, stats.mode),
+            problems: instance.problems(),
+            stats: instance.stats.as_ref().map(|stats| StatsView {
+                server: format!("{} {}, {}", stats.engine, stats.engine_version, stats.mode()),
                 keys: format::count(stats.keys),
                 with_ttl: format::count(stats.keys_with_ttl),
                 memory: units::size(stats.used_memory),
                 limit: Some(stats.max_memory).filter(|limit| *limit > 0).map(units::size),
-                stale: format_stale(stats.dead_keys, stats.keys),
+                stale: format_stale(stats.stale_keys, stats.keys),
                 polled: RelativeTime::new(stats.seen_at, now),
             }),
-            pace: instance.pace.clone(),
-            window: instance.window.clone().unwrap_or_else(|| "any time".to_owned()),
+            pace: instance.pace.to_string(),
+            window: instance.window.as_ref().map_or_else(|| "any time".to_owned(), Stored::to_string),
             manages_lazyfree: instance.manage_lazyfree,
             last: newest.as_ref().filter(|task| !task.status.is_active()).map(|task| LastView {
                 href: context.path(&format!("tasks/{}", task.id)),
                 badge: Badge::of_task(task),
                 finished: RelativeTime::new(task.finished_at.unwrap_or(task.created_at), now),
-                reclaimed: format::count(task.released),
+                reclaimed: format::count(task.reclaimed),
                 detail: task.reason_detail.clone(),
             }),
             next: next_run(now, &config, instance, last_end).map(|next| RelativeTime::new(next, now)),
@@ -228,22 +230,24 @@ impl ConsoleState {
         done: &str,
         otherwise: &str,
     ) -> Result<Response, ConsoleError> {
-        let failure = match self.fleet.look(instance).await {
+        let failure = match self.instances.poll(instance).await {
             Ok(_) => return Ok(to_page(context, instance, done).into_response()),
-            Err(LookError::Server(failure)) => failure.to_string(),
-            Err(LookError::Fleet(error @ (FleetError::Target { .. } | FleetError::Reach(_)))) => error.to_string(),
-            Err(LookError::Fleet(error)) => return Err(error.into()),
+            Err(PollError::Server(failure)) => failure.to_string(),
+            Err(PollError::Instance(error @ (InstanceError::Unreadable { .. } | InstanceError::Connection(_)))) => {
+                error.to_string()
+            }
+            Err(PollError::Instance(error)) => return Err(error.into()),
         };
         let notice = Notice { is_good: false, text: format!("{otherwise}{failure}.") };
         // The poll has saved its result, also for a server that cannot be scanned.
-        let polled = self.fleet.instance(&instance.project_id, &instance.id).await?;
+        let polled = self.instances.get(&instance.project_id, &instance.id).await?;
         self.instance_page(context, polled.as_ref().unwrap_or(instance), None, Some(notice)).await
     }
 }
 
 /// Returns the user or schedule that created a task.
 pub(super) fn triggered_by(task: &Task) -> String {
-    match (&task.requested_by, task.scan_type) {
+    match (&task.triggered_by, task.scan_type) {
         (Some(name), _) => name.clone(),
         (None, ScanType::Auto) => "the schedule".to_owned(),
         (None, ScanType::Manual) => "–".to_owned(),
@@ -255,11 +259,6 @@ fn to_page(context: &PageContext, instance: &Instance, done: &str) -> Redirect {
     Redirect::to(&format!("{}?done={done}", context.instance_path(instance)))
 }
 
-/// Returns the error of a server that cannot be scanned.
-fn unsupported() -> ConsoleError {
-    ConsoleError::Conflict("This server is no Redis or Valkey that keysweep can sweep.".into())
-}
-
 pub(super) async fn show(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Reader).await?;
     state.instance_page(&context, &instance, None, None).await
@@ -267,9 +266,6 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
 
 pub(super) async fn scan(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Operator).await?;
-    if !can_be_swept(&instance) {
-        return Err(unsupported());
-    }
     state.tasks.submit(&instance, context.authorized.caller.name.clone()).await?;
     Ok(to_page(&context, &instance, "scan"))
 }
@@ -290,7 +286,7 @@ pub(super) async fn resume(State(state): State<ConsoleState>, request: Request) 
 async fn set_paused(state: ConsoleState, request: Request, paused: bool, done: &str) -> Result<Redirect, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
     let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
-    state.fleet.change_instance(&instance, change, context.user()).await?;
+    state.instances.change(&instance, change, context.user()).await?;
     Ok(to_page(&context, &instance, done))
 }
 
@@ -300,7 +296,7 @@ pub(super) async fn remove(State(state): State<ConsoleState>, request: Request) 
         let text = "Nothing was removed: tick the box beside the button first.".to_owned();
         return state.instance_page(&context, &instance, None, Some(Notice { is_good: false, text })).await;
     }
-    state.fleet.remove_instance(&instance, context.user()).await?;
+    state.instances.remove(&instance, context.user()).await?;
     Ok(Redirect::to(&format!("{}?done=remove", context.path("instances"))).into_response())
 }
 
@@ -308,13 +304,11 @@ pub(super) async fn remove(State(state): State<ConsoleState>, request: Request) 
 enum Unsaved {
     /// Fields of the form are invalid.
     Faults(Vec<AutoScanFault>),
-    /// The auto-scan is enabled for a server that cannot be scanned.
-    Unsupported,
-    Failed(FleetError),
+    Failed(InstanceError),
 }
 
-impl From<FleetError> for Unsaved {
-    fn from(error: FleetError) -> Self {
+impl From<InstanceError> for Unsaved {
+    fn from(error: InstanceError) -> Self {
         Self::Failed(error)
     }
 }
@@ -325,14 +319,12 @@ pub(super) async fn set_auto_scan(
 ) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Operator).await?;
     let (now, form) = (Timestamp::now(), AutoScanForm::typed(&context.form));
-    let saved = state.fleet.set_auto_scan(&instance, context.user(), |before| {
-        let config = form.update(&before, now).check(before, now).map_err(Unsaved::Faults)?;
-        if config.enabled && !can_be_swept(&instance) { Err(Unsaved::Unsupported) } else { Ok(config) }
+    let saved = state.instances.set_auto_scan(&instance, context.user(), |before| {
+        form.update(&before, now).check(before, now).map_err(Unsaved::Faults)
     });
     match saved.await {
         Ok(_) => Ok(to_page(&context, &instance, "auto-scan").into_response()),
         Err(Unsaved::Failed(error)) => Err(error.into()),
-        Err(Unsaved::Unsupported) => Err(unsupported()),
         Err(Unsaved::Faults(faults)) => {
             let form = form.with_faults(&faults);
             let text = "The auto-scan is not saved: see beside the fields.".to_owned();

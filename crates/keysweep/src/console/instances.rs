@@ -86,7 +86,7 @@ impl ConsoleState {
     async fn activity(&self, project_id: &str, instances: &[Instance]) -> Result<Activity, ConsoleError> {
         let newest = self.tasks.newest(instances).await?;
         let active = self.tasks.details(project_id, newest.iter().filter(|task| task.status.is_active())).await?;
-        let auto_scans = self.fleet.auto_scans(instances).await?;
+        let auto_scans = self.instances.auto_scans(instances).await?;
         Ok(Activity {
             active: active.into_iter().map(|detail| (detail.task.instance_id.clone(), detail)).collect(),
             newest: newest.into_iter().map(|task| (task.instance_id.clone(), task)).collect(),
@@ -102,22 +102,22 @@ impl Row {
         let last_end = newest.and_then(|task| task.finished_at);
         let config = activity.auto_scans.get(&instance.id);
         let next = config.and_then(|config| next_run(now, config, instance, last_end));
-        let stats = instance.facts.as_ref();
+        let stats = instance.stats.as_ref();
         let known = |format: fn(u64) -> String, value: Option<u64>| value.map_or_else(|| "–".to_owned(), format);
         let last = newest.filter(|task| !task.status.is_active()).map(|task| {
-            let reclaimed = format!("{} released", format::count(task.released));
+            let reclaimed = format!("{} released", format::count(task.reclaimed));
             (RelativeTime::new(task.finished_at.unwrap_or(task.created_at), now), reclaimed)
         });
         Self {
             href: context.instance_path(instance),
             name: instance.name.clone(),
-            url: instance.url.clone(),
+            url: instance.url.to_string(),
             badge: Badge::of_instance(instance, newest),
             percent: live.map(|live| live.percent),
             keys: known(format::count, stats.map(|stats| stats.keys)),
             with_ttl: known(format::count, stats.map(|stats| stats.keys_with_ttl)),
             memory: known(units::size, stats.map(|stats| stats.used_memory)),
-            stale: stats.map_or_else(|| "–".to_owned(), |stats| format_stale(stats.dead_keys, stats.keys)),
+            stale: stats.map_or_else(|| "–".to_owned(), |stats| format_stale(stats.stale_keys, stats.keys)),
             last,
             next: next.map(|next| RelativeTime::new(next, now)),
         }
@@ -132,18 +132,18 @@ pub(super) async fn enter(State(state): State<ConsoleState>, request: Request) -
 pub(super) async fn list(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let context = state.authorize(request, Role::Reader).await?;
     let (now, search) = (Timestamp::now(), context.query.text("search").to_owned());
-    let mut instances = state.fleet.instances_of(&context.project.id).await?;
+    let mut instances = state.instances.list(&context.project.id).await?;
     let (has_any, can_search) = (!instances.is_empty(), instances.len() > FEW);
     let wanted = search.to_lowercase();
-    instances.retain(|found| found.name.to_lowercase().contains(&wanted) || found.url.contains(&wanted));
-    let sum = |part: fn(&crate::model::Facts) -> u64| {
-        instances.iter().filter_map(|found| found.facts.as_ref()).map(part).fold(0, u64::saturating_add)
+    instances.retain(|found| found.name.to_lowercase().contains(&wanted) || found.url.text().contains(&wanted));
+    let sum = |part: fn(&crate::model::InstanceStats) -> u64| {
+        instances.iter().filter_map(|found| found.stats.as_ref()).map(part).fold(0, u64::saturating_add)
     };
     let keys = sum(|stats| stats.keys);
     let total = Total {
         instances: format::count(instances.len() as u64),
         keys: format::count(keys),
-        stale: format_stale(Some(sum(|stats| stats.dead_keys.unwrap_or(0))), keys),
+        stale: format_stale(Some(sum(|stats| stats.stale_keys.unwrap_or(0))), keys),
         memory: units::size(sum(|stats| stats.used_memory)),
     };
     let page = context.query.text("page").parse::<usize>().unwrap_or(0).min(instances.len().saturating_sub(1) / PAGE);

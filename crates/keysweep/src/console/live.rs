@@ -68,7 +68,7 @@ impl LiveView {
             announcement,
             percent: percent(progress.fraction),
             has_started,
-            reclaimed: format::count(task.released),
+            reclaimed: format::count(task.reclaimed),
             scanned: format::count(task.scanned),
             rate: format::count(progress.keys_per_second as u64),
             left: progress.eta_seconds.map_or_else(|| "–".to_owned(), format::seconds),

@@ -30,7 +30,8 @@ use self::{cookies::Cookies, fields::Fields, protection::FormKey};
 pub use self::{error::ConsoleError, protection::security_headers};
 use crate::{
     auth::{Authenticator, Authorized},
-    fleet::Fleet,
+    identity::Identity,
+    instances::Instances,
     model::{Instance, Project, Role},
     request::read_body,
     task::Tasks,
@@ -40,7 +41,8 @@ use crate::{
 #[derive(Clone)]
 pub struct ConsoleState {
     /// Instances, sessions and the audit trail.
-    pub fleet: Fleet,
+    pub identity: Identity,
+    pub instances: Instances,
     /// Scan tasks.
     pub tasks: Tasks,
     /// Checks sessions and roles.

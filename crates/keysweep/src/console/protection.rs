@@ -22,7 +22,7 @@ use super::{
     error::ConsoleError,
     fields::Fields,
 };
-use crate::fleet::new_id;
+use crate::random::new_id;
 
 /// The form field that holds the CSRF token.
 const TOKEN: &str = "form_token";

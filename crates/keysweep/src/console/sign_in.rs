@@ -16,8 +16,8 @@ use super::{
     shell::assets_version,
 };
 use crate::{
-    fleet::Secret,
     request::{Peer, read_body},
+    secrets::Secret,
 };
 
 #[derive(Template)]
@@ -88,7 +88,7 @@ pub(super) async fn leave(State(state): State<ConsoleState>, request: Request) -
     let (parts, body) = request.into_parts();
     verified_form(&parts.headers, &form_key(&parts.extensions), &read_body(body).await?)?;
     if let Some(session) = Cookies::of(&parts.headers).session {
-        state.fleet.end_session(session.as_bytes()).await?;
+        state.identity.end_session(session.as_bytes()).await?;
     }
     let cookie =
         cookies::no_session(&parts.headers, is_secure(&state, &parts.headers)).ok_or(ConsoleError::Internal)?;

@@ -1,9 +1,6 @@
 //! The status of an instance or a task as a coloured badge.
 
-use crate::{
-    fleet::can_be_swept,
-    model::{Instance, Reason, Status, Task},
-};
+use crate::model::{Instance, Reason, Status, Task};
 
 /// A word in a coloured frame. The colour adds no information that the word does not give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +30,10 @@ impl Badge {
         match newest {
             Some(task) if task.status.is_active() => Self::of_task(task),
             _ if instance.paused => badge("paused", "plain"),
-            _ if !can_be_swept(instance) => badge("unsupported", "bad"),
+            _ if !instance.unreadable_fields().is_empty() => badge("unreadable", "bad"),
+            _ if instance.unsupported().is_some() => badge("unsupported", "bad"),
             _ if instance.unreachable.is_some() => badge("unreachable", "bad"),
-            _ if instance.facts.is_none() => badge("not seen yet", "plain"),
+            _ if instance.stats.is_none() => badge("not seen yet", "plain"),
             _ => badge("ready", "good"),
         }
     }

@@ -146,7 +146,7 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
     let context = state.authorize(request, Role::Reader).await?;
     let (project_id, task_id) = (&context.project.id, &context.authorized.subject_id);
     let detail = state.tasks.detail(project_id, task_id).await?.ok_or(ConsoleError::NotFound("task"))?;
-    let instance = state.fleet.instance(project_id, &detail.task.instance_id).await?;
+    let instance = state.instances.get(project_id, &detail.task.instance_id).await?;
     let instance = instance.ok_or(ConsoleError::NotFound("instance"))?;
     let (now, task) = (Timestamp::now(), &detail.task);
     let live = LiveView::new(&detail, &instance, now);
@@ -168,7 +168,7 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
         used: format::seconds(task.used.as_secs_f64()),
         timeout: format::seconds(task.timeout.as_secs_f64()),
         attempts: task.attempts,
-        reclaimed: format::count(task.released),
+        reclaimed: format::count(task.reclaimed),
         scanned: format::count(task.scanned),
         is_exact: task.exact,
         reason: task.reason.as_ref().map(|reason| (reason.to_string(), task.reason_detail.clone().unwrap_or_default())),

@@ -17,7 +17,7 @@ use super::{
     task_body::utc_millis,
 };
 use crate::{
-    fleet::{AutoScanFault, AutoScanWish},
+    instances::{AutoScanFault, AutoScanUpdate},
     model::{AutoScan, Role},
 };
 
@@ -75,7 +75,7 @@ impl AutoScanConfig {
 )]
 pub(super) async fn show(State(state): State<DcsState>, request: Request) -> Result<Json<AutoScanConfig>, DcsError> {
     let (_, instance) = state.authorize_instance(request, Role::Reader).await?;
-    let saved = state.fleet.auto_scan(&instance).await?;
+    let saved = state.instances.auto_scan(&instance).await?;
     let config = saved.unwrap_or_else(|| AutoScan::unset(&instance.id));
     Ok(Json(AutoScanConfig::new(&config)))
 }
@@ -90,13 +90,7 @@ pub(super) async fn update(State(state): State<DcsState>, request: Request) -> R
     let (authorized, instance) = state.authorize_instance(request, Role::Operator).await?;
     let wanted = body::object(&authorized.body)?;
     let actor = authorized.caller.name.as_deref();
-    let saved = state.fleet.set_auto_scan(&instance, actor, |before| {
-        let config = parse(&wanted, before, Timestamp::now())?;
-        if config.enabled {
-            super::supported(&instance)?;
-        }
-        Ok::<_, DcsError>(config)
-    });
+    let saved = state.instances.set_auto_scan(&instance, actor, |before| parse(&wanted, before, Timestamp::now()));
     Ok(Json(AutoScanConfig::new(&saved.await?)))
 }
 
@@ -105,7 +99,7 @@ fn parse(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Resul
     let enabled =
         wanted.get("enable_auto_scan").and_then(Value::as_bool).ok_or(DcsError::Parameter("enable_auto_scan"))?;
     let count = wanted.get("scan_keys_count").and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
-    let wish = AutoScanWish {
+    let wish = AutoScanUpdate {
         enabled,
         first_scan_at: wanted.get("first_scan_at").and_then(Value::as_str).and_then(utc_time),
         interval: seconds(wanted.get("interval")),

@@ -35,7 +35,6 @@ pub(super) async fn scan(state: State<DcsState>, request: Request) -> Result<Jso
 
 async fn handle(State(state): State<DcsState>, request: Request) -> Result<Json<TaskBody>, DcsError> {
     let (authorized, instance) = state.authorize_create(request).await?;
-    super::supported(&instance)?;
     let task = state.tasks.submit(&instance, authorized.caller.name).await?;
     Ok(Json(TaskBody::from(&task)))
 }

@@ -15,7 +15,8 @@ use utoipa::{
 
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL},
-    fleet::FleetError,
+    identity::IdentityError,
+    instances::InstanceError,
     request::{BodyError, RequestId},
     surface::{Unhandled, error_responses},
     task::TaskError,
@@ -192,7 +193,7 @@ impl DcsError {
             Denied::SubjectFormat => Self::InstanceFormat,
             Denied::Role { .. } => Self::Forbidden,
             Denied::NoInstance => Self::NoInstance,
-            Denied::Fleet(error) => error.into(),
+            Denied::Instance(error) => error.into(),
         }
     }
 
@@ -206,7 +207,7 @@ impl DcsError {
             }
             AuthError::Token => Self::Token,
             AuthError::TokenExpired => Self::TokenExpired,
-            AuthError::Fleet(error) => error.into(),
+            AuthError::Identity(error) => error.into(),
         }
     }
 }
@@ -230,8 +231,18 @@ impl From<Unhandled> for DcsError {
     }
 }
 
-impl From<FleetError> for DcsError {
-    fn from(error: FleetError) -> Self {
+impl From<IdentityError> for DcsError {
+    fn from(error: IdentityError) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::Internal
+    }
+}
+
+impl From<InstanceError> for DcsError {
+    fn from(error: InstanceError) -> Self {
+        if let InstanceError::Unsupported { .. } = error {
+            return Self::Unsupported;
+        }
         tracing::error!(%error, "a request failed");
         Self::Internal
     }
@@ -241,6 +252,7 @@ impl From<TaskError> for DcsError {
     fn from(error: TaskError) -> Self {
         match error {
             TaskError::Paused => Self::NotRunning,
+            TaskError::Unsupported { .. } => Self::Unsupported,
             TaskError::Store(error) => {
                 tracing::error!(%error, "a request failed");
                 Self::Internal

@@ -41,7 +41,7 @@ struct Record {
 
 impl From<&Task> for Record {
     fn from(task: &Task) -> Self {
-        Self { task: TaskBody::from(task), num: counter(task.released) }
+        Self { task: TaskBody::from(task), num: counter(task.reclaimed) }
     }
 }
 

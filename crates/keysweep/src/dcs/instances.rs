@@ -4,7 +4,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use keysweep_engine::{Mode, Target};
+use keysweep_engine::Mode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,10 +15,7 @@ use super::{
     query::Query,
     task_body::{counter, utc_millis},
 };
-use crate::{
-    fleet::can_be_swept,
-    model::{Instance, Role},
-};
+use crate::model::{Instance, Role};
 
 const DEFAULT_LIMIT: u64 = 1000;
 pub(super) const MIB: u64 = 1024 * 1024;
@@ -70,7 +67,7 @@ pub struct DcsInstance {
 
 impl From<&Instance> for DcsInstance {
     fn from(instance: &Instance) -> Self {
-        let facts = instance.facts.as_ref();
+        let facts = instance.stats.as_ref();
         let nodes = primaries(instance);
         let ips: Vec<&str> = nodes.iter().map(|node| node.host.as_str()).collect();
         let (used, max) = facts.map_or((0, 0), |facts| (facts.used_memory / MIB, facts.max_memory / MIB));
@@ -91,7 +88,7 @@ impl From<&Instance> for DcsInstance {
             spec_code: format!("keysweep.{mode}"),
             no_password_access: instance.password.is_none().to_string(),
             access_user: instance.username.clone(),
-            enable_ssl: instance.url.parse().is_ok_and(|target: Target| target.tls.is_some()),
+            enable_ssl: instance.url.value().is_ok_and(|target| target.tls.is_some()),
             created_at: utc_millis(instance.created_at),
             db_number: if mode == "cluster" { 1 } else { 16 },
             replica_count: 1,
@@ -103,21 +100,25 @@ impl From<&Instance> for DcsInstance {
 
 /// Returns single, ha or cluster.
 pub(super) fn mode(instance: &Instance) -> &'static str {
-    let named = instance.url.parse().map(|target: Target| target.mode).unwrap_or_default();
-    let seen = instance.facts.as_ref().map_or("", |facts| facts.mode.as_str());
-    match (named, seen) {
-        (Mode::Cluster, _) | (_, "cluster") => "cluster",
-        (Mode::Sentinel { .. }, _) | (_, "sentinel") => "ha",
-        (Mode::Server, _) => "single",
+    let named = instance.url.value().map(|target| &target.mode);
+    let is_cluster = instance.stats.as_ref().is_some_and(|stats| stats.cluster);
+    match named {
+        Ok(Mode::Cluster) => "cluster",
+        _ if is_cluster => "cluster",
+        Ok(Mode::Sentinel { .. }) => "ha",
+        Ok(Mode::Server) | Err(_) => "single",
     }
 }
 
 /// Returns the instance's status as DCS names it.
 pub(super) fn status(instance: &Instance) -> &'static str {
-    match (instance.paused, &instance.facts) {
+    match (instance.paused, &instance.stats) {
         (true, _) => "FROZEN",
-        (false, Some(_)) if can_be_swept(instance) && instance.unreachable.is_none() => "RUNNING",
-        (false, _) => "ERROR",
+        (false, Some(stats)) => {
+            let is_ready = stats.unsupported().is_none() && instance.unreachable.is_none();
+            if is_ready && instance.unreadable_fields().is_empty() { "RUNNING" } else { "ERROR" }
+        }
+        (false, None) => "ERROR",
     }
 }
 
@@ -160,7 +161,7 @@ pub(super) async fn list(State(state): State<DcsState>, request: Request) -> Res
     let query = Query(authorized.query);
     let (offset, limit) = (query.offset()?, query.limit(DEFAULT_LIMIT)?);
     let filter = Filter::read(&query)?;
-    let mut instances = state.fleet.instances_of(&authorized.project_id).await?;
+    let mut instances = state.instances.list(&authorized.project_id).await?;
     instances.retain(|instance| filter.passes(instance));
     let page = instances.iter().skip(usize::try_from(offset).unwrap_or(usize::MAX)).take(limit as usize);
     Ok(Json(DcsInstances {

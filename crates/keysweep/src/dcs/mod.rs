@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use self::error::DcsError;
 use crate::{
     auth::{Authenticator, Authorized},
-    fleet::{Fleet, can_be_swept},
+    instances::Instances,
     model::{Instance, Role},
     request::RequestId,
     task::Tasks,
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Clone)]
 pub struct DcsState {
     /// Instances and their auto-scans.
-    pub fleet: Fleet,
+    pub instances: Instances,
     /// Scan tasks.
     pub tasks: Tasks,
     /// Checks credentials and roles.
@@ -85,9 +85,4 @@ impl DcsState {
         let instance = found.map_err(|denied| DcsError::from_denied(denied, RequestId::default()))?;
         Ok((authorized, instance))
     }
-}
-
-/// Fails if the instance's server is known to be one that cannot be scanned.
-fn supported(instance: &Instance) -> Result<(), DcsError> {
-    if can_be_swept(instance) { Ok(()) } else { Err(DcsError::Unsupported) }
 }

@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use keysweep_engine::{Address, Target};
+use keysweep_engine::Address;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -87,13 +87,9 @@ struct Replication {
 /// Returns the primaries of the last poll, one for each shard. Before the first poll, and for a single server, the nodes in
 /// the instance's URL.
 pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
-    let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.primaries);
-    let seen: Vec<Address> = seen.iter().filter_map(|address| address.parse().ok()).collect();
-    if seen.is_empty() || mode(instance) == "single" {
-        instance.url.parse().map(|target: Target| target.seeds).unwrap_or_default()
-    } else {
-        seen
-    }
+    let seen = instance.stats.as_ref().map_or(&[][..], |stats| &stats.primaries);
+    let nodes = if seen.is_empty() || mode(instance) == "single" { instance.seeds() } else { seen };
+    nodes.to_vec()
 }
 
 /// Returns a stable id of a node that no other node has.
@@ -111,7 +107,7 @@ fn node_id(instance: &Instance, node: &Address) -> String {
 pub(super) async fn topology(State(state): State<DcsState>, request: Request) -> Result<Json<Topology>, DcsError> {
     let (_, instance) = state.authorize_instance(request, Role::Reader).await?;
     let nodes = primaries(&instance);
-    let facts = instance.facts.as_ref().filter(|_| nodes.len() == 1);
+    let facts = instance.stats.as_ref().filter(|_| nodes.len() == 1);
     let server = |node: Address| Server {
         node_id: node_id(&instance, &node),
         node_name: format!("{}:{}", node.host, node.port),

@@ -15,7 +15,7 @@ use utoipa::{
 
 use crate::{
     auth::{AuthError, NOT_LOCAL, SignInError},
-    fleet::FleetError,
+    identity::IdentityError,
     request::BodyError,
     surface::{Unhandled, error_responses, retry_after},
 };
@@ -131,8 +131,8 @@ impl From<Unhandled> for IamError {
     }
 }
 
-impl From<FleetError> for IamError {
-    fn from(error: FleetError) -> Self {
+impl From<IdentityError> for IamError {
+    fn from(error: IdentityError) -> Self {
         tracing::error!(%error, "a request failed");
         Self::Internal
     }
@@ -146,7 +146,7 @@ impl From<SignInError> for IamError {
                 Self::Request("Name the project in auth.scope.project: the user has no role, or roles on several.")
             }
             SignInError::TooMany(wait) | SignInError::Queue(wait) => Self::TooMany(error.to_string(), wait),
-            SignInError::Fleet(error) => error.into(),
+            SignInError::Identity(error) => error.into(),
         }
     }
 }
@@ -155,7 +155,7 @@ impl From<AuthError> for IamError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Body(error) => error.into(),
-            AuthError::Fleet(error) => error.into(),
+            AuthError::Identity(error) => error.into(),
             AuthError::Missing => {
                 Self::Unauthorized("Send a token in X-Auth-Token, or sign the request with an access key.".into())
             }

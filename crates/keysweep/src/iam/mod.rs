@@ -9,13 +9,13 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::error::IamError;
-use crate::{auth::Authenticator, fleet::Fleet};
+use crate::{auth::Authenticator, identity::Identity};
 
 /// State of the operations.
 #[derive(Clone)]
 pub struct IamState {
     /// Users and their tokens.
-    pub fleet: Fleet,
+    pub identity: Identity,
     /// Checks passwords and credentials.
     pub auth: Authenticator,
 }

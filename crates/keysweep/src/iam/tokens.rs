@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     auth::SignIn,
-    fleet::Secret,
     request::{Peer, read_body},
+    secrets::Secret,
 };
 
 const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
@@ -163,10 +163,10 @@ pub(super) async fn revoke(State(state): State<IamState>, request: Request) -> R
     // Revoking a token twice has the effect of revoking it once.
     let (caller, parts, _) = state.auth.authenticate(request, true).await?;
     let token = parts.headers.get(SUBJECT_TOKEN).ok_or(IamError::Request("Name the token in X-Subject-Token."))?;
-    let holder = state.fleet.token_holder(token.as_bytes()).await?.ok_or(IamError::NotFound)?;
+    let holder = state.identity.token_holder(token.as_bytes()).await?.ok_or(IamError::NotFound)?;
     if caller.name.is_some_and(|name| name != holder.user.name) {
         return Err(IamError::NotFound);
     }
-    state.fleet.revoke_token(token.as_bytes()).await?;
+    state.identity.revoke_token(token.as_bytes()).await?;
     Ok(NO_CONTENT)
 }

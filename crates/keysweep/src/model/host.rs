@@ -1,73 +1,116 @@
-//! The hosts that an instance's sweep burdens.
+//! The hosts that the scan of an instance runs on, for the per-host concurrency limit.
 
-use keysweep_engine::{Mode, Target};
+use std::net::{IpAddr, Ipv4Addr};
+
+use keysweep_engine::Mode;
+use url::Host;
 
 use super::Instance;
 
-/// The hosts that the URL names and those that the primaries were on at the last look, in lower case, each once. Sentinels
-/// are only asked where the primary is: theirs count as long as nobody has seen it.
+/// Returns the identity of each host of an instance, sorted, each once: the IP addresses at which the primaries were last
+/// connected to, and the hosts of the URL in canonical spelling.
+///
+/// Sentinels only tell where the primary is: theirs count until the primary was seen. Names are not resolved, because a
+/// task must not wait for a name server while it is created.
 pub fn hosts(instance: &Instance) -> Vec<String> {
-    let seen = instance.facts.as_ref().map_or(&[][..], |facts| &facts.hosts);
-    let named = match instance.url.parse() {
-        Ok(Target { mode: Mode::Sentinel { .. }, .. }) if !seen.is_empty() => Vec::new(),
-        target => target.map(|target| target.seeds).unwrap_or_default(),
+    let seen = instance.stats.as_ref().map_or(&[][..], |stats| &stats.ips);
+    let named = match instance.url.value() {
+        Ok(target) if matches!(target.mode, Mode::Sentinel { .. }) && !seen.is_empty() => &[][..],
+        Ok(target) => &target.seeds,
+        // Such an instance is not scanned.
+        Err(_) => &[],
     };
-    let mut hosts: Vec<String> = named.into_iter().map(|node| node.host).chain(seen.iter().cloned()).collect();
-    for host in &mut hosts {
-        host.make_ascii_lowercase();
-    }
-    // What a server says of itself may be anything; what is no name and no address is no host either.
-    hosts.retain(|host| !host.is_empty() && host.chars().all(|char| char.is_alphanumeric() || "-._:%".contains(char)));
+    let seen = seen.iter().map(|ip| identity(*ip));
+    let mut hosts: Vec<String> = named.iter().filter_map(|node| canonical(&node.host)).chain(seen).collect();
     hosts.sort();
     hosts.dedup();
     hosts
 }
 
+/// Returns the canonical spelling of a host; `None`: the text names none.
+fn canonical(host: &str) -> Option<String> {
+    let host = host.trim_end_matches('.');
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Some(identity(ip));
+    }
+    // Reads IPv4 addresses as the C library does when it dials: 127.1, 0x7f000001.
+    match Host::parse(host) {
+        Ok(Host::Ipv4(ip)) => Some(identity(ip.into())),
+        Ok(Host::Ipv6(ip)) => Some(identity(ip.into())),
+        Ok(Host::Domain(name)) if name == "localhost" => Some(identity(Ipv4Addr::LOCALHOST.into())),
+        Ok(Host::Domain(name)) => Some(name),
+        // Names with an underscore and addresses with a zone are hosts as well.
+        Err(_) => {
+            let is_host = !host.is_empty() && host.chars().all(|char| char.is_alphanumeric() || "-._:%".contains(char));
+            is_host.then(|| host.to_lowercase())
+        }
+    }
+}
+
+/// Returns the text of an IP address that stands for a machine: an IPv4 address in IPv6 form is the IPv4 address, and
+/// both loopback addresses are this machine.
+fn identity(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST.to_string(),
+        ip => ip.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use keysweep_engine::Inspection;
+    use rstest::rstest;
 
     use super::*;
-    use crate::model::Facts;
+    use crate::model::InstanceStats;
 
     fn hosts_of(url: &str, seen: &[&str]) -> Vec<String> {
-        let facts = Facts {
-            engine: "valkey".into(),
-            engine_version: "9.1.2".into(),
-            mode: "standalone".into(),
-            keys: 0,
-            keys_with_ttl: 0,
-            dead_keys: None,
-            used_memory: 0,
-            max_memory: 0,
-            hosts: seen.iter().map(ToString::to_string).collect(),
-            primaries: Vec::new(),
-            seen_at: Timestamp::UNIX_EPOCH,
-        };
+        let ips = seen.iter().map(|ip| ip.parse().expect("an address")).collect();
+        let server = Inspection { ips, ..Inspection::default() };
+        let stats = InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH };
         let instance = Instance {
-            facts: (!seen.is_empty()).then_some(facts),
+            stats: (!seen.is_empty()).then_some(stats),
             ..Instance::new("i".into(), "p".into(), "cache".into(), url.into(), Timestamp::UNIX_EPOCH)
         };
         hosts(&instance)
     }
 
     #[test]
-    fn a_sweep_burdens_the_hosts_that_the_url_names_and_those_that_were_seen() {
+    fn the_hosts_are_those_of_the_url_and_those_of_the_primaries() {
         assert_eq!(hosts_of("redis://Cache.example:6379/3", &[]), ["cache.example"]);
-        assert_eq!(hosts_of("valkeys://[::1]:7000", &[]), ["::1"]);
+        assert_eq!(hosts_of("redis://cache_1.example.", &[]), ["cache_1.example"]);
         assert_eq!(hosts_of("redis://replica.example", &["10.0.0.7"]), ["10.0.0.7", "replica.example"]);
         assert_eq!(hosts_of("redis-cluster://h2:1,h1:2,h1:3", &[]), ["h1", "h2"]);
-        assert_eq!(hosts_of("redis-cluster://h1:1", &["h1", "h2", "h3"]), ["h1", "h2", "h3"]);
+        let cluster = hosts_of("redis-cluster://10.0.0.1:1", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert_eq!(cluster, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     }
 
     #[test]
-    fn sentinels_count_only_until_the_primary_was_seen() {
+    fn sentinels_count_until_the_primary_was_seen() {
         assert_eq!(hosts_of("redis-sentinel://s1,s2/main", &[]), ["s1", "s2"]);
         assert_eq!(hosts_of("rediss-sentinel://s1,s2/main", &["10.0.0.7"]), ["10.0.0.7"]);
     }
 
+    #[rstest]
+    #[case("127.0.0.1")]
+    #[case("localhost")]
+    #[case("LOCALHOST.")]
+    #[case("127.1")]
+    #[case("0x7f.0.0.1")]
+    #[case("[::1]")]
+    #[case("[0:0:0:0:0:0:0:1]")]
+    #[case("[::ffff:127.0.0.1]")]
+    fn every_spelling_of_an_address_is_one_host(#[case] host: &str) {
+        assert_eq!(hosts_of(&format!("redis://{host}:6379"), &[]), ["127.0.0.1"]);
+        assert_eq!(hosts_of(&format!("redis://{host}:6380"), &["127.0.0.1"]), ["127.0.0.1"]);
+        assert_eq!(hosts_of(&format!("redis://{host}:6380"), &["::1"]), ["127.0.0.1"]);
+    }
+
     #[test]
-    fn what_a_server_says_that_is_no_host_is_left_out() {
-        assert_eq!(hosts_of("redis://h", &["", "a b", "x\"]"]), ["h"]);
+    fn other_addresses_have_one_spelling_each() {
+        assert_eq!(hosts_of("valkeys://[2001:DB8:0::1]:7000", &[]), ["2001:db8::1"]);
+        assert_eq!(hosts_of("redis://10.1", &["::ffff:10.0.0.1"]), ["10.0.0.1"]);
+        assert_eq!(hosts_of("redis://127.0.0.2", &[]), ["127.0.0.2"]);
     }
 }

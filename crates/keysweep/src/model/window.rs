@@ -1,4 +1,4 @@
-//! Off-peak windows: a time of day in a time zone, in which an instance may be swept.
+//! Maintenance windows: a time of day in a time zone, in which an instance may be scanned.
 
 use std::{fmt, str::FromStr};
 
@@ -8,10 +8,10 @@ use jiff::{
     tz::TimeZone,
 };
 
-use super::{Instance, ScanType};
+use super::{Instance, ScanType, Stored};
 
-/// A window that opens and closes once a day, by the clocks of its time zone, daylight saving time included. One whose
-/// end is not after its beginning goes on into the next day.
+/// A window that opens and closes once a day, by the clocks of its time zone, daylight saving time included. A window
+/// whose end is not after its beginning continues into the next day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     opens: Time,
@@ -20,13 +20,13 @@ pub struct Window {
     zone_name: String,
 }
 
-/// What is wrong with a window.
+/// A text that is not a maintenance window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is no off-peak window: {remedy}")]
+#[error("invalid maintenance window {value:?}: {remedy}")]
 pub struct WindowError {
-    /// What was given.
+    /// The text, shortened to 80 characters.
     pub value: String,
-    /// What to do.
+    /// What to write instead.
     pub remedy: &'static str,
 }
 
@@ -62,22 +62,22 @@ impl fmt::Display for Window {
 }
 
 impl Window {
-    /// Whether it is open.
+    /// Returns whether the window is open.
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.next_open(now) == now
     }
 
-    /// When it is open next: now, if it is.
+    /// Returns when the window is open next: now, if it is open.
     pub fn next_open(&self, now: Timestamp) -> Timestamp {
         let today = now.to_zoned(self.zone.clone()).date();
-        // The day before, for one that goes on past midnight. A day on which the clocks skip all of it has none.
+        // The day before, for a window that continues past midnight. A day on which the clocks skip the window has none.
         let days = today.yesterday().into_iter().chain(today.series(jiff::Span::new().days(1)).take(4));
         let next = days.filter_map(|day| self.on(day)).find(|(_, closes)| now < *closes);
-        // Without a day (the end of the calendar) it never opens again, which nobody will see.
+        // Only at the end of the calendar is there no such day.
         next.map_or(Timestamp::MAX, |(opens, _)| opens.max(now))
     }
 
-    /// From when to when it is open on a day; `None`: not at all.
+    /// Returns when the window opens and closes on a day; `None`: it stays closed.
     fn on(&self, day: Date) -> Option<(Timestamp, Timestamp)> {
         let last = if self.closes <= self.opens { day.tomorrow().ok()? } else { day };
         let at = |day: Date, time: Time| Some(day.to_datetime(time).to_zoned(self.zone.clone()).ok()?.timestamp());
@@ -87,15 +87,18 @@ impl Window {
 }
 
 impl Instance {
-    /// When a task of this kind may go on, where the window binds it and is closed.
+    /// Returns when a task of this kind may run, where the window binds it and is closed.
+    ///
+    /// A window that cannot be read counts as open here, so that a worker claims the task; the worker then ends the task
+    /// with the field as the reason (see [`Instance::blocking_field`]).
     pub fn closed_until(&self, scan_type: ScanType, now: Timestamp) -> Option<Timestamp> {
-        closed_until(self.window.as_deref(), self.window_binds_manual, scan_type, now)
+        closed_until(self.window.as_ref(), self.window_binds_manual, scan_type, now)
     }
 }
 
-/// The same, for an instance of which only the window is known.
+/// Returns the same for an instance of which only the window is known.
 pub fn closed_until(
-    window: Option<&str>,
+    window: Option<&Stored<Window>>,
     binds_manual: bool,
     scan_type: ScanType,
     now: Timestamp,
@@ -103,9 +106,7 @@ pub fn closed_until(
     if scan_type == ScanType::Manual && !binds_manual {
         return None;
     }
-    // One that cannot be read is another version's; it was checked when it was set.
-    let window: Window = window?.parse().ok()?;
-    let opens = window.next_open(now);
+    let opens = window?.value().ok()?.next_open(now);
     (opens > now).then_some(opens)
 }
 

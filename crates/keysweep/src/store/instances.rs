@@ -11,7 +11,7 @@ use super::{
     merge::three_way_merge,
     tasks::{add_hosts, remove_hosts},
 };
-use crate::model::{Facts, Instance, ScanType, Status, closed_until, hosts};
+use crate::model::{Instance, InstanceStats, ScanType, Status, Stored, Window, closed_until, hosts};
 
 impl Store {
     /// Registers an instance. `Taken` when its id, or its name in the project, is in use; `Missing` when the project does not
@@ -28,8 +28,8 @@ impl Store {
         bind_settings(insert, instance)
             .bind(&instance.id)
             .bind(&instance.project_id)
-            .bind(instance.facts.as_ref().map(facts_to_json).transpose()?)
-            .bind(instance.facts.as_ref().map(|facts| facts.seen_at))
+            .bind(instance.stats.as_ref().map(facts_to_json).transpose()?)
+            .bind(instance.stats.as_ref().map(|stats| stats.seen_at))
             .bind(instance.unreachable.as_deref())
             .bind(instance.created_at)
             .refers_to("project")
@@ -135,13 +135,13 @@ impl Store {
 
     /// Saves what a poll returned, and that the server was reachable. `Missing` when the instance does not exist or has
     /// another URL by now.
-    pub async fn record_facts(&self, instance: &Instance, facts: &Facts) -> Result<(), StoreError> {
+    pub async fn record_facts(&self, instance: &Instance, facts: &InstanceStats) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         sql("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL WHERE id = $3 AND url = $4")
             .bind(facts_to_json(facts)?)
             .bind(facts.seen_at)
             .bind(&instance.id)
-            .bind(&instance.url)
+            .bind(instance.url.text())
             .change("instance", &mut tx)
             .await?;
         self.commit(tx).await
@@ -154,7 +154,7 @@ impl Store {
         sql("UPDATE instance SET unreachable = $1 WHERE id = $2 AND url = $3")
             .bind(cause)
             .bind(&instance.id)
-            .bind(&instance.url)
+            .bind(instance.url.text())
             .change("instance", &mut tx)
             .await?;
         self.commit(tx).await
@@ -165,7 +165,7 @@ impl Store {
 fn bind_settings(statement: Statement, instance: &Instance) -> Statement {
     statement
         .bind(&instance.name)
-        .bind(&instance.url)
+        .bind(instance.url.text())
         .bind(instance.username.as_deref())
         .bind(instance.password.as_ref())
         .bind(instance.sentinel_username.as_deref())
@@ -174,9 +174,9 @@ fn bind_settings(statement: Statement, instance: &Instance) -> Statement {
         .bind(instance.cert_pem.as_deref())
         .bind(instance.client_key.as_ref())
         .bind(instance.server_name.as_deref())
-        .bind(instance.address_map.as_deref())
-        .bind(&instance.pace)
-        .bind(instance.window.as_deref())
+        .bind(instance.address_map.as_ref().map(Stored::text))
+        .bind(instance.pace.text())
+        .bind(instance.window.as_ref().map(Stored::text))
         .bind(instance.window_binds_manual)
         .bind(instance.manage_lazyfree)
         .bind(instance.paused)
@@ -200,6 +200,11 @@ async fn hosts_after_move(tx: &mut Session, instance: &Instance) -> Result<(), S
 
 /// Reads an instance. The one place where its columns become fields.
 pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
+    // Like any other field that cannot be read, unreadable stats must not end the list that the instance is in.
+    let (stats, stats_error) = match facts(row) {
+        Ok(stats) => (stats, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
     Ok(Instance {
         id: row.get("id")?,
         project_id: row.get("project_id")?,
@@ -219,7 +224,8 @@ pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
         window_binds_manual: row.get("window_binds_manual")?,
         manage_lazyfree: row.get("manage_lazyfree")?,
         paused: row.get("paused")?,
-        facts: facts(row)?,
+        stats,
+        stats_error,
         unreachable: row.get("unreachable")?,
         created_at: row.get("created_at")?,
     })
@@ -227,8 +233,8 @@ pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
 
 /// Returns when the window of the row's instance opens, if it is closed for such a task.
 pub(super) fn window_opens_at(row: &Row, scan_type: ScanType, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let window: Option<String> = row.get("off_peak_window")?;
-    Ok(closed_until(window.as_deref(), row.get("window_binds_manual")?, scan_type, now))
+    let window: Option<Stored<Window>> = row.get("off_peak_window")?;
+    Ok(closed_until(window.as_ref(), row.get("window_binds_manual")?, scan_type, now))
 }
 
 /// The form of the stats that this version writes.
@@ -242,13 +248,13 @@ struct Versioned<F> {
     facts: F,
 }
 
-fn facts_to_json(facts: &Facts) -> Result<String, StoreError> {
+fn facts_to_json(facts: &InstanceStats) -> Result<String, StoreError> {
     serde_json::to_string(&Versioned { version: FACTS_VERSION, facts })
         .map_err(|error| StoreError::Internal(format!("facts cannot be written: {error}")))
 }
 
 /// Reads the stats of the row's instance.
-pub(super) fn facts(row: &Row) -> Result<Option<Facts>, StoreError> {
+pub(super) fn facts(row: &Row) -> Result<Option<InstanceStats>, StoreError> {
     let Some(json) = row.get::<Option<String>>("facts")? else { return Ok(None) };
     match serde_json::from_str(&json).map_err(|error| unreadable("facts", error))? {
         Versioned { version: FACTS_VERSION, facts } => Ok(Some(facts)),

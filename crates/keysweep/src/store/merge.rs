@@ -19,7 +19,12 @@ pub(super) fn three_way_merge(current: Instance, before: &Instance, after: &Inst
         && before.address_map == after.address_map;
     let mut merged = match is_same_connection {
         true => current.clone(),
-        false => Instance { facts: current.facts.clone(), unreachable: current.unreachable.clone(), ..after.clone() },
+        false => Instance {
+            stats: current.stats.clone(),
+            stats_error: current.stats_error.clone(),
+            unreachable: current.unreachable.clone(),
+            ..after.clone()
+        },
     };
     fn pick<T: PartialEq + Clone>(current: &T, before: &T, after: &T) -> T {
         if before == after { current.clone() } else { after.clone() }
@@ -33,7 +38,7 @@ pub(super) fn three_way_merge(current: Instance, before: &Instance, after: &Inst
     merged.paused = pick(&current.paused, &before.paused, &after.paused);
     if merged.url != current.url {
         // The stats are those of another server.
-        (merged.facts, merged.unreachable) = (None, None);
+        (merged.stats, merged.stats_error, merged.unreachable) = (None, None, None);
     }
     merged
 }

@@ -9,7 +9,7 @@ use super::{
     db::{Row, sql},
     instances::facts,
 };
-use crate::model::Facts;
+use crate::model::InstanceStats;
 
 /// The fleet at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct InstanceOverview {
     /// Its id.
     pub id: String,
     /// What the last successful poll returned.
-    pub facts: Option<Facts>,
+    pub facts: Option<InstanceStats>,
     /// Whether the last poll succeeded; `None` before the first one.
     pub reachable: Option<bool>,
     /// When its newest successful task finished, of those whose records are kept.
@@ -101,7 +101,8 @@ fn elapsed(since: Option<Timestamp>, now: Timestamp) -> Duration {
 }
 
 fn instance_overview(row: &Row) -> Result<InstanceOverview, StoreError> {
-    let facts = facts(row)?;
+    // Metrics leave out stats that cannot be read; lists name them.
+    let facts = facts(row).unwrap_or(None);
     Ok(InstanceOverview {
         id: row.get("id")?,
         reachable: match row.get("is_unreachable")? {

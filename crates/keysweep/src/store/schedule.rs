@@ -32,8 +32,12 @@ pub struct Plan {
 impl Plan {
     /// Whether this plan leads to the same step as the one that was read before. The stats of the instance do not decide.
     fn same_decision(&self, before: &Self) -> bool {
-        let Instance { facts, unreachable, .. } = self.instance.clone();
-        *self == Self { instance: Instance { facts, unreachable, ..before.instance.clone() }, ..before.clone() }
+        let Instance { stats, stats_error, unreachable, .. } = self.instance.clone();
+        *self
+            == Self {
+                instance: Instance { stats, stats_error, unreachable, ..before.instance.clone() },
+                ..before.clone()
+            }
     }
 }
 

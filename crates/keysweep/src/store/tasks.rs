@@ -166,7 +166,7 @@ pub(super) async fn create(tx: &mut Session, now: Timestamp, new: &NewTask) -> R
         .bind(&new.project_id)
         .bind(&new.instance_id)
         .bind(new.scan_type)
-        .bind(new.requested_by.as_deref())
+        .bind(new.triggered_by.as_deref())
         .bind(now)
         .bind(new.due_at)
         .bind(new.timeout)
@@ -199,7 +199,7 @@ async fn prune_history(tx: &mut Session, new: &NewTask) -> Result<(), StoreError
          )")
     .bind(&new.instance_id)
     .bind(new.scan_type)
-    .bind(new.records.saturating_sub(1))
+    .bind(new.history_retention.saturating_sub(1))
     .execute(tx)
     .await?;
     Ok(())
@@ -234,7 +234,7 @@ pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
         reason: row.get("reason")?,
         reason_detail: row.get("reason_detail")?,
         scan_type: row.get("scan_type")?,
-        requested_by: row.get("requested_by")?,
+        triggered_by: row.get("requested_by")?,
         created_at: row.get("created_at")?,
         started_at: row.get("started_at")?,
         finished_at: row.get("finished_at")?,
@@ -244,7 +244,7 @@ pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
         used: row.get("used_us")?,
         attempts: row.get("attempts")?,
         keys_per_second: row.get("keys_per_second")?,
-        released: row.get("released")?,
+        reclaimed: row.get("released")?,
         scanned: row.get("scanned")?,
         exact: row.get("exact")?,
     })

@@ -1,68 +1,61 @@
-//! One task from its claim to its end: the sweep in a thread of its own, and beside it a beat a second that renews
-//! the lease, keeps the numbers and hears whether to stop.
+//! One task from its claim to its end: the scan in a thread of its own, and beside it a heartbeat every second that renews
+//! the lease, stores the numbers and reads whether to stop.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use keysweep_engine::{
-    Checkpoint, LazyFreeRegistry, Monitor, Options, Preset, Progress, Report, Stop, Target, link::Dialer, sweep_through,
+    Checkpoint, LazyFreeRegistry, Options, Report, Stop, StopOnDrop, Target, link::Dialer, sweep_through,
 };
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     Tasks,
-    lazyfree::Keeper,
-    rounds::every,
+    background::{every, wait_for_shutdown},
+    lazyfree::Registry,
+    listener::{Latest, Listener},
     state::{CANCELLED, Conclusion, Halt, conclude},
-    tracer::{Begun, Tracer},
+    tracer::{StartTimes, Tracer},
 };
 use crate::{
-    fleet::Fleet,
-    metrics::{Counts, RunningScan, ScanCounts},
+    instances::{InstanceError, Instances},
+    metrics::{Counts, ScanCounts},
     model::Reason,
     store::{Beat, Claim, Ending, Pulse, Store},
     telemetry::traces::SpanId,
 };
 
-/// How long a lease lasts without a beat.
+/// How long a lease lasts without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(15);
-const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// Without a successful beat for so long, by the monotonic clock, the worker stops before its lease ends.
-const BEATLESS: Duration = Duration::from_secs(10);
-/// How long a lease that cannot be given back is held on to, and how long at a shutdown: where the store comes back in that
-/// time, the next worker need not wait for the lease's end, and the task's count stays exact.
-const GIVE_BACK_PATIENCE: Duration = Duration::from_secs(60);
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
-/// More often than a worker looks for leases that have expired.
-const GIVE_BACK_EVERY: Duration = Duration::from_millis(200);
-/// How long an instance's server may be away in mid-task.
-const UNREACHABLE_GRACE: Duration = Duration::from_secs(5 * 60);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Without a successful heartbeat for this time, by the monotonic clock, the worker stops its scan before the lease expires.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long releasing a lease is retried, and how long at a shutdown. When the store comes back within that time, the next
+/// worker need not wait until the lease expires, and the task's count stays exact.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
+const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// More often than workers look for expired leases.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a lost server is retried.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Carries out a claimed task. Returns when the task has ended or is somebody else's.
-pub async fn drive(tasks: Tasks, fleet: Fleet, claim: Claim, claimed: SpanId, shutdown: watch::Receiver<bool>) {
+/// Carries out a claimed task. Returns when the task has finished or another worker has it.
+pub async fn drive(tasks: Tasks, instances: Instances, claim: Claim, claimed: SpanId, shutdown: watch::Receiver<bool>) {
     let task = &claim.task;
     if let (Some(started_at), true) = (task.started_at, task.used.is_zero() && claim.checkpoint.is_none()) {
         tasks.counts.task_started(started_at.duration_since(task.created_at).unsigned_abs());
     }
     let Tasks { store, counts, traces, .. } = tasks;
     let tracer = Tracer { traces, claimed };
-    let drive = Drive { store, counts, tracer, claim, begun: Instant::now(), latest: Latest::default() };
-    let task_id = drive.claim.task.id.clone();
+    let drive = Drive { store, counts, tracer, claim, claimed_at: Instant::now(), latest: Latest::default() };
     if drive.claim.task.cancel_requested {
-        drive.end(Err((Reason::Cancelled, CANCELLED.into())), drive.beat(true), None).await;
+        drive.finish(Err((Reason::Cancelled, CANCELLED.into())), drive.numbers(true), None).await;
         return;
     }
-    match fleet.way_to(&drive.claim.instance) {
-        Ok((target, dialer)) => drive.run(&fleet, target, dialer, shutdown).await,
-        Err(error) => {
-            // The master key or the stored URL is wrong: no retry will mend that.
-            tracing::error!(task_id, %error, "an instance's connection details cannot be read");
-            let sentence =
-                "the instance's stored connection details cannot be read; register it anew, or check the key file";
-            let beat = drive.beat(drive.claim.task.exact);
-            drive.end(Err((Reason::Internal, sentence.into())), beat, None).await;
+    match drive.connection(&instances) {
+        Ok((target, dialer)) => drive.run(&instances, target, dialer, shutdown).await,
+        Err(failure) => {
+            let numbers = drive.numbers(drive.claim.task.exact);
+            drive.finish(Err(failure), numbers, None).await;
         }
     }
 }
@@ -72,126 +65,122 @@ struct Drive {
     counts: Counts,
     tracer: Tracer,
     claim: Claim,
-    begun: Instant,
+    claimed_at: Instant,
     latest: Latest,
-}
-
-/// The newest that the sweep has said.
-#[derive(Default, Clone)]
-struct Latest(Arc<Mutex<Option<(Progress, Checkpoint)>>>);
-
-impl Latest {
-    fn get(&self) -> Option<(Progress, Checkpoint)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Hears a sweep on behalf of a task.
-struct Listener {
-    task_id: String,
-    latest: Latest,
-    counts: Arc<ScanCounts>,
-    begun: Begun,
-    _running: RunningScan,
-}
-
-impl Monitor for Listener {
-    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
-        self.begun.see(progress);
-        self.counts.progress(checkpoint.keys_scanned, checkpoint.keys_reclaimed);
-        let now = Some((progress.clone(), checkpoint.clone()));
-        *self.latest.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    }
-
-    fn slice(&self, cost: Duration) {
-        self.counts.slice(cost);
-    }
-
-    fn probe(&self, round_trip: Duration) {
-        self.counts.probe(round_trip);
-    }
-
-    fn note(&self, sentence: &str) {
-        tracing::warn!(task_id = self.task_id, "{sentence}");
-    }
 }
 
 impl Drive {
-    async fn run(self, fleet: &Fleet, target: Target, dialer: Box<dyn Dialer>, shutdown: watch::Receiver<bool>) {
+    /// Returns the target and a dialer, or why the task fails without a scan. Retrying would not help: a stored setting must
+    /// be set again, or the key file put back.
+    fn connection(&self, instances: &Instances) -> Result<(Target, Box<dyn Dialer>), (Reason, String)> {
+        let instance = &self.claim.instance;
+        let readable = instances.check_readable(instance, self.claim.task.scan_type);
+        readable.and_then(|()| instances.connect_to(instance)).map_err(|error| {
+            tracing::error!(task_id = self.claim.task.id, instance_id = instance.id, %error, "task not started");
+            match error {
+                InstanceError::Unreadable { .. } => (Reason::Refused, error.to_string()),
+                _ => {
+                    let sentence = "the instance's stored connection details cannot be read; set its URL and password again, or check the key file";
+                    (Reason::Internal, sentence.to_owned())
+                }
+            }
+        })
+    }
+
+    async fn run(
+        self,
+        instances: &Instances,
+        target: Target,
+        dialer: Box<dyn Dialer>,
+        shutdown: watch::Receiver<bool>,
+    ) {
         let stop = Stop::new();
-        // Raised however this future ends, so that no sweep outlives the one who answers for it.
-        let _guard = RaiseOnDrop(stop.clone());
+        // However this future ends, no scan outlives its worker.
+        let _stop = StopOnDrop(stop.clone());
         let checkpoint = self.checkpoint();
-        let (scanned, released) =
+        let (scanned, reclaimed) =
             checkpoint.as_ref().map_or((0, 0), |checkpoint| (checkpoint.keys_scanned, checkpoint.keys_reclaimed));
-        let counts = Arc::new(self.counts.scan(&self.claim.task.instance_id, scanned, released));
-        let (task_id, latest) = (self.claim.task.id.clone(), self.latest.clone());
-        let begun = Begun::now();
-        let _running = self.counts.running();
-        let listener = Listener { task_id, latest, counts: Arc::clone(&counts), begun: begun.clone(), _running };
-        let (options, sweep_stop) = (self.options(checkpoint), stop.clone());
-        tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, server = %target, "sweep begins");
-        let swept =
-            tokio::task::spawn_blocking(move || sweep_through(&*dialer, &target, &options, &listener, &sweep_stop));
-        let (halt, report) = self.accompany(swept, &stop, shutdown.clone()).await;
+        let counts = Arc::new(self.counts.scan(&self.claim.task.instance_id, scanned, reclaimed));
+        let started = StartTimes::now();
+        let listener = Listener {
+            task_id: self.claim.task.id.clone(),
+            latest: self.latest.clone(),
+            counts: Arc::clone(&counts),
+            started: started.clone(),
+            _running: self.counts.running(),
+        };
+        let (options, scan_stop) = (self.options(checkpoint), stop.clone());
+        tracing::info!(task_id = self.claim.task.id, epoch = self.claim.lease.epoch, server = %target, "scan started");
+        let scan =
+            tokio::task::spawn_blocking(move || sweep_through(&*dialer, &target, &options, &listener, &scan_stop));
+        let (halt, report) = self.supervise(scan, &stop, shutdown.clone()).await;
         match report {
             Some(report) => {
                 counts.returned(&report);
-                self.tracer.swept(&self.claim.task, &report, &begun);
-                self.conclude(fleet, halt, report, &counts, &shutdown).await;
+                self.tracer.scanned(&self.claim.task, &report, &started);
+                self.conclude(instances, halt, report, &counts, &shutdown).await;
             }
-            // Whoever has the task now says what becomes of it.
-            None if halt == Halt::Lost => {}
+            // The worker that has the task now finishes it.
+            None if halt == Halt::LeaseLost => {}
             None => {
-                let sentence = "the sweep died; this is a fault of keysweep, see its log".to_owned();
-                let beat = self.beat(false);
-                self.end(Err((Reason::Internal, sentence)), beat, None).await;
+                let sentence = "the scan crashed; this is a fault of keysweep, see its log".to_owned();
+                let numbers = self.numbers(false);
+                self.finish(Err((Reason::Internal, sentence)), numbers, None).await;
             }
         }
     }
 
-    /// Where an earlier worker got to, if this version can read it.
+    /// Returns the checkpoint of an earlier worker. One that cannot be read starts the scan again.
     fn checkpoint(&self) -> Option<Checkpoint> {
-        self.claim.checkpoint.as_deref().and_then(|json| serde_json::from_str(json).ok())
+        let json = self.claim.checkpoint.as_deref()?;
+        let read = serde_json::from_str(json);
+        read.inspect_err(|error| {
+            tracing::warn!(task_id = self.claim.task.id, %error, "checkpoint unreadable; the scan starts again");
+        })
+        .ok()
     }
 
     fn options(&self, checkpoint: Option<Checkpoint>) -> Options {
         let (task, instance) = (&self.claim.task, &self.claim.instance);
-        let preset: Preset = instance.pace.parse().unwrap_or_default();
-        let mut limits = preset.limits();
+        // An unreadable pace has failed the task before.
+        let pace = instance.pace.value().copied().unwrap_or_default();
+        let mut limits = pace.limits();
         limits.keys_per_second = task.keys_per_second;
         Options {
             limits,
-            pace: preset.to_string(),
+            pace: pace.to_string(),
             timeout: Some(task.timeout.saturating_sub(task.used)),
-            reconnect_timeout: UNREACHABLE_GRACE,
+            reconnect_timeout: RECONNECT_TIMEOUT,
             client_name: format!("keysweep:{}", task.id),
             checkpoint: checkpoint.map(|checkpoint| Checkpoint { exact: checkpoint.exact && task.exact, ..checkpoint }),
             lazyfree: instance.manage_lazyfree.then(|| {
                 let runtime = tokio::runtime::Handle::current();
-                Arc::new(Keeper { store: self.store.clone(), task_id: task.id.clone(), runtime })
+                Arc::new(Registry { store: self.store.clone(), task_id: task.id.clone(), runtime })
                     as Arc<dyn LazyFreeRegistry>
             }),
             ..Options::default()
         }
     }
 
-    /// Beats until the sweep returns; tells it to stop when there is reason to.
-    async fn accompany(
+    /// Sends heartbeats until the scan returns, and stops the scan when there is a reason to.
+    async fn supervise(
         &self,
-        mut swept: tokio::task::JoinHandle<Report>,
+        mut scan: tokio::task::JoinHandle<Report>,
         stop: &Stop,
         mut shutdown: watch::Receiver<bool>,
     ) -> (Halt, Option<Report>) {
         let mut halt = Halt::None;
-        let mut last_success = self.begun;
-        let mut beats = every(BEAT_EVERY);
+        let mut last_success = self.claimed_at;
+        let mut heartbeats = every(HEARTBEAT_INTERVAL);
+        let log_crash = |error: &tokio::task::JoinError| {
+            tracing::error!(task_id = self.claim.task.id, %error, "scan crashed");
+        };
         loop {
             let reason = tokio::select! {
-                report = &mut swept => return (halt, report.inspect_err(|error| tracing::error!(task_id = self.claim.task.id, %error, "a sweep died")).ok()),
-                () = told(&mut shutdown), if halt == Halt::None => Halt::Shutdown,
-                // A lease that is lost stays so: another beat would only count it as lost once more.
-                _ = beats.tick(), if halt != Halt::Lost => self.pulse(&mut last_success).await,
+                report = &mut scan => return (halt, report.inspect_err(log_crash).ok()),
+                () = wait_for_shutdown(&mut shutdown), if halt == Halt::None => Halt::Shutdown,
+                // A lost lease stays lost: another heartbeat would only count the loss once more.
+                _ = heartbeats.tick(), if halt != Halt::LeaseLost => self.heartbeat(&mut last_success).await,
             };
             if reason != Halt::None {
                 halt = reason;
@@ -200,36 +189,36 @@ impl Drive {
         }
     }
 
-    async fn pulse(&self, last_success: &mut Instant) -> Halt {
-        match self.store.beat(&self.claim.lease, LEASE, &self.beat(true)).await {
+    async fn heartbeat(&self, last_success: &mut Instant) -> Halt {
+        match self.store.beat(&self.claim.lease, LEASE, &self.numbers(true)).await {
             Ok(Pulse::Held { cancel_requested, closed_until }) => {
                 *last_success = Instant::now();
                 match () {
                     () if cancel_requested => Halt::Cancelled,
-                    () if closed_until.is_some() => Halt::Closed,
+                    () if closed_until.is_some() => Halt::WindowClosed,
                     () => Halt::None,
                 }
             }
             Ok(Pulse::Lost) => {
                 self.counts.lease_lost();
-                tracing::warn!(task_id = self.claim.task.id, "the lease is lost; another worker goes on");
-                Halt::Lost
+                tracing::warn!(task_id = self.claim.task.id, "lease lost; another worker resumes the task");
+                Halt::LeaseLost
             }
-            Err(error) if last_success.elapsed() >= BEATLESS => {
-                tracing::warn!(task_id = self.claim.task.id, %error, "the lease cannot be renewed; the sweep stops");
-                Halt::Beatless
+            Err(error) if last_success.elapsed() >= HEARTBEAT_TIMEOUT => {
+                tracing::warn!(task_id = self.claim.task.id, %error, "lease not renewed; the scan stops");
+                Halt::LeaseAtRisk
             }
             Err(error) => {
-                tracing::warn!(task_id = self.claim.task.id, %error, "a beat failed; trying again");
+                tracing::warn!(task_id = self.claim.task.id, %error, "heartbeat failed; retrying");
                 Halt::None
             }
         }
     }
 
-    /// The numbers as they are now. `live`: with what `keys_released` counts now, exact as far as the engine knows.
-    fn beat(&self, live: bool) -> Beat {
+    /// Returns the numbers of the task as they are now. `live`: the scan's own count is exact as far as the engine knows.
+    fn numbers(&self, live: bool) -> Beat {
         let task = &self.claim.task;
-        let used = task.used + self.begun.elapsed();
+        let used = task.used + self.claimed_at.elapsed();
         match self.latest.get() {
             Some((progress, checkpoint)) => Beat {
                 used,
@@ -241,7 +230,7 @@ impl Drive {
             },
             None => Beat {
                 used,
-                released: task.released,
+                released: task.reclaimed,
                 scanned: task.scanned,
                 exact: live && task.exact,
                 ..Beat::default()
@@ -251,69 +240,69 @@ impl Drive {
 
     async fn conclude(
         &self,
-        fleet: &Fleet,
+        instances: &Instances,
         halt: Halt,
         report: Report,
         counts: &ScanCounts,
         shutdown: &watch::Receiver<bool>,
     ) {
         let task_id = &self.claim.task.id;
-        let beat = Beat {
+        let numbers = Beat {
             released: report.totals.keys_reclaimed,
             scanned: report.totals.keys_scanned,
             exact: report.totals.exact && self.claim.task.exact,
-            ..self.beat(true)
+            ..self.numbers(true)
         };
         match conclude(halt, &report) {
-            Conclusion::End(outcome) => {
+            Conclusion::Finish(outcome) => {
                 let reason = outcome.as_ref().err().map(|(reason, _)| reason.as_str());
                 tracing::info!(
                     task_id,
                     reason,
                     keys_scanned = report.totals.keys_scanned,
-                    keys_released = report.totals.keys_reclaimed,
-                    elapsed_ms = self.begun.elapsed().as_millis() as u64,
-                    "sweep ended"
+                    keys_reclaimed = report.totals.keys_reclaimed,
+                    elapsed_ms = self.claimed_at.elapsed().as_millis() as u64,
+                    "scan finished"
                 );
                 let running = self.claim.task.used + Duration::from_secs_f64(report.totals.elapsed_seconds.max(0.0));
-                if self.end(outcome, beat, serde_json::to_string(&report).ok()).await {
+                if self.finish(outcome, numbers, serde_json::to_string(&report).ok()).await {
                     counts.finished(&report, running);
                 }
-                // What the sweep changed is shown to those who may not wait for a server.
-                if let Err(error) = fleet.look(&self.claim.instance).await {
-                    tracing::warn!(task_id, %error, "the server could not be looked at after the sweep");
+                // The instance's stats show at once what the scan changed.
+                if let Err(error) = instances.poll(&self.claim.instance).await {
+                    tracing::warn!(task_id, %error, "poll after the scan failed");
                 }
             }
-            Conclusion::GiveBack => self.give_back(&beat, shutdown).await,
-            Conclusion::LetGo => {}
+            Conclusion::Release => self.release(&numbers, shutdown).await,
+            Conclusion::Abandon => {}
         }
     }
 
-    async fn give_back(&self, beat: &Beat, shutdown: &watch::Receiver<bool>) {
-        let (task_id, begun) = (&self.claim.task.id, Instant::now());
+    async fn release(&self, numbers: &Beat, shutdown: &watch::Receiver<bool>) {
+        let (task_id, since) = (&self.claim.task.id, Instant::now());
         loop {
-            match self.store.give_back(&self.claim.lease, beat).await {
+            match self.store.give_back(&self.claim.lease, numbers).await {
                 Ok(Pulse::Held { closed_until: Some(until), .. }) => {
-                    return tracing::info!(task_id, %until, "the off-peak window is closed; the sweep goes on when it opens");
+                    return tracing::info!(task_id, %until, "maintenance window closed; the scan resumes when it opens");
                 }
                 Ok(Pulse::Held { closed_until: None, .. }) => {
-                    return tracing::info!(task_id, "the lease is given back; the next worker goes on from here");
+                    return tracing::info!(task_id, "lease released; the next worker resumes the task");
                 }
-                Ok(Pulse::Lost) => return tracing::info!(task_id, "another worker has taken the task over"),
+                Ok(Pulse::Lost) => return tracing::info!(task_id, "another worker has taken over the task"),
                 Err(error) => {
-                    let patience = if *shutdown.borrow() { SHUTDOWN_PATIENCE } else { GIVE_BACK_PATIENCE };
-                    if begun.elapsed() >= patience {
-                        return tracing::warn!(task_id, %error, "the lease could not be given back; it will expire");
+                    let timeout = if *shutdown.borrow() { SHUTDOWN_RELEASE_TIMEOUT } else { RELEASE_TIMEOUT };
+                    if since.elapsed() >= timeout {
+                        return tracing::warn!(task_id, %error, "lease not released; it will expire");
                     }
                 }
             }
-            tokio::time::sleep(GIVE_BACK_EVERY).await;
+            tokio::time::sleep(RELEASE_INTERVAL).await;
         }
     }
 
-    /// Writes the end, again and again while the store is away and the lease may still be ours: this is the one
-    /// place where a task ends, and what was swept should not have to be swept twice. Whether it is written.
-    async fn end(&self, outcome: Result<(), (Reason, String)>, beat: Beat, report: Option<String>) -> bool {
+    /// Stores the end of the task, and retries during an outage of the store for as long as the lease may last, so that
+    /// nothing is scanned twice. This is the one place where a task finishes. Returns whether the end is stored.
+    async fn finish(&self, outcome: Result<(), (Reason, String)>, beat: Beat, report: Option<String>) -> bool {
         let ending = Ending { outcome, beat, report };
         let deadline = Instant::now() + LEASE;
         loop {
@@ -324,29 +313,15 @@ impl Drive {
                 }
                 Ok(Pulse::Lost) => {
                     self.counts.lease_lost();
-                    tracing::warn!(task_id = self.claim.task.id, "the lease was lost before the end");
+                    tracing::warn!(task_id = self.claim.task.id, "lease lost before the task finished");
                     return false;
                 }
                 Err(error) if Instant::now() >= deadline => {
-                    tracing::error!(task_id = self.claim.task.id, %error, "the end could not be written; the task will be taken over");
+                    tracing::error!(task_id = self.claim.task.id, %error, "the task's end was not stored; another worker will take over");
                     return false;
                 }
-                Err(_) => tokio::time::sleep(BEAT_EVERY).await,
+                Err(_) => tokio::time::sleep(HEARTBEAT_INTERVAL).await,
             }
         }
-    }
-}
-
-/// Waits until the process is to shut down. A sender that is gone is a shutdown as well.
-pub(super) async fn told(shutdown: &mut watch::Receiver<bool>) {
-    let _ = shutdown.wait_for(|down| *down).await;
-}
-
-/// Raises a stop however its holder ends.
-pub(super) struct RaiseOnDrop(pub(super) Stop);
-
-impl Drop for RaiseOnDrop {
-    fn drop(&mut self) {
-        self.0.raise();
     }
 }

@@ -1,13 +1,13 @@
-//! Expired key scan tasks: asking for one, watching it, and the workers that carry it out.
+//! Expired key scan tasks: creating, watching and cancelling them, the schedule, and the workers that carry them out.
 
+pub mod background;
 pub mod schedule;
 pub mod state;
-pub mod upkeep;
 pub mod worker;
 
 mod drive;
 mod lazyfree;
-mod rounds;
+mod listener;
 mod tracer;
 
 use std::{sync::Arc, time::Duration};
@@ -16,9 +16,9 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::{
-    fleet::{Deed, new_id},
     metrics::Counts,
-    model::{Instance, NewTask, ScanType, Task, TaskDetail, hosts},
+    model::{AuditEvent, Instance, NewTask, ScanType, Task, TaskDetail, hosts},
+    random::new_id,
     store::{Created, Page, PageRequest, Store, StoreError},
     telemetry::traces::{OpenSpan, Traces},
 };
@@ -26,89 +26,99 @@ use crate::{
 /// Running time that a manual scan may use.
 pub const MANUAL_TIMEOUT: Duration = Duration::from_secs(360 * 60);
 
-/// Records of each kind, manual and scheduled, that an instance keeps unless told otherwise.
-pub const RECORDS: u32 = 1_000;
+/// Task records of each kind, manual and scheduled, that an instance keeps by default.
+pub const HISTORY_RETENTION: u32 = 1_000;
 
-/// Why there is no task.
+/// Why no task was created, or none can be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// Its operator has paused the instance.
+    /// The instance is paused.
     #[error("the instance is paused; resume it before scanning")]
     Paused,
+    /// The server cannot be scanned.
+    #[error("instance {name:?} cannot be scanned: {cause}")]
+    Unsupported {
+        /// Name of the instance.
+        name: String,
+        /// Why, a sentence.
+        cause: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What doors ask about tasks.
+/// The tasks of a store. Clones share them.
 #[derive(Clone)]
 pub struct Tasks {
     store: Store,
-    /// Tells this process's worker that there is something to do, so that it need not wait for its timer.
+    /// Wakes this process's worker for a new task, so that it need not wait for its timer.
     hint: Arc<Notify>,
-    /// What becomes of tasks in this process, for metrics.
+    /// Metrics of the tasks of this process.
     counts: Counts,
     traces: Traces,
-    /// Records of each kind that an instance keeps.
-    records: u32,
+    /// Task records of each kind that an instance keeps.
+    history_retention: u32,
 }
 
 impl Tasks {
-    /// The tasks of a store.
+    /// Returns the tasks of a store.
     pub fn new(store: Store) -> Self {
         Self {
             store,
             hint: Arc::new(Notify::new()),
             counts: Counts::default(),
             traces: Traces::default(),
-            records: RECORDS,
+            history_retention: HISTORY_RETENTION,
         }
     }
 
-    /// The same, with so many records of each kind kept of an instance.
+    /// Returns the same tasks, with this history retention.
     #[must_use]
-    pub fn keeping(self, records: u32) -> Self {
-        Self { records, ..self }
+    pub fn with_history_retention(self, history_retention: u32) -> Self {
+        Self { history_retention, ..self }
     }
 
-    /// The same, with what becomes of them told to these traces.
+    /// Returns the same tasks, which write their spans to these traces.
     #[must_use]
     pub fn traced(self, traces: Traces) -> Self {
         Self { traces, ..self }
     }
 
-    /// What has become of tasks in this process.
+    /// Returns the metrics of the tasks of this process.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Asks for a manual scan; where the instance has an active task already, that one is the answer: clients
-    /// re-send creates over broken connections.
+    /// Creates a manual task. Where the instance has an active task already, returns that one: clients re-send creates over
+    /// broken connections.
+    ///
+    /// A task for an instance with an unreadable setting is created, and its worker ends it with the field as the reason.
     pub async fn submit(&self, instance: &Instance, by: Option<String>) -> Result<Task, TaskError> {
+        if let Some(cause) = instance.unsupported() {
+            return Err(TaskError::Unsupported { name: instance.name.clone(), cause });
+        }
         let new = NewTask {
             id: new_id(),
             project_id: instance.project_id.clone(),
             instance_id: instance.id.clone(),
             scan_type: ScanType::Manual,
-            requested_by: by.clone(),
+            triggered_by: by.clone(),
             timeout: MANUAL_TIMEOUT,
             keys_per_second: None,
             due_at: None,
             hosts: hosts(instance),
-            records: self.records,
+            history_retention: self.history_retention,
         };
         let span = self.begin_creation(&new);
-        match self
-            .telling(&new.project_id, &new.id, &new.instance_id, by.as_deref(), "task.create")
-            .create_task(&new)
-            .await?
-        {
+        let store = self.audited(&new.project_id, &new.id, &new.instance_id, by.as_deref(), "task.create");
+        match store.create_task(&new).await? {
             Created::New(task) => {
                 tracing::info!(
                     task_id = task.id,
                     instance_id = task.instance_id,
-                    requested_by = task.requested_by,
-                    "task accepted"
+                    triggered_by = task.triggered_by,
+                    "task created"
                 );
                 self.hint.notify_one();
                 Ok(task)
@@ -124,7 +134,7 @@ impl Tasks {
         }
     }
 
-    /// The span of a task's creation, which those of its sweeps descend from.
+    /// Begins the span of a task's creation, which the spans of its scans descend from.
     fn begin_creation(&self, new: &NewTask) -> OpenSpan {
         let mut span = self.traces.begin_root(&new.id, "task.create");
         span.note("keysweep.instance.id", new.instance_id.as_str());
@@ -132,10 +142,10 @@ impl Tasks {
         span
     }
 
-    /// Asks a task to stop, and returns it as it is then; one that has ended is left alone. `None`: there is none.
+    /// Requests that a task stops, and returns it as it is then; a finished task is left alone. `None`: it does not exist.
     pub async fn cancel(&self, project_id: &str, id: &str, by: Option<&str>) -> Result<Option<TaskDetail>, TaskError> {
         let Some(before) = self.store.task(project_id, id).await? else { return Ok(None) };
-        let store = self.telling(project_id, id, &before.task.instance_id, by, "task.cancel");
+        let store = self.audited(project_id, id, &before.task.instance_id, by, "task.cancel");
         let Some(task) = store.request_cancel(project_id, id).await? else { return Ok(None) };
         if before.task.status.is_active() && !before.task.cancel_requested {
             tracing::info!(task_id = task.id, by, "task cancelled");
@@ -146,8 +156,8 @@ impl Tasks {
         Ok(Some(TaskDetail { task, ..before }))
     }
 
-    /// The store for one change of a task, which the audit trail tells of as it is made.
-    fn telling(
+    /// Returns the store for one change of a task, which is recorded in the audit trail in the same transaction.
+    fn audited(
         &self,
         project_id: &str,
         task_id: &str,
@@ -155,16 +165,16 @@ impl Tasks {
         actor: Option<&str>,
         action: &'static str,
     ) -> Store {
-        let deed = Deed { project_id: Some(project_id), actor, action, subject: task_id };
-        self.store.telling(vec![deed.entry(&json!({ "instance_id": instance_id }))])
+        let event = AuditEvent { project_id: Some(project_id), actor, action, subject: task_id };
+        self.store.telling(vec![event.entry(&json!({ "instance_id": instance_id }))])
     }
 
-    /// A task of the project, with its documents.
+    /// Returns a task of the project, with its documents.
     pub async fn detail(&self, project_id: &str, id: &str) -> Result<Option<TaskDetail>, TaskError> {
         Ok(self.store.task(project_id, id).await?)
     }
 
-    /// The same for several tasks of it, newest first.
+    /// Returns several tasks of the project with their documents, newest first.
     pub async fn details<'t>(
         &self,
         project_id: &str,
@@ -174,18 +184,18 @@ impl Tasks {
         Ok(if ids.is_empty() { Vec::new() } else { self.store.details(project_id, &ids).await? })
     }
 
-    /// The newest task of each of these instances that has any.
+    /// Returns the newest task of each of these instances that has any.
     pub async fn newest(&self, instances: &[Instance]) -> Result<Vec<Task>, TaskError> {
         let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
         Ok(self.store.newest_tasks(&ids).await?)
     }
 
-    /// A page of an instance's tasks, newest first.
+    /// Returns a page of an instance's tasks, newest first.
     pub async fn page(&self, instance: &Instance, request: &PageRequest) -> Result<Page, TaskError> {
         Ok(self.store.tasks(&instance.id, request).await?)
     }
 
-    /// Whether the store answers.
+    /// Checks that the store answers.
     pub async fn ready(&self) -> Result<(), TaskError> {
         Ok(self.store.ping().await?)
     }

@@ -1,54 +1,57 @@
-//! The state table: what a task becomes when its sweep ends. One total match, in one place.
+//! The state table: what a task becomes when its scan returns. One total match, in one place.
 
 use keysweep_engine::{FailureKind, Report};
 
 use crate::model::Reason;
 
-/// Why a worker told its sweep to stop, if it did.
+/// Why a worker stopped its scan, if it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
     /// It did not.
     None,
-    /// Somebody cancelled the task.
+    /// A user cancelled the task.
     Cancelled,
-    /// The instance's off-peak window closed.
-    Closed,
+    /// The instance's maintenance window closed.
+    WindowClosed,
     /// The worker is shutting down.
     Shutdown,
-    /// The lease could not be renewed in time: it may expire, and somebody else may be sweeping soon.
-    Beatless,
-    /// The lease is somebody else's.
-    Lost,
+    /// The lease could not be renewed in time: it may expire, and another worker may take over soon.
+    LeaseAtRisk,
+    /// Another worker has taken over the lease.
+    LeaseLost,
 }
 
-/// What is to become of the task.
+/// What becomes of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Conclusion {
-    /// It ends.
-    End(Result<(), (Reason, String)>),
-    /// It stays running; the next worker goes on from the checkpoint, once the instance's window is open.
-    GiveBack,
-    /// It is not ours any more.
-    LetGo,
+    /// It finishes: success, or failed with a reason and a sentence.
+    Finish(Result<(), (Reason, String)>),
+    /// It stays running, and the lease is released: the next worker resumes from the checkpoint, once the instance's window
+    /// is open.
+    Release,
+    /// Another worker decides.
+    Abandon,
 }
 
-/// What a cancelled task says of itself.
-pub(super) const CANCELLED: &str = "the task was cancelled; what was released stays released";
+/// The reason detail of a cancelled task.
+pub(super) const CANCELLED: &str = "the task was cancelled; keys reclaimed before stay reclaimed";
 
-/// Concludes from the sweep's report and from why the worker stopped it.
+/// Concludes from the scan's report and from why the worker stopped it.
 pub fn conclude(halt: Halt, report: &Report) -> Conclusion {
     let fail = |reason| {
         let sentence = report.message.clone().unwrap_or_default();
-        Conclusion::End(Err((reason, sentence)))
+        Conclusion::Finish(Err((reason, sentence)))
     };
     match (halt, report.reason) {
-        (Halt::Lost, _) => Conclusion::LetGo,
-        // What was done before the request to stop got through is done.
-        (_, None) => Conclusion::End(Ok(())),
+        (Halt::LeaseLost, _) => Conclusion::Abandon,
+        // The scan was complete before the stop took effect.
+        (_, None) => Conclusion::Finish(Ok(())),
         (Halt::Cancelled, Some(FailureKind::Interrupted)) => {
-            Conclusion::End(Err((Reason::Cancelled, CANCELLED.into())))
+            Conclusion::Finish(Err((Reason::Cancelled, CANCELLED.into())))
         }
-        (Halt::Shutdown | Halt::Beatless | Halt::Closed, Some(FailureKind::Interrupted)) => Conclusion::GiveBack,
+        (Halt::Shutdown | Halt::LeaseAtRisk | Halt::WindowClosed, Some(FailureKind::Interrupted)) => {
+            Conclusion::Release
+        }
         (Halt::None, Some(FailureKind::Interrupted)) | (_, Some(FailureKind::Internal)) => fail(Reason::Internal),
         (_, Some(FailureKind::Unreachable)) => fail(Reason::Unreachable),
         (_, Some(FailureKind::Denied)) => fail(Reason::Denied),

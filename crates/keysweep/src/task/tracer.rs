@@ -1,4 +1,4 @@
-//! What a trace tells of a sweep: one span for the whole of it, and one below that for each primary.
+//! The spans of a scan: one for the whole of it, and one below it for each primary.
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,21 @@ use crate::{
     telemetry::traces::{SpanId, Traces},
 };
 
-/// When a sweep began, and each of its shards.
+/// When a scan and each of its shards started.
 #[derive(Clone)]
-pub(super) struct Begun {
-    sweep: SystemTime,
+pub(super) struct StartTimes {
+    scan: SystemTime,
     shards: Arc<Mutex<HashMap<Option<Address>, SystemTime>>>,
 }
 
-impl Begun {
-    /// A sweep that begins now.
+impl StartTimes {
+    /// Returns the times of a scan that starts now.
     pub(super) fn now() -> Self {
-        Self { sweep: SystemTime::now(), shards: Arc::default() }
+        Self { scan: SystemTime::now(), shards: Arc::default() }
     }
 
-    /// Sees which shards have begun by now. The report says how long each took, and not when it began.
-    pub(super) fn see(&self, progress: &Progress) {
+    /// Notes which shards have started by now: the report says how long each took, but not when it started.
+    pub(super) fn observe(&self, progress: &Progress) {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         for shard in progress.shards.iter().filter(|shard| shard.state != ShardStatus::Waiting) {
             if !shards.contains_key(&shard.address) {
@@ -36,12 +36,12 @@ impl Begun {
         }
     }
 
-    /// When the shard began: seen up to a tick late, so that it is put back where its end would lie in the future.
+    /// Returns when a shard started. Noted up to a tick late, so it is moved back where the shard would end in the future.
     fn of(&self, shard: &ShardReport, lasted: Duration) -> SystemTime {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = shards.get(&shard.address).copied().unwrap_or(self.sweep);
-        let latest = SystemTime::now().checked_sub(lasted).unwrap_or(self.sweep);
-        seen.min(latest).max(self.sweep)
+        let seen = shards.get(&shard.address).copied().unwrap_or(self.scan);
+        let latest = SystemTime::now().checked_sub(lasted).unwrap_or(self.scan);
+        seen.min(latest).max(self.scan)
     }
 }
 
@@ -53,10 +53,10 @@ pub(super) struct Tracer {
 }
 
 impl Tracer {
-    /// A sweep has returned.
-    pub(super) fn swept(&self, task: &Task, report: &Report, begun: &Begun) {
+    /// Writes the spans of a scan that has returned.
+    pub(super) fn scanned(&self, task: &Task, report: &Report, started: &StartTimes) {
         let mut sweep = self.traces.begin(&task.id, self.claimed, "task.scan");
-        sweep.at(begun.sweep, None);
+        sweep.at(started.scan, None);
         sweep.note("keysweep.instance.id", task.instance_id.as_str());
         sweep.note("keysweep.pace", report.pace.as_str());
         sweep.note("keysweep.keys.scanned", report.totals.keys_scanned);
@@ -70,7 +70,7 @@ impl Tracer {
         for shard in &report.shards {
             let lasted = Duration::try_from_secs_f64(shard.totals.elapsed_seconds).unwrap_or_default();
             let mut span = self.traces.begin(&task.id, sweep.id(), "scan.shard");
-            span.at(begun.of(shard, lasted), Some(lasted));
+            span.at(started.of(shard, lasted), Some(lasted));
             let address = shard.address.as_ref().map(ToString::to_string).unwrap_or_default();
             span.note("server.address", address.as_str());
             span.note("keysweep.keys.scanned", shard.totals.keys_scanned);

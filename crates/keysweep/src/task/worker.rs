@@ -1,4 +1,4 @@
-//! The worker: takes a permit, claims a task, has it driven, until it is told to shut down.
+//! The worker: acquires a permit, claims a task and carries it out, until shutdown.
 
 use std::{
     sync::Arc,
@@ -12,21 +12,17 @@ use tokio::{
 
 use super::{
     Tasks,
-    drive::{LEASE, drive, told},
-    rounds::make_rounds,
+    background::{serve_instances, wait_for_shutdown},
+    drive::{LEASE, drive},
 };
-use crate::{
-    fleet::{Fleet, new_id},
-    store::Claim,
-    telemetry::traces::SpanId,
-};
+use crate::{instances::Instances, random::new_id, store::Claim, telemetry::traces::SpanId};
 
-/// How much one worker takes on.
+/// Concurrency limits of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Sweeps that it runs at a time.
+    /// Scans that it runs at a time.
     pub sweeps: u32,
-    /// Sweeps that may burden one host of the fleet at a time, whoever runs them.
+    /// Per-host concurrency limit: scans on one host at a time, over all workers.
     pub per_host: u32,
 }
 
@@ -36,77 +32,78 @@ impl Default for Limits {
     }
 }
 
-/// How often the store is asked for work without a hint: other replicas' tasks, and leases that expire.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two claims without a hint: for tasks of other replicas, and leases that expire.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Carries out tasks.
 pub struct Worker {
     tasks: Tasks,
-    fleet: Fleet,
-    /// Drawn anew for every start: a lease never outlives the process that took it.
+    instances: Instances,
+    /// Drawn anew at every start: a lease never outlives the process that acquired it.
     owner: String,
     permits: Arc<Semaphore>,
     limits: Limits,
 }
 
 impl Worker {
-    /// A worker for these tasks.
-    pub fn new(tasks: Tasks, fleet: Fleet, limits: Limits) -> Self {
+    /// Returns a worker for these tasks.
+    pub fn new(tasks: Tasks, instances: Instances, limits: Limits) -> Self {
         let permits = Arc::new(Semaphore::new(limits.sweeps as usize));
-        Self { tasks, fleet, owner: new_id(), permits, limits }
+        Self { tasks, instances, owner: new_id(), permits, limits }
     }
 
-    /// Works until `shutdown` says so; returns when every sweep has stopped and given its lease back.
+    /// Works until shutdown; returns when every scan has stopped and its lease is released.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let mut sweeps = JoinSet::new();
-        let rounds = tokio::spawn(make_rounds(self.tasks.store.clone(), self.fleet.clone(), shutdown.clone()));
+        let mut drives = JoinSet::new();
+        let background =
+            tokio::spawn(serve_instances(self.tasks.store.clone(), self.instances.clone(), shutdown.clone()));
         while !*shutdown.borrow() {
-            // Never inside a select: a claim that is dropped half-way would leave a lease that nobody answers for.
+            // Never inside a select: a claim dropped half-way would leave a lease without a worker.
             while let Some((permit, claim, span)) = self.claim().await {
-                let driven = drive(self.tasks.clone(), self.fleet.clone(), claim, span, shutdown.clone());
-                sweeps.spawn(async move {
+                let drive = drive(self.tasks.clone(), self.instances.clone(), claim, span, shutdown.clone());
+                drives.spawn(async move {
                     let _permit = permit;
-                    driven.await;
+                    drive.await;
                 });
             }
             tokio::select! {
-                () = told(&mut shutdown) => {}
-                Some(ended) = sweeps.join_next(), if !sweeps.is_empty() => report_death(ended),
-                _ = tokio::time::timeout(LOOK_EVERY, self.tasks.hint.notified()) => {}
+                () = wait_for_shutdown(&mut shutdown) => {}
+                Some(ended) = drives.join_next(), if !drives.is_empty() => log_crash(ended),
+                _ = tokio::time::timeout(CLAIM_INTERVAL, self.tasks.hint.notified()) => {}
             }
         }
-        while let Some(ended) = sweeps.join_next().await {
-            report_death(ended);
+        while let Some(ended) = drives.join_next().await {
+            log_crash(ended);
         }
-        if let Err(error) = rounds.await {
-            tracing::error!(%error, "the rounds beside the tasks died");
+        if let Err(error) = background.await {
+            tracing::error!(%error, "instance poller crashed");
         }
     }
 
-    /// Takes the next task. The permit comes first: what is claimed must be swept at once, its lease is running.
+    /// Claims the next task. The permit comes first: a claimed task must start at once, because its lease is running.
     async fn claim(&self) -> Option<(OwnedSemaphorePermit, Claim, SpanId)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        let begun = SystemTime::now();
+        let since = SystemTime::now();
         match self.tasks.store.claim(&self.owner, LEASE, self.limits.per_host).await {
             Ok(claim) => {
                 let claim = claim?;
                 let (task_id, lease) = (&claim.task.id, &claim.lease);
                 let mut span = self.tasks.traces.begin(task_id, SpanId::root(task_id), "task.claim");
-                span.at(begun, None);
+                span.at(since, None);
                 span.note("keysweep.instance.id", lease.instance_id.as_str());
                 span.note("keysweep.epoch", lease.epoch);
                 Some((permit, claim, span.id()))
             }
             Err(error) => {
-                tracing::warn!(%error, "no task can be claimed; trying again");
+                tracing::warn!(%error, "claim failed; retrying");
                 None
             }
         }
     }
 }
 
-fn report_death(ended: Result<(), tokio::task::JoinError>) {
+fn log_crash(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a task's driver died; its lease will expire and the task be taken over");
+        tracing::error!(%error, "task driver crashed; its lease will expire and another worker take over");
     }
 }

@@ -94,5 +94,5 @@ fn a_server_that_reports_a_version_below_4_0_is_refused() {
     let tested = service.request("POST", &format!("/api/v1/projects/{project}/instances/{instance}/test"));
     assert_eq!((tested.status, &tested.body["ok"], &tested.body["stats"]), (200, &json!(false), &Value::Null));
     let message = tested.body["message"].as_str().expect("a message");
-    assert!(message.contains("redis 2.8.0 cannot be swept; 4.0 is the oldest that can"), "{message}");
+    assert!(message.contains("redis 2.8.0 is not supported; 4.0 is the oldest supported version"), "{message}");
 }

@@ -4,7 +4,7 @@ use std::{ops::Deref, time::Duration};
 
 use jiff::Timestamp;
 use keysweep::{
-    model::{AutoScan, Instance, NewTask, Project, ScanType, Task},
+    model::{AutoScan, Instance, NewTask, Project, ScanType, Stored, Task},
     store::{Beat, Claim, Clock, Created, Ending, Store, StoreError},
 };
 use keysweep_harness::Postgres;
@@ -131,7 +131,7 @@ impl Fresh {
 
     /// Gives an instance this window, for manual scans as well, or takes it away. Returns the instance as it is then.
     pub async fn with_window(&self, instance: &Instance, window: Option<&str>) -> Instance {
-        let bound = Instance { window: window.map(str::to_owned), window_binds_manual: true, ..instance.clone() };
+        let bound = Instance { window: window.map(Stored::read), window_binds_manual: true, ..instance.clone() };
         self.update_instance(instance, &bound).await.expect("changed")
     }
 
@@ -180,16 +180,16 @@ pub fn plain_instance(project: &Project, name: &str) -> Instance {
 /// A manual task for this instance, with an id that no other has.
 pub fn manual(instance: &Instance) -> NewTask {
     NewTask {
-        id: keysweep::fleet::new_id(),
+        id: keysweep::random::new_id(),
         project_id: instance.project_id.clone(),
         instance_id: instance.id.clone(),
         scan_type: ScanType::Manual,
-        requested_by: Some("ada".into()),
+        triggered_by: Some("ada".into()),
         timeout: Duration::from_secs(21_600),
         keys_per_second: None,
         due_at: None,
         hosts: Vec::new(),
-        records: 1_000,
+        history_retention: 1_000,
     }
 }
 

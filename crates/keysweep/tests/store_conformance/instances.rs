@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use keysweep::model::{AutoScan, Facts, Instance, Project, Sealed};
+use keysweep::model::{AutoScan, Instance, InstanceStats, Project, Sealed, Stored};
+use keysweep_engine::Inspection;
 
 use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, time};
 
@@ -27,7 +28,7 @@ on_every_engine!(
 
 fn full_instance(project: &Project) -> Instance {
     Instance {
-        url: "rediss-sentinel://s1.example:26379,s2.example/main".into(),
+        url: Stored::read("rediss-sentinel://s1.example:26379,s2.example/main"),
         username: Some("sweeper".into()),
         password: Some(Sealed(vec![1, 0, 255])),
         sentinel_username: Some("watcher".into()),
@@ -36,32 +37,31 @@ fn full_instance(project: &Project) -> Instance {
         cert_pem: Some("CERT".into()),
         client_key: Some(Sealed(vec![])),
         server_name: Some("cache.example".into()),
-        address_map: Some("{\"10.0.0.1:6379\":\"cache.example:7001\"}".into()),
-        pace: "gentle".into(),
-        window: Some("02:00-05:00 Europe/Paris".into()),
+        address_map: Some(Stored::read("10.0.0.1:6379=cache.example:7001")),
+        pace: Stored::read("gentle"),
+        window: Some(Stored::read("02:00-05:00 Europe/Paris")),
         window_binds_manual: true,
         manage_lazyfree: true,
         paused: true,
-        facts: Some(facts(1)),
+        stats: Some(stats(1)),
         unreachable: Some("connection refused".into()),
         ..plain_instance(project, "full")
     }
 }
 
-fn facts(keys: u64) -> Facts {
-    Facts {
+fn stats(keys: u64) -> InstanceStats {
+    let server = Inspection {
         engine: "valkey".into(),
         engine_version: "8.0.1".into(),
-        mode: "standalone".into(),
         keys,
         keys_with_ttl: keys / 2,
-        dead_keys: Some(keys / 5),
+        stale_keys: Some(keys / 5),
         used_memory: 1 << 40,
-        max_memory: 0,
-        hosts: vec!["10.0.0.7".into()],
-        primaries: vec!["10.0.0.7:6379".into()],
-        seen_at: time(keys as i64),
-    }
+        ips: vec![[10, 0, 0, 7].into()],
+        primaries: vec!["10.0.0.7:6379".parse().expect("an address")],
+        ..Inspection::default()
+    };
+    InstanceStats { server, seen_at: time(keys as i64) }
 }
 
 async fn every_field_of_an_instance_comes_back(store: Fresh) {
@@ -107,23 +107,23 @@ async fn instances_are_listed_by_name(store: Fresh) {
 async fn the_newest_facts_are_kept(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     for keys in [10, 20] {
-        store.record_facts(&instance, &facts(keys)).await.expect("kept");
+        store.record_facts(&instance, &stats(keys)).await.expect("kept");
         let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
-        assert_eq!(seen, Instance { facts: Some(facts(keys)), ..instance.clone() });
+        assert_eq!(seen, Instance { stats: Some(stats(keys)), ..instance.clone() });
     }
-    assert_missing(store.record_facts(&Instance { id: id("absent"), ..instance.clone() }, &facts(1)).await, "instance");
+    assert_missing(store.record_facts(&Instance { id: id("absent"), ..instance.clone() }, &stats(1)).await, "instance");
 }
 
 async fn a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let seen = || async {
         let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
-        (seen.facts.map(|facts| facts.keys), seen.unreachable)
+        (seen.stats.map(|stats| stats.keys), seen.unreachable)
     };
     assert_eq!(seen().await, (None, None));
     store.record_unreachable(&instance, "away").await.expect("kept");
     assert_eq!(seen().await, (None, Some("away".into())));
-    store.record_facts(&instance, &facts(10)).await.expect("kept");
+    store.record_facts(&instance, &stats(10)).await.expect("kept");
     assert_eq!(seen().await, (Some(10), None));
     store.record_unreachable(&instance, "away again").await.expect("kept");
     assert_eq!(seen().await, (Some(10), Some("away again".into())));
@@ -173,8 +173,8 @@ async fn every_field_but_id_project_and_facts_changes(store: Fresh) {
     let plain = plain_instance(&project, "plain");
     store.add_instance(&plain).await.expect("added");
     store.add_instance(&plain_instance(&project, "other")).await.expect("added");
-    let seen = (plain.facts.clone(), plain.unreachable.clone());
-    let changed = Instance { id: plain.id.clone(), facts: seen.0, unreachable: seen.1, ..full_instance(&project) };
+    let seen = (plain.stats.clone(), plain.unreachable.clone());
+    let changed = Instance { id: plain.id.clone(), stats: seen.0, unreachable: seen.1, ..full_instance(&project) };
     assert_eq!(store.update_instance(&plain, &changed).await.expect("changed"), changed);
     assert_eq!(store.instance(&project.id, &plain.id).await.expect("read"), Some(changed.clone()));
     let taken = Instance { name: "other".into(), ..changed.clone() };
@@ -245,12 +245,13 @@ async fn of_two_who_set_an_auto_scan_the_second_is_told_and_nothing_of_the_first
 
 async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: Fresh) {
     let seen = store.instance_of_its_own("cache").await;
-    let renamed = Instance { name: "session cache".into(), window: Some("02:00-05:00 UTC".into()), ..seen.clone() };
+    let renamed =
+        Instance { name: "session cache".into(), window: Some(Stored::read("02:00-05:00 UTC")), ..seen.clone() };
     let paused = Instance { paused: true, ..seen.clone() };
     // Both have seen the instance as it was at first.
     store.update_instance(&seen, &paused).await.expect("changed");
-    store.record_facts(&seen, &facts(7)).await.expect("kept");
-    let both = Instance { paused: true, facts: Some(facts(7)), ..renamed.clone() };
+    store.record_facts(&seen, &stats(7)).await.expect("kept");
+    let both = Instance { paused: true, stats: Some(stats(7)), ..renamed.clone() };
     assert_eq!(store.update_instance(&seen, &renamed).await.expect("changed"), both);
     assert_eq!(store.instance(&seen.project_id, &seen.id).await.expect("read"), Some(both.clone()));
     // And at the very same time.
@@ -268,32 +269,32 @@ async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: 
 
 async fn a_password_never_meets_an_address_that_it_was_not_given_for(store: Fresh) {
     let seen = store.instance_of_its_own("cache").await;
-    let here = Instance { url: "redis://here.example".into(), password: Some(Sealed(vec![1])), ..seen.clone() };
-    let there = Instance { url: "redis://there.example".into(), ..seen.clone() };
+    let here = Instance { url: Stored::read("redis://here.example"), password: Some(Sealed(vec![1])), ..seen.clone() };
+    let there = Instance { url: Stored::read("redis://there.example"), ..seen.clone() };
     store.update_instance(&seen, &here).await.expect("changed");
     let last = store.update_instance(&seen, &there).await.expect("changed");
-    assert_eq!((last.url.as_str(), last.password), ("redis://there.example", None));
+    assert_eq!((last.url.text(), last.password), ("redis://there.example", None));
 }
 
 async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
     let before = store.instance_of_its_own("cache").await;
-    store.record_facts(&before, &facts(7)).await.expect("kept");
+    store.record_facts(&before, &stats(7)).await.expect("kept");
     store.record_unreachable(&before, "away").await.expect("kept");
     assert_eq!(store.with_clock(at(0)).take_looks(Duration::from_secs(60), 10).await.expect("taken").len(), 1);
     let renamed = Instance { name: "session cache".into(), ..before.clone() };
     let renamed = store.update_instance(&before, &renamed).await.expect("changed");
     assert_eq!(
-        (&renamed.facts, renamed.unreachable.as_deref()),
-        (&Some(facts(7)), Some("away")),
+        (&renamed.stats, renamed.unreachable.as_deref()),
+        (&Some(stats(7)), Some("away")),
         "it is the same server"
     );
     assert_eq!(store.with_clock(at(1)).take_looks(Duration::from_secs(60), 10).await.expect("taken"), []);
 
-    let moved = Instance { url: "redis://there.example".into(), ..renamed.clone() };
+    let moved = Instance { url: Stored::read("redis://there.example"), ..renamed.clone() };
     let moved = store.update_instance(&renamed, &moved).await.expect("changed");
-    assert_eq!((&moved.facts, &moved.unreachable), (&None, &None));
+    assert_eq!((&moved.stats, &moved.unreachable), (&None, &None));
     // A look at the old server that ends only now.
-    assert_missing(store.record_facts(&renamed, &facts(8)).await, "instance");
+    assert_missing(store.record_facts(&renamed, &stats(8)).await, "instance");
     assert_missing(store.record_unreachable(&renamed, "away").await, "instance");
     assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));
     assert_eq!(

@@ -117,7 +117,7 @@ async fn a_lease_that_was_given_back_is_taken_at_once_and_goes_on_exactly(store:
     assert_eq!(store.seen(&first.task).await.status, Status::Running, "once started it stays running");
     let second = store.claimed(at(5), "w2").await;
     assert_eq!((second.task.id.as_str(), second.task.started_at), (first.task.id.as_str(), Some(time(0))));
-    assert_eq!((second.task.scanned, second.task.released, second.task.exact), (50, 5, true));
+    assert_eq!((second.task.scanned, second.task.reclaimed, second.task.exact), (50, 5, true));
     assert_eq!((second.task.used, second.task.attempts), (Duration::from_millis(50), 0));
     assert_eq!(second.checkpoint.as_deref(), Some("{\"cursor\":50}"));
     assert_eq!(second.lease.epoch, first.lease.epoch + 1);
@@ -128,7 +128,7 @@ async fn taking_over_an_expired_lease_goes_on_where_the_last_beat_was(store: Fre
     let first = running(&store, &instance, 10).await;
     let second = store.claimed(at(15), "w2").await;
     assert_eq!((second.task.id.as_str(), second.task.started_at), (first.task.id.as_str(), Some(time(0))));
-    assert_eq!((second.task.scanned, second.task.released), (10, 1));
+    assert_eq!((second.task.scanned, second.task.reclaimed), (10, 1));
     assert_eq!(second.checkpoint.as_deref(), Some("{\"cursor\":10}"));
     assert!(!second.task.exact, "what was released after the last beat is in no count");
     assert_eq!(second.lease.epoch, first.lease.epoch + 1);
@@ -218,13 +218,13 @@ async fn numbers_never_go_back_and_documents_stay_until_replaced(store: Fresh) {
     let silent = Beat { progress: None, checkpoint: None, ..beat(40) };
     assert_eq!(store.with_clock(at(1)).beat(&claim.lease, LEASE, &silent).await.expect("beaten"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
-    assert_eq!((detail.task.used, detail.task.released, detail.task.scanned), (Duration::from_millis(100), 10, 100));
+    assert_eq!((detail.task.used, detail.task.reclaimed, detail.task.scanned), (Duration::from_millis(100), 10, 100));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
     assert_eq!(detail.checkpoint.as_deref(), Some("{\"cursor\":100}"));
     let half = Beat { progress: None, ..beat(200) };
     assert_eq!(store.with_clock(at(2)).beat(&claim.lease, LEASE, &half).await.expect("beaten"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
-    assert_eq!((detail.task.used, detail.task.released, detail.task.scanned), (Duration::from_millis(200), 20, 200));
+    assert_eq!((detail.task.used, detail.task.reclaimed, detail.task.scanned), (Duration::from_millis(200), 20, 200));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
     assert_eq!(detail.checkpoint.as_deref(), Some("{\"cursor\":200}"));
 }
@@ -247,7 +247,7 @@ async fn a_good_end_is_written_once_with_its_report(store: Fresh) {
     let task = &detail.task;
     assert_eq!((task.status, &task.reason, task.reason_detail.as_ref()), (Status::Success, &None, None));
     assert_eq!((task.started_at, task.finished_at), (Some(time(0)), Some(time(9))));
-    assert_eq!((task.scanned, task.released, task.used), (70, 7, Duration::from_millis(70)));
+    assert_eq!((task.scanned, task.reclaimed, task.used), (70, 7, Duration::from_millis(70)));
     assert_eq!(detail.report.as_deref(), Some("{\"outcome\":\"done\"}"));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":70}"));
     assert_eq!(store.with_clock(at(10)).end(&claim.lease, &success(80)).await.expect("no failure"), Pulse::Lost);
@@ -264,7 +264,7 @@ async fn a_bad_end_keeps_its_reason_and_what_was_released(store: Fresh) {
         let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
         assert_eq!((detail.task.status, detail.task.reason), (Status::Failed, Some(reason.clone())));
         assert_eq!(detail.task.reason_detail.as_deref(), Some("a sentence"));
-        assert_eq!((detail.task.released, detail.report), (3, None));
+        assert_eq!((detail.task.reclaimed, detail.report), (3, None));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{Instance, NewTask, Project, ScanType, Status, hosts},
+    model::{Instance, NewTask, Project, ScanType, Status, Stored, hosts},
     store::{Created, PageRequest, Pulse},
 };
 
@@ -96,7 +96,10 @@ async fn a_dead_workers_sweep_does_not_burden_its_host(store: Fresh) {
 
 async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
     let project = store.project("shop").await;
-    let to = |instance: &Instance, host: &str| Instance { url: format!("redis://{host}:6379"), ..instance.clone() };
+    let to = |instance: &Instance, host: &str| Instance {
+        url: Stored::read(format!("redis://{host}:6379")),
+        ..instance.clone()
+    };
     let ask = async |project: &Project, name: &str, host: &str| {
         let instance = to(&plain_instance(project, name), host);
         store.add_instance(&instance).await.expect("added");
@@ -113,7 +116,7 @@ async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
     // One that waits is to be swept where it is by now, and only there.
     store.with_clock(at(3)).update_instance(&b, &to(&b, "h2")).await.expect("moved");
     let second = claim(4).await.expect("a task");
-    assert_eq!((second.instance.name.as_str(), second.instance.url.as_str()), ("b", "redis://h2:6379"));
+    assert_eq!((second.instance.name.as_str(), second.instance.url.text()), ("b", "redis://h2:6379"));
     // One that is swept burdens both: its worker is at the old one still, and the next one will be at the new one.
     store.with_clock(at(5)).update_instance(&a, &to(&a, "h3")).await.expect("moved");
     for (name, host) in [("c", "h1"), ("d", "h2"), ("e", "h3")] {
@@ -122,7 +125,7 @@ async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
     assert!(claim(6).await.is_none());
     store.with_clock(at(7)).give_back(&first.lease, &beat(10)).await.expect("given back");
     let again = claim(8).await.expect("a task");
-    assert_eq!((again.instance.name.as_str(), again.instance.url.as_str()), ("a", "redis://h3:6379"));
+    assert_eq!((again.instance.name.as_str(), again.instance.url.text()), ("a", "redis://h3:6379"));
     assert!(claim(9).await.is_none());
     store.with_clock(at(10)).end(&again.lease, &success(20)).await.expect("ended");
     let names = [claim(11).await.expect("a task").instance.name, claim(12).await.expect("a task").instance.name];
@@ -193,14 +196,14 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
     // More than are looked at together, so that what may run is found behind them.
     for number in 0..50 {
         let mut bound = plain_instance(&project, &format!("bound{number:02}"));
-        bound.window = Some(NIGHT.into());
+        bound.window = Some(Stored::read(NIGHT));
         store.add_instance(&bound).await.expect("added");
         match store.with_clock(at(4 * HOUR)).create_task(&scan(&bound, ScanType::Auto)).await.expect("created") {
             Created::New(task) => tasks.push(task),
             other => panic!("{other:?}"),
         }
     }
-    let free = Instance { window: Some(NIGHT.into()), ..plain_instance(&project, "free") };
+    let free = Instance { window: Some(Stored::read(NIGHT)), ..plain_instance(&project, "free") };
     store.add_instance(&free).await.expect("added");
     store.waiting(&free, at(4 * HOUR)).await;
     let claim = store.claimed(at(5 * HOUR), "w").await;
@@ -226,7 +229,7 @@ async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(stor
     let claim = store.claimed(at(0), "w").await;
     let open = Pulse::Held { cancel_requested: false, closed_until: None };
     assert_eq!(store.with_clock(at(1)).beat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
-    let bound = Instance { window: Some(NIGHT.into()), ..instance.clone() };
+    let bound = Instance { window: Some(Stored::read(NIGHT)), ..instance.clone() };
     store.update_instance(&instance, &bound).await.expect("changed");
     let closed = Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
     assert_eq!(store.with_clock(at(2)).beat(&claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
@@ -280,14 +283,14 @@ async fn as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for(store:
     let active = store.waiting(&instance, at(1)).await;
     for second in 2..=9 {
         // One that is active is never forgotten, however few are kept.
-        let again = NewTask { records: 1, ..manual(&instance) };
+        let again = NewTask { history_retention: 1, ..manual(&instance) };
         assert!(
             matches!(store.with_clock(at(second)).create_task(&again).await, Ok(Created::Active(task)) if task.id == active.id)
         );
     }
     store.with_clock(at(10)).request_cancel(&active.project_id, &active.id).await.expect("cancelled");
     for second in 11..=30 {
-        let new = NewTask { records: 7, ..manual(&instance) };
+        let new = NewTask { history_retention: 7, ..manual(&instance) };
         let Ok(Created::New(task)) = store.with_clock(at(second)).create_task(&new).await else {
             panic!("none was active")
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{AutoScan, Instance, NewTask, ScanType, Status},
+    model::{AutoScan, Instance, NewTask, ScanType, Status, Stored},
     store::{PageRequest, Plan},
     task::Tasks,
 };
@@ -153,7 +153,7 @@ async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded
     store.schedule(&hourly(&instance)).await.expect("set");
     let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
     let paused = Instance { paused: true, ..instance.clone() };
-    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
+    let closed = Instance { window: Some(Stored::read("02:00-05:00 UTC")), ..instance.clone() };
     for changed in [paused, closed] {
         let plan = due(&store, HOUR).await.remove(0);
         store.update_instance(&instance, &changed).await.expect("changed");
@@ -168,7 +168,7 @@ async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(st
     let instance = store.instance_of_its_own("cache").await;
     let settings = hourly(&instance);
     store.schedule(&settings).await.expect("set");
-    let closed = Instance { window: Some("02:00-05:00 UTC".into()), ..instance.clone() };
+    let closed = Instance { window: Some(Stored::read("02:00-05:00 UTC")), ..instance.clone() };
     store.update_instance(&instance, &closed).await.expect("changed");
     let plan = due(&store, HOUR).await.remove(0);
     store.update_instance(&closed, &instance).await.expect("changed back");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use keysweep::{
-    model::{AutoScan, Instance, NewTask, Reason, ScanType, Task},
+    model::{AutoScan, Instance, NewTask, Reason, ScanType, Stored, Task},
     store::{Claim, Clock, Created, Ending, PageRequest, Pulse, Store},
     task::Tasks,
 };
@@ -130,7 +130,8 @@ impl World {
             }
             let instance = plain_instance(&project, &format!("{number}"));
             // Of the two kinds: one whose window binds only the schedule, and one whose window binds all.
-            let instance = Instance { id: keysweep::fleet::new_id(), window_binds_manual: number % 2 == 0, ..instance };
+            let instance =
+                Instance { id: keysweep::random::new_id(), window_binds_manual: number % 2 == 0, ..instance };
             store.add_instance(&instance).await.expect("added");
             instances.push(instance);
         }
@@ -229,7 +230,7 @@ impl World {
             Operation::Window(instance, closed) if !self.is_away => {
                 let window = closed.then(|| self.later_window());
                 let was_closed = closed || self.instances[instance].window.is_some();
-                self.change(instance, |instance| instance.window = window).await;
+                self.change(instance, |instance| instance.window = window.map(Stored::read)).await;
                 if was_closed {
                     self.with_window.insert(self.instances[instance].id.clone());
                 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{AutoScan, Facts, Instance},
+    model::{AutoScan, Instance, InstanceStats},
     store::{InstanceOverview, Overview},
 };
+use keysweep_engine::Inspection;
 
 use crate::fresh::{Fresh, at, plain_instance, success, time};
 
@@ -72,19 +73,17 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
     };
     assert_eq!(overview(&store, 0).await.instances, [unknown]);
 
-    let facts = Facts {
+    let server = Inspection {
         engine: "valkey".into(),
         engine_version: "9.1.2".into(),
-        mode: "standalone".into(),
         keys: 7,
         keys_with_ttl: 3,
-        dead_keys: Some(2),
+        stale_keys: Some(2),
         used_memory: 1_000,
         max_memory: 2_000,
-        hosts: vec![],
-        primaries: vec![],
-        seen_at: time(1),
+        ..Inspection::default()
     };
+    let facts = InstanceStats { server, seen_at: time(1) };
     store.record_facts(&instance, &facts).await.expect("kept");
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(2), "worker").await;

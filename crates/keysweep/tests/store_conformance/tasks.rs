@@ -50,7 +50,7 @@ async fn a_new_task_waits_and_comes_back_as_it_was_created(store: Fresh) {
         reason: None,
         reason_detail: None,
         scan_type: ScanType::Manual,
-        requested_by: Some("ada".into()),
+        triggered_by: Some("ada".into()),
         created_at: time(5),
         started_at: None,
         finished_at: None,
@@ -60,7 +60,7 @@ async fn a_new_task_waits_and_comes_back_as_it_was_created(store: Fresh) {
         used: Duration::ZERO,
         attempts: 0,
         keys_per_second: Some(20_000),
-        released: 0,
+        reclaimed: 0,
         scanned: 0,
         exact: true,
     };
@@ -72,11 +72,11 @@ async fn a_new_task_waits_and_comes_back_as_it_was_created(store: Fresh) {
 
 async fn a_scheduled_task_keeps_when_it_was_due(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
-    let new = NewTask { scan_type: ScanType::Auto, requested_by: None, due_at: Some(time(-60)), ..manual(&instance) };
+    let new = NewTask { scan_type: ScanType::Auto, triggered_by: None, due_at: Some(time(-60)), ..manual(&instance) };
     let Created::New(task) = store.with_clock(at(0)).create_task(&new).await.expect("created") else {
         panic!("not new")
     };
-    assert_eq!((task.scan_type, task.due_at, task.requested_by), (ScanType::Auto, Some(time(-60)), None));
+    assert_eq!((task.scan_type, task.due_at, task.triggered_by), (ScanType::Auto, Some(time(-60)), None));
 }
 
 async fn the_databases_clock_is_the_time_where_none_is_given(store: Fresh) {

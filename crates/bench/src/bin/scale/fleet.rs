@@ -56,7 +56,7 @@ pub fn scan(place: &Place) -> Result<()> {
         tasks.push(task);
     }
     let (wall, ours, theirs) = (begun.elapsed(), service.cpu() - before, place.database_cpu() - theirs);
-    let released: u64 = tasks.iter().map(|task| task.released).sum();
+    let released: u64 = tasks.iter().map(|task| task.reclaimed).sum();
     ensure!(released == stale, "{released} of {stale} stale keys were reclaimed");
     for neighbours in tasks.chunks_mut(PER_HOST) {
         neighbours.sort_by_key(|task| task.started_at);

@@ -5,8 +5,8 @@ use std::{env, time::Duration};
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use keysweep::{
-    fleet::new_id,
-    model::{AutoScan, Instance, Project},
+    model::{AutoScan, Instance, Project, Stored},
+    random::new_id,
     store::Store,
 };
 use keysweep_harness::{Installation, Postgres, Service};
@@ -123,7 +123,7 @@ fn binary() -> Result<std::path::PathBuf> {
 
 fn instance(project: &Project, number: usize, url: &str, window: Option<&str>) -> Instance {
     Instance {
-        window: window.map(str::to_owned),
+        window: window.map(Stored::read),
         window_binds_manual: window.is_some(),
         ..Instance::new(new_id(), project.id.clone(), format!("cache{number}"), url.to_owned(), Timestamp::now())
     }

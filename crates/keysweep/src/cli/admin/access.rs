@@ -4,11 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Output, term};
-use crate::{
-    cli::login::secret_from_stdin,
-    fleet::{Fleet, Secret},
-    model::Role,
-};
+use crate::{cli::login::secret_from_stdin, identity::Identity, model::Role, secrets::Secret};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Project {
@@ -131,19 +127,19 @@ pub(super) enum AccessKey {
 }
 
 impl Project {
-    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
+    pub(super) async fn run(self, identity: &Identity) -> anyhow::Result<Output> {
         match self {
             Self::Add { name, id } => {
-                let project = fleet.add_project(&name, id.as_deref()).await?;
+                let project = identity.add_project(&name, id.as_deref()).await?;
                 Ok(Output::one(&[("id", &project.id)]))
             }
             Self::List => {
-                let projects = fleet.projects().await?;
+                let projects = identity.projects().await?;
                 let rows = projects.iter().map(|project| vec![project.id.clone(), project.name.clone()]).collect();
                 Ok(Output { json: serde_json::to_value(&projects)?, header: vec!["id", "name"], rows })
             }
             Self::Remove { project } => {
-                fleet.remove_project(&project).await?;
+                identity.remove_project(&project).await?;
                 Ok(Output::done())
             }
         }
@@ -169,30 +165,30 @@ fn prompt() -> anyhow::Result<Secret> {
 }
 
 impl User {
-    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
+    pub(super) async fn run(self, identity: &Identity) -> anyhow::Result<Output> {
         match self {
             Self::Add { name, project, role, password } => {
-                let user = fleet.add_user(&name, &project, role, password.read()?).await?;
+                let user = identity.add_user(&name, &project, role, password.read()?).await?;
                 return Ok(Output::one(&[("id", &user.id)]));
             }
-            Self::List => return list(fleet).await,
-            Self::Grant { name, project, role } => fleet.grant(&name, &project, role).await?,
-            Self::Revoke { name, project } => fleet.revoke(&name, &project).await?,
-            Self::Passwd { name, none: true, .. } => fleet.set_password(&name, None).await?,
+            Self::List => return list(identity).await,
+            Self::Grant { name, project, role } => identity.grant(&name, &project, role).await?,
+            Self::Revoke { name, project } => identity.revoke(&name, &project).await?,
+            Self::Passwd { name, none: true, .. } => identity.set_password(&name, None).await?,
             Self::Passwd { name, password, .. } => {
                 let password = password.read()?.map_or_else(prompt, Ok)?;
-                fleet.set_password(&name, Some(password)).await?;
+                identity.set_password(&name, Some(password)).await?;
             }
-            Self::Disable { name } => fleet.disable_user(&name, true).await?,
-            Self::Enable { name } => fleet.disable_user(&name, false).await?,
-            Self::Remove { name } => fleet.remove_user(&name).await?,
+            Self::Disable { name } => identity.disable_user(&name, true).await?,
+            Self::Enable { name } => identity.disable_user(&name, false).await?,
+            Self::Remove { name } => identity.remove_user(&name).await?,
         }
         Ok(Output::done())
     }
 }
 
-async fn list(fleet: &Fleet) -> anyhow::Result<Output> {
-    let (users, projects) = (fleet.users().await?, fleet.projects().await?);
+async fn list(identity: &Identity) -> anyhow::Result<Output> {
+    let (users, projects) = (identity.users().await?, identity.projects().await?);
     let project_name = |id: &str| {
         projects.iter().find(|project| project.id == id).map_or_else(|| id.to_owned(), |project| project.name.clone())
     };
@@ -219,14 +215,14 @@ async fn list(fleet: &Fleet) -> anyhow::Result<Output> {
 }
 
 impl AccessKey {
-    pub(super) async fn run(self, fleet: &Fleet) -> anyhow::Result<Output> {
+    pub(super) async fn run(self, identity: &Identity) -> anyhow::Result<Output> {
         match self {
             Self::Add { user } => {
-                let (access, secret) = fleet.add_access_key(&user).await?;
+                let (access, secret) = identity.add_access_key(&user).await?;
                 return Ok(Output::one(&[("access", &access), ("secret", secret.expose())]));
             }
             Self::List => {
-                let keys = fleet.access_keys().await?;
+                let keys = identity.access_keys().await?;
                 let state = |disabled: bool| if disabled { "disabled" } else { "enabled" };
                 let rows = keys
                     .iter()
@@ -237,9 +233,9 @@ impl AccessKey {
                 });
                 return Ok(Output { json: json.collect(), header: vec!["access", "user", "state"], rows });
             }
-            Self::Disable { access } => fleet.disable_access_key(&access, true).await?,
-            Self::Enable { access } => fleet.disable_access_key(&access, false).await?,
-            Self::Remove { access } => fleet.remove_access_key(&access).await?,
+            Self::Disable { access } => identity.disable_access_key(&access, true).await?,
+            Self::Enable { access } => identity.disable_access_key(&access, false).await?,
+            Self::Remove { access } => identity.remove_access_key(&access).await?,
         }
         Ok(Output::done())
     }

@@ -9,7 +9,7 @@ use super::Output;
 use crate::{
     app,
     config::{Database, StoreSettings},
-    fleet::rotation::{Rotated, rotate},
+    secrets::{Rotated, rotate},
     store::Store,
 };
 

@@ -21,7 +21,7 @@ use ureq::{
 use url::Url;
 
 use super::{CONNECT_TIMEOUT, Client, ClientError, REQUEST_TIMEOUT};
-use crate::{auth::Signer, fleet::is_id, loopback::is_loopback};
+use crate::{auth::Signer, loopback::is_loopback, model::is_id};
 
 const ACCESS: &str = "KEYSWEEP_ACCESS_KEY";
 const SECRET: &str = "KEYSWEEP_SECRET_KEY";

@@ -71,7 +71,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`], or no instance of the project has that name.
     pub fn instance_id(&self, name_or_id: &str) -> Result<String, ClientError> {
-        if crate::fleet::is_id(name_or_id) {
+        if crate::model::is_id(name_or_id) {
             return Ok(name_or_id.to_owned());
         }
         let response = self.get(&self.native("instances"))?;

@@ -24,8 +24,8 @@ use super::{signals::stop_on_signals_or, term};
 use crate::{
     app::{App, Roles},
     config::{Database, StoreSettings},
-    fleet::NewInstance,
-    task::{RECORDS, worker::Limits},
+    instances::NewInstance,
+    task::{HISTORY_RETENTION, worker::Limits},
     telemetry::traces::Traces,
     units::size,
 };
@@ -90,7 +90,7 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         metrics: None,
         authenticate: false,
         limits: Limits::default(),
-        records: RECORDS,
+        history_retention: HISTORY_RETENTION,
         certificate: None,
         traces: Traces::default(),
     };
@@ -140,10 +140,9 @@ fn wait_until_stale(link: &mut Link, log: &ExpiryLog, stop: &Stop) -> anyhow::Re
 /// Registers the server, creates a task through the API and follows it. Returns the finished task.
 fn scan(runtime: &tokio::runtime::Runtime, app: &App, server: &DemoServer, stop: &Stop) -> anyhow::Result<Value> {
     let instance = runtime.block_on(async {
-        let project = app.fleet.add_project("demo", None).await?;
-        app.fleet
-            .add_instance(&project.id, NewInstance { name: "demo", url: &server.url(), ..NewInstance::default() })
-            .await
+        let project = app.identity.add_project("demo", None).await?;
+        let new = NewInstance { name: "demo", url: &server.url(), ..NewInstance::default() };
+        anyhow::Ok(app.instances.add(&project.id, new).await?)
     })?;
     let base = base(app)?;
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);

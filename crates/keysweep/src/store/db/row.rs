@@ -1,13 +1,13 @@
 //! Rows of either engine, read by column name and type: an impossible value does not get into the model.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
 
 use super::error;
 use crate::{
-    model::{Reason, Role, ScanType, Sealed, Status},
+    model::{Reason, Role, ScanType, Sealed, Status, Stored},
     store::StoreError,
 };
 
@@ -87,6 +87,13 @@ macro_rules! cells {
             }
         }
     )+};
+}
+
+/// A text that cannot be read is a value of its own: the row around it is readable.
+impl<T: FromStr<Err: fmt::Display>> Cell for Stored<T> {
+    fn read(row: &Row, column: &str) -> Result<Option<Self>, StoreError> {
+        Ok(row.read::<String>(column)?.map(Self::read))
+    }
 }
 
 cells!(i64, String, Vec<u8>, bool);

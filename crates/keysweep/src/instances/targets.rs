@@ -1,4 +1,5 @@
-//! Where the service may connect to: a stored password goes nowhere else, whatever a name leads to or a server announces.
+//! The addresses that the service may connect to: a stored password is sent nowhere else, whatever a name resolves to or a
+//! server announces.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,17 +8,14 @@ use std::{
 };
 
 use ipnet::IpNet;
-use keysweep_engine::{
-    Target, TargetError,
-    link::{Dialer, Guarded},
-};
+use keysweep_engine::{Target, link::Guarded};
 
-use super::{Fleet, FleetError};
-use crate::model::Instance;
+use super::{InstanceError, Instances};
+use crate::model::InvalidField;
 
 /// Private and loopback ranges.
 const DEFAULT: [&str; 6] = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-/// Where clouds keep their machines' credentials. Never allowed, whatever is configured.
+/// Link-local ranges, where clouds serve the credentials of their machines. Never allowed, whatever is configured.
 const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 
 /// The addresses that may be connected to.
@@ -30,9 +28,9 @@ struct Range {
     ports: std::ops::RangeInclusive<u16>,
 }
 
-/// A range that is none. Says what it should look like.
+/// An invalid range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no range of addresses: write 10.0.0.0/8, 10.0.0.0/8:6379, 10.0.0.0/8:6379-6399 or [fd00::/8]:6379")]
+#[error("invalid address range {0:?}: write 10.0.0.0/8, 10.0.0.0/8:6379, 10.0.0.0/8:6379-6399 or [fd00::/8]:6379")]
 pub struct RangeError(String);
 
 impl Default for AllowedTargets {
@@ -42,14 +40,14 @@ impl Default for AllowedTargets {
 }
 
 impl AllowedTargets {
-    /// Exactly these ranges, each `CIDR` or `CIDR:PORTS`.
+    /// Allows exactly these ranges, each `CIDR` or `CIDR:PORTS`.
     pub fn new(ranges: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, RangeError> {
         Ok(Self(ranges.into_iter().map(|range| range.as_ref().parse()).collect::<Result<_, _>>()?))
     }
 
-    /// Whether an address may be connected to.
+    /// Returns whether an address may be connected to.
     pub fn allow(&self, address: SocketAddr) -> bool {
-        // An IPv4 address in IPv6 clothes is the same place.
+        // An IPv4 address in IPv6 form is the same address.
         let ip = address.ip().to_canonical();
         let is_in = |net: &IpNet| net.contains(&ip);
         let never = LINK_LOCAL.iter().filter_map(|net| net.parse().ok()).any(|net| is_in(&net));
@@ -68,7 +66,7 @@ impl FromStr for Range {
                 let (net, rest) = rest.split_once(']').ok_or_else(bad)?;
                 (net, rest.strip_prefix(':'))
             }
-            // The colon behind the slash: those before it are an IPv6 address's own.
+            // The colon after the slash: those before it belong to an IPv6 address.
             None => match text.split_once('/').and_then(|(_, length)| length.split_once(':')) {
                 Some((_, ports)) => (&text[..text.len() - ports.len() - 1], Some(ports)),
                 None => (text, None),
@@ -85,34 +83,24 @@ impl FromStr for Range {
     }
 }
 
-impl Fleet {
-    /// The same fleet with servers in these ranges only.
-    pub fn allowing(self, allowed: AllowedTargets) -> Self {
-        Self { allowed: Arc::new(allowed), ..self }
-    }
-
-    /// An instance's target, and what dials its nodes: over TCP or TLS as its URL says, and allowed addresses only.
-    pub fn way_to(&self, instance: &Instance) -> Result<(Target, Box<dyn Dialer>), FleetError> {
-        let target = self.target(instance)?;
+impl Instances {
+    /// Returns a dialer that connects to allowed addresses only.
+    pub(super) fn guarded(&self) -> Guarded {
         let allowed = Arc::clone(&self.allowed);
-        let guarded = Guarded { allows: Arc::new(move |address| allowed.allow(address)) };
-        let dialer = target
-            .dialer_over(guarded)
-            .map_err(|source| FleetError::Target { instance: instance.id.clone(), source })?;
-        Ok((target, dialer))
+        Guarded { allows: Arc::new(move |address| allowed.allow(address)) }
     }
 
-    /// Refuses a URL with an address that is not allowed. A name is looked up when it is dialled, and checked then.
-    pub(super) fn check_target(&self, url: &str) -> Result<(), FleetError> {
-        let target: Target = url.parse().map_err(|error: TargetError| FleetError::Url(error.to_string()))?;
-        for node in target.seeds {
+    /// Refuses a target with an address that is not allowed. A name is resolved, and its addresses are checked, whenever it is
+    /// dialled.
+    pub(super) fn check_target(&self, target: &Target) -> Result<(), InstanceError> {
+        for node in &target.seeds {
             let Ok(ip) = node.host.parse() else { continue };
             if !self.allowed.allow(SocketAddr::new(ip, node.port)) {
-                return Err(FleetError::Invalid {
-                    field: "the address",
+                return Err(InstanceError::Invalid(InvalidField {
+                    field: "address",
                     value: format!("{}:{}", node.host, node.port),
                     remedy: "it is not among the allowed targets, which the service's operator sets by allowed_targets",
-                });
+                }));
             }
         }
         Ok(())
@@ -176,7 +164,7 @@ mod tests {
     #[case("10.0.0.0/8:x")]
     #[case("10.0.0.0/8:9-8")]
     #[case("[fd00::/8")]
-    fn what_is_no_range_is_refused_with_an_example(#[case] text: &str) {
+    fn an_invalid_range_is_refused_with_an_example(#[case] text: &str) {
         let error = AllowedTargets::new([text]).expect_err(text).to_string();
         assert!(error.contains(&format!("{text:?}")) && error.contains("10.0.0.0/8:6379"), "{error}");
     }

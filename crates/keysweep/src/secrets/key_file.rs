@@ -1,4 +1,4 @@
-//! The file that the master key is in: read, made, and replaced, and at every moment whole.
+//! The file of the master key: read, created and replaced, and complete at every moment.
 
 use std::{
     fs::{self, File},
@@ -10,9 +10,10 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::zeroize::Zeroizing;
 
-use super::{id::random, vault::VaultError};
+use super::vault::VaultError;
+use crate::random;
 
-/// The key in this file; `None` when there is no file.
+/// Returns the key in a file; `None` when the file is absent.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
     let failed = |why| VaultError::File { path: path.to_owned(), why };
     let file = match File::open(path) {
@@ -20,18 +21,18 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultErro
         opened => opened.map_err(failed)?,
     };
     let metadata = file.metadata().map_err(failed)?;
-    // Before its mode: nobody should be told to change that of a device or a folder.
+    // Checked before the mode, whose remedy would change the permissions of a device or a folder.
     if !metadata.is_file() {
         return Err(VaultError::NoFile { path: path.to_owned() });
     }
     let mode = metadata.mode() & 0o777;
-    // Credentials of systemd and secrets of Kubernetes are root's and lent to their reader through a group, or a list that
-    // shows as one; PostgreSQL has the same rule for its keys.
-    let lent = metadata.uid() == 0 && !rustix::process::geteuid().is_root();
-    if mode & if lent { 0o037 } else { 0o077 } != 0 {
+    // systemd credentials and Kubernetes secrets belong to root and are readable through a group, or an ACL that shows as
+    // one. PostgreSQL has the same rule for its keys.
+    let is_shared = metadata.uid() == 0 && !rustix::process::geteuid().is_root();
+    if mode & if is_shared { 0o037 } else { 0o077 } != 0 {
         return Err(VaultError::Exposed { path: path.to_owned(), mode });
     }
-    // Bounded: whatever else was named by mistake need not fit into memory.
+    // Bounded: a file named by mistake need not fit into memory.
     let mut text = Zeroizing::new(String::new());
     let no_key = || VaultError::NoKey { path: path.to_owned() };
     match file.take(1024).read_to_string(&mut text) {
@@ -43,15 +44,15 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultErro
     Ok(Some(Zeroizing::new(key)))
 }
 
-/// Makes a key and its file, which appears whole or not at all; `None` when another process was faster.
+/// Creates a key and its file, which appears complete or not at all; `None` when another process was faster.
 pub(super) fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
     let failed = |why| VaultError::File { path: path.to_owned(), why };
-    let key = Zeroizing::new(random::<32>());
+    let key = Zeroizing::new(random::bytes::<32>());
     let line = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
     if !folder_of(path).is_dir() {
-        return Err(failed(io::Error::new(ErrorKind::NotFound, "its folder is not there; make it")));
+        return Err(failed(io::Error::new(ErrorKind::NotFound, "its folder does not exist; create it")));
     }
-    // Its mode is 0600 from the start.
+    // A temporary file has mode 0600 from the start.
     let mut file = tempfile::Builder::new().prefix(".keysweep-key-").tempfile_in(folder_of(path)).map_err(failed)?;
     file.write_all(line.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
@@ -64,13 +65,13 @@ pub(super) fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultEr
     Ok(Some(key))
 }
 
-/// Where a rotation keeps the new key until it takes the place of this file.
+/// Returns the file in which a rotation keeps the new key until that replaces this file.
 pub(super) fn next_to(key_file: &Path) -> PathBuf {
     with_suffix(key_file, ".new")
 }
 
-/// Puts the key file `next` in the place of `path`, for the same owner and readers, and returns where the old one is kept:
-/// beside it, with its key's id in its name. At every moment one of the two stands at `path`.
+/// Replaces the key file `path` with `next`, for the same owner and readers, and returns where the old file is kept: beside
+/// it, with the old key's id in its name. At every moment one of the two is at `path`.
 pub(super) fn replace(path: &Path, next: &Path, old_key: &str) -> Result<PathBuf, VaultError> {
     let failed = |why| VaultError::File { path: path.to_owned(), why };
     let kept = with_suffix(path, &format!(".{old_key}"));
@@ -80,7 +81,7 @@ pub(super) fn replace(path: &Path, next: &Path, old_key: &str) -> Result<PathBuf
     }
     fs::set_permissions(next, before.permissions()).map_err(failed)?;
     match fs::hard_link(path, &kept) {
-        // Kept before an interruption.
+        // An interrupted rotation kept it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         linked => linked.map_err(failed)?,
     }
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_file_is_never_written_over() {
+    fn an_existing_key_file_is_never_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.key");
         fs::write(&path, "someone else's").expect("written");

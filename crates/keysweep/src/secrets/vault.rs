@@ -1,7 +1,7 @@
-//! Secrets at rest: sealed with one master key, each for the row and field that it stands in.
+//! The vault: encrypts secrets with the master key, each for its row and field.
 //!
-//! A sealed value is a version byte, the key's id (8 bytes), a random nonce (24 bytes) and the XChaCha20-Poly1305
-//! ciphertext; `row id/field` is authenticated with it, so that a value that was moved to another row does not open.
+//! An encrypted value is a version byte, the key's id (8 bytes), a random nonce (24 bytes) and the XChaCha20-Poly1305
+//! ciphertext; `row id/field` is authenticated with it, so that a value moved to another row cannot be decrypted.
 
 use std::{
     fmt, fs, io,
@@ -16,11 +16,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Secret,
-    id::random,
     key_file::{create, next_to, read},
 };
 use crate::{
     model::Sealed,
+    random,
     store::{Store, StoreError},
 };
 
@@ -28,15 +28,15 @@ const VERSION: u8 = 1;
 const KEY_ID: usize = 8;
 const NONCE: usize = 24;
 const HEADER: usize = 1 + KEY_ID + NONCE;
-/// Where the check value stands.
+/// Row of the check value.
 const CHECK_ROW: &str = "master_key_check";
-/// What the check value says once it is opened.
+/// The check value, decrypted.
 const CHECK: &str = "keysweep";
 
-/// Why the vault does not seal or open.
+/// Why a secret is not encrypted or decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The key file cannot be read or made.
+    /// The key file cannot be read or created.
     #[error("the key file {path} cannot be used: {why}", path = path.display())]
     File {
         /// The key file.
@@ -44,19 +44,19 @@ pub enum VaultError {
         /// Why.
         why: io::Error,
     },
-    /// There is none.
+    /// The key file is absent.
     #[error("there is no key file {path}; put it there, or name it with --key-file", path = path.display())]
     Absent {
         /// Where it should be.
         path: PathBuf,
     },
-    /// It is a folder, a device or the like.
-    #[error("the key file {path} is no plain file; name one with --key-file", path = path.display())]
+    /// The path names a folder, a device or the like.
+    #[error("the key file {path} is not a regular file; name one with --key-file", path = path.display())]
     NoFile {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
-    /// Others could read it.
+    /// Other users can read the key file.
     #[error("the key file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}", path = path.display())]
     Exposed {
         /// The key file.
@@ -64,15 +64,15 @@ pub enum VaultError {
         /// Its permission bits.
         mode: u32,
     },
-    /// There is something else in it.
+    /// The file holds something else.
     #[error("the key file {path} holds no key; it must be 32 random bytes in base64", path = path.display())]
     NoKey {
         /// The key file.
         path: PathBuf,
     },
-    /// Sealed with another key.
+    /// The value was encrypted with another key.
     #[error(
-        "the key file {path} holds key {ours}, but the database's secrets are sealed with key {theirs}; put back the key \
+        "the key file {path} holds key {ours}, but the database's secrets are encrypted with key {theirs}; put back the key \
          file that belongs to this database, or name it with --key-file",
         path = path.display()
     )]
@@ -81,12 +81,12 @@ pub enum VaultError {
         path: PathBuf,
         /// Id of the key in it.
         ours: String,
-        /// Id of the key that would open it.
+        /// Id of the key that decrypts it.
         theirs: String,
     },
-    /// The database is sealed with the new key of a rotation already, and the key file is still the old one.
+    /// A rotation was interrupted after its transaction: the key file still holds the old key.
     #[error(
-        "the key file {path} holds the old key: `keysweep admin key rotate` was interrupted; do it again, it puts {next} in \
+        "the key file {path} holds the old key: `keysweep admin key rotate` was interrupted; run it again, which puts {next} in \
          its place",
         path = path.display(),
         next = next.display()
@@ -99,37 +99,37 @@ pub enum VaultError {
         /// Its id.
         theirs: String,
     },
-    /// The key file is gone, and what it sealed is still there.
+    /// The key file is gone, and secrets encrypted with it are still in the database.
     #[error(
-        "there is no key file {path}, and the database's secrets are sealed with key {theirs}; put back the key file that \
+        "there is no key file {path}, and the database's secrets are encrypted with key {theirs}; put back the key file that \
          belongs to this database, or name it with --key-file",
         path = path.display()
     )]
     Lost {
         /// Where it should be.
         path: PathBuf,
-        /// Id of the key that would open it.
+        /// Id of the key that decrypts them.
         theirs: String,
     },
-    /// Damaged, or moved from another row.
-    #[error("the sealed {field} of {row} has been changed since it was sealed; set it anew")]
+    /// The value was damaged, or moved from another row.
+    #[error("the encrypted {field} of {row} was changed since it was encrypted; set it again")]
     Changed {
         /// The row's id.
         row: String,
         /// The field.
         field: &'static str,
     },
-    /// The check value could not be read or kept.
+    /// The check value could not be read or stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The master key, ready to seal and open.
+/// The master key, ready to encrypt and decrypt.
 pub struct Vault {
     path: PathBuf,
     cipher: XChaCha20Poly1305,
     key_id: [u8; KEY_ID],
-    /// Whether the key was made just now and so cannot have sealed anything yet.
+    /// Whether the key was just created and so has encrypted nothing yet.
     is_new: bool,
 }
 
@@ -140,19 +140,26 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Reads the master key from its file; makes one when the file is absent and `create_if_absent` says so. A file
-    /// that others can read is refused: what it protects would be no secret.
+    /// Reads the master key from its file; creates both when the file is absent and `create_if_absent` is set. A file that
+    /// other users can read is refused.
     pub fn open(path: &Path, create_if_absent: bool) -> Result<Self, VaultError> {
         let (key, is_new) = match read(path)? {
             Some(key) => (key, false),
             None if create_if_absent => match create(path)? {
                 Some(key) => (key, true),
-                // Another process was faster: its key is the one.
+                // Another process was faster, and its key counts.
                 None => (read(path)?.ok_or_else(|| VaultError::Absent { path: path.to_owned() })?, false),
             },
             None => return Err(VaultError::Absent { path: path.to_owned() }),
         };
         Ok(Self::with_key(path, &key, is_new))
+    }
+
+    /// Opens the vault of a store: the key file is created when it is absent and nothing has been encrypted yet.
+    pub async fn of_store(store: &Store, key_file: &Path) -> Result<Self, VaultError> {
+        let vault = Self::open(key_file, true)?;
+        vault.check(store).await?;
+        Ok(vault)
     }
 
     fn with_key(path: &Path, key: &[u8; 32], is_new: bool) -> Self {
@@ -162,23 +169,23 @@ impl Vault {
         Self { path: path.to_owned(), cipher: XChaCha20Poly1305::new(key.into()), key_id, is_new }
     }
 
-    /// The master key's id: tells keys apart, and nothing about them.
+    /// Returns the master key's id, which reveals nothing about the key.
     pub fn key_id(&self) -> String {
         hex::encode(self.key_id)
     }
 
-    /// Seals a text for one field of one row; it opens nowhere else.
+    /// Encrypts a text for one field of one row; it can be decrypted for no other.
     pub fn seal(&self, row: &str, field: &'static str, text: &str) -> Sealed {
-        let nonce: [u8; NONCE] = random();
+        let nonce: [u8; NONCE] = random::bytes();
         let aad = aad(row, field);
         let ciphertext = self
             .cipher
             .encrypt(&XNonce::from(nonce), Payload { msg: text.as_bytes(), aad: aad.as_bytes() })
-            .expect("only texts of more than 256 GiB cannot be sealed");
+            .expect("only texts of more than 256 GiB cannot be encrypted");
         Sealed([&[VERSION][..], &self.key_id, &nonce, &ciphertext].concat())
     }
 
-    /// Opens what was sealed for this field of this row.
+    /// Decrypts a value that was encrypted for this field of this row.
     pub fn open_sealed(&self, row: &str, field: &'static str, sealed: &Sealed) -> Result<Secret, VaultError> {
         let changed = || VaultError::Changed { row: row.to_owned(), field };
         let (header, ciphertext) = sealed.0.split_at_checked(HEADER).ok_or_else(changed)?;
@@ -200,18 +207,18 @@ impl Vault {
         Ok(text.into())
     }
 
-    /// What the store keeps to check this key with.
+    /// Returns the value that the store keeps to check this key with.
     pub fn check_value(&self) -> Sealed {
         self.seal(CHECK_ROW, "sealed", CHECK)
     }
 
-    /// Notices a wrong key file before anything is sealed with it: opens the check value that the store keeps, or has
-    /// it keep one when there is none.
+    /// Detects a wrong key file before anything is encrypted with it: decrypts the check value in the store, or stores one
+    /// when there is none.
     pub async fn check(&self, store: &Store) -> Result<(), VaultError> {
         let kept = store.key_check(&self.key_id(), &self.check_value().0).await?;
         match self.open_sealed(CHECK_ROW, "sealed", &Sealed(kept)) {
             Err(VaultError::OtherKey { path, theirs, .. }) if self.is_new => {
-                // It has sealed nothing, and would only stand where the right one belongs.
+                // The new key has encrypted nothing, and its file is where the right one belongs.
                 fs::remove_file(&path).map_err(|why| VaultError::File { path: path.clone(), why })?;
                 Err(VaultError::Lost { path, theirs })
             }
@@ -223,7 +230,7 @@ impl Vault {
     }
 }
 
-/// Whether the key of this id is in this file.
+/// Returns whether the file holds the key of this id.
 pub fn holds(key_file: &Path, key_id: &str) -> bool {
     Vault::open(key_file, false).is_ok_and(|vault| vault.key_id() == key_id)
 }
@@ -249,7 +256,7 @@ mod tests {
     }
 
     fn vault() -> Vault {
-        Vault::with_key(Path::new("test.key"), &random(), false)
+        Vault::with_key(Path::new("test.key"), &random::bytes(), false)
     }
 
     fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) {
@@ -258,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_for_its_row_and_field_only() {
+    fn a_value_is_decrypted_for_its_row_and_field_only() {
         let vault = vault();
         let sealed = vault.seal("row-1", "password", "pässword");
         assert_eq!(vault.open_sealed("row-1", "password", &sealed).expect("opens").expose(), "pässword");
@@ -269,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_is_sealed_too() {
+    fn an_empty_text_is_encrypted_too() {
         let vault = vault();
         assert_eq!(vault.open_sealed("r", "f", &vault.seal("r", "f", "")).expect("opens").expose(), "");
     }
 
     #[test]
-    fn sealing_twice_never_gives_the_same_and_never_shows_the_text() {
+    fn encrypting_twice_gives_different_values_that_do_not_show_the_text() {
         let vault = vault();
         let (one, other) = (vault.seal("r", "f", "hunter2hunter2"), vault.seal("r", "f", "hunter2hunter2"));
         assert_ne!(one, other);
@@ -285,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_byte_is_noticed() {
+    fn any_changed_byte_is_detected() {
         let vault = vault();
         let sealed = vault.seal("r", "f", "text");
         for position in 0..sealed.0.len() {
@@ -304,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_is_named_with_the_one_that_is_needed() {
+    fn an_error_names_the_wrong_key_and_the_right_one() {
         let (ours, theirs) = (vault(), vault());
         let error = ours.open_sealed("r", "f", &theirs.seal("r", "f", "text")).expect_err("another key").to_string();
         for part in [ours.key_id(), theirs.key_id(), "test.key".into(), "--key-file".into()] {
@@ -313,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_made_for_its_owner_alone_and_read_the_next_time() {
+    fn a_key_file_is_created_for_its_owner_alone_and_read_the_next_time() {
         let folder = folder();
         let path = folder.path().join("new.key");
         let first = Vault::open(&path, true).expect("made");
@@ -322,11 +329,11 @@ mod tests {
         let sealed = first.seal("r", "f", "text");
         let second = Vault::open(&path, true).expect("read");
         assert_eq!(second.open_sealed("r", "f", &sealed).expect("opens").expose(), "text");
-        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "no other file is left");
     }
 
     #[test]
-    fn an_absent_key_file_is_made_only_on_request() {
+    fn an_absent_key_file_is_created_only_on_request() {
         let folder = folder();
         let path = folder.path().join("absent.key");
         assert!(matches!(Vault::open(&path, false).expect_err("absent"), VaultError::Absent { .. }));
@@ -338,7 +345,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("open.key");
         for mode in [0o640, 0o604, 0o644, 0o620] {
-            write(&path, BASE64_STANDARD.encode(random::<32>()), mode);
+            write(&path, BASE64_STANDARD.encode(random::bytes::<32>()), mode);
             let error = Vault::open(&path, true).expect_err("exposed").to_string();
             assert!(error.contains(&format!("{mode:o}")) && error.contains("chmod 600"), "{error}");
         }

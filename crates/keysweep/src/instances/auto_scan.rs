@@ -1,0 +1,128 @@
+//! Auto-scan settings: which values are valid, and setting them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{InstanceError, Instances};
+use crate::model::{AutoScan, Instance, now};
+
+/// Keys every 5 ms. DCS documents at most 1000, and accepts more.
+const SCAN_KEYS_COUNT: std::ops::RangeInclusive<u32> = 10..=100_000;
+/// Clients read durations into 32 bits.
+const MAX_DURATION: Duration = Duration::from_secs(i32::MAX as u64);
+
+/// Auto-scan settings as a client sends them; `None`: not given, or not readable.
+#[derive(Debug, Clone, Default)]
+pub struct AutoScanUpdate {
+    /// Whether scheduled scans run.
+    pub enabled: bool,
+    /// When the first run is due.
+    pub first_scan_at: Option<Timestamp>,
+    /// Interval between due times; zero: a minute after the previous scan finished.
+    pub interval: Option<Duration>,
+    /// Running time that each run may use.
+    pub timeout: Option<Duration>,
+    /// Keys scanned every 5 ms at most.
+    pub scan_keys_count: Option<u32>,
+}
+
+/// A missing or invalid value of auto-scan settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoScanFault {
+    /// Must be in the future, or the stored time again.
+    FirstScanAt,
+    /// Must fit into 32 bits of seconds.
+    Interval,
+    /// Must be at least twice the interval, and more than a second.
+    Timeout,
+    /// Must be 10 to 100,000.
+    ScanKeysCount,
+}
+
+impl AutoScanUpdate {
+    /// Returns the settings to store in place of `before`, or what is wrong, in the order of the documentation.
+    ///
+    /// An update that enables the auto-scan must have all four values, and valid ones. One that disables it may carry
+    /// anything: valid values are stored, the others stay as they were.
+    pub fn check(self, before: AutoScan, now: Timestamp) -> Result<AutoScan, Vec<AutoScanFault>> {
+        let enabled = self.enabled;
+        let interval = self.interval.filter(|interval| *interval <= MAX_DURATION);
+        let timeout = self.timeout.filter(|timeout| *timeout <= MAX_DURATION);
+        let count = self.scan_keys_count.filter(|count| SCAN_KEYS_COUNT.contains(count));
+        if !enabled {
+            return Ok(AutoScan {
+                enabled,
+                first_scan_at: self.first_scan_at.or(before.first_scan_at),
+                interval: interval.unwrap_or(before.interval),
+                timeout: timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(before.timeout),
+                scan_keys_count: count.unwrap_or(before.scan_keys_count),
+                ..before
+            });
+        }
+        // Clients that change another value send the stored time again, in milliseconds, even when it is past.
+        let stored = before.first_scan_at.map(Timestamp::as_millisecond);
+        let first_scan_at = self.first_scan_at.filter(|time| *time > now || stored == Some(time.as_millisecond()));
+        let least = interval.unwrap_or_default() * 2;
+        let timeout = timeout.filter(|timeout| *timeout >= least && *timeout > Duration::from_secs(1));
+        match (first_scan_at, interval, timeout, count) {
+            (Some(_), Some(interval), Some(timeout), Some(scan_keys_count)) => {
+                Ok(AutoScan { enabled, first_scan_at, interval, timeout, scan_keys_count, ..before })
+            }
+            _ => {
+                let faults = [
+                    (first_scan_at.is_none(), AutoScanFault::FirstScanAt),
+                    (interval.is_none(), AutoScanFault::Interval),
+                    (timeout.is_none(), AutoScanFault::Timeout),
+                    (count.is_none(), AutoScanFault::ScanKeysCount),
+                ];
+                Err(faults.into_iter().filter(|(is_invalid, _)| *is_invalid).map(|(_, fault)| fault).collect())
+            }
+        }
+    }
+}
+
+impl Instances {
+    /// Returns an instance's auto-scan settings, if any were saved.
+    pub async fn auto_scan(&self, instance: &Instance) -> Result<Option<AutoScan>, InstanceError> {
+        Ok(self.store.auto_scan(&instance.id).await?)
+    }
+
+    /// Returns the saved auto-scan settings of several instances.
+    pub async fn auto_scans(&self, instances: &[Instance]) -> Result<Vec<AutoScan>, InstanceError> {
+        let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
+        Ok(self.store.auto_scans(&ids).await?)
+    }
+
+    /// Sets an instance's auto-scan to what `update` returns for the settings so far, and returns what is stored.
+    ///
+    /// `update` is called again with newer settings when another client has changed them meanwhile. `Unsupported`: the
+    /// auto-scan of a server that cannot be scanned cannot be enabled.
+    pub async fn set_auto_scan<E: From<InstanceError>>(
+        &self,
+        instance: &Instance,
+        actor: Option<&str>,
+        update: impl Fn(AutoScan) -> Result<AutoScan, E>,
+    ) -> Result<AutoScan, E> {
+        loop {
+            let before = self.auto_scan(instance).await?;
+            let config = update(before.clone().unwrap_or_else(|| AutoScan::unset(&instance.id)))?;
+            if let (true, Some(cause)) = (config.enabled, instance.unsupported()) {
+                return Err(InstanceError::Unsupported { name: instance.name.clone(), cause }.into());
+            }
+            let config = AutoScan { instance_id: instance.id.clone(), updated_at: now(), ..config };
+            let detail = json!({
+                "enabled": config.enabled,
+                "first_scan_at": config.first_scan_at,
+                "interval_seconds": config.interval.as_secs(),
+                "timeout_seconds": config.timeout.as_secs(),
+                "scan_keys_count": config.scan_keys_count,
+            });
+            let store = self.audited(instance, actor, "auto_scan.set", &detail);
+            if let Some(stored) = store.set_auto_scan(before.as_ref(), &config).await.map_err(InstanceError::from)? {
+                return Ok(stored);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What it takes to connect to an instance's nodes besides its URL: TLS, credentials for Sentinels, an address map.
+
+use keysweep_engine::{AddressMap, Credentials, Mode, Target, Tls, link::Dialer};
+
+use super::{InstanceError, Instances};
+use crate::{
+    model::{Instance, ScanType, Sealed, Stored},
+    secrets::{Secret, Vault, field},
+};
+
+/// Connection settings of an instance, as an operator gives them; certificates and keys are PEM texts.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    /// User name on the Sentinels.
+    pub sentinel_username: Option<String>,
+    /// Password on the Sentinels.
+    pub sentinel_password: Option<Secret>,
+    /// CA certificates to verify the servers with; `None`: the system's.
+    pub ca: Option<String>,
+    /// Client certificate (mTLS).
+    pub certificate: Option<String>,
+    /// Key of the client certificate.
+    pub key: Option<Secret>,
+    /// Name that the servers' certificates must carry; `None`: the host's.
+    pub server_name: Option<String>,
+    /// `announced=dialled` pairs, separated by commas.
+    pub address_map: Option<String>,
+}
+
+impl Connection {
+    /// Applies the settings to a target. A setting that the URL's scheme has no use for is an error: ignoring it would
+    /// connect in another way than the operator believes.
+    pub fn apply(&self, target: &mut Target) -> Result<(), String> {
+        let wants_tls =
+            [&self.ca, &self.certificate, &self.server_name].into_iter().any(Option::is_some) || self.key.is_some();
+        match &mut target.tls {
+            Some(tls) => {
+                *tls = Tls {
+                    ca: self.ca.clone(),
+                    certificate: self.certificate.clone(),
+                    key: self.key.clone().map(Into::into),
+                    server_name: self.server_name.clone(),
+                }
+            }
+            None if wants_tls => {
+                return Err(
+                    "certificates and --sni need a URL with TLS: rediss://, rediss-sentinel:// or rediss-cluster://"
+                        .into(),
+                );
+            }
+            None => {}
+        }
+        match &mut target.mode {
+            Mode::Sentinel { credentials, .. } => {
+                let password = self.sentinel_password.clone().map(Into::into);
+                *credentials = Credentials { username: self.sentinel_username.clone(), password };
+                if credentials.username.is_some() && credentials.password.is_none() {
+                    return Err("a Sentinel user needs a password; give it with --sentinel-password-file".into());
+                }
+            }
+            _ if self.sentinel_username.is_some() || self.sentinel_password.is_some() => {
+                return Err("a Sentinel user or password needs a redis-sentinel:// URL".into());
+            }
+            _ => {}
+        }
+        if let Some(map) = &self.address_map {
+            target.address_map = map.parse::<AddressMap>().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Applies the settings and reads certificates and key as dialling would, so that an invalid one is reported now and not
+    /// when the first scan starts.
+    pub fn check(&self, target: &mut Target) -> Result<(), String> {
+        self.apply(target)?;
+        target.dialer().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Checks the settings against an instance's URL and stores them in the instance, secrets encrypted.
+    pub(super) fn store_in(&self, instance: &mut Instance, vault: &Vault) -> Result<(), InstanceError> {
+        let target = instance.url.value().cloned();
+        let mut target = target.map_err(|cause| InstanceError::Url(cause.to_owned()))?;
+        self.check(&mut target).map_err(InstanceError::Connection)?;
+        let seal = |field, secret: &Secret| vault.seal(&instance.id, field, secret.expose());
+        instance.sentinel_password =
+            self.sentinel_password.as_ref().map(|password| seal(field::SENTINEL_PASSWORD, password));
+        instance.client_key = self.key.as_ref().map(|key| seal(field::CLIENT_KEY, key));
+        instance.sentinel_username = self.sentinel_username.clone();
+        instance.ca_pem = self.ca.clone();
+        instance.cert_pem = self.certificate.clone();
+        instance.server_name = self.server_name.clone();
+        instance.address_map = self.address_map.clone().map(Stored::read);
+        Ok(())
+    }
+}
+
+impl Instances {
+    /// Returns an instance's target and a dialer for its nodes, which connects over TCP or TLS as the URL says and to allowed
+    /// addresses only.
+    pub fn connect_to(&self, instance: &Instance) -> Result<(Target, Box<dyn Dialer>), InstanceError> {
+        let target = self.target(instance)?;
+        let dialer =
+            target.dialer_over(self.guarded()).map_err(|error| InstanceError::Connection(error.to_string()))?;
+        Ok((target, dialer))
+    }
+
+    /// Returns an instance's target, its secrets decrypted. `Unreadable`: its URL or address map cannot be read.
+    pub fn target(&self, instance: &Instance) -> Result<Target, InstanceError> {
+        let unreadable = instance
+            .unreadable_fields()
+            .into_iter()
+            .find(|unreadable| matches!(unreadable.field, "url" | "address_map"));
+        let mut target = match (unreadable, instance.url.value()) {
+            (None, Ok(target)) => target.clone(),
+            (Some(field), _) => return Err(InstanceError::Unreadable { name: instance.name.clone(), field }),
+            (None, Err(cause)) => return Err(InstanceError::Url(cause.to_owned())),
+        };
+        target.credentials = self.credentials(instance)?;
+        self.connection(instance)?.apply(&mut target).map_err(InstanceError::Connection)?;
+        Ok(target)
+    }
+
+    /// Returns the credentials for an instance's data nodes, decrypted.
+    pub fn credentials(&self, instance: &Instance) -> Result<Credentials, InstanceError> {
+        let open = |sealed: &Sealed| self.vault.open_sealed(&instance.id, field::PASSWORD, sealed);
+        Ok(Credentials {
+            username: instance.username.clone(),
+            password: instance.password.as_ref().map(open).transpose()?.map(Into::into),
+        })
+    }
+
+    /// Returns an instance's connection settings, secrets decrypted.
+    fn connection(&self, instance: &Instance) -> Result<Connection, InstanceError> {
+        let open = |field, sealed: &Option<Sealed>| {
+            sealed.as_ref().map(|sealed| self.vault.open_sealed(&instance.id, field, sealed)).transpose()
+        };
+        Ok(Connection {
+            sentinel_username: instance.sentinel_username.clone(),
+            sentinel_password: open(field::SENTINEL_PASSWORD, &instance.sentinel_password)?,
+            ca: instance.ca_pem.clone(),
+            certificate: instance.cert_pem.clone(),
+            key: open(field::CLIENT_KEY, &instance.client_key)?,
+            server_name: instance.server_name.clone(),
+            address_map: instance.address_map.as_ref().map(Stored::to_string),
+        })
+    }
+
+    /// Refuses an instance with a stored setting that cannot be read and that a scan of this kind depends on.
+    pub fn check_readable(&self, instance: &Instance, scan_type: ScanType) -> Result<(), InstanceError> {
+        match instance.blocking_field(scan_type) {
+            Some(field) => Err(InstanceError::Unreadable { name: instance.name.clone(), field }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Polls: reading INFO of an instance's servers, about once a minute by one of the replicas, and on request.
+
+use std::time::Duration;
+
+use keysweep_engine::{Failure, FailureKind, Stop, inspect};
+use tokio::task::JoinSet;
+
+use super::{InstanceError, Instances};
+use crate::{
+    model::{Instance, InstanceStats, now},
+    store::StoreError,
+};
+
+/// Time between two polls of an instance.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// Most servers that one replica polls at a time. Each poll has a timeout, so that unreachable servers do not delay the others
+/// for long.
+pub const CONCURRENT_POLLS: usize = 16;
+/// How long a poll may take.
+const POLL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a poll failed, or found a server that cannot be scanned.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// The server cannot be reached, refuses a command, or cannot be scanned.
+    #[error("{0}")]
+    Server(Failure),
+    /// The connection settings cannot be read, or the result could not be stored.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+}
+
+impl Instances {
+    /// Polls the instances that are due, at most [`CONCURRENT_POLLS`], and stores the results. Returns how many there were.
+    pub async fn poll_due_instances(&self, stop: &Stop) -> Result<usize, StoreError> {
+        let due = self.store.take_looks(POLL_INTERVAL, CONCURRENT_POLLS as u32).await?;
+        let (count, mut polls) = (due.len(), JoinSet::new());
+        for instance in due {
+            let (instances, stop) = (self.clone(), stop.clone());
+            polls.spawn(async move { instances.poll_unless_stopped(&instance, &stop).await });
+        }
+        while let Some(polled) = polls.join_next().await {
+            // A failed poll is stored with its instance; only the store's own failure ends the round.
+            if let Ok(Err(PollError::Instance(InstanceError::Store(error)))) = polled {
+                return Err(error);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Polls an instance's servers and stores the stats, or why there are none. A server that cannot be scanned is an error,
+    /// too.
+    pub async fn poll(&self, instance: &Instance) -> Result<InstanceStats, PollError> {
+        self.poll_unless_stopped(instance, &Stop::new()).await
+    }
+
+    /// Does the same unless it is stopped: an interrupted poll says nothing about the server.
+    async fn poll_unless_stopped(&self, instance: &Instance, stop: &Stop) -> Result<InstanceStats, PollError> {
+        let polled = self.inspect(instance, stop).await;
+        let Err(error) = &polled else { return polled };
+        if !stop.is_raised() && !matches!(error, PollError::Instance(InstanceError::Store(_))) {
+            let cause = error.to_string();
+            if instance.unreachable.is_none() {
+                tracing::warn!(instance_id = instance.id, cause, "poll failed");
+            }
+            unless_moved(self.store.record_unreachable(instance, &cause).await)?;
+        }
+        polled
+    }
+
+    async fn inspect(&self, instance: &Instance, stop: &Stop) -> Result<InstanceStats, PollError> {
+        let stop = stop.within(Some(POLL_TIMEOUT));
+        let (target, dialer) = self.connect_to(instance)?;
+        let inspected = tokio::task::spawn_blocking(move || inspect(&*dialer, &target, &stop)).await;
+        let inspected = inspected.unwrap_or_else(|panic| Err(Failure::new(FailureKind::Internal, panic.to_string())));
+        let (stats, failure) = match inspected {
+            Ok(server) => {
+                let stats = InstanceStats { server, seen_at: now() };
+                let failure = stats.unsupported().map(|cause| Failure::new(FailureKind::Unsupported, cause));
+                (stats, failure)
+            }
+            Err(failure) if failure.kind == FailureKind::Unsupported => {
+                (InstanceStats::of_other_engine(now()), Some(failure))
+            }
+            Err(failure) => return Err(PollError::Server(failure)),
+        };
+        // Stored for an unsupported server, too, so that the next task for it is refused at once.
+        unless_moved(self.store.record_facts(instance, &stats).await)?;
+        failure.map_or(Ok(stats), |failure| Err(PollError::Server(failure)))
+    }
+}
+
+/// Ignores that an instance was removed or has another URL by now: the result is about another server.
+fn unless_moved(stored: Result<(), StoreError>) -> Result<(), InstanceError> {
+    match stored {
+        Err(StoreError::Missing(_)) => Ok(()),
+        stored => Ok(stored?),
+    }
+}

@@ -1,0 +1,56 @@
+//! The audit trail.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::now;
+
+/// The actor of changes made on the command line, where access to the database permits every change.
+pub const COMMAND_LINE: Option<&str> = Some("(command line)");
+
+/// An entry of the audit trail: an actor changed a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Grows with each entry; assigned by the store.
+    pub seq: i64,
+    /// When the change was made.
+    pub happened_at: Timestamp,
+    /// Id of the project that the change concerns; `None`: the whole installation.
+    pub project_id: Option<String>,
+    /// Name of the user who made the change; `None`: no authentication, or the schedule.
+    pub actor: Option<String>,
+    /// The change, as `noun.verb`, for example `task.create`.
+    pub action: String,
+    /// Id of what was changed.
+    pub subject: String,
+    /// JSON, without secrets.
+    pub detail: Option<String>,
+}
+
+/// A change that is about to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditEvent<'a> {
+    /// Id of the project that the change concerns; `None`: the whole installation.
+    pub project_id: Option<&'a str>,
+    /// Name of the user who makes the change; `None`: no authentication.
+    pub actor: Option<&'a str>,
+    /// The change, as `noun.verb`.
+    pub action: &'static str,
+    /// Id of what is changed.
+    pub subject: &'a str,
+}
+
+impl AuditEvent<'_> {
+    /// Returns the entry of the audit trail for this change. `detail` holds no secret; null: none.
+    pub fn entry(self, detail: &Value) -> AuditEntry {
+        AuditEntry {
+            seq: 0,
+            happened_at: now(),
+            project_id: self.project_id.map(str::to_owned),
+            actor: self.actor.map(str::to_owned),
+            action: self.action.to_owned(),
+            subject: self.subject.to_owned(),
+            detail: Some(detail).filter(|detail| !detail.is_null()).map(Value::to_string),
+        }
+    }
+}

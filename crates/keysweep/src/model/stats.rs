@@ -1,0 +1,92 @@
+//! What the last poll of an instance's server returned.
+
+use std::ops::Deref;
+
+use jiff::Timestamp;
+use keysweep_engine::Inspection;
+use serde::{Deserialize, Serialize};
+
+/// Engine of a server that answers, but not as Redis or Valkey do.
+const OTHER_ENGINE: &str = "other";
+/// Major version of the oldest Redis that can be scanned. DCS refuses older ones, too.
+const OLDEST_MAJOR: u32 = 4;
+
+/// The statistics of an instance, as its servers reported them to the last poll. Stored as versioned JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStats {
+    /// What the servers reported.
+    #[serde(flatten)]
+    pub server: Inspection,
+    /// When they did.
+    pub seen_at: Timestamp,
+}
+
+impl Deref for InstanceStats {
+    type Target = Inspection;
+
+    fn deref(&self) -> &Inspection {
+        &self.server
+    }
+}
+
+impl InstanceStats {
+    /// Returns what is stored of a server that is neither Redis nor Valkey.
+    pub fn of_other_engine(seen_at: Timestamp) -> Self {
+        let server = Inspection { engine: OTHER_ENGINE.to_owned(), ..Inspection::default() };
+        Self { server, seen_at }
+    }
+
+    /// Returns the name of the topology: standalone or cluster.
+    pub fn mode(&self) -> &'static str {
+        if self.cluster { "cluster" } else { "standalone" }
+    }
+
+    /// Returns why a server like this cannot be scanned, a sentence; `None`: it can. One that reports no version is taken for
+    /// a recent one.
+    pub fn unsupported(&self) -> Option<String> {
+        let Inspection { engine, engine_version, .. } = &self.server;
+        if engine == OTHER_ENGINE {
+            return Some("the server is neither Redis nor Valkey".to_owned());
+        }
+        let major = engine_version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let is_too_old = major.is_some_and(|major| major < OLDEST_MAJOR);
+        is_too_old.then(|| {
+            format!("{engine} {engine_version} is not supported; {OLDEST_MAJOR}.0 is the oldest supported version")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::the_last_that_is_too_old("redis", "3.2.13", false)]
+    #[case::the_oldest("redis", "4.0.0", true)]
+    #[case::with_two_digits("redis", "10.0.0", true)]
+    #[case::no_version("redis", "", true)]
+    #[case::a_name_for_a_version("valkey", "unstable", true)]
+    #[case::no_redis("other", "", false)]
+    fn redis_4_and_unknown_versions_are_supported(#[case] engine: &str, #[case] version: &str, #[case] is: bool) {
+        let server = Inspection { engine: engine.into(), engine_version: version.into(), ..Inspection::default() };
+        assert_eq!(InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH }.unsupported().is_none(), is);
+    }
+
+    #[test]
+    fn stats_of_0_1_0_are_readable() {
+        let stored = r#"{"engine":"valkey","engine_version":"9.1.2","mode":"cluster","keys":8,"keys_with_ttl":5,
+            "dead_keys":3,"used_memory":1,"max_memory":0,"hosts":["cache.example"],"primaries":["cache.example:6379"],
+            "seen_at":"2026-11-01T00:00:00Z"}"#;
+        let stats: InstanceStats = serde_json::from_str(stored).expect("readable");
+        assert_eq!((stats.mode(), stats.keys, stats.stale_keys), ("cluster", 8, Some(3)));
+        assert!(stats.ips.is_empty());
+        let again: InstanceStats =
+            serde_json::from_str(&serde_json::to_string(&stats).expect("writable")).expect("readable");
+        assert_eq!(again, stats);
+        let oldest = stored.replace("\"mode\":\"cluster\"", "\"mode\":\"standalone\"").replace("\"dead_keys\":3,", "");
+        let stats: InstanceStats = serde_json::from_str(&oldest).expect("readable");
+        assert_eq!((stats.mode(), stats.stale_keys), ("standalone", None));
+    }
+}

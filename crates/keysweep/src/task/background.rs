@@ -1,0 +1,95 @@
+//! Work beside the tasks: keeping the schedule, polling instances, and restoring server settings after crashes.
+//!
+//! Polling and restoring are apart from the loop that claims tasks, because they wait for servers, and an unresponsive server
+//! must delay neither a task nor the end of the process.
+
+use std::time::Duration;
+
+use keysweep_engine::{Stop, StopOnDrop};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{Tasks, lazyfree::restore_abandoned};
+use crate::{
+    instances::{CONCURRENT_POLLS, Instances},
+    store::Store,
+};
+
+/// A scheduled run is due to the second; this leaves half of one to create its task.
+const SCHEDULE_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two searches for settings that crashed workers left changed.
+const RESTORE_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two searches for instances that are due to be polled: short, so that a new instance is soon polled.
+const DUE_POLLS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Keeps the schedule until shutdown. Every replica does; the store lets one of them create each run.
+pub async fn keep_schedule(tasks: Tasks, mut shutdown: watch::Receiver<bool>) {
+    let mut ticks = every(SCHEDULE_INTERVAL);
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = wait_for_shutdown(&mut shutdown) => return,
+            _ = ticks.tick() => {}
+        }
+        match tasks.keep_schedule().await {
+            Ok(_) => is_failing = false,
+            // Twice a second would fill the log during an outage of the database.
+            Err(error) if !is_failing => {
+                is_failing = true;
+                tracing::warn!(%error, "the schedule cannot be read; retrying");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Polls instances and restores settings until shutdown.
+pub(super) async fn serve_instances(store: Store, instances: Instances, mut shutdown: watch::Receiver<bool>) {
+    let stop = Stop::new();
+    let _stop = StopOnDrop(stop.clone());
+    tokio::select! {
+        () = wait_for_shutdown(&mut shutdown) => {}
+        () = restore(&store, &instances, &stop) => {}
+        () = poll(&instances, &stop) => {}
+    }
+}
+
+async fn restore(store: &Store, instances: &Instances, stop: &Stop) {
+    let mut ticks = every(RESTORE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        restore_abandoned(store, instances, stop).await;
+    }
+}
+
+async fn poll(instances: &Instances, stop: &Stop) {
+    let mut ticks = every(DUE_POLLS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        // When more instances are due than are polled at a time, the next ones follow at once.
+        loop {
+            match instances.poll_due_instances(stop).await {
+                Ok(polled) if polled >= CONCURRENT_POLLS && !stop.is_raised() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "the results of polls cannot be stored; retrying");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Returns an interval that ticks at once and then every `period`; a late tick does not make the next ones hurry.
+pub(super) fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits until the process is to shut down. A dropped sender is a shutdown as well.
+pub(super) async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|is_shutdown| *is_shutdown).await;
+}

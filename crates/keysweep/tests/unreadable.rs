@@ -1,0 +1,122 @@
+//! Stored settings that cannot be read, in a row that was changed by hand or written by a later version: the tasks that depend
+//! on one fail with the field as the reason, and everything else goes on.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keysweep::{
+    model::{AutoScan, Instance, Stored},
+    store::Store,
+};
+use keysweep_harness::{DataSet, Flavor, Installation, Server};
+use rstest::rstest;
+use serde_json::Value;
+
+/// A time zone that is not in the zone data.
+const WINDOW: &str = "02:00-05:00 Mars/Olympus";
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+}
+
+/// Changes the row of an instance, and sets its auto-scan.
+fn edit(installation: &Installation, ids: (&str, &str), change: impl Fn(&mut Instance), auto_scan: Option<&AutoScan>) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = Store::open_sqlite(&installation.database()).await.expect("a store");
+        let before = store.instance(ids.0, ids.1).await.expect("read").expect("an instance");
+        let mut after = before.clone();
+        change(&mut after);
+        store.update_instance(&before, &after).await.expect("changed");
+        if let Some(settings) = auto_scan {
+            store.set_auto_scan(None, settings).await.expect("set");
+        }
+        store.close().await;
+    });
+}
+
+fn size(server: &Server) -> u64 {
+    redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
+}
+
+fn has_finished(task: &Value) -> bool {
+    matches!(task["status"].as_str(), Some("success" | "failed"))
+}
+
+/// Checks that a task failed because of this field, and that its scan reclaimed nothing.
+fn assert_refused(task: &Value, field: &str, value: &str, server: &Server, keys: u64) {
+    assert_eq!((&task["status"], &task["reason"]["code"]), (&"failed".into(), &"refused".into()), "{task:#}");
+    let message = task["reason"]["message"].as_str().expect("a message");
+    for part in ["\"cache\"", field, value] {
+        assert!(message.contains(part), "{part} in: {message}");
+    }
+    assert_eq!((&task["keys_scanned"], size(server)), (&0.into(), keys), "nothing was scanned");
+}
+
+#[rstest]
+#[case::pace("pace", "gentel", |instance: &mut Instance| instance.pace = Stored::read("gentel"))]
+#[case::window("window", "Mars/Olympus", |instance: &mut Instance| {
+    (instance.window, instance.window_binds_manual) = (Some(Stored::read(WINDOW)), true);
+})]
+fn a_manual_task_fails_and_names_the_field(
+    #[case] field: &str,
+    #[case] value: &str,
+    #[case] change: impl Fn(&mut Instance),
+) {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(30).dead(20).load(&server);
+    let installation = installation();
+    let (project, bad) = installation.register(&server.url());
+    let good = installation.register_another(&project, "good", &server.url(), &[]);
+    edit(&installation, (&project, &bad), change, None);
+    let service = installation.serve(&["--no-auth"]);
+
+    let list = service.get(&format!("/api/v1/projects/{project}/instances"));
+    let instances = list["instances"].as_array().expect("instances");
+    let problems = |name: &str| {
+        let found = instances.iter().find(|instance| instance["name"] == name).expect("an instance");
+        found["problems"].as_array().expect("problems").clone()
+    };
+    assert_eq!((problems("cache").len(), problems("good").len()), (1, 0), "{list:#}");
+    let problem = problems("cache")[0].as_str().expect("a sentence").to_owned();
+    assert!(problem.contains(field) && problem.contains(value), "{problem}");
+    let shown = installation.run(&["admin", "instance", "list", "--project", &project]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains(value), "{shown:?}");
+    let page = service.request("GET", &format!("/console/{project}/instances/{bad}"));
+    assert!(page.text.contains(value), "{}", page.text);
+
+    let create = |instance: &str| {
+        let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
+        let id = service.request("POST", &path).body["id"].as_str().expect("an id").to_owned();
+        service.wait_for(&format!("/api/v1/projects/{project}/tasks/{id}"), has_finished)
+    };
+    assert_refused(&create(&bad), field, value, &server, loaded.live + loaded.dead);
+    assert_eq!(create(&good)["status"], "success", "the other instance is scanned");
+    assert_eq!(size(&server), loaded.live);
+}
+
+#[test]
+fn a_scheduled_run_fails_and_names_the_window() {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().live(30).dead(20).load(&server);
+    let installation = installation();
+    let (project, instance) = installation.register(&server.url());
+    let settings = AutoScan {
+        enabled: true,
+        first_scan_at: Some(Timestamp::from_second(Timestamp::now().as_second() + 1).expect("a time")),
+        interval: Duration::from_secs(3_600),
+        timeout: Duration::from_secs(7_200),
+        updated_at: Timestamp::now(),
+        ..AutoScan::unset(&instance)
+    };
+    let change = |instance: &mut Instance| instance.window = Some(Stored::read(WINDOW));
+    edit(&installation, (&project, &instance), change, Some(&settings));
+    let service = installation.serve(&["--no-auth"]);
+    let histories = service.wait_for(&format!("/v2/{project}/instances/{instance}/auto-expire/histories"), |page| {
+        page["records"][0]["status"] == "failed"
+    });
+    let id = histories["records"][0]["id"].as_str().expect("an id");
+    let task = service.get(&format!("/api/v1/projects/{project}/tasks/{id}"));
+    assert_eq!(task["scan_type"], "auto");
+    assert_refused(&task, "window", "Mars/Olympus", &server, loaded.live + loaded.dead);
+}
