@@ -51,7 +51,7 @@ fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
     assert_eq!(refused.status, 500, "{refused:?}");
     assert!(refused.body["error_code"].is_string() && refused.body["error_msg"].is_string(), "{refused:?}");
     server.resume();
-    // Longer than it may sweep without a beat: it lets go, and takes the task up again.
+    // Longer than a worker may scan without a heartbeat: it releases the lease and claims the task again.
     let begun = Instant::now();
     eventually("the sweep is given up", Duration::from_secs(20), || {
         (begun.elapsed() > Duration::from_secs(12)).then_some(())

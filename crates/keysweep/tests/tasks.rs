@@ -1,4 +1,4 @@
-//! Tasks through the real binary: created over HTTP, swept by its worker, through restarts and crashes.
+//! Tasks through the real binary: created over HTTP, carried out by its worker, through restarts and crashes.
 
 use std::{collections::HashSet, fmt, time::Duration};
 
@@ -36,7 +36,7 @@ fn size(server: &Server) -> u64 {
 }
 
 #[rstest]
-fn a_posted_task_sweeps_the_instance_and_its_record_says_so(
+fn a_created_task_scans_the_instance_and_its_record_has_the_numbers(
     #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
     #[values("scan-expire-keys-task", "auto-expire/scan")] operation: &str,
 ) {
@@ -65,7 +65,7 @@ fn a_posted_task_sweeps_the_instance_and_its_record_says_so(
 }
 
 #[test]
-fn an_instance_keeps_as_many_records_as_the_service_is_told_to() {
+fn the_history_retention_limits_the_records_of_an_instance() {
     let installation = installation();
     let server = Server::start(Flavor::Valkey91);
     let (project, instance) = installation.register(&server.url());
@@ -84,7 +84,7 @@ fn a_second_create_is_answered_with_the_active_task() {
     DataSet::new().live(1_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
-    // A server that does not answer keeps the task active for as long as this test needs.
+    // An unresponsive server keeps the task active for as long as this test needs.
     server.pause();
     let service = installation.serve(&["--no-auth"]);
     let first = service.request("POST", &create_path(&project, &instance));
@@ -93,11 +93,11 @@ fn a_second_create_is_answered_with_the_active_task() {
     server.resume();
     service.wait_for(&detail_path(&project, &first.body), has_ended);
     let third = service.request("POST", &create_path(&project, &instance));
-    assert_ne!(third.body["id"], first.body["id"], "an ended task does not stand in the way");
+    assert_ne!(third.body["id"], first.body["id"], "a finished task does not block the next one");
 }
 
 #[test]
-fn a_task_on_an_instance_that_is_not_there_fails_with_the_reason() {
+fn a_task_for_an_unreachable_server_fails_with_the_reason() {
     let installation = installation();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
@@ -109,18 +109,18 @@ fn a_task_on_an_instance_that_is_not_there_fails_with_the_reason() {
     assert_eq!((&record["status"], &record["num"]), (&"failed".into(), &0.into()));
 }
 
-/// Enough keys that a sweep takes the worker some seconds at pace gentle. Returns the number of live ones.
+/// Loads enough keys that a scan takes some seconds at pace gentle. Returns the number of live ones.
 fn load_for_seconds(server: &Server) -> u64 {
     DataSet::new().live(200_000).dead(100_000).load(server).live
 }
 
 fn is_under_way(task: &Value) -> bool {
-    assert!(!has_ended(task), "the sweep was over before it could be interrupted");
+    assert!(!has_ended(task), "the scan finished before it could be interrupted");
     task["progress"]["fraction"].as_f64().is_some_and(|fraction| fraction > 0.05)
 }
 
 #[test]
-fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint() {
+fn heavy_sigterm_releases_the_lease_and_a_restart_resumes_from_the_checkpoint() {
     let server = Server::start(Flavor::Valkey91);
     let live = load_for_seconds(&server);
     let installation = installation();
@@ -140,19 +140,19 @@ fn heavy_sigterm_gives_the_task_back_and_a_restart_goes_on_from_the_checkpoint()
     });
     assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
     assert_eq!(task["keys_reclaimed"], 100_000);
-    assert_eq!(task["started_at"], before["started_at"], "it is the same run");
+    assert_eq!(task["started_at"], before["started_at"], "the task was started once");
     assert_eq!(size(&server), live);
     let scanned = task["keys_scanned"].as_u64().expect("a number");
-    assert!(scanned < 310_000, "{scanned} keys scanned: what was done was done again");
+    assert!(scanned < 310_000, "{scanned} keys scanned: some were scanned twice");
     let history = service.get(&histories_path(&project, &instance));
     assert_eq!((history["count"].as_u64(), history["records"][0]["num"].as_u64()), (Some(1), Some(100_000)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn heavy_a_database_that_was_away_for_too_long_costs_a_task_neither_an_attempt_nor_its_exact_count() {
+async fn heavy_a_long_outage_of_the_database_costs_a_task_neither_an_attempt_nor_its_exact_count() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(10_000).dead(200_000).load(&server);
-    // Somebody listens to expired events, so that the sweep takes twenty seconds.
+    // With a keyspace-notification subscriber the scan takes twenty seconds.
     redis::cmd("CONFIG")
         .arg("SET")
         .arg("notify-keyspace-events")
@@ -187,7 +187,7 @@ async fn heavy_a_database_that_was_away_for_too_long_costs_a_task_neither_an_att
 }
 
 #[test]
-fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
+fn heavy_after_a_crash_another_process_takes_over_the_task() {
     let server = Server::start(Flavor::Redis70);
     let live = load_for_seconds(&server);
     let installation = installation();
@@ -197,19 +197,19 @@ fn heavy_a_crash_loses_no_task_and_another_process_takes_it_over() {
     service.wait_for(&detail_path(&project, &created), is_under_way);
     service.kill();
     assert!(size(&server) > live, "it was interrupted");
-    assert_eq!(lazyfree(&server), "yes", "the dead worker has left it on");
+    assert_eq!(lazyfree(&server), "yes", "the crashed worker left it turned on");
 
     let service = installation.serve(&["--no-auth"]);
     let path = detail_path(&project, &created);
     assert_eq!(service.get(&path)["status"], "running", "started once, a task stays running");
-    // The dead worker's lease has to expire first: 15 s.
+    // The crashed worker's lease has to expire first: 15 s.
     let task = eventually("the task is taken over and ends", Duration::from_secs(180), || {
         Some(service.get(&path)).filter(has_ended)
     });
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()));
-    assert_eq!(size(&server), live, "no dead key is left");
-    assert_eq!(lazyfree(&server), "no", "the next one has put it back");
-    assert!(task["keys_reclaimed"].as_u64().is_some_and(|keys| keys <= 100_000), "what is counted was released");
+    assert_eq!(size(&server), live, "no stale key is left");
+    assert_eq!(lazyfree(&server), "no", "the next worker restored it");
+    assert!(task["keys_reclaimed"].as_u64().is_some_and(|keys| keys <= 100_000), "every counted key was reclaimed");
 }
 
 fn lazyfree(server: &Server) -> String {
@@ -219,7 +219,7 @@ fn lazyfree(server: &Server) -> String {
     pair[1].clone()
 }
 
-/// A JSON document none of whose objects has a key twice; ordinary readers keep one of the two without a word.
+/// A JSON document whose objects have no key twice; ordinary readers silently keep one of the two.
 struct UniqueKeys;
 
 impl<'de> Deserialize<'de> for UniqueKeys {
@@ -269,7 +269,7 @@ impl<'de> Visitor<'de> for UniqueKeys {
 }
 
 #[test]
-fn every_line_of_the_log_is_a_json_object_that_names_nothing_twice() {
+fn every_line_of_the_log_is_a_json_object_without_duplicate_keys() {
     serde_json::from_str::<UniqueKeys>(r#"{"a":{"b":1,"b":2}}"#).map(drop).expect_err("this test can fail");
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(100).dead(50).load(&server);
@@ -288,7 +288,7 @@ fn every_line_of_the_log_is_a_json_object_that_names_nothing_twice() {
 }
 
 #[test]
-fn health_and_readiness_are_told() {
+fn health_and_readiness_are_reported() {
     let installation = installation();
     let service = installation.serve(&["--no-auth"]);
     assert_eq!(service.get("/healthz")["status"], "ok");
@@ -296,7 +296,7 @@ fn health_and_readiness_are_told() {
 }
 
 #[test]
-fn a_primary_that_a_replica_leads_to_must_be_an_allowed_target_as_well() {
+fn the_primary_of_a_replica_must_be_an_allowed_target_as_well() {
     let primary = Server::start(Flavor::Valkey91);
     let replica = primary.replica();
     let installation = installation();
