@@ -171,7 +171,7 @@ fn a_replica_follows_its_primary() {
         let mut connection = replica.connection();
         assert_eq!(info(&mut connection, "replication", "role"), "slave");
         eventually("the keys are on the replica", LIMIT, || (size(&mut connection) == 70).then_some(()));
-        // A SCAN on a replica hides the dead keys and releases none.
+        // A SCAN on a replica hides stale keys and reclaims none.
         assert_eq!(scan(&mut connection).len(), 50, "{}", flavor.name());
         assert_eq!(size(&mut connection) as u64, loaded.live + loaded.dead, "{}", flavor.name());
     }
