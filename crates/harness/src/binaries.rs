@@ -1,7 +1,8 @@
 //! Versions of the servers that tests run against, and the paths of their binaries.
 //!
-//! The set spans the differences that matter for a scan: lazyfree defaults, tables per slot, and the oldest Redis and the newest
-//! Valkey that managed services run. `scripts/server` installs the same versions; a test compares the two.
+//! The set spans the differences that matter for a scan: lazyfree defaults, tables per slot, the order of the expiry cycle, and
+//! the oldest Redis and the newest Valkey that managed services run. `scripts/server` installs the same versions; a test
+//! compares the two.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ pub enum Flavor {
     Redis62,
     /// Redis 7.0: the version in Debian 12.
     Redis70,
+    /// Redis 8.2: one hash table per slot, `lazyexpire-nested-arbitrary-keys`.
+    Redis82,
     /// Valkey 8.1: one hash table per slot, lazyfree by default.
     Valkey81,
     /// Valkey 9.1: several databases in cluster mode.
@@ -21,7 +24,7 @@ pub enum Flavor {
 
 impl Flavor {
     /// All flavors, oldest first.
-    pub const ALL: [Self; 4] = [Self::Redis62, Self::Redis70, Self::Valkey81, Self::Valkey91];
+    pub const ALL: [Self; 5] = [Self::Redis62, Self::Redis70, Self::Redis82, Self::Valkey81, Self::Valkey91];
 
     /// Returns the name of the folder, such as `valkey-9.1`.
     #[must_use]
@@ -29,6 +32,7 @@ impl Flavor {
         match self {
             Self::Redis62 => "redis-6.2",
             Self::Redis70 => "redis-7.0",
+            Self::Redis82 => "redis-8.2",
             Self::Valkey81 => "valkey-8.1",
             Self::Valkey91 => "valkey-9.1",
         }
@@ -40,6 +44,7 @@ impl Flavor {
         match self {
             Self::Redis62 => "6.2.14",
             Self::Redis70 => "7.0.15",
+            Self::Redis82 => "8.2.3",
             Self::Valkey81 => "8.1.8",
             Self::Valkey91 => "9.1.2",
         }
