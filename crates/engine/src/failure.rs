@@ -22,6 +22,8 @@ pub enum FailureKind {
     Unsupported,
     /// A check refused the sweep.
     Refused,
+    /// Keys were left out of the scan, or SCAN came to no end.
+    Incomplete,
     /// The sweep timed out.
     Timeout,
     /// The stop was raised.
@@ -42,6 +44,7 @@ impl FailureKind {
             Self::Denied => "denied",
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
+            Self::Incomplete => "incomplete",
             Self::Timeout => "timeout",
             Self::Interrupted => "interrupted",
             Self::Internal => "internal",
@@ -90,6 +93,12 @@ pub(crate) enum ShardError {
     Absorbed,
     /// The sweep was stopped or timed out.
     Stopped(FailureKind),
+}
+
+impl From<Failure> for ShardError {
+    fn from(failure: Failure) -> Self {
+        Self::Fatal(failure)
+    }
 }
 
 impl From<Cause> for ShardError {

@@ -31,7 +31,7 @@ pub use self::{
     options::{Limits, Options, Preset},
     pacing::{Decision, Pace},
     record::{
-        Checkpoint, DatabaseCheckpoint, Outcome, ProbeSeconds, Progress, Quantiles, Report, ShardCheckpoint,
+        Checkpoint, DatabaseCheckpoint, Outcome, ProbeSeconds, Progress, Quantiles, Remaining, Report, ShardCheckpoint,
         ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta, fraction,
     },
     scan::{Estimate, Method, estimate, sweep, sweep_through},

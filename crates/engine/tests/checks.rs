@@ -29,7 +29,7 @@ fn run(server: &Server, words: &[&str]) {
 
 #[rstest]
 fn a_plain_server_passes_all_checks_and_no_key_is_reclaimed(
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
     let loaded = DataSet::new().live(50).dead(50).load(&server);

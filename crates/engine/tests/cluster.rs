@@ -55,7 +55,7 @@ impl<F: Fn(&Progress) + Sync> Monitor for Moving<F> {
 
 #[rstest]
 fn every_primary_is_swept_from_any_node_that_answers(
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let mut cluster = Cluster::start(flavor, 3, false);
     let (live, dead) = cluster.load(2_000, 1_000);
@@ -118,7 +118,7 @@ fn no_more_primaries_are_swept_at_a_time_than_asked_for() {
 
 #[rstest]
 fn heavy_a_planned_failover_during_a_sweep_leaves_no_stale_key(
-    #[values((Flavor::Redis62, 0.5), (Flavor::Redis70, 0.1), (Flavor::Valkey81, 0.8), (Flavor::Valkey91, 0.3))]
+    #[values((Flavor::Redis62, 0.5), (Flavor::Redis70, 0.1), (Flavor::Redis82, 0.6), (Flavor::Valkey81, 0.8), (Flavor::Valkey91, 0.3))]
     (flavor, at): (Flavor, f64),
 ) {
     survive_a_planned_failover(flavor, at);
@@ -370,7 +370,7 @@ fn soak_every_failover_at_every_point(
         Flavor,
         f64,
     ),
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     POINTS.into_iter().for_each(|at| survive(flavor, at));
 }

@@ -35,7 +35,7 @@ fn size(server: &Server, database: u32) -> u64 {
 
 #[rstest]
 fn every_stale_key_of_every_type_and_database_is_reclaimed_and_counted(
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
     let mut data = DataSet::new().live(20_000).dead(5_000);
@@ -132,7 +132,7 @@ fn an_empty_server_is_done_at_once() {
 /// plus the keys that clients and the cycle expired is the total that the server reports.
 #[rstest]
 fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
-    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis70, Flavor::Redis82, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::start(flavor);
     // A tenth is stale: at that share the server's own cycle is slow, and leaves some to the sweep.
@@ -203,7 +203,9 @@ fn quiesce(server: &Server) {
 }
 
 #[rstest]
-fn a_stopped_sweep_resumes_from_its_checkpoint(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
+fn a_stopped_sweep_resumes_from_its_checkpoint(
+    #[values(Flavor::Redis70, Flavor::Redis82, Flavor::Valkey91)] flavor: Flavor,
+) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(10_000).dead(10_000).database(2).live(5_000).dead(5_000).load(&server);
     let mut options = Options::default();

@@ -64,7 +64,7 @@ fn heavy_a_connection_that_breaks_is_opened_again_and_the_sweep_continues(
 #[rstest]
 #[ignore = "for make soak: minutes"]
 fn soak_every_fault_at_every_point(
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
     #[values(Fault::Cut, Fault::Stall, Fault::Drip, Fault::CloseInReply)] fault: Fault,
 ) {
     [0.05, 0.5, 0.85].into_iter().for_each(|at| survive(flavor, fault, at));

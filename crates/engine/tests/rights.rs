@@ -53,7 +53,7 @@ fn assert_each_is_named(rights: &[String], mut set: impl FnMut(&[String]), targe
 
 #[rstest]
 fn the_documented_rule_sweeps_a_server(
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::start(flavor);
     let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);

@@ -60,7 +60,7 @@ fn slices_that_ran_while_expiry_was_paused_are_repeated() {
 /// Shorter than the second between two samples: servers since 7.0 count the command, on earlier ones the sums show it.
 #[rstest]
 fn a_pause_between_two_samples_leaves_no_stale_key(
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
     #[values(700, 120)] milliseconds: u64,
 ) {
     let server = Server::start(flavor);

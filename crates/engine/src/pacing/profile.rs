@@ -9,6 +9,8 @@ pub(crate) struct PrimaryProfile {
     pub baseline_p90: Option<Duration>,
     /// Replicas that were attached at the start.
     pub replicas: Option<usize>,
+    /// Whether slices run without a transaction, because the server deletes no expired key in one.
+    pub plain_slices: bool,
     /// The limit that the pre-flight checks set; `None`: they have not run.
     checked: Option<Checked>,
 }

@@ -13,12 +13,12 @@ use super::{
     profile::PrimaryProfile,
 };
 use crate::{
-    failure::ShardError,
+    failure::{Failure, FailureKind, ShardError},
     link::{Link, RoleView, SliceReply},
     monitor::Monitor,
     options::{Limits, Options},
     record::{Shard, ShardState},
-    server::{Expiry, ServerState},
+    server::{Expiry, ServerState, is_importing},
     stop::{STOP_POLL, Stop},
     target::Address,
 };
@@ -53,6 +53,8 @@ pub(crate) struct ThrottleContext<'a> {
     pub stop: &'a Stop,
     pub monitor: &'a dyn Monitor,
     pub shard: &'a Shard,
+    /// Whether the server reports its import mode, in which it deletes no expired key.
+    pub reports_import_mode: bool,
 }
 
 /// Decides when the next slice may run, for one connection.
@@ -270,12 +272,21 @@ impl<'a> Throttle<'a> {
 
     /// Whether expiry was live since the last sample, as far as the server reports it; without a reply: no.
     pub fn is_clean(&self, link: &mut Link) -> bool {
-        ServerState::sample(link)
-            .is_ok_and(|state| state.expiry != Expiry::Paused && state.pauses == self.last_sample.pauses)
+        let importing = self.is_importing(link).unwrap_or(true);
+        let state = ServerState::sample(link);
+        !importing && state.is_ok_and(|state| state.expiry != Expiry::Paused && state.pauses == self.last_sample.pauses)
     }
 
     fn sample(&self, link: &mut Link) -> Result<ServerState, ShardError> {
         ServerState::sample(link).map_err(|error| ShardError::at(&self.address, error))
+    }
+
+    /// Whether the server is in import mode, as far as it reports that.
+    fn is_importing(&self, link: &mut Link) -> Result<bool, ShardError> {
+        match self.context.reports_import_mode {
+            true => is_importing(link).map_err(|error| ShardError::at(&self.address, error)),
+            false => Ok(false),
+        }
     }
 
     /// Samples the server's state, and waits during a background save and while expiry is paused. Returns whether expiry
@@ -306,6 +317,13 @@ impl<'a> Throttle<'a> {
             let throttled = &mut self.state().throttled;
             *(if paused { &mut throttled.paused } else { &mut throttled.fork }) += waited;
         };
+        if self.is_importing(link)? {
+            let sentence = format!(
+                "{} has begun to delete no expired key (import-mode yes); scan again when the import is over",
+                self.address
+            );
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
+        }
         self.next_sample = Instant::now() + STATE_INTERVAL;
         self.read_load(sample.main_thread_cpu);
         self.record_cpu(sample.cpu);

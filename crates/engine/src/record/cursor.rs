@@ -46,6 +46,13 @@ impl Scale {
         Self::Slots(sums)
     }
 
+    /// Whether the keys are spread so evenly that no slot holds more than one in 64 of them.
+    pub(crate) fn is_even(&self) -> bool {
+        let Self::Slots(sums) = self else { return true };
+        let all = sums.last().copied().unwrap_or(0);
+        sums.windows(2).all(|slot| (slot[1] - slot[0]) * 64 <= all)
+    }
+
     /// Returns the part of the keys that a cursor has passed, 0–1.
     pub fn fraction(&self, cursor: u64) -> f64 {
         let Self::Slots(sums) = self else { return fraction(cursor) };

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod cursor;
 mod progress;
+mod remaining;
 mod report;
 mod shard;
 mod tally;
@@ -10,6 +11,7 @@ mod tally;
 pub(crate) use self::{
     checkpoint::VERSION,
     cursor::{Scale, within},
+    remaining::Counters,
     report::outcome,
     shard::{Shard, ShardState, nanoseconds, quantiles},
 };
@@ -17,6 +19,7 @@ pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
     cursor::fraction,
     progress::{Progress, ShardProgress, ShardStatus, eta},
+    remaining::Remaining,
     report::{Outcome, ProbeSeconds, Quantiles, Report, ShardReport, Throttled, Totals},
     tally::Tally,
 };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::remaining::Remaining;
 use crate::{
     failure::{Failure, FailureKind},
     target::{Address, address_or_empty},
@@ -81,6 +82,9 @@ pub struct Totals {
     pub rss_before: Option<u64>,
     /// `used_memory_rss` after, bytes. Allocators return memory late or never.
     pub rss_after: Option<u64>,
+    /// Stale keys that are left after the scan; `None`: unknown.
+    #[serde(default)]
+    pub remaining: Option<Remaining>,
     /// Seconds from start to end of this run, without earlier runs of the same task.
     pub elapsed_seconds: f64,
     /// Seconds for which slices blocked the servers' main threads.

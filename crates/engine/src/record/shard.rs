@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
@@ -12,6 +12,7 @@ use super::{
     checkpoint::{DatabaseCheckpoint, ShardCheckpoint},
     cursor::Scale,
     progress::{ShardProgress, ShardStatus},
+    remaining::{Counters, Living, Remaining, remaining},
     report::{ProbeSeconds, Quantiles, ShardReport, Throttled, Totals, outcome},
     tally::Tally,
 };
@@ -62,6 +63,9 @@ pub(crate) struct ShardState {
     /// CPU that the server used while the shard was swept, over all connections.
     pub server_cpu: Option<Duration>,
     pub elapsed: Duration,
+    /// What INFO counted before the first slice on this server process, and the time of that.
+    pub counters: Option<(Counters, Instant)>,
+    remaining: Option<Remaining>,
     pub failure: Option<Failure>,
     pub backoffs: u64,
     pub throttled: Throttled,
@@ -91,6 +95,8 @@ impl ShardState {
             server: None,
             server_cpu: None,
             elapsed: Duration::ZERO,
+            counters: None,
+            remaining: None,
             failure: None,
             backoffs: 0,
             throttled: Throttled::default(),
@@ -106,12 +112,24 @@ impl ShardState {
     pub fn record_slice(&mut self, index: usize, slice: &SliceReply, cost: Duration) {
         self.checkpoint.keys_reclaimed += slice.reclaimed;
         self.checkpoint.keys_scanned += slice.returned + slice.reclaimed;
+        let from = self.share(&self.checkpoint.databases[index]);
         let database = &mut self.checkpoint.databases[index];
         database.cursor = slice.cursor;
         database.done = slice.cursor == 0;
-        database.tally.record(slice);
+        let upto = self.share(&self.checkpoint.databases[index]);
+        // The part of the slice that lies in the first half of the keyspace.
+        let early = if upto > from { ((0.5 - from) / (upto - from)).clamp(0.0, 1.0) } else { 0.0 };
+        self.checkpoint.databases[index].tally.record(slice, early);
         self.server_time += cost;
         self.slices.saturating_record(cost.as_nanos() as u64);
+    }
+
+    /// Records what a scan of whole databases has left, by what INFO counts after it.
+    pub fn record_remaining(&mut self, after: Counters) {
+        let Some((before, since)) = self.counters.filter(|_| self.checkpoint.restricted_to.is_none()) else { return };
+        let living = self.checkpoint.databases.iter().fold(Living::default(), |sum, line| sum + line.tally.living());
+        let living = Living { is_even: self.scales.values().all(Scale::is_even), ..living };
+        self.remaining = Some(remaining(before, after, living, since.elapsed().as_secs_f64()));
     }
 
     /// Records the round trip of a PING between slices.
@@ -144,6 +162,7 @@ impl ShardState {
         self.checkpoint.databases.clear();
         self.committed.clear();
         self.scales.clear();
+        (self.counters, self.remaining) = (None, None);
         self.checkpoint.restricted_to = restricted_to.cloned();
         if let Some(slots) = restricted_to {
             self.checkpoint.covered = self.checkpoint.covered.or(slots);
@@ -219,6 +238,7 @@ impl ShardState {
                 used_memory_after: checkpoint.used_memory_after,
                 rss_before: checkpoint.rss_before,
                 rss_after: checkpoint.rss_after,
+                remaining: self.remaining,
                 elapsed_seconds: self.elapsed.as_secs_f64(),
                 server_seconds: self.server_time.as_secs_f64(),
                 server_cpu_seconds: self.server_cpu.map(|cpu| cpu.as_secs_f64()),

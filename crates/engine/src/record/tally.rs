@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::remaining::Living;
 use crate::link::SliceReply;
 
 /// Part of a database that may be missing from the sums, beyond the writes of clients that show, 0–1: clients that add
@@ -14,6 +15,9 @@ pub struct Tally {
     /// Keys when the pass began, and after its last slice.
     sizes: Option<(u64, u64)>,
     returned: u64,
+    /// Those that were returned in the first half of the pass.
+    #[serde(default)]
+    returned_early: u64,
     #[serde(alias = "released")]
     reclaimed: u64,
     /// Keys that clients added and deleted between slices, as far as DBSIZE shows them.
@@ -21,13 +25,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a slice of the pass.
-    pub fn record(&mut self, slice: &SliceReply) {
+    /// Adds a slice of the pass. `early`: the part of it that lies in the first half of the keyspace, 0–1.
+    pub fn record(&mut self, slice: &SliceReply, early: f64) {
         let Some((before, after)) = slice.sizes else { return };
         let (first, last) = self.sizes.unwrap_or((before, before));
         self.churn += before.abs_diff(last);
         self.sizes = Some((first, after));
         self.returned += slice.returned;
+        self.returned_early += (slice.returned as f64 * early).round() as u64;
         self.reclaimed += slice.reclaimed;
     }
 
@@ -43,6 +48,12 @@ impl Tally {
     /// that was passed over in a quiet keyspace; clients that add and delete keys in turn can cause it as well.
     pub fn is_doubtful(&self) -> bool {
         self.missing() > 2 * self.churn
+    }
+
+    /// Returns the living keys that the pass returned.
+    pub(super) fn living(&self) -> Living {
+        let (early, all) = (self.returned_early as f64, self.returned as f64);
+        Living { early, late: all - early, is_even: false }
     }
 
     fn missing(&self) -> u64 {
@@ -62,7 +73,7 @@ mod tests {
 
     fn tally(slices: &[SliceReply]) -> Tally {
         let mut tally = Tally::default();
-        slices.iter().for_each(|slice| tally.record(slice));
+        slices.iter().for_each(|slice| tally.record(slice, 1.0));
         tally
     }
 

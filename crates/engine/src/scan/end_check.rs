@@ -68,7 +68,7 @@ mod tests {
 
     fn tally(slices: &[SliceReply]) -> Tally {
         let mut tally = Tally::default();
-        slices.iter().for_each(|slice| tally.record(slice));
+        slices.iter().for_each(|slice| tally.record(slice, 1.0));
         tally
     }
 

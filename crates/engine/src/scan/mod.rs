@@ -2,10 +2,12 @@
 
 mod end_check;
 mod estimate;
+mod incomplete;
 mod permits;
 mod reporter;
 mod retries;
 mod run;
+mod runaway;
 mod session;
 mod shard_map;
 mod slices;

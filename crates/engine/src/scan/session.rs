@@ -1,16 +1,16 @@
 //! Connecting to the primary of a shard: pre-flight checks, permissions, databases, and whether the checkpoint still
 //! holds for this server process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{shard_map::Location, sweeper::ShardSweeper};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Capabilities, Link, RoleView},
+    link::{Capabilities, Info, Link, RoleView},
     pacing::PrimaryProfile,
-    record::{DatabaseCheckpoint, ShardStatus, Tally},
-    server::{self, Check, LazyFreeRegistry, Verdict},
-    target::{Address, Mode},
+    record::{Counters, DatabaseCheckpoint, ShardStatus, Tally},
+    server::{self, Check, ExpirySettings, LazyFreeRegistry, Setting, Verdict},
+    target::{Address, Mode, Target},
     topology::{self, Primary, SlotSet},
 };
 
@@ -22,6 +22,9 @@ pub(super) struct Session {
     pub role: RoleView,
     /// Whether each slot has a table of its own, which shapes the cursors.
     pub per_slot_tables: bool,
+    pub settings: ExpirySettings,
+    /// The server's INFO reply of the connection's start; empty where INFO is refused.
+    pub info: Info,
     pub lazyfree: Option<LazyFreeLease>,
 }
 
@@ -29,6 +32,24 @@ pub(super) struct Session {
 pub(super) struct LazyFreeLease {
     pub registry: Arc<dyn LazyFreeRegistry>,
     pub run_id: String,
+}
+
+impl Session {
+    /// Returns how many keys a database held when the connection was made; `None`: the server does not report it.
+    pub fn keys(&self, database: u32) -> Option<u64> {
+        self.info.keyspace().iter().find(|line| line.database == database).map(|line| line.keys)
+    }
+}
+
+/// Returns what INFO (sections stats and keyspace) counts for the scanned databases of a target; `None`: it is refused.
+pub(super) fn counters(info: &Info, target: &Target) -> Option<Counters> {
+    let lines = info.keyspace().into_iter().filter(|line| target.database.is_none_or(|only| only == line.database));
+    let counters = Counters { expired: info.number("expired_keys")?, ..Counters::default() };
+    Some(lines.fold(counters, |sum, line| Counters {
+        keys: sum.keys + line.keys,
+        with_ttl: sum.with_ttl + line.expires,
+        ..sum
+    }))
 }
 
 impl ShardSweeper<'_> {
@@ -59,8 +80,8 @@ impl ShardSweeper<'_> {
         let Primary { address, mut link, role } = primary;
         link.set_reply_timeout(self.options.reply_timeout);
         let failed = |error| ShardError::at(&address, error);
-        let info = link.info(&["server", "memory", "cluster", "keyspace"]).map_err(failed)?;
-        let (capabilities, _) = server::rights(&mut link).map_err(failed)?;
+        let info = link.info(&["server", "memory", "stats", "cluster", "keyspace"]).map_err(failed)?;
+        let (mut capabilities, _) = server::rights(&mut link).map_err(failed)?;
         if role == RoleView::Unknown {
             self.warn(format!("{address} does not report its role; it is treated as a primary"));
         }
@@ -78,6 +99,10 @@ impl ShardSweeper<'_> {
             return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
         }
         let info = info.unwrap_or_default();
+        let settings = ExpirySettings::read(&mut link, &info).map_err(failed)?;
+        self.apply_check(&address, &settings.check())?;
+        self.profile.plain_slices |= settings.nested_expiry == Setting::Off;
+        capabilities.transaction &= !self.profile.plain_slices;
         let per_slot_tables = server::has_per_slot_tables(&info);
 
         let mut state = self.state();
@@ -92,6 +117,9 @@ impl ShardSweeper<'_> {
             let checkpoint = &mut state.checkpoint;
             (checkpoint.address, checkpoint.run_id, checkpoint.covered) = (Some(address.clone()), run_id, slots);
             state.reset(None);
+        }
+        if state.counters.is_none() {
+            state.counters = counters(&info, self.target()).map(|counters| (counters, Instant::now()));
         }
         // Expiry may have been paused during the slices since the last clean sample.
         state.roll_back();
@@ -110,7 +138,7 @@ impl ShardSweeper<'_> {
         }
         state.commit();
         drop(state);
-        Ok(Session { address, link, capabilities, role, per_slot_tables, lazyfree: None })
+        Ok(Session { address, link, capabilities, role, per_slot_tables, settings, info, lazyfree: None })
     }
 
     /// Whether the server in the URL has led to another one.
@@ -120,28 +148,32 @@ impl ShardSweeper<'_> {
 
     /// Applies the pre-flight checks: warnings, the limit of reclaims, or a refusal.
     fn apply_checks(&mut self, address: &Address, checks: Vec<Check>) -> Result<(), ShardError> {
+        checks.iter().try_for_each(|check| self.apply_check(address, check))?;
+        self.profile.set_checked(checks.iter().find_map(Check::reclaims_cap));
+        Ok(())
+    }
+
+    /// Applies one check: a warning or a refusal.
+    pub fn apply_check(&self, address: &Address, check: &Check) -> Result<(), ShardError> {
         // In a cluster a warning names its primary.
         let prefix = if matches!(self.target().mode, Mode::Cluster) { format!("{address}: ") } else { String::new() };
-        for check in &checks {
-            let remedy = check.remedy.as_deref().unwrap_or_default();
-            match check.verdict {
-                Verdict::Ok => {}
-                // The sweep is about to turn the setting on.
-                Verdict::Warning if check.is_about_freeing() && self.options.lazyfree.is_some() => {}
-                Verdict::Slower | Verdict::Warning => {
-                    self.warn(format!("{prefix}{}: {}; {remedy}", check.name, check.finding));
-                }
-                Verdict::Refused if check.name == "rights" => {
-                    let sentence = format!("{address} cannot be scanned: {}; {remedy}", check.finding);
-                    return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
-                }
-                Verdict::Refused => {
-                    let sentence = format!("{prefix}{}: {}; {remedy}", check.name, check.finding);
-                    return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
-                }
+        let remedy = check.remedy.as_deref().unwrap_or_default();
+        match check.verdict {
+            Verdict::Ok => {}
+            // The sweep is about to turn the setting on.
+            Verdict::Warning if check.is_about_freeing() && self.options.lazyfree.is_some() => {}
+            Verdict::Slower | Verdict::Warning => {
+                self.warn(format!("{prefix}{}: {}; {remedy}", check.name, check.finding));
+            }
+            Verdict::Refused if check.name == "rights" => {
+                let sentence = format!("{address} cannot be scanned: {}; {remedy}", check.finding);
+                return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+            }
+            Verdict::Refused => {
+                let sentence = format!("{prefix}{}: {}; {remedy}", check.name, check.finding);
+                return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
             }
         }
-        self.profile.set_checked(checks.iter().find_map(Check::reclaims_cap));
         Ok(())
     }
 }

@@ -8,15 +8,17 @@ use std::{
 
 use super::{
     end_check::EndCheck,
-    session::{LazyFreeLease, Session},
+    incomplete::{endless, missing_keys},
+    runaway::Runaway,
+    session::{LazyFreeLease, Session, counters},
     sweeper::ShardSweeper,
 };
 use crate::{
-    failure::ShardError,
+    failure::{Failure, FailureKind, ShardError},
     link::{LinkError, RoleView},
     pacing::{Next, Throttle, ThrottleContext},
     record::{DatabaseCheckpoint, within},
-    server::{self, Acquired, release_lazyfree},
+    server::{self, Acquired, ExpirySettings, Setting, release_lazyfree},
 };
 
 /// How long the sizes after a sweep wait for memory that the server frees in the background.
@@ -36,11 +38,16 @@ impl ShardSweeper<'_> {
             stop: self.connector.stop,
             monitor: self.monitor,
             shard: self.shard,
+            reports_import_mode: session.settings.reports_import_mode(),
         };
         let role = session.role.clone();
         let mut throttle = Throttle::start(&mut session.link, &session.address, context, &mut self.profile, role)?;
         self.acquire_lazyfree(&mut session)?;
         let swept = self.sweep_databases(&mut session, &mut throttle);
+        if let Err(ShardError::Fatal(Failure { kind: FailureKind::Incomplete, .. })) = swept {
+            // The sizes are worth reporting also where keys are missing; without a reply the report lacks them.
+            let _ = self.record_final_sizes(&mut session, &mut throttle);
+        }
         if let Err(ShardError::Stopped(_)) = swept {
             // A last sample, so that a later run need not repeat the last second. Without a reply it repeats it.
             if throttle.is_clean(&mut session.link) {
@@ -53,6 +60,7 @@ impl ShardSweeper<'_> {
             let _ = release_lazyfree(&mut session.link, &*lease.registry, &session.address, &lease.run_id);
         }
         swept?;
+        self.record_remaining(&mut session);
         if let Some(lease) = &session.lazyfree {
             let released = release_lazyfree(&mut session.link, &*lease.registry, &session.address, &lease.run_id);
             released.map_err(|error| ShardError::at(&session.address, error))?;
@@ -102,21 +110,39 @@ impl ShardSweeper<'_> {
             }
             let databases = self.state().checkpoint.databases.clone();
             let tallies = databases.into_iter().map(|line| (line.database, line.tally));
-            let found = end_check.judge(tallies, throttle.reports_expiry());
-            for (database, missing) in found.given_up {
-                self.warn(format!(
-                    "in database {database} {missing} keys were neither returned nor reclaimed, repeatedly; expiry may be paused (CLIENT PAUSE, a failover): scan again later"
-                ));
-            }
+            let reports_expiry = throttle.reports_expiry() && !session.settings.are_unread();
+            let found = end_check.judge(tallies, reports_expiry);
             if found.again.is_empty() {
-                return Ok(());
+                return missing_keys(&session.address, &found.given_up).map_or(Ok(()), |error| Err(error.into()));
             }
             self.monitor.note(
                 "keys were neither returned nor reclaimed; expiry may have been paused, so the database is scanned again",
             );
+            self.review_settings(session)?;
             throttle.wait_for_hidden_pause(found.wait)?;
             self.state().restart_databases(|database| found.again.contains(&database));
         }
+    }
+
+    /// Reads the settings again after a pass whose sums do not add up: one that keeps expired keys may have been changed
+    /// since. Where they cannot be read, the next pass runs without transactions and shows it.
+    fn review_settings(&mut self, session: &mut Session) -> Result<(), ShardError> {
+        let settings = ExpirySettings::read(&mut session.link, &session.info);
+        session.settings = settings.map_err(|error| ShardError::at(&session.address, error))?;
+        self.apply_check(&session.address, &session.settings.check())?;
+        let in_doubt = session.settings.nested_expiry == Setting::Unread;
+        if session.capabilities.transaction && (in_doubt || session.settings.nested_expiry == Setting::Off) {
+            if in_doubt {
+                self.warn(format!(
+                    "expiry: {} may delete no expired key in transactions (lazyexpire-nested-arbitrary-keys, which CONFIG does not show), so that slices run without one and the count is not exact; grant +config|get",
+                    session.address
+                ));
+            }
+            session.capabilities.transaction = false;
+            self.profile.plain_slices = true;
+            self.state().exact = false;
+        }
+        Ok(())
     }
 
     /// Sweeps one database from its cursor. Breaks where the slices since the last clean sample have to be repeated.
@@ -139,6 +165,7 @@ impl ShardSweeper<'_> {
             self.state().scales.insert(database.database, scale);
         }
         let mut cursor = database.cursor;
+        let mut runaway = Runaway::default();
         loop {
             let Next::Slice(count) = throttle.next_slice(&mut session.link)? else {
                 return Ok(ControlFlow::Break(()));
@@ -158,9 +185,21 @@ impl ShardSweeper<'_> {
             self.state().record_slice(index, &slice, cost);
             self.monitor.slice(cost);
             cursor = slice.cursor;
+            let keys = slice.sizes.map(|(before, _)| before).or_else(|| session.keys(database.database));
+            if let Some(kind) = runaway.record(cursor, slice.returned + slice.reclaimed, keys) {
+                return Err(endless(&address, database.database, kind).into());
+            }
             if cursor == 0 {
                 return Ok(ControlFlow::Continue(()));
             }
+        }
+    }
+
+    /// Records what the scan has left. Without a reply the report lacks it.
+    fn record_remaining(&self, session: &mut Session) {
+        let Ok(Some(info)) = session.link.info(&["stats", "keyspace"]) else { return };
+        if let Some(after) = counters(&info, self.target()) {
+            self.state().record_remaining(after);
         }
     }
 

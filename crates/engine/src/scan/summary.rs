@@ -45,6 +45,7 @@ pub(super) fn report(
             used_memory_after: used.1,
             rss_before: rss.0,
             rss_after: rss.1,
+            remaining: totals().map(|shard| shard.remaining).reduce(|sum, next| Some(sum? + next?)).flatten(),
             elapsed_seconds: elapsed.as_secs_f64(),
             server_seconds: totals().fold(0.0, |sum, shard| sum + shard.server_seconds),
             server_cpu_seconds: totals().filter_map(|shard| shard.server_cpu_seconds).reduce(f64::add),

@@ -4,6 +4,7 @@ use super::{
     check::{Check, FREEING, RECLAIMS_WITH_SUBSCRIBERS, SUBSCRIBERS, Verdict},
     clock::clock,
     rights::{cluster_rights, rights},
+    settings::{ExpirySettings, config},
     state::{Expiry, ServerState},
 };
 use crate::{
@@ -69,6 +70,7 @@ pub(crate) fn examine(primary: &mut Primary, connector: Connector<'_>) -> Result
     if matches!(connector.target.mode, Mode::Cluster) {
         checks.push(cluster_rights(link, info.as_ref())?);
     }
+    checks.push(ExpirySettings::read(link, info.as_ref().unwrap_or(&Info::default()))?.check());
     let Some(info) = info else {
         let finding = "INFO is refused: sizes are unknown, paused expiry is not detected, and a lost connection starts the scan again";
         checks.push(Check::with_remedy(Verdict::Warning, "sizes", finding, "grant +info"));
@@ -222,13 +224,4 @@ fn state(link: &mut Link) -> Result<Check, LinkError> {
     } else {
         Check::ok("state", "no background save, expiry is not paused")
     })
-}
-
-/// Returns a directive's value; `None` where CONFIG is refused or the directive unknown.
-fn config(link: &mut Link, directive: &str) -> Result<Option<String>, LinkError> {
-    match link.call(&[b"CONFIG", b"GET", directive.as_bytes()]) {
-        Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
-        Ok(_) | Err(LinkError::Server(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -8,6 +8,7 @@ mod inspect;
 mod keyspace;
 mod lazyfree;
 mod rights;
+mod settings;
 mod state;
 
 pub use self::{
@@ -21,5 +22,6 @@ pub(crate) use self::{
     keyspace::{guess_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
     rights::rights,
+    settings::{ExpirySettings, Setting, is_importing},
     state::{Expiry, ServerState},
 };

@@ -21,6 +21,8 @@ pub enum Exit {
     Unsupported = 5,
     /// Timed out.
     Timeout = 6,
+    /// The scan left keys out, or came to no end.
+    Incomplete = 7,
     /// Interrupted by Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
@@ -38,6 +40,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Denied => Self::Denied,
             FailureKind::Unsupported => Self::Unsupported,
             FailureKind::Timeout => Self::Timeout,
+            FailureKind::Incomplete => Self::Incomplete,
             FailureKind::Interrupted => Self::Interrupted,
             FailureKind::Refused | FailureKind::Internal => Self::Failed,
         }

@@ -187,6 +187,7 @@ fn outcome(task: &Value) -> Exit {
         Some(Reason::Unreachable) => Exit::CannotConnect,
         Some(Reason::Denied) => Exit::Denied,
         Some(Reason::Unsupported) => Exit::Unsupported,
+        Some(Reason::Incomplete) => Exit::Incomplete,
         None | Some(Reason::Cancelled | Reason::Refused | Reason::Crashed | Reason::Internal | Reason::Other(_)) => {
             Exit::Failed
         }

@@ -170,6 +170,9 @@ fn progress_text(progress: &Progress) -> String {
     )
 }
 
+/// Stale share after a scan from which the report mentions it, 0–1.
+const WORTH_REPORTING: f64 = 0.005;
+
 /// Prints the report of a scan.
 pub fn report(report: &Report) {
     let outcome = match report.outcome {
@@ -184,6 +187,15 @@ pub fn report(report: &Report) {
     row("keys scanned", HumanCount(report.totals.keys_scanned).to_string());
     let exactness = if report.totals.exact { "exact" } else { "lower bound" };
     row("keys reclaimed", format!("{}  ({exactness})", HumanCount(report.totals.keys_reclaimed)));
+    if let Some(left) = report.totals.remaining.filter(|left| left.share >= WORTH_REPORTING) {
+        let value = format!(
+            "about {} keys ({:.1} %), which expired during the scan, at about {} a second",
+            HumanCount(left.stale_keys),
+            left.share * 100.0,
+            HumanCount(left.expired_per_second as u64)
+        );
+        row("stale now", value);
+    }
     row("used memory", change(report.totals.used_memory_before, report.totals.used_memory_after));
     row("resident memory", change(report.totals.rss_before, report.totals.rss_after));
     row("elapsed", format!("{:.1} s", report.totals.elapsed_seconds));

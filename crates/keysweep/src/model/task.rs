@@ -55,6 +55,8 @@ pub enum Reason {
     Unsupported,
     /// A pre-flight check or a guard refused the scan, or a stored setting of the instance cannot be read.
     Refused,
+    /// The scan left keys out, or came to no end.
+    Incomplete,
     /// Five workers in a row crashed over the task without getting any further.
     Crashed,
     /// keysweep's own fault; its log says more.
@@ -72,6 +74,7 @@ impl Reason {
         Self::Denied,
         Self::Unsupported,
         Self::Refused,
+        Self::Incomplete,
         Self::Crashed,
         Self::Internal,
     ];
@@ -85,6 +88,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
+            Self::Incomplete => "incomplete",
             Self::Crashed => "crashed",
             Self::Internal => "internal",
             Self::Other(code) => code,

@@ -58,5 +58,6 @@ pub fn conclude(halt: Halt, report: &Report) -> Conclusion {
         (_, Some(FailureKind::Unsupported)) => fail(Reason::Unsupported),
         (_, Some(FailureKind::Refused)) => fail(Reason::Refused),
         (_, Some(FailureKind::Timeout)) => fail(Reason::Timeout),
+        (_, Some(FailureKind::Incomplete)) => fail(Reason::Incomplete),
     }
 }

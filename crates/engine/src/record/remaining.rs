@@ -1,0 +1,158 @@
+//! What a scan leaves behind: the keys that expired while it ran, behind it. By the sums of a pass, without another look at
+//! the keys. Pure.
+
+use std::ops::Add;
+
+use serde::{Deserialize, Serialize};
+
+/// Stale keys that are left after a scan. All of them expired while it ran: those that were stale before are reclaimed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Remaining {
+    /// All keys of the scanned databases.
+    pub keys: u64,
+    /// Stale keys among them, about.
+    pub stale_keys: u64,
+    /// `stale_keys` divided by `keys`, 0–1.
+    pub share: f64,
+    /// Keys that expired a second while the scan ran, about.
+    pub expired_per_second: f64,
+}
+
+/// What INFO tells before and after a scan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Keys of the databases that are scanned.
+    pub keys: u64,
+    /// Those of them that have a TTL.
+    pub with_ttl: u64,
+    /// Keys that the server has reclaimed since its start, by the scan and by everything else.
+    pub expired: u64,
+}
+
+/// The living keys that a scan has returned.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Living {
+    /// Returned in the first half of the keyspace, without repeats.
+    pub early: f64,
+    /// Returned in the second half.
+    pub late: f64,
+    /// Whether both halves hold equally many keys but for chance, as in one hash table.
+    pub is_even: bool,
+}
+
+impl Add for Living {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { early: self.early + other.early, late: self.late + other.late, ..self }
+    }
+}
+
+impl Add for Remaining {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let keys = self.keys + other.keys;
+        Self {
+            keys,
+            stale_keys: self.stale_keys + other.stale_keys,
+            share: share(self.stale_keys + other.stale_keys, keys),
+            expired_per_second: self.expired_per_second + other.expired_per_second,
+        }
+    }
+}
+
+fn share(stale: u64, keys: u64) -> f64 {
+    if keys == 0 { 0.0 } else { stale as f64 / keys as f64 }
+}
+
+impl Living {
+    /// Returns by how much the living keys have grown during the scan: what the second half has more than the first has come
+    /// meanwhile, unless it is chance.
+    fn growth(self) -> f64 {
+        let more = self.late - self.early;
+        match self.is_even && more.abs() > 4.0 * (self.early + self.late).sqrt() {
+            true => 4.0 * more,
+            false => 0.0,
+        }
+    }
+
+    /// Returns the living keys at the end of the scan: halfway through it there were as many as it returned.
+    fn at_end(self) -> f64 {
+        self.early + self.late + self.growth() / 2.0
+    }
+}
+
+/// Returns what a scan that took `seconds` has left.
+pub(crate) fn remaining(before: Counters, after: Counters, living: Living, seconds: f64) -> Remaining {
+    let without_ttl = |counters: Counters| counters.keys.saturating_sub(counters.with_ttl) as f64;
+    let growth_with_ttl = living.growth() - (without_ttl(after) - without_ttl(before));
+    let growth_with_ttl = if living.growth() == 0.0 { 0.0 } else { growth_with_ttl };
+    // What has expired was reclaimed, or is among the keys with a TTL that are more than before.
+    let reclaimed = after.expired.saturating_sub(before.expired) as f64;
+    let expired = (reclaimed + after.with_ttl as f64 - before.with_ttl as f64 - growth_with_ttl).max(0.0);
+    let stale = (after.keys as f64 - living.at_end()).clamp(0.0, after.with_ttl as f64);
+    let stale_keys = stale.round() as u64;
+    Remaining {
+        keys: after.keys,
+        stale_keys,
+        share: share(stale_keys, after.keys),
+        expired_per_second: expired / seconds.max(1e-3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_quiet_server_has_nothing_left() {
+        let before = Counters { keys: 1_000_000, with_ttl: 600_000, expired: 7 };
+        let after = Counters { keys: 800_000, with_ttl: 400_000, expired: 200_007 };
+        let living = Living { early: 400_300.0, late: 399_700.0, is_even: true };
+        assert_eq!(remaining(before, after, living, 2.0), Remaining { keys: 800_000, ..Remaining::default() });
+    }
+
+    #[test]
+    fn repeats_of_a_table_that_was_resized_are_no_negative_keys() {
+        let counters = Counters { keys: 1_000, with_ttl: 1_000, expired: 0 };
+        let living = Living { early: 600.0, late: 500.0, is_even: true };
+        assert_eq!(remaining(counters, counters, living, 1.0).stale_keys, 0);
+    }
+
+    #[test]
+    fn an_empty_server_has_no_share() {
+        let living = Living { is_even: true, ..Living::default() };
+        assert_eq!(remaining(Counters::default(), Counters::default(), living, 0.0).share, 0.0);
+    }
+
+    proptest! {
+        /// A keyspace whose keys expire and come at even rates, scanned at an even rate: what expires ahead of the scan is
+        /// reclaimed by it, what expires behind it is left.
+        #[test]
+        fn what_is_left_under_churn_is_told(
+            living in 50_000.0f64..1_000_000.0, without_ttl in 0.0f64..0.6, stale in 0.0f64..0.3,
+            churn in 0.001f64..0.3, growth in -0.3f64..0.5, seconds in 1.0f64..3_600.0,
+        ) {
+            let stale = living * stale;
+            let expired = living * churn;
+            let grown = living * growth;
+            let persistent = living * without_ttl;
+            let left = expired / 2.0;
+            let before = Counters { keys: (living + stale) as u64, with_ttl: (living + stale - persistent) as u64, expired: 0 };
+            let after = Counters {
+                keys: (living + grown + left) as u64,
+                with_ttl: (living + grown + left - persistent) as u64,
+                expired: (stale + expired - left) as u64,
+            };
+            let returned = Living { early: living / 2.0 + grown / 8.0, late: living / 2.0 + 3.0 * grown / 8.0, is_even: true };
+            let found = remaining(before, after, returned, seconds);
+            // Growth that could be chance is none.
+            let unseen = 2.0 * 4.0 * (living * 1.5).sqrt() + 2.0;
+            prop_assert!((found.stale_keys as f64 - left).abs() <= unseen, "{found:?}, {left} are left");
+            prop_assert!((found.expired_per_second * seconds - expired).abs() <= 2.0 * unseen, "{found:?}, {expired} expired");
+        }
+    }
+}

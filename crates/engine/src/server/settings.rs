@@ -1,0 +1,100 @@
+//! Settings of a server with which SCAN hides expired keys and deletes none of them.
+
+use super::check::{Check, Verdict};
+use crate::link::{Info, Link, LinkError, Reply};
+
+/// Redis since 8.2: with `no`, commands in a transaction delete no expired key.
+const NESTED_EXPIRY: &str = "lazyexpire-nested-arbitrary-keys";
+/// Valkey since 8.1: with `yes`, the server deletes no expired key at all.
+const IMPORT_MODE: &str = "import-mode";
+
+/// A setting, as far as the server reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// `yes`.
+    On,
+    /// `no`.
+    Off,
+    /// The server does not report it, and may have it.
+    Unread,
+    /// This version has no such setting.
+    Absent,
+}
+
+/// The settings that decide whether a slice deletes expired keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExpirySettings {
+    /// Whether transactions delete expired keys.
+    pub nested_expiry: Setting,
+    /// Whether the server is in import mode.
+    pub import_mode: Setting,
+}
+
+impl ExpirySettings {
+    /// Reads the settings by their exact names: a wildcard does not show hidden settings. `info`: the server's INFO reply;
+    /// without a version no setting counts as absent.
+    pub fn read(link: &mut Link, info: &Info) -> Result<Self, LinkError> {
+        let may_have = |is_since: bool| is_since || info.engine_version().is_none();
+        let nested_expiry = read(link, NESTED_EXPIRY, may_have(info.is_since((u32::MAX, 0), Some((8, 2)))))?;
+        let import_mode = read(link, IMPORT_MODE, may_have(info.is_since((8, 1), None)))?;
+        Ok(Self { nested_expiry, import_mode })
+    }
+
+    /// Whether the server has a setting that decides this and that it does not report.
+    pub fn are_unread(self) -> bool {
+        [self.nested_expiry, self.import_mode].contains(&Setting::Unread)
+    }
+
+    /// Whether the server reports its import mode.
+    pub fn reports_import_mode(self) -> bool {
+        matches!(self.import_mode, Setting::On | Setting::Off)
+    }
+
+    /// Returns the check of the settings: a server in import mode is refused.
+    pub fn check(self) -> Check {
+        let name = "expiry";
+        match self {
+            Self { import_mode: Setting::On, .. } => Check::with_remedy(
+                Verdict::Refused,
+                name,
+                format!("the server deletes no expired key ({IMPORT_MODE} yes)"),
+                "scan when the import is over (import-mode no)",
+            ),
+            Self { nested_expiry: Setting::Off, .. } => Check::with_remedy(
+                Verdict::Warning,
+                name,
+                format!(
+                    "transactions delete no expired key ({NESTED_EXPIRY} no), so that slices run without one and the count is not exact"
+                ),
+                "for an exact count, CONFIG SET lazyexpire-nested-arbitrary-keys yes",
+            ),
+            _ if self.are_unread() => {
+                Check::ok(name, "CONFIG is refused, so it is unknown whether a setting keeps expired keys")
+            }
+            _ => Check::ok(name, "no setting keeps expired keys"),
+        }
+    }
+}
+
+/// Returns whether the server is in import mode, as far as it reports that.
+pub(crate) fn is_importing(link: &mut Link) -> Result<bool, LinkError> {
+    Ok(read(link, IMPORT_MODE, true)? == Setting::On)
+}
+
+fn read(link: &mut Link, directive: &str, may_exist: bool) -> Result<Setting, LinkError> {
+    Ok(match config(link, directive)?.as_deref() {
+        Some("yes") => Setting::On,
+        Some("no") => Setting::Off,
+        _ if may_exist => Setting::Unread,
+        _ => Setting::Absent,
+    })
+}
+
+/// Returns a directive's value; `None` where CONFIG is refused or the directive unknown.
+pub(super) fn config(link: &mut Link, directive: &str) -> Result<Option<String>, LinkError> {
+    match link.call(&[b"CONFIG", b"GET", directive.as_bytes()]) {
+        Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
+        Ok(_) | Err(LinkError::Server(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
