@@ -92,19 +92,6 @@ fn a_pause_between_two_samples_leaves_no_stale_key(
 }
 
 #[test]
-fn heavy_a_pause_without_an_end_is_reported_where_the_server_does_not_report_it() {
-    let server = Server::start(Flavor::Redis70);
-    DataSet::new().live(500).dead(500).load(&server);
-    run(&mut server.connection(), "CLIENT PAUSE 60000 WRITE");
-    let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
-    assert!(
-        report.warnings.iter().any(|warning| warning.contains("neither returned nor reclaimed")),
-        "{:?}",
-        report.warnings
-    );
-}
-
-#[test]
 fn a_pause_that_ends_with_the_sweep_leaves_no_stale_key() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(500).dead(500).load(&server);
