@@ -289,7 +289,7 @@ fn a_shell_completes_commands_and_options_and_every_command_has_a_manual_page() 
     let script = installation.folder().join("completions");
     fs::write(&script, installation.run(&["completions", "bash"]).stdout).expect("a file");
     let ask = format!(
-        "source {} && COMP_WORDS=(keysweep scan --max) && COMP_CWORD=2 && _keysweep keysweep --max scan && echo ${{COMPREPLY[@]}}",
+        "source {} && COMP_WORDS=(keysweep scan --max-s) && COMP_CWORD=2 && _keysweep keysweep --max-s scan && echo ${{COMPREPLY[@]}}",
         script.display()
     );
     let completed = Command::new("bash").args(["-c", &ask]).output().expect("bash runs");

@@ -1,7 +1,12 @@
 //! Many commands in one round trip, for callers that write bulk data. A scan needs none: each of its slices is one
 //! transaction.
 
-use super::{Link, LinkError, Reply, ServerError, encode::encode};
+use super::{
+    connection::Link,
+    encode::encode,
+    error::{LinkError, ServerError},
+    reply::Reply,
+};
 
 /// Commands to be sent in one write.
 #[derive(Debug, Default)]

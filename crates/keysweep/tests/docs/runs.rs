@@ -49,7 +49,7 @@ impl Places {
             ("cert", text(&issued.certificate)),
             ("cert_key", text(&issued.key)),
         ]);
-        fs::write(&values["config"], "sweeps = 3\n").expect("written");
+        fs::write(&values["config"], "concurrency = 3\n").expect("written");
         fs::write(&values["password"], format!("{PASSWORD}\n")).expect("written");
         fs::set_permissions(&values["password"], Permissions::from_mode(0o600)).expect("it is ours");
         Self { installation, authority, values }
