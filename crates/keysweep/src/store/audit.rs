@@ -2,7 +2,7 @@
 
 use super::{
     Store, StoreError,
-    db::{Row, Session, sql},
+    db::{Row, sql},
 };
 use crate::model::AuditEntry;
 
@@ -25,19 +25,6 @@ impl Store {
             .list(&mut self.reader().await?, audit_entry)
             .await
     }
-}
-
-pub(super) async fn insert(tx: &mut Session, entry: &AuditEntry) -> Result<(), StoreError> {
-    sql("INSERT INTO audit (happened_at, project_id, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(entry.happened_at)
-        .bind(entry.project_id.as_deref())
-        .bind(entry.actor.as_deref())
-        .bind(&entry.action)
-        .bind(&entry.subject)
-        .bind(entry.detail.as_deref())
-        .execute(tx)
-        .await?;
-    Ok(())
 }
 
 fn audit_entry(row: &Row) -> Result<AuditEntry, StoreError> {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Store, StoreError, after,
+    Store, StoreError,
+    clock::after,
     db::{Queue, Row, Session, sql, unreadable},
+    hosts::remove_hosts,
     instances::{instance, window_opens_at},
     leases::{defer, release},
-    tasks::{DOCUMENT_VERSION, remove_hosts, task},
+    tasks::{DOCUMENT_VERSION, task},
 };
 use crate::model::{Instance, Lease, Reason, Task};
 

@@ -1,8 +1,11 @@
 //! The clock that a store's verbs use.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -29,4 +32,9 @@ impl Clock {
             micros.store(time.as_microsecond(), Ordering::Relaxed);
         }
     }
+}
+
+/// Returns the time after `duration`, or the latest one that there is.
+pub(super) fn after(time: Timestamp, duration: Duration) -> Timestamp {
+    time.checked_add(duration).unwrap_or(Timestamp::MAX)
 }

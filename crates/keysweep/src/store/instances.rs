@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Store, StoreError,
-    db::{Row, Session, Statement, lock, sql, unreadable},
+    db::{Row, Statement, lock, sql, unreadable},
+    hosts::hosts_after_move,
     merge::three_way_merge,
-    tasks::{add_hosts, remove_hosts},
 };
-use crate::model::{Instance, InstanceStats, ScanType, Status, Stored, Window, closed_until, hosts};
+use crate::model::{Instance, InstanceStats, ScanType, Stored, Window, closed_until};
 
 impl Store {
     /// Registers an instance. `Taken` when its id, or its name in the project, is in use; `Missing` when the project does not
@@ -180,22 +180,6 @@ fn bind_settings(statement: Statement, instance: &Instance) -> Statement {
         .bind(instance.window_binds_manual)
         .bind(instance.manage_lazyfree)
         .bind(instance.paused)
-}
-
-/// Gives the active task of an instance whose URL has changed the hosts of the new one. A running task keeps its old hosts
-/// as well, since its worker goes on there until it ends.
-async fn hosts_after_move(tx: &mut Session, instance: &Instance) -> Result<(), StoreError> {
-    let active = sql("SELECT id, status FROM task
-         WHERE instance_id = $1 AND status IN ('waiting', 'running') /*! FOR NO KEY UPDATE */")
-    .bind(&instance.id)
-    .optional(tx)
-    .await?;
-    let Some(task) = active else { return Ok(()) };
-    let id: String = task.get("id")?;
-    if task.get::<Status>("status")? == Status::Waiting {
-        remove_hosts(tx, &id).await?;
-    }
-    add_hosts(tx, &id, &hosts(instance)).await
 }
 
 /// Reads an instance. The one place where its columns become fields.

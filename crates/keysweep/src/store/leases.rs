@@ -5,10 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Store, StoreError, after,
+    Store, StoreError,
+    clock::after,
     db::{Session, lock, sql},
+    hosts::remove_hosts,
     instances::window_opens_at,
-    tasks::{DOCUMENT_VERSION, remove_hosts},
+    tasks::DOCUMENT_VERSION,
 };
 use crate::model::{Lease, Reason, Status};
 

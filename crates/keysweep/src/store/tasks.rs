@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     db::{Row, Session, keys, sql, unreadable},
+    hosts::{add_hosts, remove_hosts},
     instances::window_opens_at,
 };
 use crate::model::{NewTask, Reason, Status, Task, TaskDetail};
@@ -202,25 +203,6 @@ async fn prune_history(tx: &mut Session, new: &NewTask) -> Result<(), StoreError
     .bind(new.history_retention.saturating_sub(1))
     .execute(tx)
     .await?;
-    Ok(())
-}
-
-/// Adds hosts to those that an active task's scan puts load on.
-pub(super) async fn add_hosts(tx: &mut Session, task_id: &str, hosts: &[String]) -> Result<(), StoreError> {
-    if !hosts.is_empty() {
-        sql("INSERT INTO task_host (task_id, host) SELECT $1, key FROM json_each($2/*!::json*/) WHERE TRUE
-             ON CONFLICT DO NOTHING")
-        .bind(task_id)
-        .bind(keys(hosts))
-        .execute(tx)
-        .await?;
-    }
-    Ok(())
-}
-
-/// Removes the hosts of a task that ends.
-pub(super) async fn remove_hosts(tx: &mut Session, task_id: &str) -> Result<(), StoreError> {
-    sql("DELETE FROM task_host WHERE task_id = $1").bind(task_id).execute(tx).await?;
     Ok(())
 }
 

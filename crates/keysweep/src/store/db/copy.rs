@@ -10,8 +10,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
-use super::{OpenError, Pool, error};
-use crate::store::{Store, StoreError};
+use super::{error, open::OpenError, session::Pool};
+use crate::store::error::StoreError;
 
 /// Rows that are copied at a time.
 const BATCH: i64 = 500;
@@ -39,25 +39,23 @@ pub struct Import {
     transaction: Transaction<'static, Postgres>,
 }
 
-impl Store {
-    /// Passes all rows of a SQLite store, as they are at one moment, to `take`: a table after those that it refers to, some
-    /// hundred rows at a time, encrypted values as `\x` and hexadecimal digits. `Unavailable` while a worker holds a lease:
-    /// what it writes next would be in one of the two databases only. Not bounded as other verbs are.
+impl Pool {
+    /// Passes all rows of a SQLite file to `take`, as [`Store::export`](crate::store::Store::export) says.
     pub async fn export(
         &self,
         take: impl AsyncFnMut(&str, Vec<Value>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        match &self.pool {
-            Pool::Sqlite { readers, .. } => export(readers, take).await,
-            Pool::Postgres(_) => Err(StoreError::Internal("only a SQLite store can be exported".into())),
+        match self {
+            Self::Sqlite { readers, .. } => export(readers, take).await,
+            Self::Postgres(_) => Err(StoreError::Internal("only a SQLite store can be exported".into())),
         }
     }
 
-    /// Begins to copy rows into a PostgreSQL store; `None` when it has projects already.
+    /// Begins to copy rows into an empty PostgreSQL database; `None` when it has projects already.
     pub async fn import(&self) -> Result<Option<Import>, StoreError> {
-        match &self.pool {
-            Pool::Sqlite { .. } => Err(StoreError::Internal("only a PostgreSQL store can be imported into".into())),
-            Pool::Postgres(pool) => import(pool).await.map_err(error::meaning),
+        match self {
+            Self::Sqlite { .. } => Err(StoreError::Internal("only a PostgreSQL store can be imported into".into())),
+            Self::Postgres(pool) => import(pool).await.map_err(error::meaning),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use sqlx::migrate::{MigrateError, Migrator};
 
 use super::error;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Why a database cannot be the store. No message repeats a URL, which may hold a password.
 #[derive(Debug, thiserror::Error)]

@@ -1,16 +1,19 @@
-//! The store in a PostgreSQL database: how it is opened and upgraded, and what its error codes mean.
+//! The store in a PostgreSQL database: how it is opened and upgraded.
 
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
-    error::DatabaseError,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{OpenError, Pool, TIMEOUT, error, open::UpgradeError};
-use crate::store::StoreError;
+use super::{
+    error,
+    open::{OpenError, UpgradeError},
+    session::{Pool, TIMEOUT},
+};
+use crate::store::error::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -64,20 +67,4 @@ async fn upgrade(options: &PgConnectOptions) -> Result<(), OpenError> {
     let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
     migrated.map_err(|error| UpgradeError::new(error, &MIGRATIONS).at("the database".into(), OpenError::Store))?;
     connection.close().await.map_err(store)
-}
-
-/// Returns the meaning of a PostgreSQL error that is no violation of a constraint.
-pub(super) fn meaning(error: &dyn DatabaseError) -> StoreError {
-    let code = error.code().unwrap_or_default();
-    match &*code {
-        // Read-only (a standby, or a disk that is kept from filling up), lock not available, idle in a transaction, no
-        // such database (yet).
-        "25006" | "55P03" | "25P03" | "3D000" => StoreError::Unavailable(error.message().to_owned()),
-        "XX001" | "XX002" => StoreError::Unreadable(error.message().to_owned()),
-        code => match code.get(..2) {
-            // Connection, authorization, rollback, resources, operator intervention, system.
-            Some("08" | "28" | "40" | "53" | "57" | "58") => StoreError::Unavailable(error.message().to_owned()),
-            _ => StoreError::Internal(error.to_string()),
-        },
-    }
 }

@@ -8,7 +8,7 @@ use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::Sq
 use super::error;
 use crate::{
     model::{Reason, Role, ScanType, Sealed, Status, Stored},
-    store::StoreError,
+    store::error::StoreError,
 };
 
 /// A row as its engine returned it.

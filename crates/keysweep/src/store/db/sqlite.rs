@@ -1,4 +1,4 @@
-//! The store in one SQLite file: how it is created, opened and upgraded, and what its error codes mean.
+//! The store in one SQLite file: how it is created, opened and upgraded.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -10,13 +10,16 @@ use std::{
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
-    error::DatabaseError,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{OpenError, Pool, TIMEOUT, open::UpgradeError};
-use crate::store::StoreError;
+use super::{
+    error,
+    open::{OpenError, UpgradeError},
+    session::{Pool, TIMEOUT},
+};
+use crate::store::error::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -106,21 +109,5 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sql
 }
 
 fn is_busy(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| primary_code(error) == 5)
-}
-
-/// The low byte of a result code; what stands above it is detail.
-fn primary_code(error: &dyn DatabaseError) -> u32 {
-    error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff
-}
-
-/// Returns the meaning of a SQLite error that is no violation of a constraint.
-pub(super) fn meaning(error: &dyn DatabaseError) -> StoreError {
-    match primary_code(error) {
-        // PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL (the WAL's locks), AUTH
-        3 | 5 | 6 | 7 | 8 | 10 | 13 | 14 | 15 | 23 => StoreError::Unavailable(error.message().to_owned()),
-        // CORRUPT, NOTADB
-        11 | 26 => StoreError::Unreadable(error.message().to_owned()),
-        _ => StoreError::Internal(error.to_string()),
-    }
+    error.as_database_error().is_some_and(|error| error::primary_code(error) == 5)
 }

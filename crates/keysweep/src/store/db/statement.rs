@@ -5,10 +5,13 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 
-use super::{Connection, Row, Session, bounded};
+use super::{
+    row::Row,
+    session::{Connection, Session, bounded},
+};
 use crate::{
     model::{Reason, Role, ScanType, Sealed, Status},
-    store::StoreError,
+    store::error::StoreError,
 };
 
 /// A value for a placeholder. PostgreSQL needs the type of an absent one as well.

@@ -1,0 +1,148 @@
+//! Connections of either engine, and the one that a verb uses for its time.
+
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
+
+use sqlx::{Database, PgPool, Postgres, Sqlite, SqlitePool, Transaction, pool::PoolConnection};
+use tokio::time::Instant;
+
+use super::error;
+use crate::store::{error::StoreError, timing::Meter};
+
+/// How long one verb may take, including the wait for a connection.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Connections to one of the two engines. Clones share them.
+#[derive(Debug, Clone)]
+pub enum Pool {
+    /// One SQLite file. A single connection writes, so that writers queue here, in order, and not at SQLite's lock; WAL
+    /// lets the readers go on meanwhile.
+    Sqlite {
+        /// The one connection that writes.
+        writer: SqlitePool,
+        /// Read-only connections.
+        readers: SqlitePool,
+    },
+    /// A PostgreSQL database, which replicas share.
+    Postgres(PgPool),
+}
+
+/// What a session is opened for.
+#[derive(Debug, Clone, Copy)]
+pub enum Mode {
+    /// One statement that reads.
+    Read,
+    /// Several statements that read the same state of the database.
+    Snapshot,
+    /// A transaction that writes.
+    Write,
+}
+
+impl Pool {
+    async fn connect(&self, mode: Mode) -> Result<Connection, sqlx::Error> {
+        Ok(match (self, mode) {
+            (Self::Sqlite { readers, .. }, Mode::Read) => Connection::Sqlite(Held::Plain(readers.acquire().await?)),
+            (Self::Sqlite { readers, .. }, Mode::Snapshot) => Connection::Sqlite(Held::Within(readers.begin().await?)),
+            // A transaction that reads first and writes later is refused when another process has written in between.
+            (Self::Sqlite { writer, .. }, Mode::Write) => {
+                Connection::Sqlite(Held::Within(writer.begin_with("BEGIN IMMEDIATE").await?))
+            }
+            (Self::Postgres(pool), Mode::Read) => Connection::Postgres(Held::Plain(pool.acquire().await?)),
+            (Self::Postgres(pool), Mode::Snapshot) => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+                Connection::Postgres(Held::Within(pool.begin_with(begin).await?))
+            }
+            (Self::Postgres(pool), Mode::Write) => Connection::Postgres(Held::Within(pool.begin().await?)),
+        })
+    }
+
+    /// Closes all connections once the verbs under way have ended, and leaves no file beside the database.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                // The readers first: the last connection that may write puts the log back into the file.
+                readers.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A connection from a pool, inside a transaction or not.
+pub(super) enum Held<D: Database> {
+    Plain(PoolConnection<D>),
+    Within(Transaction<'static, D>),
+}
+
+impl<D: Database> Deref for Held<D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &D::Connection {
+        match self {
+            Self::Plain(connection) => connection,
+            Self::Within(transaction) => transaction,
+        }
+    }
+}
+
+impl<D: Database> DerefMut for Held<D> {
+    fn deref_mut(&mut self) -> &mut D::Connection {
+        match self {
+            Self::Plain(connection) => connection,
+            Self::Within(transaction) => transaction,
+        }
+    }
+}
+
+impl<D: Database> Held<D> {
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Within(transaction) => transaction.commit().await,
+        }
+    }
+}
+
+pub(super) enum Connection {
+    Sqlite(Held<Sqlite>),
+    Postgres(Held<Postgres>),
+}
+
+/// A connection for one verb, with the time that the verb has left. Dropped without a commit, it undoes what it wrote.
+pub struct Session {
+    pub(super) connection: Connection,
+    pub(super) deadline: Instant,
+    pub(super) meter: Meter,
+}
+
+impl Session {
+    /// Takes a connection from the pool and begins what the mode says. `Unavailable` when none is free in time.
+    pub async fn open(pool: &Pool, mode: Mode, meter: Meter) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + TIMEOUT;
+        let connection = meter.note(bounded(deadline, pool.connect(mode)).await)?;
+        Ok(Self { connection, deadline, meter })
+    }
+
+    /// Ends the transaction and keeps what it wrote. `Unavailable` when the answer is lost: the writes may have been kept.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let Self { connection, deadline, meter } = self;
+        meter.note(match connection {
+            Connection::Sqlite(held) => bounded(deadline, held.commit()).await,
+            Connection::Postgres(held) => bounded(deadline, held.commit()).await,
+        })
+    }
+}
+
+/// Runs one step of a verb until the verb's deadline.
+pub(super) async fn bounded<T>(
+    deadline: Instant,
+    step: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout_at(deadline, step).await {
+        Ok(done) => done.map_err(error::meaning),
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+    }
+}

@@ -1,0 +1,220 @@
+//! The handle through which every verb goes: the connections, the clock, what is measured, and the audit entries.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    clock::Clock,
+    db::{self, Import, Mode, OpenError, Pool, Session, sql},
+    error::StoreError,
+    health::WriteHealth,
+    timing::{Meter, Timing},
+};
+use crate::model::AuditEntry;
+
+/// The store. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: Pool,
+    clock: Clock,
+    timing: Timing,
+    health: WriteHealth,
+    /// Inserted with the next change.
+    audit: Arc<[AuditEntry]>,
+}
+
+impl Store {
+    /// Opens the store in this SQLite file, and creates the file (mode 0600) and its folder (0700) when they are absent.
+    pub async fn open_sqlite(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self::new(Pool::open_sqlite(path).await?))
+    }
+
+    /// Opens the store in the PostgreSQL database that this URL (`postgres://user:password@host:port/name`) names.
+    pub async fn open_postgres(url: &str) -> Result<Self, OpenError> {
+        Ok(Self::new(Pool::open_postgres(url).await?))
+    }
+
+    fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            clock: Clock::default(),
+            timing: Timing::default(),
+            health: WriteHealth::default(),
+            audit: Arc::default(),
+        }
+    }
+
+    /// Returns the same store with another clock, for tests.
+    pub fn with_clock(&self, clock: Clock) -> Self {
+        Self { clock, ..self.clone() }
+    }
+
+    /// Returns a handle whose next write also inserts these audit entries in the same transaction. A write that fails or has
+    /// nothing to do inserts none. `seq` is assigned by the store.
+    pub fn telling(&self, entries: Vec<AuditEntry>) -> Self {
+        Self { audit: entries.into(), ..self.clone() }
+    }
+
+    /// Returns how long this store's verbs have taken in this process.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Checks that the database answers and, after a failed write, that it takes writes again; used by `/readyz`.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sql("SELECT 1 FROM project LIMIT 1").optional(&mut self.reader().await?).await?;
+        self.health.settle(self.try_to_write()).await
+    }
+
+    async fn try_to_write(&self) -> Result<(), StoreError> {
+        let tried = async {
+            let mut tx = self.begin().await?;
+            tx.try_to_write().await?;
+            tx.commit().await
+        };
+        match tried.await {
+            // A right that was taken away, or a rule against new tables: it does not tell whether a task could be created.
+            Err(error @ StoreError::Internal(_)) => {
+                tracing::warn!(%error, "cannot check whether the database takes writes");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Passes all rows of a SQLite store, as they are at one moment, to `take`: a table after those that it refers to, some
+    /// hundred rows at a time, encrypted values as `\x` and hexadecimal digits. `Unavailable` while a worker holds a lease:
+    /// what it writes next would be in one of the two databases only. Not bounded as other verbs are.
+    pub async fn export(
+        &self,
+        take: impl AsyncFnMut(&str, Vec<Value>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.pool.export(take).await
+    }
+
+    /// Begins to copy rows into a PostgreSQL store; `None` when it has projects already.
+    pub async fn import(&self) -> Result<Option<Import>, StoreError> {
+        self.pool.import().await
+    }
+
+    /// Closes all connections once the verbs under way have ended. Later verbs are `Unavailable`.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Opens a session for one statement that reads.
+    pub(super) async fn reader(&self) -> Result<Session, StoreError> {
+        Session::open(&self.pool, Mode::Read, Meter::new(&self.timing.read, None)).await
+    }
+
+    /// Opens a session whose statements read the same state of the database.
+    pub(super) async fn snapshot(&self) -> Result<Session, StoreError> {
+        Session::open(&self.pool, Mode::Snapshot, Meter::new(&self.timing.read, None)).await
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) async fn begin(&self) -> Result<Session, StoreError> {
+        Session::open(&self.pool, Mode::Write, Meter::new(&self.timing.write, Some(&self.health))).await
+    }
+
+    /// Inserts the handle's audit entries and commits.
+    pub(super) async fn commit(&self, mut tx: Session) -> Result<(), StoreError> {
+        for entry in &*self.audit {
+            insert_audit_entry(&mut tx, entry).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Returns the time that a verb uses.
+    pub(super) async fn now(&self, session: &mut Session) -> Result<Timestamp, StoreError> {
+        match &self.clock {
+            Clock::Database => session.now().await,
+            Clock::Manual(micros) => db::time("now", micros.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+async fn insert_audit_entry(tx: &mut Session, entry: &AuditEntry) -> Result<(), StoreError> {
+    sql("INSERT INTO audit (happened_at, project_id, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(entry.happened_at)
+        .bind(entry.project_id.as_deref())
+        .bind(entry.actor.as_deref())
+        .bind(&entry.action)
+        .bind(&entry.subject)
+        .bind(entry.detail.as_deref())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlitePool;
+
+    use super::*;
+    use crate::model::Project;
+
+    async fn store(folder: &tempfile::TempDir) -> Store {
+        Store::open_sqlite(&folder.path().join("store.db")).await.expect("a store")
+    }
+
+    async fn pragma(pool: &SqlitePool, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(pool).await.expect("a number")
+    }
+
+    fn pools(store: &Store) -> (&SqlitePool, &SqlitePool) {
+        match &store.pool {
+            Pool::Sqlite { writer, readers } => (writer, readers),
+            Pool::Postgres(_) => unreachable!("opened on SQLite"),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_commit_is_written_through_and_references_are_kept() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = store(&folder).await;
+        let (writer, _) = pools(&store);
+        assert_eq!(pragma(writer, "PRAGMA synchronous").await, 2, "FULL");
+        assert_eq!(pragma(writer, "PRAGMA foreign_keys").await, 1);
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(writer).await.expect("a mode");
+        assert_eq!(journal, "wal");
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = store(&folder).await;
+        sqlx::query("DELETE FROM project").execute(pools(&store).1).await.expect_err("read only");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_unavailable_and_leaves_nothing_half_done() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = store(&folder).await;
+        let (writer, _) = pools(&store);
+        // The one writing connection is told that there is no page left.
+        let pages = pragma(writer, "PRAGMA page_count").await;
+        let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::query(limit).execute(writer).await.expect("set");
+        let project = |number: u32| {
+            let id = format!("{number:032}");
+            Project { name: id.repeat(30), id, created_at: Timestamp::UNIX_EPOCH }
+        };
+        let mut added = 0;
+        let error = loop {
+            match store.add_project(&project(added)).await {
+                Ok(()) => added += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        assert_eq!(store.projects().await.expect("read").len(), added as usize);
+        // Held by the connection that it was set on; the next one finds space again.
+        store.add_project(&project(added)).await.expect("there is space again");
+    }
+}
