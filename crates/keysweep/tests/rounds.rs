@@ -14,7 +14,7 @@ use keysweep::{
     model::{Instance, LazyFreeHold, NewTask, ScanType},
     random::new_id,
     secrets::Vault,
-    store::{Beat, Clock, Ending, Store},
+    store::{Clock, Heartbeat, Store, TaskResult},
 };
 use keysweep_engine::Stop;
 use keysweep_harness::{DataSet, Flavor, Installation, Server, free_port};
@@ -132,7 +132,7 @@ async fn an_unresponsive_server_delays_neither_tasks_nor_the_shutdown() {
     let address = listener.local_addr().expect("an address").to_string();
     for number in 0..HOLDS {
         let hold = LazyFreeHold { run_id: number.to_string(), task_id: new.id.clone(), address: address.clone() };
-        store.hold_lazyfree(&hold).await.expect("held");
+        store.acquire_lazyfree(&hold).await.expect("held");
     }
     finish_waiting_task(&store).await;
     store.close().await;
@@ -153,8 +153,8 @@ async fn an_unresponsive_server_delays_neither_tasks_nor_the_shutdown() {
 async fn finish_waiting_task(store: &Store) {
     let claim = store.claim("a crashed worker", Duration::from_secs(15), 1).await;
     let claim = claim.expect("claims work").expect("a task to claim");
-    let ending = Ending { outcome: Ok(()), beat: Beat::default(), report: None };
-    store.end(&claim.lease, &ending).await.expect("ended");
+    let ending = TaskResult { outcome: Ok(()), heartbeat: Heartbeat::default(), report: None };
+    store.finish(&claim.lease, &ending).await.expect("ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use std::{
 
 use keysweep::{
     model::{Instance, NewTask, Project, Role, ScanType, Stored},
-    store::{Beat, Clock, OpenError, Store, StoreError},
+    store::{Clock, Heartbeat, OpenError, Store, StoreError},
 };
 use keysweep_harness::{Authority, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator};
@@ -276,7 +276,7 @@ async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_th
     gate(&mut connection, "UPDATE OF not_before").await;
     let pause = tokio::spawn({
         let (store, lease) = (store.with_clock(midnight.clone()), lease.clone());
-        async move { store.give_back(&lease, &Beat::default()).await }
+        async move { store.release_lease(&lease, &Heartbeat::default()).await }
     });
     assert!(!ends_before_it_waits(&server, 1, &pause).await);
     let opens = tokio::spawn({

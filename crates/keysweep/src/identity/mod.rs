@@ -86,7 +86,7 @@ impl Identity {
 
     /// Returns the store for one change, which is recorded in the audit trail in the same transaction.
     fn audited(&self, event: AuditEvent<'_>, detail: &Value) -> Store {
-        self.store.telling(vec![event.entry(detail)])
+        self.store.with_audit(vec![event.entry(detail)])
     }
 }
 

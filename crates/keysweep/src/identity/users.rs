@@ -111,6 +111,6 @@ impl Identity {
             let project_id = Some(grant.project_id.as_str());
             AuditEvent { project_id, actor: COMMAND_LINE, action, subject: &user.id }.entry(&detail)
         };
-        self.store.telling(grants.iter().map(entry).collect())
+        self.store.with_audit(grants.iter().map(entry).collect())
     }
 }

@@ -108,7 +108,7 @@ impl Instances {
     /// Returns the store for one change of an instance, which is recorded in the audit trail in the same transaction.
     fn audited(&self, instance: &Instance, actor: Option<&str>, action: &'static str, detail: &Value) -> Store {
         let event = AuditEvent { project_id: Some(&instance.project_id), actor, action, subject: &instance.id };
-        self.store.telling(vec![event.entry(detail)])
+        self.store.with_audit(vec![event.entry(detail)])
     }
 }
 

@@ -33,7 +33,7 @@ pub enum PollError {
 impl Instances {
     /// Polls the instances that are due, at most [`CONCURRENT_POLLS`], and stores the results. Returns how many there were.
     pub async fn poll_due_instances(&self, stop: &Stop) -> Result<usize, StoreError> {
-        let due = self.store.take_looks(POLL_INTERVAL, CONCURRENT_POLLS as u32).await?;
+        let due = self.store.claim_polls(POLL_INTERVAL, CONCURRENT_POLLS as u32).await?;
         let (count, mut polls) = (due.len(), JoinSet::new());
         for instance in due {
             let (instances, stop) = (self.clone(), stop.clone());

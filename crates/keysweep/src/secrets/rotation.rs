@@ -98,7 +98,7 @@ async fn reseal(store: &Store, old: &Vault, new: &Vault) -> Result<(), RotationE
     let changes: Vec<Resealed> = store.secrets().await?.into_iter().map(change).collect::<Result<_, _>>()?;
     let new_key = new.key_id();
     let event = AuditEvent { project_id: None, actor: COMMAND_LINE, action: "master_key.rotate", subject: &new_key };
-    let audited = store.telling(vec![event.entry(&json!({ "old_key": old.key_id(), "secrets": changes.len() }))]);
+    let audited = store.with_audit(vec![event.entry(&json!({ "old_key": old.key_id(), "secrets": changes.len() }))]);
     match audited.reseal(&changes, &new_key, &new.check_value()).await? {
         true => Ok(()),
         false => Err(RotationError::SecretsChanged),

@@ -56,7 +56,7 @@ impl Store {
 
     /// Returns a handle whose next write also inserts these audit entries in the same transaction. A write that fails or has
     /// nothing to do inserts none. `seq` is assigned by the store.
-    pub fn telling(&self, entries: Vec<AuditEntry>) -> Self {
+    pub fn with_audit(&self, entries: Vec<AuditEntry>) -> Self {
         Self { audit: entries.into(), ..self.clone() }
     }
 

@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// Claims up to `limit` instances not polled for `interval`, stalest first. No other replica claims them for that time.
-    pub async fn take_looks(&self, interval: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
+    pub async fn claim_polls(&self, interval: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         // Those that another replica claims at this moment are left to it.

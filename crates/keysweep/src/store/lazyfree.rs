@@ -11,7 +11,7 @@ use crate::model::{Instance, LazyFreeHold};
 
 impl Store {
     /// Records that a task's scan relies on the setting in a server process. Returns the holders of that process.
-    pub async fn hold_lazyfree(&self, hold: &LazyFreeHold) -> Result<Holders, StoreError> {
+    pub async fn acquire_lazyfree(&self, hold: &LazyFreeHold) -> Result<Holders, StoreError> {
         let mut tx = self.begin().await?;
         tx.queue(Queue::LazyFree).await?;
         let holders = self.add_holder(&mut tx, hold).await?;
@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// Removes a task from the holders of a process. Returns how many others there are.
-    pub async fn let_go_lazyfree(&self, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
+    pub async fn release_lazyfree(&self, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         tx.queue(Queue::LazyFree).await?;
         sql("DELETE FROM lazyfree_hold WHERE run_id = $1 AND task_id = $2")

@@ -21,7 +21,7 @@ use crate::model::{Lease, Reason, Status};
 /// report those that the engine ends with. None can be computed from another: a worker that dies leaves a checkpoint older
 /// than its last counts, and shards that merge or are scanned again make their sum differ from the task's.
 #[derive(Debug, Clone, Default)]
-pub struct Beat {
+pub struct Heartbeat {
     /// Running time used, over all workers of the task.
     pub used: Duration,
     /// Expired keys reclaimed so far, over all workers.
@@ -38,7 +38,7 @@ pub struct Beat {
 
 /// The store's answer to a write that needs the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
+pub enum HeartbeatOutcome {
     /// The worker held the lease, and what it wrote was saved.
     Held {
         /// Whether a user has asked the task to stop.
@@ -52,11 +52,11 @@ pub enum Pulse {
 
 /// How a task ended.
 #[derive(Debug, Clone)]
-pub struct Ending {
+pub struct TaskResult {
     /// `Ok`: success. `Err`: failed, with the reason and a sentence.
     pub outcome: Result<(), (Reason, String)>,
     /// The last counts.
-    pub beat: Beat,
+    pub heartbeat: Heartbeat,
     /// The engine's report, as JSON; `None` when the scan never started.
     pub report: Option<String>,
 }
@@ -64,10 +64,17 @@ pub struct Ending {
 impl Store {
     /// Renews a lease and saves the counts, unless the lease is lost. An expired lease is renewed as long as no other worker
     /// has taken it over: the epoch is the fence, not the time. Counts never go back.
-    pub async fn beat(&self, lease: &Lease, renew: Duration, beat: &Beat) -> Result<Pulse, StoreError> {
+    pub async fn heartbeat(
+        &self,
+        lease: &Lease,
+        renew: Duration,
+        heartbeat: &Heartbeat,
+    ) -> Result<HeartbeatOutcome, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        let Some(cancel_requested) = record(&mut tx, lease, beat, None).await? else { return Ok(Pulse::Lost) };
+        let Some(cancel_requested) = record(&mut tx, lease, heartbeat, None).await? else {
+            return Ok(HeartbeatOutcome::Lost);
+        };
         sql("UPDATE lease SET expires_at = $1 WHERE instance_id = $2")
             .bind(after(now, renew))
             .bind(&lease.instance_id)
@@ -76,33 +83,35 @@ impl Store {
         // As it is now: the window may have changed since the claim.
         let closed_until = closed_until(&mut tx, now, &lease.task_id).await?;
         self.commit(tx).await?;
-        Ok(Pulse::Held { cancel_requested, closed_until })
+        Ok(HeartbeatOutcome::Held { cancel_requested, closed_until })
     }
 
     /// Saves the counts and releases a lease without ending the task: the next worker continues as soon as the instance's
     /// window is open for it.
-    pub async fn give_back(&self, lease: &Lease, beat: &Beat) -> Result<Pulse, StoreError> {
+    pub async fn release_lease(&self, lease: &Lease, heartbeat: &Heartbeat) -> Result<HeartbeatOutcome, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         // A change of the window at this moment is committed before this verb reads it, or waits for it.
         lock("SELECT 1 FROM instance WHERE id = $1 FOR SHARE").bind(&lease.instance_id).execute(&mut tx).await?;
-        let Some(cancel_requested) = record(&mut tx, lease, beat, None).await? else { return Ok(Pulse::Lost) };
+        let Some(cancel_requested) = record(&mut tx, lease, heartbeat, None).await? else {
+            return Ok(HeartbeatOutcome::Lost);
+        };
         release(&mut tx, &lease.instance_id).await?;
         let closed_until = closed_until(&mut tx, now, &lease.task_id).await?;
         if let Some(until) = closed_until {
             defer(&mut tx, &lease.task_id, until).await?;
         }
         self.commit(tx).await?;
-        Ok(Pulse::Held { cancel_requested, closed_until })
+        Ok(HeartbeatOutcome::Held { cancel_requested, closed_until })
     }
 
     /// Ends a task and releases its lease.
-    pub async fn end(&self, lease: &Lease, ending: &Ending) -> Result<Pulse, StoreError> {
+    pub async fn finish(&self, lease: &Lease, result: &TaskResult) -> Result<HeartbeatOutcome, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        let recorded = record(&mut tx, lease, &ending.beat, ending.report.as_deref()).await?;
-        let Some(cancel_requested) = recorded else { return Ok(Pulse::Lost) };
-        let (status, reason, detail) = match &ending.outcome {
+        let recorded = record(&mut tx, lease, &result.heartbeat, result.report.as_deref()).await?;
+        let Some(cancel_requested) = recorded else { return Ok(HeartbeatOutcome::Lost) };
+        let (status, reason, detail) = match &result.outcome {
             Ok(()) => (Status::Success, None, None),
             Err((reason, detail)) => (Status::Failed, Some(reason), Some(detail.as_str())),
         };
@@ -120,7 +129,7 @@ impl Store {
         remove_hosts(&mut tx, &lease.task_id).await?;
         release(&mut tx, &lease.instance_id).await?;
         self.commit(tx).await?;
-        Ok(Pulse::Held { cancel_requested, closed_until: None })
+        Ok(HeartbeatOutcome::Held { cancel_requested, closed_until: None })
     }
 }
 
@@ -128,7 +137,7 @@ impl Store {
 async fn record(
     tx: &mut Session,
     lease: &Lease,
-    beat: &Beat,
+    heartbeat: &Heartbeat,
     report: Option<&str>,
 ) -> Result<Option<bool>, StoreError> {
     // Locked before the task is changed: a condition on another row than the one that a statement changes would see that row
@@ -150,15 +159,15 @@ async fn record(
              scanned = CASE WHEN $3 > scanned THEN $3 ELSE scanned END,
              exact = exact AND $4
          WHERE id = $5 AND status = 'running' RETURNING cancel_requested")
-    .bind(beat.used)
-    .bind(beat.released)
-    .bind(beat.scanned)
-    .bind(beat.exact)
+    .bind(heartbeat.used)
+    .bind(heartbeat.released)
+    .bind(heartbeat.scanned)
+    .bind(heartbeat.exact)
     .bind(&lease.task_id)
     .optional(tx)
     .await?;
     let Some(task) = recorded else { return Ok(None) };
-    let documents = [beat.progress.as_deref(), beat.checkpoint.as_deref(), report];
+    let documents = [heartbeat.progress.as_deref(), heartbeat.checkpoint.as_deref(), report];
     if documents != [None; 3] {
         write_documents(tx, &lease.task_id, documents).await?;
     }

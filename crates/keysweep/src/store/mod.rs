@@ -41,7 +41,7 @@ pub use self::{
     db::{Import, OpenError, backup},
     error::StoreError,
     handle::Store,
-    leases::{Beat, Ending, Pulse},
+    leases::{Heartbeat, HeartbeatOutcome, TaskResult},
     overview::{InstanceOverview, Overview},
     schedule::{DuePlans, Plan},
     secrets::{Resealed, SecretAt, SecretField},

@@ -84,27 +84,37 @@ impl Store {
         Ok(DuePlans { now, plans })
     }
 
-    /// Creates the run that was due at `new.due_at`, and has the plan checked again at `look_at`. Returns `None`, and does
+    /// Creates the run that was due at `new.due_at`, and has the plan checked again at `next_check_at`. Returns `None`, and does
     /// nothing, when the plan has changed.
-    pub async fn start_run(&self, plan: &Plan, new: &NewTask, look_at: Timestamp) -> Result<Option<Task>, StoreError> {
+    pub async fn start_run(
+        &self,
+        plan: &Plan,
+        new: &NewTask,
+        next_check_at: Timestamp,
+    ) -> Result<Option<Task>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         if !is_unchanged(&mut tx, plan).await? {
             return Ok(None);
         }
         let Created::New(task) = create(&mut tx, now, new).await? else { return Ok(None) };
-        note(&mut tx, plan, new.due_at, look_at).await?;
+        note(&mut tx, plan, new.due_at, next_check_at).await?;
         self.commit(tx).await?;
         Ok(Some(task))
     }
 
     /// Saves up to which due time a plan is handled, and when it is checked again. Does nothing when the plan has changed.
-    pub async fn put_off(&self, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
+    pub async fn reschedule(
+        &self,
+        plan: &Plan,
+        handled: Option<Timestamp>,
+        next_check_at: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         if !is_unchanged(&mut tx, plan).await? {
             return Ok(());
         }
-        note(&mut tx, plan, handled, look_at).await?;
+        note(&mut tx, plan, handled, next_check_at).await?;
         self.commit(tx).await
     }
 }
@@ -119,10 +129,15 @@ async fn is_unchanged(tx: &mut Session, before: &Plan) -> Result<bool, StoreErro
     Ok(current.as_ref().map(plan).transpose()?.is_some_and(|current| current.same_decision(before)))
 }
 
-async fn note(tx: &mut Session, plan: &Plan, handled: Option<Timestamp>, look_at: Timestamp) -> Result<(), StoreError> {
+async fn note(
+    tx: &mut Session,
+    plan: &Plan,
+    handled: Option<Timestamp>,
+    next_check_at: Timestamp,
+) -> Result<(), StoreError> {
     sql("UPDATE auto_scan SET handled_at = $1, look_at = $2, seen_at = updated_at WHERE instance_id = $3")
         .bind(handled)
-        .bind(look_at)
+        .bind(next_check_at)
         .bind(&plan.config.instance_id)
         .execute(tx)
         .await?;

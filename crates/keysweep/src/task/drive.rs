@@ -20,7 +20,7 @@ use crate::{
     instances::{InstanceError, Instances},
     metrics::{Counts, ScanCounts},
     model::Reason,
-    store::{Beat, Claim, Ending, Pulse, Store},
+    store::{Claim, Heartbeat, HeartbeatOutcome, Store, TaskResult},
     telemetry::traces::SpanId,
 };
 
@@ -190,8 +190,8 @@ impl Drive {
     }
 
     async fn heartbeat(&self, last_success: &mut Instant) -> Halt {
-        match self.store.beat(&self.claim.lease, LEASE, &self.numbers(true)).await {
-            Ok(Pulse::Held { cancel_requested, closed_until }) => {
+        match self.store.heartbeat(&self.claim.lease, LEASE, &self.numbers(true)).await {
+            Ok(HeartbeatOutcome::Held { cancel_requested, closed_until }) => {
                 *last_success = Instant::now();
                 match () {
                     () if cancel_requested => Halt::Cancelled,
@@ -199,7 +199,7 @@ impl Drive {
                     () => Halt::None,
                 }
             }
-            Ok(Pulse::Lost) => {
+            Ok(HeartbeatOutcome::Lost) => {
                 self.counts.lease_lost();
                 tracing::warn!(task_id = self.claim.task.id, "lease lost; another worker resumes the task");
                 Halt::LeaseLost
@@ -216,11 +216,11 @@ impl Drive {
     }
 
     /// Returns the numbers of the task as they are now. `live`: the scan's own count is exact as far as the engine knows.
-    fn numbers(&self, live: bool) -> Beat {
+    fn numbers(&self, live: bool) -> Heartbeat {
         let task = &self.claim.task;
         let used = task.used + self.claimed_at.elapsed();
         match self.latest.get() {
-            Some((progress, checkpoint)) => Beat {
+            Some((progress, checkpoint)) => Heartbeat {
                 used,
                 released: checkpoint.keys_reclaimed,
                 scanned: checkpoint.keys_scanned,
@@ -228,12 +228,12 @@ impl Drive {
                 progress: serde_json::to_string(&progress).ok(),
                 checkpoint: serde_json::to_string(&checkpoint).ok(),
             },
-            None => Beat {
+            None => Heartbeat {
                 used,
                 released: task.reclaimed,
                 scanned: task.scanned,
                 exact: live && task.exact,
-                ..Beat::default()
+                ..Heartbeat::default()
             },
         }
     }
@@ -247,7 +247,7 @@ impl Drive {
         shutdown: &watch::Receiver<bool>,
     ) {
         let task_id = &self.claim.task.id;
-        let numbers = Beat {
+        let numbers = Heartbeat {
             released: report.totals.keys_reclaimed,
             scanned: report.totals.keys_scanned,
             exact: report.totals.exact && self.claim.task.exact,
@@ -278,17 +278,17 @@ impl Drive {
         }
     }
 
-    async fn release(&self, numbers: &Beat, shutdown: &watch::Receiver<bool>) {
+    async fn release(&self, numbers: &Heartbeat, shutdown: &watch::Receiver<bool>) {
         let (task_id, since) = (&self.claim.task.id, Instant::now());
         loop {
-            match self.store.give_back(&self.claim.lease, numbers).await {
-                Ok(Pulse::Held { closed_until: Some(until), .. }) => {
+            match self.store.release_lease(&self.claim.lease, numbers).await {
+                Ok(HeartbeatOutcome::Held { closed_until: Some(until), .. }) => {
                     return tracing::info!(task_id, %until, "maintenance window closed; the scan resumes when it opens");
                 }
-                Ok(Pulse::Held { closed_until: None, .. }) => {
+                Ok(HeartbeatOutcome::Held { closed_until: None, .. }) => {
                     return tracing::info!(task_id, "lease released; the next worker resumes the task");
                 }
-                Ok(Pulse::Lost) => return tracing::info!(task_id, "another worker has taken over the task"),
+                Ok(HeartbeatOutcome::Lost) => return tracing::info!(task_id, "another worker has taken over the task"),
                 Err(error) => {
                     let timeout = if *shutdown.borrow() { SHUTDOWN_RELEASE_TIMEOUT } else { RELEASE_TIMEOUT };
                     if since.elapsed() >= timeout {
@@ -302,16 +302,16 @@ impl Drive {
 
     /// Stores the end of the task, and retries during an outage of the store for as long as the lease may last, so that
     /// nothing is scanned twice. This is the one place where a task finishes. Returns whether the end is stored.
-    async fn finish(&self, outcome: Result<(), (Reason, String)>, beat: Beat, report: Option<String>) -> bool {
-        let ending = Ending { outcome, beat, report };
+    async fn finish(&self, outcome: Result<(), (Reason, String)>, beat: Heartbeat, report: Option<String>) -> bool {
+        let ending = TaskResult { outcome, heartbeat: beat, report };
         let deadline = Instant::now() + LEASE;
         loop {
-            match self.store.end(&self.claim.lease, &ending).await {
-                Ok(Pulse::Held { .. }) => {
+            match self.store.finish(&self.claim.lease, &ending).await {
+                Ok(HeartbeatOutcome::Held { .. }) => {
                     self.counts.task_finished(ending.outcome.as_ref().err().map(|(reason, _)| reason));
                     return true;
                 }
-                Ok(Pulse::Lost) => {
+                Ok(HeartbeatOutcome::Lost) => {
                     self.counts.lease_lost();
                     tracing::warn!(task_id = self.claim.task.id, "lease lost before the task finished");
                     return false;

@@ -37,7 +37,7 @@ impl Registry {
 
 impl LazyFreeRegistry for Registry {
     fn acquire(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
-        let held = self.runtime.block_on(self.store.hold_lazyfree(&self.entry(address, run_id)));
+        let held = self.runtime.block_on(self.store.acquire_lazyfree(&self.entry(address, run_id)));
         held.map_err(|error| error.to_string())
     }
 
@@ -47,7 +47,7 @@ impl LazyFreeRegistry for Registry {
     }
 
     fn release(&self, run_id: &str) -> Result<u64, String> {
-        let released = self.runtime.block_on(self.store.let_go_lazyfree(run_id, &self.task_id));
+        let released = self.runtime.block_on(self.store.release_lazyfree(run_id, &self.task_id));
         released.map_err(|error| error.to_string())
     }
 }

@@ -166,7 +166,7 @@ impl Tasks {
         action: &'static str,
     ) -> Store {
         let event = AuditEvent { project_id: Some(project_id), actor, action, subject: task_id };
-        self.store.telling(vec![event.entry(&json!({ "instance_id": instance_id }))])
+        self.store.with_audit(vec![event.entry(&json!({ "instance_id": instance_id }))])
     }
 
     /// Returns a task of the project, with its documents.

@@ -144,10 +144,10 @@ impl Tasks {
 
     async fn follow(&self, now: Timestamp, plan: &Plan) -> Result<bool, StoreError> {
         match due(now, plan) {
-            Due::Nothing { next_check_at } => self.store.put_off(plan, plan.handled, next_check_at).await?,
+            Due::Nothing { next_check_at } => self.store.reschedule(plan, plan.handled, next_check_at).await?,
             Due::Skip { due_at, next_check_at } => {
                 tracing::info!(instance_id = plan.instance.id, %due_at, "scheduled run skipped: it could not start in time");
-                self.store.put_off(plan, Some(due_at), next_check_at).await?;
+                self.store.reschedule(plan, Some(due_at), next_check_at).await?;
             }
             Due::Start { due_at, next_check_at } => {
                 let new = NewTask {

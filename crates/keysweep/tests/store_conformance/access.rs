@@ -211,7 +211,7 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
     };
     for (second, project) in [(1, "shop"), (2, "search"), (3, "shop"), (4, "shop")] {
         let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
-        store.telling(vec![entry(second, project)]).add_project(&made).await.expect("kept");
+        store.with_audit(vec![entry(second, project)]).add_project(&made).await.expect("kept");
     }
     let first = store.audit(&id("shop"), AuditPage { before: None, limit: 2 }).await.expect("read");
     let seconds = |page: &[AuditEntry]| page.iter().map(|entry| entry.happened_at).collect::<Vec<_>>();
@@ -234,7 +234,7 @@ async fn nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_th
             subject: instance.id.clone(),
             detail: None,
         };
-        store.telling(vec![entry])
+        store.with_audit(vec![entry])
     };
     let trail = || async {
         let page = AuditPage { before: None, limit: 10 };

@@ -5,7 +5,7 @@ use std::{ops::Deref, time::Duration};
 use jiff::Timestamp;
 use keysweep::{
     model::{AutoScan, Instance, NewTask, Project, ScanType, Stored, Task},
-    store::{Beat, Claim, Clock, Created, Ending, Store, StoreError},
+    store::{Claim, Clock, Created, Heartbeat, Store, StoreError, TaskResult},
 };
 use keysweep_harness::Postgres;
 use sqlx::{Connection, PgConnection, SqliteConnection};
@@ -194,8 +194,8 @@ pub fn manual(instance: &Instance) -> NewTask {
 }
 
 /// A beat after so many keys, of which a tenth was dead, and as many milliseconds.
-pub fn beat(scanned: u64) -> Beat {
-    Beat {
+pub fn beat(scanned: u64) -> Heartbeat {
+    Heartbeat {
         used: Duration::from_millis(scanned),
         released: scanned / 10,
         scanned,
@@ -206,8 +206,8 @@ pub fn beat(scanned: u64) -> Beat {
 }
 
 /// A good end after so many keys.
-pub fn success(scanned: u64) -> Ending {
-    Ending { outcome: Ok(()), beat: beat(scanned), report: Some("{\"outcome\":\"done\"}".into()) }
+pub fn success(scanned: u64) -> TaskResult {
+    TaskResult { outcome: Ok(()), heartbeat: beat(scanned), report: Some("{\"outcome\":\"done\"}".into()) }
 }
 
 /// Checks that an error says that this is taken.

@@ -142,7 +142,7 @@ async fn an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later(s
     let take = |now: i64, limit| {
         let store = &store;
         async move {
-            let taken = store.with_clock(at(now)).take_looks(MINUTE, limit).await.expect("taken");
+            let taken = store.with_clock(at(now)).claim_polls(MINUTE, limit).await.expect("taken");
             let mut names: Vec<String> = taken.into_iter().map(|instance| instance.name).collect();
             names.sort();
             names
@@ -280,7 +280,7 @@ async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
     let before = store.instance_of_its_own("cache").await;
     store.record_facts(&before, &stats(7)).await.expect("kept");
     store.record_unreachable(&before, "away").await.expect("kept");
-    assert_eq!(store.with_clock(at(0)).take_looks(Duration::from_secs(60), 10).await.expect("taken").len(), 1);
+    assert_eq!(store.with_clock(at(0)).claim_polls(Duration::from_secs(60), 10).await.expect("taken").len(), 1);
     let renamed = Instance { name: "session cache".into(), ..before.clone() };
     let renamed = store.update_instance(&before, &renamed).await.expect("changed");
     assert_eq!(
@@ -288,7 +288,7 @@ async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
         (&Some(stats(7)), Some("away")),
         "it is the same server"
     );
-    assert_eq!(store.with_clock(at(1)).take_looks(Duration::from_secs(60), 10).await.expect("taken"), []);
+    assert_eq!(store.with_clock(at(1)).claim_polls(Duration::from_secs(60), 10).await.expect("taken"), []);
 
     let moved = Instance { url: Stored::read("redis://there.example"), ..renamed.clone() };
     let moved = store.update_instance(&renamed, &moved).await.expect("changed");
@@ -298,7 +298,7 @@ async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
     assert_missing(store.record_unreachable(&renamed, "away").await, "instance");
     assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));
     assert_eq!(
-        store.with_clock(at(2)).take_looks(Duration::from_secs(60), 10).await.expect("taken"),
+        store.with_clock(at(2)).claim_polls(Duration::from_secs(60), 10).await.expect("taken"),
         [moved],
         "at once"
     );

@@ -21,15 +21,15 @@ async fn holders_of_a_process_are_counted(store: Fresh) {
     let counted = |held_before, others| Holders { held_before, others };
     let held = |task: Task, run_id: &'static str| {
         let store = &store;
-        async move { store.with_clock(at(1)).hold_lazyfree(&hold(&task, run_id)).await.expect("held") }
+        async move { store.with_clock(at(1)).acquire_lazyfree(&hold(&task, run_id)).await.expect("held") }
     };
     assert_eq!(held(first.clone(), "run").await, counted(false, 0));
     assert_eq!(held(second.clone(), "run").await, counted(false, 1));
     assert_eq!(held(first.clone(), "run").await, counted(true, 1), "the same task again, after its worker died");
     assert_eq!(held(first.clone(), "other run").await, counted(false, 0));
-    assert_eq!(store.let_go_lazyfree("run", &first.id).await.expect("let go"), 1);
-    assert_eq!(store.let_go_lazyfree("run", &first.id).await.expect("nothing to let go"), 1);
-    assert_eq!(store.let_go_lazyfree("run", &second.id).await.expect("let go"), 0);
+    assert_eq!(store.release_lazyfree("run", &first.id).await.expect("let go"), 1);
+    assert_eq!(store.release_lazyfree("run", &first.id).await.expect("nothing to let go"), 1);
+    assert_eq!(store.release_lazyfree("run", &second.id).await.expect("let go"), 0);
 }
 
 async fn only_where_somebody_holds_a_process_another_task_joins(store: Fresh) {
@@ -42,21 +42,21 @@ async fn only_where_somebody_holds_a_process_another_task_joins(store: Fresh) {
     };
     assert_eq!(join(first.clone(), "run").await, None);
     assert_eq!(join(second.clone(), "run").await, None, "the first one has left no trace");
-    store.with_clock(at(1)).hold_lazyfree(&hold(&first, "run")).await.expect("held");
+    store.with_clock(at(1)).acquire_lazyfree(&hold(&first, "run")).await.expect("held");
     assert_eq!(join(first.clone(), "run").await, joined(true, 0));
     assert_eq!(join(second.clone(), "other run").await, None);
     assert_eq!(join(second.clone(), "run").await, joined(false, 1));
-    assert_eq!(store.let_go_lazyfree("run", &first.id).await.expect("let go"), 1, "the second is recorded");
+    assert_eq!(store.release_lazyfree("run", &first.id).await.expect("let go"), 1, "the second is recorded");
 }
 
 async fn a_hold_of_a_task_that_has_ended_is_abandoned(store: Fresh) {
     let instance = store.instance_of_its_own("a").await;
     let task = store.waiting(&instance, at(0)).await;
-    store.with_clock(at(1)).hold_lazyfree(&hold(&task, "run")).await.expect("held");
+    store.with_clock(at(1)).acquire_lazyfree(&hold(&task, "run")).await.expect("held");
     let claim = store.claimed(at(1), "w").await;
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty(), "its sweep may still run");
-    store.with_clock(at(2)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(2)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(store.abandoned_lazyfree().await.expect("a list"), [(hold(&task, "run"), instance)]);
-    store.let_go_lazyfree("run", &task.id).await.expect("let go");
+    store.release_lazyfree("run", &task.id).await.expect("let go");
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty());
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use keysweep::{
     model::{Instance, Lease, Reason, Status},
-    store::{Beat, Claim, Ending, MAX_ATTEMPTS, Pulse},
+    store::{Claim, Heartbeat, HeartbeatOutcome, MAX_ATTEMPTS, TaskResult},
 };
 use tokio::task::JoinSet;
 
@@ -32,7 +32,7 @@ on_every_engine!(
     giving_back_ends_the_row_of_attempts,
 );
 
-const HELD: Pulse = Pulse::Held { cancel_requested: false, closed_until: None };
+const HELD: HeartbeatOutcome = HeartbeatOutcome::Held { cancel_requested: false, closed_until: None };
 
 async fn a_claim_starts_the_oldest_waiting_task(store: Fresh) {
     // Sorted otherwise by name, and by time as well: the order of creation is what counts.
@@ -53,7 +53,7 @@ async fn nothing_to_do_is_no_claim(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    store.with_clock(at(2)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(2)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert!(store.with_clock(at(1_000)).claim("w", LEASE, 100).await.expect("no failure").is_none());
 }
 
@@ -79,7 +79,7 @@ async fn parallel_claims_never_give_a_task_twice(store: Fresh) {
 async fn running(store: &Fresh, instance: &Instance, scanned: u64) -> Claim {
     store.waiting(instance, at(0)).await;
     let claim = store.claimed(at(0), "w1").await;
-    assert_eq!(store.with_clock(at(0)).beat(&claim.lease, LEASE, &beat(scanned)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(0)).heartbeat(&claim.lease, LEASE, &beat(scanned)).await.expect("beaten"), HELD);
     claim
 }
 
@@ -98,7 +98,7 @@ async fn a_held_lease_keeps_others_away_until_the_moment_it_expires(store: Fresh
 async fn a_beat_renews_the_lease(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 1).await;
-    assert_eq!(store.with_clock(at(10)).beat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(10)).heartbeat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
     assert!(!is_free(&store, 24).await);
     assert!(is_free(&store, 25).await);
 }
@@ -106,14 +106,14 @@ async fn a_beat_renews_the_lease(store: Fresh) {
 async fn an_expired_lease_that_nobody_took_is_still_renewed(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 1).await;
-    assert_eq!(store.with_clock(at(100)).beat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(100)).heartbeat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
     assert!(!is_free(&store, 114).await);
 }
 
 async fn a_lease_that_was_given_back_is_taken_at_once_and_goes_on_exactly(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let first = running(&store, &instance, 10).await;
-    assert_eq!(store.with_clock(at(5)).give_back(&first.lease, &beat(50)).await.expect("given back"), HELD);
+    assert_eq!(store.with_clock(at(5)).release_lease(&first.lease, &beat(50)).await.expect("given back"), HELD);
     assert_eq!(store.seen(&first.task).await.status, Status::Running, "once started it stays running");
     let second = store.claimed(at(5), "w2").await;
     assert_eq!((second.task.id.as_str(), second.task.started_at), (first.task.id.as_str(), Some(time(0))));
@@ -146,14 +146,15 @@ async fn an_orphaned_task_comes_before_a_younger_one_that_waits(store: Fresh) {
 
 /// Every verb that changes a running task, with this lease, must say that it is lost.
 async fn assert_fenced(store: &Fresh, lease: &Lease) {
-    let ending = Ending { outcome: Err((Reason::Internal, "no".into())), beat: beat(9_999), report: Some("{}".into()) };
+    let ending =
+        TaskResult { outcome: Err((Reason::Internal, "no".into())), heartbeat: beat(9_999), report: Some("{}".into()) };
     let pulses = [
-        store.with_clock(at(30)).beat(lease, LEASE, &beat(9_999)).await,
-        store.with_clock(at(30)).give_back(lease, &beat(9_999)).await,
-        store.with_clock(at(30)).end(lease, &ending).await,
+        store.with_clock(at(30)).heartbeat(lease, LEASE, &beat(9_999)).await,
+        store.with_clock(at(30)).release_lease(lease, &beat(9_999)).await,
+        store.with_clock(at(30)).finish(lease, &ending).await,
     ];
     for pulse in pulses {
-        assert_eq!(pulse.expect("no failure"), Pulse::Lost, "{lease:?}");
+        assert_eq!(pulse.expect("no failure"), HeartbeatOutcome::Lost, "{lease:?}");
     }
 }
 
@@ -166,13 +167,13 @@ async fn an_old_lease_changes_nothing(store: Fresh) {
     let after = store.task(&instance.project_id, &first.task.id).await.expect("read");
     assert_eq!(after, before);
     assert!(!is_free(&store, 34).await, "the new lease is neither given back nor shortened");
-    assert_eq!(store.with_clock(at(34)).beat(&second.lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(34)).heartbeat(&second.lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
 
-    store.with_clock(at(35)).give_back(&second.lease, &beat(12)).await.expect("given back");
+    store.with_clock(at(35)).release_lease(&second.lease, &beat(12)).await.expect("given back");
     assert_fenced(&store, &second.lease).await;
     let third = store.claimed(at(36), "w1").await;
     assert_fenced(&store, &first.lease).await;
-    store.with_clock(at(37)).end(&third.lease, &success(20)).await.expect("ended");
+    store.with_clock(at(37)).finish(&third.lease, &success(20)).await.expect("ended");
     let before = store.task(&instance.project_id, &first.task.id).await.expect("read");
     for lease in [&first.lease, &second.lease, &third.lease] {
         assert_fenced(&store, lease).await;
@@ -195,7 +196,7 @@ async fn a_lease_is_its_owners_its_tasks_and_its_instances(store: Fresh) {
         assert_fenced(&store, &forged).await;
     }
     for lease in [lease, foreign] {
-        assert_eq!(store.with_clock(at(1)).beat(&lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
+        assert_eq!(store.with_clock(at(1)).heartbeat(&lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
     }
 }
 
@@ -207,7 +208,7 @@ async fn the_epoch_grows_across_tasks(store: Fresh) {
         let claim = store.claimed(at(second), "w").await;
         assert!(claim.lease.epoch > last, "{} after {last}", claim.lease.epoch);
         last = claim.lease.epoch;
-        store.with_clock(at(second)).end(&claim.lease, &success(1)).await.expect("ended");
+        store.with_clock(at(second)).finish(&claim.lease, &success(1)).await.expect("ended");
         assert_fenced(&store, &claim.lease).await;
     }
 }
@@ -215,14 +216,14 @@ async fn the_epoch_grows_across_tasks(store: Fresh) {
 async fn numbers_never_go_back_and_documents_stay_until_replaced(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 100).await;
-    let silent = Beat { progress: None, checkpoint: None, ..beat(40) };
-    assert_eq!(store.with_clock(at(1)).beat(&claim.lease, LEASE, &silent).await.expect("beaten"), HELD);
+    let silent = Heartbeat { progress: None, checkpoint: None, ..beat(40) };
+    assert_eq!(store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &silent).await.expect("beaten"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     assert_eq!((detail.task.used, detail.task.reclaimed, detail.task.scanned), (Duration::from_millis(100), 10, 100));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
     assert_eq!(detail.checkpoint.as_deref(), Some("{\"cursor\":100}"));
-    let half = Beat { progress: None, ..beat(200) };
-    assert_eq!(store.with_clock(at(2)).beat(&claim.lease, LEASE, &half).await.expect("beaten"), HELD);
+    let half = Heartbeat { progress: None, ..beat(200) };
+    assert_eq!(store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &half).await.expect("beaten"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     assert_eq!((detail.task.used, detail.task.reclaimed, detail.task.scanned), (Duration::from_millis(200), 20, 200));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
@@ -234,7 +235,7 @@ async fn an_inexact_count_stays_inexact(store: Fresh) {
     let claim = running(&store, &instance, 1).await;
     assert!(store.seen(&claim.task).await.exact);
     for exact in [false, true] {
-        store.with_clock(at(1)).beat(&claim.lease, LEASE, &Beat { exact, ..beat(2) }).await.expect("beaten");
+        store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &Heartbeat { exact, ..beat(2) }).await.expect("beaten");
         assert!(!store.seen(&claim.task).await.exact);
     }
 }
@@ -242,7 +243,7 @@ async fn an_inexact_count_stays_inexact(store: Fresh) {
 async fn a_good_end_is_written_once_with_its_report(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 10).await;
-    assert_eq!(store.with_clock(at(9)).end(&claim.lease, &success(70)).await.expect("ended"), HELD);
+    assert_eq!(store.with_clock(at(9)).finish(&claim.lease, &success(70)).await.expect("ended"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     let task = &detail.task;
     assert_eq!((task.status, &task.reason, task.reason_detail.as_ref()), (Status::Success, &None, None));
@@ -250,7 +251,10 @@ async fn a_good_end_is_written_once_with_its_report(store: Fresh) {
     assert_eq!((task.scanned, task.reclaimed, task.used), (70, 7, Duration::from_millis(70)));
     assert_eq!(detail.report.as_deref(), Some("{\"outcome\":\"done\"}"));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":70}"));
-    assert_eq!(store.with_clock(at(10)).end(&claim.lease, &success(80)).await.expect("no failure"), Pulse::Lost);
+    assert_eq!(
+        store.with_clock(at(10)).finish(&claim.lease, &success(80)).await.expect("no failure"),
+        HeartbeatOutcome::Lost
+    );
     assert_eq!(store.task(&instance.project_id, &claim.task.id).await.expect("read"), Some(detail));
 }
 
@@ -259,8 +263,9 @@ async fn a_bad_end_keeps_its_reason_and_what_was_released(store: Fresh) {
     for reason in Reason::ALL {
         store.waiting(&instance, at(0)).await;
         let claim = store.claimed(at(0), "w").await;
-        let ending = Ending { outcome: Err((reason.clone(), "a sentence".into())), beat: beat(30), report: None };
-        assert_eq!(store.with_clock(at(1)).end(&claim.lease, &ending).await.expect("ended"), HELD);
+        let ending =
+            TaskResult { outcome: Err((reason.clone(), "a sentence".into())), heartbeat: beat(30), report: None };
+        assert_eq!(store.with_clock(at(1)).finish(&claim.lease, &ending).await.expect("ended"), HELD);
         let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
         assert_eq!((detail.task.status, detail.task.reason), (Status::Failed, Some(reason.clone())));
         assert_eq!(detail.task.reason_detail.as_deref(), Some("a sentence"));
@@ -309,7 +314,7 @@ async fn progress_ends_the_row_of_attempts(store: Fresh) {
         owner: "w".into(),
         epoch: 5,
     };
-    assert_eq!(store.with_clock(at(81)).beat(&last, LEASE, &beat(1)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(81)).heartbeat(&last, LEASE, &beat(1)).await.expect("beaten"), HELD);
     assert_eq!(store.claimed(at(100), "w").await.task.attempts, 0);
     // Progress counts from the last claim on, not from the beginning.
     assert_eq!(store.claimed(at(120), "w").await.task.attempts, 1);
@@ -332,7 +337,7 @@ async fn giving_back_ends_the_row_of_attempts(store: Fresh) {
     // Shut down in good order, before anything was done: nobody died over it.
     store
         .with_clock(at(21))
-        .give_back(&claim.lease, &Beat { exact: true, ..Beat::default() })
+        .release_lease(&claim.lease, &Heartbeat { exact: true, ..Heartbeat::default() })
         .await
         .expect("given back");
     assert_eq!(store.claimed(at(22), "w2").await.task.attempts, 0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keysweep::{
     model::{Instance, NewTask, Project, ScanType, Status, Stored, hosts},
-    store::{Created, PageRequest, Pulse},
+    store::{Created, HeartbeatOutcome, PageRequest},
 };
 
 use crate::fresh::{Fresh, LEASE, at, beat, manual, plain_instance, success, time};
@@ -43,7 +43,7 @@ async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
     assert!(claim(3, 1).await.is_none());
     assert_eq!(claim(4, 2).await.expect("a task").0, "b");
     assert!(claim(5, 2).await.is_none());
-    store.with_clock(at(6)).end(&first.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(6)).finish(&first.lease, &success(1)).await.expect("ended");
     assert_eq!(claim(7, 2).await.expect("a task").0, "c");
 }
 
@@ -71,7 +71,7 @@ async fn a_sweep_of_several_hosts_burdens_each_of_them(store: Fresh) {
         names.push(claim.instance.name);
     }
     assert_eq!(names, ["cluster", "single", "address", "longer address"]);
-    store.with_clock(at(2)).end(&first.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(2)).finish(&first.lease, &success(1)).await.expect("ended");
     let names = [claim().await.expect("a task").instance.name, claim().await.expect("a task").instance.name];
     assert_eq!(names, ["other cluster", "neighbour"]);
 }
@@ -123,11 +123,11 @@ async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
         ask(&project, name, host).await;
     }
     assert!(claim(6).await.is_none());
-    store.with_clock(at(7)).give_back(&first.lease, &beat(10)).await.expect("given back");
+    store.with_clock(at(7)).release_lease(&first.lease, &beat(10)).await.expect("given back");
     let again = claim(8).await.expect("a task");
     assert_eq!((again.instance.name.as_str(), again.instance.url.text()), ("a", "redis://h3:6379"));
     assert!(claim(9).await.is_none());
-    store.with_clock(at(10)).end(&again.lease, &success(20)).await.expect("ended");
+    store.with_clock(at(10)).finish(&again.lease, &success(20)).await.expect("ended");
     let names = [claim(11).await.expect("a task").instance.name, claim(12).await.expect("a task").instance.name];
     assert_eq!(names, ["c", "e"]);
     assert!(claim(13).await.is_none(), "b is swept on the host of d");
@@ -163,15 +163,18 @@ async fn a_paused_sweep_goes_on_when_its_window_opens(store: Fresh) {
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     store.with_window(&instance, Some(NIGHT)).await;
-    let pulse = store.with_clock(at(2)).give_back(&claim.lease, &beat(50)).await.expect("given back");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
-    assert_eq!(store.with_clock(at(2)).give_back(&claim.lease, &beat(60)).await.expect("answered"), Pulse::Lost);
+    let pulse = store.with_clock(at(2)).release_lease(&claim.lease, &beat(50)).await.expect("given back");
+    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
+    assert_eq!(
+        store.with_clock(at(2)).release_lease(&claim.lease, &beat(60)).await.expect("answered"),
+        HeartbeatOutcome::Lost
+    );
     assert!(store.with_clock(at(2 * HOUR - 1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     let again = store.claimed(at(2 * HOUR), "w2").await;
     assert_eq!((again.task.started_at, again.task.scanned, again.task.exact), (Some(time(1)), 50, true));
     assert_eq!(again.checkpoint.as_deref(), Some("{\"cursor\":50}"));
     // Its wait is over: given back in good order, it is taken at once.
-    store.with_clock(at(2 * HOUR + 1)).give_back(&again.lease, &beat(70)).await.expect("given back");
+    store.with_clock(at(2 * HOUR + 1)).release_lease(&again.lease, &beat(70)).await.expect("given back");
     store.claimed(at(2 * HOUR + 2), "w").await;
 }
 
@@ -180,7 +183,7 @@ async fn a_cancelled_task_does_not_wait_for_its_window(store: Fresh) {
     let task = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     store.with_window(&instance, Some(NIGHT)).await;
-    store.with_clock(at(1)).give_back(&claim.lease, &beat(50)).await.expect("given back");
+    store.with_clock(at(1)).release_lease(&claim.lease, &beat(50)).await.expect("given back");
     store.with_clock(at(2)).request_cancel(&task.project_id, &task.id).await.expect("asked");
     assert!(store.claimed(at(3), "w").await.task.cancel_requested);
 }
@@ -208,7 +211,7 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
     store.waiting(&free, at(4 * HOUR)).await;
     let claim = store.claimed(at(5 * HOUR), "w").await;
     assert_eq!(claim.instance.name, "free", "its window does not bind manual scans");
-    store.with_clock(at(5 * HOUR + 1)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(5 * HOUR + 1)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert!(store.with_clock(at(26 * HOUR - 1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     for task in &tasks {
         let seen = store.seen(task).await;
@@ -218,7 +221,7 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
     // One that is to be cancelled ends outside it as well.
     let second = store.claimed(at(26 * HOUR), "w").await;
     store.with_clock(at(28 * HOUR)).request_cancel(&project.id, &second.task.id).await.expect("asked");
-    store.with_clock(at(28 * HOUR)).give_back(&second.lease, &beat(1)).await.expect("given back");
+    store.with_clock(at(28 * HOUR)).release_lease(&second.lease, &beat(1)).await.expect("given back");
     assert!(store.claimed(at(30 * HOUR), "w").await.task.cancel_requested);
 }
 
@@ -227,13 +230,13 @@ async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(stor
     let new = NewTask { scan_type: ScanType::Auto, ..manual(&instance) };
     store.with_clock(at(0)).create_task(&new).await.expect("created");
     let claim = store.claimed(at(0), "w").await;
-    let open = Pulse::Held { cancel_requested: false, closed_until: None };
-    assert_eq!(store.with_clock(at(1)).beat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
+    let open = HeartbeatOutcome::Held { cancel_requested: false, closed_until: None };
+    assert_eq!(store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
     let bound = Instance { window: Some(Stored::read(NIGHT)), ..instance.clone() };
     store.update_instance(&instance, &bound).await.expect("changed");
-    let closed = Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
-    assert_eq!(store.with_clock(at(2)).beat(&claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
-    store.with_clock(at(3)).give_back(&claim.lease, &beat(3)).await.expect("given back");
+    let closed = HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
+    assert_eq!(store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
+    store.with_clock(at(3)).release_lease(&claim.lease, &beat(3)).await.expect("given back");
     assert!(store.with_clock(at(3)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     store.update_instance(&bound, &instance).await.expect("changed back");
     let again = store.claimed(at(4), "w").await;
@@ -250,12 +253,12 @@ async fn a_window_that_opens_between_the_beat_and_the_pause_lets_the_sweep_go_on
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(0), "w").await;
     let closed = store.with_window(&instance, Some(NIGHT)).await;
-    let pulse = store.with_clock(at(1)).beat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
+    let pulse = store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse");
+    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
     // The worker stops its sweep now.
     store.with_window(&closed, None).await;
-    let pulse = store.with_clock(at(2)).give_back(&claim.lease, &beat(2)).await.expect("given back");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
+    let pulse = store.with_clock(at(2)).release_lease(&claim.lease, &beat(2)).await.expect("given back");
+    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: None });
     assert_eq!(store.claimed(at(3), "w").await.task.scanned, 2);
 }
 
@@ -278,7 +281,7 @@ async fn as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for(store:
     let auto = NewTask { scan_type: ScanType::Auto, ..manual(&instance) };
     store.with_clock(at(0)).create_task(&auto).await.expect("created");
     let claim = store.claimed(at(0), "w").await;
-    store.with_clock(at(0)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(0)).finish(&claim.lease, &success(1)).await.expect("ended");
     let mut ids = Vec::new();
     let active = store.waiting(&instance, at(1)).await;
     for second in 2..=9 {

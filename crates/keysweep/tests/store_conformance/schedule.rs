@@ -77,7 +77,7 @@ async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed
     let expected = Plan { config: settings.clone(), instance, handled: None, active: false, last_end: None };
     let plans = due(&store, 10).await;
     assert_eq!(plans, std::slice::from_ref(&expected), "a new one is looked at at once");
-    store.put_off(&plans[0], None, time(HOUR)).await.expect("noted");
+    store.reschedule(&plans[0], None, time(HOUR)).await.expect("noted");
     assert_eq!(due(&store, HOUR - 1).await, []);
     assert_eq!(due(&store, HOUR).await, [expected]);
 
@@ -85,7 +85,7 @@ async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed
     store.schedule(&later).await.expect("set");
     let plans = due(&store, 30).await;
     assert_eq!(plans.len(), 1, "changed settings are looked at at once");
-    store.put_off(&plans[0], Some(time(25)), time(2 * HOUR)).await.expect("noted");
+    store.reschedule(&plans[0], Some(time(25)), time(2 * HOUR)).await.expect("noted");
     assert_eq!(due(&store, HOUR).await, []);
     assert_eq!(due(&store, 2 * HOUR).await[0].handled, Some(time(25)));
     store.schedule(&AutoScan { enabled: false, updated_at: time(40), ..settings }).await.expect("set");
@@ -117,7 +117,7 @@ async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
     // Ended at once: the same due time leads to no second run.
     for _ in 0..8 {
         let claim = store.claimed(at(HOUR + 1), "w").await;
-        store.with_clock(at(HOUR + 2)).end(&claim.lease, &success(1)).await.expect("ended");
+        store.with_clock(at(HOUR + 2)).finish(&claim.lease, &success(1)).await.expect("ended");
     }
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 3))).keep_schedule().await.expect("kept"), 0);
     assert_eq!(Tasks::new(store.with_clock(at(2 * HOUR))).keep_schedule().await.expect("kept"), 8);
@@ -129,7 +129,7 @@ async fn a_run_is_pending_while_a_task_is_active(store: Fresh) {
     store.waiting(&instance, at(HOUR - 10)).await;
     let claim = store.claimed(at(HOUR - 9), "w").await;
     assert_eq!(Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept"), 0);
-    store.with_clock(at(HOUR + 200)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(HOUR + 200)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 201))).keep_schedule().await.expect("kept"), 1);
     let claim = store.claimed(at(HOUR + 202), "w").await;
     assert_eq!((claim.task.scan_type, claim.task.due_at), (ScanType::Auto, Some(time(HOUR))));
@@ -173,8 +173,8 @@ async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(st
     let plan = due(&store, HOUR).await.remove(0);
     store.update_instance(&closed, &instance).await.expect("changed back");
     // Whoever read the window while it was closed lets the run go, or puts it off until it opens.
-    store.put_off(&plan, Some(time(HOUR)), time(2 * HOUR)).await.expect("answered");
-    store.put_off(&plan, None, time(2 * HOUR)).await.expect("answered");
+    store.reschedule(&plan, Some(time(HOUR)), time(2 * HOUR)).await.expect("answered");
+    store.reschedule(&plan, None, time(2 * HOUR)).await.expect("answered");
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 1))).keep_schedule().await.expect("kept"), 1);
 }
 
@@ -200,7 +200,7 @@ async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(stor
     let plan = due(&store, HOUR).await.remove(0);
     store.waiting(&instance, at(HOUR)).await;
     let claim = store.claimed(at(HOUR), "w").await;
-    store.with_clock(at(HOUR + 1)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(HOUR + 1)).finish(&claim.lease, &success(1)).await.expect("ended");
     let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
     assert_eq!(store.with_clock(at(HOUR + 1)).start_run(&plan, &run, time(HOUR + 2)).await.expect("answered"), None);
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 60))).keep_schedule().await.expect("kept"), 0);
@@ -217,7 +217,7 @@ async fn with_interval_zero_the_end_of_the_last_run_counts(store: Fresh) {
     store.schedule(&again).await.expect("set");
     assert_eq!(Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept"), 1);
     let claim = store.claimed(at(HOUR), "w").await;
-    store.with_clock(at(HOUR + 100)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(HOUR + 100)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(due(&store, HOUR + 101).await[0].last_end, Some(time(HOUR + 100)));
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 159))).keep_schedule().await.expect("kept"), 0);
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 160))).keep_schedule().await.expect("kept"), 1);

@@ -115,7 +115,7 @@ async fn nothing_is_replaced_where_the_transaction_breaks_off_at_its_end(store: 
     };
     store.lose_audit().await;
     store
-        .telling(vec![entry])
+        .with_audit(vec![entry])
         .with_clock(at(10))
         .reseal(&changes(&store).await, "new", &check())
         .await
@@ -135,6 +135,10 @@ async fn nothing_is_replaced_while_a_sweep_runs(store: Fresh) {
         "{refused:?}"
     );
     assert_eq!(kept(&store).await, before);
-    store.with_clock(at(3)).give_back(&claim.lease, &keysweep::store::Beat::default()).await.expect("given back");
+    store
+        .with_clock(at(3))
+        .release_lease(&claim.lease, &keysweep::store::Heartbeat::default())
+        .await
+        .expect("given back");
     assert!(store.with_clock(at(4)).reseal(&changes(&store).await, "new", &check()).await.expect("done"));
 }

@@ -13,7 +13,7 @@ use std::{
 
 use keysweep::{
     model::{AutoScan, Instance, NewTask, Reason, ScanType, Stored, Task},
-    store::{Claim, Clock, Created, Ending, PageRequest, Pulse, Store},
+    store::{Claim, Clock, Created, HeartbeatOutcome, PageRequest, Store, TaskResult},
     task::Tasks,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -250,7 +250,7 @@ impl World {
             Operation::Stop(worker) => {
                 if let Some(held) = self.workers[worker].held.take().filter(|_| !self.is_away) {
                     let pulse =
-                        self.store.with_clock(self.now()).give_back(&held.claim.lease, &beat(held.scanned)).await;
+                        self.store.with_clock(self.now()).release_lease(&held.claim.lease, &beat(held.scanned)).await;
                     self.check_fence(&held.claim, pulse.expect("answered"));
                 }
                 self.workers[worker] = self.worker();
@@ -325,7 +325,7 @@ impl World {
             let pulse = self
                 .store
                 .with_clock(self.now())
-                .beat(&held.claim.lease, LEASE, &beat(held.scanned))
+                .heartbeat(&held.claim.lease, LEASE, &beat(held.scanned))
                 .await
                 .expect("answered");
             self.check_fence(&held.claim, pulse);
@@ -335,19 +335,19 @@ impl World {
                         self.workers[index].held = Some(held);
                     }
                 }
-                Pulse::Held { cancel_requested: true, .. } => {
+                HeartbeatOutcome::Held { cancel_requested: true, .. } => {
                     self.end(&held, Err((Reason::Cancelled, "cancelled".to_owned()))).await;
                 }
-                Pulse::Held { cancel_requested: false, closed_until: Some(_) } => {
+                HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(_) } => {
                     let pulse =
-                        self.store.with_clock(self.now()).give_back(&held.claim.lease, &beat(held.scanned)).await;
+                        self.store.with_clock(self.now()).release_lease(&held.claim.lease, &beat(held.scanned)).await;
                     self.check_fence(&held.claim, pulse.expect("answered"));
                 }
-                Pulse::Held { cancel_requested: false, closed_until: None } => {
+                HeartbeatOutcome::Held { cancel_requested: false, closed_until: None } => {
                     held.last_beat = self.clock;
                     self.workers[index].held = Some(held);
                 }
-                Pulse::Lost => {}
+                HeartbeatOutcome::Lost => {}
             }
         } else {
             self.end(&held, Ok(())).await;
@@ -359,10 +359,10 @@ impl World {
     }
 
     async fn end(&mut self, held: &Held, outcome: Result<(), (Reason, String)>) {
-        let ending = Ending { outcome, beat: beat(held.scanned), report: Some("{}".into()) };
-        let pulse = self.store.with_clock(self.now()).end(&held.claim.lease, &ending).await.expect("answered");
+        let ending = TaskResult { outcome, heartbeat: beat(held.scanned), report: Some("{}".into()) };
+        let pulse = self.store.with_clock(self.now()).finish(&held.claim.lease, &ending).await.expect("answered");
         self.check_fence(&held.claim, pulse);
-        if pulse != Pulse::Lost {
+        if pulse != HeartbeatOutcome::Lost {
             let task = &held.claim.task;
             let task = self.store.task(&task.project_id, &task.id).await.expect("read").expect("it is there").task;
             if let Some(before) = self.ended.insert(task.id.clone(), task) {
@@ -405,9 +405,9 @@ impl World {
     }
 
     /// Nothing changes a task but the holder of its newest epoch.
-    fn check_fence(&self, claim: &Claim, pulse: Pulse) {
+    fn check_fence(&self, claim: &Claim, pulse: HeartbeatOutcome) {
         let newest = self.epochs[&claim.lease.instance_id];
-        if pulse != Pulse::Lost && claim.lease.epoch < newest {
+        if pulse != HeartbeatOutcome::Lost && claim.lease.epoch < newest {
             self.fail(&format!("epoch {} was let through after {newest}", claim.lease.epoch));
         }
     }

@@ -47,14 +47,14 @@ async fn active_tasks_are_counted_by_state_and_what_nobody_holds_apart(store: Fr
     assert_eq!(seen.longest_wait, Duration::from_secs(10));
     // The worker is not heard of again.
     assert_eq!(overview(&store, 30).await.unattended, 1);
-    store.with_clock(at(31)).end(&claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(31)).finish(&claim.lease, &success(10)).await.expect("ended");
     let seen = overview(&store, 40).await;
     assert_eq!((seen.waiting, seen.running, seen.unattended), (2, 0, 0));
     // One that waits for its window does not wait in vain.
     for _ in 0..2 {
         let claim = store.claimed(at(40), "worker").await;
         store.with_window(&claim.instance, Some("00:02-05:00 UTC")).await;
-        store.with_clock(at(41)).give_back(&claim.lease, &Default::default()).await.expect("given back");
+        store.with_clock(at(41)).release_lease(&claim.lease, &Default::default()).await.expect("given back");
     }
     let seen = overview(&store, 50).await;
     assert_eq!((seen.running, seen.unattended, seen.longest_wait), (2, 0, Duration::ZERO));
@@ -87,7 +87,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
     store.record_facts(&instance, &facts).await.expect("kept");
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(2), "worker").await;
-    store.with_clock(at(9)).end(&claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(9)).finish(&claim.lease, &success(10)).await.expect("ended");
     store.waiting(&instance, at(10)).await;
     let seen = overview(&store, 11).await;
     let seen = &seen.instances[0];
@@ -113,7 +113,7 @@ async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
     let seen = overview(&store, 3).await;
     assert_eq!(seen.schedule_lag, Duration::from_secs(3), "nobody has looked at what is new");
     let plans = store.with_clock(at(3)).due_plans(1).await.expect("read").plans;
-    store.put_off(&plans[0], None, time(100)).await.expect("noted");
+    store.reschedule(&plans[0], None, time(100)).await.expect("noted");
     assert_eq!(overview(&store, 99).await.schedule_lag, Duration::ZERO);
     let seen = overview(&store, 104).await;
     assert_eq!(seen.schedule_lag, Duration::from_secs(4));

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use keysweep::{
     model::{Instance, NewTask, Reason, ScanType, Status, Task},
-    store::{Clock, Created, PageRequest, Pulse},
+    store::{Clock, Created, HeartbeatOutcome, PageRequest},
     task::{TaskError, Tasks},
 };
 use tokio::task::JoinSet;
@@ -107,7 +107,7 @@ async fn an_ended_task_does_not_stand_in_the_way(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let first = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    store.with_clock(at(2)).end(&claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(2)).finish(&claim.lease, &success(10)).await.expect("ended");
     let second = store.waiting(&instance, at(3)).await;
     store.with_clock(at(4)).request_cancel(&second.project_id, &second.id).await.expect("cancelled");
     let third = store.waiting(&instance, at(5)).await;
@@ -184,7 +184,7 @@ async fn history(store: &Fresh, instance: &Instance) -> Vec<Task> {
         if number % 2 == 0 {
             let claim = store.claimed(at(number * 10 + 1), "w").await;
             let ending = success(number as u64 * 10);
-            store.with_clock(at(number * 10 + 2)).end(&claim.lease, &ending).await.expect("ended");
+            store.with_clock(at(number * 10 + 2)).finish(&claim.lease, &ending).await.expect("ended");
         } else {
             store.with_clock(at(number * 10 + 1)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
         }
@@ -225,7 +225,7 @@ async fn several_instances_and_tasks_are_read_at_once_as_they_are_one_by_one(sto
     for instance in &instances[1..] {
         tasks.push(store.waiting(instance, at(0)).await);
         let claim = store.claimed(at(1), "w").await;
-        store.with_clock(at(2)).end(&claim.lease, &success(10)).await.expect("ended");
+        store.with_clock(at(2)).finish(&claim.lease, &success(10)).await.expect("ended");
     }
     tasks.push(store.waiting(&instances[2], at(3)).await);
     let other = store.instance_of_its_own("elsewhere").await;
@@ -289,8 +289,8 @@ async fn cancelling_a_running_task_is_told_at_its_next_beat(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    let pulse = store.with_clock(at(2)).beat(&claim.lease, LEASE, &beat(10)).await.expect("beaten");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None });
+    let pulse = store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &beat(10)).await.expect("beaten");
+    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: None });
     let task = store
         .with_clock(at(3))
         .request_cancel(&claim.task.project_id, &claim.task.id)
@@ -298,10 +298,10 @@ async fn cancelling_a_running_task_is_told_at_its_next_beat(store: Fresh) {
         .expect("done")
         .expect("a task");
     assert_eq!((task.status, task.cancel_requested, task.finished_at), (Status::Running, true, None));
-    let pulse = store.with_clock(at(4)).beat(&claim.lease, LEASE, &beat(20)).await.expect("beaten");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: true, closed_until: None });
+    let pulse = store.with_clock(at(4)).heartbeat(&claim.lease, LEASE, &beat(20)).await.expect("beaten");
+    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: true, closed_until: None });
     // Whoever takes it over instead is told as well.
-    store.with_clock(at(5)).give_back(&claim.lease, &beat(30)).await.expect("given back");
+    store.with_clock(at(5)).release_lease(&claim.lease, &beat(30)).await.expect("given back");
     assert!(store.claimed(at(6), "w2").await.task.cancel_requested);
 }
 
@@ -309,7 +309,7 @@ async fn cancelling_an_ended_task_changes_nothing(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    store.with_clock(at(2)).end(&claim.lease, &success(10)).await.expect("ended");
+    store.with_clock(at(2)).finish(&claim.lease, &success(10)).await.expect("ended");
     let ended = store.seen(&task).await;
     let answer = store.with_clock(at(3)).request_cancel(&task.project_id, &task.id).await.expect("done");
     assert_eq!(answer, Some(ended.clone()));
@@ -337,9 +337,9 @@ async fn a_cancel_that_races_with_a_claim_wins_or_is_told(store: Fresh) {
             None => assert_eq!((cancelled.status, cancelled.started_at), (Status::Failed, None)),
             Some(claim) => {
                 assert_eq!(cancelled.status, Status::Running);
-                let pulse = store.with_clock(at(2)).beat(&claim.lease, LEASE, &beat(1)).await.expect("beaten");
-                assert_eq!(pulse, Pulse::Held { cancel_requested: true, closed_until: None });
-                store.with_clock(at(3)).end(&claim.lease, &success(1)).await.expect("ended");
+                let pulse = store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &beat(1)).await.expect("beaten");
+                assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: true, closed_until: None });
+                store.with_clock(at(3)).finish(&claim.lease, &success(1)).await.expect("ended");
             }
         }
     }
@@ -354,7 +354,7 @@ async fn a_clock_that_steps_back_ends_nothing_before_it_began(store: Fresh) {
     store.waiting(&instance, at(100)).await;
     let claim = store.claimed(at(50), "w").await;
     assert_eq!(claim.task.started_at, Some(time(100)));
-    store.with_clock(at(20)).end(&claim.lease, &success(1)).await.expect("ended");
+    store.with_clock(at(20)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(store.seen(&claim.task).await.finished_at, Some(time(100)));
 }
 
@@ -363,7 +363,7 @@ async fn tasks_outlive_the_process(store: Fresh) {
     let tasks = history(&store, &instance).await;
     store.waiting(&instance, at(1_000)).await;
     let claim = store.claimed(at(1_001), "w").await;
-    store.with_clock(at(1_002)).beat(&claim.lease, LEASE, &beat(77)).await.expect("beaten");
+    store.with_clock(at(1_002)).heartbeat(&claim.lease, LEASE, &beat(77)).await.expect("beaten");
     let detail = store.task(&claim.task.project_id, &claim.task.id).await.expect("read").expect("it is there");
 
     let store = store.reopened().await;
@@ -371,7 +371,11 @@ async fn tasks_outlive_the_process(store: Fresh) {
     assert_eq!(seen, detail);
     let page = store.tasks(&instance.id, &PageRequest { status: None, offset: 1, limit: 100 }).await.expect("read");
     assert_eq!(page.tasks, tasks);
-    let pulse = store.with_clock(at(1_003)).beat(&claim.lease, LEASE, &beat(78)).await.expect("beaten");
-    assert_eq!(pulse, Pulse::Held { cancel_requested: false, closed_until: None }, "a lease outlives the process, too");
+    let pulse = store.with_clock(at(1_003)).heartbeat(&claim.lease, LEASE, &beat(78)).await.expect("beaten");
+    assert_eq!(
+        pulse,
+        HeartbeatOutcome::Held { cancel_requested: false, closed_until: None },
+        "a lease outlives the process, too"
+    );
     assert!(store.seen(&claim.task).await.seq > tasks[0].seq);
 }
