@@ -91,7 +91,7 @@ async fn several_replicas_may_start_on_an_empty_database_at_once() {
         });
     }
     let keys: HashSet<_> = opens.join_all().await.into_iter().collect();
-    assert_eq!(keys.len(), 1, "one of them was first, and its key is everybody's");
+    assert_eq!(keys.len(), 1, "one of them was first, and all use its key");
     let store = Store::open_postgres(&server.url()).await.expect("a store");
     assert_eq!(store.projects().await.expect("read").len(), 6);
 }
@@ -118,9 +118,9 @@ async fn a_schema_that_no_release_has_made_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told_without_the_password() {
+async fn the_error_of_an_absent_server_does_not_repeat_the_password() {
     let port = keysweep_harness::free_port();
-    let error = Store::open_postgres(&format!("postgres://u:secret@127.0.0.1:{port}/d")).await.expect_err("nobody");
+    let error = Store::open_postgres(&format!("postgres://u:secret@127.0.0.1:{port}/d")).await.expect_err("no server");
     assert!(matches!(error, OpenError::Store(StoreError::Unavailable(_))), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("secret"));
 }
@@ -140,7 +140,7 @@ async fn a_restart_of_the_server_is_an_error_in_time_and_passes() {
             let begun = Instant::now();
             let answer = store.ping().await;
             assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
-            // Given up after three.
+            // A verb times out after three.
             assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         }
         server.restart();
@@ -154,7 +154,7 @@ async fn a_replica_that_stops_in_mid_transaction_does_not_hold_the_others_up_for
     let mut connection = raw(&server).await;
     let store = Store::open_postgres(&server.url()).await.expect("a store");
     connection.execute(AssertSqlSafe(chain().await.remove(0).1)).await.expect("a sample");
-    // A replica's connection, as its pool makes it, in the middle of a claim; the process does not go on.
+    // A connection as a replica's pool makes it, in the middle of a claim of a paused process.
     let mut paused = raw(&server).await;
     paused.execute("SET idle_in_transaction_session_timeout = '3000ms'").await.expect("set");
     paused.execute("BEGIN").await.expect("begun");
@@ -174,10 +174,10 @@ async fn a_replica_that_stops_in_mid_transaction_does_not_hold_the_others_up_for
     connection.close().await.expect("closed");
 }
 
-/// A key of an advisory lock that no other has.
+/// Key of an advisory lock that keysweep does not use.
 const GATE: i64 = 0x6761_7465;
 
-/// Has whatever writes `event` on tasks wait at a gate, in the middle of its transaction.
+/// Makes every `event` on tasks wait at a gate, in the middle of its transaction.
 async fn gate(connection: &mut PgConnection, event: &str) {
     let sql = format!(
         "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
@@ -192,7 +192,7 @@ async fn open_gate(connection: &mut PgConnection) {
     connection.execute(AssertSqlSafe(format!("SELECT pg_advisory_unlock({GATE})"))).await.expect("opened");
 }
 
-/// Waits until so many transactions wait for a lock, or this has ended; whether it has.
+/// Waits until this many transactions wait for a lock, or the verb has ended. Returns whether it has.
 async fn ends_before_it_waits<T>(server: &Postgres, waiting: usize, verb: &JoinHandle<T>) -> bool {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
@@ -248,7 +248,7 @@ async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_th
         let store = store.with_clock(midnight.clone());
         async move { store.claim("w", LEASE, 100).await }
     });
-    // It has seen that the window is closed and is about to write until when.
+    // The claim has read the closed window and is about to write when it opens.
     assert!(!ends_before_it_waits(&server, 1, &claim).await);
     let opens = tokio::spawn({
         let store = store.clone();
@@ -263,7 +263,7 @@ async fn a_window_that_opens_in_the_middle_of_a_claim_is_not_overwritten_with_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_window_that_opens_in_the_middle_of_a_pause_is_not_overwritten_with_the_old_one() {
+async fn a_window_that_opens_in_the_middle_of_a_release_is_not_overwritten_with_the_old_one() {
     let server = Postgres::start();
     let midnight = Clock::at(project("p").created_at);
     let (store, open) = with_an_instance(&server).await;
@@ -306,7 +306,7 @@ async fn a_pause_is_not_confirmed_while_a_create_that_did_not_see_it_is_under_wa
         let (store, paused) = (store.clone(), Instance { paused: true, ..instance.clone() });
         async move { store.update_instance(&instance, &paused).await }
     });
-    assert!(!ends_before_it_waits(&server, 2, &paused).await, "whoever has paused it counts on no new task");
+    assert!(!ends_before_it_waits(&server, 2, &paused).await, "a confirmed pause means no new task");
     open_gate(&mut connection).await;
     create.await.expect("no panic").expect("answered");
     paused.await.expect("no panic").expect("changed");

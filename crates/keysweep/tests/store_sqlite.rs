@@ -83,14 +83,14 @@ async fn several_processes_may_open_a_new_file_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_file_that_somebody_else_is_at_is_opened_a_moment_later() {
+async fn a_new_file_that_another_process_holds_is_opened_a_moment_later() {
     let folder = folder();
     let path = folder.path().join("store.db");
     let mut other = raw(&path).await;
-    // SQLite refuses the change to WAL at once then; its busy timeout does not hold for it.
+    // SQLite refuses the change to WAL at once then; its busy timeout does not apply to it.
     other.execute("BEGIN IMMEDIATE").await.expect("held");
     let release = async {
-        // Not a wait for anything: the time for which the file is held.
+        // Not a wait for a condition: the time for which the file is held.
         tokio::time::sleep(Duration::from_millis(150)).await;
         other.execute("ROLLBACK").await.expect("released");
     };
@@ -99,7 +99,7 @@ async fn a_new_file_that_somebody_else_is_at_is_opened_a_moment_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_processes_share_the_work_of_one_file_and_none_is_turned_away() {
+async fn two_processes_share_the_tasks_of_one_file_without_errors() {
     const TASKS: usize = 24;
     let folder = folder();
     let path = folder.path().join("store.db");
@@ -169,7 +169,7 @@ async fn a_schema_that_no_release_has_made_is_refused() {
 async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let folder = folder();
     let path = folder.path().join("store.db");
-    let text = "not a database, but somebody's notes\n".repeat(100);
+    let text = "not a database, but a user's notes\n".repeat(100);
     fs::write(&path, &text).expect("written");
     let error = Store::open_sqlite(&path).await.expect_err("no database");
     assert!(matches!(error, OpenError::File { why: StoreError::Unreadable(_), .. }), "{error}");
@@ -199,14 +199,14 @@ async fn while_another_process_holds_the_file_verbs_end_in_time_and_work_again_a
     other.execute("BEGIN EXCLUSIVE").await.expect("held");
 
     let begun = Instant::now();
-    // Two at once: the second waits for the first one's connection, and that within its own bound.
+    // Two at once: the second waits for the first one's connection, within its own timeout.
     let (b, c) = (project("b"), project("c"));
     let (first, second) = tokio::join!(store.add_project(&b), store.add_project(&c));
     let elapsed = begun.elapsed();
     for answer in [first, second] {
         assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
     }
-    // One after the other they would take twice the three seconds that each has.
+    // In sequence they would take twice the three seconds that each has.
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
     assert_eq!(store.projects().await.expect("readers go on").len(), 1);
     let unready = store.ping().await.expect_err("nothing can be written").to_string();
@@ -253,7 +253,7 @@ async fn every_version_of_the_schema_upgrades_to_this_one_with_what_it_held() {
         let path = folder.path().join("store.db");
         let mut connection = raw(&path).await;
         let migrator = Migrator::new(Path::new(MIGRATIONS)).await.expect("migrations");
-        // Each version runs for a while, from the first one on up to some version: then this one opens the file.
+        // Each version up to some version has used the file before this one opens it.
         for (version, sample) in chain.iter().take_while(|(version, _)| version <= first) {
             migrator.run_to(*version, &mut connection).await.expect("migrated");
             connection.execute(AssertSqlSafe(sample.clone())).await.expect("the sample fits its schema");

@@ -1,4 +1,4 @@
-//! What changes about people once they are there, their tokens, remembered signatures, and the audit trail.
+//! Changes of users and access keys, tokens, remembered signatures, and the audit trail.
 
 use keysweep::{
     model::{AccessKey, AuditEntry, Grant, Instance, Project, Role, Sealed, Token, User},
@@ -10,17 +10,17 @@ use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, manual, time};
 on_every_engine!(
     users_are_listed_by_name_with_their_roles,
     a_change_of_a_user_ends_the_users_tokens,
-    a_new_password_lets_nobody_in_who_is_shut_out_and_shutting_out_keeps_the_password,
+    a_new_password_does_not_enable_a_disabled_user_and_disabling_keeps_the_password,
     a_removed_user_leaves_no_role_key_or_token_behind,
     a_role_is_given_changed_and_taken_away,
     a_project_with_instances_stays,
     keys_are_listed_disabled_and_removed,
-    a_token_leads_to_its_user_and_role_until_it_is_revoked,
-    there_is_no_token_for_a_password_that_is_not_the_users_any_more,
+    a_token_identifies_its_user_and_role_until_it_is_revoked,
+    an_outdated_password_gets_no_token,
     old_tokens_are_forgotten_when_new_ones_are_kept,
     a_signature_is_new_once_until_its_time_is_over,
     the_audit_trail_is_read_newest_first_page_by_page,
-    nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_that_was_not_done,
+    a_change_and_its_audit_entry_are_committed_together_or_not_at_all,
 );
 
 /// Of ada's first password.
@@ -77,7 +77,7 @@ async fn a_change_of_a_user_ends_the_users_tokens(store: Fresh) {
     assert_missing(store.disable_user(&id("nobody"), true).await, "user");
 }
 
-async fn a_new_password_lets_nobody_in_who_is_shut_out_and_shutting_out_keeps_the_password(store: Fresh) {
+async fn a_new_password_does_not_enable_a_disabled_user_and_disabling_keeps_the_password(store: Fresh) {
     let ada = ada(&store, &[]).await;
     store.disable_user(&ada.id, true).await.expect("changed");
     store.set_password(&ada.id, Some("$new$")).await.expect("changed");
@@ -142,7 +142,7 @@ async fn keys_are_listed_disabled_and_removed(store: Fresh) {
     assert_missing(store.disable_access_key("ONE", false).await, "access key");
 }
 
-async fn a_token_leads_to_its_user_and_role_until_it_is_revoked(store: Fresh) {
+async fn a_token_identifies_its_user_and_role_until_it_is_revoked(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
     assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
@@ -155,7 +155,7 @@ async fn a_token_leads_to_its_user_and_role_until_it_is_revoked(store: Fresh) {
     assert_missing(store.add_token(&token("t", &ada, &absent), HASH, time(0)).await, "project");
 }
 
-async fn there_is_no_token_for_a_password_that_is_not_the_users_any_more(store: Fresh) {
+async fn an_outdated_password_gets_no_token(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
     let add = |name: &'static str, hash: &'static str| {
@@ -171,7 +171,7 @@ async fn there_is_no_token_for_a_password_that_is_not_the_users_any_more(store: 
     store.disable_user(&ada.id, false).await.expect("changed");
     store.set_password(&ada.id, None).await.expect("changed");
     assert!(!add("none", "$new$").await);
-    // And at the very same time: it is not kept, or the change ends it.
+    // At the same time: the token is not added, or the change revokes it.
     for _ in 0..20 {
         store.set_password(&ada.id, Some(HASH)).await.expect("changed");
         let (_, changed) = tokio::join!(add("race", HASH), store.set_password(&ada.id, Some("$new$")));
@@ -222,9 +222,9 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
     assert_eq!(store.audit(&id("other"), AuditPage { before: None, limit: 2 }).await.expect("read"), []);
 }
 
-async fn nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_that_was_not_done(store: Fresh) {
+async fn a_change_and_its_audit_entry_are_committed_together_or_not_at_all(store: Fresh) {
     let instance = store.instance_of_its_own("shop").await;
-    let told = |action: &str| {
+    let audited = |action: &str| {
         let entry = AuditEntry {
             seq: 0,
             happened_at: time(1),
@@ -242,26 +242,30 @@ async fn nothing_is_done_that_the_audit_trail_cannot_tell_of_and_nothing_told_th
         entries.into_iter().map(|entry| entry.action).collect::<Vec<_>>()
     };
     let paused = Instance { paused: true, ..instance.clone() };
-    let task = match told("create").with_clock(at(1)).create_task(&manual(&instance)).await.expect("created") {
+    let task = match audited("create").with_clock(at(1)).create_task(&manual(&instance)).await.expect("created") {
         Created::New(task) => task,
         other => panic!("{other:?}"),
     };
-    // What finds nothing to do, or fails, is not told of.
-    told("again").with_clock(at(2)).create_task(&manual(&instance)).await.expect("the active one");
-    assert!(!told("remove").remove_instance(&instance.project_id, &instance.id).await.expect("answered"));
-    assert_taken(told("add").add_instance(&instance).await, "instance", "id");
+    // A verb that has nothing to do, or fails, leaves no audit entry.
+    audited("again").with_clock(at(2)).create_task(&manual(&instance)).await.expect("the active one");
+    assert!(!audited("remove").remove_instance(&instance.project_id, &instance.id).await.expect("answered"));
+    assert_taken(audited("add").add_instance(&instance).await, "instance", "id");
     assert_eq!(trail().await, ["create"]);
 
     store.lose_audit().await;
-    told("pause").update_instance(&instance, &paused).await.expect_err("it cannot be told");
-    told("cancel").with_clock(at(3)).request_cancel(&task.project_id, &task.id).await.expect_err("it cannot be told");
+    audited("pause").update_instance(&instance, &paused).await.expect_err("its audit entry fails");
+    audited("cancel")
+        .with_clock(at(3))
+        .request_cancel(&task.project_id, &task.id)
+        .await
+        .expect_err("its audit entry fails");
     assert_eq!(store.instance(&instance.project_id, &instance.id).await.expect("read"), Some(instance.clone()));
     let kept = store.task(&task.project_id, &task.id).await.expect("read").expect("a task");
     assert!(!kept.task.cancel_requested);
     store.find_audit().await;
 
-    told("cancel").with_clock(at(4)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
-    told("cancel again").with_clock(at(5)).request_cancel(&task.project_id, &task.id).await.expect("as it is");
-    told("pause").update_instance(&instance, &paused).await.expect("changed");
+    audited("cancel").with_clock(at(4)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
+    audited("cancel again").with_clock(at(5)).request_cancel(&task.project_id, &task.id).await.expect("as it is");
+    audited("pause").update_instance(&instance, &paused).await.expect("changed");
     assert_eq!(trail().await, ["pause", "cancel", "create"]);
 }

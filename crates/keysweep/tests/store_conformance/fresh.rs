@@ -1,4 +1,4 @@
-//! A store of its own for each test, and what tests put into it.
+//! A new store for each test, and the rows that tests put into it.
 
 use std::{ops::Deref, time::Duration};
 
@@ -11,23 +11,23 @@ use keysweep_harness::Postgres;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
-/// How long leases last here.
+/// Duration of leases in these tests.
 pub const LEASE: Duration = Duration::from_secs(15);
 
-/// When the tests begin.
+/// Start of the tests, in seconds since the epoch.
 const START: i64 = 1_767_225_600;
 
-/// A moved clock: so many seconds after the tests' beginning.
+/// Returns a clock that stands this many seconds after the start of the tests.
 pub fn at(seconds: i64) -> Clock {
     Clock::at(time(seconds))
 }
 
-/// The time that this clock shows.
+/// Returns the time that such a clock shows.
 pub fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).expect("a time")
 }
 
-/// An empty store. It is gone when this is.
+/// An empty store, removed when it is dropped.
 pub struct Fresh {
     store: Store,
     place: Place,
@@ -61,8 +61,7 @@ impl Fresh {
         Self::in_place(Place::Sqlite(TempDir::new().expect("a folder"))).await
     }
 
-    /// On SQLite, in memory where the system has a place for that: nothing is kept through a power cut, but all the same
-    /// is done.
+    /// On SQLite, in memory where the system offers that: the same statements, without surviving a power cut.
     pub async fn sqlite_in_memory() -> Self {
         let memory = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new());
         Self::in_place(Place::Sqlite(memory.expect("a folder"))).await
@@ -77,25 +76,25 @@ impl Fresh {
         Self { store: place.open().await, place }
     }
 
-    /// The same store, as the next process opens it.
+    /// Opens the same database again, as the next process does.
     pub async fn reopened(self) -> Self {
         drop(self.store);
         Self::in_place(self.place).await
     }
 
-    /// Says how an instance is swept by itself, whatever was said before.
+    /// Saves auto-scan settings in place of the present ones.
     pub async fn schedule(&self, config: &AutoScan) -> Result<AutoScan, StoreError> {
         let before = self.auto_scan(&config.instance_id).await?;
         let kept = self.set_auto_scan(before.as_ref(), config).await?;
-        Ok(kept.expect("nobody else says anything"))
+        Ok(kept.expect("no other change was made"))
     }
 
-    /// Takes the audit trail away from under the store.
+    /// Renames the table of the audit trail, so that inserts fail.
     pub async fn lose_audit(&self) {
         self.run("ALTER TABLE audit RENAME TO lost_audit").await;
     }
 
-    /// Gives it back.
+    /// Restores the table of the audit trail.
     pub async fn find_audit(&self) {
         self.run("ALTER TABLE lost_audit RENAME TO audit").await;
     }
@@ -114,14 +113,14 @@ impl Fresh {
         }
     }
 
-    /// A project of this name.
+    /// Adds a project with this name.
     pub async fn project(&self, name: &str) -> Project {
         let project = Project { id: id(name), name: name.to_owned(), created_at: time(0) };
         self.add_project(&project).await.expect("added");
         project
     }
 
-    /// An instance of this name in a project of the same name.
+    /// Adds an instance with this name in a project with the same name.
     pub async fn instance_of_its_own(&self, name: &str) -> Instance {
         let project = self.project(name).await;
         let instance = plain_instance(&project, name);
@@ -129,18 +128,18 @@ impl Fresh {
         instance
     }
 
-    /// Gives an instance this window, for manual scans as well, or takes it away. Returns the instance as it is then.
+    /// Sets or removes the window of an instance, for manual scans as well. Returns the changed instance.
     pub async fn with_window(&self, instance: &Instance, window: Option<&str>) -> Instance {
         let bound = Instance { window: window.map(Stored::read), window_binds_manual: true, ..instance.clone() };
         self.update_instance(instance, &bound).await.expect("changed")
     }
 
-    /// Pauses an instance, or lets it be swept again. Returns the instance as it is then.
+    /// Pauses or resumes an instance. Returns the changed instance.
     pub async fn paused(&self, instance: &Instance, paused: bool) -> Instance {
         self.update_instance(instance, &Instance { paused, ..instance.clone() }).await.expect("changed")
     }
 
-    /// A new task that waits; the instance must have none.
+    /// Creates a waiting task; the instance must have no active one.
     pub async fn waiting(&self, instance: &Instance, now: Clock) -> Task {
         match self.with_clock(now).create_task(&manual(instance)).await.expect("created") {
             Created::New(task) => task,
@@ -148,12 +147,12 @@ impl Fresh {
         }
     }
 
-    /// The next task, which there must be, taken by this worker.
+    /// Claims the next task, which must exist, for this worker.
     pub async fn claimed(&self, now: Clock, owner: &str) -> Claim {
         self.with_clock(now).claim(owner, LEASE, 100).await.expect("claims work").expect("a task to claim")
     }
 
-    /// The task as it is now, without documents.
+    /// Returns the present task, without documents.
     pub async fn seen(&self, task: &Task) -> Task {
         self.task(&task.project_id, &task.id).await.expect("read").expect("it is there").task
     }
@@ -166,7 +165,7 @@ pub fn id(name: &str) -> String {
     format!("{digits:0>32}")
 }
 
-/// An instance with nothing but what it must have.
+/// An instance with its mandatory fields only.
 pub fn plain_instance(project: &Project, name: &str) -> Instance {
     Instance::new(
         id(&format!("{name}{}", project.name)),
@@ -177,7 +176,7 @@ pub fn plain_instance(project: &Project, name: &str) -> Instance {
     )
 }
 
-/// A manual task for this instance, with an id that no other has.
+/// A manual task for this instance, with a new id.
 pub fn manual(instance: &Instance) -> NewTask {
     NewTask {
         id: keysweep::random::new_id(),
@@ -193,8 +192,8 @@ pub fn manual(instance: &Instance) -> NewTask {
     }
 }
 
-/// A beat after so many keys, of which a tenth was dead, and as many milliseconds.
-pub fn beat(scanned: u64) -> Heartbeat {
+/// A heartbeat after this many scanned keys, a tenth of them reclaimed, and as many milliseconds.
+pub fn heartbeat(scanned: u64) -> Heartbeat {
     Heartbeat {
         used: Duration::from_millis(scanned),
         released: scanned / 10,
@@ -205,12 +204,12 @@ pub fn beat(scanned: u64) -> Heartbeat {
     }
 }
 
-/// A good end after so many keys.
+/// The result of a task that succeeds after this many scanned keys.
 pub fn success(scanned: u64) -> TaskResult {
-    TaskResult { outcome: Ok(()), heartbeat: beat(scanned), report: Some("{\"outcome\":\"done\"}".into()) }
+    TaskResult { outcome: Ok(()), heartbeat: heartbeat(scanned), report: Some("{\"outcome\":\"done\"}".into()) }
 }
 
-/// Checks that an error says that this is taken.
+/// Checks that the error says that this field is taken.
 #[track_caller]
 pub fn assert_taken<T: std::fmt::Debug>(result: Result<T, StoreError>, what: &str, field: &str) {
     match result {
@@ -219,7 +218,7 @@ pub fn assert_taken<T: std::fmt::Debug>(result: Result<T, StoreError>, what: &st
     }
 }
 
-/// Checks that an error says that this is missing.
+/// Checks that the error says that this row is missing.
 #[track_caller]
 pub fn assert_missing<T: std::fmt::Debug>(result: Result<T, StoreError>, what: &str) {
     match result {

@@ -1,4 +1,4 @@
-//! Instances and what was seen of them.
+//! Instances and their stats.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ on_every_engine!(
     an_instance_needs_a_project,
     an_instance_is_found_in_its_own_project_only,
     instances_are_listed_by_name,
-    the_newest_facts_are_kept,
-    a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again,
-    an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later,
-    every_field_but_id_project_and_facts_changes,
-    what_was_seen_of_a_server_does_not_outlive_its_url,
-    of_two_who_set_an_auto_scan_the_second_is_told_and_nothing_of_the_first_is_lost,
-    of_two_who_change_an_instance_neither_undoes_what_the_other_did,
-    a_password_never_meets_an_address_that_it_was_not_given_for,
+    the_newest_stats_are_kept,
+    an_unreachable_server_keeps_its_stats_and_is_marked_until_the_next_poll,
+    a_poll_of_an_instance_is_claimed_once_an_interval,
+    every_field_but_id_project_and_stats_changes,
+    the_stats_of_a_server_do_not_outlive_its_url,
+    of_two_auto_scan_changes_at_once_the_second_is_refused,
+    two_changes_of_an_instance_at_once_are_both_applied,
+    a_password_is_never_used_with_another_address,
     an_instance_is_removed_with_its_tasks_but_not_while_one_is_active,
     the_last_auto_scan_configuration_is_kept,
     instances_outlive_the_process,
@@ -104,7 +104,7 @@ async fn instances_are_listed_by_name(store: Fresh) {
     assert_eq!(names, ["a", "b", "c"]);
 }
 
-async fn the_newest_facts_are_kept(store: Fresh) {
+async fn the_newest_stats_are_kept(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     for keys in [10, 20] {
         store.record_facts(&instance, &stats(keys)).await.expect("kept");
@@ -114,7 +114,7 @@ async fn the_newest_facts_are_kept(store: Fresh) {
     assert_missing(store.record_facts(&Instance { id: id("absent"), ..instance.clone() }, &stats(1)).await, "instance");
 }
 
-async fn a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_again(store: Fresh) {
+async fn an_unreachable_server_keeps_its_stats_and_is_marked_until_the_next_poll(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let seen = || async {
         let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
@@ -133,7 +133,7 @@ async fn a_server_that_is_away_keeps_its_facts_and_is_told_so_until_it_is_seen_a
     );
 }
 
-async fn an_instance_is_taken_to_be_looked_at_by_one_at_a_time_and_again_later(store: Fresh) {
+async fn a_poll_of_an_instance_is_claimed_once_an_interval(store: Fresh) {
     const MINUTE: Duration = Duration::from_secs(60);
     let project = store.project("shop").await;
     for name in ["a", "b", "c"] {
@@ -168,7 +168,7 @@ async fn instances_outlive_the_process(store: Fresh) {
     assert_eq!(store.instances(&project.id).await.expect("read"), [instance]);
 }
 
-async fn every_field_but_id_project_and_facts_changes(store: Fresh) {
+async fn every_field_but_id_project_and_stats_changes(store: Fresh) {
     let project = store.project("shop").await;
     let plain = plain_instance(&project, "plain");
     store.add_instance(&plain).await.expect("added");
@@ -220,7 +220,7 @@ async fn the_last_auto_scan_configuration_is_kept(store: Fresh) {
     assert_missing(store.schedule(&AutoScan { instance_id: id("gone"), ..off }).await, "instance");
 }
 
-async fn of_two_who_set_an_auto_scan_the_second_is_told_and_nothing_of_the_first_is_lost(store: Fresh) {
+async fn of_two_auto_scan_changes_at_once_the_second_is_refused(store: Fresh) {
     let instance = store.instance_of_its_own("feed").await;
     let set = |enabled, count, changed| AutoScan {
         instance_id: instance.id.clone(),
@@ -232,7 +232,7 @@ async fn of_two_who_set_an_auto_scan_the_second_is_told_and_nothing_of_the_first
         updated_at: time(changed),
     };
     let (first, second) = (set(true, 10, 1), set(false, 20, 2));
-    // Both have seen that nobody has said anything; then both what the first has said.
+    // Both have read that there are no settings; then both have read those of the first.
     assert_eq!(store.set_auto_scan(None, &first).await.expect("kept"), Some(first.clone()));
     assert_eq!(store.set_auto_scan(None, &second).await.expect("answered"), None);
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(first.clone()));
@@ -243,18 +243,18 @@ async fn of_two_who_set_an_auto_scan_the_second_is_told_and_nothing_of_the_first
     assert_eq!(store.auto_scan(&instance.id).await.expect("read"), Some(second));
 }
 
-async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: Fresh) {
+async fn two_changes_of_an_instance_at_once_are_both_applied(store: Fresh) {
     let seen = store.instance_of_its_own("cache").await;
     let renamed =
         Instance { name: "session cache".into(), window: Some(Stored::read("02:00-05:00 UTC")), ..seen.clone() };
     let paused = Instance { paused: true, ..seen.clone() };
-    // Both have seen the instance as it was at first.
+    // Both have read the instance before either change.
     store.update_instance(&seen, &paused).await.expect("changed");
     store.record_facts(&seen, &stats(7)).await.expect("kept");
     let both = Instance { paused: true, stats: Some(stats(7)), ..renamed.clone() };
     assert_eq!(store.update_instance(&seen, &renamed).await.expect("changed"), both);
     assert_eq!(store.instance(&seen.project_id, &seen.id).await.expect("read"), Some(both.clone()));
-    // And at the very same time.
+    // The same with concurrent changes.
     for round in 0..20 {
         let now = store.instance(&seen.project_id, &seen.id).await.expect("read").expect("an instance");
         let name = Instance { name: format!("cache {round}"), ..now.clone() };
@@ -267,7 +267,7 @@ async fn of_two_who_change_an_instance_neither_undoes_what_the_other_did(store: 
     }
 }
 
-async fn a_password_never_meets_an_address_that_it_was_not_given_for(store: Fresh) {
+async fn a_password_is_never_used_with_another_address(store: Fresh) {
     let seen = store.instance_of_its_own("cache").await;
     let here = Instance { url: Stored::read("redis://here.example"), password: Some(Sealed(vec![1])), ..seen.clone() };
     let there = Instance { url: Stored::read("redis://there.example"), ..seen.clone() };
@@ -276,7 +276,7 @@ async fn a_password_never_meets_an_address_that_it_was_not_given_for(store: Fres
     assert_eq!((last.url.text(), last.password), ("redis://there.example", None));
 }
 
-async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
+async fn the_stats_of_a_server_do_not_outlive_its_url(store: Fresh) {
     let before = store.instance_of_its_own("cache").await;
     store.record_facts(&before, &stats(7)).await.expect("kept");
     store.record_unreachable(&before, "away").await.expect("kept");
@@ -293,7 +293,7 @@ async fn what_was_seen_of_a_server_does_not_outlive_its_url(store: Fresh) {
     let moved = Instance { url: Stored::read("redis://there.example"), ..renamed.clone() };
     let moved = store.update_instance(&renamed, &moved).await.expect("changed");
     assert_eq!((&moved.stats, &moved.unreachable), (&None, &None));
-    // A look at the old server that ends only now.
+    // A poll of the old server that ends only now.
     assert_missing(store.record_facts(&renamed, &stats(8)).await, "instance");
     assert_missing(store.record_unreachable(&renamed, "away").await, "instance");
     assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));

@@ -1,4 +1,4 @@
-//! Who counts on `lazyfree-lazy-expire` in which server process.
+//! Which tasks rely on `lazyfree-lazy-expire` in which server process.
 
 use keysweep::model::{LazyFreeHold, Task};
 use keysweep_engine::Holders;
@@ -7,7 +7,7 @@ use crate::fresh::{Fresh, at, success};
 
 on_every_engine!(
     holders_of_a_process_are_counted,
-    only_where_somebody_holds_a_process_another_task_joins,
+    a_task_joins_only_a_process_with_a_holder,
     a_hold_of_a_task_that_has_ended_is_abandoned,
 );
 
@@ -32,7 +32,7 @@ async fn holders_of_a_process_are_counted(store: Fresh) {
     assert_eq!(store.release_lazyfree("run", &second.id).await.expect("let go"), 0);
 }
 
-async fn only_where_somebody_holds_a_process_another_task_joins(store: Fresh) {
+async fn a_task_joins_only_a_process_with_a_holder(store: Fresh) {
     let (first, second) = (store.instance_of_its_own("a").await, store.instance_of_its_own("b").await);
     let (first, second) = (store.waiting(&first, at(0)).await, store.waiting(&second, at(0)).await);
     let joined = |held_before, others| Some(Holders { held_before, others });

@@ -1,4 +1,4 @@
-//! Claims, takeovers, and the fence that an old lease meets.
+//! Claims, takeovers, and the fence against old leases.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -8,34 +8,34 @@ use keysweep::{
 };
 use tokio::task::JoinSet;
 
-use crate::fresh::{Fresh, LEASE, at, beat, success, time};
+use crate::fresh::{Fresh, LEASE, at, heartbeat, success, time};
 
 on_every_engine!(
     a_claim_starts_the_oldest_waiting_task,
-    nothing_to_do_is_no_claim,
+    without_a_task_there_is_no_claim,
     parallel_claims_never_give_a_task_twice,
-    a_held_lease_keeps_others_away_until_the_moment_it_expires,
-    a_beat_renews_the_lease,
-    an_expired_lease_that_nobody_took_is_still_renewed,
-    a_lease_that_was_given_back_is_taken_at_once_and_goes_on_exactly,
-    taking_over_an_expired_lease_goes_on_where_the_last_beat_was,
+    a_held_lease_excludes_other_workers_until_it_expires,
+    a_heartbeat_renews_the_lease,
+    an_expired_lease_is_renewed_unless_it_was_taken_over,
+    a_released_lease_is_taken_over_at_once_with_exact_counts,
+    taking_over_an_expired_lease_continues_from_the_last_heartbeat,
     an_orphaned_task_comes_before_a_younger_one_that_waits,
     an_old_lease_changes_nothing,
     a_lease_is_its_owners_its_tasks_and_its_instances,
     the_epoch_grows_across_tasks,
-    numbers_never_go_back_and_documents_stay_until_replaced,
+    counts_never_go_back_and_documents_stay_until_replaced,
     an_inexact_count_stays_inexact,
-    a_good_end_is_written_once_with_its_report,
-    a_bad_end_keeps_its_reason_and_what_was_released,
+    a_success_is_recorded_once_with_its_report,
+    a_failed_task_keeps_its_reason_and_its_counts,
     five_takeovers_in_a_row_without_progress_crash_the_task,
-    progress_ends_the_row_of_attempts,
-    giving_back_ends_the_row_of_attempts,
+    progress_resets_the_attempts,
+    releasing_the_lease_resets_the_attempts,
 );
 
 const HELD: HeartbeatOutcome = HeartbeatOutcome::Held { cancel_requested: false, closed_until: None };
 
 async fn a_claim_starts_the_oldest_waiting_task(store: Fresh) {
-    // Sorted otherwise by name, and by time as well: the order of creation is what counts.
+    // By name and by time the order would be another: the order of creation decides.
     let (first, second) = (store.instance_of_its_own("z").await, store.instance_of_its_own("a").await);
     let older = store.waiting(&first, at(10)).await;
     let younger = store.waiting(&second, at(5)).await;
@@ -48,7 +48,7 @@ async fn a_claim_starts_the_oldest_waiting_task(store: Fresh) {
     assert_eq!(store.claimed(at(21), "w").await.task.id, younger.id);
 }
 
-async fn nothing_to_do_is_no_claim(store: Fresh) {
+async fn without_a_task_there_is_no_claim(store: Fresh) {
     assert!(store.with_clock(at(0)).claim("w", LEASE, 100).await.expect("no failure").is_none());
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
@@ -75,11 +75,14 @@ async fn parallel_claims_never_give_a_task_twice(store: Fresh) {
     assert_eq!(claimed.into_iter().collect::<HashSet<_>>(), expected);
 }
 
-/// A task of this instance that "w1" runs since second 0, and has looked at `scanned` keys.
+/// A task of this instance that "w1" has run since second 0, with this many scanned keys.
 async fn running(store: &Fresh, instance: &Instance, scanned: u64) -> Claim {
     store.waiting(instance, at(0)).await;
     let claim = store.claimed(at(0), "w1").await;
-    assert_eq!(store.with_clock(at(0)).heartbeat(&claim.lease, LEASE, &beat(scanned)).await.expect("beaten"), HELD);
+    assert_eq!(
+        store.with_clock(at(0)).heartbeat(&claim.lease, LEASE, &heartbeat(scanned)).await.expect("recorded"),
+        HELD
+    );
     claim
 }
 
@@ -87,7 +90,7 @@ async fn is_free(store: &Fresh, second: i64) -> bool {
     store.with_clock(at(second)).claim("probe", LEASE, 100).await.expect("no failure").is_some()
 }
 
-async fn a_held_lease_keeps_others_away_until_the_moment_it_expires(store: Fresh) {
+async fn a_held_lease_excludes_other_workers_until_it_expires(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     store.claimed(at(0), "w1").await;
@@ -95,25 +98,25 @@ async fn a_held_lease_keeps_others_away_until_the_moment_it_expires(store: Fresh
     assert!(is_free(&store, 15).await);
 }
 
-async fn a_beat_renews_the_lease(store: Fresh) {
+async fn a_heartbeat_renews_the_lease(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 1).await;
-    assert_eq!(store.with_clock(at(10)).heartbeat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(10)).heartbeat(&claim.lease, LEASE, &heartbeat(2)).await.expect("recorded"), HELD);
     assert!(!is_free(&store, 24).await);
     assert!(is_free(&store, 25).await);
 }
 
-async fn an_expired_lease_that_nobody_took_is_still_renewed(store: Fresh) {
+async fn an_expired_lease_is_renewed_unless_it_was_taken_over(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 1).await;
-    assert_eq!(store.with_clock(at(100)).heartbeat(&claim.lease, LEASE, &beat(2)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(100)).heartbeat(&claim.lease, LEASE, &heartbeat(2)).await.expect("recorded"), HELD);
     assert!(!is_free(&store, 114).await);
 }
 
-async fn a_lease_that_was_given_back_is_taken_at_once_and_goes_on_exactly(store: Fresh) {
+async fn a_released_lease_is_taken_over_at_once_with_exact_counts(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let first = running(&store, &instance, 10).await;
-    assert_eq!(store.with_clock(at(5)).release_lease(&first.lease, &beat(50)).await.expect("given back"), HELD);
+    assert_eq!(store.with_clock(at(5)).release_lease(&first.lease, &heartbeat(50)).await.expect("released"), HELD);
     assert_eq!(store.seen(&first.task).await.status, Status::Running, "once started it stays running");
     let second = store.claimed(at(5), "w2").await;
     assert_eq!((second.task.id.as_str(), second.task.started_at), (first.task.id.as_str(), Some(time(0))));
@@ -123,14 +126,14 @@ async fn a_lease_that_was_given_back_is_taken_at_once_and_goes_on_exactly(store:
     assert_eq!(second.lease.epoch, first.lease.epoch + 1);
 }
 
-async fn taking_over_an_expired_lease_goes_on_where_the_last_beat_was(store: Fresh) {
+async fn taking_over_an_expired_lease_continues_from_the_last_heartbeat(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let first = running(&store, &instance, 10).await;
     let second = store.claimed(at(15), "w2").await;
     assert_eq!((second.task.id.as_str(), second.task.started_at), (first.task.id.as_str(), Some(time(0))));
     assert_eq!((second.task.scanned, second.task.reclaimed), (10, 1));
     assert_eq!(second.checkpoint.as_deref(), Some("{\"cursor\":10}"));
-    assert!(!second.task.exact, "what was released after the last beat is in no count");
+    assert!(!second.task.exact, "what was released after the last heartbeat is in no count");
     assert_eq!(second.lease.epoch, first.lease.epoch + 1);
     assert_eq!(store.seen(&first.task).await, second.task);
 }
@@ -144,17 +147,20 @@ async fn an_orphaned_task_comes_before_a_younger_one_that_waits(store: Fresh) {
     assert_eq!(store.claimed(at(20), "w2").await.task.id, waiting.id);
 }
 
-/// Every verb that changes a running task, with this lease, must say that it is lost.
+/// Checks that every verb that changes a running task reports this lease as lost.
 async fn assert_fenced(store: &Fresh, lease: &Lease) {
-    let ending =
-        TaskResult { outcome: Err((Reason::Internal, "no".into())), heartbeat: beat(9_999), report: Some("{}".into()) };
+    let result = TaskResult {
+        outcome: Err((Reason::Internal, "no".into())),
+        heartbeat: heartbeat(9_999),
+        report: Some("{}".into()),
+    };
     let pulses = [
-        store.with_clock(at(30)).heartbeat(lease, LEASE, &beat(9_999)).await,
-        store.with_clock(at(30)).release_lease(lease, &beat(9_999)).await,
-        store.with_clock(at(30)).finish(lease, &ending).await,
+        store.with_clock(at(30)).heartbeat(lease, LEASE, &heartbeat(9_999)).await,
+        store.with_clock(at(30)).release_lease(lease, &heartbeat(9_999)).await,
+        store.with_clock(at(30)).finish(lease, &result).await,
     ];
-    for pulse in pulses {
-        assert_eq!(pulse.expect("no failure"), HeartbeatOutcome::Lost, "{lease:?}");
+    for outcome in pulses {
+        assert_eq!(outcome.expect("no failure"), HeartbeatOutcome::Lost, "{lease:?}");
     }
 }
 
@@ -167,9 +173,9 @@ async fn an_old_lease_changes_nothing(store: Fresh) {
     let after = store.task(&instance.project_id, &first.task.id).await.expect("read");
     assert_eq!(after, before);
     assert!(!is_free(&store, 34).await, "the new lease is neither given back nor shortened");
-    assert_eq!(store.with_clock(at(34)).heartbeat(&second.lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(34)).heartbeat(&second.lease, LEASE, &heartbeat(11)).await.expect("recorded"), HELD);
 
-    store.with_clock(at(35)).release_lease(&second.lease, &beat(12)).await.expect("given back");
+    store.with_clock(at(35)).release_lease(&second.lease, &heartbeat(12)).await.expect("released");
     assert_fenced(&store, &second.lease).await;
     let third = store.claimed(at(36), "w1").await;
     assert_fenced(&store, &first.lease).await;
@@ -196,7 +202,7 @@ async fn a_lease_is_its_owners_its_tasks_and_its_instances(store: Fresh) {
         assert_fenced(&store, &forged).await;
     }
     for lease in [lease, foreign] {
-        assert_eq!(store.with_clock(at(1)).heartbeat(&lease, LEASE, &beat(11)).await.expect("beaten"), HELD);
+        assert_eq!(store.with_clock(at(1)).heartbeat(&lease, LEASE, &heartbeat(11)).await.expect("recorded"), HELD);
     }
 }
 
@@ -213,17 +219,17 @@ async fn the_epoch_grows_across_tasks(store: Fresh) {
     }
 }
 
-async fn numbers_never_go_back_and_documents_stay_until_replaced(store: Fresh) {
+async fn counts_never_go_back_and_documents_stay_until_replaced(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 100).await;
-    let silent = Heartbeat { progress: None, checkpoint: None, ..beat(40) };
-    assert_eq!(store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &silent).await.expect("beaten"), HELD);
+    let silent = Heartbeat { progress: None, checkpoint: None, ..heartbeat(40) };
+    assert_eq!(store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &silent).await.expect("recorded"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     assert_eq!((detail.task.used, detail.task.reclaimed, detail.task.scanned), (Duration::from_millis(100), 10, 100));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
     assert_eq!(detail.checkpoint.as_deref(), Some("{\"cursor\":100}"));
-    let half = Heartbeat { progress: None, ..beat(200) };
-    assert_eq!(store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &half).await.expect("beaten"), HELD);
+    let half = Heartbeat { progress: None, ..heartbeat(200) };
+    assert_eq!(store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &half).await.expect("recorded"), HELD);
     let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
     assert_eq!((detail.task.used, detail.task.reclaimed, detail.task.scanned), (Duration::from_millis(200), 20, 200));
     assert_eq!(detail.progress.as_deref(), Some("{\"scanned\":100}"));
@@ -235,12 +241,16 @@ async fn an_inexact_count_stays_inexact(store: Fresh) {
     let claim = running(&store, &instance, 1).await;
     assert!(store.seen(&claim.task).await.exact);
     for exact in [false, true] {
-        store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &Heartbeat { exact, ..beat(2) }).await.expect("beaten");
+        store
+            .with_clock(at(1))
+            .heartbeat(&claim.lease, LEASE, &Heartbeat { exact, ..heartbeat(2) })
+            .await
+            .expect("recorded");
         assert!(!store.seen(&claim.task).await.exact);
     }
 }
 
-async fn a_good_end_is_written_once_with_its_report(store: Fresh) {
+async fn a_success_is_recorded_once_with_its_report(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let claim = running(&store, &instance, 10).await;
     assert_eq!(store.with_clock(at(9)).finish(&claim.lease, &success(70)).await.expect("ended"), HELD);
@@ -258,14 +268,14 @@ async fn a_good_end_is_written_once_with_its_report(store: Fresh) {
     assert_eq!(store.task(&instance.project_id, &claim.task.id).await.expect("read"), Some(detail));
 }
 
-async fn a_bad_end_keeps_its_reason_and_what_was_released(store: Fresh) {
+async fn a_failed_task_keeps_its_reason_and_its_counts(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     for reason in Reason::ALL {
         store.waiting(&instance, at(0)).await;
         let claim = store.claimed(at(0), "w").await;
-        let ending =
-            TaskResult { outcome: Err((reason.clone(), "a sentence".into())), heartbeat: beat(30), report: None };
-        assert_eq!(store.with_clock(at(1)).finish(&claim.lease, &ending).await.expect("ended"), HELD);
+        let result =
+            TaskResult { outcome: Err((reason.clone(), "a sentence".into())), heartbeat: heartbeat(30), report: None };
+        assert_eq!(store.with_clock(at(1)).finish(&claim.lease, &result).await.expect("ended"), HELD);
         let detail = store.task(&instance.project_id, &claim.task.id).await.expect("read").expect("it is there");
         assert_eq!((detail.task.status, detail.task.reason), (Status::Failed, Some(reason.clone())));
         assert_eq!(detail.task.reason_detail.as_deref(), Some("a sentence"));
@@ -298,7 +308,7 @@ async fn five_takeovers_in_a_row_without_progress_crash_the_task(store: Fresh) {
     assert_eq!(store.claimed(at(101), "w6").await.task.id, fresh.id, "its instance is free again");
 }
 
-async fn progress_ends_the_row_of_attempts(store: Fresh) {
+async fn progress_resets_the_attempts(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     store.claimed(at(0), "w0").await;
@@ -307,16 +317,16 @@ async fn progress_ends_the_row_of_attempts(store: Fresh) {
     }
     let lease = store.with_clock(at(80)).claim("w", LEASE, 100).await.expect("no failure");
     assert!(lease.is_none(), "still held");
-    // The last worker got one key further before it died.
+    // The last worker scanned one more key before it died.
     let last = Lease {
         instance_id: instance.id.clone(),
         task_id: active(&store, &instance).await,
         owner: "w".into(),
         epoch: 5,
     };
-    assert_eq!(store.with_clock(at(81)).heartbeat(&last, LEASE, &beat(1)).await.expect("beaten"), HELD);
+    assert_eq!(store.with_clock(at(81)).heartbeat(&last, LEASE, &heartbeat(1)).await.expect("recorded"), HELD);
     assert_eq!(store.claimed(at(100), "w").await.task.attempts, 0);
-    // Progress counts from the last claim on, not from the beginning.
+    // Progress counts from the last claim, not from the start of the task.
     assert_eq!(store.claimed(at(120), "w").await.task.attempts, 1);
 }
 
@@ -328,17 +338,17 @@ async fn active(store: &Fresh, instance: &Instance) -> String {
     }
 }
 
-async fn giving_back_ends_the_row_of_attempts(store: Fresh) {
+async fn releasing_the_lease_resets_the_attempts(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     store.claimed(at(0), "w0").await;
     let claim = store.claimed(at(20), "w1").await;
     assert_eq!(claim.task.attempts, 1);
-    // Shut down in good order, before anything was done: nobody died over it.
+    // A graceful shutdown before any progress is no crash.
     store
         .with_clock(at(21))
         .release_lease(&claim.lease, &Heartbeat { exact: true, ..Heartbeat::default() })
         .await
-        .expect("given back");
+        .expect("released");
     assert_eq!(store.claimed(at(22), "w2").await.task.attempts, 0);
 }

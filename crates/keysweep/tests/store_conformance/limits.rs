@@ -1,4 +1,4 @@
-//! Who may be swept now: limits a host, fairness between projects, windows, and how many records are kept.
+//! Which tasks may run: the limit per host, fairness between projects, windows, and history retention.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use keysweep::{
     store::{Created, HeartbeatOutcome, PageRequest},
 };
 
-use crate::fresh::{Fresh, LEASE, at, beat, manual, plain_instance, success, time};
+use crate::fresh::{Fresh, LEASE, at, heartbeat, manual, plain_instance, success, time};
 
 on_every_engine!(
-    a_host_is_swept_so_many_times_at_once_and_no_more,
-    a_sweep_of_several_hosts_burdens_each_of_them,
-    a_dead_workers_sweep_does_not_burden_its_host,
-    a_task_whose_instance_has_moved_burdens_its_new_host,
+    a_host_has_no_more_concurrent_scans_than_its_limit,
+    a_scan_of_several_hosts_counts_on_each_of_them,
+    a_dead_workers_scan_does_not_count_on_its_host,
+    a_task_whose_instance_has_moved_counts_on_its_new_host,
     projects_take_turns_however_much_one_of_them_asks_for,
     a_task_that_waits_for_its_window_is_not_claimed_before,
-    a_paused_sweep_goes_on_when_its_window_opens,
+    a_deferred_task_continues_when_its_window_opens,
     a_cancelled_task_does_not_wait_for_its_window,
     a_task_whose_window_has_closed_stays_as_it_is_until_it_opens,
-    a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim,
-    a_window_that_opens_between_the_beat_and_the_pause_lets_the_sweep_go_on,
-    a_window_that_closes_after_a_task_was_asked_for_binds_it,
+    a_changed_window_applies_at_the_next_heartbeat_and_claim,
+    a_window_that_opens_between_heartbeat_and_release_lets_the_task_continue,
+    a_window_that_closes_after_the_request_binds_the_task,
     as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for,
 );
 
-async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
+async fn a_host_has_no_more_concurrent_scans_than_its_limit(store: Fresh) {
     let project = store.project("shop").await;
     for (name, host) in [("a", "h1"), ("b", "h1"), ("c", "h1"), ("d", "h2")] {
         let instance = plain_instance(&project, name);
@@ -47,11 +47,11 @@ async fn a_host_is_swept_so_many_times_at_once_and_no_more(store: Fresh) {
     assert_eq!(claim(7, 2).await.expect("a task").0, "c");
 }
 
-async fn a_sweep_of_several_hosts_burdens_each_of_them(store: Fresh) {
+async fn a_scan_of_several_hosts_counts_on_each_of_them(store: Fresh) {
     let project = store.project("shop").await;
     let instances = [
         ("cluster", &["h1", "h2", "h3"][..]),
-        // A part of a name, or of an address, is not that host.
+        // A part of a name or of an address is another host.
         ("single", &["h"]),
         ("other cluster", &["h0", "h3"]),
         ("neighbour", &["h2"]),
@@ -76,7 +76,7 @@ async fn a_sweep_of_several_hosts_burdens_each_of_them(store: Fresh) {
     assert_eq!(names, ["other cluster", "neighbour"]);
 }
 
-async fn a_dead_workers_sweep_does_not_burden_its_host(store: Fresh) {
+async fn a_dead_workers_scan_does_not_count_on_its_host(store: Fresh) {
     let project = store.project("shop").await;
     for name in ["a", "b"] {
         let instance = plain_instance(&project, name);
@@ -94,7 +94,7 @@ async fn a_dead_workers_sweep_does_not_burden_its_host(store: Fresh) {
     assert!(store.with_clock(at(16)).claim("w", LEASE, 1).await.expect("no failure").is_none());
 }
 
-async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
+async fn a_task_whose_instance_has_moved_counts_on_its_new_host(store: Fresh) {
     let project = store.project("shop").await;
     let to = |instance: &Instance, host: &str| Instance {
         url: Stored::read(format!("redis://{host}:6379")),
@@ -113,17 +113,17 @@ async fn a_task_whose_instance_has_moved_burdens_its_new_host(store: Fresh) {
     let first = claim(1).await.expect("a task");
     assert_eq!(first.instance.name, "a");
     assert!(claim(2).await.is_none(), "its host is busy");
-    // One that waits is to be swept where it is by now, and only there.
+    // A waiting task counts on the new host only.
     store.with_clock(at(3)).update_instance(&b, &to(&b, "h2")).await.expect("moved");
     let second = claim(4).await.expect("a task");
     assert_eq!((second.instance.name.as_str(), second.instance.url.text()), ("b", "redis://h2:6379"));
-    // One that is swept burdens both: its worker is at the old one still, and the next one will be at the new one.
+    // A running task counts on both: its worker still scans the old host, and the next worker will scan the new one.
     store.with_clock(at(5)).update_instance(&a, &to(&a, "h3")).await.expect("moved");
     for (name, host) in [("c", "h1"), ("d", "h2"), ("e", "h3")] {
         ask(&project, name, host).await;
     }
     assert!(claim(6).await.is_none());
-    store.with_clock(at(7)).release_lease(&first.lease, &beat(10)).await.expect("given back");
+    store.with_clock(at(7)).release_lease(&first.lease, &heartbeat(10)).await.expect("released");
     let again = claim(8).await.expect("a task");
     assert_eq!((again.instance.name.as_str(), again.instance.url.text()), ("a", "redis://h3:6379"));
     assert!(claim(9).await.is_none());
@@ -158,23 +158,23 @@ async fn a_task_that_waits_for_its_window_is_not_claimed_before(store: Fresh) {
     assert_eq!(store.claimed(at(2 * HOUR), "w").await.task.started_at, Some(time(2 * HOUR)));
 }
 
-async fn a_paused_sweep_goes_on_when_its_window_opens(store: Fresh) {
+async fn a_deferred_task_continues_when_its_window_opens(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     store.with_window(&instance, Some(NIGHT)).await;
-    let pulse = store.with_clock(at(2)).release_lease(&claim.lease, &beat(50)).await.expect("given back");
-    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
+    let outcome = store.with_clock(at(2)).release_lease(&claim.lease, &heartbeat(50)).await.expect("released");
+    assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
     assert_eq!(
-        store.with_clock(at(2)).release_lease(&claim.lease, &beat(60)).await.expect("answered"),
+        store.with_clock(at(2)).release_lease(&claim.lease, &heartbeat(60)).await.expect("answered"),
         HeartbeatOutcome::Lost
     );
     assert!(store.with_clock(at(2 * HOUR - 1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     let again = store.claimed(at(2 * HOUR), "w2").await;
     assert_eq!((again.task.started_at, again.task.scanned, again.task.exact), (Some(time(1)), 50, true));
     assert_eq!(again.checkpoint.as_deref(), Some("{\"cursor\":50}"));
-    // Its wait is over: given back in good order, it is taken at once.
-    store.with_clock(at(2 * HOUR + 1)).release_lease(&again.lease, &beat(70)).await.expect("given back");
+    // Its wait is over: released in an orderly way, it is claimed at once.
+    store.with_clock(at(2 * HOUR + 1)).release_lease(&again.lease, &heartbeat(70)).await.expect("released");
     store.claimed(at(2 * HOUR + 2), "w").await;
 }
 
@@ -183,7 +183,7 @@ async fn a_cancelled_task_does_not_wait_for_its_window(store: Fresh) {
     let task = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
     store.with_window(&instance, Some(NIGHT)).await;
-    store.with_clock(at(1)).release_lease(&claim.lease, &beat(50)).await.expect("given back");
+    store.with_clock(at(1)).release_lease(&claim.lease, &heartbeat(50)).await.expect("released");
     store.with_clock(at(2)).request_cancel(&task.project_id, &task.id).await.expect("asked");
     assert!(store.claimed(at(3), "w").await.task.cancel_requested);
 }
@@ -196,7 +196,7 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
     let project = store.project("shop").await;
     let scan = |instance: &Instance, scan_type| NewTask { scan_type, ..manual(instance) };
     let mut tasks = Vec::new();
-    // More than are looked at together, so that what may run is found behind them.
+    // More than one batch of candidates, so that the task that may run is found behind them.
     for number in 0..50 {
         let mut bound = plain_instance(&project, &format!("bound{number:02}"));
         bound.window = Some(Stored::read(NIGHT));
@@ -218,54 +218,54 @@ async fn a_task_whose_window_has_closed_stays_as_it_is_until_it_opens(store: Fre
         assert_eq!((seen.status, seen.started_at), (Status::Waiting, None));
     }
     assert_eq!(store.claimed(at(26 * HOUR), "w").await.task.started_at, Some(time(26 * HOUR)));
-    // One that is to be cancelled ends outside it as well.
+    // A task that is to be cancelled ends outside the window as well.
     let second = store.claimed(at(26 * HOUR), "w").await;
     store.with_clock(at(28 * HOUR)).request_cancel(&project.id, &second.task.id).await.expect("asked");
-    store.with_clock(at(28 * HOUR)).release_lease(&second.lease, &beat(1)).await.expect("given back");
+    store.with_clock(at(28 * HOUR)).release_lease(&second.lease, &heartbeat(1)).await.expect("released");
     assert!(store.claimed(at(30 * HOUR), "w").await.task.cancel_requested);
 }
 
-async fn a_window_that_is_changed_holds_at_the_next_beat_and_the_next_claim(store: Fresh) {
+async fn a_changed_window_applies_at_the_next_heartbeat_and_claim(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let new = NewTask { scan_type: ScanType::Auto, ..manual(&instance) };
     store.with_clock(at(0)).create_task(&new).await.expect("created");
     let claim = store.claimed(at(0), "w").await;
     let open = HeartbeatOutcome::Held { cancel_requested: false, closed_until: None };
-    assert_eq!(store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse"), open);
+    assert_eq!(store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &heartbeat(1)).await.expect("recorded"), open);
     let bound = Instance { window: Some(Stored::read(NIGHT)), ..instance.clone() };
     store.update_instance(&instance, &bound).await.expect("changed");
     let closed = HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) };
-    assert_eq!(store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &beat(2)).await.expect("a pulse"), closed);
-    store.with_clock(at(3)).release_lease(&claim.lease, &beat(3)).await.expect("given back");
+    assert_eq!(store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &heartbeat(2)).await.expect("recorded"), closed);
+    store.with_clock(at(3)).release_lease(&claim.lease, &heartbeat(3)).await.expect("released");
     assert!(store.with_clock(at(3)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     store.update_instance(&bound, &instance).await.expect("changed back");
     let again = store.claimed(at(4), "w").await;
     assert_eq!((again.task.started_at, again.task.scanned), (Some(time(0)), 3));
-    // A worker that dies takes nobody out of the window.
+    // The death of a worker does not let a task run outside its window.
     store.update_instance(&instance, &bound).await.expect("changed");
     assert!(store.with_clock(at(60)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     let orphan = store.claimed(at(2 * HOUR), "w").await;
     assert!(orphan.task.started_at == Some(time(0)) && !orphan.task.exact);
 }
 
-async fn a_window_that_opens_between_the_beat_and_the_pause_lets_the_sweep_go_on(store: Fresh) {
+async fn a_window_that_opens_between_heartbeat_and_release_lets_the_task_continue(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(0), "w").await;
     let closed = store.with_window(&instance, Some(NIGHT)).await;
-    let pulse = store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &beat(1)).await.expect("a pulse");
-    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
-    // The worker stops its sweep now.
+    let outcome = store.with_clock(at(1)).heartbeat(&claim.lease, LEASE, &heartbeat(1)).await.expect("recorded");
+    assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2 * HOUR)) });
+    // The worker stops its scan now.
     store.with_window(&closed, None).await;
-    let pulse = store.with_clock(at(2)).release_lease(&claim.lease, &beat(2)).await.expect("given back");
-    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: None });
+    let outcome = store.with_clock(at(2)).release_lease(&claim.lease, &heartbeat(2)).await.expect("released");
+    assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: false, closed_until: None });
     assert_eq!(store.claimed(at(3), "w").await.task.scanned, 2);
 }
 
-async fn a_window_that_closes_after_a_task_was_asked_for_binds_it(store: Fresh) {
+async fn a_window_that_closes_after_the_request_binds_the_task(store: Fresh) {
     let seen = store.instance_of_its_own("cache").await;
     store.with_window(&seen, Some(NIGHT)).await;
-    // By the instance as it was before.
+    // The creation uses the instance as it was read before.
     store.waiting(&seen, at(0)).await;
     assert!(store.with_clock(at(1)).claim("w", LEASE, 1).await.expect("no failure").is_none());
     assert_eq!(
@@ -285,7 +285,7 @@ async fn as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for(store:
     let mut ids = Vec::new();
     let active = store.waiting(&instance, at(1)).await;
     for second in 2..=9 {
-        // One that is active is never forgotten, however few are kept.
+        // An active task is never removed, however few are kept.
         let again = NewTask { history_retention: 1, ..manual(&instance) };
         assert!(
             matches!(store.with_clock(at(second)).create_task(&again).await, Ok(Created::Active(task)) if task.id == active.id)

@@ -1,6 +1,6 @@
-//! What every store must do, whatever database it stands on. Each test runs once an engine.
+//! What the store must do on either database engine. Each test runs once per engine.
 
-/// Runs each of these tests on a fresh store of every engine. A new engine is one line here and one in `Fresh`.
+/// Runs each of these tests on a new store of every engine. A new engine is one line here and one in `Fresh`.
 macro_rules! on_every_engine {
     ($($test:ident),+ $(,)?) => {
         on_every_engine!(@ sqlite: $($test),+);
@@ -24,9 +24,9 @@ mod instances;
 mod lazyfree;
 mod leases;
 mod limits;
+mod overview;
 mod people;
 mod schedule;
 mod secrets;
 mod simulation;
-mod survey;
 mod tasks;

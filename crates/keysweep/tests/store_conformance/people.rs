@@ -1,4 +1,4 @@
-//! Projects, users, their keys and roles, and the master key's check value.
+//! Projects, users, their access keys and roles, and the master key's check value.
 
 use keysweep::model::{AccessKey, Grant, Project, Role, Sealed, User};
 
@@ -7,13 +7,13 @@ use crate::fresh::{Fresh, assert_missing, assert_taken, id, time};
 on_every_engine!(
     projects_are_listed_by_name_as_they_were_added,
     a_project_is_unique_by_id_and_by_name,
-    a_key_leads_to_its_user_and_the_users_roles,
+    an_access_key_identifies_its_user_and_the_users_roles,
     a_user_is_unique_by_name,
     a_role_on_a_project_that_is_not_there_leaves_no_user_behind,
     a_user_has_one_role_a_project,
     a_key_needs_a_user_and_is_unique,
-    an_unknown_name_is_nobodys,
-    the_roles_of_a_user_are_told_with_their_projects_by_name,
+    an_unknown_name_is_not_found,
+    the_roles_of_a_user_are_listed_with_their_projects_by_name,
     the_first_master_key_is_kept_and_another_one_is_shown_it,
     people_outlive_the_process,
 );
@@ -45,7 +45,7 @@ async fn a_project_is_unique_by_id_and_by_name(store: Fresh) {
     assert_eq!(store.projects().await.expect("read"), [shop]);
 }
 
-async fn a_key_leads_to_its_user_and_the_users_roles(store: Fresh) {
+async fn an_access_key_identifies_its_user_and_the_users_roles(store: Fresh) {
     let (shop, search) = (store.project("shop").await, store.project("search").await);
     let ada = User { password_hash: Some("$argon2id$…".into()), disabled: true, ..user("ada") };
     store.add_user(&ada, &[grant(&shop, Role::Admin), grant(&search, Role::Reader)]).await.expect("added");
@@ -94,7 +94,7 @@ async fn a_key_needs_a_user_and_is_unique(store: Fresh) {
     assert_taken(store.add_access_key(&key("KEY", &ada)).await, "access key", "access");
 }
 
-async fn the_roles_of_a_user_are_told_with_their_projects_by_name(store: Fresh) {
+async fn the_roles_of_a_user_are_listed_with_their_projects_by_name(store: Fresh) {
     let (shop, search, bank) =
         (store.project("shop").await, store.project("search").await, store.project("bank").await);
     let (ada, bob) = (user("ada"), user("bob"));
@@ -105,7 +105,7 @@ async fn the_roles_of_a_user_are_told_with_their_projects_by_name(store: Fresh) 
     assert_eq!(store.roles(&id("nobody")).await.expect("read"), []);
 }
 
-async fn an_unknown_name_is_nobodys(store: Fresh) {
+async fn an_unknown_name_is_not_found(store: Fresh) {
     assert!(store.user("nobody").await.expect("read").is_none());
     assert!(store.key_holder("NOKEY").await.expect("read").is_none());
 }

@@ -1,4 +1,4 @@
-//! Schedules: what is to be looked at, and that one of those who look is first.
+//! Schedules: which plans are due, and that one of several replicas starts a run.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::fresh::{Fresh, assert_missing, at, id, manual, plain_instance, succes
 on_every_engine!(
     settings_come_back_and_replace_what_was_set_before,
     settings_that_are_set_again_unchanged_stay_as_old_as_they_were,
-    a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed,
-    a_run_is_started_once_however_many_replicas_look,
+    a_plan_is_due_at_its_time_and_when_its_settings_change,
+    a_run_is_started_once_by_any_number_of_replicas,
     a_run_is_pending_while_a_task_is_active,
     a_plan_that_has_changed_since_it_was_read_starts_nothing,
-    a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded,
-    a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost,
-    an_instance_that_is_changed_is_looked_at_again_at_once,
-    a_task_that_ends_between_the_look_and_the_start_counts_as_the_last,
-    with_interval_zero_the_end_of_the_last_run_counts,
+    a_window_or_pause_between_the_check_and_the_start_applies,
+    a_change_between_the_check_and_the_rescheduling_is_not_lost,
+    a_changed_instance_is_due_at_once,
+    a_task_that_finishes_between_the_check_and_the_start_counts_as_the_last,
+    with_interval_zero_the_end_of_the_last_run_decides,
 );
 
 const HOUR: i64 = 3_600;
@@ -70,7 +70,7 @@ async fn settings_that_are_set_again_unchanged_stay_as_old_as_they_were(store: F
     assert_eq!(store.auto_scan(&changed.instance_id).await.expect("read"), Some(changed));
 }
 
-async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed(store: Fresh) {
+async fn a_plan_is_due_at_its_time_and_when_its_settings_change(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let settings = hourly(&instance);
     store.schedule(&settings).await.expect("set");
@@ -92,7 +92,7 @@ async fn a_plan_is_looked_at_when_its_time_has_come_or_its_settings_have_changed
     assert_eq!(due(&store, 3 * HOUR).await, []);
 }
 
-async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
+async fn a_run_is_started_once_by_any_number_of_replicas(store: Fresh) {
     let project = store.project("shop").await;
     let mut instances = Vec::new();
     for number in 0..8 {
@@ -114,7 +114,7 @@ async fn a_run_is_started_once_however_many_replicas_look(store: Fresh) {
         assert_eq!((task.scan_type, task.due_at, task.created_at), (ScanType::Auto, Some(time(HOUR)), time(HOUR)));
         assert_eq!((task.timeout, task.keys_per_second), (Duration::from_secs(600), Some(2_000)));
     }
-    // Ended at once: the same due time leads to no second run.
+    // The tasks finish at once: the same due time leads to no second run.
     for _ in 0..8 {
         let claim = store.claimed(at(HOUR + 1), "w").await;
         store.with_clock(at(HOUR + 2)).finish(&claim.lease, &success(1)).await.expect("ended");
@@ -148,7 +148,7 @@ async fn a_plan_that_has_changed_since_it_was_read_starts_nothing(store: Fresh) 
     assert_eq!(store.tasks(&instance.id, &waiting).await.expect("read").count, 0);
 }
 
-async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded(store: Fresh) {
+async fn a_window_or_pause_between_the_check_and_the_start_applies(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.schedule(&hourly(&instance)).await.expect("set");
     let run = NewTask { scan_type: ScanType::Auto, due_at: Some(time(HOUR)), ..manual(&instance) };
@@ -160,11 +160,11 @@ async fn a_window_or_a_pause_that_comes_between_the_look_and_the_start_is_heeded
         assert_eq!(store.with_clock(at(HOUR)).start_run(&plan, &run, time(2 * HOUR)).await.expect("answered"), None);
         store.update_instance(&changed, &instance).await.expect("changed back");
     }
-    // Nothing of that was written: it is looked at again, and starts.
+    // None of it was saved: the plan is due again, and the run starts.
     assert_eq!(Tasks::new(store.with_clock(at(HOUR))).keep_schedule().await.expect("kept"), 1);
 }
 
-async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(store: Fresh) {
+async fn a_change_between_the_check_and_the_rescheduling_is_not_lost(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let settings = hourly(&instance);
     store.schedule(&settings).await.expect("set");
@@ -172,13 +172,13 @@ async fn a_change_that_comes_between_the_look_and_the_putting_off_is_not_lost(st
     store.update_instance(&instance, &closed).await.expect("changed");
     let plan = due(&store, HOUR).await.remove(0);
     store.update_instance(&closed, &instance).await.expect("changed back");
-    // Whoever read the window while it was closed lets the run go, or puts it off until it opens.
+    // A replica that read the closed window skips the run, or reschedules it until the window opens.
     store.reschedule(&plan, Some(time(HOUR)), time(2 * HOUR)).await.expect("answered");
     store.reschedule(&plan, None, time(2 * HOUR)).await.expect("answered");
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 1))).keep_schedule().await.expect("kept"), 1);
 }
 
-async fn an_instance_that_is_changed_is_looked_at_again_at_once(store: Fresh) {
+async fn a_changed_instance_is_due_at_once(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let daily = AutoScan { interval: Duration::from_secs(86_400), ..hourly(&instance) };
     store.schedule(&daily).await.expect("set");
@@ -193,7 +193,7 @@ async fn an_instance_that_is_changed_is_looked_at_again_at_once(store: Fresh) {
     );
 }
 
-async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(store: Fresh) {
+async fn a_task_that_finishes_between_the_check_and_the_start_counts_as_the_last(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let again = AutoScan { interval: Duration::ZERO, ..hourly(&instance) };
     store.schedule(&again).await.expect("set");
@@ -211,7 +211,7 @@ async fn a_task_that_ends_between_the_look_and_the_start_counts_as_the_last(stor
     );
 }
 
-async fn with_interval_zero_the_end_of_the_last_run_counts(store: Fresh) {
+async fn with_interval_zero_the_end_of_the_last_run_decides(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let again = AutoScan { interval: Duration::ZERO, ..hourly(&instance) };
     store.schedule(&again).await.expect("set");

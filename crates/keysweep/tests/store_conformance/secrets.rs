@@ -1,4 +1,4 @@
-//! All secrets at once, for another master key.
+//! All encrypted values at once, for a new master key.
 
 use keysweep::{
     model::{AccessKey, AuditEntry, Instance, Sealed, User},
@@ -11,10 +11,10 @@ on_every_engine!(
     all_secrets_and_the_check_value_are_replaced_together,
     nothing_is_replaced_where_a_secret_is_another_one_or_was_added_or_removed,
     nothing_is_replaced_where_the_transaction_breaks_off_at_its_end,
-    nothing_is_replaced_while_a_sweep_runs,
+    nothing_is_replaced_while_a_scan_runs,
 );
 
-/// A key and two instances with four secrets, and a check value.
+/// An access key and two instances with four secrets, and a check value.
 async fn secrets(store: &Fresh) -> [Instance; 2] {
     let shop = store.project("shop").await;
     let user = User { id: id("ada"), name: "ada".into(), password_hash: None, disabled: false, created_at: time(1) };
@@ -46,7 +46,7 @@ async fn changes(store: &Fresh) -> Vec<Resealed> {
     changed.collect()
 }
 
-/// What each field holds, and whose.
+/// The value of each field, with its row.
 async fn kept(store: &Fresh) -> Vec<(SecretField, String, u8)> {
     let secrets = store.secrets().await.expect("read");
     let mut kept: Vec<_> = secrets.into_iter().map(|secret| (secret.field, secret.row, secret.sealed.0[0])).collect();
@@ -119,12 +119,12 @@ async fn nothing_is_replaced_where_the_transaction_breaks_off_at_its_end(store: 
         .with_clock(at(10))
         .reseal(&changes(&store).await, "new", &check())
         .await
-        .expect_err("untold");
+        .expect_err("no audit entry");
     assert_eq!(kept(&store).await, before);
     assert_eq!(store.key_check("old", b"another").await.expect("read"), b"old check");
 }
 
-async fn nothing_is_replaced_while_a_sweep_runs(store: Fresh) {
+async fn nothing_is_replaced_while_a_scan_runs(store: Fresh) {
     let [full, _] = secrets(&store).await;
     store.waiting(&full, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
@@ -139,6 +139,6 @@ async fn nothing_is_replaced_while_a_sweep_runs(store: Fresh) {
         .with_clock(at(3))
         .release_lease(&claim.lease, &keysweep::store::Heartbeat::default())
         .await
-        .expect("given back");
+        .expect("released");
     assert!(store.with_clock(at(4)).reseal(&changes(&store).await, "new", &check()).await.expect("done"));
 }

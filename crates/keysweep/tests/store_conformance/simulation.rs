@@ -1,7 +1,7 @@
 //! A simulation: clients, a schedule and workers on one store, in thousands of random orders, with a clock that is moved,
-//! crashes, answers that get lost and a store that goes away.
+//! crashes, lost answers and an unavailable store.
 //!
-//! The workers here are models of `task::drive` that keep its rules (a beat renews, without one for ten seconds a sweep
+//! The workers here are models of `task::drive` that keep its rules (a heartbeat renews, without one for ten seconds a scan
 //! stops, a lost lease changes nothing more); the store and the schedule are the real ones. A run that breaks an invariant
 //! prints its seed: `KEYSWEEP_SEED=… KEYSWEEP_RUNS=1 cargo nextest run -p keysweep simulation` replays it.
 
@@ -18,41 +18,41 @@ use keysweep::{
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
-use crate::fresh::{Fresh, LEASE, at, beat, id, manual, plain_instance, time};
+use crate::fresh::{Fresh, LEASE, at, heartbeat, id, manual, plain_instance, time};
 
 const INSTANCES: usize = 4;
 const HOSTS: usize = 3;
 const WORKERS: usize = 3;
 const STEPS: usize = 80;
-/// Sweeps that a host may bear.
+/// Limit of concurrent scans per host.
 const PER_HOST: u32 = 1;
-/// Without a beat for so long, in seconds, a worker lets go.
-const BEATLESS: i64 = 10;
+/// Seconds without a heartbeat after which a worker stops its scan.
+const LEASE_AT_RISK: i64 = 10;
 const INTERVAL: i64 = 900;
 
 #[derive(Debug, Clone, Copy)]
 enum Operation {
     Create(usize),
     Cancel(usize),
-    /// Moves the clock by so many seconds, sometimes back.
+    /// Moves the clock by this many seconds, sometimes back.
     Advance(i64),
-    /// Looks at the schedule.
+    /// Checks the schedule.
     Schedule,
-    /// Has the schedule changed: on, off, or other times.
+    /// Changes the schedule: on, off, or other times.
     Configure(usize, bool),
-    /// A worker's next action: claim, beat, or end.
+    /// A worker's next action: claim, heartbeat, or finish.
     Step(usize),
-    /// The same, but the answer gets lost on its way back.
+    /// The same, but the answer is lost.
     StepUnheard(usize),
-    /// The worker's process is gone; another one takes its place.
+    /// The worker's process dies; a new one starts.
     Crash(usize),
-    /// The worker ends in good order.
+    /// The worker shuts down gracefully.
     Stop(usize),
     /// An instance gets a window that is closed now, or is open at all times again.
     Window(usize, bool),
     /// An instance is paused, or resumed.
     Pause(usize, bool),
-    /// The store goes away, or comes back.
+    /// The store becomes unavailable, or available again.
     Outage,
 }
 
@@ -78,7 +78,7 @@ fn draw(random: &mut StdRng) -> Operation {
     }
 }
 
-/// A worker and the task that it believes to hold.
+/// A worker and the task whose lease it believes to hold.
 struct Worker {
     name: String,
     held: Option<Held>,
@@ -88,9 +88,9 @@ struct Held {
     claim: Claim,
     scanned: u64,
     goal: u64,
-    last_beat: i64,
-    /// Whether it has once beaten later than its lease lasts, or the clock was set back: another sweep may have begun on its
-    /// host then.
+    last_heartbeat: i64,
+    /// Whether a heartbeat once came after the lease had expired, or the clock was set back: another scan may have started
+    /// on its host then.
     was_late: bool,
 }
 
@@ -98,18 +98,18 @@ struct World {
     store: Store,
     seed: u64,
     random: StdRng,
-    /// Seconds since the tests' beginning.
+    /// Seconds since the start of the tests.
     clock: i64,
     is_away: bool,
     instances: Vec<Instance>,
     workers: Vec<Worker>,
     born: u32,
     accepted: HashSet<String>,
-    /// Who has held which epoch of which instance.
+    /// Owner of each epoch of each instance.
     owners: HashMap<(String, i64), String>,
     /// The newest epoch of each instance.
     epochs: HashMap<String, i64>,
-    /// Ended tasks as they were then.
+    /// Finished tasks as they were at their end.
     ended: HashMap<String, Task>,
     /// Instances that had a schedule with interval 0.
     without_interval: HashSet<String>,
@@ -121,7 +121,7 @@ struct World {
 impl World {
     async fn new(store: Store, seed: u64) -> Self {
         let mut instances = Vec::new();
-        // Two projects, anew for each run: one store serves them all.
+        // Two new projects for each run: one store serves all runs.
         for number in 0..INSTANCES {
             let name = format!("{seed:x}/{}", number % 2);
             let project = keysweep::model::Project { id: id(&name), name: name.clone(), created_at: time(0) };
@@ -177,7 +177,7 @@ impl World {
             let operation = draw(&mut self.random);
             self.carry_out(operation).await;
         }
-        // From here on nothing goes wrong: whatever was accepted must come to its end.
+        // From here on nothing fails: every created task must finish.
         self.is_away = false;
         for instance in 0..INSTANCES {
             self.carry_out(Operation::Configure(instance, false)).await;
@@ -216,7 +216,7 @@ impl World {
             Operation::Advance(seconds) => {
                 self.clock = (self.clock + seconds).max(0);
                 for held in self.workers.iter_mut().filter_map(|worker| worker.held.as_mut()) {
-                    let unheard = self.clock - held.last_beat;
+                    let unheard = self.clock - held.last_heartbeat;
                     held.was_late |= seconds < 0 || unheard >= LEASE.as_secs() as i64;
                 }
             }
@@ -249,9 +249,12 @@ impl World {
             Operation::Crash(worker) => self.workers[worker] = self.worker(),
             Operation::Stop(worker) => {
                 if let Some(held) = self.workers[worker].held.take().filter(|_| !self.is_away) {
-                    let pulse =
-                        self.store.with_clock(self.now()).release_lease(&held.claim.lease, &beat(held.scanned)).await;
-                    self.check_fence(&held.claim, pulse.expect("answered"));
+                    let outcome = self
+                        .store
+                        .with_clock(self.now())
+                        .release_lease(&held.claim.lease, &heartbeat(held.scanned))
+                        .await;
+                    self.check_fence(&held.claim, outcome.expect("answered"));
                 }
                 self.workers[worker] = self.worker();
             }
@@ -278,7 +281,7 @@ impl World {
             self.store.with_clock(self.now()).update_instance(&before, &after).await.expect("changed");
     }
 
-    /// One that opens in a few minutes, and for the rest of a day then.
+    /// Returns a window that opens in a few minutes, for the rest of the day.
     fn later_window(&mut self) -> String {
         let opens = self.clock / 60 + self.random.random_range(2..20);
         let day_time = |minutes: i64| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
@@ -309,29 +312,29 @@ impl World {
         };
         let before = self.store.auto_scan(&settings.instance_id).await.expect("read");
         let kept = self.store.set_auto_scan(before.as_ref(), &settings).await.expect("set");
-        assert!(kept.is_some(), "nobody else has said anything");
+        assert!(kept.is_some(), "no other change was made");
     }
 
     async fn step(&mut self, index: usize, heard: bool) {
         let Some(mut held) = self.workers[index].held.take() else { return self.claim(index, heard).await };
         if self.is_away {
-            if self.clock - held.last_beat < BEATLESS {
+            if self.clock - held.last_heartbeat < LEASE_AT_RISK {
                 self.workers[index].held = Some(held);
             }
             return;
         }
         if held.scanned < held.goal {
             held.scanned += self.random.random_range(0..60);
-            let pulse = self
+            let outcome = self
                 .store
                 .with_clock(self.now())
-                .heartbeat(&held.claim.lease, LEASE, &beat(held.scanned))
+                .heartbeat(&held.claim.lease, LEASE, &heartbeat(held.scanned))
                 .await
                 .expect("answered");
-            self.check_fence(&held.claim, pulse);
-            match pulse {
+            self.check_fence(&held.claim, outcome);
+            match outcome {
                 _ if !heard => {
-                    if self.clock - held.last_beat < BEATLESS {
+                    if self.clock - held.last_heartbeat < LEASE_AT_RISK {
                         self.workers[index].held = Some(held);
                     }
                 }
@@ -339,12 +342,15 @@ impl World {
                     self.end(&held, Err((Reason::Cancelled, "cancelled".to_owned()))).await;
                 }
                 HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(_) } => {
-                    let pulse =
-                        self.store.with_clock(self.now()).release_lease(&held.claim.lease, &beat(held.scanned)).await;
-                    self.check_fence(&held.claim, pulse.expect("answered"));
+                    let outcome = self
+                        .store
+                        .with_clock(self.now())
+                        .release_lease(&held.claim.lease, &heartbeat(held.scanned))
+                        .await;
+                    self.check_fence(&held.claim, outcome.expect("answered"));
                 }
                 HeartbeatOutcome::Held { cancel_requested: false, closed_until: None } => {
-                    held.last_beat = self.clock;
+                    held.last_heartbeat = self.clock;
                     self.workers[index].held = Some(held);
                 }
                 HeartbeatOutcome::Lost => {}
@@ -352,17 +358,17 @@ impl World {
         } else {
             self.end(&held, Ok(())).await;
             if !heard {
-                // It did not hear that the end was written, and says so again.
+                // It received no answer, and finishes the task again.
                 self.workers[index].held = Some(held);
             }
         }
     }
 
     async fn end(&mut self, held: &Held, outcome: Result<(), (Reason, String)>) {
-        let ending = TaskResult { outcome, heartbeat: beat(held.scanned), report: Some("{}".into()) };
-        let pulse = self.store.with_clock(self.now()).finish(&held.claim.lease, &ending).await.expect("answered");
-        self.check_fence(&held.claim, pulse);
-        if pulse != HeartbeatOutcome::Lost {
+        let result = TaskResult { outcome, heartbeat: heartbeat(held.scanned), report: Some("{}".into()) };
+        let outcome = self.store.with_clock(self.now()).finish(&held.claim.lease, &result).await.expect("answered");
+        self.check_fence(&held.claim, outcome);
+        if outcome != HeartbeatOutcome::Lost {
             let task = &held.claim.task;
             let task = self.store.task(&task.project_id, &task.id).await.expect("read").expect("it is there").task;
             if let Some(before) = self.ended.insert(task.id.clone(), task) {
@@ -400,19 +406,19 @@ impl World {
         let goal = self.random.random_range(0..200);
         let scanned = claim.task.scanned;
         if heard {
-            self.workers[index].held = Some(Held { claim, scanned, goal, last_beat: self.clock, was_late: false });
+            self.workers[index].held = Some(Held { claim, scanned, goal, last_heartbeat: self.clock, was_late: false });
         }
     }
 
-    /// Nothing changes a task but the holder of its newest epoch.
-    fn check_fence(&self, claim: &Claim, pulse: HeartbeatOutcome) {
+    /// Checks that only the holder of the newest epoch changes a task.
+    fn check_fence(&self, claim: &Claim, outcome: HeartbeatOutcome) {
         let newest = self.epochs[&claim.lease.instance_id];
-        if pulse != HeartbeatOutcome::Lost && claim.lease.epoch < newest {
+        if outcome != HeartbeatOutcome::Lost && claim.lease.epoch < newest {
             self.fail(&format!("epoch {} was let through after {newest}", claim.lease.epoch));
         }
     }
 
-    /// No host bears more sweeps of workers that have beaten in time than it should.
+    /// Checks that no host has more scans with heartbeats in time than its limit.
     fn check_hosts(&self) {
         let mut sweeps: HashMap<&str, HashSet<&str>> = HashMap::new();
         for held in self.workers.iter().filter_map(|worker| worker.held.as_ref()) {
@@ -425,7 +431,7 @@ impl World {
                 && !has_ended
                 && is_manual
                 && !held.was_late
-                && (0..BEATLESS).contains(&(self.clock - held.last_beat))
+                && (0..LEASE_AT_RISK).contains(&(self.clock - held.last_heartbeat))
             {
                 let host = ["h0", "h1", "h2"][instance.expect("ours") % HOSTS];
                 sweeps.entry(host).or_default().insert(&held.claim.lease.instance_id);
@@ -451,8 +457,7 @@ impl World {
                 }
                 if let Some(due) = task.due_at {
                     let late = task.created_at.duration_since(due).as_secs();
-                    // With interval 0 a run is due from a moment on, not at one; and one that waits for a window starts when
-                    // that opens.
+                    // With interval 0 a run has no due moment, and a run that waits for a window starts when that opens.
                     let may_wait =
                         self.without_interval.contains(&instance.id) || self.with_window.contains(&instance.id);
                     let too_late = late > 300 && !may_wait;

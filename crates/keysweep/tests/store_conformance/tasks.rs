@@ -1,4 +1,4 @@
-//! Tasks as they are asked for, watched and cancelled.
+//! Tasks as clients create, read and cancel them.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -9,17 +9,17 @@ use keysweep::{
 };
 use tokio::task::JoinSet;
 
-use crate::fresh::{Fresh, LEASE, assert_missing, assert_taken, at, beat, manual, plain_instance, success, time};
+use crate::fresh::{Fresh, LEASE, assert_missing, assert_taken, at, heartbeat, manual, plain_instance, success, time};
 
 on_every_engine!(
     a_new_task_waits_and_comes_back_as_it_was_created,
     a_scheduled_task_keeps_when_it_was_due,
-    the_databases_clock_is_the_time_where_none_is_given,
+    the_databases_clock_is_the_default,
     creating_while_one_is_active_answers_with_the_active_one,
-    an_ended_task_does_not_stand_in_the_way,
+    a_finished_task_allows_a_new_one,
     parallel_creates_make_exactly_one_task,
     a_task_needs_an_instance_of_its_project,
-    a_pause_that_comes_between_the_look_and_the_create_is_heeded,
+    a_pause_between_the_check_and_the_creation_applies,
     a_task_is_unique_by_id,
     a_task_is_found_in_its_own_project_only,
     pages_are_newest_first_and_make_up_the_whole,
@@ -27,10 +27,10 @@ on_every_engine!(
     the_filter_comes_before_the_counts_and_the_page_after_them,
     an_empty_list_counts_nothing,
     cancelling_a_waiting_task_ends_it_at_once,
-    cancelling_a_running_task_is_told_at_its_next_beat,
-    cancelling_an_ended_task_changes_nothing,
-    cancelling_what_is_not_there_finds_nothing,
-    a_cancel_that_races_with_a_claim_wins_or_is_told,
+    cancelling_a_running_task_reaches_its_next_heartbeat,
+    cancelling_a_finished_task_changes_nothing,
+    cancelling_an_absent_task_finds_nothing,
+    a_cancel_that_races_with_a_claim_wins_or_reaches_the_worker,
     a_clock_that_steps_back_ends_nothing_before_it_began,
     tasks_outlive_the_process,
 );
@@ -79,7 +79,7 @@ async fn a_scheduled_task_keeps_when_it_was_due(store: Fresh) {
     assert_eq!((task.scan_type, task.due_at, task.triggered_by), (ScanType::Auto, Some(time(-60)), None));
 }
 
-async fn the_databases_clock_is_the_time_where_none_is_given(store: Fresh) {
+async fn the_databases_clock_is_the_default(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let before = jiff::Timestamp::now();
     let task = store.waiting(&instance, Clock::Database).await;
@@ -103,7 +103,7 @@ async fn creating_while_one_is_active_answers_with_the_active_one(store: Fresh) 
     assert_eq!(active, claim.task);
 }
 
-async fn an_ended_task_does_not_stand_in_the_way(store: Fresh) {
+async fn a_finished_task_allows_a_new_one(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let first = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
@@ -129,7 +129,7 @@ async fn parallel_creates_make_exactly_one_task(store: Fresh) {
                 ids.insert(task.id);
             }
             Created::Active(task) => drop(ids.insert(task.id)),
-            Created::Paused => panic!("nobody has paused it"),
+            Created::Paused => panic!("the instance is not paused"),
         }
     }
     assert_eq!((new, ids.len()), (1, 1));
@@ -148,7 +148,7 @@ async fn a_task_needs_an_instance_of_its_project(store: Fresh) {
     assert_missing(store.with_clock(at(0)).create_task(&foreign).await, "instance");
 }
 
-async fn a_pause_that_comes_between_the_look_and_the_create_is_heeded(store: Fresh) {
+async fn a_pause_between_the_check_and_the_creation_applies(store: Fresh) {
     let seen = store.instance_of_its_own("cache").await;
     let paused = store.paused(&seen, true).await;
     let tasks = Tasks::new(store.clone());
@@ -158,7 +158,7 @@ async fn a_pause_that_comes_between_the_look_and_the_create_is_heeded(store: Fre
     assert_eq!(store.tasks(&seen.id, &all).await.expect("read").count, 0);
     store.paused(&paused, false).await;
     let accepted = tasks.submit(&paused, None).await.expect("it was resumed in between");
-    // Pausing lets the active one finish.
+    // A pause lets the active task finish.
     store.paused(&seen, true).await;
     assert_eq!(store.claimed(at(0), "w").await.task.id, accepted.id);
 }
@@ -176,15 +176,15 @@ async fn a_task_is_found_in_its_own_project_only(store: Fresh) {
     assert_eq!(store.task(&other.id, &task.id).await.expect("read"), None);
 }
 
-/// Ten tasks: those with an even number end well and release that many keys, the others are cancelled before they start.
+/// Ten tasks: those with an even number succeed and reclaim that many keys, the others are cancelled before they start.
 async fn history(store: &Fresh, instance: &Instance) -> Vec<Task> {
     let mut tasks = Vec::new();
     for number in 0..10 {
         let task = store.waiting(instance, at(number * 10)).await;
         if number % 2 == 0 {
             let claim = store.claimed(at(number * 10 + 1), "w").await;
-            let ending = success(number as u64 * 10);
-            store.with_clock(at(number * 10 + 2)).finish(&claim.lease, &ending).await.expect("ended");
+            let result = success(number as u64 * 10);
+            store.with_clock(at(number * 10 + 2)).finish(&claim.lease, &result).await.expect("ended");
         } else {
             store.with_clock(at(number * 10 + 1)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
         }
@@ -195,7 +195,7 @@ async fn history(store: &Fresh, instance: &Instance) -> Vec<Task> {
 
 async fn pages_are_newest_first_and_make_up_the_whole(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
-    // Another instance's tasks lie in between and in no page.
+    // Tasks of another instance lie in between and appear in no page.
     let other = store.instance_of_its_own("other").await;
     let tasks = history(&store, &instance).await;
     store.waiting(&other, at(0)).await;
@@ -280,17 +280,17 @@ async fn cancelling_a_waiting_task_ends_it_at_once(store: Fresh) {
     assert!(cancelled.reason_detail.as_ref().is_some_and(|sentence| !sentence.is_empty()));
     assert_eq!((cancelled.started_at, cancelled.finished_at), (None, Some(time(7))));
     assert_eq!(store.seen(&task).await, cancelled);
-    assert!(store.with_clock(at(8)).claim("w", LEASE, 100).await.expect("no failure").is_none(), "nobody sweeps it");
+    assert!(store.with_clock(at(8)).claim("w", LEASE, 100).await.expect("no failure").is_none(), "no worker claims it");
     let again = store.with_clock(at(9)).request_cancel(&task.project_id, &task.id).await.expect("done");
     assert_eq!(again, Some(cancelled), "once");
 }
 
-async fn cancelling_a_running_task_is_told_at_its_next_beat(store: Fresh) {
+async fn cancelling_a_running_task_reaches_its_next_heartbeat(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
-    let pulse = store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &beat(10)).await.expect("beaten");
-    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: false, closed_until: None });
+    let outcome = store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &heartbeat(10)).await.expect("recorded");
+    assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: false, closed_until: None });
     let task = store
         .with_clock(at(3))
         .request_cancel(&claim.task.project_id, &claim.task.id)
@@ -298,14 +298,14 @@ async fn cancelling_a_running_task_is_told_at_its_next_beat(store: Fresh) {
         .expect("done")
         .expect("a task");
     assert_eq!((task.status, task.cancel_requested, task.finished_at), (Status::Running, true, None));
-    let pulse = store.with_clock(at(4)).heartbeat(&claim.lease, LEASE, &beat(20)).await.expect("beaten");
-    assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: true, closed_until: None });
-    // Whoever takes it over instead is told as well.
-    store.with_clock(at(5)).release_lease(&claim.lease, &beat(30)).await.expect("given back");
+    let outcome = store.with_clock(at(4)).heartbeat(&claim.lease, LEASE, &heartbeat(20)).await.expect("recorded");
+    assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: true, closed_until: None });
+    // A worker that takes the task over receives the request as well.
+    store.with_clock(at(5)).release_lease(&claim.lease, &heartbeat(30)).await.expect("released");
     assert!(store.claimed(at(6), "w2").await.task.cancel_requested);
 }
 
-async fn cancelling_an_ended_task_changes_nothing(store: Fresh) {
+async fn cancelling_a_finished_task_changes_nothing(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(1), "w").await;
@@ -316,7 +316,7 @@ async fn cancelling_an_ended_task_changes_nothing(store: Fresh) {
     assert_eq!(store.seen(&task).await, ended);
 }
 
-async fn cancelling_what_is_not_there_finds_nothing(store: Fresh) {
+async fn cancelling_an_absent_task_finds_nothing(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let task = store.waiting(&instance, at(0)).await;
     let other = store.project("other").await;
@@ -325,7 +325,7 @@ async fn cancelling_what_is_not_there_finds_nothing(store: Fresh) {
     assert_eq!(store.seen(&task).await, task);
 }
 
-async fn a_cancel_that_races_with_a_claim_wins_or_is_told(store: Fresh) {
+async fn a_cancel_that_races_with_a_claim_wins_or_reaches_the_worker(store: Fresh) {
     for round in 0..16 {
         let instance = store.instance_of_its_own(&format!("cache{round}")).await;
         let task = store.waiting(&instance, at(0)).await;
@@ -337,8 +337,9 @@ async fn a_cancel_that_races_with_a_claim_wins_or_is_told(store: Fresh) {
             None => assert_eq!((cancelled.status, cancelled.started_at), (Status::Failed, None)),
             Some(claim) => {
                 assert_eq!(cancelled.status, Status::Running);
-                let pulse = store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &beat(1)).await.expect("beaten");
-                assert_eq!(pulse, HeartbeatOutcome::Held { cancel_requested: true, closed_until: None });
+                let outcome =
+                    store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &heartbeat(1)).await.expect("recorded");
+                assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: true, closed_until: None });
                 store.with_clock(at(3)).finish(&claim.lease, &success(1)).await.expect("ended");
             }
         }
@@ -363,7 +364,7 @@ async fn tasks_outlive_the_process(store: Fresh) {
     let tasks = history(&store, &instance).await;
     store.waiting(&instance, at(1_000)).await;
     let claim = store.claimed(at(1_001), "w").await;
-    store.with_clock(at(1_002)).heartbeat(&claim.lease, LEASE, &beat(77)).await.expect("beaten");
+    store.with_clock(at(1_002)).heartbeat(&claim.lease, LEASE, &heartbeat(77)).await.expect("recorded");
     let detail = store.task(&claim.task.project_id, &claim.task.id).await.expect("read").expect("it is there");
 
     let store = store.reopened().await;
@@ -371,9 +372,9 @@ async fn tasks_outlive_the_process(store: Fresh) {
     assert_eq!(seen, detail);
     let page = store.tasks(&instance.id, &PageRequest { status: None, offset: 1, limit: 100 }).await.expect("read");
     assert_eq!(page.tasks, tasks);
-    let pulse = store.with_clock(at(1_003)).heartbeat(&claim.lease, LEASE, &beat(78)).await.expect("beaten");
+    let outcome = store.with_clock(at(1_003)).heartbeat(&claim.lease, LEASE, &heartbeat(78)).await.expect("recorded");
     assert_eq!(
-        pulse,
+        outcome,
         HeartbeatOutcome::Held { cancel_requested: false, closed_until: None },
         "a lease outlives the process, too"
     );

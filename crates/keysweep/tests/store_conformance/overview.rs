@@ -1,4 +1,4 @@
-//! The fleet at a glance, as metrics read it.
+//! The overview of the fleet that metrics read.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use keysweep_engine::Inspection;
 use crate::fresh::{Fresh, at, plain_instance, success, time};
 
 on_every_engine!(
-    an_empty_store_has_nothing_to_tell,
-    active_tasks_are_counted_by_state_and_what_nobody_holds_apart,
-    an_instance_shows_what_was_last_seen_of_it,
-    a_schedule_that_nobody_looks_at_falls_behind,
+    an_empty_store_has_an_empty_overview,
+    active_tasks_are_counted_by_state_and_unattended_ones_separately,
+    an_instance_shows_the_stats_of_its_last_poll,
+    an_unchecked_schedule_lags,
     scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_paused,
 );
 
@@ -22,7 +22,7 @@ async fn overview(store: &Fresh, seconds: i64) -> Overview {
     store.with_clock(at(seconds)).overview().await.expect("read")
 }
 
-async fn an_empty_store_has_nothing_to_tell(store: Fresh) {
+async fn an_empty_store_has_an_empty_overview(store: Fresh) {
     let nothing = Overview {
         waiting: 0,
         running: 0,
@@ -34,7 +34,7 @@ async fn an_empty_store_has_nothing_to_tell(store: Fresh) {
     assert_eq!(overview(&store, 0).await, nothing);
 }
 
-async fn active_tasks_are_counted_by_state_and_what_nobody_holds_apart(store: Fresh) {
+async fn active_tasks_are_counted_by_state_and_unattended_ones_separately(store: Fresh) {
     let project = store.project("shop").await;
     for name in ["first", "second", "third"] {
         let instance = plain_instance(&project, name);
@@ -45,23 +45,23 @@ async fn active_tasks_are_counted_by_state_and_what_nobody_holds_apart(store: Fr
     let seen = overview(&store, 10).await;
     assert_eq!((seen.waiting, seen.running, seen.unattended), (2, 1, 0));
     assert_eq!(seen.longest_wait, Duration::from_secs(10));
-    // The worker is not heard of again.
+    // The worker sends no further heartbeat.
     assert_eq!(overview(&store, 30).await.unattended, 1);
     store.with_clock(at(31)).finish(&claim.lease, &success(10)).await.expect("ended");
     let seen = overview(&store, 40).await;
     assert_eq!((seen.waiting, seen.running, seen.unattended), (2, 0, 0));
-    // One that waits for its window does not wait in vain.
+    // A task that waits for its window does not count as delayed.
     for _ in 0..2 {
         let claim = store.claimed(at(40), "worker").await;
         store.with_window(&claim.instance, Some("00:02-05:00 UTC")).await;
-        store.with_clock(at(41)).release_lease(&claim.lease, &Default::default()).await.expect("given back");
+        store.with_clock(at(41)).release_lease(&claim.lease, &Default::default()).await.expect("released");
     }
     let seen = overview(&store, 50).await;
     assert_eq!((seen.running, seen.unattended, seen.longest_wait), (2, 0, Duration::ZERO));
     assert_eq!(overview(&store, 121).await.unattended, 2);
 }
 
-async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
+async fn an_instance_shows_the_stats_of_its_last_poll(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let unknown = InstanceOverview {
         id: instance.id.clone(),
@@ -98,7 +98,7 @@ async fn an_instance_shows_what_was_last_seen_of_it(store: Fresh) {
     assert_eq!((&seen.instances[0].facts, seen.instances[0].reachable), (&Some(facts), Some(false)));
 }
 
-async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
+async fn an_unchecked_schedule_lags(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let settings = AutoScan {
         instance_id: instance.id.clone(),
@@ -111,7 +111,7 @@ async fn a_schedule_that_nobody_looks_at_falls_behind(store: Fresh) {
     };
     store.schedule(&settings).await.expect("set");
     let seen = overview(&store, 3).await;
-    assert_eq!(seen.schedule_lag, Duration::from_secs(3), "nobody has looked at what is new");
+    assert_eq!(seen.schedule_lag, Duration::from_secs(3), "the new settings are not checked yet");
     let plans = store.with_clock(at(3)).due_plans(1).await.expect("read").plans;
     store.reschedule(&plans[0], None, time(100)).await.expect("noted");
     assert_eq!(overview(&store, 99).await.schedule_lag, Duration::ZERO);
