@@ -225,7 +225,7 @@ fn a_running_task_is_shown_and_finishes_when_cancelled() {
     assert_eq!(watched.status.code(), Some(1), "a cancelled task has failed: {}", stderr(&watched));
     let end: Value = serde_json::from_slice(&watched.stdout).expect("one JSON object and nothing else");
     assert_eq!(end["reason"]["code"], "cancelled");
-    assert!(stderr(&watched).contains("what was released stays released"), "{}", stderr(&watched));
+    assert!(stderr(&watched).contains("keys reclaimed before stay reclaimed"), "{}", stderr(&watched));
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn an_auto_scan_of_a_server_that_cannot_be_scanned_is_not_enabled() {
     let enabled = [&[("enabled", "on")], form.as_slice()].concat();
     let refused = visitor.post(&action, &page, &enabled);
     assert_eq!(refused.status, 409, "{}", refused.text);
-    assert!(refused.text.contains("no Redis or Valkey"), "{}", refused.text);
+    assert!(refused.text.contains("neither Redis nor Valkey"), "{}", refused.text);
     let page = visitor.get(&shop.page());
     assert!(!page.text.contains("2100-01-01") && !page.text.contains("The next scheduled scan"), "{}", page.text);
     // Settings of a disabled auto-scan are saved: they scan nothing.
