@@ -72,7 +72,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Backoff>> {
     let mut done = Vec::new();
     for number in 0..settings.rounds {
         let prefix = format!("backoff-{number}-");
-        DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.stale()).load(&server);
+        DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).stale(settings.stale()).load(&server);
         let load = Saturation::start(server.address(), settings)?;
         let (before, cpu) = (Instant::now(), gauge.cpu_seconds()?);
         thread::sleep(ALONE);

@@ -57,7 +57,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<CpuLimit>> {
     for number in 0..settings.rounds {
         for (percent, limit) in LIMITS.into_iter().zip(&mut done) {
             let prefix = format!("limit-{percent}-{number}-");
-            DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.stale()).load(&server);
+            DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).stale(settings.stale()).load(&server);
             let round = scan(&server, percent, settings)?;
             eprintln!("{} CPU limit {percent} %: {:.1} % used, {:.1} s", flavor.name(), round.used * 100.0, round.wall);
             limit.rounds.push(round);

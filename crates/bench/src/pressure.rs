@@ -162,7 +162,7 @@ fn save_and_count(gauge: &mut Gauge, settings: &Settings, done: &AtomicBool) -> 
 }
 
 fn load_stale(server: &Server, settings: &Settings, prefix: &str) {
-    DataSet::new().prefix(prefix).value_bytes(settings.value_bytes).dead(settings.stale()).load(server);
+    DataSet::new().prefix(prefix).value_bytes(settings.value_bytes).stale(settings.stale()).load(server);
 }
 
 /// Waits until no background save runs and the replica is in sync.

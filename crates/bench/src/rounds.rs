@@ -97,7 +97,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<Contest>> {
         for place in order(results.len(), round) {
             let contestant = results[place].contestant;
             let prefix = format!("{round}-{place}-");
-            DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).dead(settings.stale()).load(&server);
+            DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).stale(settings.stale()).load(&server);
             let measurement = measure(contestant, &server, &mut gauge, settings, cpu_share, max_count)?;
             if contestant == Contestant::Pace("max") {
                 max_count = measurement.slices.map(|slices| settings.keys.div_ceil(slices.max(1)));

@@ -84,7 +84,7 @@ impl Transport for RecordingStream {}
 #[test]
 fn a_sweep_is_one_connection_and_one_write_a_slice() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(40_000).dead(10_000).load(&server);
+    DataSet::new().live(40_000).stale(10_000).load(&server);
     let target: Target = server.url().parse().expect("a target");
     let recorder = Arc::new(Recorder::default());
 

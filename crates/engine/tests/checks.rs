@@ -32,11 +32,11 @@ fn a_plain_server_passes_all_checks_and_no_key_is_reclaimed(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
-    let loaded = DataSet::new().live(50).dead(50).load(&server);
+    let loaded = DataSet::new().live(50).stale(50).load(&server);
     let checks = checks(&server.url());
     assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:#?}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size");
-    assert_eq!(held, loaded.live + loaded.dead);
+    assert_eq!(held, loaded.live + loaded.stale);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn an_append_only_file_that_waits_for_the_disk_makes_it_slower() {
 #[test]
 fn a_backlog_that_is_too_small_for_the_deletes_causes_a_warning() {
     let primary = Server::with(Flavor::Valkey91).arg("--repl-backlog-size", "16kb").start();
-    DataSet::new().dead(10_000).load(&primary);
+    DataSet::new().stale(10_000).load(&primary);
     assert_eq!(verdict(&checks(&primary.url()), "replicas"), Verdict::Ok, "without a replica it does not matter");
     let _replica = primary.replica();
     assert_eq!(verdict(&checks(&primary.url()), "replicas"), Verdict::Warning);
@@ -74,7 +74,7 @@ fn paused_expiry_is_reported_before_the_sweep() {
 #[test]
 fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);
+    let loaded = DataSet::new().live(20).stale(30).database(1).stale(5).load(&server);
     let documented = include_str!("../../../docs/operations.md");
     let rule = documented.lines().find_map(|line| line.trim().strip_prefix("ACL SETUSER sweeper ")).expect("the rule");
     let rule: Vec<&str> = rule.split(' ').collect();
@@ -82,7 +82,10 @@ fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() 
     let url = format!("redis://sweeper:PASSWORD@127.0.0.1:{}", server.port());
     assert_eq!(verdict(&checks(&url), "rights"), Verdict::Ok);
     let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed, report.totals.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.stale, true)
+    );
 
     run(&server, &["ACL", "SETUSER", "sweeper", "-scan"]);
     assert_eq!(verdict(&checks(&url), "rights"), Verdict::Refused);
@@ -96,7 +99,7 @@ fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() 
 #[case("client|setname", true)]
 fn without_another_right_the_sweep_continues_and_reports_what_is_lost(#[case] right: &str, #[case] exact: bool) {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);
+    let loaded = DataSet::new().live(20).stale(30).database(1).stale(5).load(&server);
     run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", &format!("-{right}")]);
     let target: Target = format!("redis://sweeper:p@127.0.0.1:{}", server.port()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
@@ -114,7 +117,7 @@ fn without_another_right_the_sweep_continues_and_reports_what_is_lost(#[case] ri
 #[test]
 fn without_info_the_database_that_the_url_names_is_swept_and_no_other() {
     let server = Server::start(Flavor::Redis70);
-    let loaded = DataSet::new().live(5).dead(20).database(15).dead(30).load(&server);
+    let loaded = DataSet::new().live(5).stale(20).database(15).stale(30).load(&server);
     run(&server, &["ACL", "SETUSER", "sweeper", "on", ">p", "~*", "+@all", "-info"]);
     let target: Target = format!("redis://sweeper:p@127.0.0.1:{}/0", server.port()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
@@ -130,7 +133,7 @@ fn without_info_the_database_that_the_url_names_is_swept_and_no_other() {
 #[test]
 fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped() {
     let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "Ex").start();
-    let loaded = DataSet::new().live(1_000).dead(25_000).load(&server);
+    let loaded = DataSet::new().live(1_000).stale(25_000).load(&server);
     assert_eq!(verdict(&checks(&server.url()), "subscribers"), Verdict::Ok, "no subscriber yet");
     let mut connection = server.connection();
     let mut subscriber = connection.as_pubsub();
@@ -139,13 +142,13 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
 
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
 
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale));
     assert!(
         report.totals.elapsed_seconds > 2.3,
         "25,000 reclaims at 10,000 a second took {} s",
         report.totals.elapsed_seconds
     );
-    for _ in 0..loaded.dead {
+    for _ in 0..loaded.stale {
         subscriber.get_message().expect("every event arrives");
     }
     let mut options = Options::default();
@@ -153,7 +156,7 @@ fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
     // The best of three: a stalled machine slows one down, and a sweep limited to 10,000 a second is never so fast.
     let mut took = Vec::new();
     while took.len() < 3 && took.last().is_none_or(|took| *took >= 2.0) {
-        DataSet::new().prefix(&format!("again {}:", took.len())).dead(25_000).load(&server);
+        DataSet::new().prefix(&format!("again {}:", took.len())).stale(25_000).load(&server);
         let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
         took.push(report.totals.elapsed_seconds);
         for _ in 0..report.totals.keys_reclaimed {

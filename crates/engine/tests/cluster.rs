@@ -58,7 +58,7 @@ fn every_primary_is_swept_from_any_node_that_answers(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let mut cluster = Cluster::start(flavor, 3, false);
-    let (live, dead) = cluster.load(2_000, 1_000);
+    let (live, stale) = cluster.load(2_000, 1_000);
     let unused = keysweep_harness::free_port();
     let seeds = target(&format!("redis-cluster://127.0.0.1:{unused},127.0.0.1:{}", cluster.node(1).port()));
     let seen = Mutex::new(0.0_f64);
@@ -75,21 +75,21 @@ fn every_primary_is_swept_from_any_node_that_answers(
 
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, dead, true),
+        (Outcome::Done, stale, true),
         "{report:?}"
     );
     assert_eq!(cluster.held(), live);
     assert_eq!((report.shards.len(), *seen.lock().expect("no panic")), (3, 1.0));
-    assert!(report.shards.iter().all(|shard| shard.totals.keys_reclaimed == dead / 3), "{report:?}");
+    assert!(report.shards.iter().all(|shard| shard.totals.keys_reclaimed == stale / 3), "{report:?}");
 }
 
 #[test]
 fn all_databases_of_a_cluster_are_swept() {
     let mut cluster = Cluster::launch(&Server::with(Flavor::Valkey91).arg("--cluster-databases", "4"), 2, false);
-    let (live, dead) = cluster.load(500, 500);
-    let (more_live, more_dead) = cluster.load_database(3, 300, 700);
+    let (live, stale) = cluster.load(500, 500);
+    let (more_live, more_stale) = cluster.load_database(3, 300, 700);
     let report = sweep(&target(&cluster.url()), &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, dead + more_dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, stale + more_stale), "{report:?}");
     assert_eq!(cluster.held(), live + more_live);
     assert!(report.shards.iter().all(|shard| shard.databases == [0, 3]));
 }
@@ -97,7 +97,7 @@ fn all_databases_of_a_cluster_are_swept() {
 #[test]
 fn no_more_primaries_are_swept_at_a_time_than_asked_for() {
     let cluster = Cluster::start(Flavor::Valkey91, 4, false);
-    let (_, dead) = cluster.load(1_000, 500);
+    let (_, stale) = cluster.load(1_000, 500);
     struct Most(Mutex<usize>);
     impl Monitor for Most {
         fn progress(&self, progress: &Progress, _: &Checkpoint) {
@@ -112,7 +112,7 @@ fn no_more_primaries_are_swept_at_a_time_than_asked_for() {
         let report = sweep(&target(&cluster.url()), &options, &most, &Stop::new());
         assert_eq!(report.outcome, Outcome::Done);
         assert_eq!(*most.0.lock().expect("no panic"), parallel);
-        assert_eq!(report.totals.keys_reclaimed, if parallel == 1 { dead } else { 0 });
+        assert_eq!(report.totals.keys_reclaimed, if parallel == 1 { stale } else { 0 });
     }
 }
 
@@ -126,7 +126,7 @@ fn heavy_a_planned_failover_during_a_sweep_leaves_no_stale_key(
 
 fn survive_a_planned_failover(flavor: Flavor, at: f64) {
     let mut cluster = Cluster::start(flavor, 2, true);
-    let (live, dead) = cluster.load(6_000, 6_000);
+    let (live, stale) = cluster.load(6_000, 6_000);
     let replica = cluster.node(2).port();
     let failover = Moving::from(at, |_| {
         let mut connection = redis_connection(replica);
@@ -141,7 +141,7 @@ fn survive_a_planned_failover(flavor: Flavor, at: f64) {
     let report = sweep(&target(&cluster.url()), &slow(4_000), &failover, &Stop::new());
 
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
-    assert_eq!(cluster.held(), live, "{dead} were dead");
+    assert_eq!(cluster.held(), live, "{stale} were stale");
     let addresses: Vec<String> =
         report.shards.iter().filter_map(|shard| shard.address.as_ref()).map(ToString::to_string).collect();
     assert!(addresses.contains(&cluster.node(2).address().to_string()), "{addresses:?}");
@@ -213,8 +213,8 @@ fn heavy_slots_that_move_to_a_swept_primary_are_swept_there_again(
 fn survive_slots_that_move(slots: u16, at: f64) {
     let launch = Server::with(Flavor::Valkey91).arg("--cluster-databases", "2");
     let mut cluster = Cluster::launch(&launch, 2, false);
-    let (live, dead) = cluster.load(5_000, 5_000);
-    let (more_live, more_dead) = cluster.load_database(1, 1_000, 1_000);
+    let (live, stale) = cluster.load(5_000, 5_000);
+    let (more_live, more_stale) = cluster.load_database(1, 1_000, 1_000);
     let nodes = [0, 1].map(|index| (cluster.id(index), cluster.node(index).port()));
     // One after the other: when the slots move, one primary is done and the other has hardly started.
     let options = Options { parallel: 1, ..slow(6_000) };
@@ -254,16 +254,16 @@ fn survive_slots_that_move(slots: u16, at: f64) {
 
     assert!(moving.was_done());
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
-    assert_eq!(cluster.held(), live + more_live, "{} were dead: {report:?}", dead + more_dead);
+    assert_eq!(cluster.held(), live + more_live, "{} were stale: {report:?}", stale + more_stale);
     // More than were loaded: while Valkey 9.1.2 copies slots of several databases, a delete in database 0 is applied to
     // another one at the receiver. Keys reclaimed in that moment arrive again, and are reclaimed again.
-    assert!(report.totals.exact && report.totals.keys_reclaimed >= dead + more_dead, "{report:?}");
+    assert!(report.totals.exact && report.totals.keys_reclaimed >= stale + more_stale, "{report:?}");
 }
 
 #[test]
 fn heavy_a_primary_that_stays_unreachable_fails_alone_and_is_named() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
-    let (live, dead) = cluster.load(1_000, 1_000);
+    let (live, stale) = cluster.load(1_000, 1_000);
     let url = cluster.url();
     let lost = cluster.node(2).address().to_string();
     cluster.node_mut(2).kill();
@@ -274,13 +274,13 @@ fn heavy_a_primary_that_stays_unreachable_fails_alone_and_is_named() {
     assert_eq!((report.outcome, report.reason), (Outcome::Failed, Some(FailureKind::Unreachable)));
     let message = report.message.clone().expect("a sentence");
     assert!(message.contains("1 of 3 primaries") && message.contains(&lost), "{message}");
-    assert_eq!((report.totals.keys_reclaimed, cluster.held()), (dead / 3 * 2, live / 3 * 2), "the others were swept");
+    assert_eq!((report.totals.keys_reclaimed, cluster.held()), (stale / 3 * 2, live / 3 * 2), "the others were swept");
 }
 
 #[test]
 fn a_sweep_of_a_cluster_resumes_from_its_checkpoint() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
-    let (live, dead) = cluster.load(3_000, 3_000);
+    let (live, stale) = cluster.load(3_000, 3_000);
     let early = StopWhen::new(|progress| progress.fraction > 0.5);
     let first = sweep(&target(&cluster.url()), &slow(4_000), &early, &early.stop);
     assert_eq!(first.reason, Some(FailureKind::Interrupted));
@@ -293,17 +293,17 @@ fn a_sweep_of_a_cluster_resumes_from_its_checkpoint() {
 
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, dead, true),
+        (Outcome::Done, stale, true),
         "{report:?}"
     );
-    assert_eq!((cluster.held(), report.totals.keys_scanned), (live, live + dead), "no key was scanned twice");
+    assert_eq!((cluster.held(), report.totals.keys_scanned), (live, live + stale), "no key was scanned twice");
 }
 
 /// Between two runs, most slots of a primary that was waiting move to the one that had been started.
 #[test]
 fn heavy_slots_that_move_between_two_runs_are_swept_where_they_are() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 2, false);
-    let (live, dead) = cluster.load(4_000, 4_000);
+    let (live, stale) = cluster.load(4_000, 4_000);
     let early = StopWhen::new(|progress| progress.fraction > 0.3);
     let options = Options { parallel: 1, ..slow(6_000) };
     sweep(&target(&cluster.url()), &options, &early, &early.stop);
@@ -332,18 +332,18 @@ fn heavy_slots_that_move_between_two_runs_are_swept_where_they_are() {
     let report = sweep(&target(&cluster.url()), &options, &(), &Stop::new());
 
     assert_eq!((report.outcome, cluster.held()), (Outcome::Done, live), "{report:?}");
-    assert_eq!((report.totals.keys_reclaimed, report.totals.exact), (dead, true));
+    assert_eq!((report.totals.keys_reclaimed, report.totals.exact), (stale, true));
 }
 
 #[test]
 fn nodes_that_announce_other_addresses_are_reached_by_an_address_map() {
     let launch = Server::with(Flavor::Valkey91).arg("--cluster-announce-ip", "198.51.100.7");
     let cluster = Cluster::launch(&launch, 1, false);
-    let (live, dead) = cluster.load(300, 200);
+    let (live, stale) = cluster.load(300, 200);
     let mut target = target(&cluster.url());
     target.address_map = "198.51.100.7=127.0.0.1".parse().expect("a map");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, stale), "{report:?}");
     assert_eq!(cluster.node(0).held(), live);
 }
 

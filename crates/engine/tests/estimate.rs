@@ -16,13 +16,13 @@ fn held(server: &Server) -> u64 {
 #[rstest]
 fn a_count_on_a_replica_is_exact_and_reclaims_nothing(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let primary = Server::start(flavor);
-    let loaded = DataSet::new().live(9_000).dead(3_000).database(2).live(100).dead(50).load(&primary);
+    let loaded = DataSet::new().live(9_000).stale(3_000).database(2).live(100).stale(50).load(&primary);
     let replica = primary.replica();
     for url in [primary.url(), replica.url()] {
         let estimate = ask(&url, None);
         assert_eq!(estimate.method, Method::ReplicaCount);
         assert_eq!(estimate.address, replica.address().to_string());
-        assert_eq!((estimate.keys, estimate.stale_keys), (loaded.live + loaded.dead, loaded.dead));
+        assert_eq!((estimate.keys, estimate.stale_keys), (loaded.live + loaded.stale, loaded.stale));
         assert!(estimate.bytes.is_some_and(|bytes| bytes > 0));
     }
     assert_eq!((held(&primary), held(&replica)), (12_000, 12_000));
@@ -31,7 +31,7 @@ fn a_count_on_a_replica_is_exact_and_reclaims_nothing(#[values(Flavor::Redis70, 
 #[test]
 fn a_sample_on_a_replica_is_close() {
     let primary = Server::start(Flavor::Valkey91);
-    DataSet::new().live(30_000).dead(10_000).load(&primary);
+    DataSet::new().live(30_000).stale(10_000).load(&primary);
     let replica = primary.replica();
     let estimate = ask(&replica.url(), Some(0.2));
     assert_eq!(estimate.method, Method::ReplicaSample);
@@ -41,7 +41,7 @@ fn a_sample_on_a_replica_is_close() {
 #[test]
 fn without_a_replica_the_servers_own_average_is_returned_with_its_bias() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(500).dead(500).load(&server);
+    DataSet::new().live(500).stale(500).load(&server);
     let estimate = ask(&server.url(), None);
     assert_eq!((estimate.method, estimate.keys), (Method::Info, 1_000));
     assert!(estimate.method.describe().contains("too low"));

@@ -38,25 +38,25 @@ fn every_stale_key_of_every_type_and_database_is_reclaimed_and_counted(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::with(flavor).arg("--lazyfree-lazy-expire", "yes").start();
-    let mut data = DataSet::new().live(20_000).dead(5_000);
+    let mut data = DataSet::new().live(20_000).stale(5_000);
     for (database, kind) in Kind::ALL.into_iter().enumerate() {
-        data = data.database(database as u32).kind(kind).prefix("kinds:").live(300).dead(200);
+        data = data.database(database as u32).kind(kind).prefix("kinds:").live(300).stale(200);
     }
-    let data = data.database(9).kind(Kind::String).names(Names::Binary).live(200).dead(300);
-    let data = data.database(15).names(Names::Long).live(20).dead(30);
+    let data = data.database(9).kind(Kind::String).names(Names::Binary).live(200).stale(300);
+    let data = data.database(15).names(Names::Long).live(20).stale(30);
     let loaded = data.load(&server);
 
     let report = scan(&server);
 
     assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
-    assert_eq!((report.totals.keys_reclaimed, report.totals.exact), (loaded.dead, true));
+    assert_eq!((report.totals.keys_reclaimed, report.totals.exact), (loaded.stale, true));
     for (database, counts) in &loaded.per_database {
         assert_eq!(size(&server, *database), counts.live, "database {database}");
     }
     let swept: Vec<u32> = loaded.per_database.keys().copied().collect();
     assert_eq!(report.shards[0].databases, swept);
     // SCAN may return a key twice while the table is resized; it never returns fewer than all.
-    assert!(report.totals.keys_scanned >= loaded.live + loaded.dead);
+    assert!(report.totals.keys_scanned >= loaded.live + loaded.stale);
     assert_eq!(report.shards[0].server.as_deref().and_then(|server| server.split(' ').nth(1)), Some(flavor.version()));
     assert!(report.warnings.is_empty(), "{:?}", report.warnings);
 }
@@ -64,9 +64,12 @@ fn every_stale_key_of_every_type_and_database_is_reclaimed_and_counted(
 #[rstest]
 fn heavy_a_hash_of_a_million_fields_is_reclaimed_too(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(1_000).kind(Kind::Hash).elements(1_000_000).dead(1).load(&server);
+    let loaded = DataSet::new().live(1_000).kind(Kind::Hash).elements(1_000_000).stale(1).load(&server);
     let report = scan(&server);
-    assert_eq!((report.outcome, report.totals.keys_reclaimed, report.totals.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.stale, true)
+    );
     assert_eq!(size(&server, 0), loaded.live);
     let (before, after) =
         (report.totals.used_memory_before.expect("a size"), report.totals.used_memory_after.expect("a size"));
@@ -78,7 +81,7 @@ fn heavy_a_hash_of_a_million_fields_is_reclaimed_too(#[values(Flavor::Redis70, F
 fn a_hash_is_reclaimed_by_its_own_ttl_and_not_by_that_of_its_fields() {
     const FIELDS: u64 = 50;
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().kind(Kind::Hash).live(100).dead(100).load(&server);
+    let loaded = DataSet::new().kind(Kind::Hash).live(100).stale(100).load(&server);
     let mut connection = server.connection();
     let fill = |key: &str| {
         let mut pipe = redis::pipe();
@@ -93,7 +96,7 @@ fn a_hash_is_reclaimed_by_its_own_ttl_and_not_by_that_of_its_fields() {
     fill("dying").cmd("PEXPIRE").arg("dying").arg(1).exec(&mut connection).expect("so does the hash");
     // The last field that expires, after the last hash.
     fill("witness").exec(&mut connection).expect("fields take a TTL");
-    eventually("what is to die is dead", Duration::from_secs(10), || {
+    eventually("the TTL has passed", Duration::from_secs(10), || {
         let last = format!("f{}", FIELDS - 2);
         let ttl: Vec<i64> =
             redis::cmd("HPTTL").arg("witness").arg("FIELDS").arg(1).arg(last).query(&mut connection).expect("a TTL");
@@ -102,21 +105,21 @@ fn a_hash_is_reclaimed_by_its_own_ttl_and_not_by_that_of_its_fields() {
     let report = scan(&server);
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, loaded.dead + 1, true)
+        (Outcome::Done, loaded.stale + 1, true)
     );
     assert_eq!(size(&server, 0), loaded.live + 2);
     let fields: u64 = redis::cmd("HLEN").arg("living").query(&mut connection).expect("a size");
-    assert_eq!(fields, FIELDS, "dead fields are left to the server");
+    assert_eq!(fields, FIELDS, "expired fields are left to the server");
 }
 
 #[test]
 fn only_the_named_database_is_swept() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(10).dead(20).database(3).live(30).dead(40).load(&server);
+    let loaded = DataSet::new().live(10).stale(20).database(3).live(30).stale(40).load(&server);
     let target: Target = format!("{}/3", server.url()).parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!((report.totals.keys_reclaimed, report.shards[0].databases.clone()), (40, vec![3]));
-    assert_eq!(size(&server, 0), loaded.per_database[&0].live + loaded.per_database[&0].dead);
+    assert_eq!(size(&server, 0), loaded.per_database[&0].live + loaded.per_database[&0].stale);
 }
 
 #[test]
@@ -136,8 +139,8 @@ fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
 ) {
     let server = Server::start(flavor);
     // A tenth is stale: at that share the server's own cycle is slow, and leaves some to the sweep.
-    let loaded = DataSet::new().live(45_000).dead(5_000).load(&server);
-    assert_eq!(held(&server, &loaded) as u64, loaded.dead, "the stale keys are there before the sweep");
+    let loaded = DataSet::new().live(45_000).stale(5_000).load(&server);
+    assert_eq!(held(&server, &loaded) as u64, loaded.stale, "the stale keys are there before the sweep");
     let stop_clients = AtomicBool::new(false);
 
     let (report, expired) = thread::scope(|scope| {
@@ -162,15 +165,15 @@ fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
     );
     assert_eq!(held(&server, &loaded), 0, "no key is left that was stale before the sweep");
     quiesce(&server);
-    assert_eq!(size(&server, 0), loaded.live, "the clients' own keys have gone by themselves, ours are alive");
-    assert!(report.totals.keys_reclaimed > 0 && expired >= loaded.dead);
+    assert_eq!(size(&server, 0), loaded.live, "the clients' keys have expired, the live keys of the data set are left");
+    assert!(report.totals.keys_reclaimed > 0 && expired >= loaded.stale);
 }
 
 /// Returns the stale keys in memory. MEMORY USAGE reads a key without expiring it.
 fn held(server: &Server, loaded: &Loaded) -> usize {
     let mut pipeline = redis::pipe();
-    for number in loaded.live..loaded.live + loaded.dead {
-        pipeline.cmd("MEMORY").arg("USAGE").arg(format!("dead:{number}"));
+    for number in loaded.live..loaded.live + loaded.stale {
+        pipeline.cmd("MEMORY").arg("USAGE").arg(format!("stale:{number}"));
     }
     let sizes: Vec<Option<u64>> = pipeline.query(&mut server.connection()).expect("sizes or nothing");
     sizes.iter().flatten().count()
@@ -207,7 +210,7 @@ fn a_stopped_sweep_resumes_from_its_checkpoint(
     #[values(Flavor::Redis70, Flavor::Redis82, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(10_000).dead(10_000).database(2).live(5_000).dead(5_000).load(&server);
+    let loaded = DataSet::new().live(10_000).stale(10_000).database(2).live(5_000).stale(5_000).load(&server);
     let mut options = Options::default();
     options.limits.keys_per_second = Some(20_000);
     let early = StopWhen::new(|progress| progress.keys_scanned > 0);
@@ -215,22 +218,22 @@ fn a_stopped_sweep_resumes_from_its_checkpoint(
     let first = sweep(&target(&server), &options, &early, &early.stop);
     assert_eq!((first.reason, first.totals.exact), (Some(FailureKind::Interrupted), true));
     assert!(
-        first.totals.keys_reclaimed > 0 && first.totals.keys_reclaimed < loaded.dead,
+        first.totals.keys_reclaimed > 0 && first.totals.keys_reclaimed < loaded.stale,
         "{} reclaimed",
         first.totals.keys_reclaimed
     );
     let held = size(&server, 0) + size(&server, 2);
     assert_eq!(
         held + first.totals.keys_reclaimed,
-        loaded.live + loaded.dead,
+        loaded.live + loaded.stale,
         "the report counts the keys that are gone"
     );
 
     let checkpoint = early.last();
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
-    assert_eq!((rest.outcome, rest.totals.keys_reclaimed, rest.totals.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!((rest.outcome, rest.totals.keys_reclaimed, rest.totals.exact), (Outcome::Done, loaded.stale, true));
     assert!(
-        rest.totals.keys_scanned < loaded.live + loaded.dead + first.totals.keys_scanned,
+        rest.totals.keys_scanned < loaded.live + loaded.stale + first.totals.keys_scanned,
         "the first part is not swept again"
     );
     assert_eq!(size(&server, 0) + size(&server, 2), loaded.live);
@@ -239,14 +242,14 @@ fn a_stopped_sweep_resumes_from_its_checkpoint(
 #[test]
 fn with_a_checkpoint_of_another_process_the_shard_starts_again() {
     let mut server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(20_000).dead(20_000).load(&server);
+    DataSet::new().live(20_000).stale(20_000).load(&server);
     let mut options = Options::default();
     options.limits.keys_per_second = Some(20_000);
     let early = StopWhen::new(|progress| progress.keys_scanned > 0);
     let first = sweep(&target(&server), &options, &early, &early.stop);
     server.kill();
     server.restart();
-    let loaded = DataSet::new().live(300).dead(200).load(&server);
+    let loaded = DataSet::new().live(300).stale(200).load(&server);
 
     let checkpoint = early.last();
     let rest = sweep(&target(&server), &Options { checkpoint, ..Options::default() }, &(), &Stop::new());
@@ -254,7 +257,7 @@ fn with_a_checkpoint_of_another_process_the_shard_starts_again() {
     assert_eq!((rest.outcome, size(&server, 0)), (Outcome::Done, loaded.live));
     assert_eq!(
         rest.totals.keys_reclaimed,
-        first.totals.keys_reclaimed + loaded.dead,
+        first.totals.keys_reclaimed + loaded.stale,
         "what the first process reclaimed still counts"
     );
 }
@@ -262,19 +265,19 @@ fn with_a_checkpoint_of_another_process_the_shard_starts_again() {
 #[test]
 fn a_timeout_fails_the_sweep_and_keeps_its_results() {
     let server = Server::start(Flavor::Redis70);
-    let loaded = DataSet::new().live(5_000).dead(5_000).load(&server);
+    let loaded = DataSet::new().live(5_000).stale(5_000).load(&server);
     let mut options = Options { timeout: Some(Duration::from_millis(300)), ..Options::default() };
     options.limits.keys_per_second = Some(5_000);
     let report = sweep(&target(&server), &options, &(), &Stop::new());
     assert_eq!(report.reason, Some(FailureKind::Timeout));
     assert!(report.totals.elapsed_seconds < 2.0, "{} s", report.totals.elapsed_seconds);
-    assert_eq!(size(&server, 0) + report.totals.keys_reclaimed, loaded.live + loaded.dead);
+    assert_eq!(size(&server, 0) + report.totals.keys_reclaimed, loaded.live + loaded.stale);
 }
 
 #[test]
 fn a_server_that_is_lost_and_returns_is_swept_to_the_end() {
     let server = Mutex::new(Server::start(Flavor::Valkey91));
-    let loaded = DataSet::new().live(20_000).dead(20_000).load(&server.lock().expect("no panic"));
+    let loaded = DataSet::new().live(20_000).stale(20_000).load(&server.lock().expect("no panic"));
     let target = target(&server.lock().expect("no panic"));
     let mut options = Options::default();
     options.limits.keys_per_second = Some(12_000);

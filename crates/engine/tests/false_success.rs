@@ -55,7 +55,7 @@ fn without_nested_expiry() -> Launch {
 }
 
 fn load(server: &Server) -> Loaded {
-    DataSet::new().live(3_000).dead(1_500).database(3).live(200).dead(100).load(server)
+    DataSet::new().live(3_000).stale(1_500).database(3).live(200).stale(100).load(server)
 }
 
 #[rstest]
@@ -68,7 +68,7 @@ fn keys_that_transactions_do_not_reclaim_are_reclaimed_by_plain_slices(#[values(
 
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, loaded.dead, false),
+        (Outcome::Done, loaded.stale, false),
         "{report:#?}"
     );
     assert_eq!(server.held(), loaded.live);
@@ -78,7 +78,7 @@ fn keys_that_transactions_do_not_reclaim_are_reclaimed_by_plain_slices(#[values(
 #[test]
 fn a_switch_that_is_turned_in_mid_scan_leaves_no_stale_key() {
     let server = Server::start(Flavor::Redis82);
-    let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
+    let loaded = DataSet::new().live(15_000).stale(15_000).load(&server);
     let turn = Once::between(0.2..0.8, |_| run(&server, &format!("CONFIG SET {NESTED} no")));
 
     let report = sweep(&target(&server.url()), &slow(15_000), &turn, &Stop::new());
@@ -95,11 +95,11 @@ fn a_switch_that_is_turned_in_mid_scan_leaves_no_stale_key() {
 #[test]
 fn a_cluster_whose_transactions_reclaim_nothing_is_scanned_with_plain_slices() {
     let mut cluster = Cluster::launch(&without_nested_expiry(), 2, false);
-    let (live, dead) = cluster.load(500, 500);
+    let (live, stale) = cluster.load(500, 500);
     let report = scan(&cluster.url(), &Options::default());
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, dead, false),
+        (Outcome::Done, stale, false),
         "{report:#?}"
     );
     assert_eq!(cluster.held(), live);
@@ -126,13 +126,13 @@ fn a_server_in_import_mode_is_refused_before_the_first_slice(
     let report = scan(&server.url(), &Options::default());
 
     assert_fails(&report, FailureKind::Refused, &["import-mode"]);
-    assert_eq!((report.totals.keys_scanned, server.held()), (0, loaded.live + loaded.dead));
+    assert_eq!((report.totals.keys_scanned, server.held()), (0, loaded.live + loaded.stale));
 }
 
 #[rstest]
 fn import_mode_that_begins_in_mid_scan_ends_it(#[values(Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
+    let loaded = DataSet::new().live(15_000).stale(15_000).load(&server);
     let begin = Once::between(0.2..0.8, |_| run(&server, "CONFIG SET import-mode yes"));
 
     let report = sweep(&target(&server.url()), &slow(15_000), &begin, &Stop::new());
@@ -140,7 +140,7 @@ fn import_mode_that_begins_in_mid_scan_ends_it(#[values(Flavor::Valkey81, Flavor
     assert!(begin.was_done());
     assert_fails(&report, FailureKind::Refused, &["import-mode"]);
     assert!(report.totals.exact, "{report:#?}");
-    assert_eq!(server.held() + report.totals.keys_reclaimed, loaded.live + loaded.dead);
+    assert_eq!(server.held() + report.totals.keys_reclaimed, loaded.live + loaded.stale);
 }
 
 #[rstest]
@@ -150,7 +150,7 @@ fn keys_that_are_neither_returned_nor_reclaimed_are_no_success(
     let server = Server::with(flavor).arg("--import-mode", "yes").start();
     let loaded = load(&server);
     let report = scan(&without_config(&server), &Options::default());
-    assert_fails(&report, FailureKind::Incomplete, &[&format!("{} keys", loaded.per_database[&0].dead), "100 keys"]);
+    assert_fails(&report, FailureKind::Incomplete, &[&format!("{} keys", loaded.per_database[&0].stale), "100 keys"]);
     assert_eq!(report.totals.keys_reclaimed, 0);
 }
 
@@ -159,7 +159,7 @@ fn heavy_a_pause_without_an_end_is_no_success_where_the_server_does_not_show_it(
     #[values(Flavor::Redis62, Flavor::Redis70)] flavor: Flavor,
 ) {
     let server = Server::start(flavor);
-    DataSet::new().live(500).dead(500).load(&server);
+    DataSet::new().live(500).stale(500).load(&server);
     run(&server, "CLIENT PAUSE 60000 WRITE");
     let report = scan(&server.url(), &Options::default());
     assert_fails(&report, FailureKind::Incomplete, &["500 keys", "CLIENT PAUSE"]);

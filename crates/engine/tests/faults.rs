@@ -23,7 +23,7 @@ fn options() -> Options {
 /// Sweeps through a proxy that causes `fault` at that point, for a limited time where the fault has no end.
 fn survive(flavor: Flavor, fault: Fault, at: f64) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let loaded = DataSet::new().live(KEYS / 2).stale(KEYS / 2).load(&server);
     let proxy = Proxy::before(&server);
     let target: Target = proxy.url().parse().expect("a target");
     let strike = Once::between(at..1.0, |_| proxy.set(fault));
@@ -39,7 +39,7 @@ fn survive(flavor: Flavor, fault: Fault, at: f64) {
     assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {fault:?} {at}: {report:?}");
     // A reply that was lost may have reported reclaimed keys.
     assert!(
-        !report.totals.exact || report.totals.keys_reclaimed == loaded.dead,
+        !report.totals.exact || report.totals.keys_reclaimed == loaded.stale,
         "{flavor:?} {fault:?} {at}: {report:?}"
     );
     assert!(
@@ -92,7 +92,7 @@ fn a_peer_that_sends_a_byte_at_a_time_does_not_outlast_the_deadline() {
 #[test]
 fn heavy_a_server_at_its_client_limit_is_retried_and_then_named() {
     let server = Server::with(Flavor::Valkey91).arg("--maxclients", "3").start();
-    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let loaded = DataSet::new().live(KEYS / 2).stale(KEYS / 2).load(&server);
     let proxy = Proxy::before(&server);
     let target: Target = proxy.url().parse().expect("a target");
     let crowd = Mutex::new(Vec::new());

@@ -96,7 +96,7 @@ fn slow_commands(server: &Server, during: impl FnOnce()) -> Duration {
 fn heavy_hashes_of_a_million_fields_do_not_block_where_the_setting_is_managed() {
     let server = Server::start(Flavor::Redis70);
     let hashes =
-        |prefix: &str| DataSet::new().prefix(prefix).kind(Kind::Hash).elements(1_000_000).dead(2).load(&server);
+        |prefix: &str| DataSet::new().prefix(prefix).kind(Kind::Hash).elements(1_000_000).stale(2).load(&server);
     hashes("managed:");
     let table = Table::default();
     let managed = slow_commands(&server, || {
@@ -332,12 +332,12 @@ fn a_stopped_sweep_restores_it_too() {
 
 #[test]
 fn a_process_that_took_over_the_address_keeps_its_own_setting() {
-    const GONE: &str = "0123456789012345678901234567890123456789";
+    const PREVIOUS: &str = "0123456789012345678901234567890123456789";
     let server = Server::with(Flavor::Redis70).arg("--lazyfree-lazy-expire", "yes").start();
     let (mut link, address, _) = link(&server);
     let registry = InMemoryRegistry(Table::default(), "task");
-    registry.acquire(&address, GONE).expect("recorded");
-    release_lazyfree(&mut link, &registry, &address, GONE).expect("an answer");
+    registry.acquire(&address, PREVIOUS).expect("recorded");
+    release_lazyfree(&mut link, &registry, &address, PREVIOUS).expect("an answer");
     assert_eq!(setting(&server), "yes");
     assert!(registry.0.lock().expect("no panic").is_empty(), "its record ended with the process");
 }

@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, sweep};
 use keysweep_harness::{DataSet, Flavor, Server, eventually};
 
-const DEAD: u64 = 120_000;
+const STALE: u64 = 120_000;
 
 fn info(server: &Server, section: &str, field: &str) -> u64 {
     let text: String = redis::cmd("INFO").arg(section).query(&mut server.connection()).expect("INFO");
@@ -56,7 +56,7 @@ fn heavy_a_snapshot_during_a_sweep_costs_a_tenth_and_no_client_is_dropped() {
     let syncs = info(&primary, "stats", "sync_full");
 
     let grown = |throttle_on_save: bool, prefix: &str| {
-        let loaded = DataSet::new().prefix(prefix).value_bytes(400).dead(DEAD).load(&primary);
+        let loaded = DataSet::new().prefix(prefix).value_bytes(400).stale(STALE).load(&primary);
         let mut connection = primary.connection();
         let mut subscriber = connection.as_pubsub();
         subscriber.psubscribe("__keyevent@*__:expired").expect("a subscription");
@@ -65,10 +65,10 @@ fn heavy_a_snapshot_during_a_sweep_costs_a_tenth_and_no_client_is_dropped() {
         options.limits.reclaims_per_second = Some(50_000);
         let meanwhile = SnapshotMeanwhile(&primary, Mutex::new(false));
         let report = sweep(&primary.url().parse().expect("a target"), &options, &meanwhile, &Stop::new());
-        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale));
         assert!(*meanwhile.1.lock().expect("no panic"), "the snapshot began in mid-sweep");
         assert_eq!(throttle_on_save, report.totals.throttled.fork > 0.3, "{:?}", report.totals.throttled);
-        for _ in 0..loaded.dead {
+        for _ in 0..loaded.stale {
             subscriber.get_message().expect("every event arrives: the subscriber was not dropped");
         }
         copied(&primary).saturating_sub(idle)

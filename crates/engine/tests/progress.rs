@@ -32,7 +32,7 @@ fn slow(keys: u64) -> Options {
 }
 
 fn assert_close(seen: &[(f64, f64)], tolerance: f64) {
-    assert!(seen.len() > 8, "only {} looks", seen.len());
+    assert!(seen.len() > 8, "only {} samples", seen.len());
     for pair in seen.windows(2) {
         assert!(pair[1].0 >= pair[0].0, "it went back: {seen:?}");
     }
@@ -44,11 +44,11 @@ fn assert_close(seen: &[(f64, f64)], tolerance: f64) {
 #[rstest]
 fn on_a_table_at_rest(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(24_000).dead(6_000).database(1).live(5_000).load(&server);
-    let keys = loaded.live + loaded.dead;
+    let loaded = DataSet::new().live(24_000).stale(6_000).database(1).live(5_000).load(&server);
+    let keys = loaded.live + loaded.stale;
     let compare = Compare::new(keys);
     let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());
-    assert_eq!(report.totals.keys_reclaimed, loaded.dead);
+    assert_eq!(report.totals.keys_reclaimed, loaded.stale);
     assert_close(&compare.seen.into_inner().expect("no panic"), 0.02);
 }
 
@@ -56,7 +56,7 @@ fn on_a_table_at_rest(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavo
 #[rstest]
 fn while_the_table_grows_shrinks_and_rehashes(#[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(10_000).dead(10_000).load(&server);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&server);
     let compare = Compare::new(20_000);
     let target: Target = server.url().parse().expect("a target");
     let report = thread::scope(|scope| {
@@ -81,7 +81,7 @@ fn while_the_table_grows_shrinks_and_rehashes(#[values(Flavor::Redis70, Flavor::
         churn.join().expect("the churn ends");
         report
     });
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale));
     let seen = compare.seen.into_inner().expect("no panic");
     for pair in seen.windows(2) {
         assert!(pair[1].0 >= pair[0].0, "it went back: {seen:?}");
@@ -99,9 +99,9 @@ fn in_cluster_mode_with_three_hash_tags_holding_all_keys() {
         info.contains("cluster_state:ok").then_some(())
     });
     let mut keys = 0;
-    for (tag, live, dead) in [("{a}", 3_000, 1_000), ("{b}", 15_000, 5_000), ("{c}", 5_000, 1_000)] {
-        let loaded = DataSet::new().prefix(tag).live(live).dead(dead).load(&server);
-        keys += loaded.live + loaded.dead;
+    for (tag, live, stale) in [("{a}", 3_000, 1_000), ("{b}", 15_000, 5_000), ("{c}", 5_000, 1_000)] {
+        let loaded = DataSet::new().prefix(tag).live(live).stale(stale).load(&server);
+        keys += loaded.live + loaded.stale;
     }
     let compare = Compare::new(keys);
     let report = sweep(&server.url().parse().expect("a target"), &slow(keys), &compare, &Stop::new());

@@ -32,7 +32,7 @@ fn as_fast_as_it_goes() -> Options {
 #[test]
 fn a_scan_of_a_quiet_server_leaves_nothing() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(3_000).dead(1_000).database(3).live(200).dead(100).load(&server);
+    let loaded = DataSet::new().live(3_000).stale(1_000).database(3).live(200).stale(100).load(&server);
     let left = scan(&server, &Options::default()).totals.remaining.expect("INFO is allowed");
     assert_eq!((left.keys, left.stale_keys, left.expired_per_second), (loaded.live, 0, 0.0));
 }

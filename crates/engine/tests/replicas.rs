@@ -21,14 +21,14 @@ fn a_replica_is_followed_to_its_primary_and_a_note_says_so(
     #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let primary = Server::start(flavor);
-    let loaded = DataSet::new().live(500).dead(300).load(&primary);
+    let loaded = DataSet::new().live(500).stale(300).load(&primary);
     let replica = primary.replica();
     let target: Target = replica.url().parse().expect("a target");
     let notes = Notes::default();
 
     let report = sweep(&target, &Options::default(), &notes, &Stop::new());
 
-    assert_eq!((report.reason, report.totals.keys_reclaimed), (None, loaded.dead));
+    assert_eq!((report.reason, report.totals.keys_reclaimed), (None, loaded.stale));
     assert_eq!(report.shards[0].address.as_ref().map(ToString::to_string), Some(primary.address().to_string()));
     let notes = notes.0.into_inner().expect("no test panicked");
     assert!(notes.iter().any(|note| note.contains(&primary.address().to_string())), "{notes:?}");
@@ -51,7 +51,7 @@ fn a_replica_is_refused_where_following_is_disabled() {
 #[test]
 fn after_a_demotion_the_new_primary_is_swept() {
     let (first, second) = (Server::start(Flavor::Valkey91), Server::start(Flavor::Valkey91));
-    let loaded = DataSet::new().live(20_000).dead(20_000).load(&first);
+    let loaded = DataSet::new().live(20_000).stale(20_000).load(&first);
     replicate(&second, &first);
     let target: Target = first.url().parse().expect("a target");
     let mut options = Options::default();

@@ -56,7 +56,7 @@ fn the_documented_rule_sweeps_a_server(
     #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(20).dead(30).database(1).dead(5).load(&server);
+    let loaded = DataSet::new().live(20).stale(30).database(1).stale(5).load(&server);
     // Only the lines for every server: those for clusters are not needed here.
     let rights: Vec<String> =
         documented("sweeper").into_iter().filter(|right| !right.starts_with("+cluster")).collect();
@@ -65,7 +65,7 @@ fn the_documented_rule_sweeps_a_server(
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, loaded.dead, true),
+        (Outcome::Done, loaded.stale, true),
         "{report:?}"
     );
     let refused = |warning: &String| warning.contains("refused");
@@ -86,14 +86,14 @@ fn each_right_of_the_rule_is_named_where_it_is_missing() {
 #[test]
 fn the_documented_rule_sweeps_a_cluster_and_each_right_is_named_where_it_is_missing() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 2, false);
-    let (live, dead) = cluster.load(200, 100);
+    let (live, stale) = cluster.load(200, 100);
     let rights = documented("sweeper");
     let set = |rights: &[String]| cluster.nodes().iter().for_each(|node| set_user(node, "sweeper", rights));
     set(&rights);
     let address = cluster.node(0).address();
     let target: Target = format!("redis-cluster://sweeper:PASSWORD@{address}").parse().expect("a target");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, stale), "{report:?}");
     let cluster_rights: Vec<String> = rights.iter().filter(|right| right.starts_with("+cluster")).cloned().collect();
     for right in cluster_rights {
         set(&without(&rights, &right));
@@ -107,7 +107,7 @@ fn the_documented_rule_sweeps_a_cluster_and_each_right_is_named_where_it_is_miss
 #[test]
 fn the_documented_rules_sweep_a_primary_behind_sentinels() {
     let primary = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(20).dead(30).load(&primary);
+    let loaded = DataSet::new().live(20).stale(30).load(&primary);
     let rights: Vec<String> =
         documented("sweeper").into_iter().filter(|right| !right.starts_with("+cluster")).collect();
     set_user(&primary, "sweeper", &rights);
@@ -120,7 +120,7 @@ fn the_documented_rules_sweep_a_primary_behind_sentinels() {
         keysweep_engine::Credentials { username: Some("watcher".into()), password: Some("PASSWORD".to_owned().into()) };
     target.mode = keysweep_engine::Mode::Sentinel { name: "main".into(), credentials };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
 
     set_user(&sentinel, "watcher", &without(&rights, "+sentinel|get-master-addr-by-name"));
     let message = sweep(&target, &Options::default(), &(), &Stop::new()).message.expect("a sentence");
@@ -135,11 +135,11 @@ fn a_server_without_acl_and_hello_is_swept() {
         launch = launch.without(command);
     }
     let server = launch.start();
-    let loaded = DataSet::new().live(20).dead(30).load(&server);
+    let loaded = DataSet::new().live(20).stale(30).load(&server);
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, loaded.dead, false),
+        (Outcome::Done, loaded.stale, false),
         "{report:?}"
     );
     assert!(report.warnings.iter().any(|warning| warning.contains("MULTI, ROLE")), "{:?}", report.warnings);

@@ -30,9 +30,10 @@ impl Watched {
         for sentinel in &sentinels {
             let mut connection = sentinel.connection();
             eventually("the Sentinels know each other and the replica", TIMEOUT, || {
-                let told: Vec<String> =
-                    redis::cmd("SENTINEL").arg("MASTER").arg("main").query(&mut connection).expect("they tell");
-                let field = |name: &str| told.iter().position(|field| field == name).map(|at| told[at + 1].as_str());
+                let answer: Vec<String> =
+                    redis::cmd("SENTINEL").arg("MASTER").arg("main").query(&mut connection).expect("an answer");
+                let field =
+                    |name: &str| answer.iter().position(|field| field == name).map(|at| answer[at + 1].as_str());
                 (field("num-slaves") == Some("1") && field("num-other-sentinels") == Some("1")).then_some(())
             });
         }
@@ -54,12 +55,12 @@ fn the_primary_behind_sentinels_is_swept_also_when_one_of_them_is_down(
     #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
 ) {
     let mut watched = Watched::start(flavor);
-    let loaded = DataSet::new().live(500).dead(300).load(&watched.primary);
+    let loaded = DataSet::new().live(500).stale(300).load(&watched.primary);
     let mut target = watched.target();
     target.seeds.insert(0, format!("127.0.0.1:{}", free_port()).parse().expect("an address"));
     watched.sentinels[0].kill();
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
     assert_eq!(report.shards[0].address.as_ref().map(ToString::to_string), Some(watched.primary.address().to_string()));
 }
 
@@ -73,7 +74,7 @@ fn heavy_a_failover_by_sentinels_during_a_sweep_is_followed(
 
 fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
     let watched = Watched::start(flavor);
-    let loaded = DataSet::new().live(10_000).dead(10_000).load(&watched.primary);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&watched.primary);
     let target = watched.target();
     let shared = Mutex::new(watched);
     let fail = Once::between(at..0.9, |_| {
@@ -108,7 +109,7 @@ fn heavy_after_a_primary_hangs_the_one_that_sentinels_promote_is_swept() {
 
 fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
     let watched = Watched::start(flavor);
-    let loaded = DataSet::new().live(10_000).dead(10_000).load(&watched.primary);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&watched.primary);
     let target = watched.target();
     let shared = Mutex::new(watched);
     let hang = Once::between(at..0.9, |_| shared.lock().expect("no panic").primary.pause());
@@ -135,7 +136,7 @@ fn an_unknown_name_is_reported_with_the_known_ones() {
 #[test]
 fn sentinels_have_a_password_of_their_own() {
     let primary = Server::with(Flavor::Valkey91).password("data").start();
-    let loaded = DataSet::new().live(50).dead(50).load(&primary);
+    let loaded = DataSet::new().live(50).stale(50).load(&primary);
     let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &primary, 1).password("watch").start();
     let url = format!("redis-sentinel://:data@{}/main", sentinel.address());
     let target: Target = url.parse().expect("a target");
@@ -148,7 +149,7 @@ fn sentinels_have_a_password_of_their_own() {
     let credentials = Credentials { username: None, password: Some("watch".into()) };
     let target = Target { mode: Mode::Sentinel { name: "main".into(), credentials }, ..target };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
 }
 
 #[test]

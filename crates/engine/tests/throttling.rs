@@ -39,7 +39,7 @@ fn mid_sweep(what: impl Fn() + Sync) -> Once<impl Fn(&Progress) + Sync> {
 #[test]
 fn slices_that_ran_while_expiry_was_paused_are_repeated() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
+    let loaded = DataSet::new().live(15_000).stale(15_000).load(&server);
     let target: Target = server.url().parse().expect("a target");
     // The sample a second later shows it at the latest; until then SCAN succeeds and deletes nothing.
     let pause = mid_sweep(|| run(&mut server.connection(), "CLIENT PAUSE 2500 WRITE"));
@@ -47,11 +47,14 @@ fn slices_that_ran_while_expiry_was_paused_are_repeated() {
     let report = sweep(&target, &slow(15_000), &pause, &Stop::new());
 
     assert!(pause.was_done());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed, report.totals.exact), (Outcome::Done, loaded.dead, true));
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.stale, true)
+    );
     assert_eq!(size(&server), loaded.live);
     assert!(report.totals.throttled.paused > 0.5, "{:?}", report.totals.throttled);
     assert!(
-        report.totals.keys_scanned > loaded.live + loaded.dead,
+        report.totals.keys_scanned > loaded.live + loaded.stale,
         "a part was scanned twice: {}",
         report.totals.keys_scanned
     );
@@ -64,7 +67,7 @@ fn a_pause_between_two_samples_leaves_no_stale_key(
     #[values(700, 120)] milliseconds: u64,
 ) {
     let server = Server::start(flavor);
-    let loaded = DataSet::new().live(15_000).dead(15_000).load(&server);
+    let loaded = DataSet::new().live(15_000).stale(15_000).load(&server);
     let slices = Slices::default();
     let pause = mid_sweep(|| {
         let mut connection = server.connection();
@@ -82,10 +85,10 @@ fn a_pause_between_two_samples_leaves_no_stale_key(
     assert!(pause.was_done());
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, size(&server)),
-        (Outcome::Done, loaded.dead, loaded.live)
+        (Outcome::Done, loaded.stale, loaded.live)
     );
     assert!(
-        report.totals.keys_scanned > loaded.live + loaded.dead,
+        report.totals.keys_scanned > loaded.live + loaded.stale,
         "a part was scanned twice: {}",
         report.totals.keys_scanned
     );
@@ -94,12 +97,12 @@ fn a_pause_between_two_samples_leaves_no_stale_key(
 #[test]
 fn a_pause_that_ends_with_the_sweep_leaves_no_stale_key() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(500).dead(500).load(&server);
+    let loaded = DataSet::new().live(500).stale(500).load(&server);
     run(&mut server.connection(), "CLIENT PAUSE 1500 WRITE");
     let report = sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, size(&server)),
-        (Outcome::Done, loaded.dead, loaded.live)
+        (Outcome::Done, loaded.stale, loaded.live)
     );
     assert!(report.totals.throttled.paused > 0.5, "{:?}", report.totals.throttled);
 }
@@ -108,26 +111,26 @@ fn a_pause_that_ends_with_the_sweep_leaves_no_stale_key() {
 fn the_sweep_waits_during_a_background_save() {
     // A setting for tests makes saving slow: 1 ms a key.
     let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000").start();
-    let loaded = DataSet::new().live(2_000).dead(1_000).load(&server);
+    let loaded = DataSet::new().live(2_000).stale(1_000).load(&server);
     run(&mut server.connection(), "BGSAVE");
     let mut options = slow(15_000);
     options.limits.keys_per_second = Some(1_500);
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale));
     assert!(report.totals.throttled.fork > 0.5, "{:?}", report.totals.throttled);
 }
 
 #[test]
 fn the_wait_for_background_saves_is_bounded() {
     let server = Server::with(Flavor::Valkey91).arg("--rdb-key-save-delay", "1000000").start();
-    let loaded = DataSet::new().live(1_000).dead(1_000).load(&server);
+    let loaded = DataSet::new().live(1_000).stale(1_000).load(&server);
     run(&mut server.connection(), "BGSAVE");
     let mut options = Options { throttle_limit: Duration::from_millis(500), ..Options::default() };
     // Long enough for several samples: the limit is for the whole sweep, not for each sample.
     options.limits.keys_per_second = Some(800);
     let stalls = Stalls::watch();
     let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale));
     let stalled = stalls.end().as_secs_f64();
     assert!(
         (0.4..0.9 + stalled).contains(&report.totals.throttled.fork),
@@ -139,7 +142,7 @@ fn the_wait_for_background_saves_is_bounded() {
 #[test]
 fn the_sweep_waits_for_a_replica_that_is_missing() {
     let primary = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(15_000).dead(15_000).load(&primary);
+    let loaded = DataSet::new().live(15_000).stale(15_000).load(&primary);
     let replica = primary.replica();
     let target: Target = primary.url().parse().expect("a target");
     let detach = mid_sweep(|| {
@@ -160,7 +163,7 @@ fn the_sweep_waits_for_a_replica_that_is_missing() {
         assert!(!sweeping.is_finished());
         run(&mut replica.connection(), &format!("REPLICAOF 127.0.0.1 {}", primary.port()));
         let report = sweeping.join().expect("no panic");
-        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale));
         assert!(report.totals.throttled.replica_missing > 0.2, "{:?}", report.totals.throttled);
     });
 }
@@ -168,7 +171,7 @@ fn the_sweep_waits_for_a_replica_that_is_missing() {
 #[test]
 fn the_sweep_waits_for_a_replica_that_lags() {
     let primary = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(5_000).dead(10_000).load(&primary);
+    let loaded = DataSet::new().live(5_000).stale(10_000).load(&primary);
     let mut replica = primary.replica();
     replica.pause();
     // A replica that does not read lags by the bytes written: 2 MB against a limit of 1 MiB.
@@ -187,7 +190,7 @@ fn the_sweep_waits_for_a_replica_that_lags() {
         replica.resume();
         let report = sweeping.join().expect("no panic");
         assert!(held == still && held > loaded.live + 1, "{held} keys, then {still}, while the replica lagged");
-        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead));
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale));
         assert!(report.totals.throttled.replica_lag > 0.2, "{:?}", report.totals.throttled);
     });
 }

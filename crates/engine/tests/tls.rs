@@ -32,11 +32,11 @@ fn swept(target: &Target) -> Report {
 fn a_server_is_swept_over_tls() {
     let authority = Authority::new();
     let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), false);
-    let loaded = DataSet::new().live(3_000).dead(2_000).load(&server);
+    let loaded = DataSet::new().live(3_000).stale(2_000).load(&server);
     let report = swept(&target(&server, trusting(&authority)));
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, loaded.dead, true),
+        (Outcome::Done, loaded.stale, true),
         "{report:?}"
     );
     assert_eq!(server.held(), loaded.live);
@@ -47,7 +47,7 @@ fn a_server_is_swept_over_tls() {
 fn a_server_that_requires_a_client_certificate_gets_it() {
     let authority = Authority::new();
     let server = server(Flavor::Redis70, &authority, &authority.issue(&NAMES), true);
-    let loaded = DataSet::new().live(10).dead(10).load(&server);
+    let loaded = DataSet::new().live(10).stale(10).load(&server);
     let message = swept(&target(&server, trusting(&authority))).message.expect("a sentence");
     assert!(message.contains("give it with --cert and --key"), "{message}");
 
@@ -59,7 +59,7 @@ fn a_server_that_requires_a_client_certificate_gets_it() {
     let message = swept(&target(&server, show(&strangers.issue(&["client"])))).message.expect("a sentence");
     assert!(message.contains("rejects the client certificate"), "{message}");
     let report = swept(&target(&server, show(&authority.issue(&["client"]))));
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.dead), "{report:?}");
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
 }
 
 #[test]
@@ -122,13 +122,13 @@ fn a_cluster_is_swept_over_tls() {
     let authority = Authority::new();
     let launch = Server::with(Flavor::Redis70).tls(&authority, &authority.issue(&NAMES), false);
     let mut cluster = Cluster::launch(&launch, 2, false);
-    let (live, dead) = cluster.load(400, 300);
+    let (live, stale) = cluster.load(400, 300);
     let seed = cluster.node(1).tls_address().expect("it speaks TLS");
     let base: Target = format!("rediss-cluster://{seed}").parse().expect("a target");
     let report = swept(&Target { tls: Some(trusting(&authority)), ..base });
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.shards.len()),
-        (Outcome::Done, dead, 2),
+        (Outcome::Done, stale, 2),
         "{report:?}"
     );
     assert_eq!(cluster.held(), live);
@@ -147,7 +147,7 @@ fn a_primary_behind_sentinels_is_swept_over_tls() {
     let authority = Authority::new();
     let issued = authority.issue(&NAMES);
     let primary = server(Flavor::Redis70, &authority, &issued, false);
-    let loaded = DataSet::new().live(400).dead(300).load(&primary);
+    let loaded = DataSet::new().live(400).stale(300).load(&primary);
     let sentinel =
         Server::with(Flavor::Redis70).sentinel_of("main", &primary, 1).tls(&authority, &issued, false).start();
     let [watched, encrypted] = [primary.address(), primary.tls_address().expect("it speaks TLS")];
@@ -157,7 +157,7 @@ fn a_primary_behind_sentinels_is_swept_over_tls() {
     let report = swept(&Target { tls: Some(trusting(&authority)), address_map, ..base.clone() });
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, loaded.dead, true),
+        (Outcome::Done, loaded.stale, true),
         "{report:?}"
     );
     assert_eq!(

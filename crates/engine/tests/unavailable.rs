@@ -129,7 +129,7 @@ impl<F: Fn(&Progress) + Sync> Monitor for Listener<F> {
 
 fn survive(flavor: Flavor, excuse: Excuse, at: f64) {
     let server = excuse.server(flavor);
-    let loaded = DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    let loaded = DataSet::new().live(KEYS / 2).stale(KEYS / 2).load(&server);
     let target: Target = server.url().parse().expect("a target");
     let admin = Mutex::new(server.connection());
     let listener = Listener {
@@ -145,7 +145,7 @@ fn survive(flavor: Flavor, excuse: Excuse, at: f64) {
     let (outcome, held) = (report.outcome, server.held());
     assert_eq!((outcome, held), (Outcome::Done, loaded.live), "{flavor:?} {excuse:?} {at}: {report:?}");
     assert!(
-        !report.totals.exact || report.totals.keys_reclaimed == loaded.dead,
+        !report.totals.exact || report.totals.keys_reclaimed == loaded.stale,
         "{flavor:?} {excuse:?} {at}: {report:?}"
     );
     // A server that was a replica meanwhile may hold other keys than before.
@@ -175,7 +175,7 @@ fn heavy_a_server_that_cannot_serve_for_too_long_fails_the_sweep_with_its_error(
     #[values(Excuse::Loading, Excuse::Busy, Excuse::MasterDown, Excuse::Full)] excuse: Excuse,
 ) {
     let server = excuse.server(Flavor::Valkey91);
-    DataSet::new().live(KEYS / 2).dead(KEYS / 2).load(&server);
+    DataSet::new().live(KEYS / 2).stale(KEYS / 2).load(&server);
     let admin = Mutex::new(server.connection());
     let fault = Once::between(0.1..1.0, |_| excuse.begin(&server, &mut admin.lock().expect("no panic")));
     let options = Options { reconnect_timeout: Duration::from_millis(500), ..slow(3_000) };
@@ -212,7 +212,7 @@ impl<F: Fn(&Progress) + Sync> Monitor for Counter<F> {
 #[test]
 fn a_primary_of_a_cluster_that_hangs_delays_no_other() {
     let cluster = Cluster::start(Flavor::Valkey91, 3, false);
-    let (live, dead) = cluster.load(2_000, 2_000);
+    let (live, stale) = cluster.load(2_000, 2_000);
     let (target, hanging): (Target, _) =
         (cluster.url().parse().expect("a target"), cluster.node(0).address().to_string());
     let shared = Mutex::new(cluster);
@@ -233,7 +233,7 @@ fn a_primary_of_a_cluster_that_hangs_delays_no_other() {
     });
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
-        (Outcome::Done, dead, true),
+        (Outcome::Done, stale, true),
         "{report:?}"
     );
     assert_eq!(shared.into_inner().expect("no panic").held(), live);

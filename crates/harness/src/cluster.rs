@@ -135,28 +135,28 @@ impl Cluster {
     ///
     /// # Panics
     /// See [`DataSet::load`].
-    pub fn load(&self, live: u64, dead: u64) -> (u64, u64) {
-        self.load_database(0, live, dead)
+    pub fn load(&self, live: u64, stale: u64) -> (u64, u64) {
+        self.load_database(0, live, stale)
     }
 
     /// Loads keys into a database other than 0 (Valkey 9); see [`Cluster::load`].
     ///
     /// # Panics
     /// See [`DataSet::load`].
-    pub fn load_database(&self, database: u32, live: u64, dead: u64) -> (u64, u64) {
-        let (mut all_live, mut all_dead) = (0, 0);
+    pub fn load_database(&self, database: u32, live: u64, stale: u64) -> (u64, u64) {
+        let (mut all_live, mut all_stale) = (0, 0);
         for (index, tags) in self.tags() {
             let tags: Vec<String> = tags.into_iter().take(20).collect();
             let share = |keys: u64, tag: usize| {
                 keys * (tag as u64 + 1) / tags.len() as u64 - keys * tag as u64 / tags.len() as u64
             };
             let set = tags.iter().enumerate().fold(DataSet::new().database(database), |set, (number, tag)| {
-                set.prefix(&format!("{{{tag}}}:{database}:")).live(share(live, number)).dead(share(dead, number))
+                set.prefix(&format!("{{{tag}}}:{database}:")).live(share(live, number)).stale(share(stale, number))
             });
             let loaded = set.load(&self.nodes[index]);
-            (all_live, all_dead) = (all_live + loaded.live, all_dead + loaded.dead);
+            (all_live, all_stale) = (all_live + loaded.live, all_stale + loaded.stale);
         }
-        (all_live, all_dead)
+        (all_live, all_stale)
     }
 
     /// Returns hash tags by the primary that owned their slots when the cluster was started.

@@ -30,9 +30,9 @@ const DAY_MS: u64 = 86_400_000;
 /// # use keysweep_harness::{DataSet, Flavor, Kind, Names, Server};
 /// # let server = Server::start(Flavor::Valkey91);
 /// DataSet::new()
-///     .live(800).dead(200)
-///     .names(Names::Binary).dead(10)
-///     .database(3).names(Names::Plain).kind(Kind::Hash).elements(1_000_000).dead(1)
+///     .live(800).stale(200)
+///     .names(Names::Binary).stale(10)
+///     .database(3).names(Names::Plain).kind(Kind::Hash).elements(1_000_000).stale(1)
 ///     .load(&server);
 /// ```
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ struct Batch {
     names: Names,
     elements: usize,
     value_bytes: usize,
-    is_dead: bool,
+    is_stale: bool,
     keys: u64,
 }
 
@@ -60,7 +60,7 @@ pub struct Loaded {
     /// Number of keys that do not expire during a test: every second one has a TTL of a day, the others have none.
     pub live: u64,
     /// Number of keys that have expired and are still in memory.
-    pub dead: u64,
+    pub stale: u64,
     /// Counts of each database that received keys.
     pub per_database: BTreeMap<u32, Counts>,
 }
@@ -71,7 +71,7 @@ pub struct Counts {
     /// Number of keys that do not expire during a test.
     pub live: u64,
     /// Number of keys that have expired and are still in memory.
-    pub dead: u64,
+    pub stale: u64,
 }
 
 impl Default for DataSet {
@@ -83,7 +83,7 @@ impl Default for DataSet {
             names: Names::Plain,
             elements: 3,
             value_bytes: 16,
-            is_dead: false,
+            is_stale: false,
             keys: 0,
         };
         Self { next, batches: Vec::new() }
@@ -148,12 +148,12 @@ impl DataSet {
 
     /// Adds keys that are stale when the load ends.
     #[must_use]
-    pub fn dead(self, keys: u64) -> Self {
+    pub fn stale(self, keys: u64) -> Self {
         self.add(keys, true)
     }
 
-    fn add(mut self, keys: u64, is_dead: bool) -> Self {
-        self.batches.push(Batch { keys, is_dead, ..self.next.clone() });
+    fn add(mut self, keys: u64, is_stale: bool) -> Self {
+        self.batches.push(Batch { keys, is_stale, ..self.next.clone() });
         self
     }
 
@@ -169,7 +169,7 @@ impl DataSet {
         let mut per_database = BTreeMap::<u32, Counts>::new();
         for batch in &self.batches {
             let counts = per_database.entry(batch.database).or_default();
-            *(if batch.is_dead { &mut counts.dead } else { &mut counts.live }) += batch.keys;
+            *(if batch.is_stale { &mut counts.stale } else { &mut counts.live }) += batch.keys;
         }
         let before: Vec<u64> = per_database.keys().map(|database| size(&mut connection, *database)).collect();
 
@@ -180,9 +180,9 @@ impl DataSet {
             while number < end {
                 let some = number..end.min(number + batch.keys_per_pipeline());
                 number = some.end;
-                let keys: Vec<_> = some.map(|n| (n, batch.names.name(&batch.prefix, batch.is_dead, n))).collect();
+                let keys: Vec<_> = some.map(|n| (n, batch.names.name(&batch.prefix, batch.is_stale, n))).collect();
                 let at = batch.load(&mut connection, &keys, LEAD_MS);
-                if batch.is_dead {
+                if batch.is_stale {
                     deadline = deadline.max(Some(at));
                 }
             }
@@ -195,12 +195,12 @@ impl DataSet {
 
         for ((database, counts), before) in per_database.iter().zip(before) {
             let added = size(&mut connection, *database).checked_sub(before);
-            let meant = counts.live + counts.dead;
+            let meant = counts.live + counts.stale;
             assert_eq!(added, Some(meant), "keys added to database {database}; a second load needs another prefix");
         }
         Loaded {
             live: per_database.values().map(|counts| counts.live).sum(),
-            dead: per_database.values().map(|counts| counts.dead).sum(),
+            stale: per_database.values().map(|counts| counts.stale).sum(),
             per_database,
         }
     }
@@ -223,9 +223,9 @@ impl Batch {
         }
         fill.exec(connection).expect("keys can be loaded");
 
-        let at = server_ms(connection) + if self.is_dead { lead } else { DAY_MS };
+        let at = server_ms(connection) + if self.is_stale { lead } else { DAY_MS };
         let mut expire = redis::pipe();
-        for (_, key) in keys.iter().filter(|(number, _)| self.is_dead || number % 2 == 0) {
+        for (_, key) in keys.iter().filter(|(number, _)| self.is_stale || number % 2 == 0) {
             expire.cmd("PEXPIREAT").arg(key).arg(at).ignore();
         }
         expire.exec(connection).expect("keys can be given a TTL");
@@ -266,7 +266,7 @@ mod tests {
     fn keys_whose_ttl_was_set_too_late_are_loaded_again() {
         let server = Server::start(Flavor::Valkey91);
         let mut connection = server.connection();
-        let set = DataSet::new().kind(Kind::List).elements(3).dead(1_000);
+        let set = DataSet::new().kind(Kind::List).elements(3).stale(1_000);
         let keys: Vec<_> = (0..1_000).map(|number| (number, format!("key:{number}").into_bytes())).collect();
         redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
         let begun = server_ms(&mut connection);

@@ -66,11 +66,11 @@ impl Kind {
     }
 }
 
-/// Form of key names. Every name begins with `live:` or `dead:` after the data set's prefix, so that a test can identify the
+/// Form of key names. Every name begins with `live:` or `stale:` after the data set's prefix, so that a test can identify the
 /// remaining keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// Short text, such as `dead:17`.
+    /// Short text, such as `stale:17`.
     Plain,
     /// All 256 byte values: line ends, zeroes, invalid UTF-8, and bytes that look like RESP.
     Binary,
@@ -82,8 +82,8 @@ impl Names {
     /// Length of [`Names::Long`] in bytes.
     pub const LONG: usize = 64 * 1_024;
 
-    pub(crate) fn name(self, prefix: &str, is_dead: bool, number: u64) -> Vec<u8> {
-        let mut name = format!("{prefix}{}:{number}", if is_dead { "dead" } else { "live" }).into_bytes();
+    pub(crate) fn name(self, prefix: &str, is_stale: bool, number: u64) -> Vec<u8> {
+        let mut name = format!("{prefix}{}:{number}", if is_stale { "stale" } else { "live" }).into_bytes();
         match self {
             Self::Plain => {}
             Self::Binary => {
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn binary_names_hold_all_byte_values() {
         let name = Names::Binary.name("", true, 7);
-        assert!(name.starts_with(b"dead:7:"));
+        assert!(name.starts_with(b"stale:7:"));
         assert!((0..=u8::MAX).all(|byte| name.contains(&byte)));
     }
 

@@ -8,9 +8,9 @@
 //! use keysweep_harness::{DataSet, Flavor, Server};
 //!
 //! let server = Server::start(Flavor::Valkey91);
-//! let loaded = DataSet::new().live(800).dead(200).database(3).dead(10).load(&server);
-//! assert_eq!(loaded.dead, 210);
-//! assert_eq!(loaded.per_database[&3].dead, 10);
+//! let loaded = DataSet::new().live(800).stale(200).database(3).stale(10).load(&server);
+//! assert_eq!(loaded.stale, 210);
+//! assert_eq!(loaded.per_database[&3].stale, 10);
 //! ```
 
 mod binaries;

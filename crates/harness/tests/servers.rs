@@ -59,15 +59,15 @@ fn await_cycles(connection: &mut Connection) {
 }
 
 #[test]
-fn dead_keys_stay_until_a_scan_releases_exactly_them() {
+fn a_scan_reclaims_exactly_the_stale_keys() {
     for flavor in Flavor::ALL {
         let server = Server::start(flavor);
-        let loaded = DataSet::new().live(3_000).dead(1_500).database(9).live(20).dead(10).load(&server);
-        assert_eq!((loaded.live, loaded.dead, loaded.per_database[&9].dead), (3_020, 1_510, 10));
+        let loaded = DataSet::new().live(3_000).stale(1_500).database(9).live(20).stale(10).load(&server);
+        assert_eq!((loaded.live, loaded.stale, loaded.per_database[&9].stale), (3_020, 1_510, 10));
 
         let mut connection = server.connection();
         await_cycles(&mut connection);
-        assert_eq!(size(&mut connection), 4_500, "{}: something else releases keys", flavor.name());
+        assert_eq!(size(&mut connection), 4_500, "{}: something else reclaims keys", flavor.name());
         let keys = scan(&mut connection);
         assert_eq!(keys.len(), 3_000, "{}", flavor.name());
         assert!(keys.iter().all(|key| key.starts_with(b"live:")), "{}", flavor.name());
@@ -79,9 +79,9 @@ fn dead_keys_stay_until_a_scan_releases_exactly_them() {
 #[test]
 fn a_second_load_adds_to_what_is_there() {
     let server = Server::start(Flavor::Valkey91);
-    let _ = DataSet::new().live(10).dead(10).load(&server);
-    let loaded = DataSet::new().prefix("more:").dead(5).load(&server);
-    assert_eq!((loaded.live, loaded.dead), (0, 5));
+    let _ = DataSet::new().live(10).stale(10).load(&server);
+    let loaded = DataSet::new().prefix("more:").stale(5).load(&server);
+    assert_eq!((loaded.live, loaded.stale), (0, 5));
     assert_eq!(size(&mut server.connection()), 25);
 }
 
@@ -89,12 +89,12 @@ fn a_second_load_adds_to_what_is_there() {
 fn every_kind_and_every_name_can_be_loaded() {
     for flavor in Flavor::ALL {
         let server = Server::start(flavor);
-        let kinds = Kind::ALL.into_iter().fold(DataSet::new(), |set, kind| set.kind(kind).live(4).dead(3));
+        let kinds = Kind::ALL.into_iter().fold(DataSet::new(), |set, kind| set.kind(kind).live(4).stale(3));
         let names = [Names::Binary, Names::Long]
             .into_iter()
-            .fold(kinds, |set, names| set.kind(Kind::String).names(names).live(40).dead(30));
-        let loaded = names.names(Names::Plain).kind(Kind::Hash).elements(25_000).live(1).dead(1).load(&server);
-        assert_eq!((loaded.live, loaded.dead), (24 + 80 + 1, 18 + 60 + 1));
+            .fold(kinds, |set, names| set.kind(Kind::String).names(names).live(40).stale(30));
+        let loaded = names.names(Names::Plain).kind(Kind::Hash).elements(25_000).live(1).stale(1).load(&server);
+        assert_eq!((loaded.live, loaded.stale), (24 + 80 + 1, 18 + 60 + 1));
 
         let mut connection = server.connection();
         let keys = scan(&mut connection);
@@ -167,13 +167,13 @@ fn a_replica_follows_its_primary() {
     for flavor in Flavor::ALL {
         let primary = Server::with(flavor).password("secret").start();
         let replica = primary.replica();
-        let loaded = DataSet::new().live(50).dead(20).load(&primary);
+        let loaded = DataSet::new().live(50).stale(20).load(&primary);
         let mut connection = replica.connection();
         assert_eq!(info(&mut connection, "replication", "role"), "slave");
         eventually("the keys are on the replica", LIMIT, || (size(&mut connection) == 70).then_some(()));
         // A SCAN on a replica hides stale keys and reclaims none.
         assert_eq!(scan(&mut connection).len(), 50, "{}", flavor.name());
-        assert_eq!(size(&mut connection) as u64, loaded.live + loaded.dead, "{}", flavor.name());
+        assert_eq!(size(&mut connection) as u64, loaded.live + loaded.stale, "{}", flavor.name());
     }
 }
 

@@ -110,7 +110,7 @@ fn the_engine_has_one_direction() {
             seen += 1;
         }
     }
-    assert!(seen > 60, "only {seen} uses were found; the search has gone blind");
+    assert!(seen > 60, "only {seen} uses were found; the search finds too little");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn no_room_uses_one_to_its_left() {
             seen += 1;
         }
     }
-    assert!(seen > 40, "only {seen} uses were found; the search has gone blind");
+    assert!(seen > 40, "only {seen} uses were found; the search finds too little");
 }
 
 /// Sources whose modules form no circles; programs of a crate with several binaries count by themselves.
@@ -161,7 +161,7 @@ fn modules_form_no_circles() {
             let circle = circle(&graph).unwrap_or_default().join(" → ");
             assert!(circle.is_empty(), "{folder}: modules of \"crate::{module}\" use each other in a circle: {circle}");
         }
-        assert!(uses > 5, "{folder}: only {uses} uses were found; the search has gone blind");
+        assert!(uses > 5, "{folder}: only {uses} uses were found; the search finds too little");
     }
 }
 
@@ -240,7 +240,7 @@ fn sql_is_in_one_place() {
 }
 
 #[test]
-fn status_codes_are_in_one_file_a_door() {
+fn status_codes_are_in_one_file_per_surface() {
     for (file, text) in sources("crates/keysweep/src") {
         let allowed =
             ["dcs/error.rs", "api/error.rs", "iam/error.rs", "console/error.rs", "src/router.rs", "src/surface.rs"]
@@ -264,10 +264,10 @@ fn only_the_terminal_file_draws() {
 }
 
 #[test]
-fn doors_do_not_touch_the_store() {
+fn surfaces_do_not_touch_the_store() {
     for (file, text) in sources("crates/keysweep/src") {
-        let is_door = ["/dcs/", "/api/", "/iam/", "/console/"].iter().any(|door| file.contains(door));
-        if is_door || file.ends_with("/router.rs") {
+        let is_surface = ["/dcs/", "/api/", "/iam/", "/console/"].iter().any(|surface| file.contains(surface));
+        if is_surface || file.ends_with("/router.rs") {
             // The variant of an error is not the store.
             let text = production(&text).replace("::Store(", "");
             let uses = text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Store");

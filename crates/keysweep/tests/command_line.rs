@@ -27,11 +27,11 @@ fn size(server: &Server) -> u64 {
 #[test]
 fn the_report_is_one_json_object_and_nothing_else_on_standard_output() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(30_000).dead(10_000).database(5).dead(7).load(&server);
+    let loaded = DataSet::new().live(30_000).stale(10_000).database(5).stale(7).load(&server);
     let output = installation().run(&["scan", &server.url(), "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
-    assert_eq!((&report["outcome"], report["keys_reclaimed"].as_u64()), (&"done".into(), Some(loaded.dead)));
+    assert_eq!((&report["outcome"], report["keys_reclaimed"].as_u64()), (&"done".into(), Some(loaded.stale)));
     let documented = [
         "target",
         "outcome",
@@ -67,7 +67,7 @@ fn the_report_is_one_json_object_and_nothing_else_on_standard_output() {
 #[test]
 fn the_report_on_the_terminal_shows_the_reclaimed_keys() {
     let server = Server::start(Flavor::Redis70);
-    DataSet::new().live(200).dead(1_234).load(&server);
+    DataSet::new().live(200).stale(1_234).load(&server);
     let output = installation().run(&["scan", &server.url()]);
     let text = String::from_utf8(output.stdout).expect("text");
     for words in ["keys reclaimed", "1,234", "exact", "redis 7.0.15", "used memory"] {
@@ -114,12 +114,12 @@ fn a_missing_database_is_a_failure_that_names_the_existing_ones(
 #[test]
 fn the_last_database_and_an_empty_one_are_scanned() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().database(15).live(10).dead(5).load(&server);
-    for (database, released) in [(15, 5), (14, 0), (0, 0)] {
+    DataSet::new().database(15).live(10).stale(5).load(&server);
+    for (database, reclaimed) in [(15, 5), (14, 0), (0, 0)] {
         let output = installation().run(&["scan", "--json", &format!("{}/{database}", server.url())]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
-        assert_eq!(report["keys_reclaimed"], released, "database {database}");
+        assert_eq!(report["keys_reclaimed"], reclaimed, "database {database}");
     }
 }
 
@@ -204,20 +204,20 @@ fn a_needless_password_and_a_wrong_one_have_different_messages() {
 #[test]
 fn ctrl_c_stops_gracefully_and_reports_the_reclaimed_keys() {
     let server = Server::start(Flavor::Redis70);
-    let loaded = DataSet::new().live(10_000).dead(10_000).load(&server);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&server);
     let installation = installation();
     let mut command = installation.command(&["scan", &server.url(), "--json", "--keys-per-second", "5000"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    eventually("something is released", Duration::from_secs(20), || {
-        (size(&server) < loaded.live + loaded.dead).then_some(())
+    eventually("a key is reclaimed", Duration::from_secs(20), || {
+        (size(&server) < loaded.live + loaded.stale).then_some(())
     });
     kill_process(Pid::from_child(&child), Signal::INT).expect("a child can be sent signals");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!((&report["reason"], &report["exact"]), (&"interrupted".into(), &true.into()));
-    let released = report["keys_reclaimed"].as_u64().expect("a number");
-    assert_eq!(size(&server) + released, loaded.live + loaded.dead, "the report says what is gone");
+    let reclaimed = report["keys_reclaimed"].as_u64().expect("a number");
+    assert_eq!(size(&server) + reclaimed, loaded.live + loaded.stale, "the report counts the keys that are gone");
     assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
 }
 

@@ -22,7 +22,7 @@ fn scanned(installation: &Installation, server: &Server) -> (String, String, key
 #[test]
 fn a_backup_of_a_running_service_is_complete_and_private() {
     let server = Server::with(Flavor::Valkey91).password("p@ss").start();
-    DataSet::new().dead(50).load(&server);
+    DataSet::new().stale(50).load(&server);
     let installation = Installation::new(BINARY);
     let (project, instance, service) = scanned(&installation, &server);
     let before = service.get(&histories_path(&project, &instance));
@@ -48,7 +48,7 @@ fn a_backup_of_a_running_service_is_complete_and_private() {
 #[test]
 fn a_copy_on_postgres_continues_where_sqlite_stopped() {
     let server = Server::with(Flavor::Valkey91).password("p@ss").start();
-    let loaded = DataSet::new().dead(50).load(&server);
+    let loaded = DataSet::new().stale(50).load(&server);
     let old = Installation::new(BINARY);
     let (project, instance, service) = scanned(&old, &server);
     let before = service.get(&histories_path(&project, &instance));
@@ -62,12 +62,12 @@ fn a_copy_on_postgres_continues_where_sqlite_stopped() {
     let service = new.serve(&["--no-auth"]);
     assert_eq!(service.get(&histories_path(&project, &instance)), before);
     // The password can be decrypted, and sequence numbers continue after the highest.
-    DataSet::new().dead(20).load(&server);
+    DataSet::new().stale(20).load(&server);
     service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
     let after = service.wait_for(&histories_path(&project, &instance), |page| {
         page["count"] == 2 && page["records"][0]["status"] == "success"
     });
-    assert_eq!(after["total"].as_u64(), Some(loaded.dead + 20));
+    assert_eq!(after["total"].as_u64(), Some(loaded.stale + 20));
 
     let again = old.run(&["admin", "copy", "--to", &database.url()]);
     let message = String::from_utf8_lossy(&again.stderr).into_owned();

@@ -13,8 +13,8 @@ fn installation() -> Installation {
 /// Starts a server that deletes no expired key, and returns the URL of a user who cannot read that setting.
 fn server_that_keeps_expired_keys() -> (Server, String) {
     let server = Server::with(Flavor::Valkey91).arg("--import-mode", "yes").start();
-    let loaded = DataSet::new().live(3_000).dead(STALE).load(&server);
-    assert_eq!(loaded.dead, STALE);
+    let loaded = DataSet::new().live(3_000).stale(STALE).load(&server);
+    assert_eq!(loaded.stale, STALE);
     let rules = ["on", ">p", "~*", "&*", "+@all", "-config"];
     redis::cmd("ACL").arg("SETUSER").arg("scanner").arg(&rules).exec(&mut server.connection()).expect("a user");
     let url = format!("redis://scanner:p@127.0.0.1:{}", server.port());

@@ -15,7 +15,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 #[test]
 fn a_line_about_a_task_has_its_id_and_the_id_of_its_request() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(1_000).dead(500).load(&server);
+    DataSet::new().live(1_000).stale(500).load(&server);
     let installation = Installation::new(BINARY);
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);

@@ -69,13 +69,13 @@ fn scan(service: &Service, project: &str, instance: &str) -> Value {
 #[test]
 fn the_metrics_match_the_report_of_a_scan() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(20_000).dead(60_000).load(&server);
+    let loaded = DataSet::new().live(20_000).stale(60_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
     let task = scan(&service, &project, &instance);
     let report = &task["report"];
-    assert_eq!(task["keys_reclaimed"], loaded.dead);
+    assert_eq!(task["keys_reclaimed"], loaded.stale);
 
     // The task is counted after it is written, and readable before that.
     let samples = eventually("the finished task is counted", Duration::from_secs(10), || {
@@ -84,7 +84,7 @@ fn the_metrics_match_the_report_of_a_scan() {
     });
     let of = |name: &str| samples.get(&format!("keysweep_{name}{{instance_id=\"{instance}\"}}"));
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
-    assert_eq!(of("keys_reclaimed_total"), loaded.dead as f64);
+    assert_eq!(of("keys_reclaimed_total"), loaded.stale as f64);
     assert_eq!(of("keys_scanned_total"), number(&report["keys_scanned"]));
     assert_eq!(of("slice_duration_seconds_count"), number(&report["slices"]));
     assert!((of("slice_duration_seconds_sum") - number(&report["server_seconds"])).abs() < 1e-6);
@@ -123,7 +123,7 @@ fn the_metrics_match_the_report_of_a_scan() {
 #[test]
 fn promtool_accepts_the_metrics() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(2_000).dead(1_000).load(&server);
+    DataSet::new().live(2_000).stale(1_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
@@ -140,7 +140,7 @@ fn promtool_accepts_the_metrics() {
 /// Returns names and types of all metrics, from a service that has used each of them.
 fn all_metrics() -> BTreeMap<String, String> {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(2_000).dead(1_000).load(&server);
+    DataSet::new().live(2_000).stale(1_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
@@ -220,7 +220,7 @@ fn promtool_accepts_the_alerts_and_their_tests_pass() {
     let read = |name: &str| std::fs::read_to_string(root().join("deploy/prometheus").join(name)).expect("a text");
     let (rules, tests) = (read("alerts.yml"), read("alerts_test.yml"));
     let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert!(alerts.len() > 5, "the search has gone blind");
+    assert!(alerts.len() > 5, "the search finds too little");
     for alert in alerts {
         let named = format!("alertname: {alert}\n");
         let tried: Vec<bool> =

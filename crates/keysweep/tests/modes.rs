@@ -25,9 +25,9 @@ fn scan(url: &str, options: &[&str]) -> Value {
 #[test]
 fn a_task_scans_all_primaries_of_a_cluster() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 3, false);
-    let (live, dead) = cluster.load(500, 300);
+    let (live, stale) = cluster.load(500, 300);
     let task = scan(&cluster.url(), &[]);
-    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &dead.into()), "{task:#}");
+    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &stale.into()), "{task:#}");
     assert_eq!(task["report"]["shards"].as_array().map(Vec::len), Some(3), "{task:#}");
     assert_eq!(cluster.held(), live);
 }
@@ -35,10 +35,10 @@ fn a_task_scans_all_primaries_of_a_cluster() {
 #[test]
 fn a_scan_of_a_cluster_reports_each_primary_in_a_line() {
     let cluster = Cluster::start(Flavor::Valkey91, 2, false);
-    let (_, dead) = cluster.load(200, 100);
+    let (_, stale) = cluster.load(200, 100);
     let output = Installation::new(BINARY).run(&["scan", &cluster.url()]);
     let text = String::from_utf8(output.stdout).expect("text");
-    assert!(text.contains(&format!("{dead}  (exact)")) && text.contains("the busiest primary's"), "{text}");
+    assert!(text.contains(&format!("{stale}  (exact)")) && text.contains("the busiest primary's"), "{text}");
     for index in 0..2 {
         let address = cluster.node(index).address().to_string();
         let line =
@@ -50,14 +50,14 @@ fn a_scan_of_a_cluster_reports_each_primary_in_a_line() {
 #[test]
 fn a_task_scans_a_primary_behind_sentinels_with_a_password() {
     let primary = Server::with(Flavor::Valkey91).password("data").start();
-    let loaded = DataSet::new().live(50).dead(40).load(&primary);
+    let loaded = DataSet::new().live(50).stale(40).load(&primary);
     let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &primary, 1).password("watch").start();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("password");
     fs::write(&file, "watch\n").expect("it can be written");
     let url = format!("redis-sentinel://:data@{}/main", sentinel.address());
     let task = scan(&url, &["--sentinel-password-file", file.to_str().expect("UTF-8")]);
-    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
+    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.stale.into()), "{task:#}");
     assert!(!task.to_string().contains("watch\""), "no password is shown");
 }
 
@@ -65,14 +65,14 @@ fn a_task_scans_a_primary_behind_sentinels_with_a_password() {
 fn a_task_scans_over_tls_with_a_client_certificate() {
     let authority = Authority::new();
     let server = Server::with(Flavor::Redis70).tls(&authority, &authority.issue(&["cache.example"]), true).start();
-    let loaded = DataSet::new().live(50).dead(40).load(&server);
+    let loaded = DataSet::new().live(50).stale(40).load(&server);
     let ours = authority.issue(&["keysweep"]);
     let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
     let (ca, certificate, key) = (text(&authority.file()), text(&ours.certificate), text(&ours.key));
     let url = format!("rediss://{}", server.tls_address().expect("it speaks TLS"));
     let reach = ["--cacert", &ca, "--cert", &certificate, "--key", &key, "--sni", "cache.example"];
     let task = scan(&url, &reach);
-    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.dead.into()), "{task:#}");
+    assert_eq!((&task["status"], &task["keys_reclaimed"]), (&"success".into(), &loaded.stale.into()), "{task:#}");
 
     let scan = Installation::new(BINARY).run(&[&["scan", &url, "--dry-run"], reach.as_slice()].concat());
     assert!(scan.status.success(), "{}", String::from_utf8_lossy(&scan.stderr));
@@ -130,7 +130,7 @@ fn the_shards_of_a_cluster_are_shown_after_its_first_poll() {
 #[test]
 fn heavy_a_crash_and_a_failover_during_a_scan_of_a_cluster_leave_no_stale_key() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 2, true);
-    let (live, dead) = cluster.load(80_000, 60_000);
+    let (live, stale) = cluster.load(80_000, 60_000);
     let installation = Installation::new(BINARY);
     let (project, instance) = installation.register_with(&cluster.url(), &["--pace", "gentle"]);
     let service = installation.serve(&["--no-auth"]);
@@ -153,5 +153,5 @@ fn heavy_a_crash_and_a_failover_during_a_scan_of_a_cluster_leave_no_stale_key() 
         Some(service.get(&path)).filter(has_ended)
     });
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()), "{task:#}");
-    assert_eq!(cluster.held(), live, "{dead} were dead: {task:#}");
+    assert_eq!(cluster.held(), live, "{stale} were stale: {task:#}");
 }

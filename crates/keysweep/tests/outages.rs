@@ -17,7 +17,7 @@ fn installation() -> Installation {
 
 fn loaded() -> (Server, Loaded) {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(300).dead(200).load(&server);
+    let loaded = DataSet::new().live(300).stale(200).load(&server);
     (server, loaded)
 }
 
@@ -51,7 +51,7 @@ fn assert_goes_on(service: &Service, project: &str, instance: &str, loaded: &Loa
     assert_eq!(created.status, 200, "{created:?}");
     let histories = format!("/v2/{project}/instances/{instance}/auto-expire/histories");
     let histories = service.wait_for(&histories, |page| page["records"][0]["status"] == "success");
-    assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.dead)));
+    assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.stale)));
     assert_eq!(histories["records"][0]["id"], created.body["id"]);
 }
 

@@ -237,7 +237,7 @@ fn an_open_stream_does_not_delay_the_shutdown() {
 #[test]
 fn an_estimate_counts_stale_keys_and_reclaims_nothing() {
     let primary = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(900).dead(300).load(&primary);
+    let loaded = DataSet::new().live(900).stale(300).load(&primary);
     let replica = primary.replica();
     let (installation, base) = installation();
     let service = installation.serve(&["--no-auth"]);
@@ -252,7 +252,7 @@ fn an_estimate_counts_stale_keys_and_reclaims_nothing() {
         (&found.body["method"], &found.body["address"]),
         (&"replica-count".into(), &replica.address().to_string().into())
     );
-    assert_eq!((&found.body["keys"], &found.body["stale_keys"]), (&1_200.into(), &loaded.dead.into()));
+    assert_eq!((&found.body["keys"], &found.body["stale_keys"]), (&1_200.into(), &loaded.stale.into()));
     let sampled = post(&service, &format!("{path}?sample=0.5"), &Value::Null);
     assert_eq!(sampled.body["method"], "replica-sample", "{sampled:?}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut primary.connection()).expect("a size");

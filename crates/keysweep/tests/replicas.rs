@@ -26,10 +26,10 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
+fn while_the_database_is_unavailable_health_checks_fail_and_the_service_recovers() {
     let mut database = Postgres::start();
     let mut server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(300_000).dead(500).load(&server);
+    let loaded = DataSet::new().live(300_000).stale(500).load(&server);
     let installation = Installation::on_postgres(BINARY, &database);
     let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let other = installation.register_another(&project, "other", &server.url(), &[]);
@@ -38,7 +38,7 @@ fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
     assert_eq!(created.status, 200, "{created:?}");
     let task = task_path(&project, created.body["id"].as_str().expect("an id"));
     service.wait_for(&task, |task| task["keys_scanned"].as_u64().is_some_and(|keys| keys > 0));
-    // A server that does not answer in mid-sweep keeps the sweep going until this test lets it.
+    // A server that does not answer during a scan keeps the scan going until this test resumes it.
     server.pause();
 
     database.stop();
@@ -53,7 +53,7 @@ fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
     server.resume();
     // Longer than a worker may scan without a heartbeat: it releases the lease and claims the task again.
     let begun = Instant::now();
-    eventually("the sweep is given up", Duration::from_secs(20), || {
+    eventually("the worker gives up the scan", Duration::from_secs(20), || {
         (begun.elapsed() > Duration::from_secs(12)).then_some(())
     });
     database.restart();
@@ -61,7 +61,7 @@ fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
     eventually("it is ready again", Duration::from_secs(10), || {
         (service.request("GET", "/readyz").status == 200).then_some(())
     });
-    let ended = eventually("the task goes on and ends", Duration::from_secs(120), || {
+    let ended = eventually("the task resumes and finishes", Duration::from_secs(120), || {
         Some(service.get(&task)).filter(|task| task["status"] == "success" || task["status"] == "failed")
     });
     assert_eq!(ended["status"], "success", "{ended:#}");
@@ -71,7 +71,7 @@ fn while_the_database_is_away_the_service_says_so_and_goes_on_by_itself() {
 }
 
 #[test]
-fn a_cancel_reaches_a_sweep_on_another_replica_within_two_seconds() {
+fn a_cancel_reaches_a_scan_on_another_replica_within_two_seconds() {
     let database = Postgres::start();
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(200_000).load(&server);
@@ -84,7 +84,7 @@ fn a_cancel_reaches_a_sweep_on_another_replica_within_two_seconds() {
          VALUES ('{instance}', TRUE, 0, 0, 600000000, 10, 0)"
     ));
     let find = format!("SELECT id FROM task WHERE instance_id = '{instance}' AND status = 'running'");
-    let id = eventually("a scheduled sweep runs", Duration::from_secs(10), || {
+    let id = eventually("a scheduled scan runs", Duration::from_secs(10), || {
         let id = database.sql(&find);
         (!id.is_empty()).then_some(id)
     });

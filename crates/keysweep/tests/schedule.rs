@@ -23,7 +23,7 @@ fn closed_now() -> String {
 #[test]
 fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(300).dead(200).load(&server);
+    let loaded = DataSet::new().live(300).stale(200).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
@@ -50,7 +50,11 @@ fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
     });
     let stalled = stalls.end().as_secs_f64();
     let record = &histories["records"][0];
-    assert_eq!((record["scan_type"].as_str(), record["num"].as_u64()), (Some("auto"), Some(loaded.dead)), "{record:#}");
+    assert_eq!(
+        (record["scan_type"].as_str(), record["num"].as_u64()),
+        (Some("auto"), Some(loaded.stale)),
+        "{record:#}"
+    );
     let created: Timestamp = record["created_at"].as_str().expect("a time").parse().expect("a time");
     let late = created.duration_since(due).as_secs_f64();
     assert!((0.0..1.0 + stalled).contains(&late), "{late} s late, of which the machine stalled {stalled} s");
@@ -60,7 +64,7 @@ fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
 #[test]
 fn a_manual_scan_waits_for_the_window_only_where_that_binds_manual_scans() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(10).dead(10).load(&server);
+    DataSet::new().live(10).stale(10).load(&server);
     let installation = installation();
     let (project, bound) =
         installation.register_with(&server.url(), &["--window", &closed_now(), "--window-binds-manual"]);
@@ -79,7 +83,7 @@ fn a_manual_scan_waits_for_the_window_only_where_that_binds_manual_scans() {
 #[test]
 fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(20_000).dead(5_000).load(&server);
+    let loaded = DataSet::new().live(20_000).stale(5_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
@@ -97,7 +101,7 @@ fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     let store = runtime.block_on(Store::open_sqlite(&installation.database())).expect("a store");
     runtime.block_on(store.set_auto_scan(None, &settings)).expect("set");
     let histories = service.wait_for(&histories_path(&project, &instance), |page| {
-        page["records"][0]["num"].as_u64().is_some_and(|released| released > 100)
+        page["records"][0]["num"].as_u64().is_some_and(|reclaimed| reclaimed > 100)
     });
     let task = format!("/api/v1/projects/{project}/tasks/{}", histories["records"][0]["id"].as_str().expect("an id"));
 
@@ -115,7 +119,7 @@ fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
         runtime.block_on(sqlx::query_as::<_, (bool, i64, i64)>(held).fetch_one(&mut database)).expect("a lease")
     };
     let (_, epoch, scanned) =
-        eventually("the sweep pauses", Duration::from_secs(20), || Some(lease()).filter(|(is_free, ..)| *is_free));
+        eventually("the scan pauses", Duration::from_secs(20), || Some(lease()).filter(|(is_free, ..)| *is_free));
     assert!((1..25_000).contains(&scanned), "the scan paused half-way: {scanned}");
     let paused = service.get(&task);
     assert_eq!((paused["status"].as_str(), epoch), (Some("running"), 1), "{paused:#}");
@@ -133,7 +137,7 @@ fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     assert_eq!(ended["status"], "success", "{ended:#}");
     assert_eq!(
         (ended["keys_reclaimed"].as_u64(), ended["exact"].as_bool()),
-        (Some(loaded.dead), Some(true)),
+        (Some(loaded.stale), Some(true)),
         "{ended:#}"
     );
     assert_eq!(ended["started_at"], paused["started_at"]);
@@ -178,13 +182,13 @@ fn one_host_runs_one_scan_at_a_time_unless_the_limit_is_higher() {
     for instance in [&first, &second, &third] {
         service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
     }
-    eventually("the first is swept", Duration::from_secs(10), || running(&service, &first).then_some(()));
+    eventually("the first is scanned", Duration::from_secs(10), || running(&service, &first).then_some(()));
     for instance in [&second, &third] {
         assert_eq!(service.get(&histories_path(&project, instance))["records"][0]["status"], "waiting");
     }
     service.terminate();
     let service = installation.serve(&["--no-auth", "--host-concurrency", "2"]);
-    eventually("both are swept", Duration::from_secs(20), || {
+    eventually("both are scanned", Duration::from_secs(20), || {
         (running(&service, &first) && running(&service, &second)).then_some(())
     });
 }

@@ -13,13 +13,13 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 #[test]
 fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(200).dead(100).load(&server);
+    DataSet::new().live(200).stale(100).load(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let project = id(&installation.admin(&["project", "add", "shop"]));
     let user = ["user", "add", "robot", "--project", "shop", "--role", "admin", "--password-stdin"];
     installation.admin_with_input(&user, "a password of a robot\n");
     let instance = |name| installation.register_another(&project, name, &server.url(), &[]);
-    let (swept, changed, removed) = (instance("swept"), instance("changed"), instance("removed"));
+    let (scanned, changed, removed) = (instance("scanned"), instance("changed"), instance("removed"));
     // What is registered on the way must not lead anywhere else.
     let service = installation.serve(&["--allowed-targets", "127.0.0.0/8"]);
     let sign_in = json!({ "auth": {
@@ -31,13 +31,13 @@ fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
         signed_in.header("x-subject-token").expect("a token").to_owned()
     });
     let token = token.as_str();
-    let created = format!("/v2/{project}/instances/{swept}/scan-expire-keys-task");
+    let created = format!("/v2/{project}/instances/{scanned}/scan-expire-keys-task");
     let task = id(&service.send("POST", &created, &[("x-auth-token", token)], "").body);
 
     // Each operation goes where it finds something and takes nothing away from another; with ids of its own making it would
     // hear 404 only.
     let known = format!(
-        "parameters = {{ project_id = {project:?}, instance_id = {swept:?}, task_id = {task:?} }}\n\
+        "parameters = {{ project_id = {project:?}, instance_id = {scanned:?}, task_id = {task:?} }}\n\
          [[operations]]\n\
          include-operation-id = [\"change_instance\", \"pause_instance\", \"resume_instance\"]\n\
          parameters = {{ instance_id = {changed:?} }}\n\
@@ -70,7 +70,7 @@ fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
     }
     // Nothing on the way has taken from the fuzzer what it was to find.
     assert_eq!(
-        service.send("GET", &format!("/v2/{project}/instances/{swept}"), &[("x-auth-token", token)], "").status,
+        service.send("GET", &format!("/v2/{project}/instances/{scanned}"), &[("x-auth-token", token)], "").status,
         200
     );
 }

@@ -28,11 +28,11 @@ from huaweicloudsdkdcs.v2 import (
     UpdateExpireAutoScanConfigRequest,
 )
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def token_credentials(token, project):
-    """Of somebody who shows a token instead of signing, or shows nothing: as programs do that sign in with a password."""
+    """Returns credentials that send a token in place of a signature, or nothing, as programs do that sign in with a password."""
     credentials = BasicCredentials("none", "none", project)
     sign = credentials.sign_request
 
@@ -118,7 +118,7 @@ def every_operation(call, instance, interval):
 
 def ended(call, instance, task):
     """The record of a task once it has ended, with the histories that it is in."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         histories = call("show_expire_key_scan_info", ShowExpireKeyScanInfoRequest(instance_id=instance))
         mine = [record for record in histories.records if record.id == task]

@@ -9,7 +9,7 @@ use serde_json::json;
 #[test]
 fn huaweis_python_sdk_calls_every_operation_with_its_sync_and_async_clients() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(2_000).dead(1_000).database(4).dead(500).load(&server);
+    let loaded = DataSet::new().live(2_000).stale(1_000).database(4).stale(500).load(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let project = id(&installation.admin(&["project", "add", "shop"]));
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
@@ -20,18 +20,18 @@ fn huaweis_python_sdk_calls_every_operation_with_its_sync_and_async_clients() {
 
     let said = sdk::run(&[&service.base, &project, &instance, access, secret], "");
 
-    for (client, interval, released) in [("sync", 1_800, loaded.dead), ("async", 3_600, 0)] {
+    for (client, interval, reclaimed) in [("sync", 1_800, loaded.stale), ("async", 3_600, 0)] {
         let said = &said[client];
         let created = &said["created"];
         assert_eq!((&created["status"], &created["scan_type"]), (&"waiting".into(), &"manual".into()));
         assert_eq!(created["instance_id"], instance);
         let record = &said["record"];
-        assert_eq!((&record["status"], record["num"].as_u64()), (&"success".into(), Some(released)), "{client}");
+        assert_eq!((&record["status"], record["num"].as_u64()), (&"success".into(), Some(reclaimed)), "{client}");
         for time in ["created_at", "started_at", "finished_at"] {
             assert!(record[time].as_str().is_some_and(|time| time.len() == 24 && time.ends_with('Z')), "{record:#}");
         }
         let records = if client == "sync" { 1 } else { 3 };
-        let histories = json!({ "total": loaded.dead, "count": records });
+        let histories = json!({ "total": loaded.stale, "count": records });
         assert_eq!(said["histories"], histories, "{client}");
         assert_ne!(said["again"]["id"], created["id"], "the first task has ended, so this is a new one");
         assert_eq!(said["page"], json!([created["id"]]), "newest first: the second record is the first task");

@@ -68,8 +68,8 @@ fn a_missing_or_wrong_key_file_is_reported_and_not_replaced() {
     let kept = installation.folder().join("kept");
     fs::rename(&key, &kept).expect("moved");
     let serve = || error_line(&installation.run(&["serve", "--listen", "127.0.0.1:0"]));
-    let gone = serve();
-    assert!(gone.contains("there is no key file") && gone.contains("put back the key file"), "{gone}");
+    let missing = serve();
+    assert!(missing.contains("there is no key file") && missing.contains("put back the key file"), "{missing}");
     assert!(!key.exists(), "a new key would open nothing");
     fs::copy(&kept, &key).expect("copied");
     fs::write(&key, "nonsense").expect("written");

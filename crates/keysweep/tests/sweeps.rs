@@ -17,9 +17,9 @@ END;";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_keeps_its_concurrency_limit_and_projects_take_turns() {
-    const SWEEPS: i64 = 3;
+    const SCANS: i64 = 3;
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(300).dead(100).load(&server);
+    DataSet::new().live(300).stale(100).load(&server);
     let proxy = Proxy::before(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let [greedy, modest] = ["greedy", "modest"].map(|name| id(&installation.admin(&["project", "add", name])));
@@ -59,12 +59,12 @@ async fn a_replica_keeps_its_concurrency_limit_and_projects_take_turns() {
         .fetch_all(&mut database)
         .await
         .expect("read");
-    assert!(seen.iter().all(|(_, held)| *held <= SWEEPS), "{seen:?}");
+    assert!(seen.iter().all(|(_, held)| *held <= SCANS), "{seen:?}");
     let order: Vec<&str> = seen.iter().map(|(instance, _)| instance.as_str()).collect();
     assert_eq!(order.len(), instances.len(), "each is claimed once: {seen:?}");
     assert_eq!(order[..3], [&instances[0].1, &instances[1].1, &instances[2].1], "in the order of their creation");
     // Those three may all have finished before the next claim: then no project has a scan, and the oldest task is next.
     let beside = (3..seen.len()).find(|place| seen[*place].1 > 1);
-    let beside = beside.unwrap_or_else(|| panic!("no sweep began beside another: {seen:?}"));
+    let beside = beside.unwrap_or_else(|| panic!("no scan began while another ran: {seen:?}"));
     assert_eq!(order[beside], instances[6].1, "the project without a scan comes before the one with scans: {seen:?}");
 }

@@ -41,7 +41,7 @@ fn a_created_task_scans_the_instance_and_its_record_has_the_numbers(
     #[values("scan-expire-keys-task", "auto-expire/scan")] operation: &str,
 ) {
     let server = Server::with(flavor).password("p@ss word").start();
-    let loaded = DataSet::new().live(3_000).dead(2_000).load(&server);
+    let loaded = DataSet::new().live(3_000).stale(2_000).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
@@ -54,14 +54,14 @@ fn a_created_task_scans_the_instance_and_its_record_has_the_numbers(
 
     let task = service.wait_for(&detail_path(&project, &created.body), has_ended);
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &true.into()), "{task:#}");
-    assert_eq!(task["keys_reclaimed"], loaded.dead);
+    assert_eq!(task["keys_reclaimed"], loaded.stale);
     assert_eq!(task["report"]["shards"][0]["address"], server.address().to_string());
     assert_eq!(task["progress"]["fraction"], 1.0);
     assert_eq!(size(&server), loaded.live);
     let histories = service.get(&histories_path(&project, &instance));
-    assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.dead)));
+    assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.stale)));
     let record = &histories["records"][0];
-    assert_eq!((&record["id"], record["num"].as_u64()), (&created.body["id"], Some(loaded.dead)));
+    assert_eq!((&record["id"], record["num"].as_u64()), (&created.body["id"], Some(loaded.stale)));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_task_for_an_unreachable_server_fails_with_the_reason() {
 
 /// Loads enough keys that a scan takes some seconds at pace gentle. Returns the number of live ones.
 fn load_for_seconds(server: &Server) -> u64 {
-    DataSet::new().live(200_000).dead(100_000).load(server).live
+    DataSet::new().live(200_000).stale(100_000).load(server).live
 }
 
 fn is_under_way(task: &Value) -> bool {
@@ -135,7 +135,7 @@ fn heavy_sigterm_releases_the_lease_and_a_restart_resumes_from_the_checkpoint() 
 
     let service = installation.serve(&["--no-auth"]);
     let path = detail_path(&project, &created);
-    let task = eventually("the task goes on and ends", Duration::from_secs(120), || {
+    let task = eventually("the task resumes and finishes", Duration::from_secs(120), || {
         Some(service.get(&path)).filter(has_ended)
     });
     assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
@@ -151,7 +151,7 @@ fn heavy_sigterm_releases_the_lease_and_a_restart_resumes_from_the_checkpoint() 
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_a_long_outage_of_the_database_costs_a_task_neither_an_attempt_nor_its_exact_count() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(10_000).dead(200_000).load(&server);
+    DataSet::new().live(10_000).stale(200_000).load(&server);
     // With a keyspace-notification subscriber the scan takes twenty seconds.
     redis::cmd("CONFIG")
         .arg("SET")
@@ -173,13 +173,13 @@ async fn heavy_a_long_outage_of_the_database_costs_a_task_neither_an_attempt_nor
     let mut other = options.connect().await.expect("a connection");
     other.execute("BEGIN IMMEDIATE").await.expect("held");
     let name = format!("keysweep:{}", created["id"].as_str().expect("an id"));
-    eventually("the sweep stops, since its lease may expire", Duration::from_secs(60), || {
+    eventually("the scan stops, since its lease may expire", Duration::from_secs(60), || {
         let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.connection()).expect("a list");
         (!clients.contains(&name)).then_some(())
     });
     other.execute("ROLLBACK").await.expect("released");
 
-    let task = eventually("the task goes on and ends", Duration::from_secs(180), || {
+    let task = eventually("the task resumes and finishes", Duration::from_secs(180), || {
         Some(service.get(&path)).filter(has_ended)
     });
     assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
@@ -272,7 +272,7 @@ impl<'de> Visitor<'de> for UniqueKeys {
 fn every_line_of_the_log_is_a_json_object_without_duplicate_keys() {
     serde_json::from_str::<UniqueKeys>(r#"{"a":{"b":1,"b":2}}"#).map(drop).expect_err("this test can fail");
     let server = Server::start(Flavor::Redis70);
-    DataSet::new().live(100).dead(50).load(&server);
+    DataSet::new().live(100).stale(50).load(&server);
     let installation = installation();
     let (project, instance) = installation.register_with(&server.url(), &["--manage-lazyfree"]);
     let service = installation.serve(&["--no-auth"]);

@@ -167,7 +167,7 @@ async fn put_records(installation: &Installation, project: &str, instance: &str,
 #[case::as_many_as_are_kept(1_000)]
 fn terraform_creates_polls_reads_and_refreshes(#[case] before: usize) {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(50).dead(20).load(&server);
+    let loaded = DataSet::new().live(50).stale(20).load(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&server.url());
     let signer = robot(&installation, &project);
@@ -179,7 +179,7 @@ fn terraform_creates_polls_reads_and_refreshes(#[case] before: usize) {
     let created = client.create();
     client.read(&created);
     let ended = client.wait(&created);
-    assert_eq!(ended["num"].as_u64(), Some(loaded.dead));
+    assert_eq!(ended["num"].as_u64(), Some(loaded.stale));
     assert_eq!(client.read(&created), ended, "a refresh finds what the apply left");
 
     let records = client.records();

@@ -75,7 +75,7 @@ fn attribute<'s>(of: &'s Value, name: &str) -> Option<&'s Value> {
 fn a_task_is_one_trace_from_its_creation_to_each_primary() {
     let collector = FakeCollector::start();
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(20_000).dead(1_000).load(&server);
+    let loaded = DataSet::new().live(20_000).stale(1_000).load(&server);
     let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
     let (project, instance) = installation.register(&server.url());
     let environment =
@@ -104,10 +104,10 @@ fn a_task_is_one_trace_from_its_creation_to_each_primary() {
     for (child, parent) in [("task.claim", "task.create"), ("task.scan", "task.claim"), ("scan.shard", "task.scan")] {
         assert_eq!(spans[child]["parentSpanId"], spans[parent]["spanId"], "{child}");
     }
-    let released =
+    let reclaimed =
         |span: &str| attribute(&spans[span], "keysweep.keys.reclaimed").expect("a number")["intValue"].clone();
-    assert_eq!(released("task.scan"), loaded.dead.to_string());
-    assert_eq!(released("scan.shard"), loaded.dead.to_string());
+    assert_eq!(reclaimed("task.scan"), loaded.stale.to_string());
+    assert_eq!(reclaimed("scan.shard"), loaded.stale.to_string());
     let address = attribute(&spans["scan.shard"], "server.address").expect("an address");
     assert_eq!(address["stringValue"], server.address().to_string());
     let seconds = |span: &Value| {

@@ -64,7 +64,7 @@ fn a_manual_task_fails_and_names_the_field(
     #[case] change: impl Fn(&mut Instance),
 ) {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(30).dead(20).load(&server);
+    let loaded = DataSet::new().live(30).stale(20).load(&server);
     let installation = installation();
     let (project, bad) = installation.register(&server.url());
     let good = installation.register_another(&project, "good", &server.url(), &[]);
@@ -90,7 +90,7 @@ fn a_manual_task_fails_and_names_the_field(
         let id = service.request("POST", &path).body["id"].as_str().expect("an id").to_owned();
         service.wait_for(&format!("/api/v1/projects/{project}/tasks/{id}"), has_finished)
     };
-    assert_refused(&create(&bad), field, value, &server, loaded.live + loaded.dead);
+    assert_refused(&create(&bad), field, value, &server, loaded.live + loaded.stale);
     assert_eq!(create(&good)["status"], "success", "the other instance is scanned");
     assert_eq!(size(&server), loaded.live);
 }
@@ -98,7 +98,7 @@ fn a_manual_task_fails_and_names_the_field(
 #[test]
 fn a_scheduled_run_fails_and_names_the_window() {
     let server = Server::start(Flavor::Redis70);
-    let loaded = DataSet::new().live(30).dead(20).load(&server);
+    let loaded = DataSet::new().live(30).stale(20).load(&server);
     let installation = installation();
     let (project, instance) = installation.register(&server.url());
     let settings = AutoScan {
@@ -118,5 +118,5 @@ fn a_scheduled_run_fails_and_names_the_window() {
     let id = histories["records"][0]["id"].as_str().expect("an id");
     let task = service.get(&format!("/api/v1/projects/{project}/tasks/{id}"));
     assert_eq!(task["scan_type"], "auto");
-    assert_refused(&task, "window", "Mars/Olympus", &server, loaded.live + loaded.dead);
+    assert_refused(&task, "window", "Mars/Olympus", &server, loaded.live + loaded.stale);
 }

@@ -59,7 +59,7 @@ fn serve(stream: TcpStream, keys: u64, next: fn(u64) -> u64) {
     }
 }
 
-/// Reads one command; `None`: the client has gone.
+/// Reads one command; `None`: the client has closed the connection.
 fn read(commands: &mut impl BufRead) -> Option<Vec<String>> {
     let number = |commands: &mut dyn BufRead| -> Option<usize> {
         let mut line = String::new();

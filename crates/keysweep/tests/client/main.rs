@@ -164,11 +164,11 @@ fn interrupt(mut child: KilledOnDrop) -> (Option<i32>, String) {
 #[test]
 fn a_task_is_created_by_instance_name_watched_listed_and_shown() {
     let server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(3_000).dead(2_000).load(&server);
+    let loaded = DataSet::new().live(3_000).stale(2_000).load(&server);
     let remote = Remote::start(&server.url(), "operator");
 
     let task = remote.json(&["task", "create", "cache", "--wait"]);
-    assert_eq!((&task["status"], task["keys_reclaimed"].as_u64()), (&"success".into(), Some(loaded.dead)));
+    assert_eq!((&task["status"], task["keys_reclaimed"].as_u64()), (&"success".into(), Some(loaded.stale)));
     let task = id(&task);
 
     let page = remote.json(&["task", "list", "cache", "--status", "success"]);
@@ -244,7 +244,7 @@ fn waiting_for_a_task_exits_with_its_outcome() {
 #[test]
 fn the_progress_bar_continues_through_a_restart_of_the_service() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(100_000).dead(50_000).load(&server);
+    DataSet::new().live(100_000).stale(50_000).load(&server);
     // A port outside the range of outgoing connections, so that none takes it during the restart.
     let address = format!("127.0.0.1:{}", free_port());
     let remote = Remote::start_at(&address, &server.url(), "operator", &["--pace", "gentle"]);
@@ -263,9 +263,9 @@ fn the_progress_bar_continues_through_a_restart_of_the_service() {
     let child = terminal.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script (bsdutils) starts");
     let mut child = KilledOnDrop(child);
     let (drawn, reader) = collect(child.stdout.take().expect("a pipe"));
-    eventually("the sweep is under way", Duration::from_secs(30), || {
+    eventually("the scan is running", Duration::from_secs(30), || {
         let shown = remote.json(&["task", "show", &task]);
-        assert_eq!(shown["report"], Value::Null, "the sweep was over before the service could be restarted");
+        assert_eq!(shown["report"], Value::Null, "the scan was finished before the service could be restarted");
         shown["progress"]["fraction"].as_f64().filter(|fraction| *fraction > 0.05)
     });
     let Remote { installation, service, .. } = remote;

@@ -1,5 +1,5 @@
-// What a person does in the console, in a real browser. Called by browser.rs with one JSON argument; ends with an exit code
-// other than 0, and says why, where something is not as it should be.
+// A visit to the console in a real browser. Called by browser.rs with one JSON argument; exits with a code other than 0 and
+// prints the reason if a check fails.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const { browser: executablePath, base, password, server, nowhere, history, screenshots } = JSON.parse(process.argv[2]);
-const LOOKS = {
+const THEMES = {
   light: { colorScheme: "light", viewport: { width: 1200, height: 760 } },
   dark: { colorScheme: "dark", viewport: { width: 1200, height: 760 } },
   phone: { colorScheme: "light", viewport: { width: 390, height: 800 } },
@@ -19,8 +19,8 @@ const LOOKS = {
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const complaints = [];
 
-async function open(look = LOOKS.light, options = {}) {
-  const context = await browser.newContext({ ...look, ...options, baseURL: base });
+async function open(theme = THEMES.light, options = {}) {
+  const context = await browser.newContext({ ...theme, ...options, baseURL: base });
   const page = await context.newPage();
   // A busy machine makes a scan back off, and a page wait.
   page.setDefaultTimeout(60000);
@@ -44,25 +44,25 @@ async function signIn(page, name, start = "/console") {
   await page.getByRole("button", { name: "Sign out" }).waitFor();
 }
 
-/** Nothing of consequence is wrong with a page, in any look, and it fits a phone. Kept as pictures where they are wanted. */
+/** Checks that a page has no serious accessibility fault and fits a phone, in every theme. Takes screenshots if asked to. */
 async function inspect(page, name) {
-  for (const [look, { colorScheme, viewport }] of Object.entries(LOOKS)) {
+  for (const [theme, { colorScheme, viewport }] of Object.entries(THEMES)) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize(viewport);
     await page.evaluate(axe);
     const { violations } = await page.evaluate(() => window.axe.run());
     const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-    const told = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html}\n${failureSummary}`).join("\n")}`);
-    assert.deepEqual(told, [], `${name}, ${look}`);
+    const faults = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html}\n${failureSummary}`).join("\n")}`);
+    assert.deepEqual(faults, [], `${name}, ${theme}`);
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.ok(overflow <= 0, `${name}, ${look}: ${overflow} pixels wider than the window`);
+    assert.ok(overflow <= 0, `${name}, ${theme}: ${overflow} pixels wider than the window`);
     if (screenshots) {
       mkdirSync(screenshots, { recursive: true });
-      await page.screenshot({ path: join(screenshots, `${name}-${look}.png`), fullPage: look === "phone" });
+      await page.screenshot({ path: join(screenshots, `${name}-${theme}.png`), fullPage: theme === "phone" });
     }
   }
   await page.emulateMedia({ colorScheme: "light" });
-  await page.setViewportSize(LOOKS.light.viewport);
+  await page.setViewportSize(THEMES.light.viewport);
 }
 
 const number = async (locator) => Number((await locator.innerText()).replaceAll(",", ""));
@@ -140,7 +140,7 @@ async function everything() {
   await rows.first().waitFor();
   const released = await rows.locator("[data-label=Released]").allInnerTexts();
   const sum = released.reduce((sum, text) => sum + Number(text.replaceAll(",", "")), 0);
-  assert.equal(sum, server.dead, "all scans together released what was dead");
+  assert.equal(sum, server.stale, "all scans together released what was stale");
 
   // An auto-scan: a wrong value, then a right one.
   await page.getByLabel("Scan this instance by itself").check();
@@ -165,13 +165,13 @@ async function everything() {
   await page.getByText("The server answers, and can be swept.").waitFor();
   await page.goto(history);
   await inspect(page, "instance");
-  // While the service is away the page says so, and goes on by itself when it is back.
-  const look = () => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  // While the service does not answer the page says so, and it recovers alone.
+  const refresh = () => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
   await page.route("**/instances/**", (route) => route.abort());
-  await look();
+  await refresh();
   await page.getByText("The service does not answer.").waitFor();
   await page.unroute("**/instances/**");
-  await look();
+  await refresh();
   await page.getByText("The service does not answer.").waitFor({ state: "hidden" });
   await page.getByRole("link", { name: "Audit trail" }).click();
   await page.getByText("auto_scan.set").first().waitFor();
@@ -180,7 +180,7 @@ async function everything() {
   await page.locator("#list tbody tr").first().waitFor();
   await inspect(page, "instances");
 
-  // Another project, which is empty; and a server that is not there.
+  // An empty project, and a server that does not exist.
   await page.locator(".menu summary").focus();
   await page.keyboard.press("Enter");
   await page.getByRole("link", { name: "warehouse" }).click();
@@ -198,8 +198,8 @@ async function everything() {
   await page.goto(history);
   await page.getByRole("heading", { name: "Sign in" }).waitFor();
 
-  // A reader watches, and is refused by the server where the page offers nothing.
-  const reader = await open(LOOKS.phone);
+  // A reader sees no buttons, and the server refuses the requests that the page does not offer.
+  const reader = await open(THEMES.phone);
   await signIn(reader, "reader", history);
   await reader.getByRole("heading", { name: "sessions" }).waitFor();
   assert.equal(await reader.getByRole("button", { name: "Scan now" }).count(), 0);
@@ -214,13 +214,13 @@ async function everything() {
   await reader.getByRole("heading", { name: "Not with your role" }).waitFor();
   await inspect(reader, "refused");
 
-  // Without script everything is there as well.
-  const plain = await open(LOOKS.light, { javaScriptEnabled: false });
+  // Everything works without scripts.
+  const plain = await open(THEMES.light, { javaScriptEnabled: false });
   await signIn(plain, "operator", history);
   await plain.getByRole("button", { name: "Scan now" }).click();
   await plain.getByText("The scan is accepted.").waitFor();
-  for (let looks = 0; !(await plain.getByText("The last scan ended").count()); looks++) {
-    assert.ok(looks < 100, "the scan ends");
+  for (let tries = 0; !(await plain.getByText("The last scan ended").count()); tries++) {
+    assert.ok(tries < 100, "the scan ends");
     await new Promise((resolve) => setTimeout(resolve, 100));
     await plain.goto(history);
   }

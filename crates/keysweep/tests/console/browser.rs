@@ -9,7 +9,7 @@ use crate::visitor::PASSWORD;
 
 /// Enough keys for a scan at the gentle pace to take some seconds.
 const LIVE: u64 = 700_000;
-const DEAD: u64 = 60_000;
+const STALE: u64 = 60_000;
 
 #[test]
 fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_cancels_and_is_refused_as_a_reader() {
@@ -22,7 +22,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     installation.admin(&["project", "add", "warehouse"]);
     installation.admin(&["user", "grant", "admin", "--project", "warehouse", "--role", "admin"]);
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
-    DataSet::new().live(LIVE).dead(DEAD).load(&server);
+    DataSet::new().live(LIVE).stale(STALE).load(&server);
     let seasoned = Server::start(Flavor::Valkey91);
     let service = installation.serve(&[]);
     let history = with_a_history(&installation, &service, &seasoned);
@@ -31,7 +31,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
         "browser": browser,
         "base": service.base,
         "password": PASSWORD,
-        "server": { "url": format!("redis://127.0.0.1:{}", server.port()), "password": "hunter2-hunter2", "dead": DEAD },
+        "server": { "url": format!("redis://127.0.0.1:{}", server.port()), "password": "hunter2-hunter2", "stale": STALE },
         "nowhere": format!("redis://127.0.0.1:{}", free_port()),
         "history": history,
         "screenshots": std::env::var_os("KEYSWEEP_SCREENSHOTS").map(|_| folder("docs/screenshots")),
@@ -50,8 +50,8 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
     assert_eq!(signed_in.status, 201, "{:?}", signed_in.body);
     let token = signed_in.header("x-subject-token").expect("a token").to_owned();
     let project = signed_in.body["token"]["project"]["id"].as_str().expect("an id").to_owned();
-    for dead in [9_000, 14_000, 11_000, 21_000, 16_000] {
-        DataSet::new().prefix(&format!("s{dead}:")).live(4_000).dead(dead).load(server);
+    for stale in [9_000, 14_000, 11_000, 21_000, 16_000] {
+        DataSet::new().prefix(&format!("s{stale}:")).live(4_000).stale(stale).load(server);
         let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
         let created = service.send("POST", &create, &[("X-Auth-Token", &token)], "");
         let task = format!("/api/v1/projects/{project}/tasks/{}", id(&created.body));
@@ -59,7 +59,7 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
             let task = service.send("GET", &task, &[("X-Auth-Token", &token)], "").body;
             (task["status"] == "success").then_some(task)
         });
-        assert_eq!(ended["keys_reclaimed"], dead);
+        assert_eq!(ended["keys_reclaimed"], stale);
     }
     if std::env::var_os("KEYSWEEP_SCREENSHOTS").is_some() {
         let_keys_die(server);
@@ -79,7 +79,7 @@ fn let_keys_die(server: &Server) {
         pipe.exec(&mut connection).expect("it takes keys");
     }
     redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(1).exec(&mut connection).expect("DEBUG is allowed");
-    keysweep_harness::eventually("a tenth of the keys is dead", std::time::Duration::from_secs(60), || {
+    keysweep_harness::eventually("a tenth of the keys is stale", std::time::Duration::from_secs(60), || {
         let info: redis::InfoDict = redis::cmd("INFO").arg("stats").query(&mut connection).expect("it answers");
         info.get::<f64>("expired_stale_perc").filter(|percent| *percent > 10.0)
     });

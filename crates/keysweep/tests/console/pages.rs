@@ -12,7 +12,7 @@ use crate::{
 #[test]
 fn an_instance_is_added_scanned_and_shown_without_script() {
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
-    let loaded = DataSet::new().live(3_000).dead(1_000).load(&server);
+    let loaded = DataSet::new().live(3_000).stale(1_000).load(&server);
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::signed_in(&service, "admin");
@@ -40,7 +40,7 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
         let page = visitor.get(&path);
         page.text.contains("The last scan ended").then_some(page)
     });
-    let released = format!("{} keys released", thousands(loaded.dead));
+    let released = format!("{} keys released", thousands(loaded.stale));
     assert!(ended.text.contains(&released), "{released} in {}", ended.text);
     let task =
         ended.text.split("href=\"").find(|rest| rest.contains("/tasks/")).and_then(|rest| rest.split('"').next());
@@ -179,7 +179,7 @@ fn many_instances_are_shown_page_by_page_and_found_by_name() {
 #[test]
 fn a_scan_of_a_cluster_is_reported_shard_by_shard() {
     let cluster = Cluster::start(Flavor::Valkey91, 3, false);
-    let (_, dead) = cluster.load(3_000, 900);
+    let (_, stale) = cluster.load(3_000, 900);
     let shop = Shop::new(&cluster.url());
     let service = shop.installation.serve(&[]);
     let mut visitor = Visitor::signed_in(&service, "operator");
@@ -195,6 +195,6 @@ fn a_scan_of_a_cluster_is_reported_shard_by_shard() {
     for node in cluster.nodes() {
         assert!(report.text.contains(&node.address().to_string()), "{}", report.text);
     }
-    let released = format!("id=\"released\">{}<", thousands(dead));
+    let released = format!("id=\"released\">{}<", thousands(stale));
     assert!(report.text.contains(&released), "{}", report.text);
 }

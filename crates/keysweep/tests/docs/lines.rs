@@ -18,7 +18,7 @@ const fn good(typed: &'static str, says: &'static str) -> Line {
 }
 
 /// `scan` and `estimate`. `{locked}` requires a password, `{watched}` is behind a Sentinel.
-pub const SWEEPS: &[Line] = &[
+pub const SCANS: &[Line] = &[
     good(
         "scan {server} --pace gentle --max-cpu 50 --max-slice 300 --keys-per-second 1000000 --reclaims-per-second 1000000 \
          --parallel 3 --timeout 60s --reconnect-timeout 10s --json",
@@ -81,10 +81,10 @@ pub const ADMIN: &[Line] = &[
     good("instance add piped {locked} --project shop --password-stdin", "id"),
     good("instance remove piped --project shop", ""),
     good(
-        "instance add sealed {tls} --project shop --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example",
+        "instance add encrypted {tls} --project shop --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example",
         "id",
     ),
-    good("instance remove sealed --project shop", ""),
+    good("instance remove encrypted --project shop", ""),
     good(
         "instance add watched {watched} --project shop --sentinel-user default --sentinel-password-file {password} \
          --address-map 127.0.0.1=localhost",
@@ -161,7 +161,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
 pub fn all() -> Vec<String> {
     let stored = ADMIN.iter().map(|line| admin(line.typed));
     let called = REMOTE.iter().map(|line| remote(line.typed));
-    let whole = SWEEPS.iter().chain(SERVICES).chain(PAGES).map(|line| line.typed.to_owned());
+    let whole = SCANS.iter().chain(SERVICES).chain(PAGES).map(|line| line.typed.to_owned());
     let elsewhere = ELSEWHERE.iter().map(|(typed, _)| match typed.strip_prefix("admin ") {
         // The options of `admin` are parsed before its subcommand.
         Some(typed) => admin(typed),

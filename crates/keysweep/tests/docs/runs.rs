@@ -106,17 +106,17 @@ fn servers(places: &mut Places) -> [Server; 5] {
     let locked = Server::with(Flavor::Valkey91).password(PASSWORD).start();
     let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &plain, 1).password(PASSWORD).start();
     let issued = places.authority.issue(&["cache.example"]);
-    let sealed = Server::with(Flavor::Redis70).tls(&places.authority, &issued, true).start();
-    for server in [&plain, &locked, &sealed] {
-        DataSet::new().live(200).dead(100).load(server);
+    let encrypted = Server::with(Flavor::Redis70).tls(&places.authority, &issued, true).start();
+    for server in [&plain, &locked, &encrypted] {
+        DataSet::new().live(200).stale(100).load(server);
     }
     let replica = plain.replica();
     places.put("server", plain.url());
     places.put("replica", replica.url());
     places.put("locked", format!("redis://{}", locked.address()));
     places.put("watched", format!("redis-sentinel://{}/main", sentinel.address()));
-    places.put("tls", format!("rediss://{}", sealed.tls_address().expect("it speaks TLS")));
-    [replica, sentinel, plain, locked, sealed]
+    places.put("tls", format!("rediss://{}", encrypted.tls_address().expect("it speaks TLS")));
+    [replica, sentinel, plain, locked, encrypted]
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn every_command_and_every_option_is_in_a_tested_line() {
 fn scan_and_estimate_run_with_every_option() {
     let mut places = Places::new();
     let _servers = servers(&mut places);
-    for line in lines::SWEEPS {
+    for line in lines::SCANS {
         places.hold(line.typed, *line);
     }
 }

@@ -23,7 +23,7 @@ const SERVER: &str = "127.0.0.1:6379";
 const SERVICE: &str = "127.0.0.1:7080";
 const METRICS: &str = "127.0.0.1:7081";
 /// Timeout of the examples of one document.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Pages whose examples need no preparation.
 const BEGIN_WITH_NOTHING: [&str; 3] = ["README.md", "docs/quick-start.md", "docs/metrics.md"];
@@ -48,7 +48,7 @@ export PROJECT_ID=$(keysweep instance show cache --json | python3 -c 'import jso
 /// Runs the blocks and returns the output of each; an error names the block that failed.
 pub fn run(document: &str, blocks: &[&Block]) -> Result<Vec<String>, String> {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(3_000).dead(1_000).load(&server);
+    DataSet::new().live(3_000).stale(1_000).load(&server);
     let [listen, metrics] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
     let folder = TempDir::with_prefix("keysweep-docs-").expect("a temporary folder");
     let place = |name: &str| folder.path().join(name);
@@ -111,7 +111,7 @@ pub fn run(document: &str, blocks: &[&Block]) -> Result<Vec<String>, String> {
         // Background processes of the shell end with it.
         .process_group(0);
     let mut shell = Group(command.spawn().expect("bash starts"));
-    let status = eventually(&format!("the examples of {document} have run"), PATIENCE, || {
+    let status = eventually(&format!("the examples of {document} have run"), TIMEOUT, || {
         shell.0.try_wait().expect("it can be waited for")
     });
     let read = |name: &str| fs::read_to_string(place(name)).unwrap_or_default();

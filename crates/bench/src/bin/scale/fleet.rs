@@ -12,7 +12,7 @@ use keysweep::{
 };
 use keysweep_harness::{DataSet, Flavor, Server};
 
-use crate::{door, place::Place, table::row};
+use crate::{creates, setup::Setup, table::row};
 
 /// Number of servers; `KEYSWEEP_SCALE_SERVERS` replaces it.
 const SERVERS: usize = 200;
@@ -26,7 +26,7 @@ const STALE: u64 = 500;
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Scans every server once and prints the cost for the service.
-pub fn scan(place: &Place) -> Result<()> {
+pub fn scan(setup: &Setup) -> Result<()> {
     let number = match env::var("KEYSWEEP_SCALE_SERVERS") {
         Ok(number) => number.parse().context("KEYSWEEP_SCALE_SERVERS")?,
         Err(_) => SERVERS,
@@ -35,17 +35,17 @@ pub fn scan(place: &Place) -> Result<()> {
     let host = |number: usize| format!("127.0.0.{}", number / PER_HOST + 2);
     let servers: Vec<Server> =
         (0..number).map(|number| Server::with(Flavor::Valkey91).also_on(&host(number)).start()).collect();
-    let stale: u64 = servers.iter().map(|server| DataSet::new().live(LIVE).dead(STALE).load(server).dead).sum();
+    let stale: u64 = servers.iter().map(|server| DataSet::new().live(LIVE).stale(STALE).load(server).stale).sum();
     let url = |(number, server): (usize, &Server)| format!("redis://{}:{}", host(number), server.port());
     let urls: Vec<String> = servers.iter().enumerate().map(url).collect();
-    let instances = place.register_each(&urls, None)?;
-    let service = place.serve(1);
-    let (before, theirs, begun) = (service.cpu(), place.database_cpu(), Instant::now());
-    door::create(&service, &instances, 4)?;
+    let instances = setup.register_each(&urls, None)?;
+    let service = setup.serve(1);
+    let (before, theirs, begun) = (service.cpu(), setup.database_cpu(), Instant::now());
+    creates::create(&service, &instances, 4)?;
     let mut tasks = Vec::new();
     for instance in &instances {
         let task = loop {
-            let task = last(place, instance)?;
+            let task = last(setup, instance)?;
             if !task.status.is_active() {
                 break task;
             }
@@ -55,9 +55,9 @@ pub fn scan(place: &Place) -> Result<()> {
         ensure!(task.status == Status::Success, "a task finished as {}", task.status);
         tasks.push(task);
     }
-    let (wall, ours, theirs) = (begun.elapsed(), service.cpu() - before, place.database_cpu() - theirs);
-    let released: u64 = tasks.iter().map(|task| task.reclaimed).sum();
-    ensure!(released == stale, "{released} of {stale} stale keys were reclaimed");
+    let (wall, ours, theirs) = (begun.elapsed(), service.cpu() - before, setup.database_cpu() - theirs);
+    let reclaimed: u64 = tasks.iter().map(|task| task.reclaimed).sum();
+    ensure!(reclaimed == stale, "{reclaimed} of {stale} stale keys were reclaimed");
     for neighbours in tasks.chunks_mut(PER_HOST) {
         neighbours.sort_by_key(|task| task.started_at);
         let apart = neighbours.windows(2).all(|pair| pair[0].finished_at <= pair[1].started_at);
@@ -66,7 +66,7 @@ pub fn scan(place: &Place) -> Result<()> {
     let each = |used: Duration| format!("{:.1} ms", used.as_secs_f64() * 1e3 / number as f64);
     row(&[
         &"servers",
-        &place.name,
+        &setup.name,
         &number,
         &format!("{:.1} s", wall.as_secs_f64()),
         &format!("{:.0} tasks an hour", number as f64 * 3_600.0 / wall.as_secs_f64()),
@@ -77,9 +77,9 @@ pub fn scan(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn last(place: &Place, instance: &Instance) -> Result<Task> {
+fn last(setup: &Setup, instance: &Instance) -> Result<Task> {
     let page = PageRequest { status: None, offset: 0, limit: 1 };
-    let page = place.runtime.block_on(place.store.tasks(&instance.id, &page))?;
+    let page = setup.runtime.block_on(setup.store.tasks(&instance.id, &page))?;
     page.tasks.into_iter().next().context("a task is missing")
 }
 

@@ -41,15 +41,15 @@ impl Creates {
 pub fn create(service: &Service, instances: &[Instance], connections: usize) -> Result<Creates> {
     let base = service.base.as_str();
     let (begun, share) = (Instant::now(), instances.len().div_ceil(connections));
-    let answers: Vec<Result<Vec<Duration>>> = thread::scope(|scope| {
+    let clients: Vec<Result<Vec<Duration>>> = thread::scope(|scope| {
         let clients: Vec<_> =
             instances.chunks(share).map(|share| scope.spawn(move || one_client(base, share))).collect();
         clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect()
     });
     let wall = begun.elapsed();
     let mut latencies = Vec::new();
-    for answers in answers {
-        latencies.extend(answers?);
+    for client in clients {
+        latencies.extend(client?);
     }
     latencies.sort();
     Ok(Creates { number: instances.len(), wall, latencies })

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 const CONCURRENCY: usize = 16;
 
 /// A database with one project.
-pub struct Place {
+pub struct Setup {
     /// `SQLite` or `PostgreSQL`, for the tables.
     pub name: &'static str,
     /// The store, shared with the replicas.
@@ -29,7 +29,7 @@ pub struct Place {
     project: Project,
 }
 
-impl Place {
+impl Setup {
     /// Creates an empty SQLite database.
     pub fn sqlite() -> Result<Self> {
         let (runtime, installation) = (Runtime::new()?, Installation::new(binary()?));
