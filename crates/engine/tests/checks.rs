@@ -131,7 +131,7 @@ fn without_info_the_database_that_the_url_names_is_swept_and_no_other() {
 }
 
 #[test]
-fn heavy_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped() {
+fn alone_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped() {
     let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "Ex").start();
     let loaded = DataSet::new().live(1_000).stale(25_000).load(&server);
     assert_eq!(verdict(&checks(&server.url()), "subscribers"), Verdict::Ok, "no subscriber yet");

@@ -93,7 +93,7 @@ fn slow_commands(server: &Server, during: impl FnOnce()) -> Duration {
 }
 
 #[test]
-fn heavy_hashes_of_a_million_fields_do_not_block_where_the_setting_is_managed() {
+fn alone_hashes_of_a_million_fields_do_not_block_where_the_setting_is_managed() {
     let server = Server::start(Flavor::Redis70);
     let hashes =
         |prefix: &str| DataSet::new().prefix(prefix).kind(Kind::Hash).elements(1_000_000).stale(2).load(&server);

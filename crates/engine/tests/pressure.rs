@@ -39,7 +39,7 @@ impl Monitor for SnapshotMeanwhile<'_> {
 }
 
 #[test]
-fn heavy_a_snapshot_during_a_sweep_costs_a_tenth_and_no_client_is_dropped() {
+fn alone_a_snapshot_during_a_sweep_costs_a_tenth_and_no_client_is_dropped() {
     // A setting for tests gives the snapshot some seconds: a sleep after about every eighth key.
     let primary = Server::with(Flavor::Valkey91)
         .arg("--appendonly", "yes")

@@ -15,7 +15,7 @@ fn cpu_seconds() -> f64 {
 }
 
 #[test]
-fn heavy_thirty_two_sweeps_in_one_process_keep_their_limit_and_burn_no_core() {
+fn alone_thirty_two_sweeps_in_one_process_keep_their_limit_and_burn_no_core() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(150_000).load(&server);
     let target: Target = server.url().parse().expect("a target");
