@@ -21,7 +21,7 @@ prepare: servers ## Installs the servers and tools of the tests
 	@scripts/promtool
 	@scripts/packages curl
 
-soak: servers ## Runs the simulation and the replica test ten times as long as make test, and every connection fault at every point
+soak: servers ## Runs the simulation 20,000 times and the replica test 100 times, and every connection fault at every point
 	@scripts/toolchain cc nextest
 	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --profile soak -p keysweep -E 'test(/simulation|two_replicas/)'
 	cargo nextest run --profile soak -p keysweep-engine --run-ignored only -E 'test(soak_)'

@@ -483,9 +483,11 @@ fn setting(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
-async fn simulate(store: Fresh, runs: u64) {
+/// Runs the simulation `runs` times, or `KEYSWEEP_SOAK` times `soak_runs` times.
+async fn simulate(store: Fresh, runs: u64, soak_runs: u64) {
     let first = setting("KEYSWEEP_SEED").unwrap_or_else(|| u64::from(rand::rng().next_u32()) << 20);
-    let runs = setting("KEYSWEEP_RUNS").unwrap_or(runs * setting("KEYSWEEP_SOAK").unwrap_or(1));
+    let planned = setting("KEYSWEEP_SOAK").map_or(runs, |factor| factor * soak_runs);
+    let runs = setting("KEYSWEEP_RUNS").unwrap_or(planned);
     println!("{runs} runs from KEYSWEEP_SEED={first}");
     for seed in first..first + runs {
         World::new(store.clone(), seed).await.run().await;
@@ -494,10 +496,10 @@ async fn simulate(store: Fresh, runs: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heavy_simulation_on_sqlite() {
-    simulate(Fresh::sqlite_in_memory().await, 2_000).await;
+    simulate(Fresh::sqlite_in_memory().await, 600, 2_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heavy_simulation_on_postgres() {
-    simulate(Fresh::postgres().await, 200).await;
+    simulate(Fresh::postgres().await, 200, 200).await;
 }
