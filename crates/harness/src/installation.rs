@@ -25,7 +25,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Creates an empty installation of this binary (`env!("CARGO_BIN_EXE_keysweep")` in the tests of its package).
+    /// Creates an empty installation of this binary. Tests of keysweep's package use [`installation!`](crate::installation).
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         let folder = TempDir::with_prefix("keysweep-test-").expect("a temporary folder");
         Self { binary: binary.into(), folder, postgres: None }
@@ -189,4 +189,12 @@ impl Installation {
         let disk = root.join(disk.strip_prefix("/").unwrap_or(&disk));
         Some((service, disk))
     }
+}
+
+/// Creates an empty installation of the keysweep binary, in the integration tests of its package.
+#[macro_export]
+macro_rules! installation {
+    () => {
+        $crate::Installation::new(env!("CARGO_BIN_EXE_keysweep"))
+    };
 }

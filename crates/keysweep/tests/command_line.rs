@@ -7,14 +7,10 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, free_port};
+use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, free_port, installation};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -28,7 +24,7 @@ fn size(server: &Server) -> u64 {
 fn the_report_is_one_json_object_and_nothing_else_on_standard_output() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(30_000).stale(10_000).database(5).stale(7).load(&server);
-    let output = installation().run(&["scan", &server.url(), "--json"]);
+    let output = installation!().run(&["scan", &server.url(), "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!((&report["outcome"], report["keys_reclaimed"].as_u64()), (&"done".into(), Some(loaded.stale)));
@@ -68,7 +64,7 @@ fn the_report_is_one_json_object_and_nothing_else_on_standard_output() {
 fn the_report_on_the_terminal_shows_the_reclaimed_keys() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(200).stale(1_234).load(&server);
-    let output = installation().run(&["scan", &server.url()]);
+    let output = installation!().run(&["scan", &server.url()]);
     let text = String::from_utf8(output.stdout).expect("text");
     for words in ["keys reclaimed", "1,234", "exact", "redis 7.0.15", "used memory"] {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
@@ -84,7 +80,7 @@ fn the_report_on_the_terminal_shows_the_reclaimed_keys() {
 fn a_failure_is_one_sentence_with_a_remedy_and_an_exit_code(#[case] url: &str, #[case] code: i32, #[case] words: &str) {
     let locked = Server::with(Flavor::Redis70).password("right").start();
     let url = url.replace("{free}", &free_port().to_string()).replace("{locked}", &locked.port().to_string());
-    let output = installation().run(&["scan", &url]);
+    let output = installation!().run(&["scan", &url]);
     let error = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{error}");
     assert!(error.starts_with("error: ") && error.contains(words) && error.lines().count() == 1, "{error}");
@@ -105,7 +101,7 @@ fn a_missing_database_is_a_failure_that_names_the_existing_ones(
     let server = Server::with(Flavor::Redis70).arg("--databases", databases).start();
     let url = format!("{}/{database}", server.url());
     for arguments in [&["scan"][..], &["scan", "--dry-run"]] {
-        let output = installation().run(&[arguments, &[&url]].concat());
+        let output = installation!().run(&[arguments, &[&url]].concat());
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
     }
@@ -116,7 +112,7 @@ fn the_last_database_and_an_empty_one_are_scanned() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().database(15).live(10).stale(5).load(&server);
     for (database, reclaimed) in [(15, 5), (14, 0), (0, 0)] {
-        let output = installation().run(&["scan", "--json", &format!("{}/{database}", server.url())]);
+        let output = installation!().run(&["scan", "--json", &format!("{}/{database}", server.url())]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
         assert_eq!(report["keys_reclaimed"], reclaimed, "database {database}");
@@ -125,7 +121,7 @@ fn the_last_database_and_an_empty_one_are_scanned() {
 
 #[test]
 fn with_json_a_failure_is_a_report() {
-    let output = installation().run(&["scan", &format!("redis://127.0.0.1:{}", free_port()), "--json"]);
+    let output = installation!().run(&["scan", &format!("redis://127.0.0.1:{}", free_port()), "--json"]);
     assert_eq!(output.status.code(), Some(3));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!((&report["outcome"], &report["reason"]), (&"failed".into(), &"unreachable".into()));
@@ -135,7 +131,7 @@ fn with_json_a_failure_is_a_report() {
 fn the_password_comes_from_the_environment_a_file_or_standard_input() {
     let server = Server::with(Flavor::Valkey91).password("s3cret").start();
     let url = format!("redis://127.0.0.1:{}", server.port());
-    let installation = installation();
+    let installation = installation!();
     let by_environment =
         installation.command(&["scan", &url]).env("REDISCLI_AUTH", "s3cret").output().expect("it runs");
     assert_eq!(by_environment.status.code(), Some(0), "{}", stderr(&by_environment));
@@ -161,7 +157,7 @@ fn run_with_input(installation: &Installation, arguments: &[&str], input: &str) 
 #[test]
 fn a_password_option_takes_precedence_over_the_url_and_the_url_over_the_environment() {
     let server = Server::with(Flavor::Valkey91).password("s3cret").start();
-    let installation = installation();
+    let installation = installation!();
     let scan = |arguments: &[&str]| {
         let output = installation.command(&[&["scan"], arguments].concat()).env("REDISCLI_AUTH", "another").output();
         output.expect("it runs").status.code()
@@ -181,7 +177,7 @@ fn a_password_option_takes_precedence_over_the_url_and_the_url_over_the_environm
 #[case("101")]
 #[case("NaN")]
 fn a_cpu_limit_out_of_range_is_rejected(#[case] percent: &str) {
-    let output = installation().run(&["scan", "redis://127.0.0.1", &format!("--max-cpu={percent}")]);
+    let output = installation!().run(&["scan", "redis://127.0.0.1", &format!("--max-cpu={percent}")]);
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("from 0.1 to 100"), "{}", stderr(&output));
 }
@@ -189,7 +185,7 @@ fn a_cpu_limit_out_of_range_is_rejected(#[case] percent: &str) {
 #[test]
 fn a_needless_password_and_a_wrong_one_have_different_messages() {
     let server = Server::start(Flavor::Redis70);
-    let installation = installation();
+    let installation = installation!();
     let url = format!("redis://:needless@127.0.0.1:{}", server.port());
     let output = installation.run(&["scan", &url]);
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
@@ -205,7 +201,7 @@ fn a_needless_password_and_a_wrong_one_have_different_messages() {
 fn ctrl_c_stops_gracefully_and_reports_the_reclaimed_keys() {
     let server = Server::start(Flavor::Redis70);
     let loaded = DataSet::new().live(10_000).stale(10_000).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let mut command = installation.command(&["scan", &server.url(), "--json", "--keys-per-second", "5000"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     eventually("a key is reclaimed", Duration::from_secs(20), || {
@@ -225,7 +221,7 @@ fn ctrl_c_stops_gracefully_and_reports_the_reclaimed_keys() {
 fn a_timeout_has_its_own_exit_code() {
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(5_000).load(&server);
-    let output = installation().run(&["scan", &server.url(), "--timeout", "300ms", "--keys-per-second", "2000"]);
+    let output = installation!().run(&["scan", &server.url(), "--timeout", "300ms", "--keys-per-second", "2000"]);
     assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
     assert!(stderr(&output).contains("raise the timeout"), "{}", stderr(&output));
 }
@@ -240,7 +236,7 @@ fn a_timeout_has_its_own_exit_code() {
 #[case(&["admin", "instance", "list", "--project", "nowhere"], "nowhere")]
 #[case(&["serve", "--allowed-targets", "cache.example"], "10.0.0.0/8:6379")]
 fn invalid_arguments_are_rejected_before_any_change(#[case] arguments: &[&str], #[case] words: &str) {
-    let output = installation().run(arguments);
+    let output = installation!().run(arguments);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains(words) && !stderr(&output).contains("hidden"), "{}", stderr(&output));
 }
@@ -248,7 +244,7 @@ fn invalid_arguments_are_rejected_before_any_change(#[case] arguments: &[&str], 
 #[test]
 fn a_registered_password_is_neither_shown_nor_stored_in_plain_text() {
     let server = Server::with(Flavor::Redis70).password("visible-nowhere").start();
-    let installation = installation();
+    let installation = installation!();
     let (project, _) = installation.register(&server.url());
     let list = installation.admin(&["instance", "list", "--project", &project]);
     assert_eq!(list[0]["stats"]["engine_version"], "7.0.15", "it was polled: {list:#}");
@@ -278,7 +274,7 @@ fn a_registered_password_is_neither_shown_nor_stored_in_plain_text() {
 
 #[test]
 fn a_shell_completes_commands_and_options_and_every_command_has_a_manual_page() {
-    let installation = installation();
+    let installation = installation!();
     for shell in ["bash", "zsh", "fish"] {
         let output = installation.run(&["completions", shell]);
         let script = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -317,7 +313,7 @@ fn files(installation: &Installation) -> Vec<String> {
 
 #[test]
 fn a_command_or_a_stopped_service_leaves_one_database_file_and_its_key() {
-    let installation = installation();
+    let installation = installation!();
     installation.admin(&["project", "add", "shop"]);
     assert_eq!(files(&installation), ["keysweep.db", "keysweep.db.key"], "after a command");
     let failed = installation.run(&["admin", "project", "add", "shop"]);
@@ -326,19 +322,17 @@ fn a_command_or_a_stopped_service_leaves_one_database_file_and_its_key() {
 
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
-    let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
-    let task = service.request("POST", &create).body;
+    let task = service.scan(&project, &instance);
     let (code, log) = service.terminate();
     assert_eq!(code, Some(0), "{log:#?}");
     assert_eq!(files(&installation), ["keysweep.db", "keysweep.db.key"], "after SIGTERM: {log:#?}");
 
-    let copy = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let copy = installation!();
     for name in files(&installation) {
         fs::copy(installation.folder().join(&name), copy.folder().join(&name)).expect("a copy");
     }
     let service = copy.serve(&["--no-auth"]);
-    let detail = format!("/api/v1/projects/{project}/tasks/{}", task["id"].as_str().expect("an id"));
-    assert_eq!(service.get(&detail)["instance_id"], instance.as_str());
+    assert_eq!(service.task(&task)["instance_id"], instance.as_str());
 }
 
 /// Runs a command of `admin` on a terminal of its own and answers its prompts; returns exit code and screen.
@@ -366,7 +360,7 @@ fn on_a_terminal(installation: &Installation, arguments: &str, answers: &[&str])
 
 #[test]
 fn a_password_prompt_asks_twice_and_a_mismatch_changes_nothing() {
-    let installation = installation();
+    let installation = installation!();
     installation.admin(&["project", "add", "shop"]);
     let add = "user add ada --project shop --role reader --password-prompt";
     let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse"]);

@@ -2,20 +2,16 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use keysweep_harness::{DataSet, Flavor, Installation, Postgres, Server};
+use keysweep_harness::{DataSet, Flavor, Installation, Postgres, Server, Service};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 
-fn histories_path(project: &str, instance: &str) -> String {
-    format!("/v2/{project}/instances/{instance}/auto-expire/histories")
-}
-
 /// Registers an instance with a password and scans it; returns project, instance and the running service.
-fn scanned(installation: &Installation, server: &Server) -> (String, String, keysweep_harness::Service) {
+fn scanned(installation: &Installation, server: &Server) -> (String, String, Service) {
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
-    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    service.wait_for(&histories_path(&project, &instance), |page| page["records"][0]["status"] == "success");
+    service.scan(&project, &instance);
+    service.wait_for_histories(&project, &instance, |page| page["records"][0]["status"] == "success");
     (project, instance, service)
 }
 
@@ -25,7 +21,7 @@ fn a_backup_of_a_running_service_is_complete_and_private() {
     DataSet::new().stale(50).load(&server);
     let installation = Installation::new(BINARY);
     let (project, instance, service) = scanned(&installation, &server);
-    let before = service.get(&histories_path(&project, &instance));
+    let before = service.histories(&project, &instance);
     let file = installation.folder().join("backup.db");
     let path = file.to_str().expect("a plain path");
     installation.admin(&["backup", path]);
@@ -42,7 +38,7 @@ fn a_backup_of_a_running_service_is_complete_and_private() {
         let _ = fs::remove_file(installation.folder().join(format!("keysweep.db{rest}")));
     }
     let service = installation.serve(&["--no-auth"]);
-    assert_eq!(service.get(&histories_path(&project, &instance)), before);
+    assert_eq!(service.histories(&project, &instance), before);
 }
 
 #[test]
@@ -51,7 +47,7 @@ fn a_copy_on_postgres_continues_where_sqlite_stopped() {
     let loaded = DataSet::new().stale(50).load(&server);
     let old = Installation::new(BINARY);
     let (project, instance, service) = scanned(&old, &server);
-    let before = service.get(&histories_path(&project, &instance));
+    let before = service.histories(&project, &instance);
     service.terminate();
 
     let database = Postgres::start();
@@ -60,11 +56,11 @@ fn a_copy_on_postgres_continues_where_sqlite_stopped() {
     assert!(copied["rows"].as_u64().is_some_and(|rows| rows >= 5), "{copied}");
     fs::copy(old.key_file(), new.key_file()).expect("the key comes along");
     let service = new.serve(&["--no-auth"]);
-    assert_eq!(service.get(&histories_path(&project, &instance)), before);
+    assert_eq!(service.histories(&project, &instance), before);
     // The password can be decrypted, and sequence numbers continue after the highest.
     DataSet::new().stale(20).load(&server);
-    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    let after = service.wait_for(&histories_path(&project, &instance), |page| {
+    service.scan(&project, &instance);
+    let after = service.wait_for_histories(&project, &instance, |page| {
         page["count"] == 2 && page["records"][0]["status"] == "success"
     });
     assert_eq!(after["total"].as_u64(), Some(loaded.stale + 20));

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{Flavor, Installation, eventually};
+use keysweep_harness::{Flavor, eventually, installation};
 use procfs::process::Process;
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,7 +38,7 @@ impl Interrupted {
     /// Starts a demo with this number of keys and this standard output, and waits for its server.
     fn start(keys: u64, stdout: impl Into<Stdio>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let installation = installation!();
         let mut command = installation.command(&["demo", "--keys", &keys.to_string()]);
         command.env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary()).env("TMPDIR", folder.path());
         let child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("it runs");
@@ -127,7 +127,7 @@ impl Drop for Interrupted {
 #[test]
 fn heavy_a_finished_demo_prints_its_result_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let mut command = installation.command(&["demo", "--once", "--keys", "300000"]);
     let output = command
         .env("KEYSWEEP_DEMO_SERVER", Flavor::Valkey91.binary())

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{Authority, Installation, Service, eventually, free_port, id};
+use keysweep_harness::{Authority, Service, eventually, free_port, id, installation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio_rustls::rustls::{
@@ -17,10 +17,6 @@ use tokio_rustls::rustls::{
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
 
 fn get_health(service: &Service, authority: &Authority) -> std::io::Result<(String, CertificateDer<'static>)> {
     get(service, authority, "/healthz")
@@ -56,7 +52,7 @@ fn hang_up(service: &Service) {
 fn sighup_replaces_the_certificate_unless_the_new_one_is_invalid() {
     let authority = Authority::new();
     let (first, second) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));
-    let installation = installation();
+    let installation = installation!();
     let [certificate, key] = ["api.pem", "api.key"].map(|name| installation.folder().join(name));
     let put = |from: &Path, to: &Path| fs::copy(from, to).map(drop).expect("copied");
     put(&first.certificate, &certificate);
@@ -95,7 +91,7 @@ fn sighup_replaces_the_certificate_unless_the_new_one_is_invalid() {
 
 #[test]
 fn without_a_certificate_sighup_is_logged_and_ignored() {
-    let installation = installation();
+    let installation = installation!();
     let service = installation.serve(&["--no-auth"]);
     hang_up(&service);
     service.wait_for_log("SIGHUP ignored");
@@ -108,7 +104,7 @@ fn an_invalid_certificate_prevents_the_start() {
     let authority = Authority::new();
     let (one, other) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));
     let text = |path: &Path| path.to_str().expect("plain").to_owned();
-    let empty = installation();
+    let empty = installation!();
     for (certificate, key, words) in [
         (Some(text(&one.certificate)), None, "given together"),
         (Some("/no/such.pem".into()), Some(text(&one.key)), "--tls-cert /no/such.pem"),
@@ -127,7 +123,7 @@ fn an_invalid_certificate_prevents_the_start() {
 
 #[test]
 fn without_authentication_only_local_requests_are_answered() {
-    let installation = installation();
+    let installation = installation!();
     let project = id(&installation.admin(&["project", "add", "shop"]));
     let service = installation.serve(&["--no-auth"]);
     let port = service.base.rsplit(':').next().expect("a port").to_owned();

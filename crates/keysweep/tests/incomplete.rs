@@ -1,14 +1,10 @@
 //! A scan that reclaimed nothing, although keys are stale, is a failure on the command line and in the service.
 
-use keysweep_harness::{Answer, DataSet, Flavor, Installation, Server};
+use keysweep_harness::{DataSet, Flavor, Server, installation};
 use rstest::rstest;
 use serde_json::Value;
 
 const STALE: u64 = 1_500;
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
 
 /// Starts a server that deletes no expired key, and returns the URL of a user who cannot read that setting.
 fn server_that_keeps_expired_keys() -> (Server, String) {
@@ -31,7 +27,7 @@ fn heavy_the_command_has_a_code_and_a_sentence_for(
 ) {
     let (server, url) = server_that_keeps_expired_keys();
     let url = if may_read_settings { server.url() } else { url };
-    let output = installation().run(&["scan", &url]);
+    let output = installation!().run(&["scan", &url]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{error}");
     assert!(error.contains(words), "{words:?} is not in {error}");
@@ -41,17 +37,12 @@ fn heavy_the_command_has_a_code_and_a_sentence_for(
 #[test]
 fn heavy_a_task_that_left_keys_out_has_failed_for_dcs_and_says_why() {
     let (_server, url) = server_that_keeps_expired_keys();
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&url);
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    assert_eq!(created.status, 200, "{:?}", created.body);
-
-    let task = created.body["id"].as_str().expect("an id");
-    let has_ended = |task: &Value| matches!(task["status"].as_str(), Some("success" | "failed"));
-    let ended = service.wait_for(&format!("/api/v1/projects/{project}/tasks/{task}"), has_ended);
-    let Answer { body: histories, .. } =
-        service.request("GET", &format!("/v2/{project}/instances/{instance}/auto-expire/histories"));
+    let task = service.scan(&project, &instance);
+    let ended = service.wait_until_finished(&task);
+    let histories = service.histories(&project, &instance);
 
     assert_eq!((&ended["status"], &ended["reason"]["code"]), (&"failed".into(), &"incomplete".into()), "{ended:#}");
     let message = ended["reason"]["message"].as_str().expect("a sentence");

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{DataSet, Flavor, Installation, KilledOnDrop, Server, eventually};
+use keysweep_harness::{DataSet, Flavor, Installation, KilledOnDrop, ScanTask, Server, eventually, id, task_path};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
@@ -19,10 +19,10 @@ fn a_line_about_a_task_has_its_id_and_the_id_of_its_request() {
     let installation = Installation::new(BINARY);
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    let id = created.body["id"].as_str().expect("an id").to_owned();
-    service.wait_for(&format!("/api/v1/projects/{project}/tasks/{id}"), |task| task["status"] == "success");
-    let refused = service.request("GET", &format!("/api/v1/projects/{project}/tasks/{instance}"));
+    let created = service.create_scan(&project, &instance);
+    let id = id(&created.body);
+    service.wait_for_task(&ScanTask::new(&project, &id), |task| task["status"] == "success");
+    let refused = service.request("GET", &task_path(&project, &instance));
     assert_eq!(refused.status, 404);
 
     let (_, log) = service.terminate();

@@ -8,17 +8,13 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{DataSet, Fault, Flavor, Installation, Proxy, Server, Service, eventually};
+use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, Service, eventually, installation};
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 
 mod common;
 
 const SERVE: &[&str] = &["--no-auth", "--metrics-listen", "127.0.0.1:0"];
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -61,16 +57,14 @@ impl Samples {
 
 /// Scans the instance once; returns the finished task.
 fn scan(service: &Service, project: &str, instance: &str) -> Value {
-    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    let task = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
-    service.wait_for(&task, |task| matches!(task["status"].as_str(), Some("success" | "failed")))
+    service.wait_until_finished(&service.scan(project, instance))
 }
 
 #[test]
 fn the_metrics_match_the_report_of_a_scan() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20_000).stale(60_000).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
     let task = scan(&service, &project, &instance);
@@ -124,7 +118,7 @@ fn the_metrics_match_the_report_of_a_scan() {
 fn promtool_accepts_the_metrics() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(2_000).stale(1_000).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
     scan(&service, &project, &instance);
@@ -141,7 +135,7 @@ fn promtool_accepts_the_metrics() {
 fn all_metrics() -> BTreeMap<String, String> {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(2_000).stale(1_000).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
     scan(&service, &project, &instance);
@@ -231,7 +225,7 @@ fn promtool_accepts_the_alerts_and_their_tests_pass() {
 
 #[test]
 fn metrics_and_the_api_never_share_a_listener() {
-    let installation = installation();
+    let installation = installation!();
     let service = installation.serve(SERVE);
     assert_eq!(service.request("GET", "/metrics").status, 404);
     let metrics = service.metrics.as_deref().expect("an address");
@@ -246,7 +240,7 @@ fn metrics_and_the_api_never_share_a_listener() {
 
 #[test]
 fn metrics_for_other_machines_require_insecure_http() {
-    let installation = installation();
+    let installation = installation!();
     for command in ["serve", "worker"] {
         let output = installation.run(&[command, "--metrics-listen", "0.0.0.0:0"]);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -259,10 +253,10 @@ async fn a_lost_lease_is_counted_once() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(300_000).load(&server);
     let proxy = Proxy::before(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register_with(&proxy.url(), &["--pace", "gentle"]);
     let service = installation.serve(SERVE);
-    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    service.scan(&project, &instance);
     let scanned = format!("keysweep_keys_scanned_total{{instance_id=\"{instance}\"}}");
     eventually("the scan runs", Duration::from_secs(10), || {
         Samples::of(&service).0.get(&scanned).is_some_and(|keys| *keys > 0.0).then_some(())
@@ -283,7 +277,7 @@ async fn a_lost_lease_is_counted_once() {
 
 #[test]
 fn while_the_database_is_unavailable_fleet_gauges_are_absent() {
-    let installation = installation();
+    let installation = installation!();
     let service = installation.serve(SERVE);
     common::break_database(&installation);
     eventually("the database is reported as unavailable", Duration::from_secs(15), || {

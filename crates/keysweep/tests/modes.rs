@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 
-fn has_ended(task: &Value) -> bool {
+fn has_finished(task: &Value) -> bool {
     task["status"] == "success" || task["status"] == "failed"
 }
 
@@ -16,10 +16,7 @@ fn scan(url: &str, options: &[&str]) -> Value {
     let installation = Installation::new(BINARY);
     let (project, instance) = installation.register_with(url, options);
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    assert_eq!(created.status, 200, "{created:?}");
-    let id = created.body["id"].as_str().expect("an id");
-    service.wait_for(&format!("/api/v1/projects/{project}/tasks/{id}"), has_ended)
+    service.wait_until_finished(&service.scan(&project, &instance))
 }
 
 #[test]
@@ -134,10 +131,9 @@ fn heavy_a_crash_and_a_failover_during_a_scan_of_a_cluster_leave_no_stale_key() 
     let installation = Installation::new(BINARY);
     let (project, instance) = installation.register_with(&cluster.url(), &["--pace", "gentle"]);
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    let path = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
-    service.wait_for(&path, |task| {
-        assert!(!has_ended(task), "the scan finished before it could be interrupted: {task:#}");
+    let scan = service.scan(&project, &instance);
+    service.wait_for_task(&scan, |task| {
+        assert!(!has_finished(task), "the scan finished before it could be interrupted: {task:#}");
         task["progress"]["fraction"].as_f64().is_some_and(|fraction| fraction > 0.1)
     });
     service.kill();
@@ -149,8 +145,8 @@ fn heavy_a_crash_and_a_failover_during_a_scan_of_a_cluster_leave_no_stale_key() 
 
     let service = installation.serve(&["--no-auth"]);
     // The lease of the crashed worker expires after 15 s.
-    let task = eventually("the task is taken over and ends", Duration::from_secs(120), || {
-        Some(service.get(&path)).filter(has_ended)
+    let task = eventually("the task is taken over and finishes", Duration::from_secs(120), || {
+        Some(service.task(&scan)).filter(has_finished)
     });
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()), "{task:#}");
     assert_eq!(cluster.held(), live, "{stale} were stale: {task:#}");

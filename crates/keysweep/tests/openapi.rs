@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path};
 
-use keysweep_harness::Installation;
+use keysweep_harness::installation;
 use serde_json::Value;
 
 fn document() -> Value {
@@ -11,7 +11,7 @@ fn document() -> Value {
 
 #[test]
 fn the_committed_document_is_the_one_that_is_printed_and_served() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let printed = installation.run(&["openapi"]);
     assert!(printed.status.success());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");

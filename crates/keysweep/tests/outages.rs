@@ -8,12 +8,8 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{Answer, DataSet, Flavor, Installation, Loaded, Postgres, Server, Service, eventually};
+use keysweep_harness::{DataSet, Flavor, Installation, Loaded, Postgres, Server, Service, eventually, installation};
 use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
 
 fn loaded() -> (Server, Loaded) {
     let server = Server::start(Flavor::Valkey91);
@@ -21,16 +17,12 @@ fn loaded() -> (Server, Loaded) {
     (server, loaded)
 }
 
-fn create(service: &Service, project: &str, instance: &str) -> Answer {
-    service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"))
-}
-
 /// Checks that a create fails in the documented form and leaves nothing behind, and that the service reports itself unready.
 fn assert_refuses(service: &Service, project: &str, instance: &str) {
-    let refused = create(service, project, instance);
+    let refused = service.create_scan(project, instance);
     assert_eq!((refused.status, &refused.body["error_code"]), (500, &"DCS.5000".into()), "{refused:?}");
     assert!(refused.body["error_msg"].is_string() && refused.body["id"].is_null(), "{refused:?}");
-    let histories = service.get(&format!("/v2/{project}/instances/{instance}/auto-expire/histories"));
+    let histories = service.histories(project, instance);
     assert_eq!(histories["count"], 0, "{histories:#}");
     // A second request changes nothing.
     for _ in 0..2 {
@@ -42,17 +34,15 @@ fn assert_refuses(service: &Service, project: &str, instance: &str) {
     assert_eq!(service.request("GET", "/healthz").status, 200, "a restart would not help");
 }
 
-/// Checks that the service recovers by itself.
-fn assert_goes_on(service: &Service, project: &str, instance: &str, loaded: &Loaded) {
+/// Checks that the service recovers without a restart.
+fn assert_recovers(service: &Service, project: &str, instance: &str, loaded: &Loaded) {
     eventually("it is ready again", Duration::from_secs(15), || {
         (service.request("GET", "/readyz").status == 200).then_some(())
     });
-    let created = create(service, project, instance);
-    assert_eq!(created.status, 200, "{created:?}");
-    let histories = format!("/v2/{project}/instances/{instance}/auto-expire/histories");
-    let histories = service.wait_for(&histories, |page| page["records"][0]["status"] == "success");
+    let task = service.scan(project, instance);
+    let histories = service.wait_for_histories(project, instance, |page| page["records"][0]["status"] == "success");
     assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.stale)));
-    assert_eq!(histories["records"][0]["id"], created.body["id"]);
+    assert_eq!(histories["records"][0]["id"], task.id);
 }
 
 /// Fills the disk with this file.
@@ -73,7 +63,7 @@ fn fill(path: &Path) {
 #[test]
 fn on_a_full_disk_a_create_fails_with_500_and_the_service_recovers_when_there_is_room() {
     let (server, loaded) = loaded();
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let Some((service, disk)) = installation.serve_on_small_disk("4m", &["--no-auth"]) else {
         println!("SKIPPED: no file system can be mounted here (unshare --map-root-user --mount)");
@@ -83,13 +73,13 @@ fn on_a_full_disk_a_create_fails_with_500_and_the_service_recovers_when_there_is
     fill(&filler);
     assert_refuses(&service, &project, &instance);
     std::fs::remove_file(&filler).expect("it is ours");
-    assert_goes_on(&service, &project, &instance, &loaded);
+    assert_recovers(&service, &project, &instance, &loaded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_another_process_locks_the_file_a_create_fails_with_500_and_the_service_recovers() {
     let (server, loaded) = loaded();
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
     let mut other =
@@ -97,7 +87,7 @@ async fn while_another_process_locks_the_file_a_create_fails_with_500_and_the_se
     other.execute("BEGIN EXCLUSIVE").await.expect("held");
     assert_refuses(&service, &project, &instance);
     other.execute("ROLLBACK").await.expect("released");
-    assert_goes_on(&service, &project, &instance, &loaded);
+    assert_recovers(&service, &project, &instance, &loaded);
 }
 
 #[test]
@@ -113,7 +103,7 @@ fn while_postgresql_is_read_only_a_create_fails_with_500_and_the_service_recover
     let only_reads = |is_so: &str| {
         database.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {is_so}"));
         database.sql("SELECT pg_reload_conf()");
-        eventually("PostgreSQL has heard of it", Duration::from_secs(15), || {
+        eventually("PostgreSQL has read the setting", Duration::from_secs(15), || {
             (database.sql("SHOW default_transaction_read_only") == is_so).then_some(())
         });
     };
@@ -122,7 +112,7 @@ fn while_postgresql_is_read_only_a_create_fails_with_500_and_the_service_recover
     let reason = service.request("GET", "/readyz").body["reason"].to_string();
     assert!(reason.contains("read-only transaction"), "{reason}");
     only_reads("off");
-    assert_goes_on(&service, &project, &instance, &loaded);
+    assert_recovers(&service, &project, &instance, &loaded);
     assert_eq!(
         database.sql("SELECT to_regclass('keysweep_trial') IS NULL"),
         "t",

@@ -2,13 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use keysweep_harness::{Answer, DataSet, Fault, Flavor, Installation, Proxy, Server, Service, free_port, id};
+use keysweep_harness::{
+    Answer, DataSet, Fault, Flavor, Installation, Proxy, Server, Service, free_port, id, installation,
+};
 use serde_json::{Value, json};
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
 
 fn installation() -> (Installation, String) {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let project = id(&installation.admin(&["project", "add", "shop"]));
     (installation, format!("/api/v1/projects/{project}"))
 }
@@ -131,17 +133,16 @@ fn a_paused_instance_finishes_its_task_and_accepts_no_new_one() {
         &json!({ "name": "cache", "url": server.url(), "pace": "gentle" }),
     );
     let (instance, project) = (id(&added.body), added.body["project_id"].as_str().expect("an id").to_owned());
-    let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
-    let task = id(&service.request("POST", &create).body);
+    let task = service.scan(&project, &instance);
     let path = format!("{base}/instances/{instance}");
     assert_eq!(service.request("POST", &format!("{path}/pause")).body["paused"], true);
-    let refused = service.request("POST", &create);
+    let refused = service.create_scan(&project, &instance);
     assert_eq!((refused.status, &refused.body["error_code"]), (400, &"DCS.4049".into()));
     assert_eq!(refused.body["error_msg"], "The instance status is not running.");
     assert_eq!(service.get(&format!("/v2/{project}/instances/{instance}"))["status"], "FROZEN");
-    service.wait_for(&format!("{base}/tasks/{task}"), |task| task["status"] == "success");
+    service.wait_for_task(&task, |task| task["status"] == "success");
     assert_eq!(service.request("POST", &format!("{path}/resume")).body["paused"], false);
-    assert_eq!(service.request("POST", &create).status, 200);
+    service.scan(&project, &instance);
 }
 
 /// Starts a scan that takes seconds.
@@ -150,9 +151,9 @@ fn long_task(service: &Service, base: &str, server: &Server) -> String {
     let added =
         post(service, &format!("{base}/instances"), &json!({ "name": "cache", "url": server.url(), "pace": "gentle" }));
     let (instance, project) = (id(&added.body), added.body["project_id"].as_str().expect("an id").to_owned());
-    let task = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+    let task = service.scan(&project, &instance);
     assert_eq!(error(&service.send("DELETE", &format!("{base}/instances/{instance}"), &[], "")), (409, "conflict"));
-    id(&task.body)
+    task.id
 }
 
 #[test]

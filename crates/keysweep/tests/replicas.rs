@@ -5,20 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_harness::{DataSet, Flavor, Installation, Postgres, Server, Service, Stalls, eventually};
+use keysweep_harness::{
+    DataSet, Flavor, Installation, Postgres, ScanTask, Server, Service, Stalls, eventually, scan_path,
+};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 const SERVE: &[&str] = &["--no-auth", "--host-concurrency", "16"];
-
-fn create_path(project: &str, instance: &str) -> String {
-    format!("/v2/{project}/instances/{instance}/scan-expire-keys-task")
-}
-
-fn task_path(project: &str, task: &str) -> String {
-    format!("/api/v1/projects/{project}/tasks/{task}")
-}
 
 /// A number from the environment, or the default.
 fn setting(name: &str, default: u64) -> u64 {
@@ -34,10 +28,8 @@ fn while_the_database_is_unavailable_health_checks_fail_and_the_service_recovers
     let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let other = installation.register_another(&project, "other", &server.url(), &[]);
     let service = installation.serve(SERVE);
-    let created = service.request("POST", &create_path(&project, &instance));
-    assert_eq!(created.status, 200, "{created:?}");
-    let task = task_path(&project, created.body["id"].as_str().expect("an id"));
-    service.wait_for(&task, |task| task["keys_scanned"].as_u64().is_some_and(|keys| keys > 0));
+    let task = service.scan(&project, &instance);
+    service.wait_for_task(&task, |task| task["keys_scanned"].as_u64().is_some_and(|keys| keys > 0));
     // A server that does not answer during a scan keeps the scan going until this test resumes it.
     server.pause();
 
@@ -47,7 +39,7 @@ fn while_the_database_is_unavailable_health_checks_fail_and_the_service_recovers
         (answer.status == 503).then_some(answer)
     });
     assert!(unready.body["reason"].as_str().is_some_and(|reason| reason.contains("database")), "{unready:?}");
-    let refused = service.request("POST", &create_path(&project, &other));
+    let refused = service.create_scan(&project, &other);
     assert_eq!(refused.status, 500, "{refused:?}");
     assert!(refused.body["error_code"].is_string() && refused.body["error_msg"].is_string(), "{refused:?}");
     server.resume();
@@ -62,12 +54,12 @@ fn while_the_database_is_unavailable_health_checks_fail_and_the_service_recovers
         (service.request("GET", "/readyz").status == 200).then_some(())
     });
     let ended = eventually("the task resumes and finishes", Duration::from_secs(120), || {
-        Some(service.get(&task)).filter(|task| task["status"] == "success" || task["status"] == "failed")
+        Some(service.task(&task)).filter(|task| task["status"] == "success" || task["status"] == "failed")
     });
     assert_eq!(ended["status"], "success", "{ended:#}");
     let keys: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size");
     assert_eq!(keys, loaded.live);
-    assert_eq!(service.request("POST", &create_path(&project, &other)).status, 200);
+    assert_eq!(service.create_scan(&project, &other).status, 200);
 }
 
 #[test]
@@ -88,16 +80,16 @@ fn a_cancel_reaches_a_scan_on_another_replica_within_two_seconds() {
         let id = database.sql(&find);
         (!id.is_empty()).then_some(id)
     });
-    let door = installation.serve(SERVE);
+    let (task, other) = (ScanTask::new(&project, &id), installation.serve(SERVE));
     // A process that has just begun opens its connections with its first request.
-    assert_eq!(door.get(&task_path(&project, &id))["status"], "running");
+    assert_eq!(other.task(&task)["status"], "running");
     // From the client's request to the end that the worker has written, by this machine's clock; not to the moment when this
     // test hears of it.
     let begun = jiff::Timestamp::now();
     let stalls = Stalls::watch();
-    let cancelled = door.request("POST", &format!("{}/cancel", task_path(&project, &id)));
+    let cancelled = other.request("POST", &format!("{}/cancel", task.path));
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
-    let task = worker.wait_for(&task_path(&project, &id), |task| task["status"] == "failed");
+    let task = worker.wait_for_task(&task, |task| task["status"] == "failed");
     let stalled = stalls.end();
     let ended = database.sql(&format!("SELECT finished_at FROM task WHERE id = '{id}'"));
     let ended = jiff::Timestamp::from_microsecond(ended.parse().expect("microseconds")).expect("a time");
@@ -210,7 +202,7 @@ fn heavy_two_replicas_lose_no_task_and_share_no_lease_whatever_is_killed() {
         while Instant::now() < until {
             let service = replicas.awake.choose(&mut random).expect("one is awake");
             let instance = instances.choose(&mut random).expect("instances");
-            if let Ok(answer) = service.try_request("POST", &create_path(&project, instance))
+            if let Ok(answer) = service.try_request("POST", &scan_path(&project, instance))
                 && answer.status == 200
             {
                 accepted.insert(keysweep_harness::id(&answer.body), ());
@@ -230,7 +222,7 @@ fn heavy_two_replicas_lose_no_task_and_share_no_lease_whatever_is_killed() {
     println!("{} tasks accepted, {epochs} leases, {used} µs used (least, median, most), {struck:?}", accepted.len());
     assert!(accepted.len() as u64 >= rounds, "there was hardly any load: {}", accepted.len());
     for id in accepted.keys() {
-        let task: Value = replicas.awake[0].get(&task_path(&project, id));
+        let task: Value = replicas.awake[0].task(&ScanTask::new(&project, id));
         assert_eq!(task["status"], "success", "seed {seed}: {task:#}");
     }
     let doubles = database.sql(

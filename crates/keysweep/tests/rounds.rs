@@ -17,7 +17,7 @@ use keysweep::{
     store::{Clock, Heartbeat, Store, TaskResult},
 };
 use keysweep_engine::Stop;
-use keysweep_harness::{DataSet, Flavor, Installation, Server, free_port};
+use keysweep_harness::{DataSet, Flavor, Server, free_port, installation};
 
 /// Opens a store in this folder, with the id of a project and its instances.
 async fn open(folder: &Path, clock: &Clock) -> (Store, String, Instances) {
@@ -109,7 +109,7 @@ async fn an_unresponsive_server_is_marked_and_delays_no_other_poll() {
 async fn an_unresponsive_server_delays_neither_tasks_nor_the_shutdown() {
     const HOLDS: u32 = 8;
     const SOON: Duration = Duration::from_secs(8);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (store, project_id, instances) = open(installation.folder(), &Clock::Database).await;
     let (listener, url) = silent();
     let mute = add(&instances, &project_id, "mute", &url).await;
@@ -139,10 +139,8 @@ async fn an_unresponsive_server_delays_neither_tasks_nor_the_shutdown() {
 
     let service = installation.serve(&["--no-auth"]);
     let since = Instant::now();
-    let create = format!("/v2/{}/instances/{}/scan-expire-keys-task", other.project_id, other.id);
-    let task = service.request("POST", &create).body;
-    let detail = format!("/api/v1/projects/{}/tasks/{}", other.project_id, task["id"].as_str().expect("an id"));
-    service.wait_for(&detail, |task| task["status"] == "failed");
+    let task = service.scan(&other.project_id, &other.id);
+    service.wait_for_task(&task, |task| task["status"] == "failed");
     assert!(since.elapsed() < SOON, "the task waited for {:?}", since.elapsed());
     let since = Instant::now();
     let (code, log) = service.terminate();
@@ -161,7 +159,7 @@ async fn finish_waiting_task(store: &Store) {
 async fn many_instances_are_polled_in_batches_that_follow_each_other_at_once() {
     const MANY: u32 = 100;
     let server = Server::start(Flavor::Redis70);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (store, project_id, instances) = open(installation.folder(), &Clock::Database).await;
     for number in 0..MANY {
         add(&instances, &project_id, &format!("cache-{number}"), &server.url()).await;

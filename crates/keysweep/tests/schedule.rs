@@ -4,15 +4,9 @@ use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ToSpan};
 use keysweep::{model::AutoScan, store::Store};
-use keysweep_harness::{DataSet, Fault, Flavor, Installation, Proxy, Server, Stalls, eventually};
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
-
-fn histories_path(project: &str, instance: &str) -> String {
-    format!("/v2/{project}/instances/{instance}/auto-expire/histories")
-}
+use keysweep_harness::{
+    DataSet, Fault, Flavor, Installation, Proxy, ScanTask, Server, Service, Stalls, eventually, id, installation,
+};
 
 /// Returns a window that opens in two hours, in UTC.
 fn closed_now() -> String {
@@ -24,7 +18,7 @@ fn closed_now() -> String {
 fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(300).stale(200).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
     // On a whole second, as clients send it, and late enough to be saved before it is due.
@@ -45,7 +39,7 @@ fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
         store.close().await;
     });
     let stalls = Stalls::watch();
-    let histories = service.wait_for(&histories_path(&project, &instance), |page| {
+    let histories = service.wait_for_histories(&project, &instance, |page| {
         page["records"][0]["status"].as_str().is_some_and(|status| status == "success")
     });
     let stalled = stalls.end().as_secs_f64();
@@ -65,26 +59,25 @@ fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
 fn a_manual_scan_waits_for_the_window_only_where_that_binds_manual_scans() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(10).stale(10).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, bound) =
         installation.register_with(&server.url(), &["--window", &closed_now(), "--window-binds-manual"]);
     let add = ["instance", "add", "free", &server.url(), "--project", &project, "--window", &closed_now()];
-    let free = keysweep_harness::id(&installation.admin(&add));
+    let free = id(&installation.admin(&add));
     let service = installation.serve(&["--no-auth"]);
     for instance in [&bound, &free] {
-        let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-        assert_eq!(created.status, 200);
+        service.scan(&project, instance);
     }
     // The second task succeeds while the first one, which was created earlier, still waits.
-    service.wait_for(&histories_path(&project, &free), |page| page["records"][0]["status"] == "success");
-    assert_eq!(service.get(&histories_path(&project, &bound))["records"][0]["status"], "waiting");
+    service.wait_for_histories(&project, &free, |page| page["records"][0]["status"] == "success");
+    assert_eq!(service.histories(&project, &bound)["records"][0]["status"], "waiting");
 }
 
 #[test]
 fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20_000).stale(5_000).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
     // 4,000 keys a second: a few seconds long.
@@ -100,10 +93,10 @@ fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let store = runtime.block_on(Store::open_sqlite(&installation.database())).expect("a store");
     runtime.block_on(store.set_auto_scan(None, &settings)).expect("set");
-    let histories = service.wait_for(&histories_path(&project, &instance), |page| {
+    let histories = service.wait_for_histories(&project, &instance, |page| {
         page["records"][0]["num"].as_u64().is_some_and(|reclaimed| reclaimed > 100)
     });
-    let task = format!("/api/v1/projects/{project}/tasks/{}", histories["records"][0]["id"].as_str().expect("an id"));
+    let task = ScanTask::new(&project, &id(&histories["records"][0]));
 
     let own = format!("/api/v1/projects/{project}/instances/{instance}");
     let set_window = |window: &str| {
@@ -121,7 +114,7 @@ fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     let (_, epoch, scanned) =
         eventually("the scan pauses", Duration::from_secs(20), || Some(lease()).filter(|(is_free, ..)| *is_free));
     assert!((1..25_000).contains(&scanned), "the scan paused half-way: {scanned}");
-    let paused = service.get(&task);
+    let paused = service.task(&task);
     assert_eq!((paused["status"].as_str(), epoch), (Some("running"), 1), "{paused:#}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size");
     // Longer than two claim intervals of the worker.
@@ -133,7 +126,7 @@ fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
     assert_eq!(redis::cmd("DBSIZE").query::<u64>(&mut server.connection()).expect("a size"), held);
 
     set_window("");
-    let ended = service.wait_for(&task, |task| task["status"] == "success" || task["status"] == "failed");
+    let ended = service.wait_until_finished(&task);
     assert_eq!(ended["status"], "success", "{ended:#}");
     assert_eq!(
         (ended["keys_reclaimed"].as_u64(), ended["exact"].as_bool()),
@@ -153,8 +146,8 @@ async fn raw(installation: &Installation) -> sqlx::SqliteConnection {
 
 #[test]
 fn an_invalid_window_is_refused_with_the_remedy() {
-    let installation = installation();
-    let project = keysweep_harness::id(&installation.admin(&["project", "add", "test"]));
+    let installation = installation!();
+    let project = id(&installation.admin(&["project", "add", "test"]));
     let add = ["admin", "instance", "add", "cache", "redis://cache.example:6379", "--project", &project];
     let output = installation.run(&[&add[..], &["--window", "2 to 5"]].concat());
     assert!(!output.status.success());
@@ -167,24 +160,23 @@ fn one_host_runs_one_scan_at_a_time_unless_the_limit_is_higher() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(10).load(&server);
     let proxy = Proxy::before(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, first) = installation.register(&proxy.url());
     let add = ["instance", "add", "neighbour", &proxy.url(), "--project", &project];
-    let second = keysweep_harness::id(&installation.admin(&add));
+    let second = id(&installation.admin(&add));
     // One node of this cluster is on the same host.
     let third = installation.register_another(&project, "cluster", "redis-cluster://127.0.0.2:1,127.0.0.1:1", &[]);
     // A server that accepts connections and answers slowly keeps a scan running for as long as this test needs.
     proxy.set(Fault::Drip);
-    let running = |service: &keysweep_harness::Service, instance: &str| {
-        service.get(&histories_path(&project, instance))["records"][0]["status"] == "running"
-    };
+    let running =
+        |service: &Service, instance: &str| service.histories(&project, instance)["records"][0]["status"] == "running";
     let service = installation.serve(&["--no-auth"]);
     for instance in [&first, &second, &third] {
-        service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
+        service.scan(&project, instance);
     }
     eventually("the first is scanned", Duration::from_secs(10), || running(&service, &first).then_some(()));
     for instance in [&second, &third] {
-        assert_eq!(service.get(&histories_path(&project, instance))["records"][0]["status"], "waiting");
+        assert_eq!(service.histories(&project, instance)["records"][0]["status"], "waiting");
     }
     service.terminate();
     let service = installation.serve(&["--no-auth", "--host-concurrency", "2"]);

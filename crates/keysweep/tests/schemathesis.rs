@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, id};
+use keysweep_harness::{DataSet, Flavor, Server, id, installation, scan_path};
 use serde_json::json;
 
 /// The same cases in each run.
@@ -14,7 +14,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(200).stale(100).load(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let project = id(&installation.admin(&["project", "add", "shop"]));
     let user = ["user", "add", "robot", "--project", "shop", "--role", "admin", "--password-stdin"];
     installation.admin_with_input(&user, "a password of a robot\n");
@@ -31,8 +31,7 @@ fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
         signed_in.header("x-subject-token").expect("a token").to_owned()
     });
     let token = token.as_str();
-    let created = format!("/v2/{project}/instances/{scanned}/scan-expire-keys-task");
-    let task = id(&service.send("POST", &created, &[("x-auth-token", token)], "").body);
+    let task = id(&service.send("POST", &scan_path(&project, &scanned), &[("x-auth-token", token)], "").body);
 
     // Each operation goes where it finds something and takes nothing away from another; with ids of its own making it would
     // hear 404 only.

@@ -3,14 +3,14 @@
 #[path = "common/sdk.rs"]
 mod sdk;
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, id};
+use keysweep_harness::{DataSet, Flavor, Server, id, installation};
 use serde_json::json;
 
 #[test]
 fn huaweis_python_sdk_calls_every_operation_with_its_sync_and_async_clients() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(2_000).stale(1_000).database(4).stale(500).load(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let project = id(&installation.admin(&["project", "add", "shop"]));
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
     let key = installation.admin(&["access-key", "add", "--user", "robot"]);

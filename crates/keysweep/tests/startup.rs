@@ -2,11 +2,7 @@
 
 use std::{fs, net::TcpListener, process::Output};
 
-use keysweep_harness::Installation;
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
+use keysweep_harness::installation;
 
 /// Returns the error line of a failed start.
 fn error_line(output: &Output) -> String {
@@ -21,7 +17,7 @@ fn error_line(output: &Output) -> String {
 fn a_port_in_use_is_reported_with_the_option_to_change() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("an address").to_string();
-    let installation = installation();
+    let installation = installation!();
     for (arguments, option) in [
         (vec!["serve", "--listen", &taken], "--listen"),
         (vec!["serve", "--listen", "127.0.0.1:0", "--metrics-listen", &taken], "--metrics-listen"),
@@ -41,7 +37,7 @@ fn a_port_in_use_is_reported_with_the_option_to_change() {
 
 #[test]
 fn a_database_that_cannot_be_opened_is_reported_with_a_remedy() {
-    let installation = installation();
+    let installation = installation!();
     let file = installation.folder().join("file");
     fs::write(&file, "This is not a database, and long enough for one to be looked for in it.").expect("written");
     let open = |path: &str| {
@@ -62,7 +58,7 @@ fn a_database_that_cannot_be_opened_is_reported_with_a_remedy() {
 
 #[test]
 fn a_missing_or_wrong_key_file_is_reported_and_not_replaced() {
-    let installation = installation();
+    let installation = installation!();
     installation.register("redis://:hunter2-hunter2@127.0.0.1:1");
     let key = installation.key_file();
     let kept = installation.folder().join("kept");
@@ -101,7 +97,7 @@ fn a_missing_or_wrong_key_file_is_reported_and_not_replaced() {
 
 #[test]
 fn a_host_name_as_address_is_rejected_with_an_example() {
-    let output = installation().run(&["serve", "--listen", "localhost:7080"]);
+    let output = installation!().run(&["serve", "--listen", "localhost:7080"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--listen") && said.contains("127.0.0.1:7080"), "{said}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep_harness::{DataSet, Fault, Flavor, Installation, Proxy, Server, eventually, id};
+use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, eventually, id, installation};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 
 /// Claims as the test's own triggers record them: the instance, and how many leases are held then.
@@ -21,7 +21,7 @@ async fn a_replica_keeps_its_concurrency_limit_and_projects_take_turns() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(300).stale(100).load(&server);
     let proxy = Proxy::before(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let [greedy, modest] = ["greedy", "modest"].map(|name| id(&installation.admin(&["project", "add", name])));
     let mut instances = Vec::new();
     for (project, count) in [(&greedy, 6), (&modest, 2)] {
@@ -38,11 +38,9 @@ async fn a_replica_keeps_its_concurrency_limit_and_projects_take_turns() {
     let service = installation.serve(&["--no-auth", "--concurrency", "3", "--host-concurrency", "16"]);
     let mut tasks = Vec::new();
     for (project, instance) in &instances {
-        let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-        assert_eq!(created.status, 200, "{created:?}");
-        tasks.push(format!("/api/v1/projects/{project}/tasks/{}", id(&created.body)));
+        tasks.push(service.scan(project, instance));
     }
-    let running = || tasks.iter().filter(|task| service.get(task)["status"] == "running").count();
+    let running = || tasks.iter().filter(|task| service.task(task)["status"] == "running").count();
     eventually("as many run as may", Duration::from_secs(20), || (running() == 3).then_some(()));
     // Longer than two claim intervals of the worker.
     let begun = std::time::Instant::now();
@@ -52,7 +50,7 @@ async fn a_replica_keeps_its_concurrency_limit_and_projects_take_turns() {
     });
     proxy.set(Fault::None);
     for task in &tasks {
-        let ended = service.wait_for(task, |task| task["status"] == "success" || task["status"] == "failed");
+        let ended = service.wait_until_finished(task);
         assert_eq!(ended["status"], "success", "{ended:#}");
     }
     let seen: Vec<(String, i64)> = sqlx::query_as("SELECT instance_id, held FROM witness ORDER BY seq")

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fmt, time::Duration};
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, eventually, free_port};
+use keysweep_harness::{DataSet, Flavor, ScanTask, Server, eventually, free_port, id, installation};
 use rstest::rstest;
 use serde::{
     Deserialize, Deserializer,
@@ -11,23 +11,7 @@ use serde::{
 use serde_json::Value;
 use sqlx::{ConnectOptions, Executor};
 
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
-
-fn create_path(project: &str, instance: &str) -> String {
-    format!("/v2/{project}/instances/{instance}/scan-expire-keys-task")
-}
-
-fn histories_path(project: &str, instance: &str) -> String {
-    format!("/v2/{project}/instances/{instance}/auto-expire/histories")
-}
-
-fn detail_path(project: &str, task: &Value) -> String {
-    format!("/api/v1/projects/{project}/tasks/{}", task["id"].as_str().expect("an id"))
-}
-
-fn has_ended(task: &Value) -> bool {
+fn has_finished(task: &Value) -> bool {
     matches!(task["status"].as_str(), Some("success" | "failed"))
 }
 
@@ -42,7 +26,7 @@ fn a_created_task_scans_the_instance_and_its_record_has_the_numbers(
 ) {
     let server = Server::with(flavor).password("p@ss word").start();
     let loaded = DataSet::new().live(3_000).stale(2_000).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
 
@@ -52,13 +36,13 @@ fn a_created_task_scans_the_instance_and_its_record_has_the_numbers(
     assert!(created.header("content-type").is_some_and(|kind| kind.starts_with("application/json")));
     assert!(created.body.get("started_at").is_none(), "left out until it exists: {}", created.body);
 
-    let task = service.wait_for(&detail_path(&project, &created.body), has_ended);
+    let task = service.wait_until_finished(&ScanTask::new(&project, &id(&created.body)));
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &true.into()), "{task:#}");
     assert_eq!(task["keys_reclaimed"], loaded.stale);
     assert_eq!(task["report"]["shards"][0]["address"], server.address().to_string());
     assert_eq!(task["progress"]["fraction"], 1.0);
     assert_eq!(size(&server), loaded.live);
-    let histories = service.get(&histories_path(&project, &instance));
+    let histories = service.histories(&project, &instance);
     assert_eq!((histories["count"].as_u64(), histories["total"].as_u64()), (Some(1), Some(loaded.stale)));
     let record = &histories["records"][0];
     assert_eq!((&record["id"], record["num"].as_u64()), (&created.body["id"], Some(loaded.stale)));
@@ -66,15 +50,14 @@ fn a_created_task_scans_the_instance_and_its_record_has_the_numbers(
 
 #[test]
 fn the_history_retention_limits_the_records_of_an_instance() {
-    let installation = installation();
+    let installation = installation!();
     let server = Server::start(Flavor::Valkey91);
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth", "--history-retention", "2"]);
     for _ in 0..4 {
-        let created = service.request("POST", &create_path(&project, &instance));
-        service.wait_for(&detail_path(&project, &created.body), has_ended);
+        service.wait_until_finished(&service.scan(&project, &instance));
     }
-    let histories = service.request("GET", &histories_path(&project, &instance)).body;
+    let histories = service.histories(&project, &instance);
     assert_eq!(histories["records"].as_array().map(Vec::len), Some(2), "{histories:#}");
 }
 
@@ -82,30 +65,27 @@ fn the_history_retention_limits_the_records_of_an_instance() {
 fn a_second_create_is_answered_with_the_active_task() {
     let mut server = Server::start(Flavor::Valkey91);
     DataSet::new().live(1_000).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     // An unresponsive server keeps the task active for as long as this test needs.
     server.pause();
     let service = installation.serve(&["--no-auth"]);
-    let first = service.request("POST", &create_path(&project, &instance));
-    let second = service.request("POST", &create_path(&project, &instance));
-    assert_eq!((second.status, &second.body["id"]), (200, &first.body["id"]));
+    let first = service.scan(&project, &instance);
+    assert_eq!(service.scan(&project, &instance), first);
     server.resume();
-    service.wait_for(&detail_path(&project, &first.body), has_ended);
-    let third = service.request("POST", &create_path(&project, &instance));
-    assert_ne!(third.body["id"], first.body["id"], "a finished task does not block the next one");
+    service.wait_until_finished(&first);
+    assert_ne!(service.scan(&project, &instance), first, "a finished task does not block the next one");
 }
 
 #[test]
 fn a_task_for_an_unreachable_server_fails_with_the_reason() {
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &create_path(&project, &instance));
-    let task = service.wait_for(&detail_path(&project, &created.body), has_ended);
+    let task = service.wait_until_finished(&service.scan(&project, &instance));
     assert_eq!((&task["status"], &task["reason"]["code"]), (&"failed".into(), &"unreachable".into()));
     assert!(task["reason"]["message"].as_str().is_some_and(|message| message.contains("refused")), "{task:#}");
-    let record = service.get(&histories_path(&project, &instance))["records"][0].clone();
+    let record = service.histories(&project, &instance)["records"][0].clone();
     assert_eq!((&record["status"], &record["num"]), (&"failed".into(), &0.into()));
 }
 
@@ -115,7 +95,7 @@ fn load_for_seconds(server: &Server) -> u64 {
 }
 
 fn is_under_way(task: &Value) -> bool {
-    assert!(!has_ended(task), "the scan finished before it could be interrupted");
+    assert!(!has_finished(task), "the scan finished before it could be interrupted");
     task["progress"]["fraction"].as_f64().is_some_and(|fraction| fraction > 0.05)
 }
 
@@ -123,20 +103,19 @@ fn is_under_way(task: &Value) -> bool {
 fn heavy_sigterm_releases_the_lease_and_a_restart_resumes_from_the_checkpoint() {
     let server = Server::start(Flavor::Valkey91);
     let live = load_for_seconds(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &create_path(&project, &instance)).body;
-    let before = service.wait_for(&detail_path(&project, &created), is_under_way);
+    let scan = service.scan(&project, &instance);
+    let before = service.wait_for_task(&scan, is_under_way);
     let (code, log) = service.terminate();
     assert_eq!(code, Some(0), "{log:#?}");
     assert!(log.iter().any(|line| line.contains("lease released")), "{log:#?}");
     assert!(size(&server) > live, "it was interrupted");
 
     let service = installation.serve(&["--no-auth"]);
-    let path = detail_path(&project, &created);
     let task = eventually("the task resumes and finishes", Duration::from_secs(120), || {
-        Some(service.get(&path)).filter(has_ended)
+        Some(service.task(&scan)).filter(has_finished)
     });
     assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
     assert_eq!(task["keys_reclaimed"], 100_000);
@@ -144,7 +123,7 @@ fn heavy_sigterm_releases_the_lease_and_a_restart_resumes_from_the_checkpoint() 
     assert_eq!(size(&server), live);
     let scanned = task["keys_scanned"].as_u64().expect("a number");
     assert!(scanned < 310_000, "{scanned} keys scanned: some were scanned twice");
-    let history = service.get(&histories_path(&project, &instance));
+    let history = service.histories(&project, &instance);
     assert_eq!((history["count"].as_u64(), history["records"][0]["num"].as_u64()), (Some(1), Some(100_000)));
 }
 
@@ -162,17 +141,16 @@ async fn heavy_a_long_outage_of_the_database_costs_a_task_neither_an_attempt_nor
     let mut connection = server.connection();
     let mut events = connection.as_pubsub();
     events.psubscribe("__keyevent@*__:expired").expect("subscribed");
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &create_path(&project, &instance)).body;
-    let path = detail_path(&project, &created);
-    service.wait_for(&path, is_under_way);
+    let scan = service.scan(&project, &instance);
+    service.wait_for_task(&scan, is_under_way);
 
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(installation.database());
     let mut other = options.connect().await.expect("a connection");
     other.execute("BEGIN IMMEDIATE").await.expect("held");
-    let name = format!("keysweep:{}", created["id"].as_str().expect("an id"));
+    let name = format!("keysweep:{}", scan.id);
     eventually("the scan stops, since its lease may expire", Duration::from_secs(60), || {
         let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.connection()).expect("a list");
         (!clients.contains(&name)).then_some(())
@@ -180,7 +158,7 @@ async fn heavy_a_long_outage_of_the_database_costs_a_task_neither_an_attempt_nor
     other.execute("ROLLBACK").await.expect("released");
 
     let task = eventually("the task resumes and finishes", Duration::from_secs(180), || {
-        Some(service.get(&path)).filter(has_ended)
+        Some(service.task(&scan)).filter(has_finished)
     });
     assert_eq!((&task["status"], &task["exact"], &task["attempts"]), (&"success".into(), &true.into(), &0.into()));
     assert_eq!(task["keys_reclaimed"], 200_000);
@@ -190,21 +168,20 @@ async fn heavy_a_long_outage_of_the_database_costs_a_task_neither_an_attempt_nor
 fn heavy_after_a_crash_another_process_takes_over_the_task() {
     let server = Server::start(Flavor::Redis70);
     let live = load_for_seconds(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle", "--manage-lazyfree"]);
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &create_path(&project, &instance)).body;
-    service.wait_for(&detail_path(&project, &created), is_under_way);
+    let scan = service.scan(&project, &instance);
+    service.wait_for_task(&scan, is_under_way);
     service.kill();
     assert!(size(&server) > live, "it was interrupted");
     assert_eq!(lazyfree(&server), "yes", "the crashed worker left it turned on");
 
     let service = installation.serve(&["--no-auth"]);
-    let path = detail_path(&project, &created);
-    assert_eq!(service.get(&path)["status"], "running", "started once, a task stays running");
+    assert_eq!(service.task(&scan)["status"], "running", "started once, a task stays running");
     // The crashed worker's lease has to expire first: 15 s.
-    let task = eventually("the task is taken over and ends", Duration::from_secs(180), || {
-        Some(service.get(&path)).filter(has_ended)
+    let task = eventually("the task is taken over and finishes", Duration::from_secs(180), || {
+        Some(service.task(&scan)).filter(has_finished)
     });
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &false.into()));
     assert_eq!(size(&server), live, "no stale key is left");
@@ -239,7 +216,7 @@ impl<'de> Visitor<'de> for UniqueKeys {
         let mut keys = HashSet::new();
         while let Some((key, Self)) = map.next_entry::<String, Self>()? {
             if keys.contains(&key) {
-                return Err(serde::de::Error::custom(format!("{key:?} stands there twice")));
+                return Err(serde::de::Error::custom(format!("{key:?} is a duplicate key")));
             }
             keys.insert(key);
         }
@@ -273,11 +250,10 @@ fn every_line_of_the_log_is_a_json_object_without_duplicate_keys() {
     serde_json::from_str::<UniqueKeys>(r#"{"a":{"b":1,"b":2}}"#).map(drop).expect_err("this test can fail");
     let server = Server::start(Flavor::Redis70);
     DataSet::new().live(100).stale(50).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register_with(&server.url(), &["--manage-lazyfree"]);
     let service = installation.serve(&["--no-auth"]);
-    let created = service.request("POST", &create_path(&project, &instance)).body;
-    service.wait_for(&detail_path(&project, &created), has_ended);
+    service.wait_until_finished(&service.scan(&project, &instance));
     let (_, log) = service.terminate();
     for words in ["scan started", "scan finished", "stopped"] {
         assert!(log.iter().any(|line| line.contains(words)), "{words:?} is not in {log:#?}");
@@ -289,7 +265,7 @@ fn every_line_of_the_log_is_a_json_object_without_duplicate_keys() {
 
 #[test]
 fn health_and_readiness_are_reported() {
-    let installation = installation();
+    let installation = installation!();
     let service = installation.serve(&["--no-auth"]);
     assert_eq!(service.get("/healthz")["status"], "ok");
     assert_eq!(service.get("/readyz")["status"], "ready");
@@ -299,13 +275,11 @@ fn health_and_readiness_are_reported() {
 fn the_primary_of_a_replica_must_be_an_allowed_target_as_well() {
     let primary = Server::start(Flavor::Valkey91);
     let replica = primary.replica();
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&replica.url());
     let allowed = format!("127.0.0.0/8:{}", replica.port());
     let service = installation.serve(&["--no-auth", "--allowed-targets", &allowed]);
-    let created = service.request("POST", &create_path(&project, &instance));
-    assert_eq!(created.status, 200, "{:?}", created.body);
-    let ended = service.wait_for(&detail_path(&project, &created.body), has_ended);
+    let ended = service.wait_until_finished(&service.scan(&project, &instance));
     assert_eq!(ended["reason"]["code"], "refused", "{ended:#}");
     let message = ended["reason"]["message"].as_str().expect("a sentence");
     assert!(message.contains(&primary.port().to_string()) && message.contains("allowed_targets"), "{message}");

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_harness::{Answer, DataSet, Fault, Flavor, Installation, Proxy, Server, Service, Signer, id};
+use keysweep_harness::{
+    Answer, DataSet, Fault, Flavor, Installation, Proxy, Server, Service, Signer, id, installation,
+};
 use rstest::rstest;
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
@@ -168,7 +170,7 @@ async fn put_records(installation: &Installation, project: &str, instance: &str,
 fn terraform_creates_polls_reads_and_refreshes(#[case] before: usize) {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(50).stale(20).load(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let signer = robot(&installation, &project);
     put_records(&installation, &project, &instance, before);
@@ -218,7 +220,7 @@ fn terraforms_create_that_is_sent_again_over_a_cut_connection_makes_one_task() {
     // A server that accepts connections and answers slowly keeps the task active while the client retries.
     let server = Server::start(Flavor::Valkey91);
     let proxy = Proxy::before(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&proxy.url());
     proxy.set(Fault::Drip);
     let signer = robot(&installation, &project);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server};
+use keysweep_harness::{DataSet, Flavor, Server, installation};
 use serde_json::Value;
 
 /// A fake OpenTelemetry collector: accepts requests over HTTP and passes on their spans.
@@ -76,16 +76,13 @@ fn a_task_is_one_trace_from_its_creation_to_each_primary() {
     let collector = FakeCollector::start();
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20_000).stale(1_000).load(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let environment =
         [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()), ("OTEL_EXPORTER_OTLP_HEADERS", "tenant=shop")];
     let service = installation.serve_with(&["--no-auth"], &environment);
-    let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
-    let created = service.request("POST", &path);
-    let id = created.body["id"].as_str().expect("an id").to_owned();
-    let task = format!("/api/v1/projects/{project}/tasks/{id}");
-    let task = service.wait_for(&task, |task| task["status"] == "success");
+    let scan = service.scan(&project, &instance);
+    let task = service.wait_for_task(&scan, |task| task["status"] == "success");
 
     let mut spans = BTreeMap::new();
     while spans.len() < 4 {
@@ -96,7 +93,7 @@ fn a_task_is_one_trace_from_its_creation_to_each_primary() {
     }
     assert_eq!(spans.keys().collect::<Vec<_>>(), ["scan.shard", "task.claim", "task.create", "task.scan"]);
     for span in spans.values() {
-        assert_eq!(span["traceId"], id, "{span:#}");
+        assert_eq!(span["traceId"], scan.id, "{span:#}");
         let nanos = |name: &str| span[name].as_str().expect("a time").parse::<u64>().expect("a number");
         assert!(nanos("startTimeUnixNano") <= nanos("endTimeUnixNano"), "{span:#}");
     }
@@ -124,13 +121,12 @@ fn remaining_spans_are_exported_on_shutdown() {
     let collector = FakeCollector::start();
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(300_000).load(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str())];
     let service = installation.serve_with(&["--no-auth"], &environment);
-    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    let task = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
-    service.wait_for(&task, |task| task["keys_scanned"].as_u64() > Some(0));
+    let task = service.scan(&project, &instance);
+    service.wait_for_task(&task, |task| task["keys_scanned"].as_u64() > Some(0));
     assert_eq!(service.terminate().0, Some(0));
     let mut names = Vec::new();
     while !names.contains(&"task.scan".to_owned()) {
@@ -142,13 +138,12 @@ fn remaining_spans_are_exported_on_shutdown() {
 fn an_unavailable_collector_delays_nothing() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(1_000).load(&server);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let endpoint = format!("http://127.0.0.1:{}", keysweep_harness::free_port());
     let service = installation.serve_with(&["--no-auth"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
-    let created = service.request("POST", &format!("/v2/{project}/instances/{instance}/scan-expire-keys-task"));
-    let task = format!("/api/v1/projects/{project}/tasks/{}", created.body["id"].as_str().expect("an id"));
-    service.wait_for(&task, |task| task["status"] == "success");
+    let task = service.scan(&project, &instance);
+    service.wait_for_task(&task, |task| task["status"] == "success");
     let (code, log) = service.terminate();
     assert_eq!(code, Some(0));
     assert_eq!(log.iter().filter(|line| line.contains("collector")).count(), 1, "logged once: {log:#?}");
@@ -156,7 +151,7 @@ fn an_unavailable_collector_delays_nothing() {
 
 #[test]
 fn an_invalid_endpoint_is_rejected_at_the_start() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0"]);
     let output = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example:4318").output();
     let output = output.expect("the binary starts");

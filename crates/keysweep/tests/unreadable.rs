@@ -8,16 +8,12 @@ use keysweep::{
     model::{AutoScan, Instance, Stored},
     store::Store,
 };
-use keysweep_harness::{DataSet, Flavor, Installation, Server};
+use keysweep_harness::{DataSet, Flavor, Installation, ScanTask, Server, id, installation};
 use rstest::rstest;
 use serde_json::Value;
 
 /// A time zone that is not in the zone data.
 const WINDOW: &str = "02:00-05:00 Mars/Olympus";
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
 
 /// Changes the row of an instance, and sets its auto-scan.
 fn edit(installation: &Installation, ids: (&str, &str), change: impl Fn(&mut Instance), auto_scan: Option<&AutoScan>) {
@@ -65,7 +61,7 @@ fn a_manual_task_fails_and_names_the_field(
 ) {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(30).stale(20).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, bad) = installation.register(&server.url());
     let good = installation.register_another(&project, "good", &server.url(), &[]);
     edit(&installation, (&project, &bad), change, None);
@@ -85,13 +81,9 @@ fn a_manual_task_fails_and_names_the_field(
     let page = service.request("GET", &format!("/console/{project}/instances/{bad}"));
     assert!(page.text.contains(value), "{}", page.text);
 
-    let create = |instance: &str| {
-        let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
-        let id = service.request("POST", &path).body["id"].as_str().expect("an id").to_owned();
-        service.wait_for(&format!("/api/v1/projects/{project}/tasks/{id}"), has_finished)
-    };
-    assert_refused(&create(&bad), field, value, &server, loaded.live + loaded.stale);
-    assert_eq!(create(&good)["status"], "success", "the other instance is scanned");
+    let scan = |instance: &str| service.wait_until_finished(&service.scan(&project, instance));
+    assert_refused(&scan(&bad), field, value, &server, loaded.live + loaded.stale);
+    assert_eq!(scan(&good)["status"], "success", "the other instance is scanned");
     assert_eq!(size(&server), loaded.live);
 }
 
@@ -99,7 +91,7 @@ fn a_manual_task_fails_and_names_the_field(
 fn a_scheduled_run_fails_and_names_the_window() {
     let server = Server::start(Flavor::Redis70);
     let loaded = DataSet::new().live(30).stale(20).load(&server);
-    let installation = installation();
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let settings = AutoScan {
         enabled: true,
@@ -112,11 +104,8 @@ fn a_scheduled_run_fails_and_names_the_window() {
     let change = |instance: &mut Instance| instance.window = Some(Stored::read(WINDOW));
     edit(&installation, (&project, &instance), change, Some(&settings));
     let service = installation.serve(&["--no-auth"]);
-    let histories = service.wait_for(&format!("/v2/{project}/instances/{instance}/auto-expire/histories"), |page| {
-        page["records"][0]["status"] == "failed"
-    });
-    let id = histories["records"][0]["id"].as_str().expect("an id");
-    let task = service.get(&format!("/api/v1/projects/{project}/tasks/{id}"));
+    let histories = service.wait_for_histories(&project, &instance, |page| page["records"][0]["status"] == "failed");
+    let task = service.task(&ScanTask::new(&project, &id(&histories["records"][0])));
     assert_eq!(task["scan_type"], "auto");
     assert_refused(&task, "window", "Mars/Olympus", &server, loaded.live + loaded.stale);
 }

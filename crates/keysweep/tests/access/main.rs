@@ -6,16 +6,12 @@ mod tokens;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keysweep_harness::{Answer, Installation, Service, Signer, free_port, id};
+use keysweep_harness::{Answer, Installation, Service, Signer, free_port, id, installation, scan_path};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
 const PASSWORD: &str = "correct horse battery";
-
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
 
 /// Adds two projects with one instance each and no users.
 fn two_projects(installation: &Installation) -> [(String, String); 2] {
@@ -74,7 +70,7 @@ const OFF: &str = r#"{"enable_auto_scan":false}"#;
 
 #[test]
 fn checks_come_in_their_documented_order() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, _), (other, _)] = two_projects(&installation);
     add_user(&installation, "ada", "shop", "reader");
     let service = installation.serve(&[]);
@@ -96,7 +92,7 @@ fn checks_come_in_their_documented_order() {
 
 #[test]
 fn a_token_is_issued_in_the_documented_shape_and_kept_hashed() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, instance), _] = two_projects(&installation);
     add_user(&installation, "ada", "shop", "operator");
     let service = installation.serve(&[]);
@@ -138,7 +134,7 @@ fn a_failed_sign_in_does_not_reveal_its_cause(
     #[case] scope: Value,
     #[case] status: u16,
 ) {
-    let installation = installation();
+    let installation = installation!();
     two_projects(&installation);
     add_user(&installation, "ada", "shop", "operator");
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
@@ -154,7 +150,7 @@ fn a_failed_sign_in_does_not_reveal_its_cause(
 
 #[test]
 fn malformed_sign_ins_are_iam_errors() {
-    let installation = installation();
+    let installation = installation!();
     let service = installation.serve(&[]);
     for (method, path, body, status) in [
         ("POST", "/v3/auth/tokens", "", 400),
@@ -174,7 +170,7 @@ fn malformed_sign_ins_are_iam_errors() {
 
 #[test]
 fn invalid_expired_missing_and_foreign_tokens_have_different_codes() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, instance), (other, other_instance)] = two_projects(&installation);
     add_user(&installation, "ada", "shop", "operator");
     installation.admin(&["user", "grant", "ada", "--project", "search", "--role", "reader"]);
@@ -198,7 +194,7 @@ fn invalid_expired_missing_and_foreign_tokens_have_different_codes() {
 
 #[test]
 fn tokens_end_when_revoked_and_when_their_user_changes() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, instance), _] = two_projects(&installation);
     add_user(&installation, "ada", "shop", "operator");
     add_user(&installation, "bob", "shop", "admin");
@@ -232,7 +228,7 @@ fn tokens_end_when_revoked_and_when_their_user_changes() {
 
 #[test]
 fn too_many_wrong_passwords_lock_the_address_out() {
-    let installation = installation();
+    let installation = installation!();
     two_projects(&installation);
     add_user(&installation, "ada", "shop", "operator");
     let service = installation.serve(&[]);
@@ -250,7 +246,7 @@ fn too_many_wrong_passwords_lock_the_address_out() {
 
 #[test]
 fn a_caller_lists_its_own_projects_and_a_region_finds_the_only_one() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, _), (other, _)] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "reader"]);
     let key = add_key(&installation, "robot");
@@ -271,12 +267,12 @@ fn a_caller_lists_its_own_projects_and_a_region_finds_the_only_one() {
 
 #[test]
 fn the_signature_of_a_create_is_accepted_twice_and_that_of_another_change_once() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, instance), _] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
     let key = add_key(&installation, "robot");
     let service = installation.serve(&[]);
-    let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
+    let create = scan_path(&project, &instance);
     let headers = key.headers("POST", &create, b"");
     for _ in 0..2 {
         assert_eq!(send(&service, "POST", &create, &headers, "").status, 200);
@@ -295,7 +291,7 @@ fn the_signature_of_a_create_is_accepted_twice_and_that_of_another_change_once()
 
 #[test]
 fn answers_do_not_reveal_which_access_keys_exist() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, instance), _] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
     let key = add_key(&installation, "robot");
@@ -324,7 +320,7 @@ fn answers_do_not_reveal_which_access_keys_exist() {
 
 #[test]
 fn six_bad_signatures_lock_that_key_for_that_address_and_no_other_key() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, instance), _] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
     let (key, other) = (add_key(&installation, "robot"), add_key(&installation, "robot"));
@@ -347,7 +343,7 @@ fn six_bad_signatures_lock_that_key_for_that_address_and_no_other_key() {
 
 #[test]
 fn users_are_listed_disabled_and_removed_on_the_command_line() {
-    let installation = installation();
+    let installation = installation!();
     let [(project, instance), _] = two_projects(&installation);
     installation.admin(&["user", "add", "robot", "--project", "shop", "--role", "operator"]);
     let key = add_key(&installation, "robot");

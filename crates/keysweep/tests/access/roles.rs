@@ -89,8 +89,7 @@ fn two_projects_with_users(installation: &Installation) -> ([Ids; 2], Service) {
     let ids = projects.map(|(project, instance)| {
         let operator = token(&service, &format!("operator{number}"), &project);
         number += 1;
-        let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
-        let task = with_token(&service, &operator, "POST", &create, "").body["id"].as_str().expect("an id").to_owned();
+        let task = id(&with_token(&service, &operator, "POST", &scan_path(&project, &instance), "").body);
         let url = format!("redis://127.0.0.1:{}", free_port());
         let spare = installation.register_another(&project, "spare", &url, &[]);
         Ids { project, instance, spare, task }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use keysweep_harness::{Authority, Flavor, Installation, Server, free_port};
+use keysweep_harness::{Authority, Flavor, Server, free_port, installation};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ fn missing_forbidden_and_foreign_targets_have_different_messages() {
 
 #[test]
 fn a_service_without_authentication_needs_no_key_and_one_project_needs_no_name() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     installation.register(&nowhere());
     let service = installation.serve(&["--no-auth"]);
     let list = |more: &[&str]| {

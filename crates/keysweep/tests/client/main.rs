@@ -13,7 +13,7 @@ use std::{
 };
 
 use keysweep_harness::{
-    DataSet, Fault, Flavor, Installation, KilledOnDrop, Proxy, Server, Service, eventually, free_port, id,
+    DataSet, Fault, Flavor, Installation, KilledOnDrop, Proxy, Server, Service, eventually, free_port, id, installation,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl Remote {
     }
 
     fn start_at(address: &str, url: &str, role: &str, options: &[&str]) -> Self {
-        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let installation = installation!();
         let (project, _) = installation.register_with(url, options);
         installation.admin(&["user", "add", "robot", "--project", &project, "--role", role]);
         let key = installation.admin(&["access-key", "add", "--user", "robot"]);
@@ -105,7 +105,7 @@ fn watching_survives_a_proxy_that_briefly_cannot_reach_the_service() {
     let away = |status| (status, "<h1>Bad Gateway</h1>".to_owned());
     let ended = || (200, task("success"));
     let run = |arguments: &[&str], answers| {
-        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let installation = installation!();
         let (base, project) = (scripted(answers), "a".repeat(32));
         let mut command = installation.command(arguments);
         command.env("KEYSWEEP_ENDPOINT", base).env("KEYSWEEP_PROJECT", project).output().expect("it starts")

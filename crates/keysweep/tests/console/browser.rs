@@ -2,7 +2,9 @@
 
 use std::{path::Path, process::Command};
 
-use keysweep_harness::{DataSet, Flavor, Installation, Server, Service, free_port, id};
+use keysweep_harness::{
+    DataSet, Flavor, Installation, Server, Service, free_port, id, installation, scan_path, task_path,
+};
 use serde_json::{Value, json};
 
 use crate::visitor::PASSWORD;
@@ -14,7 +16,7 @@ const STALE: u64 = 60_000;
 #[test]
 fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_cancels_and_is_refused_as_a_reader() {
     let Some(browser) = browser() else { return };
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     installation.admin(&["project", "add", "shop"]);
     for role in ["reader", "operator", "admin"] {
         installation.add_user(role, "shop", role, PASSWORD);
@@ -52,9 +54,8 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
     let project = signed_in.body["token"]["project"]["id"].as_str().expect("an id").to_owned();
     for stale in [9_000, 14_000, 11_000, 21_000, 16_000] {
         DataSet::new().prefix(&format!("s{stale}:")).live(4_000).stale(stale).load(server);
-        let create = format!("/v2/{project}/instances/{instance}/scan-expire-keys-task");
-        let created = service.send("POST", &create, &[("X-Auth-Token", &token)], "");
-        let task = format!("/api/v1/projects/{project}/tasks/{}", id(&created.body));
+        let created = service.send("POST", &scan_path(&project, &instance), &[("X-Auth-Token", &token)], "");
+        let task = task_path(&project, &id(&created.body));
         let ended = keysweep_harness::eventually("the scan to end", std::time::Duration::from_secs(30), || {
             let task = service.send("GET", &task, &[("X-Auth-Token", &token)], "").body;
             (task["status"] == "success").then_some(task)
@@ -62,13 +63,13 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
         assert_eq!(ended["keys_reclaimed"], stale);
     }
     if std::env::var_os("KEYSWEEP_SCREENSHOTS").is_some() {
-        let_keys_die(server);
+        let_keys_expire(server);
     }
     format!("/console/{project}/instances/{instance}")
 }
 
 /// Fills the server with keys that expire, so that the screenshots show stale keys.
-fn let_keys_die(server: &Server) {
+fn let_keys_expire(server: &Server) {
     let mut connection = server.connection();
     for batch in 0..40 {
         let mut pipe = redis::pipe();

@@ -1,6 +1,6 @@
 //! A visitor of the console over plain HTTP, and a project to visit.
 
-use keysweep_harness::{Answer, Installation, Service, free_port, id};
+use keysweep_harness::{Answer, Installation, Service, free_port, id, installation};
 
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -104,7 +104,7 @@ pub struct Shop {
 
 impl Shop {
     pub fn new(url: &str) -> Self {
-        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let installation = installation!();
         let project = id(&installation.admin(&["project", "add", "shop"]));
         let instance = id(&installation.admin(&["instance", "add", "cache", url, "--project", "shop"]));
         for role in ["reader", "operator", "admin"] {

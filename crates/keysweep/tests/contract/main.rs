@@ -7,7 +7,7 @@ mod servers;
 #[path = "../common/web.rs"]
 mod web;
 
-use keysweep_harness::{Flavor, Installation, Server, free_port};
+use keysweep_harness::{Flavor, Server, free_port, installation};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -78,7 +78,7 @@ fn an_error_has_its_code_and_shape(
     #[case] code: &str,
     #[case] message: &str,
 ) {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     let path = path.replace("{p}", &project).replace("{i}", &instance).replace("{o}", OTHER);
@@ -91,7 +91,7 @@ fn an_error_has_its_code_and_shape(
 
 #[test]
 fn a_literal_placeholder_gets_an_explanation() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let service = installation.serve(&["--no-auth"]);
     let answer = service.request("POST", &format!("/v2/%7Bproject_id%7D/instances/{OTHER}/auto-expire/scan"));
     assert_eq!((answer.status, &answer.body["error_code"]), (400, &"DCS.4002".into()));
@@ -102,7 +102,7 @@ fn a_literal_placeholder_gets_an_explanation() {
 #[case("/v2/{o}/instances/{o}/auto-expire/histories")]
 #[case("/v2/not-even-an-id/instances/x/auto-expire/histories")]
 fn a_request_without_credentials_learns_nothing_else(#[case] path: &str) {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let service = installation.serve(&[]);
     let answer = service.request("GET", &path.replace("{o}", OTHER));
     assert_eq!((answer.status, &answer.body["error_code"]), (401, &"DCS.1003".into()));
@@ -112,7 +112,7 @@ fn a_request_without_credentials_learns_nothing_else(#[case] path: &str) {
 
 #[test]
 fn an_empty_history_is_an_empty_array() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     let path = format!("/v2/{project}/instances/{instance}/auto-expire/histories");
@@ -149,7 +149,7 @@ fn refused_settings_name_the_reason_and_change_nothing(
     #[case] code: &str,
     #[case] message: &str,
 ) {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
@@ -161,7 +161,7 @@ fn refused_settings_name_the_reason_and_change_nothing(
 
 #[test]
 fn settings_are_saved_and_shown_and_may_be_sent_again() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
@@ -184,7 +184,7 @@ fn settings_are_saved_and_shown_and_may_be_sent_again() {
 
 #[test]
 fn a_broken_database_is_an_internal_error_without_details() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     common::break_database(&installation);
@@ -204,7 +204,7 @@ fn a_broken_database_is_an_internal_error_without_details() {
 
 #[test]
 fn errors_of_the_native_api_have_its_own_shape() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let service = installation.serve(&["--no-auth"]);
     for (method, path, status, code) in [
         ("GET", "/api/v1/nothing".to_owned(), 404, "no_such_url"),
@@ -221,7 +221,7 @@ fn errors_of_the_native_api_have_its_own_shape() {
 
 #[test]
 fn a_refused_request_is_logged_with_its_id() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let service = installation.serve(&["--no-auth"]);
     let answer = service.request("GET", "/v2/nothing");
     let id = answer.header("x-request-id").expect("an id").to_owned();
@@ -232,7 +232,7 @@ fn a_refused_request_is_logged_with_its_id() {
 #[test]
 fn instances_are_listed_with_the_types_that_clients_parse() {
     let server = Server::start(Flavor::Redis70);
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let down = format!("redis://:secret@127.0.0.1:{}", free_port());
     installation.admin(&["instance", "add", "down", &down, "--project", &project]);

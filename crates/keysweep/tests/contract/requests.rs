@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, TcpStream},
 };
 
-use keysweep_harness::{Installation, Service, free_port};
+use keysweep_harness::{Service, free_port, installation};
 use serde_json::{Value, json};
 
 use super::OTHER;
@@ -21,7 +21,7 @@ fn answer_to(service: &Service, bytes: &str) -> String {
 
 #[test]
 fn an_invalid_head_is_refused_with_a_status_only() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let service = installation.serve(&["--no-auth"]);
     let many = (0..101).map(|number| format!("X-{number}: x\r\n")).collect::<String>();
     for (request, status) in [
@@ -39,7 +39,7 @@ fn an_invalid_head_is_refused_with_a_status_only() {
 
 #[test]
 fn a_body_of_more_than_a_mebibyte_is_a_dcs_error() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
@@ -51,7 +51,7 @@ fn a_body_of_more_than_a_mebibyte_is_a_dcs_error() {
 
 #[test]
 fn a_truncated_body_is_a_dcs_error() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
     let service = installation.serve(&["--no-auth"]);
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use keysweep_harness::Installation;
+use keysweep_harness::installation;
 use serde_json::{Value, json};
 
 use super::{good_config, web::Web};
@@ -14,7 +14,7 @@ use super::{good_config, web::Web};
 #[test]
 fn a_server_that_is_not_redis_is_refused_at_once() {
     let web = Web::start();
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&web.url());
     let service = installation.serve(&["--no-auth"]);
     for (method, path, body) in [
@@ -75,7 +75,7 @@ fn answer_as_redis_2_8(stream: TcpStream) -> Option<()> {
 
 #[test]
 fn a_server_that_reports_a_version_below_4_0_is_refused() {
-    let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+    let installation = installation!();
     let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", stand_in_for_redis_2_8()));
     let service = installation.serve(&["--no-auth"]);
     let path = format!("/v2/{project}/instances/{instance}");

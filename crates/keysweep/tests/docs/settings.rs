@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, process::Output};
 
 use keysweep::config::FileConfig;
-use keysweep_harness::Installation;
+use keysweep_harness::installation;
 
 use super::{fence::root, words};
 
@@ -59,7 +59,7 @@ fn assert_refused(what: &str, output: &Output, words: &str) {
 fn every_variable_is_read() {
     let mut left = words::variables();
     for (name, command, value, words) in VARIABLES {
-        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let installation = installation!();
         let mut command = installation.command(&command.split(' ').collect::<Vec<_>>());
         let output = command.env(name, value).output().expect("the binary starts");
         assert_refused(name, &output, words);
@@ -85,7 +85,7 @@ fn every_field_of_the_config_file_is_read_and_documented() {
     for &(name, value, words) in FIELDS {
         assert!(left.remove(name), "there is no {name}");
         assert!(row.contains(&format!("`{name}`")), "the row of --config does not name {name}: {row}");
-        let installation = Installation::new(env!("CARGO_BIN_EXE_keysweep"));
+        let installation = installation!();
         let file = installation.folder().join("keysweep.toml");
         fs::write(&file, format!("# The line before it.\n{name} = {value}\n")).expect("written");
         let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", file.to_str().expect("UTF-8")];

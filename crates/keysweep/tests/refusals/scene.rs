@@ -1,6 +1,6 @@
 //! Services and users that provoke every error of the DCS API, with the request that provokes each.
 
-use keysweep_harness::{Installation, Service, free_port, id};
+use keysweep_harness::{Installation, Service, free_port, id, installation};
 use serde_json::{Value, json};
 
 use super::{common, tokens, web::Web};
@@ -48,10 +48,6 @@ pub struct Scene {
     _installations: [Installation; 2],
 }
 
-fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_keysweep"))
-}
-
 fn key_of(installation: &Installation, role: &str, project: &str) -> Caller {
     installation.add_user(role, project, role, PASSWORD);
     let key = installation.admin(&["access-key", "add", "--user", role]);
@@ -61,7 +57,7 @@ fn key_of(installation: &Installation, role: &str, project: &str) -> Caller {
 
 impl Scene {
     pub fn new() -> Self {
-        let kept = installation();
+        let kept = installation!();
         let project = id(&kept.admin(&["project", "add", "shop"]));
         let other_project = id(&kept.admin(&["project", "add", "search"]));
         let nowhere = || format!("redis://127.0.0.1:{}", free_port());
@@ -76,7 +72,7 @@ impl Scene {
         let service = kept.serve(&[]);
         let expired = Caller::Token(expired_token(&kept, &service, &project));
 
-        let broken = installation();
+        let broken = installation!();
         let unprotected = broken.serve(&["--no-auth"]);
         common::break_database(&broken);
         Self {
