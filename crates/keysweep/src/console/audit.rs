@@ -34,7 +34,7 @@ struct AuditPageView {
 
 struct Row {
     when: RelativeTime,
-    who: String,
+    actor: String,
     action: String,
     subject: String,
     /// Path of the subject's page; `None` if it has none.
@@ -77,7 +77,7 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
         };
         Row {
             when: RelativeTime::new(entry.happened_at, now),
-            who: entry.actor.clone().unwrap_or_else(|| "–".to_owned()),
+            actor: entry.actor.clone().unwrap_or_else(|| "–".to_owned()),
             action: entry.action.clone(),
             subject,
             href,

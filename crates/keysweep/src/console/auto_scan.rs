@@ -77,8 +77,7 @@ impl AutoScanForm {
                     self.first_scan_at_error = "Give a time in the future, in UTC, such as 2030-01-31T02:00.";
                 }
                 AutoScanFault::Interval => {
-                    self.interval_error =
-                        "Write it as 24h, 90m or 1h 30m; 0 scans again a minute after the last has ended.";
+                    self.interval_error = "Write it as 24h, 90m or 1h 30m; 0 scans again one minute after the previous scan has finished.";
                 }
                 AutoScanFault::Timeout => {
                     self.timeout_error = "It must be at least twice the interval, and more than a second, such as 48h.";
@@ -94,7 +93,7 @@ impl AutoScanForm {
     /// Returns a hint with the keys per second that the typed count allows.
     pub(super) fn rate(&self) -> String {
         let per_second = self.scan_keys_count.parse::<u64>().ok().and_then(|count| count.checked_mul(200));
-        per_second.map_or_else(String::new, |rate| format!("= {} keys a second at most", format::count(rate)))
+        per_second.map_or_else(String::new, |rate| format!("= at most {} keys per second", format::count(rate)))
     }
 }
 

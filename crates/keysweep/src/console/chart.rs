@@ -55,7 +55,7 @@ impl Chart {
                 height: format!("{height:.1}"),
                 class: run.result.class,
                 title: format!(
-                    "{}, {}: {} and {} keys released",
+                    "{}, {}: {} and {} keys reclaimed",
                     run.started,
                     run.result.word,
                     units::size(run.bytes_reclaimed),
@@ -66,7 +66,7 @@ impl Chart {
         let bars: Vec<Bar> = bars.collect();
         let last = runs.last().map(|run| units::size(run.bytes_reclaimed)).unwrap_or_default();
         let summary = format!(
-            "Memory released by the last {} runs: at most {}, by the newest {last}.",
+            "Memory reclaimed by the last {} scans: at most {}, by the newest {last}.",
             runs.len(),
             units::size(most)
         );

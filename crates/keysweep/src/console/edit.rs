@@ -228,12 +228,7 @@ pub(super) async fn add(State(state): State<ConsoleState>, request: Request) -> 
     match state.instances.add(&context.project.id, new).await {
         Ok(added) => {
             state
-                .poll_and_show(
-                    &context,
-                    &added,
-                    "add",
-                    "The instance is added, but its server could not be looked at: ",
-                )
+                .poll_and_show(&context, &added, "add", "The instance is added, but its server could not be polled: ")
                 .await
         }
         Err(error) => again(error),
@@ -276,7 +271,7 @@ pub(super) async fn change(State(state): State<ConsoleState>, request: Request) 
                     &context,
                     &changed,
                     "save",
-                    "The changes are saved, but the server could not be looked at: ",
+                    "The changes are saved, but the server could not be polled: ",
                 )
                 .await
         }

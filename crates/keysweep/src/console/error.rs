@@ -78,28 +78,28 @@ impl IntoResponse for ConsoleError {
             }
             Self::Stale => (
                 StatusCode::FORBIDDEN,
-                "This form is out of date",
-                "It was made for another session, or does not come from this console. Nothing was changed. Go back, \
-                 reload the page and try again."
+                "Form expired",
+                "The form belongs to another session or another site. Nothing was changed. Go back, reload the page and \
+                 try again."
                     .into(),
                 home(),
             ),
             Self::Body(BodyError::TooLarge) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "Too much",
-                "What was sent is larger than 1 MiB. Nothing was changed.".into(),
+                "Request too large",
+                "The request is larger than 1 MiB. Nothing was changed.".into(),
                 home(),
             ),
             Self::Body(BodyError::Broken) => (
                 StatusCode::BAD_REQUEST,
-                "The form broke off",
-                "The connection ended before all of it was there. Nothing was changed; try again.".into(),
+                "Request interrupted",
+                "The connection closed before the form was complete. Nothing was changed; try again.".into(),
                 home(),
             ),
             Self::NoProject => (
                 StatusCode::NOT_FOUND,
                 "No project yet",
-                "There is no project that you have a role on. An operator adds one with: keysweep admin project add \
+                "You have no role on any project. An operator adds one with: keysweep admin project add \
                  NAME, and grants roles with: keysweep admin user grant"
                     .into(),
                 home(),
@@ -107,33 +107,34 @@ impl IntoResponse for ConsoleError {
             Self::NotFound(what) => (
                 StatusCode::NOT_FOUND,
                 "Not found",
-                format!("There is no such {what}, or you have no role on its project."),
+                format!("The {what} does not exist, or you have no role on its project."),
                 home(),
             ),
             Self::Forbidden { needed, project_id } => (
                 StatusCode::FORBIDDEN,
-                "Not with your role",
+                "Permission denied",
                 format!(
-                    "This needs the role {needed} on the project. Nothing was changed. An admin can grant it with: \
+                    "This action requires the role {needed} on the project. Nothing was changed. An admin can grant it with: \
                      keysweep admin user grant"
                 ),
                 format!("/console/{project_id}/instances"),
             ),
-            Self::Conflict(message) => (StatusCode::CONFLICT, "That does not go now", message, home()),
+            Self::Conflict(message) => (StatusCode::CONFLICT, "Not possible now", message, home()),
             Self::NoUrl => {
                 (StatusCode::NOT_FOUND, "Not found", "The console has no page at this address.".into(), home())
             }
             Self::NoMethod => (
                 StatusCode::METHOD_NOT_ALLOWED,
-                "Not like that",
-                "This address of the console takes no such request.".into(),
+                "Method not allowed",
+                "This address of the console does not accept this method.".into(),
                 home(),
             ),
-            Self::NotLocal => (StatusCode::FORBIDDEN, "This machine only", NOT_LOCAL.into(), home()),
+            Self::NotLocal => (StatusCode::FORBIDDEN, "Local access only", NOT_LOCAL.into(), home()),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "Something failed on our side",
-                "The service's log says more, under the request id in the answer's X-Request-Id. Reload to try again."
+                "Internal error",
+                "The service's log has the details, under the request id in the response header X-Request-Id. Reload to \
+                 try again."
                     .into(),
                 home(),
             ),
@@ -178,7 +179,7 @@ pub(super) fn sign_in_failure(error: SignInError) -> Result<SignInFailure, Conso
         SignInError::TooMany(wait) => {
             later(format!("Too many attempts. Wait {} s, then try again.", whole_seconds(wait)), wait)
         }
-        SignInError::Queue(wait) => later("Too many people sign in at this moment. Try again.".to_owned(), wait),
+        SignInError::Queue(wait) => later("Too many sign-ins at the moment. Try again.".to_owned(), wait),
         SignInError::NoScope | SignInError::OtherProject => denied(
             StatusCode::FORBIDDEN,
             "You have no role on any project. An admin can grant one with: keysweep admin user grant",
@@ -259,7 +260,7 @@ mod tests {
 
     #[rstest]
     #[case::a_lock(SignInError::TooMany(Duration::from_secs(1)), "Too many attempts. Wait 1 s, then try again.")]
-    #[case::a_queue(SignInError::Queue(Duration::from_secs(1)), "Too many people sign in at this moment. Try again.")]
+    #[case::a_queue(SignInError::Queue(Duration::from_secs(1)), "Too many sign-ins at the moment. Try again.")]
     fn the_last_second_of_a_lock_is_not_reported_as_a_queue(#[case] error: SignInError, #[case] sentence: &str) {
         let failure = sign_in_failure(error).unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!((failure.status, failure.message.as_str()), (StatusCode::TOO_MANY_REQUESTS, sentence));

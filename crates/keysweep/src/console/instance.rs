@@ -152,8 +152,8 @@ impl ConsoleState {
         Ok(History {
             chart: Chart::new(&runs),
             summary: match page.count.saturating_sub(active) {
-                1 => format!("One scan released {} keys.", format::count(page.released)),
-                runs => format!("{} scans released {} keys.", format::count(runs), format::count(page.released)),
+                1 => format!("One scan reclaimed {} keys.", format::count(page.released)),
+                runs => format!("{} scans reclaimed {} keys.", format::count(runs), format::count(page.released)),
             },
             newer: (offset > 0).then(|| link(offset.saturating_sub(PAGE))),
             older: (page.count > offset + page.tasks.len() as u64 && !rows.is_empty()).then(|| link(offset + PAGE)),
@@ -272,7 +272,7 @@ pub(super) async fn scan(State(state): State<ConsoleState>, request: Request) ->
 
 pub(super) async fn test(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
-    state.poll_and_show(&context, &instance, "test", "The server could not be looked at: ").await
+    state.poll_and_show(&context, &instance, "test", "The server could not be polled: ").await
 }
 
 pub(super) async fn pause(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
@@ -327,7 +327,7 @@ pub(super) async fn set_auto_scan(
         Err(Unsaved::Failed(error)) => Err(error.into()),
         Err(Unsaved::Faults(faults)) => {
             let form = form.with_faults(&faults);
-            let text = "The auto-scan is not saved: see beside the fields.".to_owned();
+            let text = "The auto-scan is not saved: see the errors beside the fields.".to_owned();
             let notice = Some(Notice { is_good: false, text });
             Ok((UNPROCESSABLE, state.instance_page(&context, &instance, Some(form), notice).await?).into_response())
         }

@@ -105,7 +105,7 @@ impl Row {
         let stats = instance.stats.as_ref();
         let known = |format: fn(u64) -> String, value: Option<u64>| value.map_or_else(|| "–".to_owned(), format);
         let last = newest.filter(|task| !task.status.is_active()).map(|task| {
-            let reclaimed = format!("{} released", format::count(task.reclaimed));
+            let reclaimed = format!("{} reclaimed", format::count(task.reclaimed));
             (RelativeTime::new(task.finished_at.unwrap_or(task.created_at), now), reclaimed)
         });
         Self {

@@ -51,17 +51,17 @@ impl LiveView {
         let closed = instance.closed_until(task.scan_type, now);
         let waits_for = match (task.status, closed) {
             (Status::Waiting, Some(opens)) => {
-                format!("its off-peak window, which opens {}", format::RelativeTime::new(opens, now).relative)
+                format!("its maintenance window, which opens {}", format::RelativeTime::new(opens, now).relative)
             }
-            (Status::Waiting, None) => "a free worker, and for other scans of its host to end".to_owned(),
+            (Status::Waiting, None) => "a free worker and for other scans of its host to finish".to_owned(),
             _ => String::new(),
         };
         let announcement = match (task.status, task.cancel_requested, task.scan_type) {
-            (Status::Waiting, _, ScanType::Manual) => "The scan waits.",
-            (Status::Waiting, _, ScanType::Auto) => "The scheduled scan waits.",
-            (_, true, _) => "The scan stops after its slice.",
-            (_, _, ScanType::Manual) => "The scan runs.",
-            (_, _, ScanType::Auto) => "The scheduled scan runs.",
+            (Status::Waiting, _, ScanType::Manual) => "The scan is waiting.",
+            (Status::Waiting, _, ScanType::Auto) => "The scheduled scan is waiting.",
+            (_, true, _) => "The scan stops after its current slice.",
+            (_, _, ScanType::Manual) => "The scan is running.",
+            (_, _, ScanType::Auto) => "The scheduled scan is running.",
         };
         Some(Self {
             task_id: task.id.clone(),
@@ -84,7 +84,7 @@ impl LiveView {
 fn shard(shard: ShardProgress) -> ShardRow {
     let has_slices = shard.slice_p50_seconds > 0.0;
     let state = match (shard.state, shard.database) {
-        (ShardStatus::Sweeping, Some(database)) => format!("sweeping db {database}"),
+        (ShardStatus::Sweeping, Some(database)) => format!("scanning db {database}"),
         (state, _) => state.as_str().to_owned(),
     };
     ShardRow {

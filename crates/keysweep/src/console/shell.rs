@@ -108,14 +108,14 @@ impl PageContext {
 /// other texts.
 fn done(what: &str) -> Option<Notice> {
     let text = match what {
-        "scan" => "The scan is accepted. It starts as soon as a worker is free.",
-        "cancel" => "The scan is asked to stop. What it has released stays released.",
+        "scan" => "The scan is created. It starts as soon as a worker is free.",
+        "cancel" => "The scan is being cancelled. Keys that it has reclaimed stay reclaimed.",
         "auto-scan" => "The auto-scan is saved.",
         "add" => "The instance is added, and its server answers.",
         "save" => "The changes are saved.",
-        "test" => "The server answers, and can be swept.",
-        "pause" => "The instance is paused: a scan that runs goes on, new ones are refused.",
-        "resume" => "The instance takes scans again.",
+        "test" => "The server answers and can be scanned.",
+        "pause" => "The instance is paused: an active scan continues, new scans are refused.",
+        "resume" => "The instance accepts scans again.",
         "remove" => "The instance and its history are removed.",
         _ => return None,
     };

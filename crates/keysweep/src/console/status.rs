@@ -33,7 +33,7 @@ impl Badge {
             _ if !instance.unreadable_fields().is_empty() => badge("unreadable", "bad"),
             _ if instance.unsupported().is_some() => badge("unsupported", "bad"),
             _ if instance.unreachable.is_some() => badge("unreachable", "bad"),
-            _ if instance.stats.is_none() => badge("not seen yet", "plain"),
+            _ if instance.stats.is_none() => badge("not polled yet", "plain"),
             _ => badge("ready", "good"),
         }
     }

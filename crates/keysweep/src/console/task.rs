@@ -81,12 +81,12 @@ struct ShardView {
 }
 
 /// Returns the reasons for which the scan was throttled, with the time spent on each.
-fn throttled(held: &Throttled) -> Vec<(&'static str, String)> {
+fn throttled(throttled: &Throttled) -> Vec<(&'static str, String)> {
     let all = [
-        ("a replica lagged behind", held.replica_lag),
-        ("a replica was missing or synchronising", held.replica_missing),
-        ("the server was saving in a child process", held.fork),
-        ("expiry was paused", held.paused),
+        ("a replica lagged behind", throttled.replica_lag),
+        ("a replica was missing or synchronising", throttled.replica_missing),
+        ("a background save ran", throttled.fork),
+        ("expiration was paused", throttled.paused),
     ];
     all.into_iter().filter(|(_, value)| *value > 0.0).map(|(why, value)| (why, format::seconds(value))).collect()
 }

@@ -102,26 +102,26 @@ async function everything() {
 
   // A scan: started, cancelled while it runs.
   await page.getByRole("button", { name: "Scan now" }).click();
-  await page.getByText("The scan is accepted.").waitFor();
-  const whole = page.getByRole("progressbar", { name: "The whole scan" });
+  await page.getByText("The scan is created.").waitFor();
+  const whole = page.getByRole("progressbar", { name: "Progress of the scan" });
   await whole.waitFor();
-  const cancel = page.getByRole("button", { name: "Cancel the scan" });
+  const cancel = page.getByRole("button", { name: "Cancel scan" });
   await cancel.focus();
   // It moves, without the page being loaded again, and without taking the focus away.
   await page.evaluate(() => (window.untouched = true));
-  const early = await number(page.locator("#released"));
-  await page.waitForFunction((early) => Number(document.getElementById("released").innerText.replaceAll(",", "")) > early, early);
+  const early = await number(page.locator("#reclaimed"));
+  await page.waitForFunction((early) => Number(document.getElementById("reclaimed").innerText.replaceAll(",", "")) > early, early);
   assert.equal(await page.evaluate(() => window.untouched && document.activeElement.id), "cancel");
   await cancel.click();
-  await page.getByText("The scan is asked to stop.").waitFor();
+  await page.getByText("The scan is being cancelled.").waitFor();
   await page.locator("#live .badge").getByText("cancelled").waitFor();
 
   // And one that is watched to its end, on its own page.
   await page.getByRole("button", { name: "Scan now" }).click();
   await whole.waitFor();
   await inspect(page, "scanning");
-  await page.getByRole("link", { name: "The page of this scan" }).click();
-  const bar = page.getByRole("progressbar", { name: "The whole scan" });
+  await page.getByRole("link", { name: "View task" }).click();
+  const bar = page.getByRole("progressbar", { name: "Progress of the scan" });
   await bar.waitFor();
   await page.evaluate(() => (window.untouched = true));
   const seen = new Set();
@@ -132,28 +132,28 @@ async function everything() {
   }
   assert.ok(seen.size >= 2, `the bar did not move: ${[...seen]}`);
   await page.locator("#status").getByText("success").waitFor();
-  await page.getByRole("heading", { name: "What it cost the server" }).waitFor();
+  await page.getByRole("heading", { name: "Impact on the server" }).waitFor();
   assert.equal(await page.evaluate(() => window.untouched), true, "the page brought itself up to date");
   await inspect(page, "task");
   await page.goto(instance);
   const rows = page.locator("#history tbody tr");
   await rows.first().waitFor();
-  const released = await rows.locator("[data-label=Released]").allInnerTexts();
-  const sum = released.reduce((sum, text) => sum + Number(text.replaceAll(",", "")), 0);
-  assert.equal(sum, server.stale, "all scans together released what was stale");
+  const reclaimed = await rows.locator("[data-label=Reclaimed]").allInnerTexts();
+  const sum = reclaimed.reduce((sum, text) => sum + Number(text.replaceAll(",", "")), 0);
+  assert.equal(sum, server.stale, "all scans together reclaimed the stale keys");
 
   // An auto-scan: a wrong value, then a right one.
-  await page.getByLabel("Scan this instance by itself").check();
-  await page.getByLabel("First scan, UTC").fill("2100-01-01T02:00:00");
-  await page.getByLabel("A scan may take").fill("1h");
-  await page.getByRole("button", { name: "Save the auto-scan" }).click();
+  await page.getByLabel("Enable automatic scans").check();
+  await page.getByLabel("First scan (UTC)").fill("2100-01-01T02:00:00");
+  await page.getByLabel("Timeout").fill("1h");
+  await page.getByRole("button", { name: "Save auto-scan" }).click();
   await page.locator("#timeout-fault").getByText("twice the interval").waitFor();
-  assert.equal(await page.getByLabel("A scan may take").getAttribute("aria-invalid"), "true");
+  assert.equal(await page.getByLabel("Timeout").getAttribute("aria-invalid"), "true");
   await inspect(page, "auto-scan-fault");
-  await page.getByLabel("A scan may take").fill("48h");
-  await page.getByRole("button", { name: "Save the auto-scan" }).click();
+  await page.getByLabel("Timeout").fill("48h");
+  await page.getByRole("button", { name: "Save auto-scan" }).click();
   await page.getByText("The auto-scan is saved.").waitFor();
-  await page.getByText("The next scheduled scan").waitFor();
+  await page.getByText("Next scheduled scan").waitFor();
 
   // The other pages.
   await page.getByRole("link", { name: "Edit" }).click();
@@ -162,17 +162,17 @@ async function everything() {
   await page.locator("#history svg").waitFor();
   assert.ok((await page.locator("#history svg rect").count()) >= 5);
   await page.getByRole("button", { name: "Test" }).click();
-  await page.getByText("The server answers, and can be swept.").waitFor();
+  await page.getByText("The server answers and can be scanned.").waitFor();
   await page.goto(history);
   await inspect(page, "instance");
   // While the service does not answer the page says so, and it recovers alone.
   const refresh = () => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
   await page.route("**/instances/**", (route) => route.abort());
   await refresh();
-  await page.getByText("The service does not answer.").waitFor();
+  await page.getByText("The service does not respond.").waitFor();
   await page.unroute("**/instances/**");
   await refresh();
-  await page.getByText("The service does not answer.").waitFor({ state: "hidden" });
+  await page.getByText("The service does not respond.").waitFor({ state: "hidden" });
   await page.getByRole("link", { name: "Audit trail" }).click();
   await page.getByText("auto_scan.set").first().waitFor();
   await inspect(page, "audit");
@@ -190,7 +190,7 @@ async function everything() {
   await page.getByLabel("Name", { exact: true }).fill("gone");
   await page.getByLabel("Address", { exact: true }).fill(nowhere);
   await page.getByRole("button", { name: "Add the instance" }).click();
-  await page.getByRole("alert").getByText("could not be looked at").waitFor();
+  await page.getByRole("alert").getByText("could not be polled").waitFor();
   await inspect(page, "unreachable");
 
   await page.getByRole("button", { name: "Sign out" }).click();
@@ -211,15 +211,15 @@ async function everything() {
   }, history);
   assert.equal(refused, 403);
   await reader.goto(`${history}/edit`);
-  await reader.getByRole("heading", { name: "Not with your role" }).waitFor();
+  await reader.getByRole("heading", { name: "Permission denied" }).waitFor();
   await inspect(reader, "refused");
 
   // Everything works without scripts.
   const plain = await open(THEMES.light, { javaScriptEnabled: false });
   await signIn(plain, "operator", history);
   await plain.getByRole("button", { name: "Scan now" }).click();
-  await plain.getByText("The scan is accepted.").waitFor();
-  for (let tries = 0; !(await plain.getByText("The last scan ended").count()); tries++) {
+  await plain.getByText("The scan is created.").waitFor();
+  for (let tries = 0; !(await plain.getByText("The last scan finished").count()); tries++) {
     assert.ok(tries < 100, "the scan ends");
     await new Promise((resolve) => setTimeout(resolve, 100));
     await plain.goto(history);
