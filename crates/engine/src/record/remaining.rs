@@ -1,5 +1,5 @@
-//! What a scan leaves behind: the keys that expired while it ran, behind it. By the sums of a pass, without another look at
-//! the keys. Pure.
+//! An estimate of the stale keys after a scan: keys that expired after the scan had passed them. Calculated from the sums of
+//! one pass, without reading the keys again.
 
 use std::ops::Add;
 
@@ -29,7 +29,7 @@ pub(crate) struct Counters {
     pub expired: u64,
 }
 
-/// The living keys that a scan has returned.
+/// The live keys that a scan has returned.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Living {
     /// Returned in the first half of the keyspace, without repeats.
@@ -67,7 +67,7 @@ fn share(stale: u64, keys: u64) -> f64 {
 }
 
 impl Living {
-    /// Returns by how much the living keys have grown during the scan: what the second half has more than the first has come
+    /// Returns by how much the live keys have grown during the scan: what the second half has more than the first has come
     /// meanwhile, unless it is chance.
     fn growth(self) -> f64 {
         let more = self.late - self.early;
@@ -77,7 +77,7 @@ impl Living {
         }
     }
 
-    /// Returns the living keys at the end of the scan: halfway through it there were as many as it returned.
+    /// Returns the live keys at the end of the scan: halfway through it there were as many as it returned.
     fn at_end(self) -> f64 {
         self.early + self.late + self.growth() / 2.0
     }

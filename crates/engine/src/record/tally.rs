@@ -50,7 +50,7 @@ impl Tally {
         self.missing() > 2 * self.churn
     }
 
-    /// Returns the living keys that the pass returned.
+    /// Returns the live keys that the pass returned.
     pub(super) fn living(&self) -> Living {
         let (early, all) = (self.returned_early as f64, self.returned as f64);
         Living { early, late: all - early, is_even: false }

@@ -29,6 +29,6 @@ pub enum StoreError {
 impl StoreError {
     /// The error of a verb that cannot run beside a worker; it can be repeated once all scans have ended.
     pub(super) fn scanning() -> Self {
-        Self::Unavailable("a sweep is running; stop every keysweep that uses this database first".into())
+        Self::Unavailable("a scan is running; stop every keysweep that uses this database first".into())
     }
 }
