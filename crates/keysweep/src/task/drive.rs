@@ -302,8 +302,13 @@ impl Drive {
 
     /// Stores the end of the task, and retries during an outage of the store for as long as the lease may last, so that
     /// nothing is scanned twice. This is the one place where a task finishes. Returns whether the end is stored.
-    async fn finish(&self, outcome: Result<(), (Reason, String)>, beat: Heartbeat, report: Option<String>) -> bool {
-        let ending = TaskResult { outcome, heartbeat: beat, report };
+    async fn finish(
+        &self,
+        outcome: Result<(), (Reason, String)>,
+        heartbeat: Heartbeat,
+        report: Option<String>,
+    ) -> bool {
+        let ending = TaskResult { outcome, heartbeat, report };
         let deadline = Instant::now() + LEASE;
         loop {
             match self.store.finish(&self.claim.lease, &ending).await {
