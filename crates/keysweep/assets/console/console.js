@@ -1,16 +1,16 @@
-// Brings the parts of a page that are marked data-live up to date, by asking for the page again. Everything is made on the
-// server; without this script the same pages are reloaded by hand.
+// Refreshes the parts of a page that are marked data-live by requesting the page again. The server renders everything; without
+// this script a user reloads the page.
 "use strict";
 
 (() => {
   const address = new URL(location.href);
   if (address.searchParams.has("done")) {
-    // So that reloading does not tell once more what was done.
+    // A reload must not show the notice of the last action again.
     address.searchParams.delete("done");
     history.replaceState(null, "", address);
   }
 
-  // What takes a while (a test waits for the server) is seen to be under way.
+  // Shows that a slow action is running: a test waits for the server.
   addEventListener("submit", ({ submitter }) => submitter?.setAttribute("aria-busy", "true"));
   addEventListener("pageshow", () => document.querySelector("[aria-busy]")?.removeAttribute("aria-busy"));
 
@@ -21,7 +21,7 @@
 
   const isActive = (root) => root.querySelector("[data-live][data-active]") !== null;
 
-  // In place, so that what has the focus keeps it and what is being pressed stays where it is.
+  // Updates in place, so that elements keep the focus and do not move under the pointer.
   function morph(old, fresh) {
     if (old.nodeName !== fresh.nodeName) {
       old.replaceWith(fresh);
@@ -48,7 +48,7 @@
     if (part) url.searchParams.set("part", part);
     const answer = await fetch(url, { redirect: "manual", cache: "no-store", signal: AbortSignal.timeout(10000) });
     if (answer.type === "opaqueredirect" || answer.status === 404) {
-      // The session has ended, or what the page shows is gone: the page itself says so.
+      // The session has ended, or the object was removed: loading the page shows which.
       location.assign(page);
       return null;
     }
@@ -61,7 +61,7 @@
     try {
       const wasActive = isActive(document);
       let fresh = await ask(wasActive ? "live" : "");
-      // What has just ended is in the history now.
+      // A scan that has just finished is in the history now.
       if (fresh && wasActive && !isActive(fresh)) fresh = await ask("");
       if (!fresh) return;
       for (const part of fresh.querySelectorAll("[data-live]")) {
@@ -75,7 +75,7 @@
     }
   }
 
-  // One at a time: whoever comes back to the page while it is brought up to date would start a second round.
+  // One refresh at a time: a tab that becomes visible during a refresh would start a second one.
   let isBusy = false;
   async function follow() {
     if (isBusy) return;
