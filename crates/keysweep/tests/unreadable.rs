@@ -35,10 +35,6 @@ fn size(server: &Server) -> u64 {
     redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")
 }
 
-fn has_finished(task: &Value) -> bool {
-    matches!(task["status"].as_str(), Some("success" | "failed"))
-}
-
 /// Checks that a task failed because of this field, and that its scan reclaimed nothing.
 fn assert_refused(task: &Value, field: &str, value: &str, server: &Server, keys: u64) {
     assert_eq!((&task["status"], &task["reason"]["code"]), (&"failed".into(), &"refused".into()), "{task:#}");
