@@ -1,7 +1,7 @@
 //! The list of phrases in phrases.toml.
 
 use regex::{Regex, RegexBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 
 use super::texts::Text;
 
@@ -22,8 +22,9 @@ pub struct Phrases {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phrase {
-    /// Regular expression, case-insensitive; a space matches any white space.
-    pub pattern: String,
+    /// Case-insensitive; a space matches any white space.
+    #[serde(deserialize_with = "compile")]
+    pub pattern: Regex,
     /// What to write instead.
     #[serde(rename = "use")]
     pub instead: String,
@@ -81,10 +82,8 @@ impl Phrases {
     }
 }
 
-impl Phrase {
-    /// Returns the compiled pattern.
-    pub fn regex(&self) -> Regex {
-        let pattern = self.pattern.replace(' ', r"\s+");
-        RegexBuilder::new(&pattern).case_insensitive(true).build().unwrap_or_else(|error| panic!("{pattern}: {error}"))
-    }
+/// Compiles a pattern once: that takes longer than all searches for it.
+fn compile<'de, D: Deserializer<'de>>(field: D) -> Result<Regex, D::Error> {
+    let pattern = String::deserialize(field)?.replace(' ', r"\s+");
+    RegexBuilder::new(&pattern).case_insensitive(true).build().map_err(D::Error::custom)
 }
