@@ -2,7 +2,6 @@
 
 use keysweep_harness::{DataSet, Flavor, Server, installation};
 use rstest::rstest;
-use serde_json::Value;
 
 const STALE: u64 = 1_500;
 

@@ -99,7 +99,7 @@ fn two_projects_with_users(installation: &Installation) -> ([Ids; 2], Service) {
 
 #[test]
 fn each_role_has_exactly_the_operations_of_the_table() {
-    let installation = installation();
+    let installation = installation!();
     let ([ours, theirs], service) = two_projects_with_users(&installation);
     let nothing = || OTHER.to_owned();
     let nowhere = Ids { project: nothing(), instance: nothing(), spare: nothing(), task: nothing() };
