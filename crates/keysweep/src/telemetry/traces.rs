@@ -161,7 +161,7 @@ impl Traces {
         }
     }
 
-    /// Exports the remaining spans, for at most twice [`EXPORT_TIMEOUT`].
+    /// Exports the remaining spans, for at most twice the export timeout.
     pub async fn close(self) {
         let Some(exporter) = self.0 else { return };
         drop(exporter.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
