@@ -184,6 +184,8 @@ pub struct TaskDetail {
     pub checkpoint: Option<String>,
     /// The engine's report, as JSON; `None` until the task finishes.
     pub report: Option<String>,
+    /// Why the documents cannot be read, where another version of keysweep wrote them.
+    pub documents_error: Option<String>,
 }
 
 /// A task to be created.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     clock::after,
-    db::{Queue, Row, Session, sql, unreadable},
+    db::{Queue, Row, Session, sql},
     hosts::remove_hosts,
     instances::{instance, window_opens_at},
     leases::{defer, release},
@@ -30,7 +30,7 @@ pub struct Claim {
     pub task: Task,
     /// The instance to scan.
     pub instance: Instance,
-    /// The last checkpoint of an earlier worker, as versioned JSON.
+    /// The last checkpoint of an earlier worker, as JSON; `None` if there is none or another version of keysweep wrote it.
     pub checkpoint: Option<String>,
 }
 
@@ -213,7 +213,7 @@ async fn take(
     .bind(&candidate.task_id)
     .one(tx)
     .await?;
-    let task = task(&started)?;
+    let mut task = task(&started)?;
     let acquired =
         sql("INSERT INTO lease (instance_id, task_id, owner, epoch, expires_at, mark) VALUES ($1, $2, $3, 1, $4, $5)
          ON CONFLICT (instance_id) DO UPDATE SET
@@ -230,8 +230,19 @@ async fn take(
     let document = sql("SELECT version, checkpoint FROM task_document WHERE task_id = $1").bind(&task.id);
     let checkpoint = match document.optional(tx).await? {
         None => None,
-        Some(row) if row.get::<i64>("version")? == DOCUMENT_VERSION => row.get("checkpoint")?,
-        Some(_) => return Err(unreadable("task_document", "its version is not known")),
+        Some(row) => match row.get::<i64>("version")? {
+            DOCUMENT_VERSION => row.get("checkpoint")?,
+            version => {
+                tracing::warn!(
+                    task_id = task.id,
+                    version,
+                    "checkpoint is of an unknown version; the scan starts again"
+                );
+                // A scan that starts again counts from zero: the keys that the earlier workers reclaimed would be missing.
+                task.exact &= task.scanned == 0;
+                None
+            }
+        },
     };
     let (instance_id, task_id, owner) = (task.instance_id.clone(), task.id.clone(), owner.to_owned());
     let lease = Lease { instance_id, task_id, owner, epoch: acquired.get("epoch")? };

@@ -174,15 +174,15 @@ async fn record(
     task.get("cancel_requested").map(Some)
 }
 
-/// Saves progress, checkpoint and report; `None` keeps the last one.
+/// Saves progress, checkpoint and report; `None` keeps the last one, unless another version of keysweep wrote it.
 async fn write_documents(tx: &mut Session, task_id: &str, documents: [Option<&str>; 3]) -> Result<(), StoreError> {
     let [progress, checkpoint, report] = documents;
     sql("INSERT INTO task_document (task_id, version, progress, checkpoint, report) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (task_id) DO UPDATE SET
              version = excluded.version,
-             progress = COALESCE(excluded.progress, task_document.progress),
-             checkpoint = COALESCE(excluded.checkpoint, task_document.checkpoint),
-             report = COALESCE(excluded.report, task_document.report)")
+             progress = COALESCE(excluded.progress, CASE WHEN task_document.version = excluded.version THEN task_document.progress END),
+             checkpoint = COALESCE(excluded.checkpoint, CASE WHEN task_document.version = excluded.version THEN task_document.checkpoint END),
+             report = COALESCE(excluded.report, CASE WHEN task_document.version = excluded.version THEN task_document.report END)")
     .bind(task_id)
     .bind(DOCUMENT_VERSION)
     .bind(progress)

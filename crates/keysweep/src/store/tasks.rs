@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
-    db::{Row, Session, keys, sql, unreadable},
+    db::{Row, Session, keys, sql},
     hosts::{add_hosts, remove_hosts},
     instances::window_opens_at,
 };
@@ -235,17 +235,18 @@ pub(super) fn task(row: &Row) -> Result<Task, StoreError> {
 /// The form of the JSON documents that this version writes.
 pub(super) const DOCUMENT_VERSION: i64 = 1;
 
-/// Reads a task and the documents beside it, if it has any.
+/// Reads a task and the documents beside it, if it has any. Documents of another version are left out: they do not make the
+/// task unreadable.
 fn task_detail(row: &Row) -> Result<TaskDetail, StoreError> {
-    let task = task(row)?;
+    let bare = TaskDetail { task: task(row)?, progress: None, checkpoint: None, report: None, documents_error: None };
     Ok(match row.get("version")? {
-        None => TaskDetail { task, progress: None, checkpoint: None, report: None },
+        None => bare,
         Some(DOCUMENT_VERSION) => TaskDetail {
-            task,
             progress: row.get("progress")?,
             checkpoint: row.get("checkpoint")?,
             report: row.get("report")?,
+            ..bare
         },
-        Some(other) => return Err(unreadable("task_document", format!("version {other} is not known"))),
+        Some(other) => TaskDetail { documents_error: Some(format!("version {other} is not known")), ..bare },
     })
 }

@@ -99,6 +99,11 @@ impl Fresh {
         self.run("ALTER TABLE lost_audit RENAME TO audit").await;
     }
 
+    /// Gives the documents of every task a version that this one does not know.
+    pub async fn change_document_versions(&self) {
+        self.run("UPDATE task_document SET version = 9").await;
+    }
+
     async fn run(&self, sql: &'static str) {
         match &self.place {
             Place::Sqlite(folder) => {

@@ -19,6 +19,7 @@ macro_rules! on_every_engine {
 }
 
 mod access;
+mod documents;
 mod fresh;
 mod instances;
 mod lazyfree;
