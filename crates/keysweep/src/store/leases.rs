@@ -9,10 +9,9 @@ use super::{
     clock::after,
     db::{Session, lock, sql},
     hosts::remove_hosts,
-    instances::window_opens_at,
     tasks::DOCUMENT_VERSION,
 };
-use crate::model::{Lease, Reason, Status};
+use crate::model::{Lease, Reason, ScanType, Status, Stored, Window};
 
 /// What a worker reports about its task, about once a second.
 ///
@@ -43,7 +42,9 @@ pub enum HeartbeatOutcome {
     Held {
         /// Whether a user has asked the task to stop.
         cancel_requested: bool,
-        /// When the instance's window opens, if it is closed for this task. `None` at the end of a task.
+        /// When the task may be claimed again, if the instance's window is closed for it: when the window opens, or now if
+        /// the stored window cannot be read, so that the next claim fails the task and names the field. `None` at the end
+        /// of a task.
         closed_until: Option<Timestamp>,
     },
     /// Another worker has the lease: nothing was saved.
@@ -81,7 +82,11 @@ impl Store {
             .execute(&mut tx)
             .await?;
         // As it is now: the window may have changed since the claim.
-        let closed_until = closed_until(&mut tx, now, &lease.task_id).await?;
+        let closed_until = match binding_window(&mut tx, &lease.task_id).await? {
+            // A scan must not go on without its window. Its worker releases the task, and the next claim fails it.
+            Some(window) => window.value().map_or(Some(now), |window| opens_at(window, now)),
+            None => None,
+        };
         self.commit(tx).await?;
         Ok(HeartbeatOutcome::Held { cancel_requested, closed_until })
     }
@@ -97,7 +102,9 @@ impl Store {
             return Ok(HeartbeatOutcome::Lost);
         };
         release(&mut tx, &lease.instance_id).await?;
-        let closed_until = closed_until(&mut tx, now, &lease.task_id).await?;
+        let window = binding_window(&mut tx, &lease.task_id).await?;
+        // A task whose window cannot be read may be claimed at once.
+        let closed_until = window.and_then(|window| opens_at(window.value().ok()?, now));
         if let Some(until) = closed_until {
             defer(&mut tx, &lease.task_id, until).await?;
         }
@@ -193,14 +200,20 @@ async fn write_documents(tx: &mut Session, task_id: &str, documents: [Option<&st
     Ok(())
 }
 
-/// Returns when the window of a task's instance opens, if it is closed for that task.
-async fn closed_until(tx: &mut Session, now: Timestamp, task_id: &str) -> Result<Option<Timestamp>, StoreError> {
+/// Returns the maintenance window of a task's instance, if it binds that task.
+async fn binding_window(tx: &mut Session, task_id: &str) -> Result<Option<Stored<Window>>, StoreError> {
     let row = sql("SELECT scan_type, off_peak_window, window_binds_manual
          FROM task JOIN instance ON instance.id = task.instance_id WHERE task.id = $1")
     .bind(task_id)
     .one(tx)
     .await?;
-    window_opens_at(&row, row.get("scan_type")?, now)
+    let is_bound = row.get::<ScanType>("scan_type")? == ScanType::Auto || row.get("window_binds_manual")?;
+    Ok(row.get::<Option<Stored<Window>>>("off_peak_window")?.filter(|_| is_bound))
+}
+
+/// Returns when a window opens, if it is closed.
+fn opens_at(window: &Window, now: Timestamp) -> Option<Timestamp> {
+    Some(window.next_open(now)).filter(|opens| *opens > now)
 }
 
 /// Keeps a task from being claimed before a time.

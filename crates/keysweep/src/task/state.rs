@@ -11,7 +11,7 @@ pub enum Halt {
     None,
     /// A user cancelled the task.
     Cancelled,
-    /// The instance's maintenance window closed.
+    /// The instance's maintenance window closed, or was replaced by one that cannot be read.
     WindowClosed,
     /// The worker is shutting down.
     Shutdown,

@@ -22,6 +22,7 @@ on_every_engine!(
     a_changed_window_applies_at_the_next_heartbeat_and_claim,
     a_window_that_opens_between_heartbeat_and_release_lets_the_task_continue,
     a_window_that_closes_after_the_request_binds_the_task,
+    a_window_that_becomes_unreadable_stops_the_scan,
     as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for,
 );
 
@@ -304,4 +305,18 @@ async fn as_many_of_the_newest_records_of_each_kind_are_kept_as_asked_for(store:
     let kept: Vec<_> = page.tasks.iter().map(|task| task.id.clone()).collect();
     assert_eq!(kept[..7], ids[..7], "the newest");
     assert_eq!(kept[7..], [claim.task.id], "the other kind is not pushed out");
+}
+
+async fn a_window_that_becomes_unreadable_stops_the_scan(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.waiting(&instance, at(0)).await;
+    let claim = store.claimed(at(1), "w").await;
+    store.with_window(&instance, Some("02:00-05:00 Mars/Olympus")).await;
+    let outcome = store.with_clock(at(2)).heartbeat(&claim.lease, LEASE, &heartbeat(10)).await.expect("recorded");
+    assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(time(2)) });
+    let outcome = store.with_clock(at(2)).release_lease(&claim.lease, &heartbeat(10)).await.expect("released");
+    assert_eq!(outcome, HeartbeatOutcome::Held { cancel_requested: false, closed_until: None });
+    let next = store.claimed(at(2), "w2").await;
+    let blocking = next.instance.blocking_field(next.task.scan_type).expect("a reason to fail");
+    assert_eq!((next.task.id, blocking.field), (claim.task.id, "window"));
 }
