@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod schedule;
+mod scheduler;
 pub mod state;
 pub mod worker;
 

@@ -1,15 +1,15 @@
-//! When scheduled scans are due: one pure rule, and carrying it out.
+//! When scheduled scans are due: one pure rule. `scheduler` carries it out.
 //!
 //! The k-th run is due at first_scan_at + k·interval. Only the latest due time counts, so that neither a clock that jumps nor a
 //! downtime leads to a burst: a run that cannot start within five minutes is skipped.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::Tasks;
 use crate::{
-    model::{AutoScan, Instance, NewTask, ScanType, hosts},
-    random::new_id,
-    store::{Plan, StoreError},
+    model::{AutoScan, Instance, ScanType},
+    store::Plan,
 };
 
 /// How late a run may start, counted from its due time or, where that is outside the window, from the window's opening.
@@ -20,10 +20,6 @@ const REST: SignedDuration = SignedDuration::from_secs(60);
 const PENDING_INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 /// Longest time between two checks of a plan: a clock may have been set.
 const MAX_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
-/// `scan_keys_count` counts keys every 5 ms.
-const PER_SECOND: u64 = 200;
-/// Plans that are read at a time.
-const BATCH: u32 = 500;
 
 /// What is due of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +35,8 @@ pub enum Due {
     Skip {
         /// When it was due.
         due_at: Timestamp,
+        /// Why it does not start.
+        cause: SkipCause,
         /// When to check the plan next.
         next_check_at: Timestamp,
     },
@@ -49,10 +47,41 @@ pub enum Due {
     },
 }
 
+/// Why a run is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SkipCause {
+    /// The clock was ahead, and runs up to a later time are handled already.
+    ClockSetBack,
+    /// The instance is paused.
+    Paused,
+    /// The server cannot be scanned.
+    Unsupported,
+    /// Another task of the instance was active for too long.
+    OtherTaskActive,
+    /// No process checked the schedule in time.
+    Late,
+    /// The maintenance window has closed since the run was due.
+    WindowClosed,
+}
+
+impl fmt::Display for SkipCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClockSetBack => "the clock was set back",
+            Self::Paused => "the instance is paused",
+            Self::Unsupported => "the server cannot be scanned",
+            Self::OtherTaskActive => "another task of the instance was active for five minutes",
+            Self::Late => "the schedule was not checked within five minutes",
+            Self::WindowClosed => "the maintenance window has closed",
+        })
+    }
+}
+
 /// Returns what is due of a plan.
 ///
-/// A window that cannot be read delays nothing: the run starts, and its worker ends the task with the field as the reason. So
-/// every run that did not take place has a record that says why.
+/// A window that cannot be read delays nothing: the run starts, and its worker ends the task with the field as the reason, so
+/// that a record says why the instance is not scanned. One such record a day is enough: more would push the records of real
+/// scans out of the history.
 pub fn due(now: Timestamp, plan: &Plan) -> Due {
     let latest_check = later(now, MAX_INTERVAL);
     let nothing_until = |next_check_at: Timestamp| Due::Nothing { next_check_at: next_check_at.min(latest_check) };
@@ -62,14 +91,18 @@ pub fn due(now: Timestamp, plan: &Plan) -> Due {
     let window = plan.instance.window.as_ref().and_then(|window| window.value().ok());
     let opening = |due_at: Timestamp| window.map_or(due_at, |window| window.next_open(due_at));
     let Ok(interval) = SignedDuration::try_from(plan.config.interval) else { return nothing_until(latest_check) };
-    let accepts_no_task = plan.instance.paused || plan.instance.unsupported().is_some();
+    let refusal = match () {
+        () if plan.instance.paused => Some(SkipCause::Paused),
+        () if plan.instance.unsupported().is_some() => Some(SkipCause::Unsupported),
+        () => None,
+    };
     if interval.is_zero() {
-        let due_at = plan.last_end.map_or(first, |end| first.max(later(end, REST)));
+        let due_at = plan.last_end.map_or(first, |end| first.max(later(end, rest(&plan.instance))));
         let start_at = opening(due_at.max(now));
         return match () {
             () if plan.active => nothing_until(later(now, PENDING_INTERVAL)),
             () if now < start_at => nothing_until(start_at),
-            () if accepts_no_task => nothing_until(later(now, REST)),
+            () if refusal.is_some() => nothing_until(later(now, REST)),
             () => Due::Start { due_at, next_check_at: later(now, PENDING_INTERVAL) },
         };
     }
@@ -78,38 +111,51 @@ pub fn due(now: Timestamp, plan: &Plan) -> Due {
     let next_check_at = next.min(latest_check);
     let handled = match plan.handled {
         // Further ahead than any run can be: the clock was wrong, and is right again.
-        Some(handled) if handled > later(now, interval) => return Due::Skip { due_at, next_check_at },
+        Some(handled) if handled > later(now, interval) => {
+            return Due::Skip { due_at, cause: SkipCause::ClockSetBack, next_check_at };
+        }
         handled => handled,
     };
     let is_new = handled.is_none_or(|handled| due_at > handled) && due_at >= plan.config.updated_at;
+    let fails_again = plan.instance.blocking_field(ScanType::Auto).is_some()
+        && handled.is_some_and(|handled| due_at < later(handled, MAX_INTERVAL));
     let start_at = opening(due_at);
-    match () {
-        () if !is_new => nothing_until(next),
-        () if now < start_at => nothing_until(start_at.min(next)),
-        () if now > later(start_at, MAX_DELAY) || accepts_no_task || opening(now) != now => {
-            Due::Skip { due_at, next_check_at }
-        }
-        () if plan.active => nothing_until(later(now, PENDING_INTERVAL)),
-        () => Due::Start { due_at, next_check_at },
+    let skip = |cause| Due::Skip { due_at, cause, next_check_at };
+    match refusal {
+        _ if !is_new || fails_again => nothing_until(next),
+        _ if now < start_at => nothing_until(start_at.min(next)),
+        Some(cause) => skip(cause),
+        None if now > later(start_at, MAX_DELAY) && plan.active => skip(SkipCause::OtherTaskActive),
+        None if now > later(start_at, MAX_DELAY) => skip(SkipCause::Late),
+        None if opening(now) != now => skip(SkipCause::WindowClosed),
+        None if plan.active => nothing_until(later(now, PENDING_INTERVAL)),
+        None => Due::Start { due_at, next_check_at },
     }
 }
 
 /// Returns when the next scheduled scan of an instance starts, as far as that is known now: no other task of it may be active
-/// then. `None`: never, or when its active task has finished. `last_end`: when its last task finished.
+/// then. `None`: never, as for a paused instance and a server that cannot be scanned, or when its active task has finished.
+/// `last_end`: when its last task finished.
 pub fn next_run(
     now: Timestamp,
     config: &AutoScan,
     instance: &Instance,
     last_end: Option<Timestamp>,
 ) -> Option<Timestamp> {
-    let first = config.first_scan_at.filter(|_| config.enabled && !instance.paused)?;
+    let first =
+        config.first_scan_at.filter(|_| config.enabled && !instance.paused && instance.unsupported().is_none())?;
     let interval = SignedDuration::try_from(config.interval).ok()?;
     let due = match latest(now, first, interval) {
-        _ if interval.is_zero() => last_end.map_or(first, |end| first.max(later(end, REST))).max(now),
+        _ if interval.is_zero() => last_end.map_or(first, |end| first.max(later(end, rest(instance)))).max(now),
         None => first,
         Some(latest) => later(latest, interval),
     };
     Some(instance.closed_until(ScanType::Auto, due).unwrap_or(due))
+}
+
+/// Returns the time from the end of one run to the next, with interval 0: longer where each run would fail for a stored field.
+fn rest(instance: &Instance) -> SignedDuration {
+    if instance.blocking_field(ScanType::Auto).is_some() { MAX_INTERVAL } else { REST }
 }
 
 /// Returns the latest due time that is not after now; `None`: the first is still to come.
@@ -126,58 +172,6 @@ fn latest(now: Timestamp, first: Timestamp, interval: SignedDuration) -> Option<
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
-
-impl Tasks {
-    /// Checks every plan that is due to be checked. Returns how many runs were started.
-    pub async fn keep_schedule(&self) -> Result<usize, StoreError> {
-        let mut started = 0;
-        loop {
-            let due = self.store.due_plans(BATCH).await?;
-            for plan in &due.plans {
-                started += usize::from(self.follow(due.now, plan).await?);
-            }
-            if due.plans.len() < BATCH as usize {
-                return Ok(started);
-            }
-        }
-    }
-
-    async fn follow(&self, now: Timestamp, plan: &Plan) -> Result<bool, StoreError> {
-        match due(now, plan) {
-            Due::Nothing { next_check_at } => self.store.reschedule(plan, plan.handled, next_check_at).await?,
-            Due::Skip { due_at, next_check_at } => {
-                tracing::info!(instance_id = plan.instance.id, %due_at, "scheduled run skipped: it could not start in time");
-                self.store.reschedule(plan, Some(due_at), next_check_at).await?;
-            }
-            Due::Start { due_at, next_check_at } => {
-                let new = NewTask {
-                    id: new_id(),
-                    project_id: plan.instance.project_id.clone(),
-                    instance_id: plan.instance.id.clone(),
-                    scan_type: ScanType::Auto,
-                    triggered_by: None,
-                    timeout: plan.config.timeout,
-                    keys_per_second: Some(u64::from(plan.config.scan_keys_count) * PER_SECOND),
-                    due_at: Some(due_at),
-                    hosts: hosts(&plan.instance),
-                    history_retention: self.history_retention,
-                };
-                let span = self.begin_creation(&new);
-                // Another replica may have been faster, or a manual task, or an operator who changed something.
-                if let Some(task) = self.store.start_run(plan, &new, next_check_at).await? {
-                    tracing::info!(task_id = task.id, instance_id = task.instance_id, %due_at, "scheduled task created");
-                    self.hint.notify_one();
-                    return Ok(true);
-                }
-                span.forget();
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// The highest rate that a schedule may have stays far from this type's limit.
-const _: () = assert!(u32::MAX as u64 * PER_SECOND < i64::MAX as u64);
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +214,7 @@ mod tests {
             }
             match due(at(second), &plan) {
                 Due::Nothing { next_check_at: next } => next_check_at = next,
-                Due::Skip { due_at, next_check_at: next } => (plan.handled, next_check_at) = (Some(due_at), next),
+                Due::Skip { due_at, next_check_at: next, .. } => (plan.handled, next_check_at) = (Some(due_at), next),
                 Due::Start { due_at, next_check_at: next } => {
                     assert!(!plan.active);
                     started.push(((due_at.as_second() - at(0).as_second()), second));
@@ -318,6 +312,47 @@ mod tests {
     fn an_unreadable_window_does_not_hide_that_a_run_was_due() {
         let unreadable = "02:00-05:00 Mars/Olympus";
         assert_eq!(play(with_window(24 * HOUR, unreadable), -60, 24 * HOUR, |_| false), [(0, 0)]);
+    }
+
+    #[test]
+    fn an_unreadable_window_fails_one_run_a_day() {
+        let unreadable = "02:00-05:00 Mars/Olympus";
+        let mut again = with_window(0, unreadable);
+        again.last_end = Some(at(600));
+        let (next, nothing) = (at(600 + 24 * HOUR), |next_check_at| Due::Nothing { next_check_at });
+        assert_eq!(due(at(660), &again), nothing(next));
+        assert_eq!(next_run(at(660), &again.config, &again.instance, again.last_end), Some(next));
+        assert!(matches!(due(next, &again), Due::Start { .. }));
+        again.instance.window = None;
+        assert!(matches!(due(at(660), &again), Due::Start { .. }), "at once when the window is set again");
+        assert_eq!(play(with_window(HOUR, unreadable), -60, 25 * HOUR, |_| false), [(0, 0), (24 * HOUR, 24 * HOUR)]);
+    }
+
+    #[test]
+    fn no_next_run_is_announced_for_a_server_that_cannot_be_scanned() {
+        let Plan { config, mut instance, .. } = plan(HOUR);
+        assert_eq!(next_run(at(60), &config, &instance, None), Some(at(HOUR)));
+        instance.stats = Some(InstanceStats::of_other_engine(at(-HOUR)));
+        assert_eq!(next_run(at(60), &config, &instance, None), None);
+    }
+
+    #[test]
+    fn a_skipped_run_has_its_cause() {
+        let cause = |second: i64, plan: &Plan| match due(at(second), plan) {
+            Due::Skip { cause, .. } => cause,
+            other => panic!("not skipped: {other:?}"),
+        };
+        let late = plan(HOUR);
+        assert_eq!(cause(310, &late), SkipCause::Late);
+        assert_eq!(cause(310, &Plan { active: true, ..late.clone() }), SkipCause::OtherTaskActive);
+        let ahead = Plan { handled: Some(at(365 * 24 * HOUR)), ..late.clone() };
+        assert_eq!(cause(10, &ahead), SkipCause::ClockSetBack);
+        assert_eq!(cause(60, &with_window(24 * HOUR, "23:00-00:01 UTC")), SkipCause::WindowClosed);
+        let mut refused = late;
+        refused.instance.stats = Some(InstanceStats::of_other_engine(at(-HOUR)));
+        assert_eq!(cause(10, &refused), SkipCause::Unsupported);
+        refused.instance.paused = true;
+        assert_eq!(cause(10, &refused), SkipCause::Paused);
     }
 
     #[test]
