@@ -105,3 +105,48 @@ fn a_scheduled_run_fails_and_names_the_window() {
     assert_eq!(task["scan_type"], "auto");
     assert_refused(&task, "window", "Mars/Olympus", &server, loaded.live + loaded.stale);
 }
+
+/// Replaces the report of every task.
+fn replace_report(installation: &Installation, report: &str) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(installation.database());
+        let mut database = sqlx::ConnectOptions::connect(&options).await.expect("a connection");
+        let changed = sqlx::query("UPDATE task_document SET report = $1").bind(report).execute(&mut database).await;
+        assert_eq!(changed.expect("changed").rows_affected(), 1);
+    });
+}
+
+#[test]
+fn a_report_of_an_earlier_version_has_todays_names_and_an_unreadable_one_is_named() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(30).stale(20).load(&server);
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let scan = service.scan(&project, &instance);
+    let today = service.wait_until_finished(&scan);
+    assert_eq!((&today["report"]["keys_reclaimed"], &today["problems"]), (&20.into(), &Value::Array(vec![])));
+
+    let mut earlier = today["report"].to_string();
+    for (name, before) in [("keys_reclaimed", "keys_released"), ("cpu_share", "duty"), ("throttled", "held")] {
+        let (name, before) = (format!("\"{name}\":"), format!("\"{before}\":"));
+        assert!(earlier.contains(&name), "{name} in: {earlier}");
+        earlier = earlier.replace(&name, &before);
+    }
+    replace_report(&installation, &earlier);
+    assert_eq!(service.task(&scan), today);
+
+    replace_report(&installation, "{}");
+    let unreadable = service.task(&scan);
+    let problem = unreadable["problems"][0].as_str().expect("a sentence");
+    assert!(problem.starts_with("the stored report of the task cannot be read: "), "{problem}");
+    assert_eq!((&unreadable["report"], &unreadable["status"]), (&Value::Null, &"success".into()));
+    for (page, words) in [
+        (format!("tasks/{}", scan.id), "the stored report of the task cannot be read: "),
+        (format!("instances/{instance}"), "report unreadable"),
+    ] {
+        let page = service.request("GET", &format!("/console/{project}/{page}"));
+        assert!(page.text.contains(words), "{}", page.text);
+    }
+}

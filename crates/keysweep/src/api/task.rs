@@ -5,8 +5,8 @@ use axum::{
     extract::{Request, State},
 };
 use jiff::Timestamp;
+use keysweep_engine::{Progress, Report};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
@@ -48,10 +48,12 @@ pub struct TaskView {
     exact: bool,
     /// Live progress of a running task.
     #[schema(value_type = Option<Object>)]
-    progress: Option<Box<RawValue>>,
+    progress: Option<Progress>,
     /// Report of a finished task: the object that `keysweep scan --json` prints.
     #[schema(value_type = Option<Object>)]
-    report: Option<Box<RawValue>>,
+    report: Option<Report>,
+    /// Why stored documents of the task cannot be read: progress or report of another version of keysweep, a sentence each.
+    problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -63,8 +65,16 @@ struct ReasonView {
 
 impl From<TaskDetail> for TaskView {
     fn from(detail: TaskDetail) -> Self {
+        let (mut problems, progress, report) = (Vec::new(), detail.read_progress(), detail.read_report());
+        let progress = progress.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let report = report.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         let task = detail.task;
-        let json = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
         Self {
             id: task.id,
             project_id: task.project_id,
@@ -83,8 +93,9 @@ impl From<TaskDetail> for TaskView {
             keys_scanned: task.scanned,
             keys_reclaimed: task.reclaimed,
             exact: task.exact,
-            progress: json(detail.progress),
-            report: json(detail.report),
+            progress,
+            report,
+            problems,
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     instances::{AutoScanFault, InstanceChange, InstanceError, PollError},
-    model::{AutoScan, Instance, Role, ScanType, Stored, Task, TaskDetail},
+    model::{AutoScan, Instance, Role, ScanType, Stored, Task},
     store::PageRequest,
     task::schedule::next_run,
     units,
@@ -39,7 +39,7 @@ struct InstancePage {
     url: String,
     badge: Badge,
     is_paused: bool,
-    can_be_swept: bool,
+    can_be_scanned: bool,
     unreachable: Option<String>,
     problems: Vec<String>,
     stats: Option<StatsView>,
@@ -123,8 +123,10 @@ impl ConsoleState {
         // The page shows an active scan in a section of its own.
         let active = page.tasks.iter().filter(|task| task.status.is_active()).count() as u64;
         let finished = page.tasks.iter().filter(|task| !task.status.is_active());
-        for TaskDetail { task, report, .. } in &self.tasks.details(&instance.project_id, finished).await? {
-            let report = report.as_deref().and_then(|text| serde_json::from_str::<Report>(text).ok());
+        for detail in &self.tasks.details(&instance.project_id, finished).await? {
+            let (task, report) = (&detail.task, detail.read_report());
+            let is_unreadable = report.is_err();
+            let report = report.unwrap_or(None);
             let memory = report.as_ref().and_then(bytes_reclaimed);
             let started = RelativeTime::new(task.started_at.unwrap_or(task.created_at), now);
             if report.is_some() {
@@ -144,7 +146,7 @@ impl ConsoleState {
                 took: format::seconds(task.used.as_secs_f64()),
                 scanned: format::count(task.scanned),
                 reclaimed: format::count(task.reclaimed),
-                memory: format_reclaimed(memory),
+                memory: if is_unreadable { "report unreadable".to_owned() } else { format_reclaimed(memory) },
             });
         }
         runs.reverse();
@@ -192,7 +194,7 @@ impl ConsoleState {
             url: instance.url.to_string(),
             badge: Badge::of_instance(instance, newest.as_ref()),
             is_paused: instance.paused,
-            can_be_swept: instance.unsupported().is_none(),
+            can_be_scanned: instance.unsupported().is_none(),
             unreachable: instance.unreachable.clone(),
             problems: instance.problems(),
             stats: instance.stats.as_ref().map(|stats| StatsView {

@@ -1,7 +1,7 @@
 //! The live view of an active scan, which several pages show.
 
 use jiff::Timestamp;
-use keysweep_engine::{Progress, ShardProgress, ShardStatus};
+use keysweep_engine::{ShardProgress, ShardStatus};
 
 use super::format;
 use crate::model::{Instance, ScanType, Status, TaskDetail};
@@ -24,6 +24,8 @@ pub(super) struct LiveView {
     /// What the scan waits for; empty if it runs.
     pub(super) waits_for: String,
     pub(super) shards: Vec<ShardRow>,
+    /// Why the stored progress cannot be read.
+    pub(super) problem: Option<String>,
 }
 
 /// A shard of the scan: one primary.
@@ -45,7 +47,10 @@ impl LiveView {
     pub(super) fn new(detail: &TaskDetail, instance: &Instance, now: Timestamp) -> Option<Self> {
         let task = Some(&detail.task).filter(|task| task.status.is_active())?;
         // Progress of another version may be unreadable. The counts of the task itself are always shown.
-        let progress = detail.progress.as_deref().and_then(|text| serde_json::from_str::<Progress>(text).ok());
+        let (progress, problem) = match detail.read_progress() {
+            Ok(progress) => (progress, None),
+            Err(problem) => (None, Some(problem)),
+        };
         let has_started = task.status == Status::Running && progress.is_some();
         let progress = progress.unwrap_or_default();
         let closed = instance.closed_until(task.scan_type, now);
@@ -77,6 +82,7 @@ impl LiveView {
             is_stopping: task.cancel_requested,
             waits_for,
             shards: progress.shards.into_iter().map(shard).collect(),
+            problem,
         })
     }
 }

@@ -41,6 +41,8 @@ struct TaskPage {
     reason: Option<(String, String)>,
     live: Option<LiveView>,
     report: Option<ReportView>,
+    /// Why the stored report cannot be read.
+    problem: Option<String>,
 }
 
 struct ReportView {
@@ -114,11 +116,9 @@ fn shard(shard: ShardReport) -> ShardView {
 }
 
 impl ReportView {
-    /// Parses a report; `None` if another version wrote it and this one cannot read it.
-    fn parse(text: &str) -> Option<Self> {
-        let report: Report = serde_json::from_str(text).ok()?;
+    fn new(report: Report) -> Self {
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), units::size);
-        Some(Self {
+        Self {
             memory: format_reclaimed(bytes_reclaimed(&report)),
             memory_before: size(report.totals.used_memory_before),
             memory_after: size(report.totals.used_memory_after),
@@ -138,7 +138,7 @@ impl ReportView {
             json: serde_json::to_string_pretty(&report).unwrap_or_default(),
             warnings: report.warnings,
             shards: report.shards.into_iter().map(shard).collect(),
-        })
+        }
     }
 }
 
@@ -150,6 +150,11 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
     let instance = instance.ok_or(ConsoleError::NotFound("instance"))?;
     let (now, task) = (Timestamp::now(), &detail.task);
     let live = LiveView::new(&detail, &instance, now);
+    let (report, problem) = match detail.read_report() {
+        Ok(report) => (report, None),
+        // The live view names what an active task has.
+        Err(problem) => (None, Some(problem).filter(|_| live.is_none())),
+    };
     let shell =
         context.shell(format!("Scan of {}", instance.name), Tab::Instances, context.path(&format!("tasks/{task_id}")));
     let moment = |time: Timestamp| RelativeTime::new(time, now);
@@ -173,7 +178,8 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
         is_exact: task.exact,
         reason: task.reason.as_ref().map(|reason| (reason.to_string(), task.reason_detail.clone().unwrap_or_default())),
         live,
-        report: detail.report.as_deref().and_then(ReportView::parse),
+        report: report.map(ReportView::new),
+        problem,
     }))
 }
 

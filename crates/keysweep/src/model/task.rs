@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use keysweep_engine::{Progress, Report};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 use super::{UnknownName, named};
 
@@ -186,6 +187,28 @@ pub struct TaskDetail {
     pub report: Option<String>,
     /// Why the documents cannot be read, where another version of keysweep wrote them.
     pub documents_error: Option<String>,
+}
+
+impl TaskDetail {
+    /// Returns the live progress, or a sentence that says why the stored one cannot be read.
+    pub fn read_progress(&self) -> Result<Option<Progress>, String> {
+        self.read("progress", self.progress.as_deref())
+    }
+
+    /// Returns the engine's report, or a sentence that says why the stored one cannot be read.
+    pub fn read_report(&self) -> Result<Option<Report>, String> {
+        self.read("report", self.report.as_deref())
+    }
+
+    /// Reads a document through the engine's type, which knows the names of earlier versions as well.
+    fn read<T: DeserializeOwned>(&self, name: &str, text: Option<&str>) -> Result<Option<T>, String> {
+        let problem = |cause: &str| format!("the stored {name} of the task cannot be read: {cause}");
+        match (&self.documents_error, text) {
+            (Some(cause), _) => Err(problem(cause)),
+            (None, Some(text)) => serde_json::from_str(text).map(Some).map_err(|error| problem(&error.to_string())),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 /// A task to be created.
