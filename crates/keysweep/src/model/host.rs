@@ -10,6 +10,10 @@ use super::Instance;
 /// Returns the identity of each host of an instance, sorted, each once: the IP addresses at which the primaries were last
 /// connected to, and the hosts of the URL in canonical spelling.
 ///
+/// A host is an IP address without a port, because the limit protects a machine: two servers on different ports of one
+/// machine share its cores and its memory. Instances behind one address, such as a load balancer's or a tunnel's, therefore
+/// share its limit, wherever their servers run.
+///
 /// Sentinels only tell where the primary is: theirs count until the primary was seen. Names are not resolved, because a
 /// task must not wait for a name server while it is created.
 pub fn hosts(instance: &Instance) -> Vec<String> {
