@@ -5,6 +5,9 @@
 //! stops, a lost lease changes nothing more); the store and the schedule are the real ones. A run that breaks an invariant
 //! prints its seed: `KEYSWEEP_SEED=… KEYSWEEP_RUNS=1 cargo nextest run -p keysweep simulation` replays it.
 
+mod invariants;
+mod operation;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt::Write,
@@ -12,12 +15,13 @@ use std::{
 };
 
 use keysweep::{
-    model::{AutoScan, Instance, NewTask, Reason, ScanType, Stored, Task},
+    model::{AutoScan, Instance, NewTask, Reason, Stored, Task},
     store::{Claim, Clock, Created, HeartbeatOutcome, PageRequest, Store, TaskResult},
     task::Tasks,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
+use self::operation::{Operation, draw};
 use crate::fresh::{Fresh, LEASE, at, heartbeat, id, manual, plain_instance, time};
 
 const INSTANCES: usize = 4;
@@ -29,54 +33,6 @@ const PER_HOST: u32 = 1;
 /// Seconds without a heartbeat after which a worker stops its scan.
 const LEASE_AT_RISK: i64 = 10;
 const INTERVAL: i64 = 900;
-
-#[derive(Debug, Clone, Copy)]
-enum Operation {
-    Create(usize),
-    Cancel(usize),
-    /// Moves the clock by this many seconds, sometimes back.
-    Advance(i64),
-    /// Checks the schedule.
-    Schedule,
-    /// Changes the schedule: on, off, or other times.
-    Configure(usize, bool),
-    /// A worker's next action: claim, heartbeat, or finish.
-    Step(usize),
-    /// The same, but the answer is lost.
-    StepUnheard(usize),
-    /// The worker's process dies; a new one starts.
-    Crash(usize),
-    /// The worker shuts down gracefully.
-    Stop(usize),
-    /// An instance gets a window that is closed now, or is open at all times again.
-    Window(usize, bool),
-    /// An instance is paused, or resumed.
-    Pause(usize, bool),
-    /// The store becomes unavailable, or available again.
-    Outage,
-}
-
-fn draw(random: &mut StdRng) -> Operation {
-    let worker = random.random_range(0..WORKERS);
-    let instance = random.random_range(0..INSTANCES);
-    match random.random_range(0..100) {
-        0..14 => Operation::Create(instance),
-        14..18 => Operation::Cancel(instance),
-        18..30 => Operation::Advance(random.random_range(1..8)),
-        30..33 => Operation::Advance(random.random_range(10..400)),
-        33 => Operation::Advance(random.random_range(3_000..30_000)),
-        34 => Operation::Advance(-random.random_range(1..120)),
-        35..43 => Operation::Schedule,
-        43..45 => Operation::Configure(instance, random.random_bool(0.8)),
-        45..86 => Operation::Step(worker),
-        86..89 => Operation::StepUnheard(worker),
-        89..92 => Operation::Crash(worker),
-        92..94 => Operation::Stop(worker),
-        94 => Operation::Window(instance, random.random_bool(0.5)),
-        95 => Operation::Pause(instance, random.random_bool(0.5)),
-        _ => Operation::Outage,
-    }
-}
 
 /// A worker and the task whose lease it believes to hold.
 struct Worker {
@@ -407,69 +363,6 @@ impl World {
         let scanned = claim.task.scanned;
         if heard {
             self.workers[index].held = Some(Held { claim, scanned, goal, last_heartbeat: self.clock, was_late: false });
-        }
-    }
-
-    /// Checks that only the holder of the newest epoch changes a task.
-    fn check_fence(&self, claim: &Claim, outcome: HeartbeatOutcome) {
-        let newest = self.epochs[&claim.lease.instance_id];
-        if outcome != HeartbeatOutcome::Lost && claim.lease.epoch < newest {
-            self.fail(&format!("epoch {} was let through after {newest}", claim.lease.epoch));
-        }
-    }
-
-    /// Checks that no host has more scans with heartbeats in time than its limit.
-    fn check_hosts(&self) {
-        let mut sweeps: HashMap<&str, HashSet<&str>> = HashMap::new();
-        for held in self.workers.iter().filter_map(|worker| worker.held.as_ref()) {
-            let is_newest = self.epochs[&held.claim.lease.instance_id] == held.claim.lease.epoch;
-            let instance = self.instances.iter().position(|instance| instance.id == held.claim.lease.instance_id);
-            // Scheduled tasks have another host: the one in the instance's URL.
-            let is_manual = held.claim.task.scan_type == ScanType::Manual;
-            let has_ended = self.ended.contains_key(&held.claim.task.id);
-            if is_newest
-                && !has_ended
-                && is_manual
-                && !held.was_late
-                && (0..LEASE_AT_RISK).contains(&(self.clock - held.last_heartbeat))
-            {
-                let host = ["h0", "h1", "h2"][instance.expect("ours") % HOSTS];
-                sweeps.entry(host).or_default().insert(&held.claim.lease.instance_id);
-            }
-        }
-        if sweeps.values().any(|sweeps| sweeps.len() > PER_HOST as usize) {
-            self.fail("a host bears too many sweeps");
-        }
-    }
-
-    async fn check_records(&mut self) {
-        let mut found = HashSet::new();
-        for instance in self.instances.clone() {
-            let all = PageRequest { status: None, offset: 0, limit: 1_000 };
-            let tasks = self.store.tasks(&instance.id, &all).await.expect("read").tasks;
-            let mut dues = HashSet::new();
-            for task in tasks {
-                if task.status.is_active() {
-                    self.fail(&format!("{task:?} has not ended"));
-                }
-                if self.ended.get(&task.id).is_some_and(|before| *before != task) {
-                    self.fail(&format!("{task:?} changed after its end"));
-                }
-                if let Some(due) = task.due_at {
-                    let late = task.created_at.duration_since(due).as_secs();
-                    // With interval 0 a run has no due moment, and a run that waits for a window starts when that opens.
-                    let may_wait =
-                        self.without_interval.contains(&instance.id) || self.with_window.contains(&instance.id);
-                    let too_late = late > 300 && !may_wait;
-                    if !dues.insert(due) || late < 0 || too_late {
-                        self.fail(&format!("a run was started twice, or {late} s after it was due: {task:?}"));
-                    }
-                }
-                found.insert(task.id);
-            }
-        }
-        if let Some(lost) = self.accepted.iter().find(|id| !found.contains(*id)) {
-            self.fail(&format!("task {lost} was accepted and is gone"));
         }
     }
 }
