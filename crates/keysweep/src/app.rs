@@ -18,7 +18,7 @@ use crate::{
     task::{
         Tasks,
         background::keep_schedule,
-        worker::{Limits, Worker},
+        worker::{Worker, WorkerLimits},
     },
     telemetry::traces::Traces,
     tls::{Certificate, Files, TlsListener},
@@ -91,7 +91,7 @@ pub struct Roles {
     /// Whether requests need credentials.
     pub authenticate: bool,
     /// Limits of the worker.
-    pub limits: Limits,
+    pub limits: WorkerLimits,
     /// History retention: task records of each kind that an instance keeps.
     pub history_retention: u32,
     /// Certificate of the API; `None`: plain HTTP.

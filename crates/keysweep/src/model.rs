@@ -1,4 +1,4 @@
-//! The nouns of the product: projects, users, instances, tasks, leases. No I/O and no rules of an operation.
+//! The types of the product: projects, users, instances, tasks, leases. No I/O and no rules of an operation.
 //!
 //! Rows are decoded into these types by the store. A column with a fixed set of values becomes an enum; a text that an
 //! operator or another version wrote becomes a [`Stored`] value, which may be unreadable without making its row so.

@@ -42,12 +42,12 @@ fn production(text: &str) -> &str {
 }
 
 /// Returns the modules of crates/keysweep that a file names in paths from the crate's root.
-fn rooms_used(text: &str) -> Vec<String> {
+fn modules_used(text: &str) -> Vec<String> {
     let paths = paths(production(text)).into_iter().filter(|path| path[0] == "crate");
     paths.filter_map(|path| path.get(1).cloned()).filter(|name| name != "self").collect()
 }
 
-/// From left to right, as the drawing has them; a room may use those of higher rank, and itself.
+/// From left to right, as the drawing has them; a module may use those of higher rank, and itself.
 const RANKS: &[(&str, u32)] = &[
     ("cli", 0),
     ("app", 1),
@@ -104,7 +104,7 @@ fn the_engine_has_one_direction() {
             continue;
         }
         let own = rank(module).unwrap_or_else(|| panic!("{file}: the module {module:?} has no rank"));
-        for used in rooms_used(&text) {
+        for used in modules_used(&text) {
             let other = rank(&used).unwrap_or_else(|| panic!("{file} uses {used:?}, which has no rank"));
             assert!(used == module || other > own, "{file} uses crate::{used}, which is not below it");
             seen += 1;
@@ -114,19 +114,20 @@ fn the_engine_has_one_direction() {
 }
 
 #[test]
-fn no_room_uses_one_to_its_left() {
-    let rank = |room: &str| RANKS.iter().find(|(name, _)| *name == room).map(|(_, rank)| *rank);
+fn no_module_uses_one_to_its_left() {
+    let rank = |module: &str| RANKS.iter().find(|(name, _)| *name == module).map(|(_, rank)| *rank);
     let mut seen = 0;
     for (file, text) in sources("crates/keysweep/src") {
         let inside = file.trim_start_matches("crates/keysweep/src/");
-        let room = inside.split(['/', '.']).next().unwrap_or_default();
-        if matches!(room, "lib" | "main") {
+        let module = inside.split(['/', '.']).next().unwrap_or_default();
+        if matches!(module, "lib" | "main") {
             continue;
         }
-        let own = rank(room).unwrap_or_else(|| panic!("{file}: the room {room:?} has no place in ARCHITECTURE.md"));
-        for used in rooms_used(&text) {
-            let other = rank(&used).unwrap_or_else(|| panic!("{file} uses {used:?}, which is no room"));
-            assert!(used == room || other > own, "{file} uses {used}, which stands to its left or beside it");
+        let own =
+            rank(module).unwrap_or_else(|| panic!("{file}: the module {module:?} has no place in ARCHITECTURE.md"));
+        for used in modules_used(&text) {
+            let other = rank(&used).unwrap_or_else(|| panic!("{file} uses {used:?}, which is no module"));
+            assert!(used == module || other > own, "{file} uses {used}, which stands to its left or beside it");
             seen += 1;
         }
     }
@@ -193,7 +194,7 @@ fn a_circle_is_found_through_groups_parents_and_reexports() {
 }
 
 #[test]
-fn every_file_of_the_engine_and_every_room_of_the_product_is_on_the_map() {
+fn every_file_of_the_engine_and_every_module_of_the_product_is_on_the_map() {
     let map = read(&root().join("ARCHITECTURE.md"));
     for (file, _) in sources("crates/engine/src") {
         let name = file.rsplit('/').next().expect("a name");
@@ -201,9 +202,9 @@ fn every_file_of_the_engine_and_every_room_of_the_product_is_on_the_map() {
     }
     for entry in fs::read_dir(root().join("crates/keysweep/src")).expect("the sources") {
         let name = entry.expect("an entry").file_name().into_string().expect("a plain name");
-        let room = if name.ends_with(".rs") { format!("`{name}`") } else { format!("`{name}/`") };
+        let module = if name.ends_with(".rs") { format!("`{name}`") } else { format!("`{name}/`") };
         assert!(
-            matches!(name.as_str(), "lib.rs" | "main.rs") || map.contains(&room),
+            matches!(name.as_str(), "lib.rs" | "main.rs") || map.contains(&module),
             "{name} is not in ARCHITECTURE.md"
         );
     }

@@ -188,18 +188,18 @@ pub struct TestView {
 }
 
 impl From<&InstanceStats> for StatsView {
-    fn from(facts: &InstanceStats) -> Self {
+    fn from(stats: &InstanceStats) -> Self {
         Self {
-            engine: facts.engine.clone(),
-            engine_version: facts.engine_version.clone(),
-            mode: facts.mode().to_owned(),
-            keys: facts.keys,
-            keys_with_ttl: facts.keys_with_ttl,
-            stale_keys: facts.stale_keys,
-            used_memory: facts.used_memory,
-            max_memory: facts.max_memory,
-            primaries: facts.primaries.iter().map(ToString::to_string).collect(),
-            seen_at: facts.seen_at,
+            engine: stats.engine.clone(),
+            engine_version: stats.engine_version.clone(),
+            mode: stats.mode().to_owned(),
+            keys: stats.keys,
+            keys_with_ttl: stats.keys_with_ttl,
+            stale_keys: stats.stale_keys,
+            used_memory: stats.used_memory,
+            max_memory: stats.max_memory,
+            primaries: stats.primaries.iter().map(ToString::to_string).collect(),
+            seen_at: stats.seen_at,
         }
     }
 }

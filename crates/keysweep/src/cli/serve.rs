@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
-    task::{HISTORY_RETENTION, worker::Limits},
+    task::{HISTORY_RETENTION, worker::WorkerLimits},
     telemetry::{self, traces::Traces},
     tls::Files,
 };
@@ -35,13 +35,13 @@ struct WorkerArgs {
 }
 
 impl WorkerArgs {
-    fn limits(&self, file: &FileConfig) -> anyhow::Result<Limits> {
-        let default = Limits::default();
-        let limits = Limits {
-            sweeps: self.concurrency.or(file.concurrency).unwrap_or(default.sweeps),
+    fn limits(&self, file: &FileConfig) -> anyhow::Result<WorkerLimits> {
+        let default = WorkerLimits::default();
+        let limits = WorkerLimits {
+            concurrency: self.concurrency.or(file.concurrency).unwrap_or(default.concurrency),
             per_host: self.host_concurrency.or(file.host_concurrency).unwrap_or(default.per_host),
         };
-        check("concurrency", limits.sweeps, MAX_CONCURRENCY)?;
+        check("concurrency", limits.concurrency, MAX_CONCURRENCY)?;
         check("host_concurrency", limits.per_host, MAX_CONCURRENCY)?;
         Ok(limits)
     }

@@ -27,12 +27,12 @@ const PAGE: u64 = 50;
 #[template(path = "console/audit.html")]
 struct AuditPageView {
     shell: Shell,
-    rows: Vec<Row>,
+    rows: Vec<AuditRow>,
     newest: Option<String>,
     older: Option<String>,
 }
 
-struct Row {
+struct AuditRow {
     when: RelativeTime,
     actor: String,
     action: String,
@@ -75,7 +75,7 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
             ),
             (None, _) => (entry.subject.clone(), None),
         };
-        Row {
+        AuditRow {
             when: RelativeTime::new(entry.happened_at, now),
             actor: entry.actor.clone().unwrap_or_else(|| "–".to_owned()),
             action: entry.action.clone(),

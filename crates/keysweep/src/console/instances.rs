@@ -32,7 +32,7 @@ const FEW: usize = 8;
 #[template(path = "console/instances.html")]
 struct InstancesPage {
     shell: Shell,
-    rows: Vec<Row>,
+    rows: Vec<InstanceRow>,
     /// Totals of all instances that match the search, on all pages.
     total: Total,
     search: String,
@@ -50,7 +50,7 @@ struct Total {
     memory: String,
 }
 
-struct Row {
+struct InstanceRow {
     href: String,
     name: String,
     url: String,
@@ -95,7 +95,7 @@ impl ConsoleState {
     }
 }
 
-impl Row {
+impl InstanceRow {
     fn new(context: &PageContext, instance: &Instance, activity: &Activity, now: Timestamp) -> Self {
         let newest = activity.newest.get(&instance.id);
         let live = activity.active.get(&instance.id).and_then(|detail| LiveView::new(detail, instance, now));
@@ -149,7 +149,8 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let page = context.query.text("page").parse::<usize>().unwrap_or(0).min(instances.len().saturating_sub(1) / PAGE);
     let shown = instances.chunks(PAGE).nth(page).unwrap_or_default();
     let activity = state.activity(&context.project.id, shown).await?;
-    let rows: Vec<Row> = shown.iter().map(|instance| Row::new(&context, instance, &activity, now)).collect();
+    let rows: Vec<InstanceRow> =
+        shown.iter().map(|instance| InstanceRow::new(&context, instance, &activity, now)).collect();
     let query = |page: usize| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         if !search.is_empty() {

@@ -67,16 +67,16 @@ pub struct DcsInstance {
 
 impl From<&Instance> for DcsInstance {
     fn from(instance: &Instance) -> Self {
-        let facts = instance.stats.as_ref();
+        let stats = instance.stats.as_ref();
         let nodes = primaries(instance);
         let ips: Vec<&str> = nodes.iter().map(|node| node.host.as_str()).collect();
-        let (used, max) = facts.map_or((0, 0), |facts| (facts.used_memory / MIB, facts.max_memory / MIB));
+        let (used, max) = stats.map_or((0, 0), |stats| (stats.used_memory / MIB, stats.max_memory / MIB));
         let mode = mode(instance);
         Self {
             instance_id: instance.id.clone(),
             name: instance.name.clone(),
             engine: "Redis",
-            engine_version: facts.map(|facts| major_minor(&facts.engine_version)).unwrap_or_default(),
+            engine_version: stats.map(|stats| major_minor(&stats.engine_version)).unwrap_or_default(),
             status: status(instance),
             ip: ips.join(","),
             port: nodes.first().map_or(0, |node| node.port),
@@ -92,7 +92,7 @@ impl From<&Instance> for DcsInstance {
             created_at: utc_millis(instance.created_at),
             db_number: if mode == "cluster" { 1 } else { 16 },
             replica_count: 1,
-            sharding_count: counter(facts.map_or(1, |facts| facts.primaries.len().max(1) as u64)),
+            sharding_count: counter(stats.map_or(1, |stats| stats.primaries.len().max(1) as u64)),
             task: None,
         }
     }

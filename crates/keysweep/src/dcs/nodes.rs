@@ -107,13 +107,13 @@ fn node_id(instance: &Instance, node: &Address) -> String {
 pub(super) async fn topology(State(state): State<DcsState>, request: Request) -> Result<Json<Topology>, DcsError> {
     let (_, instance) = state.authorize_instance(request, Role::Reader).await?;
     let nodes = primaries(&instance);
-    let facts = instance.stats.as_ref().filter(|_| nodes.len() == 1);
+    let stats = instance.stats.as_ref().filter(|_| nodes.len() == 1);
     let server = |node: Address| Server {
         node_id: node_id(&instance, &node),
         node_name: format!("{}:{}", node.host, node.port),
         node_type: "master",
-        max_memory: facts.map(|facts| (facts.max_memory / MIB).to_string()),
-        used_memory: facts.map(|facts| (facts.used_memory / MIB).to_string()),
+        max_memory: stats.map(|stats| (stats.max_memory / MIB).to_string()),
+        used_memory: stats.map(|stats| (stats.used_memory / MIB).to_string()),
         db_num: if mode(&instance) == "cluster" { "1" } else { "16" },
         dbs: Vec::new(),
         group_id: node_id(&instance, &node),

@@ -36,7 +36,7 @@ pub enum IdentityError {
     /// A name or id is unknown.
     #[error("unknown {what} {value:?}; {remedy}")]
     Unknown {
-        /// The noun.
+        /// Type of the object, as the sentence has it.
         what: &'static str,
         /// The name or id.
         value: String,
@@ -46,7 +46,7 @@ pub enum IdentityError {
     /// A name or id that must be unique is taken.
     #[error("another {what} has the {field} {value:?} already; choose another {field}")]
     Taken {
-        /// The noun.
+        /// Type of the object, as the sentence has it.
         what: &'static str,
         /// The field.
         field: &'static str,

@@ -85,7 +85,7 @@ impl Instances {
             Err(failure) => return Err(PollError::Server(failure)),
         };
         // Stored for an unsupported server, too, so that the next task for it is refused at once.
-        unless_moved(self.store.record_facts(instance, &stats).await)?;
+        unless_moved(self.store.record_stats(instance, &stats).await)?;
         failure.map_or(Ok(stats), |failure| Err(PollError::Server(failure)))
     }
 }

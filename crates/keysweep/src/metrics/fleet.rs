@@ -126,11 +126,11 @@ impl FleetGauges {
             if let Some(reachable) = instance.reachable {
                 self.reachable.get_or_create(&of).set(reachable.into());
             }
-            if let Some(facts) = &instance.facts {
-                self.keys.get_or_create(&of).set(facts.keys);
-                self.keys_with_ttl.get_or_create(&of).set(facts.keys_with_ttl);
-                self.used_memory.get_or_create(&of).set(facts.used_memory);
-                self.max_memory.get_or_create(&of).set(facts.max_memory);
+            if let Some(stats) = &instance.stats {
+                self.keys.get_or_create(&of).set(stats.keys);
+                self.keys_with_ttl.get_or_create(&of).set(stats.keys_with_ttl);
+                self.used_memory.get_or_create(&of).set(stats.used_memory);
+                self.max_memory.get_or_create(&of).set(stats.max_memory);
             }
             if let Some(at) = instance.last_success {
                 self.last_success.get_or_create(&of).set(at.as_microsecond() as f64 / 1e6);

@@ -19,7 +19,7 @@ pub struct AuditEntry {
     pub project_id: Option<String>,
     /// Name of the user who made the change; `None`: no authentication, or the schedule.
     pub actor: Option<String>,
-    /// The change, as `noun.verb`, for example `task.create`.
+    /// The change, as `object.action`, for example `task.create`.
     pub action: String,
     /// Id of what was changed.
     pub subject: String,
@@ -34,7 +34,7 @@ pub struct AuditEvent<'a> {
     pub project_id: Option<&'a str>,
     /// Name of the user who makes the change; `None`: no authentication.
     pub actor: Option<&'a str>,
-    /// The change, as `noun.verb`.
+    /// The change, as `object.action`.
     pub action: &'static str,
     /// Id of what is changed.
     pub subject: &'a str,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     clock::after,
-    db::{Queue, Row, Session, sql},
+    db::{DbSession, Queue, Row, sql},
     hosts::remove_hosts,
     instances::{instance, window_opens_at},
     leases::{defer, release},
@@ -70,7 +70,7 @@ impl Store {
 }
 
 async fn next(
-    tx: &mut Session,
+    tx: &mut DbSession,
     now: Timestamp,
     owner: &str,
     lease: Duration,
@@ -104,7 +104,7 @@ async fn next(
 /// Returns the next tasks without a worker, without those that are busy. They are chosen before their leases are read: with
 /// thousands waiting, joining the lease of each once more would be most of the work.
 async fn candidates(
-    tx: &mut Session,
+    tx: &mut DbSession,
     now: Timestamp,
     per_host: u32,
     busy: &[String],
@@ -171,7 +171,7 @@ fn candidate(row: &Row) -> Result<Candidate, StoreError> {
 
 /// Locks a candidate's lease, then its task and instance, and returns the row of both. `None`: they have changed since they
 /// were read. Only claims create a lease, and claims queue, so an absent one needs no lock.
-async fn locked(tx: &mut Session, now: Timestamp, candidate: &Candidate) -> Result<Option<Row>, StoreError> {
+async fn locked(tx: &mut DbSession, now: Timestamp, candidate: &Candidate) -> Result<Option<Row>, StoreError> {
     if candidate.epoch.is_some() {
         let lease = sql("SELECT 1 FROM lease WHERE instance_id = $1 AND epoch = $2 AND (owner IS NULL) = $3
                AND (owner IS NULL OR expires_at <= $4) /*! FOR UPDATE SKIP LOCKED */")
@@ -196,7 +196,7 @@ async fn locked(tx: &mut Session, now: Timestamp, candidate: &Candidate) -> Resu
 }
 
 async fn take(
-    tx: &mut Session,
+    tx: &mut DbSession,
     now: Timestamp,
     owner: &str,
     lease: Duration,
@@ -250,7 +250,7 @@ async fn take(
 }
 
 /// Ends a task that too many workers in a row have died over, so that it does not crash the next one.
-async fn crash(tx: &mut Session, now: Timestamp, candidate: &Candidate) -> Result<(), StoreError> {
+async fn crash(tx: &mut DbSession, now: Timestamp, candidate: &Candidate) -> Result<(), StoreError> {
     sql("UPDATE task SET status = 'failed', reason = $1, reason_detail = $2, attempts = $3, exact = FALSE,
                          finished_at = CASE WHEN $4 > started_at THEN $4 ELSE started_at END
          WHERE id = $5")

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     clock::Clock,
-    db::{self, Import, Mode, OpenError, Pool, Session, sql},
+    db::{self, Access, DbSession, Import, OpenError, Pool, sql},
     error::StoreError,
     health::WriteHealth,
     timing::{Meter, Timing},
@@ -108,22 +108,22 @@ impl Store {
     }
 
     /// Opens a session for one statement that reads.
-    pub(super) async fn reader(&self) -> Result<Session, StoreError> {
-        Session::open(&self.pool, Mode::Read, Meter::new(&self.timing.read, None)).await
+    pub(super) async fn reader(&self) -> Result<DbSession, StoreError> {
+        DbSession::open(&self.pool, Access::Read, Meter::new(&self.timing.read, None)).await
     }
 
     /// Opens a session whose statements read the same state of the database.
-    pub(super) async fn snapshot(&self) -> Result<Session, StoreError> {
-        Session::open(&self.pool, Mode::Snapshot, Meter::new(&self.timing.read, None)).await
+    pub(super) async fn snapshot(&self) -> Result<DbSession, StoreError> {
+        DbSession::open(&self.pool, Access::Snapshot, Meter::new(&self.timing.read, None)).await
     }
 
     /// Begins a transaction that writes.
-    pub(super) async fn begin(&self) -> Result<Session, StoreError> {
-        Session::open(&self.pool, Mode::Write, Meter::new(&self.timing.write, Some(&self.health))).await
+    pub(super) async fn begin(&self) -> Result<DbSession, StoreError> {
+        DbSession::open(&self.pool, Access::Write, Meter::new(&self.timing.write, Some(&self.health))).await
     }
 
     /// Inserts the handle's audit entries and commits.
-    pub(super) async fn commit(&self, mut tx: Session) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, mut tx: DbSession) -> Result<(), StoreError> {
         for entry in &*self.audit {
             insert_audit_entry(&mut tx, entry).await?;
         }
@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Returns the time that a verb uses.
-    pub(super) async fn now(&self, session: &mut Session) -> Result<Timestamp, StoreError> {
+    pub(super) async fn now(&self, session: &mut DbSession) -> Result<Timestamp, StoreError> {
         match &self.clock {
             Clock::Database => session.now().await,
             Clock::Manual(micros) => db::time("now", micros.load(Ordering::Relaxed)),
@@ -139,7 +139,7 @@ impl Store {
     }
 }
 
-async fn insert_audit_entry(tx: &mut Session, entry: &AuditEntry) -> Result<(), StoreError> {
+async fn insert_audit_entry(tx: &mut DbSession, entry: &AuditEntry) -> Result<(), StoreError> {
     sql("INSERT INTO audit (happened_at, project_id, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(entry.happened_at)
         .bind(entry.project_id.as_deref())

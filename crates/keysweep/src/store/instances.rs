@@ -28,7 +28,7 @@ impl Store {
         bind_settings(insert, instance)
             .bind(&instance.id)
             .bind(&instance.project_id)
-            .bind(instance.stats.as_ref().map(facts_to_json).transpose()?)
+            .bind(instance.stats.as_ref().map(stats_to_json).transpose()?)
             .bind(instance.stats.as_ref().map(|stats| stats.seen_at))
             .bind(instance.unreachable.as_deref())
             .bind(instance.created_at)
@@ -135,11 +135,11 @@ impl Store {
 
     /// Saves what a poll returned, and that the server was reachable. `Missing` when the instance does not exist or has
     /// another URL by now.
-    pub async fn record_facts(&self, instance: &Instance, facts: &InstanceStats) -> Result<(), StoreError> {
+    pub async fn record_stats(&self, instance: &Instance, stats: &InstanceStats) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         sql("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL WHERE id = $3 AND url = $4")
-            .bind(facts_to_json(facts)?)
-            .bind(facts.seen_at)
+            .bind(stats_to_json(stats)?)
+            .bind(stats.seen_at)
             .bind(&instance.id)
             .bind(instance.url.text())
             .change("instance", &mut tx)
@@ -185,7 +185,7 @@ fn bind_settings(statement: Statement, instance: &Instance) -> Statement {
 /// Reads an instance. The one place where its columns become fields.
 pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
     // Like any other field that cannot be read, unreadable stats must not end the list that the instance is in.
-    let (stats, stats_error) = match facts(row) {
+    let (stats, stats_error) = match self::stats(row) {
         Ok(stats) => (stats, None),
         Err(error) => (None, Some(error.to_string())),
     };
@@ -222,26 +222,26 @@ pub(super) fn window_opens_at(row: &Row, scan_type: ScanType, now: Timestamp) ->
 }
 
 /// The form of the stats that this version writes.
-const FACTS_VERSION: u32 = 1;
+const STATS_VERSION: u32 = 1;
 
 /// Stats with the version of their form.
 #[derive(Serialize, Deserialize)]
 struct Versioned<F> {
     version: u32,
     #[serde(flatten)]
-    facts: F,
+    stats: F,
 }
 
-fn facts_to_json(facts: &InstanceStats) -> Result<String, StoreError> {
-    serde_json::to_string(&Versioned { version: FACTS_VERSION, facts })
-        .map_err(|error| StoreError::Internal(format!("facts cannot be written: {error}")))
+fn stats_to_json(stats: &InstanceStats) -> Result<String, StoreError> {
+    serde_json::to_string(&Versioned { version: STATS_VERSION, stats })
+        .map_err(|error| StoreError::Internal(format!("stats cannot be written: {error}")))
 }
 
 /// Reads the stats of the row's instance.
-pub(super) fn facts(row: &Row) -> Result<Option<InstanceStats>, StoreError> {
+pub(super) fn stats(row: &Row) -> Result<Option<InstanceStats>, StoreError> {
     let Some(json) = row.get::<Option<String>>("facts")? else { return Ok(None) };
-    match serde_json::from_str(&json).map_err(|error| unreadable("facts", error))? {
-        Versioned { version: FACTS_VERSION, facts } => Ok(Some(facts)),
-        Versioned { version, .. } => Err(unreadable("facts", format!("version {version} is not known"))),
+    match serde_json::from_str(&json).map_err(|error| unreadable("stats", error))? {
+        Versioned { version: STATS_VERSION, stats } => Ok(Some(stats)),
+        Versioned { version, .. } => Err(unreadable("stats", format!("version {version} is not known"))),
     }
 }

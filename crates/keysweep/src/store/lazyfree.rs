@@ -4,7 +4,7 @@ use keysweep_engine::Holders;
 
 use super::{
     Store, StoreError,
-    db::{Queue, Session, sql},
+    db::{DbSession, Queue, sql},
     instances::instance,
 };
 use crate::model::{Instance, LazyFreeHold};
@@ -32,7 +32,7 @@ impl Store {
         Ok(Some(holders))
     }
 
-    async fn add_holder(&self, tx: &mut Session, hold: &LazyFreeHold) -> Result<Holders, StoreError> {
+    async fn add_holder(&self, tx: &mut DbSession, hold: &LazyFreeHold) -> Result<Holders, StoreError> {
         let now = self.now(tx).await?;
         let added = sql("INSERT INTO lazyfree_hold (run_id, task_id, address, held_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT DO NOTHING")
@@ -80,7 +80,7 @@ impl Store {
     }
 }
 
-async fn others(tx: &mut Session, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
+async fn others(tx: &mut DbSession, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
     sql("SELECT COUNT(*) AS others FROM lazyfree_hold WHERE run_id = $1 AND task_id <> $2")
         .bind(run_id)
         .bind(task_id)

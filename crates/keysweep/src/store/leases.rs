@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     clock::after,
-    db::{Session, lock, sql},
+    db::{DbSession, lock, sql},
     hosts::remove_hosts,
     tasks::DOCUMENT_VERSION,
 };
@@ -142,7 +142,7 @@ impl Store {
 
 /// Saves the counts and documents if the worker still holds the lease, and returns whether the task is to stop.
 async fn record(
-    tx: &mut Session,
+    tx: &mut DbSession,
     lease: &Lease,
     heartbeat: &Heartbeat,
     report: Option<&str>,
@@ -182,7 +182,7 @@ async fn record(
 }
 
 /// Saves progress, checkpoint and report; `None` keeps the last one, unless another version of keysweep wrote it.
-async fn write_documents(tx: &mut Session, task_id: &str, documents: [Option<&str>; 3]) -> Result<(), StoreError> {
+async fn write_documents(tx: &mut DbSession, task_id: &str, documents: [Option<&str>; 3]) -> Result<(), StoreError> {
     let [progress, checkpoint, report] = documents;
     sql("INSERT INTO task_document (task_id, version, progress, checkpoint, report) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (task_id) DO UPDATE SET
@@ -201,7 +201,7 @@ async fn write_documents(tx: &mut Session, task_id: &str, documents: [Option<&st
 }
 
 /// Returns the maintenance window of a task's instance, if it binds that task.
-async fn binding_window(tx: &mut Session, task_id: &str) -> Result<Option<Stored<Window>>, StoreError> {
+async fn binding_window(tx: &mut DbSession, task_id: &str) -> Result<Option<Stored<Window>>, StoreError> {
     let row = sql("SELECT scan_type, off_peak_window, window_binds_manual
          FROM task JOIN instance ON instance.id = task.instance_id WHERE task.id = $1")
     .bind(task_id)
@@ -217,13 +217,13 @@ fn opens_at(window: &Window, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// Keeps a task from being claimed before a time.
-pub(super) async fn defer(tx: &mut Session, task_id: &str, until: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn defer(tx: &mut DbSession, task_id: &str, until: Timestamp) -> Result<(), StoreError> {
     sql("UPDATE task SET not_before = $1 WHERE id = $2").bind(until).bind(task_id).execute(tx).await?;
     Ok(())
 }
 
 /// Leaves the lease without an owner. The row stays: its epoch continues with the next claim.
-pub(super) async fn release(tx: &mut Session, instance_id: &str) -> Result<(), StoreError> {
+pub(super) async fn release(tx: &mut DbSession, instance_id: &str) -> Result<(), StoreError> {
     sql("UPDATE lease SET owner = NULL, expires_at = 0 WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
     Ok(())
 }

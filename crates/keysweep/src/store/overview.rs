@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     db::{Row, sql},
-    instances::facts,
+    instances::stats,
 };
 use crate::model::InstanceStats;
 
@@ -34,7 +34,7 @@ pub struct InstanceOverview {
     /// Its id.
     pub id: String,
     /// What the last successful poll returned.
-    pub facts: Option<InstanceStats>,
+    pub stats: Option<InstanceStats>,
     /// Whether the last poll succeeded; `None` before the first one.
     pub reachable: Option<bool>,
     /// When its newest successful task finished, of those whose records are kept.
@@ -102,14 +102,14 @@ fn elapsed(since: Option<Timestamp>, now: Timestamp) -> Duration {
 
 fn instance_overview(row: &Row) -> Result<InstanceOverview, StoreError> {
     // Metrics leave out stats that cannot be read; lists name them.
-    let facts = facts(row).unwrap_or(None);
+    let stats = stats(row).unwrap_or(None);
     Ok(InstanceOverview {
         id: row.get("id")?,
         reachable: match row.get("is_unreachable")? {
             true => Some(false),
-            false => facts.is_some().then_some(true),
+            false => stats.is_some().then_some(true),
         },
-        facts,
+        stats,
         last_success: row.get("last_success")?,
         scans_since: row.get("scans_since")?,
         auto_scan_interval: row.get("interval_us")?,

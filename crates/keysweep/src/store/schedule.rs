@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     Created, Store, StoreError,
     auto_scan::auto_scan,
-    db::{Row, Session, lock, sql},
+    db::{DbSession, Row, lock, sql},
     instances::instance,
     tasks::create,
 };
@@ -120,7 +120,7 @@ impl Store {
 }
 
 /// Whether a plan is still as it was read; it stays so until the transaction ends.
-async fn is_unchanged(tx: &mut Session, before: &Plan) -> Result<bool, StoreError> {
+async fn is_unchanged(tx: &mut DbSession, before: &Plan) -> Result<bool, StoreError> {
     let id = &before.config.instance_id;
     // Locked before they are read; instances before everything that belongs to them.
     lock("SELECT 1 FROM instance WHERE id = $1 FOR SHARE").bind(id).execute(tx).await?;
@@ -130,7 +130,7 @@ async fn is_unchanged(tx: &mut Session, before: &Plan) -> Result<bool, StoreErro
 }
 
 async fn note(
-    tx: &mut Session,
+    tx: &mut DbSession,
     plan: &Plan,
     handled: Option<Timestamp>,
     next_check_at: Timestamp,

@@ -2,7 +2,7 @@
 
 use super::{
     Store, StoreError,
-    db::{Queue, Row, Session, lock, sql, unreadable},
+    db::{DbSession, Queue, Row, lock, sql, unreadable},
 };
 use crate::model::Sealed;
 
@@ -115,7 +115,7 @@ impl Store {
     }
 }
 
-async fn all(session: &mut Session) -> Result<Vec<SecretAt>, StoreError> {
+async fn all(session: &mut DbSession) -> Result<Vec<SecretAt>, StoreError> {
     sql("SELECT access AS place, CAST(0 AS BIGINT) AS field, secret AS sealed FROM access_key
          UNION ALL SELECT id, 1, password FROM instance WHERE password IS NOT NULL
          UNION ALL SELECT id, 2, sentinel_password FROM instance WHERE sentinel_password IS NOT NULL
@@ -125,7 +125,7 @@ async fn all(session: &mut Session) -> Result<Vec<SecretAt>, StoreError> {
 }
 
 /// Replaces the values of one field in some hundred rows: one statement a row would take longer than a verb may.
-async fn replace(tx: &mut Session, field: SecretField, changes: &[&Resealed]) -> Result<(), StoreError> {
+async fn replace(tx: &mut DbSession, field: SecretField, changes: &[&Resealed]) -> Result<(), StoreError> {
     let [table, key, column] = field.place();
     let rows: Vec<String> = (1..=changes.len()).map(|row| format!("(${}, ${})", 2 * row - 1, 2 * row)).collect();
     let rows = rows.join(", ");

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
-    db::{Row, Session, keys, sql},
+    db::{DbSession, Row, keys, sql},
     hosts::{add_hosts, remove_hosts},
     instances::window_opens_at,
 };
@@ -144,7 +144,7 @@ impl Store {
 }
 
 /// Creates a task within a transaction, as [`Store::create_task`] says.
-pub(super) async fn create(tx: &mut Session, now: Timestamp, new: &NewTask) -> Result<Created, StoreError> {
+pub(super) async fn create(tx: &mut DbSession, now: Timestamp, new: &NewTask) -> Result<Created, StoreError> {
     // A change of the instance's pause or window at this moment is committed before this verb reads it, or waits for it.
     let instance = sql("SELECT * FROM instance WHERE id = $1 AND project_id = $2 /*! FOR SHARE */")
         .bind(&new.instance_id)
@@ -193,7 +193,7 @@ pub(super) async fn create(tx: &mut Session, now: Timestamp, new: &NewTask) -> R
 }
 
 /// Removes the oldest tasks of the new task's kind where there are too many: one kind never pushes out the other.
-async fn prune_history(tx: &mut Session, new: &NewTask) -> Result<(), StoreError> {
+async fn prune_history(tx: &mut DbSession, new: &NewTask) -> Result<(), StoreError> {
     sql("DELETE FROM task WHERE instance_id = $1 AND scan_type = $2 AND status IN ('success', 'failed') AND seq <= (
              SELECT seq FROM task WHERE instance_id = $1 AND scan_type = $2 AND status IN ('success', 'failed')
              ORDER BY seq DESC LIMIT 1 OFFSET $3

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Store, StoreError,
-    db::{Row, Session, sql},
+    db::{DbSession, Row, sql},
     projects::project,
 };
 use crate::model::{Grant, Project, Role, User, UserRoles};
@@ -118,7 +118,7 @@ impl Store {
     }
 }
 
-async fn revoke_tokens(tx: &mut Session, user_id: &str) -> Result<(), StoreError> {
+async fn revoke_tokens(tx: &mut DbSession, user_id: &str) -> Result<(), StoreError> {
     sql("DELETE FROM token WHERE account_id = $1").bind(user_id).execute(tx).await?;
     Ok(())
 }

@@ -19,16 +19,16 @@ use crate::{instances::Instances, random::new_id, store::Claim, telemetry::trace
 
 /// Concurrency limits of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct WorkerLimits {
     /// Scans that it runs at a time.
-    pub sweeps: u32,
+    pub concurrency: u32,
     /// Per-host concurrency limit: scans on one host at a time, over all workers.
     pub per_host: u32,
 }
 
-impl Default for Limits {
+impl Default for WorkerLimits {
     fn default() -> Self {
-        Self { sweeps: 16, per_host: 1 }
+        Self { concurrency: 16, per_host: 1 }
     }
 }
 
@@ -42,13 +42,13 @@ pub struct Worker {
     /// Drawn anew at every start: a lease never outlives the process that acquired it.
     owner: String,
     permits: Arc<Semaphore>,
-    limits: Limits,
+    limits: WorkerLimits,
 }
 
 impl Worker {
     /// Returns a worker for these tasks.
-    pub fn new(tasks: Tasks, instances: Instances, limits: Limits) -> Self {
-        let permits = Arc::new(Semaphore::new(limits.sweeps as usize));
+    pub fn new(tasks: Tasks, instances: Instances, limits: WorkerLimits) -> Self {
+        let permits = Arc::new(Semaphore::new(limits.concurrency as usize));
         Self { tasks, instances, owner: new_id(), permits, limits }
     }
 

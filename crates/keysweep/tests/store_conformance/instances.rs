@@ -107,11 +107,11 @@ async fn instances_are_listed_by_name(store: Fresh) {
 async fn the_newest_stats_are_kept(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     for keys in [10, 20] {
-        store.record_facts(&instance, &stats(keys)).await.expect("kept");
+        store.record_stats(&instance, &stats(keys)).await.expect("kept");
         let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
         assert_eq!(seen, Instance { stats: Some(stats(keys)), ..instance.clone() });
     }
-    assert_missing(store.record_facts(&Instance { id: id("absent"), ..instance.clone() }, &stats(1)).await, "instance");
+    assert_missing(store.record_stats(&Instance { id: id("absent"), ..instance.clone() }, &stats(1)).await, "instance");
 }
 
 async fn an_unreachable_server_keeps_its_stats_and_is_marked_until_the_next_poll(store: Fresh) {
@@ -123,7 +123,7 @@ async fn an_unreachable_server_keeps_its_stats_and_is_marked_until_the_next_poll
     assert_eq!(seen().await, (None, None));
     store.record_unreachable(&instance, "away").await.expect("kept");
     assert_eq!(seen().await, (None, Some("away".into())));
-    store.record_facts(&instance, &stats(10)).await.expect("kept");
+    store.record_stats(&instance, &stats(10)).await.expect("kept");
     assert_eq!(seen().await, (Some(10), None));
     store.record_unreachable(&instance, "away again").await.expect("kept");
     assert_eq!(seen().await, (Some(10), Some("away again".into())));
@@ -250,7 +250,7 @@ async fn two_changes_of_an_instance_at_once_are_both_applied(store: Fresh) {
     let paused = Instance { paused: true, ..seen.clone() };
     // Both have read the instance before either change.
     store.update_instance(&seen, &paused).await.expect("changed");
-    store.record_facts(&seen, &stats(7)).await.expect("kept");
+    store.record_stats(&seen, &stats(7)).await.expect("kept");
     let both = Instance { paused: true, stats: Some(stats(7)), ..renamed.clone() };
     assert_eq!(store.update_instance(&seen, &renamed).await.expect("changed"), both);
     assert_eq!(store.instance(&seen.project_id, &seen.id).await.expect("read"), Some(both.clone()));
@@ -278,7 +278,7 @@ async fn a_password_is_never_used_with_another_address(store: Fresh) {
 
 async fn the_stats_of_a_server_do_not_outlive_its_url(store: Fresh) {
     let before = store.instance_of_its_own("cache").await;
-    store.record_facts(&before, &stats(7)).await.expect("kept");
+    store.record_stats(&before, &stats(7)).await.expect("kept");
     store.record_unreachable(&before, "away").await.expect("kept");
     assert_eq!(store.with_clock(at(0)).claim_polls(Duration::from_secs(60), 10).await.expect("taken").len(), 1);
     let renamed = Instance { name: "session cache".into(), ..before.clone() };
@@ -294,7 +294,7 @@ async fn the_stats_of_a_server_do_not_outlive_its_url(store: Fresh) {
     let moved = store.update_instance(&renamed, &moved).await.expect("changed");
     assert_eq!((&moved.stats, &moved.unreachable), (&None, &None));
     // A poll of the old server that ends only now.
-    assert_missing(store.record_facts(&renamed, &stats(8)).await, "instance");
+    assert_missing(store.record_stats(&renamed, &stats(8)).await, "instance");
     assert_missing(store.record_unreachable(&renamed, "away").await, "instance");
     assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));
     assert_eq!(

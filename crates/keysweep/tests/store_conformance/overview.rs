@@ -65,7 +65,7 @@ async fn an_instance_shows_the_stats_of_its_last_poll(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let unknown = InstanceOverview {
         id: instance.id.clone(),
-        facts: None,
+        stats: None,
         reachable: None,
         last_success: None,
         auto_scan_interval: None,
@@ -83,19 +83,19 @@ async fn an_instance_shows_the_stats_of_its_last_poll(store: Fresh) {
         max_memory: 2_000,
         ..Inspection::default()
     };
-    let facts = InstanceStats { server, seen_at: time(1) };
-    store.record_facts(&instance, &facts).await.expect("kept");
+    let stats = InstanceStats { server, seen_at: time(1) };
+    store.record_stats(&instance, &stats).await.expect("kept");
     store.waiting(&instance, at(0)).await;
     let claim = store.claimed(at(2), "worker").await;
     store.with_clock(at(9)).finish(&claim.lease, &success(10)).await.expect("ended");
     store.waiting(&instance, at(10)).await;
     let seen = overview(&store, 11).await;
     let seen = &seen.instances[0];
-    assert_eq!((&seen.facts, seen.reachable, seen.last_success), (&Some(facts.clone()), Some(true), Some(time(9))));
+    assert_eq!((&seen.stats, seen.reachable, seen.last_success), (&Some(stats.clone()), Some(true), Some(time(9))));
 
     store.record_unreachable(&instance, "no answer").await.expect("kept");
     let seen = overview(&store, 12).await;
-    assert_eq!((&seen.instances[0].facts, seen.instances[0].reachable), (&Some(facts), Some(false)));
+    assert_eq!((&seen.instances[0].stats, seen.instances[0].reachable), (&Some(stats), Some(false)));
 }
 
 async fn an_unchecked_schedule_lags(store: Fresh) {

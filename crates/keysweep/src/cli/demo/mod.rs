@@ -25,7 +25,7 @@ use crate::{
     app::{App, Roles},
     config::{Database, StoreSettings},
     instances::NewInstance,
-    task::{HISTORY_RETENTION, worker::Limits},
+    task::{HISTORY_RETENTION, worker::WorkerLimits},
     telemetry::traces::Traces,
     units::size,
 };
@@ -89,7 +89,7 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         listen,
         metrics: None,
         authenticate: false,
-        limits: Limits::default(),
+        limits: WorkerLimits::default(),
         history_retention: HISTORY_RETENTION,
         certificate: None,
         traces: Traces::default(),

@@ -1,6 +1,6 @@
 //! The two database engines behind one interface. No other file of the product uses sqlx.
 //!
-//! A verb opens a [`Session`] and runs [`sql`] statements in it. One text serves both engines: placeholders are `$1`, `$2`
+//! A verb opens a [`DbSession`] and runs [`sql`] statements in it. One text serves both engines: placeholders are `$1`, `$2`
 //! and so on, and what only PostgreSQL needs (row locks, casts) stands in comments like `/*! FOR UPDATE */`, which SQLite
 //! skips and which are plain SQL on PostgreSQL.
 
@@ -21,6 +21,6 @@ pub use self::{
 pub(super) use self::{
     row::{Row, time, unreadable},
     server::Queue,
-    session::{Mode, Pool, Session},
+    session::{Access, DbSession, Pool},
     statement::{Statement, forked, keys, lock, sql},
 };

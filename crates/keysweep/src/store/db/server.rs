@@ -4,18 +4,18 @@ use jiff::Timestamp;
 
 use super::{
     row,
-    session::{Connection, Session},
+    session::{DbConnection, DbSession},
     statement::{forked, lock, sql},
 };
 use crate::store::error::StoreError;
 
-impl Session {
+impl DbSession {
     /// Returns the time by the database's clock, to the microsecond. A SQLite file has no server: all processes that open it
     /// are on this machine, whose clock they share.
     pub async fn now(&mut self) -> Result<Timestamp, StoreError> {
         match self.connection {
-            Connection::Sqlite(_) => row::time("now", Timestamp::now().as_microsecond()),
-            Connection::Postgres(_) => {
+            DbConnection::Sqlite(_) => row::time("now", Timestamp::now().as_microsecond()),
+            DbConnection::Postgres(_) => {
                 let now = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS now";
                 sql(now).one(self).await?.get("now")
             }

@@ -31,7 +31,7 @@ pub enum Pool {
 
 /// What a session is opened for.
 #[derive(Debug, Clone, Copy)]
-pub enum Mode {
+pub enum Access {
     /// One statement that reads.
     Read,
     /// Several statements that read the same state of the database.
@@ -41,20 +41,24 @@ pub enum Mode {
 }
 
 impl Pool {
-    async fn connect(&self, mode: Mode) -> Result<Connection, sqlx::Error> {
-        Ok(match (self, mode) {
-            (Self::Sqlite { readers, .. }, Mode::Read) => Connection::Sqlite(Held::Plain(readers.acquire().await?)),
-            (Self::Sqlite { readers, .. }, Mode::Snapshot) => Connection::Sqlite(Held::Within(readers.begin().await?)),
+    async fn connect(&self, access: Access) -> Result<DbConnection, sqlx::Error> {
+        Ok(match (self, access) {
+            (Self::Sqlite { readers, .. }, Access::Read) => {
+                DbConnection::Sqlite(Handle::Plain(readers.acquire().await?))
+            }
+            (Self::Sqlite { readers, .. }, Access::Snapshot) => {
+                DbConnection::Sqlite(Handle::Within(readers.begin().await?))
+            }
             // A transaction that reads first and writes later is refused when another process has written in between.
-            (Self::Sqlite { writer, .. }, Mode::Write) => {
-                Connection::Sqlite(Held::Within(writer.begin_with("BEGIN IMMEDIATE").await?))
+            (Self::Sqlite { writer, .. }, Access::Write) => {
+                DbConnection::Sqlite(Handle::Within(writer.begin_with("BEGIN IMMEDIATE").await?))
             }
-            (Self::Postgres(pool), Mode::Read) => Connection::Postgres(Held::Plain(pool.acquire().await?)),
-            (Self::Postgres(pool), Mode::Snapshot) => {
+            (Self::Postgres(pool), Access::Read) => DbConnection::Postgres(Handle::Plain(pool.acquire().await?)),
+            (Self::Postgres(pool), Access::Snapshot) => {
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-                Connection::Postgres(Held::Within(pool.begin_with(begin).await?))
+                DbConnection::Postgres(Handle::Within(pool.begin_with(begin).await?))
             }
-            (Self::Postgres(pool), Mode::Write) => Connection::Postgres(Held::Within(pool.begin().await?)),
+            (Self::Postgres(pool), Access::Write) => DbConnection::Postgres(Handle::Within(pool.begin().await?)),
         })
     }
 
@@ -72,12 +76,12 @@ impl Pool {
 }
 
 /// A connection from a pool, inside a transaction or not.
-pub(super) enum Held<D: Database> {
+pub(super) enum Handle<D: Database> {
     Plain(PoolConnection<D>),
     Within(Transaction<'static, D>),
 }
 
-impl<D: Database> Deref for Held<D> {
+impl<D: Database> Deref for Handle<D> {
     type Target = D::Connection;
 
     fn deref(&self) -> &D::Connection {
@@ -88,7 +92,7 @@ impl<D: Database> Deref for Held<D> {
     }
 }
 
-impl<D: Database> DerefMut for Held<D> {
+impl<D: Database> DerefMut for Handle<D> {
     fn deref_mut(&mut self) -> &mut D::Connection {
         match self {
             Self::Plain(connection) => connection,
@@ -97,7 +101,7 @@ impl<D: Database> DerefMut for Held<D> {
     }
 }
 
-impl<D: Database> Held<D> {
+impl<D: Database> Handle<D> {
     async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Plain(_) => Ok(()),
@@ -106,23 +110,23 @@ impl<D: Database> Held<D> {
     }
 }
 
-pub(super) enum Connection {
-    Sqlite(Held<Sqlite>),
-    Postgres(Held<Postgres>),
+pub(super) enum DbConnection {
+    Sqlite(Handle<Sqlite>),
+    Postgres(Handle<Postgres>),
 }
 
 /// A connection for one verb, with the time that the verb has left. Dropped without a commit, it undoes what it wrote.
-pub struct Session {
-    pub(super) connection: Connection,
+pub struct DbSession {
+    pub(super) connection: DbConnection,
     pub(super) deadline: Instant,
     pub(super) meter: Meter,
 }
 
-impl Session {
-    /// Takes a connection from the pool and begins what the mode says. `Unavailable` when none is free in time.
-    pub async fn open(pool: &Pool, mode: Mode, meter: Meter) -> Result<Self, StoreError> {
+impl DbSession {
+    /// Takes a connection from the pool and begins what the access needs. `Unavailable` when none is free in time.
+    pub async fn open(pool: &Pool, access: Access, meter: Meter) -> Result<Self, StoreError> {
         let deadline = Instant::now() + TIMEOUT;
-        let connection = meter.note(bounded(deadline, pool.connect(mode)).await)?;
+        let connection = meter.note(bounded(deadline, pool.connect(access)).await)?;
         Ok(Self { connection, deadline, meter })
     }
 
@@ -130,8 +134,8 @@ impl Session {
     pub async fn commit(self) -> Result<(), StoreError> {
         let Self { connection, deadline, meter } = self;
         meter.note(match connection {
-            Connection::Sqlite(held) => bounded(deadline, held.commit()).await,
-            Connection::Postgres(held) => bounded(deadline, held.commit()).await,
+            DbConnection::Sqlite(handle) => bounded(deadline, handle.commit()).await,
+            DbConnection::Postgres(handle) => bounded(deadline, handle.commit()).await,
         })
     }
 }

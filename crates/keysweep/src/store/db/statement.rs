@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 
 use super::{
     row::Row,
-    session::{Connection, Session, bounded},
+    session::{DbConnection, DbSession, bounded},
 };
 use crate::{
     model::{Reason, Role, ScanType, Sealed, Status},
@@ -117,14 +117,14 @@ macro_rules! query {
 macro_rules! run {
     ($statement:ident, $session:ident, $fetch:ident, $skipped:expr, $sqlite:expr, $postgres:expr) => {{
         let Statement { sqlite, postgres, values, refers_to } = $statement;
-        let Session { connection, deadline, meter } = $session;
+        let DbSession { connection, deadline, meter } = $session;
         let answer = match (connection, sqlite) {
-            (Connection::Sqlite(_), None) => return $skipped,
-            (Connection::Sqlite(held), Some(text)) => {
-                bounded(*deadline, query!(Sqlite, text, values).$fetch(&mut **held)).await.map($sqlite)
+            (DbConnection::Sqlite(_), None) => return $skipped,
+            (DbConnection::Sqlite(handle), Some(text)) => {
+                bounded(*deadline, query!(Sqlite, text, values).$fetch(&mut **handle)).await.map($sqlite)
             }
-            (Connection::Postgres(held), _) => {
-                bounded(*deadline, query!(Postgres, postgres, values).$fetch(&mut **held)).await.map($postgres)
+            (DbConnection::Postgres(handle), _) => {
+                bounded(*deadline, query!(Postgres, postgres, values).$fetch(&mut **handle)).await.map($postgres)
             }
         };
         meter.note(answer.map_err(|error| match (error, refers_to) {
@@ -147,12 +147,12 @@ impl Statement {
     }
 
     /// Runs the statement and returns how many rows it changed.
-    pub async fn execute(self, session: &mut Session) -> Result<u64, StoreError> {
+    pub async fn execute(self, session: &mut DbSession) -> Result<u64, StoreError> {
         run!(self, session, execute, Ok(0), |done| done.rows_affected(), |done| done.rows_affected())
     }
 
     /// Changes one row of a `what`. `Missing` when the statement found none.
-    pub async fn change(self, what: &'static str, session: &mut Session) -> Result<(), StoreError> {
+    pub async fn change(self, what: &'static str, session: &mut DbSession) -> Result<(), StoreError> {
         match self.execute(session).await? {
             0 => Err(StoreError::Missing(what)),
             _ => Ok(()),
@@ -160,18 +160,18 @@ impl Statement {
     }
 
     /// Returns the first row, if any.
-    pub async fn optional(self, session: &mut Session) -> Result<Option<Row>, StoreError> {
+    pub async fn optional(self, session: &mut DbSession) -> Result<Option<Row>, StoreError> {
         run!(self, session, fetch_optional, Ok(None), |row| row.map(Row::Sqlite), |row| row.map(Row::Postgres))
     }
 
     /// Returns the row that the statement always has.
-    pub async fn one(self, session: &mut Session) -> Result<Row, StoreError> {
+    pub async fn one(self, session: &mut DbSession) -> Result<Row, StoreError> {
         let found = self.optional(session).await?;
         found.ok_or_else(|| StoreError::Internal("a statement returned no row".into()))
     }
 
     /// Returns all rows.
-    pub async fn all(self, session: &mut Session) -> Result<Vec<Row>, StoreError> {
+    pub async fn all(self, session: &mut DbSession) -> Result<Vec<Row>, StoreError> {
         run!(self, session, fetch_all, Ok(Vec::new()), |rows| rows.into_iter().map(Row::Sqlite).collect(), |rows| rows
             .into_iter()
             .map(Row::Postgres)
@@ -181,7 +181,7 @@ impl Statement {
     /// Returns all rows, each read by `read`.
     pub async fn list<T>(
         self,
-        session: &mut Session,
+        session: &mut DbSession,
         read: impl FnMut(&Row) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         self.all(session).await?.iter().map(read).collect()
