@@ -15,6 +15,8 @@ pub(crate) struct Runaway {
     since: u64,
     until: u64,
     visited: u64,
+    /// The most keys that the server has reported in this pass: a scan that reclaims keys, or a flush, shrinks the database.
+    most_keys: u64,
 }
 
 /// Why a pass is given up.
@@ -26,14 +28,14 @@ pub(crate) enum RunawayKind {
     Endless {
         /// Keys visited, or calls where they visited none.
         visited: u64,
-        /// Keys that the server says that it holds.
+        /// The most keys that the server has reported in this pass.
         keys: u64,
     },
 }
 
 impl Runaway {
-    /// Records a call that visited `visited` keys and returned `cursor`. `keys`: those that the database holds; `None`: the
-    /// server does not tell. Returns a reason to give up.
+    /// Records a call that visited `visited` keys, reclaimed ones included, and returned `cursor`. `keys`: those that the
+    /// database holds; `None`: the server does not report it. Returns a reason to give up.
     pub fn record(&mut self, cursor: u64, visited: u64, keys: Option<u64>) -> Option<RunawayKind> {
         // A call without keys counts as one: an endless walk through empty buckets is one as well.
         self.visited = self.visited.saturating_add(visited.max(1));
@@ -47,7 +49,8 @@ impl Runaway {
         if self.since > self.until {
             (self.landmark, self.since, self.until) = (cursor, 0, self.until * 2 + 1);
         }
-        let keys = keys?;
+        let keys = self.most_keys.max(keys?);
+        self.most_keys = keys;
         let most = keys.saturating_mul(REPEATS).saturating_add(ALLOWANCE);
         (self.visited > most).then_some(RunawayKind::Endless { visited: self.visited, keys })
     }
@@ -81,7 +84,26 @@ mod tests {
         assert!((1..2_000).all(|cursor| runaway.record(cursor, 1_000_000, None).is_none()));
     }
 
+    #[test]
+    fn a_database_that_the_scan_or_a_flush_empties_is_scanned_to_its_end() {
+        let keys = 2_000_000u64;
+        for left_after in [|keys: u64, visited: u64| keys - visited * 99 / 100, |_, _| 0] {
+            let mut runaway = Runaway::default();
+            assert_eq!(runaway.record(1, 1_000, Some(keys)), None);
+            let ended = (2..=keys / 1_000)
+                .find(|call| runaway.record(*call, 1_000, Some(left_after(keys, call * 1_000))).is_some());
+            assert_eq!(ended, None, "given up at this call");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_pass_that_visits_each_key_once_is_never_endless(keys in 1u64..50_000_000, reclaimed in 0.0f64..=1.0) {
+            let (mut runaway, slice) = (Runaway::default(), keys / 1_000 + 1);
+            let size = |call: u64| keys - ((call * slice).min(keys) as f64 * reclaimed) as u64;
+            prop_assert!((1..=1_000).all(|call| runaway.record(call, slice, Some(size(call - 1))).is_none()));
+        }
+
         #[test]
         fn a_loop_of_any_length_is_found_soon(before in 0u64..2_000, length in 1u64..2_000) {
             let mut runaway = Runaway::default();
