@@ -14,6 +14,7 @@ pub(crate) use self::{
     remaining::Counters,
     report::outcome,
     shard::{Shard, ShardState, nanoseconds, quantiles},
+    tally::Pass,
 };
 pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},

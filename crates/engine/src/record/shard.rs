@@ -14,7 +14,7 @@ use super::{
     progress::{ShardProgress, ShardStatus},
     remaining::{Counters, Living, Remaining, remaining},
     report::{ProbeSeconds, Quantiles, ShardReport, Throttled, Totals, outcome},
-    tally::Tally,
+    tally::{Pass, Tally},
 };
 use crate::{
     failure::{Failure, FailureKind},
@@ -122,6 +122,16 @@ impl ShardState {
         self.checkpoint.databases[index].tally.record(slice, early);
         self.server_time += cost;
         self.slices.saturating_record(cost.as_nanos() as u64);
+    }
+
+    /// Returns the sums of the last pass over each database.
+    pub fn passes(&self) -> Vec<Pass> {
+        let databases = self.checkpoint.databases.iter();
+        let pass = |&DatabaseCheckpoint { database, tally, .. }: &DatabaseCheckpoint| {
+            let is_even = self.scales.get(&database).is_none_or(Scale::is_even);
+            Pass { database, tally, is_even }
+        };
+        databases.map(pass).collect()
     }
 
     /// Records what a scan of whole databases has left, by what INFO counts after it.

@@ -8,6 +8,8 @@ use crate::link::SliceReply;
 /// Part of a database that may be missing from the sums, beyond the writes of clients that show, 0–1: clients that add
 /// and delete keys in turn leave no trace between two slices.
 const TOLERANCE: f64 = 0.01;
+/// How many times the square root of its keys may be missing from a database by chance before a pass proves it.
+const DEVIATIONS: f64 = 4.0;
 
 /// Sums of one pass over one database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,19 @@ pub struct Tally {
     reclaimed: u64,
     /// Keys that clients added and deleted between slices, as far as DBSIZE shows them.
     churn: u64,
+    /// Slices of the pass. Clients cannot write in the middle of a single one.
+    #[serde(default)]
+    slices: u64,
+}
+
+/// The sums of one pass over one database, for the end check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pass {
+    pub database: u32,
+    pub tally: Tally,
+    /// Whether the keys are spread evenly over the tables that the pass visits one after the other: then clients add and
+    /// delete as many keys ahead of the cursor as behind it.
+    pub is_even: bool,
 }
 
 impl Tally {
@@ -34,14 +49,31 @@ impl Tally {
         self.returned += slice.returned;
         self.returned_early += (slice.returned as f64 * early).round() as u64;
         self.reclaimed += slice.reclaimed;
+        self.slices += 1;
     }
 
-    /// Returns the keys that were neither returned nor reclaimed, if there are more than clients' writes probably
-    /// explain; `None`: every key is accounted for.
+    /// Returns the keys that were neither returned nor reclaimed, if there are enough to scan the database again; `None`:
+    /// every key is accounted for.
     pub fn unaccounted(&self) -> Option<u64> {
-        let (first, _) = self.sizes?;
-        let missing = self.missing();
-        (missing as f64 > self.churn as f64 + first as f64 * TOLERANCE).then_some(missing)
+        Some(self.missing()).filter(|missing| *missing as f64 > self.explained())
+    }
+
+    /// Whether more keys are missing than clients can have hidden by adding and deleting keys in turn between slices: of
+    /// `first` keys that come and go at random places, a few times `√first` are missing by chance.
+    pub fn proves_missing_keys(&self) -> bool {
+        let first = self.sizes.map_or(0, |(first, _)| first);
+        let chance = if self.slices > 1 { DEVIATIONS * (first as f64).sqrt() } else { 0.0 };
+        self.missing() as f64 > self.explained() + chance
+    }
+
+    /// Whether clients added or deleted keys between slices, as far as DBSIZE shows them.
+    pub fn has_churn(&self) -> bool {
+        self.churn > 0
+    }
+
+    /// Whether the pass reclaimed nothing.
+    pub fn has_reclaimed_nothing(&self) -> bool {
+        self.reclaimed == 0
     }
 
     /// Whether any key is missing that twice the visible writes of clients do not explain. Detects a single stale key
@@ -54,6 +86,11 @@ impl Tally {
     pub(super) fn living(&self) -> Living {
         let (early, all) = (self.returned_early as f64, self.returned as f64);
         Living { early, late: all - early, is_even: false }
+    }
+
+    /// Returns the missing keys that the visible writes of clients and the tolerance explain.
+    fn explained(&self) -> f64 {
+        self.churn as f64 + self.sizes.map_or(0, |(first, _)| first) as f64 * TOLERANCE
     }
 
     fn missing(&self) -> u64 {
@@ -85,6 +122,26 @@ mod tests {
     #[test]
     fn stale_keys_that_were_passed_over_are_unaccounted_for() {
         assert_eq!(tally(&[slice(1000, 1000, 400), slice(1000, 900, 400)]).unaccounted(), Some(100));
+    }
+
+    #[test]
+    fn a_few_missing_keys_of_a_small_database_prove_nothing() {
+        let halves = |first: u64, missing: u64| {
+            let (half, rest) = ((first - missing) / 2, first - missing - (first - missing) / 2);
+            tally(&[slice(first, first, half), slice(first, first, rest)])
+        };
+        for (first, missing, proves) in
+            [(200, 5, false), (10_000, 400, false), (300, 100, true), (1_000, 500, true), (10_000, 600, true)]
+        {
+            let pass = halves(first, missing);
+            assert_eq!((pass.unaccounted(), pass.proves_missing_keys()), (Some(missing), proves), "{missing} of {first}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_missing_from_a_single_slice_is_proof_of_itself() {
+        assert!(tally(&[slice(10, 10, 9)]).proves_missing_keys());
+        assert!(!tally(&[slice(10, 8, 8)]).proves_missing_keys());
     }
 
     #[test]

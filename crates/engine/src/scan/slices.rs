@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     end_check::EndCheck,
-    incomplete::{endless, missing_keys},
+    incomplete::{endless, missing_keys, unproven_keys},
     runaway::Runaway,
     session::{LazyFreeLease, Session, counters},
     sweeper::ShardSweeper,
@@ -108,10 +108,12 @@ impl ShardSweeper<'_> {
             if self.state().checkpoint.restricted_to.is_some() {
                 return Ok(());
             }
-            let databases = self.state().checkpoint.databases.clone();
-            let tallies = databases.into_iter().map(|line| (line.database, line.tally));
+            let passes = self.state().passes();
             let reports_expiry = throttle.reports_expiry() && !session.settings.are_unread();
-            let found = end_check.judge(tallies, reports_expiry);
+            let found = end_check.judge(&passes, reports_expiry);
+            if let Some(sentence) = unproven_keys(&session.address, &found.unproven) {
+                self.warn(sentence);
+            }
             if found.again.is_empty() {
                 return missing_keys(&session.address, &found.given_up).map_or(Ok(()), |error| Err(error.into()));
             }
