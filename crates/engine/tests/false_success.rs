@@ -92,6 +92,43 @@ fn a_switch_that_is_turned_in_mid_scan_leaves_no_stale_key() {
     assert!(is_warned_of(&report, NESTED), "{:?}", report.warnings);
 }
 
+/// Replaces living keys of the second half of the keyspace by new ones once the scan has begun: half of these land in the
+/// first half, so that the scan misses as many, and the size stays the same.
+fn replace_keys(server: &Server, keys: usize) {
+    let mut connection = server.connection();
+    let (mut cursor, mut replaced) = (1, Vec::new());
+    while replaced.len() < keys && cursor != 0 {
+        let page: (u64, Vec<String>) =
+            redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(500).query(&mut connection).expect("a page");
+        cursor = page.0;
+        replaced.extend(page.1);
+    }
+    let mut pipeline = redis::pipe();
+    pipeline.atomic();
+    for (number, key) in replaced.into_iter().take(keys).enumerate() {
+        pipeline.cmd("DEL").arg(key).ignore().cmd("SET").arg(format!("new:{number}")).arg("v").ignore();
+    }
+    pipeline.exec(&mut connection).expect("the server serves");
+}
+
+#[test]
+fn clients_that_write_do_not_cost_a_server_without_config_its_exact_count() {
+    let server = Server::start(Flavor::Redis82);
+    let loaded = DataSet::new().live(15_000).stale(300).load(&server);
+    let replace = Once::between(0.1..0.45, |_| replace_keys(&server, 2_000));
+
+    let report = sweep(&target(&without_config(&server)), &slow(15_000), &replace, &Stop::new());
+
+    assert!(replace.was_done());
+    assert!(report.totals.keys_scanned > loaded.live + loaded.stale, "the database is scanned again: {report:#?}");
+    assert_eq!(
+        (report.outcome, report.totals.exact, server.held()),
+        (Outcome::Done, true, loaded.live),
+        "{report:#?}"
+    );
+    assert!(report.warnings.iter().all(|warning| !warning.contains(NESTED)), "{:?}", report.warnings);
+}
+
 #[test]
 fn a_cluster_whose_transactions_reclaim_nothing_is_scanned_with_plain_slices() {
     let mut cluster = Cluster::launch(&without_nested_expiry(), 2, false);

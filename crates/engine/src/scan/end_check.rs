@@ -24,6 +24,8 @@ pub(crate) struct Judgement {
     /// The databases to sweep again, and how long to wait before that.
     pub again: Vec<u32>,
     pub wait: Duration,
+    /// Whether to sweep them without transactions, which may delete no expired key.
+    pub plain: bool,
     /// The databases for which sweeping again has not helped, with the keys that are still missing.
     pub given_up: Vec<(u32, u64)>,
     /// The databases from which keys are missing as well, but no more than clients may have added and deleted in turn.
@@ -32,13 +34,15 @@ pub(crate) struct Judgement {
 
 impl EndCheck {
     /// Judges finished passes. Where the server reports paused expiry, only a part that clients' writes cannot explain
-    /// counts; on other servers a single key does, once.
-    pub fn judge(&mut self, passes: &[Pass], reports_expiry: bool) -> Judgement {
+    /// counts; on other servers a single key does, once. `transactions_in_doubt`: the passes ran in transactions, and whether
+    /// these delete expired keys is unknown.
+    pub fn judge(&mut self, passes: &[Pass], reports_expiry: bool, transactions_in_doubt: bool) -> Judgement {
         let mut judgement = Judgement::default();
         for &Pass { database, tally, is_even } in passes {
             let repeats = self.repeats.entry(database).or_default();
             let missing = tally.unaccounted();
-            let doubtful = missing.is_some() || (!reports_expiry && *repeats == 0 && tally.is_doubtful());
+            let hidden = transactions_in_doubt && tally.may_hide_stale_keys();
+            let doubtful = hidden || missing.is_some() || (!reports_expiry && *repeats == 0 && tally.is_doubtful());
             if !doubtful {
                 continue;
             }
@@ -49,12 +53,15 @@ impl EndCheck {
                     judgement.again.push(database);
                     judgement.wait = judgement.wait.max(*wait);
                 }
+                // Without transactions the next pass can differ from all before.
+                (None, _) if hidden => judgement.again.push(database),
                 (None, Some(missing)) if tally.proves_missing_keys() && (is_even || !tally.has_churn()) => {
                     judgement.given_up.push((database, missing));
                 }
                 (None, Some(missing)) => judgement.unproven.push((database, missing)),
                 (None, None) => {}
             }
+            judgement.plain |= hidden;
             *repeats += 1;
         }
         judgement
@@ -88,7 +95,7 @@ mod tests {
     fn a_database_whose_sums_stay_wrong_is_swept_again_after_longer_waits_and_then_given_up() {
         let missing = tally(&[slice(1000, 1000, 300), slice(1000, 900, 400)]);
         let mut check = EndCheck::default();
-        let mut judge = || check.judge(&[pass(missing), Pass { database: 3, ..pass(Tally::default()) }], false);
+        let mut judge = || check.judge(&[pass(missing), Pass { database: 3, ..pass(Tally::default()) }], false, false);
         for wait in REPEAT_AFTER {
             assert_eq!(judge(), Judgement { again: vec![0], wait, ..Judgement::default() });
         }
@@ -98,7 +105,7 @@ mod tests {
     /// Judges a pass until its database is not swept again.
     fn last_judgement(pass: Pass) -> Judgement {
         let mut check = EndCheck::default();
-        let mut judgements = (0..10).map(|_| check.judge(&[pass], false));
+        let mut judgements = (0..10).map(|_| check.judge(&[pass], false, false));
         judgements.find(|judgement| judgement.again.is_empty()).expect("an end")
     }
 
@@ -122,8 +129,22 @@ mod tests {
         let doubtful = tally(&[slice(1000, 900, 400), slice(900, 801, 400)]);
         let passes = [pass(doubtful)];
         let mut check = EndCheck::default();
-        assert_eq!(check.judge(&passes, true), Judgement::default());
-        assert_eq!(check.judge(&passes, false).again, [0]);
-        assert_eq!(check.judge(&passes, false), Judgement::default());
+        assert_eq!(check.judge(&passes, true, false), Judgement::default());
+        assert_eq!(check.judge(&passes, false, false).again, [0]);
+        assert_eq!(check.judge(&passes, false, false), Judgement::default());
+    }
+
+    #[test]
+    fn transactions_are_given_up_only_where_they_reclaimed_nothing() {
+        let reclaiming = tally(&[slice(1000, 900, 400), slice(900, 801, 400)]);
+        let found = EndCheck::default().judge(&[pass(reclaiming)], false, true);
+        assert_eq!((found.again, found.plain), (vec![0], false));
+        let idle = tally(&[slice(1000, 1000, 999)]);
+        let mut check = EndCheck::default();
+        assert!(!check.judge(&[pass(reclaiming)], false, true).plain);
+        // The setting was turned in the middle of the first pass.
+        let found = check.judge(&[pass(idle)], false, true);
+        assert_eq!((found.again, found.plain), (vec![0], true));
+        assert_eq!(check.judge(&[pass(idle)], false, false), Judgement::default());
     }
 }

@@ -110,7 +110,9 @@ impl ShardSweeper<'_> {
             }
             let passes = self.state().passes();
             let reports_expiry = throttle.reports_expiry() && !session.settings.are_unread();
-            let found = end_check.judge(&passes, reports_expiry);
+            let transactions_in_doubt =
+                session.capabilities.transaction && session.settings.nested_expiry == Setting::Unread;
+            let found = end_check.judge(&passes, reports_expiry, transactions_in_doubt);
             if let Some(sentence) = unproven_keys(&session.address, &found.unproven) {
                 self.warn(sentence);
             }
@@ -120,19 +122,19 @@ impl ShardSweeper<'_> {
             self.monitor.note(
                 "keys were neither returned nor reclaimed; expiry may have been paused, so the database is scanned again",
             );
-            self.review_settings(session)?;
+            self.review_settings(session, found.plain)?;
             throttle.wait_for_hidden_pause(found.wait)?;
             self.state().restart_databases(|database| found.again.contains(&database));
         }
     }
 
     /// Reads the settings again after a pass whose sums do not add up: one that keeps expired keys may have been changed
-    /// since. Where they cannot be read, the next pass runs without transactions and shows it.
-    fn review_settings(&mut self, session: &mut Session) -> Result<(), ShardError> {
+    /// since. Where they cannot be read and transactions may hide stale keys, the next pass runs without transactions.
+    fn review_settings(&mut self, session: &mut Session, may_hide: bool) -> Result<(), ShardError> {
         let settings = ExpirySettings::read(&mut session.link, &session.info);
         session.settings = settings.map_err(|error| ShardError::at(&session.address, error))?;
         self.apply_check(&session.address, &session.settings.check())?;
-        let in_doubt = session.settings.nested_expiry == Setting::Unread;
+        let in_doubt = may_hide && session.settings.nested_expiry == Setting::Unread;
         if session.capabilities.transaction && (in_doubt || session.settings.nested_expiry == Setting::Off) {
             if in_doubt {
                 self.warn(format!(
