@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use broken_server::BrokenServer;
 use keysweep_engine::{
-    Check, FailureKind, Options, Outcome, Preset, Report, Stop, Target, Verdict, check, link::Tcp, sweep,
+    Check, FailureKind, Options, Outcome, Preset, Report, SlotSet, Stop, Target, Verdict, check, link::Tcp, sweep,
 };
 use keysweep_harness::{Cluster, DataSet, Flavor, Launch, Loaded, Server};
 use rstest::rstest;
 
-use common::{Once, slow};
+use common::{Once, StopWhen, slow};
 
 const NESTED: &str = "lazyexpire-nested-arbitrary-keys";
 
@@ -134,6 +134,33 @@ fn a_cluster_whose_transactions_reclaim_nothing_is_scanned_with_plain_slices() {
     let mut cluster = Cluster::launch(&without_nested_expiry(), 2, false);
     let (live, stale) = cluster.load(500, 500);
     let report = scan(&cluster.url(), &Options::default());
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, stale, false),
+        "{report:#?}"
+    );
+    assert_eq!(cluster.held(), live);
+}
+
+#[test]
+fn slots_that_come_later_are_scanned_with_plain_slices_where_transactions_reclaim_nothing() {
+    let mut cluster = Cluster::launch(&without_nested_expiry(), 2, false);
+    cluster.nodes().iter().for_each(|node| drop(without_config(node)));
+    let url = cluster.url().replace("redis-cluster://", "redis-cluster://sweeper:p@");
+    let monitor = StopWhen::new(|_| false);
+    assert_eq!(sweep(&target(&url), &Options::default(), &monitor, &monitor.stop).outcome, Outcome::Done);
+    let (live, stale) = cluster.load(500, 500);
+    let mut checkpoint = monitor.last().expect("a checkpoint");
+    for shard in &mut checkpoint.shards {
+        // As if all slots had come after the scan.
+        shard.covered = SlotSet::default();
+    }
+    let report = sweep(
+        &target(&url),
+        &Options { checkpoint: Some(checkpoint), ..Options::default() },
+        &(),
+        &Stop::new(),
+    );
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
         (Outcome::Done, stale, false),

@@ -72,6 +72,11 @@ impl ShardCheckpoint {
         self.run_id.is_some() || !self.databases.is_empty() || self.keys_scanned > 0
     }
 
+    /// Returns the cursor from which a pass over a database starts: that of the first slot to sweep.
+    pub(crate) fn first_cursor(&self) -> u64 {
+        self.restricted_to.as_ref().and_then(|slots| slots.next_from(0)).map_or(0, u64::from)
+    }
+
     /// Whether the shard's primary is at this address.
     pub(crate) fn is_at(&self, address: &Address) -> bool {
         self.address.as_ref() == Some(address)

@@ -159,8 +159,9 @@ impl ShardState {
 
     /// Marks the selected databases to be swept again from their start, finished or not.
     pub fn restart_databases(&mut self, is_selected: impl Fn(u32) -> bool) {
+        let first = self.checkpoint.first_cursor();
         for database in self.checkpoint.databases.iter_mut().filter(|line| is_selected(line.database)) {
-            (database.cursor, database.done, database.tally) = (0, false, Tally::default());
+            (database.cursor, database.done, database.tally) = (first, false, Tally::default());
         }
         // A later run that resumes from here has to repeat them as well.
         self.commit();

@@ -71,9 +71,14 @@ impl Tally {
         self.churn > 0
     }
 
+    /// Whether the pass reclaimed nothing.
+    pub fn has_reclaimed_nothing(&self) -> bool {
+        self.reclaimed == 0
+    }
+
     /// Whether the pass reclaimed nothing and leaves keys unexplained, as where transactions delete no expired key.
     pub fn may_hide_stale_keys(&self) -> bool {
-        self.reclaimed == 0 && (self.unaccounted().is_some() || self.is_doubtful())
+        self.has_reclaimed_nothing() && (self.unaccounted().is_some() || self.is_doubtful())
     }
 
     /// Whether any key is missing that twice the visible writes of clients do not explain. Detects a single stale key

@@ -129,7 +129,7 @@ impl ShardSweeper<'_> {
         if !per_slot_tables {
             checkpoint.restricted_to = None;
         }
-        let first = checkpoint.restricted_to.as_ref().and_then(|slots| slots.next_from(0)).map_or(0, u64::from);
+        let first = checkpoint.first_cursor();
         for (database, keys) in databases {
             if !checkpoint.databases.iter().any(|known| known.database == database) {
                 let tally = Tally::default();

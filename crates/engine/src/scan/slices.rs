@@ -104,14 +104,23 @@ impl ShardSweeper<'_> {
                 }
                 continue;
             }
-            // The sums of some slots show nothing about a database.
-            if self.state().checkpoint.restricted_to.is_some() {
-                return Ok(());
-            }
             let passes = self.state().passes();
-            let reports_expiry = throttle.reports_expiry() && !session.settings.are_unread();
             let transactions_in_doubt =
                 session.capabilities.transaction && session.settings.nested_expiry == Setting::Unread;
+            if self.state().checkpoint.restricted_to.is_some() {
+                // The sums of some slots show nothing about a database, but that the pass reclaimed nothing does.
+                let reclaimed_nothing = passes.iter().all(|pass| pass.tally.has_reclaimed_nothing());
+                if passes.is_empty() || !transactions_in_doubt || !reclaimed_nothing {
+                    return Ok(());
+                }
+                self.review_settings(session, true)?;
+                if session.capabilities.transaction {
+                    return Ok(());
+                }
+                self.state().restart_databases(|_| true);
+                continue;
+            }
+            let reports_expiry = throttle.reports_expiry() && !session.settings.are_unread();
             let found = end_check.judge(&passes, reports_expiry, transactions_in_doubt);
             if let Some(sentence) = unproven_keys(&session.address, &found.unproven) {
                 self.warn(sentence);
