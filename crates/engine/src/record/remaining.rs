@@ -14,8 +14,9 @@ pub struct Remaining {
     pub stale_keys: u64,
     /// `stale_keys` divided by `keys`, 0–1.
     pub share: f64,
-    /// Keys that expired a second while the scan ran, about.
-    pub expired_per_second: f64,
+    /// Keys that expired a second while the scan ran, about; `None`: the scan was resumed, and what expired before that is
+    /// unknown.
+    pub expired_per_second: Option<f64>,
 }
 
 /// What INFO tells before and after a scan.
@@ -57,7 +58,7 @@ impl Add for Remaining {
             keys,
             stale_keys: self.stale_keys + other.stale_keys,
             share: share(self.stale_keys + other.stale_keys, keys),
-            expired_per_second: self.expired_per_second + other.expired_per_second,
+            expired_per_second: self.expired_per_second.zip(other.expired_per_second).map(|(left, right)| left + right),
         }
     }
 }
@@ -83,22 +84,26 @@ impl Living {
     }
 }
 
-/// Returns what a scan that took `seconds` has left.
-pub(crate) fn remaining(before: Counters, after: Counters, living: Living, seconds: f64) -> Remaining {
-    let without_ttl = |counters: Counters| counters.keys.saturating_sub(counters.with_ttl) as f64;
-    let growth_with_ttl = living.growth() - (without_ttl(after) - without_ttl(before));
-    let growth_with_ttl = if living.growth() == 0.0 { 0.0 } else { growth_with_ttl };
-    // What has expired was reclaimed, or is among the keys with a TTL that are more than before.
-    let reclaimed = after.expired.saturating_sub(before.expired) as f64;
-    let expired = (reclaimed + after.with_ttl as f64 - before.with_ttl as f64 - growth_with_ttl).max(0.0);
+/// Returns what a scan has left. `before`: the counters of its start, and the seconds since then; `None`: it was resumed.
+pub(crate) fn remaining(before: Option<(Counters, f64)>, after: Counters, living: Living) -> Remaining {
     let stale = (after.keys as f64 - living.at_end()).clamp(0.0, after.with_ttl as f64);
     let stale_keys = stale.round() as u64;
     Remaining {
         keys: after.keys,
         stale_keys,
         share: share(stale_keys, after.keys),
-        expired_per_second: expired / seconds.max(1e-3),
+        expired_per_second: before.map(|(before, seconds)| expired(before, after, living) / seconds.max(1e-3)),
     }
+}
+
+/// Returns how many keys expired between `before` and `after`.
+fn expired(before: Counters, after: Counters, living: Living) -> f64 {
+    let without_ttl = |counters: Counters| counters.keys.saturating_sub(counters.with_ttl) as f64;
+    let growth_with_ttl = living.growth() - (without_ttl(after) - without_ttl(before));
+    let growth_with_ttl = if living.growth() == 0.0 { 0.0 } else { growth_with_ttl };
+    // What has expired was reclaimed, or is among the keys with a TTL that are more than before.
+    let reclaimed = after.expired.saturating_sub(before.expired) as f64;
+    (reclaimed + after.with_ttl as f64 - before.with_ttl as f64 - growth_with_ttl).max(0.0)
 }
 
 #[cfg(test)]
@@ -112,20 +117,22 @@ mod tests {
         let before = Counters { keys: 1_000_000, with_ttl: 600_000, expired: 7 };
         let after = Counters { keys: 800_000, with_ttl: 400_000, expired: 200_007 };
         let living = Living { early: 400_300.0, late: 399_700.0, is_even: true };
-        assert_eq!(remaining(before, after, living, 2.0), Remaining { keys: 800_000, ..Remaining::default() });
+        let expected = Remaining { keys: 800_000, expired_per_second: Some(0.0), ..Remaining::default() };
+        assert_eq!(remaining(Some((before, 2.0)), after, living), expected);
+        assert_eq!(remaining(None, after, living), Remaining { expired_per_second: None, ..expected });
     }
 
     #[test]
     fn repeats_of_a_table_that_was_resized_are_no_negative_keys() {
         let counters = Counters { keys: 1_000, with_ttl: 1_000, expired: 0 };
         let living = Living { early: 600.0, late: 500.0, is_even: true };
-        assert_eq!(remaining(counters, counters, living, 1.0).stale_keys, 0);
+        assert_eq!(remaining(Some((counters, 1.0)), counters, living).stale_keys, 0);
     }
 
     #[test]
     fn an_empty_server_has_no_share() {
         let living = Living { is_even: true, ..Living::default() };
-        assert_eq!(remaining(Counters::default(), Counters::default(), living, 0.0).share, 0.0);
+        assert_eq!(remaining(Some((Counters::default(), 0.0)), Counters::default(), living).share, 0.0);
     }
 
     proptest! {
@@ -148,11 +155,12 @@ mod tests {
                 expired: (stale + expired - left) as u64,
             };
             let returned = Living { early: living / 2.0 + grown / 8.0, late: living / 2.0 + 3.0 * grown / 8.0, is_even: true };
-            let found = remaining(before, after, returned, seconds);
+            let found = remaining(Some((before, seconds)), after, returned);
             // Growth that could be chance is none.
             let unseen = 2.0 * 4.0 * (living * 1.5).sqrt() + 2.0;
             prop_assert!((found.stale_keys as f64 - left).abs() <= unseen, "{found:?}, {left} are left");
-            prop_assert!((found.expired_per_second * seconds - expired).abs() <= 2.0 * unseen, "{found:?}, {expired} expired");
+            let rate = found.expired_per_second.expect("the start is known");
+            prop_assert!((rate * seconds - expired).abs() <= 2.0 * unseen, "{found:?}, {expired} expired");
         }
     }
 }

@@ -63,7 +63,8 @@ pub(crate) struct ShardState {
     /// CPU that the server used while the shard was swept, over all connections.
     pub server_cpu: Option<Duration>,
     pub elapsed: Duration,
-    /// What INFO counted before the first slice on this server process, and the time of that.
+    /// What INFO counted before the first slice on this server process, and the time of that; `None` also where an earlier
+    /// run sent that slice.
     pub counters: Option<(Counters, Instant)>,
     remaining: Option<Remaining>,
     pub failure: Option<Failure>,
@@ -136,10 +137,13 @@ impl ShardState {
 
     /// Records what a scan of whole databases has left, by what INFO counts after it.
     pub fn record_remaining(&mut self, after: Counters) {
-        let Some((before, since)) = self.counters.filter(|_| self.checkpoint.restricted_to.is_none()) else { return };
+        if self.checkpoint.restricted_to.is_some() {
+            return;
+        }
+        let before = self.counters.map(|(before, since)| (before, since.elapsed().as_secs_f64()));
         let living = self.checkpoint.databases.iter().fold(Living::default(), |sum, line| sum + line.tally.living());
         let living = Living { is_even: self.scales.values().all(Scale::is_even), ..living };
-        self.remaining = Some(remaining(before, after, living, since.elapsed().as_secs_f64()));
+        self.remaining = Some(remaining(before, after, living));
     }
 
     /// Records the round trip of a PING between slices.

@@ -10,7 +10,7 @@ use crate::{
     pacing::PrimaryProfile,
     record::{Counters, DatabaseCheckpoint, ShardStatus, Tally},
     server::{self, Check, ExpirySettings, LazyFreeRegistry, Setting, Verdict},
-    target::{Address, Mode, Target},
+    target::{Address, Mode},
     topology::{self, Primary, SlotSet},
 };
 
@@ -41,9 +41,10 @@ impl Session {
     }
 }
 
-/// Returns what INFO (sections stats and keyspace) counts for the scanned databases of a target; `None`: it is refused.
-pub(super) fn counters(info: &Info, target: &Target) -> Option<Counters> {
-    let lines = info.keyspace().into_iter().filter(|line| target.database.is_none_or(|only| only == line.database));
+/// Returns what INFO (sections stats and keyspace) counts for the scanned databases; `None`: it is refused.
+pub(super) fn counters(info: &Info, databases: &[DatabaseCheckpoint]) -> Option<Counters> {
+    let is_scanned = |number: u32| databases.iter().any(|scanned| scanned.database == number);
+    let lines = info.keyspace().into_iter().filter(|line| is_scanned(line.database));
     let counters = Counters { expired: info.number("expired_keys")?, ..Counters::default() };
     Some(lines.fold(counters, |sum, line| Counters {
         keys: sum.keys + line.keys,
@@ -118,9 +119,6 @@ impl ShardSweeper<'_> {
             (checkpoint.address, checkpoint.run_id, checkpoint.covered) = (Some(address.clone()), run_id, slots);
             state.reset(None);
         }
-        if state.counters.is_none() {
-            state.counters = counters(&info, self.target()).map(|counters| (counters, Instant::now()));
-        }
         // Expiry may have been paused during the slices since the last clean sample.
         state.roll_back();
         let checkpoint = &mut state.checkpoint;
@@ -129,12 +127,17 @@ impl ShardSweeper<'_> {
         if !per_slot_tables {
             checkpoint.restricted_to = None;
         }
+        // Databases in the checkpoint without counters: an earlier run began the pass.
+        let is_new = checkpoint.databases.is_empty();
         let first = checkpoint.first_cursor();
         for (database, keys) in databases {
             if !checkpoint.databases.iter().any(|known| known.database == database) {
                 let tally = Tally::default();
                 checkpoint.databases.push(DatabaseCheckpoint { database, keys, cursor: first, done: false, tally });
             }
+        }
+        if is_new {
+            state.counters = counters(&info, &state.checkpoint.databases).map(|counters| (counters, Instant::now()));
         }
         state.commit();
         drop(state);

@@ -211,8 +211,9 @@ impl ShardSweeper<'_> {
     /// Records what the scan has left. Without a reply the report lacks it.
     fn record_remaining(&self, session: &mut Session) {
         let Ok(Some(info)) = session.link.info(&["stats", "keyspace"]) else { return };
-        if let Some(after) = counters(&info, self.target()) {
-            self.state().record_remaining(after);
+        let mut state = self.state();
+        if let Some(after) = counters(&info, &state.checkpoint.databases) {
+            state.record_remaining(after);
         }
     }
 

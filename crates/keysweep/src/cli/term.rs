@@ -188,11 +188,12 @@ pub fn report(report: &Report) {
     let exactness = if report.totals.exact { "exact" } else { "lower bound" };
     row("keys reclaimed", format!("{}  ({exactness})", HumanCount(report.totals.keys_reclaimed)));
     if let Some(left) = report.totals.remaining.filter(|left| left.share >= WORTH_REPORTING) {
+        let rate = left.expired_per_second.map(|rate| format!(", at about {} a second", HumanCount(rate as u64)));
         let value = format!(
-            "about {} keys ({:.1} %), which expired during the scan, at about {} a second",
+            "about {} keys ({:.1} %), which expired during the scan{}",
             HumanCount(left.stale_keys),
             left.share * 100.0,
-            HumanCount(left.expired_per_second as u64)
+            rate.unwrap_or_default()
         );
         row("stale now", value);
     }
