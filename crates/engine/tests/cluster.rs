@@ -101,9 +101,9 @@ fn no_more_primaries_are_swept_at_a_time_than_asked_for() {
     struct Most(Mutex<usize>);
     impl Monitor for Most {
         fn progress(&self, progress: &Progress, _: &Checkpoint) {
-            let sweeping = progress.shards.iter().filter(|shard| shard.state == ShardStatus::Sweeping).count();
+            let scanning = progress.shards.iter().filter(|shard| shard.state == ShardStatus::Scanning).count();
             let mut most = self.0.lock().expect("no panic");
-            *most = sweeping.max(*most);
+            *most = scanning.max(*most);
         }
     }
     for parallel in [1, 3] {

@@ -47,10 +47,11 @@ pub enum ShardStatus {
     #[default]
     Waiting,
     /// Slices run on its primary.
-    Sweeping,
+    #[serde(alias = "sweeping")]
+    Scanning,
     /// Its primary is lost and is being retried.
     Away,
-    /// Every database was swept.
+    /// Every database was scanned.
     Done,
     /// It ended with a failure.
     Failed,
@@ -61,7 +62,7 @@ impl ShardStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
-            Self::Sweeping => "sweeping",
+            Self::Scanning => "scanning",
             Self::Away => "away",
             Self::Done => "done",
             Self::Failed => "failed",
@@ -79,7 +80,7 @@ pub struct ShardProgress {
     pub state: ShardStatus,
     /// Share of its keys that is done, 0–1.
     pub fraction: f64,
-    /// The database that is being swept.
+    /// The database that is being scanned.
     pub database: Option<u32>,
     /// Keys scanned so far.
     pub keys_scanned: u64,
@@ -88,7 +89,7 @@ pub struct ShardProgress {
     pub keys_reclaimed: u64,
     /// Median time for which a slice blocked the server, seconds.
     pub slice_p50_seconds: f64,
-    /// Keys scanned a second, over the last seconds; 0 while the shard is not sweeping. Missing in early versions.
+    /// Keys scanned a second, over the last seconds; 0 while the shard is not scanning. Missing in early versions.
     #[serde(default)]
     pub keys_per_second: f64,
     /// Estimated seconds left, at that rate. Missing in early versions.
@@ -115,9 +116,15 @@ mod tests {
     #[test]
     fn a_status_is_written_as_it_is_displayed() {
         for status in
-            [ShardStatus::Waiting, ShardStatus::Sweeping, ShardStatus::Away, ShardStatus::Done, ShardStatus::Failed]
+            [ShardStatus::Waiting, ShardStatus::Scanning, ShardStatus::Away, ShardStatus::Done, ShardStatus::Failed]
         {
             assert_eq!(serde_json::to_value(status).expect("JSON"), status.as_str());
         }
+    }
+
+    #[test]
+    fn a_scanning_shard_of_0_1_0_still_opens_and_is_written_with_the_new_name() {
+        let status: ShardStatus = serde_json::from_str(r#""sweeping""#).expect("a status");
+        assert_eq!((status, status.as_str()), (ShardStatus::Scanning, "scanning"));
     }
 }

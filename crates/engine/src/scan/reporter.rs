@@ -103,7 +103,7 @@ impl<'a> ProgressReporter<'a> {
             seconds => now.saturating_sub(then) as f64 / seconds,
         };
         progress.keys_per_second = rate(progress.keys_scanned, then.keys_scanned);
-        for shard in progress.shards.iter_mut().filter(|shard| shard.state == ShardStatus::Sweeping) {
+        for shard in progress.shards.iter_mut().filter(|shard| shard.state == ShardStatus::Scanning) {
             // A shard that is newer than the oldest sample has no rate yet.
             let Some((keys_scanned, fraction)) = then.shards.get(&shard.address) else { continue };
             shard.keys_per_second = rate(shard.keys_scanned, *keys_scanned);

@@ -108,7 +108,7 @@ impl ShardSweeper<'_> {
 
         let mut state = self.state();
         state.server = info.engine_version().map(|version| format!("{} {version}", info.engine()));
-        state.status = ShardStatus::Sweeping;
+        state.status = ShardStatus::Scanning;
         state.exact &= capabilities.exact();
         state.slots_at_start = slots.clone();
         if moved && (state.checkpoint.address.is_some() || self.leads_elsewhere(&address)) {

@@ -69,7 +69,7 @@ impl<'a> ShardMap<'a> {
                 None if matches!(self.target.mode, Mode::Server) => {}
                 None => {
                     state.checkpoint.covered = SlotSet::default();
-                    if state.status == ShardStatus::Sweeping {
+                    if state.status == ShardStatus::Scanning {
                         shard.stop.cancel_child();
                     }
                 }

@@ -90,7 +90,7 @@ impl LiveView {
 fn shard(shard: ShardProgress) -> ShardRow {
     let has_slices = shard.slice_p50_seconds > 0.0;
     let state = match (shard.state, shard.database) {
-        (ShardStatus::Sweeping, Some(database)) => format!("scanning db {database}"),
+        (ShardStatus::Scanning, Some(database)) => format!("scanning db {database}"),
         (state, _) => state.as_str().to_owned(),
     };
     ShardRow {
