@@ -94,6 +94,16 @@ impl Stop {
     }
 }
 
+/// Cancels a child of a stop when it is dropped, however its holder ends. The stop itself is not raised.
+#[derive(Debug)]
+pub(crate) struct CancelOnDrop<'a>(pub &'a Stop);
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.cancel_child();
+    }
+}
+
 /// Raises a stop when it is dropped, however its holder ends.
 #[derive(Debug)]
 pub struct StopOnDrop(pub Stop);

@@ -121,11 +121,7 @@ fn clients_that_write_do_not_cost_a_server_without_config_its_exact_count() {
 
     assert!(replace.was_done());
     assert!(report.totals.keys_scanned > loaded.live + loaded.stale, "the database is scanned again: {report:#?}");
-    assert_eq!(
-        (report.outcome, report.totals.exact, server.held()),
-        (Outcome::Done, true, loaded.live),
-        "{report:#?}"
-    );
+    assert_eq!((report.outcome, report.totals.exact, server.held()), (Outcome::Done, true, loaded.live), "{report:#?}");
     assert!(report.warnings.iter().all(|warning| !warning.contains(NESTED)), "{:?}", report.warnings);
 }
 
@@ -155,12 +151,8 @@ fn slots_that_come_later_are_scanned_with_plain_slices_where_transactions_reclai
         // As if all slots had come after the scan.
         shard.covered = SlotSet::default();
     }
-    let report = sweep(
-        &target(&url),
-        &Options { checkpoint: Some(checkpoint), ..Options::default() },
-        &(),
-        &Stop::new(),
-    );
+    let report =
+        sweep(&target(&url), &Options { checkpoint: Some(checkpoint), ..Options::default() }, &(), &Stop::new());
     assert_eq!(
         (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
         (Outcome::Done, stale, false),

@@ -102,14 +102,14 @@ fn heavy_a_server_at_its_client_limit_is_retried_and_then_named() {
         proxy.set(Fault::Cut);
         let mut crowd = crowd.lock().expect("no panic");
         // One connection is the sweep's until the server notices that it is closed.
-        eventually("all nodes are taken", Duration::from_secs(10), || {
+        eventually("all connections are taken", Duration::from_secs(10), || {
             let client = redis::Client::open(("127.0.0.1", server.port())).expect("an address");
             // A connection counts once it gets a reply.
-            let node = client.get_connection().and_then(|mut node| {
-                redis::cmd("PING").exec(&mut node)?;
-                Ok(node)
+            let connection = client.get_connection().and_then(|mut connection| {
+                redis::cmd("PING").exec(&mut connection)?;
+                Ok(connection)
             });
-            crowd.extend(node);
+            crowd.extend(connection);
             (crowd.len() >= 2).then_some(())
         });
         proxy.set(Fault::None);

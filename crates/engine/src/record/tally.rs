@@ -139,7 +139,11 @@ mod tests {
             [(200, 5, false), (10_000, 400, false), (300, 100, true), (1_000, 500, true), (10_000, 600, true)]
         {
             let pass = halves(first, missing);
-            assert_eq!((pass.unaccounted(), pass.proves_missing_keys()), (Some(missing), proves), "{missing} of {first}");
+            assert_eq!(
+                (pass.unaccounted(), pass.proves_missing_keys()),
+                (Some(missing), proves),
+                "{missing} of {first}"
+            );
         }
     }
 

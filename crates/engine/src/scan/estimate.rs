@@ -51,7 +51,7 @@ impl Method {
 pub struct Estimate {
     /// The target, without credentials.
     pub target: String,
-    /// The nodes that answered, separated by commas.
+    /// The nodes that answered, separated by commas: text, since a cluster has several.
     pub address: String,
     /// How the estimate was made.
     pub method: Method,

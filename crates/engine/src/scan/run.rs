@@ -20,7 +20,7 @@ use crate::{
     options::Options,
     pacing::PrimaryProfile,
     record::{Report, Shard, VERSION},
-    stop::Stop,
+    stop::{CancelOnDrop, Stop},
     target::{Mode, Target},
     topology::{Connector, PrimaryNode, Scout},
 };
@@ -184,14 +184,6 @@ impl SweepRun<'_> {
                 }
             }
         });
-    }
-}
-
-struct CancelOnDrop<'a>(&'a Stop);
-
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.cancel_child();
     }
 }
 
