@@ -92,7 +92,7 @@ fn a_switch_that_is_turned_in_mid_scan_leaves_no_stale_key() {
     assert!(is_warned_of(&report, NESTED), "{:?}", report.warnings);
 }
 
-/// Replaces living keys of the second half of the keyspace by new ones once the scan has begun: half of these land in the
+/// Replaces live keys of the second half of the keyspace by new ones once the scan has begun: half of these land in the
 /// first half, so that the scan misses as many, and the size stays the same.
 fn replace_keys(server: &Server, keys: usize) {
     let mut connection = server.connection();
