@@ -45,7 +45,7 @@ pub enum VaultError {
         why: io::Error,
     },
     /// The key file is absent.
-    #[error("there is no key file {path}; put it there, or name it with --key-file", path = path.display())]
+    #[error("key file {path}: no such file; restore it, or name it with --key-file", path = path.display())]
     Absent {
         /// Where it should be.
         path: PathBuf,
