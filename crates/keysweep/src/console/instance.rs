@@ -154,8 +154,8 @@ impl ConsoleState {
         Ok(History {
             chart: Chart::new(&runs),
             summary: match page.count.saturating_sub(active) {
-                1 => format!("One scan reclaimed {} keys.", format::count(page.released)),
-                runs => format!("{} scans reclaimed {} keys.", format::count(runs), format::count(page.released)),
+                1 => format!("One scan reclaimed {} keys.", format::count(page.reclaimed)),
+                runs => format!("{} scans reclaimed {} keys.", format::count(runs), format::count(page.reclaimed)),
             },
             newer: (offset > 0).then(|| link(offset.saturating_sub(PAGE))),
             older: (page.count > offset + page.tasks.len() as u64 && !rows.is_empty()).then(|| link(offset + PAGE)),

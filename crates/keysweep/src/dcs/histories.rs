@@ -58,7 +58,7 @@ pub(super) async fn handle(State(state): State<DcsState>, request: Request) -> R
     Ok(Json(Histories {
         records: page.tasks.iter().map(Record::from).collect(),
         instance_id: instance.id,
-        total: counter(page.released),
+        total: counter(page.reclaimed),
         count: counter(page.count),
     }))
 }

@@ -24,10 +24,10 @@ pub struct Heartbeat {
     /// Running time used, over all workers of the task.
     pub used: Duration,
     /// Expired keys reclaimed so far, over all workers.
-    pub released: u64,
+    pub reclaimed: u64,
     /// Keys scanned so far, over all workers.
     pub scanned: u64,
-    /// Whether `released` is exact. Once it was not, the task's count stays inexact.
+    /// Whether `reclaimed` is exact. Once it was not, the task's count stays inexact.
     pub exact: bool,
     /// Live progress, as JSON; `None` keeps the last one.
     pub progress: Option<String>,
@@ -167,7 +167,7 @@ async fn record(
              exact = exact AND $4
          WHERE id = $5 AND status = 'running' RETURNING cancel_requested")
     .bind(heartbeat.used)
-    .bind(heartbeat.released)
+    .bind(heartbeat.reclaimed)
     .bind(heartbeat.scanned)
     .bind(heartbeat.exact)
     .bind(&lease.task_id)

@@ -40,7 +40,7 @@ pub struct Page {
     /// Tasks that pass the filter, on all pages.
     pub count: u64,
     /// Expired keys that these reclaimed.
-    pub released: u64,
+    pub reclaimed: u64,
 }
 
 /// How often a creation repeats when the active task that stood in its way has ended meanwhile.
@@ -106,7 +106,7 @@ impl Store {
         .list(&mut snapshot, task)
         .await?;
         snapshot.commit().await?;
-        Ok(Page { tasks, count: totals.get("count")?, released: totals.get("released")? })
+        Ok(Page { tasks, count: totals.get("count")?, reclaimed: totals.get("released")? })
     }
 
     /// Asks a task to stop: a waiting one ends at once as failed (cancelled), a running one stops at its next heartbeat, one

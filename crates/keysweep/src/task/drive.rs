@@ -222,7 +222,7 @@ impl Drive {
         match self.latest.get() {
             Some((progress, checkpoint)) => Heartbeat {
                 used,
-                released: checkpoint.keys_reclaimed,
+                reclaimed: checkpoint.keys_reclaimed,
                 scanned: checkpoint.keys_scanned,
                 exact: live && checkpoint.exact && task.exact,
                 progress: serde_json::to_string(&progress).ok(),
@@ -230,7 +230,7 @@ impl Drive {
             },
             None => Heartbeat {
                 used,
-                released: task.reclaimed,
+                reclaimed: task.reclaimed,
                 scanned: task.scanned,
                 exact: live && task.exact,
                 ..Heartbeat::default()
@@ -248,7 +248,7 @@ impl Drive {
     ) {
         let task_id = &self.claim.task.id;
         let numbers = Heartbeat {
-            released: report.totals.keys_reclaimed,
+            reclaimed: report.totals.keys_reclaimed,
             scanned: report.totals.keys_scanned,
             exact: report.totals.exact && self.claim.task.exact,
             ..self.numbers(true)

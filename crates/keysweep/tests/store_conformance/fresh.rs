@@ -201,7 +201,7 @@ pub fn manual(instance: &Instance) -> NewTask {
 pub fn heartbeat(scanned: u64) -> Heartbeat {
     Heartbeat {
         used: Duration::from_millis(scanned),
-        released: scanned / 10,
+        reclaimed: scanned / 10,
         scanned,
         exact: true,
         progress: Some(format!("{{\"scanned\":{scanned}}}")),

@@ -202,7 +202,7 @@ async fn pages_are_newest_first_and_make_up_the_whole(store: Fresh) {
     let mut seen = Vec::new();
     for offset in (0..12).step_by(3) {
         let page = store.tasks(&instance.id, &PageRequest { status: None, offset, limit: 3 }).await.expect("read");
-        assert_eq!((page.count, page.released), (10, 2 + 4 + 6 + 8), "of all pages");
+        assert_eq!((page.count, page.reclaimed), (10, 2 + 4 + 6 + 8), "of all pages");
         seen.extend(page.tasks);
     }
     assert_eq!(seen, tasks);
@@ -258,7 +258,7 @@ async fn the_filter_comes_before_the_counts_and_the_page_after_them(store: Fresh
     for (status, count, released) in expected {
         let request = PageRequest { status: Some(status), offset: 1, limit: 2 };
         let page = store.tasks(&instance.id, &request).await.expect("read");
-        assert_eq!((page.count, page.released), (count, released), "{status}");
+        assert_eq!((page.count, page.reclaimed), (count, released), "{status}");
         let all = [std::slice::from_ref(&waiting), &tasks].concat();
         let wanted: Vec<_> = all.into_iter().filter(|task| task.status == status).skip(1).take(2).collect();
         assert_eq!(page.tasks, wanted, "{status}");
@@ -268,7 +268,7 @@ async fn the_filter_comes_before_the_counts_and_the_page_after_them(store: Fresh
 async fn an_empty_list_counts_nothing(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let page = store.tasks(&instance.id, &PageRequest { status: None, offset: 0, limit: 10 }).await.expect("read");
-    assert_eq!((page.tasks, page.count, page.released), (vec![], 0, 0));
+    assert_eq!((page.tasks, page.count, page.reclaimed), (vec![], 0, 0));
 }
 
 async fn cancelling_a_waiting_task_ends_it_at_once(store: Fresh) {
