@@ -2,17 +2,20 @@
 
 usage: sdk.py ENDPOINT PROJECT INSTANCE ACCESS SECRET
        sdk.py requests < a JSON array of requests that are to be refused
+       sdk.py models < a JSON array of answers, each with the name of its model
 
 Prints one JSON document with what the SDK made of the answers; the Rust test that starts this asserts on it.
 """
 
 import json
+import re
 import sys
 import time
 
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException, ServerResponseException
 from huaweicloudsdkcore.http.http_config import HttpConfig
+from huaweicloudsdkdcs import v2
 from huaweicloudsdkdcs.v2 import (
     CreateAutoExpireScanTaskRequest,
     DcsAsyncClient,
@@ -107,7 +110,7 @@ def every_operation(call, instance, interval):
         "histories": {"total": histories.total, "count": histories.count},
         "again": again.to_dict(),
         "page": [record.id for record in page.records],
-        "list": call("list_instances", ListInstancesRequest(name="cache", name_equal="true")).to_dict(),
+        "list": call("list_instances", ListInstancesRequest(name="cache", name_equal=True)).to_dict(),
         "show": call("show_instance", ShowInstanceRequest(instance_id=instance)).to_dict(),
         "topology": call("show_instance_topology", ShowInstanceTopologyRequest(instance_id=instance)).to_dict(),
         "groups": call("list_group_replication_info", ListGroupReplicationInfoRequest(instance_id=instance)).to_dict(),
@@ -161,7 +164,34 @@ def refusals(requests):
     return raised
 
 
+def deviations(declared, value, path):
+    """Where a value differs from its declared type. The SDK itself decodes leniently; those for Go and Java do not."""
+    simple = {"str": str, "int": int, "float": float, "bool": bool, "object": dict}
+    elements = re.fullmatch(r"list\[(.+)\]", declared)
+    if elements:
+        if type(value) is not list:
+            return [f"{path}: {type(value).__name__} instead of {declared}"]
+        pairs = enumerate(value)
+        return [found for index, one in pairs for found in deviations(elements[1], one, f"{path}[{index}]")]
+    if declared in simple:
+        # A bool is an int to isinstance.
+        return [] if type(value) is simple[declared] else [f"{path}: {type(value).__name__} instead of {declared}"]
+    model = getattr(v2, declared)
+    if type(value) is not dict:
+        return [f"{path}: {type(value).__name__} instead of {declared}"]
+    types = {model.attribute_map[name]: declared for name, declared in model.openapi_types.items()}
+    found = []
+    for name, one in value.items():
+        inside = f"{path}.{name}" if path else name
+        found += deviations(types[name], one, inside) if name in types else [f"{inside}: not in {model.__name__}"]
+    return found
+
+
 def main():
+    if sys.argv[1:] == ["models"]:
+        answers = json.load(sys.stdin)
+        print(json.dumps({one["path"]: deviations(one["model"], one["body"], "") for one in answers}))
+        return
     if sys.argv[1:] == ["requests"]:
         print(json.dumps(refusals(json.load(sys.stdin))))
         return

@@ -3,8 +3,8 @@
 #[path = "common/sdk.rs"]
 mod sdk;
 
-use keysweep_harness::{DataSet, Flavor, Server, id, installation};
-use serde_json::json;
+use keysweep_harness::{Cluster, DataSet, Flavor, Server, free_port, id, installation};
+use serde_json::{Value, json};
 
 #[test]
 fn huaweis_python_sdk_calls_every_operation_with_its_sync_and_async_clients() {
@@ -48,4 +48,68 @@ fn huaweis_python_sdk_calls_every_operation_with_its_sync_and_async_clients() {
         );
         assert_eq!(said["put"], said["config"]);
     }
+}
+
+/// Operations on an instance, with the SDK's models of their answers.
+const ON_INSTANCE: [(&str, &str, &str); 10] = [
+    ("POST", "instances/{i}/scan-expire-keys-task", "CreateAutoExpireScanTaskResponse"),
+    ("POST", "instances/{i}/auto-expire/scan", "ScanExpireKeyResponse"),
+    ("GET", "instances/{i}/auto-expire/histories", "ShowExpireKeyScanInfoResponse"),
+    ("PUT", "instances/{i}/scan-expire-keys/autoscan-config", "UpdateExpireAutoScanConfigResponse"),
+    ("GET", "instances/{i}/scan-expire-keys/autoscan-config", "ShowExpireAutoScanConfigResponse"),
+    ("GET", "instances/{i}", "ShowInstanceResponse"),
+    ("GET", "instances/{i}/nodes", "ShowInstanceTopologyResponse"),
+    ("GET", "instance/{i}/groups", "ListGroupReplicationInfoResponse"),
+    ("GET", "instances/{i}/configs", "ListConfigurationsResponse"),
+    ("GET", "instance/{i}/whitelist", "ShowIpWhitelistResponse"),
+];
+/// Fields of instances that other clients read and the SDK's models lack.
+const OF_OTHER_CLIENTS: [&str; 5] = ["cache_mode", "db_number", "replica_count", "sharding_count", "task"];
+
+#[test]
+fn every_field_of_every_answer_has_the_type_of_the_sdks_models() {
+    let server = Server::start(Flavor::Valkey91);
+    let cluster = Cluster::start(Flavor::Valkey91, 2, false);
+    let installation = installation!();
+    let (project, single) = installation.register(&server.url());
+    let of_cluster = installation.register_another(&project, "cluster", &cluster.url(), &[]);
+    let absent = installation.register_another(&project, "absent", &format!("redis://127.0.0.1:{}", free_port()), &[]);
+    let service = installation.serve(&["--no-auth"]);
+    for instance in [&single, &of_cluster] {
+        let task = service.scan(&project, instance);
+        service.wait_for(&task.path, |task| task["status"] == "success");
+    }
+
+    let settings = json!({ "enable_auto_scan": true, "first_scan_at": "2999-01-01T00:00:00.000Z", "interval": 3600,
+                           "timeout": 7200, "scan_keys_count": 10 });
+    let list = ("GET", "instances".to_owned(), "ListInstancesResponse");
+    let on = |instance: &String| {
+        let instance = instance.clone();
+        ON_INSTANCE.map(|(method, path, model)| (method, path.replace("{i}", &instance), model))
+    };
+    let operations = [&single, &of_cluster, &absent].into_iter().flat_map(on).chain([list]);
+    let answers: Vec<Value> = operations
+        .map(|(method, path, model)| {
+            let body = if method == "PUT" { settings.to_string() } else { String::new() };
+            let answer = service.send(method, &format!("/v2/{project}/{path}"), &[], body);
+            assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+            json!({ "path": format!("{method} {path}"), "model": model, "body": answer.body })
+        })
+        .collect();
+    let deviations = sdk::run(&["models"], &Value::from(answers.clone()).to_string());
+
+    assert_eq!(deviations.as_object().map(serde_json::Map::len), Some(answers.len()));
+    for (path, found) in deviations.as_object().expect("an object") {
+        for deviation in found.as_array().expect("a list").iter().map(|found| found.as_str().expect("a text")) {
+            let is_expected = OF_OTHER_CLIENTS.iter().any(|field| {
+                ["InstanceListInfo", "ShowInstanceResponse"]
+                    .iter()
+                    .any(|model| deviation.ends_with(&format!("{field}: not in {model}")))
+            });
+            assert!(is_expected, "{path}: {deviation}");
+        }
+    }
+    let nodes =
+        |instance: &str| service.get(&format!("/v2/{project}/instances/{instance}/nodes"))["redis_server"].clone();
+    assert_eq!(nodes(&of_cluster).as_array().map(Vec::len), Some(2), "both primaries are known, so both were checked");
 }

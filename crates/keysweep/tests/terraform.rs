@@ -12,7 +12,7 @@ use keysweep_harness::{
     Answer, DataSet, Fault, Flavor, Installation, Proxy, Server, Service, Signer, id, installation,
 };
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection};
 
 /// How long the client waits for a task to finish.
@@ -47,16 +47,24 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    fn headers(&self, method: &str, path: &str) -> Vec<(String, String)> {
-        let mut headers = self.signer.headers(method, path, b"");
+    fn headers(&self, method: &str, path: &str, body: &str) -> Vec<(String, String)> {
+        let mut headers = self.signer.headers(method, path, body.as_bytes());
         headers.push(("X-Project-Id".into(), self.project.clone()));
         headers
     }
 
-    fn call(&self, method: &str, path: &str) -> Answer {
-        let headers = self.headers(method, path);
+    fn answer(&self, method: &str, path: &str, body: &str) -> Answer {
+        let headers = self.headers(method, path, body);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let answer = self.service.send(method, path, &headers, "");
+        self.service.send(method, path, &headers, body)
+    }
+
+    fn call(&self, method: &str, path: &str) -> Answer {
+        self.send(method, path, "")
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        let answer = self.answer(method, path, body);
         assert_eq!(answer.status, 200, "{method} {path}: {:?}", answer.body);
         let kind = answer.header("content-type").expect("a Content-Type");
         assert!(kind.starts_with("application/json"), "its pager refuses {kind}");
@@ -79,7 +87,7 @@ impl Client<'_> {
         let path = self.path("scan-expire-keys-task");
         let host = self.service.base.strip_prefix("http://").expect("a plain URL");
         let mut request = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n");
-        for (name, value) in self.headers("POST", &path) {
+        for (name, value) in self.headers("POST", &path, "") {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
@@ -193,12 +201,62 @@ fn terraform_creates_polls_reads_and_refreshes(#[case] before: usize) {
     assert_eq!(ids.len(), records.len(), "no record is on two pages");
 }
 
+/// What the provider's instance resource sends and reads: an import block, then plan and apply of `expire_key_…`.
+#[test]
+fn terraform_imports_an_instance_and_sets_its_auto_scan_without_a_change_that_stays() {
+    let server = Server::start(Flavor::Valkey91);
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    let signer = robot(&installation, &project);
+    let service = installation.serve(&[]);
+    let client = Client { service: &service, signer, project: project.clone(), instance: instance.clone() };
+    let of_instance = |rest: &str| format!("/v2/{project}/instance/{instance}/{rest}");
+
+    let shown = client.call("GET", client.path("").trim_end_matches('/')).body;
+    assert_eq!(
+        (&shown["instance_id"], &shown["name"], &shown["engine"]),
+        (&json!(instance), &json!("cache"), &json!("Redis"))
+    );
+    let configs = client.call("GET", &client.path("configs")).body;
+    assert_eq!(configs["redis_config"], json!([]), "its reader of parameters needs the list");
+    let whitelist = client.call("GET", &of_instance("whitelist")).body;
+    assert_eq!((&whitelist["enable_whitelist"], &whitelist["whitelist"]), (&json!(false), &json!([])));
+
+    // The provider plans a change for as long as it reads another text than its file holds.
+    let path = client.path("scan-expire-keys/autoscan-config");
+    for first in [
+        "2999-01-01T15:00:05.000z",
+        "2999-01-01T15:00:05",
+        "2999-01-01T15:00:05.000+00:00",
+        "2999-01-01T23:00:05+08:00",
+    ] {
+        let body = json!({ "enable_auto_scan": true, "first_scan_at": first, "interval": 3600, "timeout": 7200,
+                           "scan_keys_count": 20_000 });
+        let put = client.send("PUT", &path, &body.to_string()).body;
+        let read = client.call("GET", &path).body;
+        assert_eq!((&put["first_scan_at"], &read["first_scan_at"]), (&json!(first), &json!(first)));
+    }
+    // A scan count that changes re-sends the stored text.
+    let again = json!({ "enable_auto_scan": true, "first_scan_at": "2999-01-01T23:00:05+08:00", "interval": 3600,
+                        "timeout": 7200, "scan_keys_count": 10 });
+    assert_eq!(client.send("PUT", &path, &again.to_string()).body["first_scan_at"], "2999-01-01T23:00:05+08:00");
+
+    // Two of its data sources ask for what keysweep lacks, and must not be told of an instance with a malformed id.
+    for unknown in ["status", "statistic"] {
+        let path = format!("/v2/{project}/instances/{unknown}");
+        let answer = client.answer("GET", &path, "");
+        assert_eq!((answer.status, &answer.body["error_code"]), (404, &json!("DCS.4001")), "{path}: {}", answer.body);
+    }
+}
+
 #[test]
 fn the_example_in_the_documents_satisfies_the_provider() {
     for service in ["dcs", "iam"] {
         // The provider appends a path that starts with its version.
         assert_eq!(example(service), format!("{DOCUMENTED}/"));
     }
+    // By default the provider signs in at Huawei Cloud's own servers.
+    assert_eq!(example("auth_url"), format!("{DOCUMENTED}/v3"));
     // Without a source Terraform looks for the provider under another name and finds none.
     assert_eq!(example("huaweicloud"), "{ source = \"huaweicloud/huaweicloud\" }");
     // The provider requires a region, and the resource requires the instance.

@@ -5,9 +5,12 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    response::sse::{Event, KeepAlive, Sse},
+    response::{
+        IntoResponse,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::watch,
@@ -49,10 +52,7 @@ struct TaskStream {
         OnSubject
     )
 )]
-pub(super) async fn follow(
-    State(state): State<ApiState>,
-    request: Request,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+pub(super) async fn follow(State(state): State<ApiState>, request: Request) -> Result<impl IntoResponse, ApiError> {
     let last_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let authorized = state.authorize(request, Role::Reader).await?;
     let (project_id, task_id) = (authorized.project_id, authorized.subject_id);
@@ -68,9 +68,11 @@ pub(super) async fn follow(
     };
     let events = stream::unfold(source, |mut source| async move {
         let event = source.next().await?;
-        Some((Ok(event), source))
+        Some((Ok::<_, Infallible>(event), source))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    // nginx would otherwise hold events back until its buffer is full.
+    let unbuffered = [("x-accel-buffering", "no")];
+    Ok((unbuffered, Sse::new(events).keep_alive(KeepAlive::default())))
 }
 
 impl TaskStream {

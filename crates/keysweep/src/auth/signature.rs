@@ -20,6 +20,11 @@ pub enum SignatureError {
     /// The header is not of the form `SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…`.
     #[error("the Authorization header is malformed")]
     Malformed,
+    /// The request is signed by another algorithm of Huawei Cloud's SDKs: with a derived key (`Credential=`), SM3 or V11.
+    #[error(
+        "this signing algorithm is not supported: sign with SDK-HMAC-SHA256 and the secret key itself, as Access=…"
+    )]
+    Algorithm,
     /// X-Sdk-Date is missing, not signed or malformed.
     #[error("the X-Sdk-Date header must be signed and have the form YYYYMMDDTHHMMSSZ")]
     Date,
@@ -50,7 +55,13 @@ pub struct Authorization {
 impl Authorization {
     /// Parses an Authorization header of this scheme.
     pub fn parse(header: &str) -> Result<Self, SignatureError> {
-        let fields = header.strip_prefix(ALGORITHM).ok_or(SignatureError::Malformed)?;
+        let (algorithm, fields) = header.split_once(' ').unwrap_or((header, ""));
+        match algorithm {
+            ALGORITHM if fields.trim_start().starts_with("Credential=") => return Err(SignatureError::Algorithm),
+            ALGORITHM => {}
+            other if other.contains("-HMAC-") => return Err(SignatureError::Algorithm),
+            _ => return Err(SignatureError::Malformed),
+        }
         let field = |name: &str| {
             let mut values = fields.split(',').filter_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
             // A repeated field is ambiguous: a proxy in front may have checked the other value.
@@ -215,6 +226,18 @@ mod tests {
         ] {
             assert_eq!(Authorization::parse(header), Err(SignatureError::Malformed), "{header}");
         }
+    }
+
+    #[test]
+    fn other_algorithms_are_named_as_unsupported() {
+        for algorithm in
+            ["SDK-HMAC-SM3 Access=AK", "V11-HMAC-SHA256 Credential=AK/20261124/r/dcs", "AWS4-HMAC-SHA256 C"]
+        {
+            let header = format!("{algorithm}, SignedHeaders=x-sdk-date, Signature=00");
+            assert_eq!(Authorization::parse(&header), Err(SignatureError::Algorithm), "{header}");
+        }
+        let derived = "SDK-HMAC-SHA256 Credential=AK/20261124/r/dcs, SignedHeaders=x-sdk-date, Signature=00";
+        assert_eq!(Authorization::parse(derived), Err(SignatureError::Algorithm));
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl AutoScanForm {
         AutoScanUpdate {
             enabled: self.enabled,
             first_scan_at: saved.or_else(|| utc_time(&self.first_scan_at)),
+            first_scan_text: None,
             interval: seconds(&self.interval),
             timeout: seconds(&self.timeout),
             scan_keys_count: self.scan_keys_count.parse().ok(),
@@ -117,6 +118,7 @@ mod tests {
         let saved = AutoScan {
             enabled: true,
             first_scan_at: Some("2026-11-20T02:00:00.123Z".parse().expect("a time")),
+            first_scan_text: Some("2026-11-20T02:00:00.123z".into()),
             ..AutoScan::unset("i")
         };
         let update = AutoScanForm::saved(&saved, now).update(&saved, now);

@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -21,12 +21,16 @@ use crate::{
     model::{AutoScan, Role},
 };
 
+/// Longest `first_scan_at` that is accepted, in bytes: nine decimals and an offset with seconds.
+const LONGEST_TIME: usize = "2023-07-07T15:00:05.000000000+00:00:00".len();
+
 /// Auto-scan settings to save.
 #[derive(Debug, ToSchema)]
 #[allow(dead_code, reason = "documents the body, which is parsed field by field: each has an error code of its own")]
 pub struct AutoScanConfigBody {
     enable_auto_scan: bool,
-    /// UTC; in the future, or the stored value.
+    /// In the future, or the stored value. UTC where no offset is given; answers repeat the text as it was sent.
+    #[schema(example = "2030-01-31T02:00:00.000Z")]
     first_scan_at: Option<String>,
     /// Seconds between due times; 0: start again after the last run has finished.
     interval: Option<u64>,
@@ -58,7 +62,7 @@ impl AutoScanConfig {
         Self {
             instance_id: config.instance_id.clone(),
             enable_auto_scan: config.enabled,
-            first_scan_at: config.first_scan_at.map(utc_millis),
+            first_scan_at: config.first_scan_text.clone().or_else(|| config.first_scan_at.map(utc_millis)),
             interval: config.interval.as_secs(),
             timeout: config.timeout.as_secs(),
             scan_keys_count: config.scan_keys_count,
@@ -99,9 +103,11 @@ fn parse(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Resul
     let enabled =
         wanted.get("enable_auto_scan").and_then(Value::as_bool).ok_or(DcsError::Parameter("enable_auto_scan"))?;
     let count = wanted.get("scan_keys_count").and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
+    let first_scan_text = wanted.get("first_scan_at").and_then(Value::as_str);
     let wish = AutoScanUpdate {
         enabled,
-        first_scan_at: wanted.get("first_scan_at").and_then(Value::as_str).and_then(utc_time),
+        first_scan_at: first_scan_text.and_then(time),
+        first_scan_text: first_scan_text.map(str::to_owned),
         interval: seconds(wanted.get("interval")),
         timeout: seconds(wanted.get("timeout")),
         scan_keys_count: count,
@@ -119,15 +125,17 @@ fn seconds(value: Option<&Value>) -> Option<Duration> {
     Some(Duration::from_secs(value?.as_u64()?))
 }
 
-/// Parses `2023-07-07T15:00:05.000`, optionally followed by Z or z, as UTC.
-fn utc_time(text: &str) -> Option<Timestamp> {
-    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+/// Parses `2023-07-07T15:00:05.000`, optionally followed by Z, z or an offset, as UTC where it has none.
+fn time(text: &str) -> Option<Timestamp> {
     let (_, clock) = text.split_once('T')?;
-    // The parser of civil times ignores an offset, which would shift the time.
-    if !clock.chars().all(|character| character.is_ascii_digit() || ":.".contains(character)) {
+    // The parser accepts the names of time zones, too. A text without them is short, and the store keeps it.
+    if text.len() > LONGEST_TIME || !clock.chars().all(|one| one.is_ascii_digit() || ":.+-Zz".contains(one)) {
         return None;
     }
-    TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()
+    match clock.contains(['Z', 'z', '+', '-']) {
+        true => text.parse().ok(),
+        false => format!("{text}Z").parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -170,11 +178,16 @@ mod tests {
     #[case::now_is_not_later("2026-11-24T08:00:00Z", false)]
     #[case::past("2026-11-24T07:59:59.999Z", false)]
     #[case::a_date("2026-11-25", false)]
-    #[case::another_zone("2026-11-24T19:00:00+08:00", false)]
+    #[case::utc_as_an_offset("2026-11-24T09:00:00.000+00:00", true)]
+    #[case::another_offset("2026-11-24T17:00:00.000+08:00", true)]
+    #[case::an_offset_that_makes_it_past("2026-11-24T09:00:00+08:00", false)]
+    #[case::an_offset_behind_utc("2026-11-24T04:00:00-0500", true)]
+    #[case::a_zone("2026-11-24T19:00:00+08:00[Asia/Shanghai]", false)]
+    #[case::two_zones("2026-11-24T19:00:00+08:00Z", false)]
     #[case::no_such_day("2026-11-31T09:00:00Z", false)]
     #[case::words("tomorrow", false)]
     #[case::empty("", false)]
-    fn a_first_time_is_utc_and_in_the_future(#[case] text: &str, #[case] good: bool) {
+    fn a_first_time_is_in_the_future_and_utc_without_an_offset(#[case] text: &str, #[case] good: bool) {
         assert_eq!(code(&with("first_scan_at", json!(text))), (!good).then_some("DCS.4819"), "{text}");
     }
 
@@ -236,6 +249,19 @@ mod tests {
         assert_eq!(parse(&again, saved.clone(), later).expect("valid").scan_keys_count, 20);
         let moved = with("first_scan_at", json!("2026-11-24T09:00:00.001Z"));
         assert!(matches!(parse(&moved, saved, later), Err(DcsError::FirstScanAt)), "another past time is refused");
+    }
+
+    #[test]
+    fn a_first_time_is_repeated_as_it_was_sent() {
+        let saved = |text: &str| {
+            let config = parse(&with("first_scan_at", json!(text)), AutoScan::unset("i"), now()).expect("valid");
+            AutoScanConfig::new(&config).first_scan_at
+        };
+        for text in ["2026-11-24T09:00:05.000z", "2026-11-24T09:00:05", "2026-11-24T17:00:05+08:00"] {
+            assert_eq!(saved(text).as_deref(), Some(text));
+        }
+        let elsewhere = AutoScan { first_scan_at: Some(now()), ..AutoScan::unset("i") };
+        assert_eq!(AutoScanConfig::new(&elsewhere).first_scan_at.as_deref(), Some("2026-11-24T08:00:00.000Z"));
     }
 
     #[test]

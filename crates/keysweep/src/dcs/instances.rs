@@ -55,6 +55,7 @@ pub struct DcsInstance {
     spec_code: String,
     /// `true` or `false`, as a string.
     no_password_access: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     access_user: Option<String>,
     enable_ssl: bool,
     created_at: String,
@@ -186,7 +187,8 @@ impl Filter {
         if status.as_deref().is_some_and(|status| !STATES.contains(&status)) {
             return Err(DcsError::Parameter("status"));
         }
-        let whole_name = match value("name_equal").as_deref() {
+        // Python's SDK sends its own spelling, `True`.
+        let whole_name = match value("name_equal").map(|value| value.to_ascii_lowercase()).as_deref() {
             None | Some("false") => false,
             Some("true") => true,
             Some(_) => return Err(DcsError::Parameter("name_equal")),

@@ -2,6 +2,7 @@
 
 mod auto_scan;
 mod body;
+mod configurations;
 mod create_scan_task;
 mod error;
 mod histories;
@@ -9,8 +10,9 @@ mod instances;
 mod nodes;
 mod query;
 mod task_body;
+mod whitelist;
 
-use axum::{Router, extract::Request};
+use axum::{Router, extract::Request, routing::any};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -49,11 +51,18 @@ fn routes() -> OpenApiRouter<DcsState> {
         .routes(routes!(instances::show))
         .routes(routes!(nodes::topology))
         .routes(routes!(nodes::groups))
+        .routes(routes!(configurations::list))
+        .routes(routes!(whitelist::show))
 }
 
 /// Returns the routes of this surface.
 pub fn router(state: DcsState) -> Router {
-    Router::from(routes()).with_state(state)
+    // Operations of DCS that keysweep lacks, whose last segment would otherwise be taken for an instance ID.
+    let unknown = || async { DcsError::NoUrl };
+    Router::from(routes())
+        .route("/v2/{project_id}/instances/status", any(unknown))
+        .route("/v2/{project_id}/instances/statistic", any(unknown))
+        .with_state(state)
 }
 
 /// Returns this surface's part of the OpenAPI document.

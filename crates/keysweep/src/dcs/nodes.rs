@@ -51,8 +51,6 @@ struct Server {
     #[serde(skip_serializing_if = "Option::is_none")]
     used_memory: Option<String>,
     db_num: &'static str,
-    #[schema(value_type = Vec<Object>)]
-    dbs: Vec<()>,
     group_id: String,
     status: &'static str,
 }
@@ -115,7 +113,6 @@ pub(super) async fn topology(State(state): State<DcsState>, request: Request) ->
         max_memory: stats.map(|stats| (stats.max_memory / MIB).to_string()),
         used_memory: stats.map(|stats| (stats.used_memory / MIB).to_string()),
         db_num: if mode(&instance) == "cluster" { "1" } else { "16" },
-        dbs: Vec::new(),
         group_id: node_id(&instance, &node),
         status: status(&instance),
         ip: node.host,

@@ -20,6 +20,8 @@ pub struct AutoScanUpdate {
     pub enabled: bool,
     /// When the first run is due.
     pub first_scan_at: Option<Timestamp>,
+    /// The same as the client wrote it, to be read back so; `None`: the text does not matter.
+    pub first_scan_text: Option<String>,
     /// Interval between due times; zero: a minute after the previous scan finished.
     pub interval: Option<Duration>,
     /// Running time that each run may use.
@@ -48,6 +50,10 @@ impl AutoScanUpdate {
     /// anything: valid values are stored, the others stay as they were.
     pub fn check(self, before: AutoScan, now: Timestamp) -> Result<AutoScan, Vec<AutoScanFault>> {
         let enabled = self.enabled;
+        // A client for which the text does not matter leaves another's text as it is, as long as the time is the same.
+        let is_same_time = self.first_scan_at.is_none() || self.first_scan_at == before.first_scan_at;
+        let kept_text = before.first_scan_text.clone().filter(|_| is_same_time);
+        let first_scan_text = self.first_scan_text.filter(|_| self.first_scan_at.is_some()).or(kept_text);
         let interval = self.interval.filter(|interval| *interval <= MAX_DURATION);
         let timeout = self.timeout.filter(|timeout| *timeout <= MAX_DURATION);
         let count = self.scan_keys_count.filter(|count| SCAN_KEYS_COUNT.contains(count));
@@ -55,6 +61,7 @@ impl AutoScanUpdate {
             return Ok(AutoScan {
                 enabled,
                 first_scan_at: self.first_scan_at.or(before.first_scan_at),
+                first_scan_text,
                 interval: interval.unwrap_or(before.interval),
                 timeout: timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(before.timeout),
                 scan_keys_count: count.unwrap_or(before.scan_keys_count),
@@ -68,7 +75,7 @@ impl AutoScanUpdate {
         let timeout = timeout.filter(|timeout| *timeout >= least && *timeout > Duration::from_secs(1));
         match (first_scan_at, interval, timeout, count) {
             (Some(_), Some(interval), Some(timeout), Some(scan_keys_count)) => {
-                Ok(AutoScan { enabled, first_scan_at, interval, timeout, scan_keys_count, ..before })
+                Ok(AutoScan { enabled, first_scan_at, first_scan_text, interval, timeout, scan_keys_count, ..before })
             }
             _ => {
                 let faults = [

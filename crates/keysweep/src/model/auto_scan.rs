@@ -18,6 +18,8 @@ pub struct AutoScan {
     pub enabled: bool,
     /// When the first run is due; always set while enabled.
     pub first_scan_at: Option<Timestamp>,
+    /// The same as a client of the DCS API wrote it, which is what such clients read back. `None`: no such client did.
+    pub first_scan_text: Option<String>,
     /// Interval between due times; zero: a minute after the previous scan finished.
     pub interval: Duration,
     /// Running time that each run may use.
@@ -35,6 +37,7 @@ impl AutoScan {
             instance_id: instance_id.to_owned(),
             enabled: false,
             first_scan_at: None,
+            first_scan_text: None,
             interval: DEFAULT_INTERVAL,
             timeout: DEFAULT_TIMEOUT,
             scan_keys_count: DEFAULT_SCAN_KEYS_COUNT,

@@ -36,8 +36,9 @@ impl Store {
         let mut tx = self.begin().await?;
         // Without a `before` its placeholders are NULL, which no row equals.
         let saved = sql("INSERT INTO auto_scan (
-                 instance_id, enabled, first_scan_at, interval_us, timeout_us, scan_keys_count, updated_at
-             ) VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 instance_id, enabled, first_scan_at, interval_us, timeout_us, scan_keys_count, updated_at,
+                 first_scan_text
+             ) VALUES ($1, $2, $3, $4, $5, $6, $7, $13)
              ON CONFLICT (instance_id) DO UPDATE SET
                  updated_at = CASE WHEN
                      (auto_scan.enabled, auto_scan.interval_us, auto_scan.timeout_us, auto_scan.scan_keys_count)
@@ -45,7 +46,8 @@ impl Store {
                      AND auto_scan.first_scan_at IS NOT DISTINCT FROM excluded.first_scan_at
                      THEN auto_scan.updated_at ELSE excluded.updated_at END,
                  enabled = excluded.enabled, first_scan_at = excluded.first_scan_at, interval_us = excluded.interval_us,
-                 timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count
+                 timeout_us = excluded.timeout_us, scan_keys_count = excluded.scan_keys_count,
+                 first_scan_text = excluded.first_scan_text
              WHERE (auto_scan.enabled, auto_scan.interval_us, auto_scan.timeout_us, auto_scan.scan_keys_count)
                        = ($8, $9, $10, $11)
                  AND auto_scan.first_scan_at IS NOT DISTINCT FROM $12
@@ -62,6 +64,7 @@ impl Store {
         .bind(before.map(|before| before.timeout))
         .bind(before.map(|before| before.scan_keys_count))
         .bind(before.and_then(|before| before.first_scan_at))
+        .bind(config.first_scan_text.as_deref())
         .refers_to("instance")
         .optional(&mut tx)
         .await?;
@@ -76,6 +79,7 @@ pub(super) fn auto_scan(row: &Row) -> Result<AutoScan, StoreError> {
         instance_id: row.get("instance_id")?,
         enabled: row.get("enabled")?,
         first_scan_at: row.get("first_scan_at")?,
+        first_scan_text: row.get("first_scan_text")?,
         interval: row.get("interval_us")?,
         timeout: row.get("timeout_us")?,
         scan_keys_count: row.get("scan_keys_count")?,

@@ -195,6 +195,7 @@ mod tests {
             instance_id: "i".into(),
             enabled: true,
             first_scan_at: Some(at(0)),
+            first_scan_text: None,
             interval: Duration::from_secs(interval as u64),
             timeout: Duration::from_secs(600),
             scan_keys_count: 10,

@@ -27,6 +27,8 @@ fn operations() -> Vec<Operation> {
         "/v2/{project_id}/instances/{instance_id}",
         "/v2/{project_id}/instances/{instance_id}/nodes",
         "/v2/{project_id}/instance/{instance_id}/groups",
+        "/v2/{project_id}/instances/{instance_id}/configs",
+        "/v2/{project_id}/instance/{instance_id}/whitelist",
         "/v2/{project_id}/instances/{instance_id}/auto-expire/histories",
         V2,
         "/api/v1/projects/{project_id}/instances",

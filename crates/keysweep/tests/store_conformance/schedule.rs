@@ -32,6 +32,7 @@ fn hourly(instance: &Instance) -> AutoScan {
         instance_id: instance.id.clone(),
         enabled: true,
         first_scan_at: Some(time(HOUR)),
+        first_scan_text: None,
         interval: Duration::from_secs(3_600),
         timeout: Duration::from_secs(600),
         scan_keys_count: 10,

@@ -261,6 +261,7 @@ impl World {
             instance_id: self.instances[instance].id.clone(),
             enabled,
             first_scan_at: Some(time(self.clock + self.random.random_range(0..600))),
+            first_scan_text: None,
             interval: Duration::from_secs(interval),
             timeout: Duration::from_secs(600),
             scan_keys_count: 10,

@@ -78,6 +78,7 @@ impl Setup {
                 instance_id: instance.id.clone(),
                 enabled: true,
                 first_scan_at: Some(first + apart * number),
+                first_scan_text: None,
                 interval: Duration::from_secs(3_600),
                 timeout: Duration::from_secs(600),
                 scan_keys_count: 1_000,

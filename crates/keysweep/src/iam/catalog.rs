@@ -1,0 +1,128 @@
+//! The service catalog: where clients find the surfaces of this service, by type and region, and `GET /v3/auth/catalog`.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, header::HOST, uri::Authority},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    IamState,
+    error::{IamError, OnList},
+};
+
+/// Name of the domain and of the region unless they are configured.
+const DEFAULT_NAME: &str = "default";
+/// The header in which clients that sign name their project.
+const PROJECT_HEADER: &str = "x-project-id";
+/// The header with which a proxy that speaks TLS says so.
+const PROTOCOL_HEADER: &str = "x-forwarded-proto";
+
+/// How clients name and reach this service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogSettings {
+    /// Name of the only domain.
+    pub domain: String,
+    /// Name of the only region.
+    pub region: String,
+    /// URL of the service without a slash at the end, such as `https://keysweep.example`; `None`: the address to which a
+    /// request was sent.
+    pub public_url: Option<String>,
+}
+
+impl Default for CatalogSettings {
+    fn default() -> Self {
+        Self { domain: DEFAULT_NAME.to_owned(), region: DEFAULT_NAME.to_owned(), public_url: None }
+    }
+}
+
+/// A catalog.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Catalog {
+    catalog: Vec<CatalogEntry>,
+    links: CatalogLinks,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct CatalogLinks {
+    #[serde(rename = "self")]
+    own: String,
+}
+
+/// A service of the catalog.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CatalogEntry {
+    id: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'static str,
+    endpoints: [Endpoint; 1],
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Endpoint {
+    id: String,
+    interface: &'static str,
+    region: String,
+    region_id: String,
+    url: String,
+}
+
+impl IamState {
+    /// Returns the URL of this service as the sender of a request knows it, without a slash at the end. Empty, so that URLs
+    /// are relative, if the request names no host.
+    pub(super) fn base(&self, headers: &HeaderMap) -> String {
+        if let Some(url) = &self.catalog.public_url {
+            return url.clone();
+        }
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(HOST.as_str()).and_then(|host| host.parse::<Authority>().ok());
+        let scheme = match self.secure || text(PROTOCOL_HEADER) == Some("https") {
+            true => "https",
+            false => "http",
+        };
+        host.filter(|host| !host.as_str().contains('@')).map(|host| format!("{scheme}://{host}")).unwrap_or_default()
+    }
+
+    /// Returns the catalog of a caller: the identity API, and the DCS API of the project that its credentials are for.
+    pub(super) fn entries(&self, base: &str, project_id: Option<&str>) -> Vec<CatalogEntry> {
+        let region = &self.catalog.region;
+        let entry = |kind: &'static str, url: String| CatalogEntry {
+            id: kind,
+            kind,
+            name: kind,
+            endpoints: [Endpoint {
+                id: format!("{kind}-public"),
+                interface: "public",
+                region: region.clone(),
+                region_id: region.clone(),
+                url,
+            }],
+        };
+        let identity = ["identity", "iam"].map(|kind| entry(kind, format!("{base}/v3")));
+        let dcs = project_id.map(|project_id| entry("dcs", format!("{base}/v2/{project_id}")));
+        identity.into_iter().chain(dcs).collect()
+    }
+}
+
+/// Show the service catalog
+///
+/// It holds the DCS API if the credentials are for one project, or the header X-Project-Id names one of theirs.
+#[utoipa::path(
+    get, path = "/v3/auth/catalog", tag = "IAM v3", operation_id = "show_catalog",
+    responses((status = 200, body = Catalog), OnList)
+)]
+pub(super) async fn show(State(state): State<IamState>, request: Request) -> Result<Json<Catalog>, IamError> {
+    let (caller, parts, _) = state.auth.authenticate(request, true).await?;
+    let mut ids = caller.project_ids();
+    let named = parts.headers.get(PROJECT_HEADER).and_then(|id| id.to_str().ok());
+    if let Some(named) = named {
+        ids.retain(|id| id == named);
+    }
+    let project_id = Some(ids).filter(|ids| ids.len() == 1).and_then(|mut ids| ids.pop());
+    let base = state.base(&parts.headers);
+    let links = CatalogLinks { own: format!("{base}/v3/auth/catalog") };
+    Ok(Json(Catalog { catalog: state.entries(&base, project_id.as_deref()), links }))
+}
