@@ -20,6 +20,7 @@ mod pacing;
 mod record;
 mod scan;
 mod server;
+pub mod stale;
 mod stop;
 mod target;
 mod topology;

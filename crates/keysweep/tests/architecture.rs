@@ -89,6 +89,7 @@ const ENGINE_RANKS: &[(&str, u32)] = &[
     ("failure", 7),
     ("link", 8),
     ("url", 8),
+    ("stale", 9),
     ("target", 9),
     ("stop", 9),
 ];

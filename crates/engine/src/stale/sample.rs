@@ -1,0 +1,299 @@
+//! Estimators of the stale share from samples, with 95 % intervals.
+
+use serde::{Deserialize, Serialize};
+
+/// A share with its 95 % interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// The share, 0–1.
+    pub share: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+}
+
+/// One slice of a sample on a primary.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SliceSample {
+    /// Keys that SCAN visited, the reclaimed ones included.
+    pub visited: u64,
+    /// Stale keys that it reclaimed.
+    pub reclaimed: u64,
+    /// Part of the table that it covered, above 0 and up to 1; 1 where slices are not weighted.
+    pub fraction: f64,
+}
+
+/// What a sample says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampled {
+    /// Share of all keys.
+    pub share: Share,
+    /// Keys that the sample is worth, where it weighs them differently.
+    pub effective_keys: f64,
+}
+
+/// Quantile of the normal distribution for 95 %.
+const NORMAL: f64 = 1.959_964;
+/// 97.5 % upper ends of a Poisson mean after 0 to 4 events, and the 2.5 % lower ends.
+const POISSON_HIGH: [f64; 5] = [3.689, 5.572, 7.225, 8.767, 10.242];
+const POISSON_LOW: [f64; 5] = [0.0, 0.0253, 0.2422, 0.6187, 1.0899];
+/// Smallest part of the keys that a sample may not exceed: 1/20 of them.
+const KEYS_PER_SAMPLED_KEY: u64 = 20;
+/// Keys below which a sample of a database is refused: its stale keys are too few to matter.
+pub(crate) const MIN_SAMPLED_KEYS: u64 = 20_000;
+
+impl Share {
+    /// Returns a share that is known exactly.
+    pub fn exact(share: f64) -> Self {
+        Self { share, low: share, high: share }
+    }
+
+    /// Returns the share of the whole of several parts with their weights, such as their keys. The intervals of the parts are
+    /// independent of each other.
+    pub fn combined(parts: &[(Self, f64)]) -> Self {
+        let weight: f64 = parts.iter().map(|(_, weight)| weight).sum();
+        if weight <= 0.0 {
+            return Self::default();
+        }
+        let share = parts.iter().map(|(part, weight)| part.share * weight).sum::<f64>() / weight;
+        let spread = |end: fn(&Self) -> f64| {
+            parts.iter().map(|(part, weight)| ((end(part) - part.share) * weight).powi(2)).sum::<f64>().sqrt() / weight
+        };
+        Self { share, low: share - spread(|part| part.low), high: share + spread(|part| part.high) }.clamped()
+    }
+
+    fn clamped(self) -> Self {
+        let share = self.share.clamp(0.0, 1.0);
+        Self { share, low: self.low.clamp(0.0, share), high: self.high.clamp(share, 1.0) }
+    }
+}
+
+/// Returns how many slices of `count` keys a sample of a database may take; `None`: the database is too small to sample.
+pub fn slices_for(keys: u64, asked: u32, count: u32) -> Option<u32> {
+    let most = keys / (KEYS_PER_SAMPLED_KEY * u64::from(count.max(1)));
+    (keys >= MIN_SAMPLED_KEYS && most > 0 && asked > 0).then(|| asked.min(u32::try_from(most).unwrap_or(u32::MAX)))
+}
+
+/// Returns the stale share from slices at random cursors: p = Σ(r/f)/Σ(v/f). The weights matter because SCAN counts the stale
+/// keys towards COUNT, so that slices are shorter where more keys are stale. `None`: fewer than two slices visited a key.
+pub fn weighted_share(slices: &[SliceSample]) -> Option<Sampled> {
+    let slices: Vec<SliceSample> =
+        slices.iter().copied().filter(|slice| slice.fraction > 0.0 && slice.visited > 0).collect();
+    if slices.len() < 2 {
+        return None;
+    }
+    let count = slices.len() as f64;
+    let weighted = |of: fn(&SliceSample) -> u64, power: i32| {
+        slices.iter().map(|slice| of(slice) as f64 / slice.fraction.powi(power)).sum::<f64>()
+    };
+    let visited = weighted(|slice| slice.visited, 1);
+    let share = weighted(|slice| slice.reclaimed, 1) / visited;
+    let residuals = slices.iter().map(|slice| (slice.reclaimed as f64 - share * slice.visited as f64) / slice.fraction);
+    let squares: f64 = residuals.map(|residual| residual * residual).sum();
+    let error = (squares / (count * (count - 1.0))).sqrt() / (visited / count);
+    let effective_keys = visited * visited / weighted(|slice| slice.visited, 2);
+    let reclaimed: u64 = slices.iter().map(|slice| slice.reclaimed).sum();
+    Some(Sampled { share: interval(share, error, slices.len(), reclaimed, effective_keys), effective_keys })
+}
+
+/// Returns the stale share from whole slots of a cluster that were drawn with a probability in proportion to their keys: the
+/// mean of their shares. `slots`: stale and all keys of each. `None`: fewer than two slots hold keys.
+pub fn average_of_slots(slots: &[(u64, u64)]) -> Option<Sampled> {
+    let slices: Vec<SliceSample> = slots
+        .iter()
+        .filter(|(_, keys)| *keys > 0)
+        .map(|(stale, keys)| SliceSample { visited: *keys, reclaimed: *stale, fraction: *keys as f64 })
+        .collect();
+    weighted_share(&slices)
+}
+
+/// Returns the stale share from a count on a replica that covered `fraction` of the keyspace: SCAN hides stale keys there, so
+/// that DBSIZE minus the keys returned is what is stale.
+pub fn fraction_share(keys: u64, returned: u64, fraction: f64) -> Share {
+    if keys == 0 || fraction <= 0.0 {
+        return Share::default();
+    }
+    let (all, fraction) = (keys as f64, fraction.min(1.0));
+    let share = (1.0 - returned as f64 / fraction / all).clamp(0.0, 1.0);
+    let error = ((1.0 - share) * (1.0 - fraction) / (fraction * all)).sqrt();
+    Share { share, low: share - NORMAL * error, high: share + NORMAL * error }.clamped()
+}
+
+fn interval(share: f64, error: f64, slices: usize, reclaimed: u64, effective_keys: f64) -> Share {
+    let share = match (POISSON_LOW.get(reclaimed as usize), POISSON_HIGH.get(reclaimed as usize)) {
+        (Some(low), Some(high)) => Share { share, low: low / effective_keys, high: high / effective_keys },
+        _ => {
+            let half = student(slices - 1) * error;
+            Share { share, low: share - half, high: share + half }
+        }
+    };
+    share.clamped()
+}
+
+/// Returns the quantile of Student's distribution for 95 %, by the expansion of Cornish and Fisher.
+fn student(freedom: usize) -> f64 {
+    let (z, n) = (NORMAL, freedom.max(1) as f64);
+    let (first, second) = ((z.powi(3) + z) / 4.0, (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0);
+    let third = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0;
+    z + first / n + second / (n * n) + third / (n * n * n)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slice(visited: u64, reclaimed: u64, fraction: f64) -> SliceSample {
+        SliceSample { visited, reclaimed, fraction }
+    }
+
+    #[test]
+    fn a_small_database_is_not_sampled_and_a_sample_takes_a_twentieth_at_most() {
+        assert_eq!(slices_for(19_999, 100, 50), None);
+        assert_eq!(slices_for(20_000, 100, 50), Some(20));
+        assert_eq!(slices_for(1_000_000, 100, 50), Some(100));
+        assert_eq!(slices_for(20_000, 100, 2_000), None);
+        assert_eq!((slices_for(1_000_000, 0, 50), slices_for(u64::MAX, 100, 0)), (None, Some(100)));
+    }
+
+    #[test]
+    fn short_slices_in_stale_regions_weigh_more() {
+        // Half of the table holds stale and live keys, half of it only live ones: 25 % of 50 + 50 + 50 keys are stale. A SCAN
+        // of 50 keys covers half as much of the dense half.
+        let slices: Vec<_> =
+            (0..40).map(|n| if n % 2 == 0 { slice(50, 25, 0.001) } else { slice(50, 0, 0.002) }).collect();
+        let found = weighted_share(&slices).expect("a share").share;
+        assert!((found.share - 1.0 / 3.0).abs() < 1e-9, "{found:?}");
+        let unweighted: u64 = slices.iter().map(|slice| slice.reclaimed).sum();
+        assert_eq!(unweighted * 4, 2_000, "without weights it would be a quarter");
+        assert!(found.low < 0.3 && found.high > 0.36);
+    }
+
+    #[test]
+    fn few_stale_keys_have_the_interval_of_a_poisson_mean() {
+        for (stale, high) in [3.7, 5.6, 7.2, 8.8, 10.2].into_iter().enumerate() {
+            let slices: Vec<_> = (0..100).map(|n| slice(50, u64::from(n < stale), 0.001)).collect();
+            let found = weighted_share(&slices).expect("a share");
+            assert!((found.effective_keys - 5_000.0).abs() < 1e-6);
+            assert!((found.share.high * 5_000.0 - high).abs() < 0.05, "{stale}: {found:?}");
+            assert!(found.share.low <= found.share.share);
+        }
+    }
+
+    #[test]
+    fn the_quantile_is_that_of_the_tables() {
+        for (freedom, quantile) in [(4, 2.776), (10, 2.228), (19, 2.093), (99, 1.984)] {
+            assert!((student(freedom) - quantile).abs() < 0.02, "{freedom}: {}", student(freedom));
+        }
+    }
+
+    #[test]
+    fn nothing_is_estimated_from_nothing() {
+        assert_eq!(weighted_share(&[]), None);
+        assert_eq!(weighted_share(&[slice(50, 1, 0.1)]), None);
+        assert_eq!(weighted_share(&[slice(50, 1, 0.0), slice(0, 0, 0.1), slice(50, 1, 0.1)]), None);
+        assert_eq!(average_of_slots(&[(0, 0), (1, 2)]), None);
+        assert_eq!((fraction_share(0, 0, 1.0), Share::combined(&[])), (Share::default(), Share::default()));
+    }
+
+    #[test]
+    fn the_interval_of_the_whole_is_narrower_than_those_of_its_parts() {
+        let part = Share { share: 0.2, low: 0.1, high: 0.4 };
+        let whole = Share::combined(&[(part, 1_000.0); 4]);
+        assert!(
+            (whole.share - 0.2).abs() < 1e-12 && (whole.low - 0.15).abs() < 1e-9 && (whole.high - 0.3).abs() < 1e-9
+        );
+        let with_exact = Share::combined(&[(part, 1_000.0), (Share::exact(0.6), 3_000.0)]);
+        assert!((with_exact.share - 0.5).abs() < 1e-12 && (with_exact.high - 0.55).abs() < 1e-9);
+    }
+
+    /// A repeatable source of numbers from 0 to 1.
+    fn numbers(seed: u64) -> impl FnMut() -> f64 {
+        let mut state = seed | 1;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        }
+    }
+
+    const BUCKETS: usize = 1 << 16;
+
+    /// Returns a table of buckets that hold a live key on average, in which the stale share differs between the halves: the
+    /// live and the stale keys of each bucket.
+    fn table(shares: [f64; 2], number: &mut impl FnMut() -> f64) -> Vec<(u64, u64)> {
+        let chained =
+            |mean: f64, number: &mut dyn FnMut() -> f64| (0..4).filter(|_| number() < mean / 4.0).count() as u64;
+        let stale = |bucket: usize| shares[bucket * 2 / BUCKETS] / (1.0 - shares[bucket * 2 / BUCKETS]);
+        (0..BUCKETS).map(|bucket| (chained(1.0, number), chained(stale(bucket), number))).collect()
+    }
+
+    /// Samples a table as SCAN would: it ends at the first bucket after COUNT keys.
+    fn sample(table: &[(u64, u64)], slices: u32, number: &mut impl FnMut() -> f64) -> Share {
+        let mut drawn = Vec::new();
+        for _ in 0..slices {
+            let first = (number() * BUCKETS as f64) as usize;
+            let (mut bucket, mut visited, mut reclaimed) = (first, 0, 0);
+            while visited < 50 && bucket < BUCKETS {
+                let (live, stale) = table[bucket];
+                (bucket, visited, reclaimed) = (bucket + 1, visited + live + stale, reclaimed + stale);
+            }
+            drawn.push(slice(visited, reclaimed, (bucket - first) as f64 / BUCKETS as f64));
+        }
+        weighted_share(&drawn).expect("a share").share
+    }
+
+    #[test]
+    fn the_interval_covers_the_truth_after_half_a_scan() {
+        let (mut number, runs) = (numbers(7_919), 200);
+        for shares in [[0.01, 0.01], [0.05, 0.05], [0.2, 0.2], [0.0, 0.35], [0.01, 0.2]] {
+            let table = table(shares, &mut number);
+            let (live, stale) = table.iter().fold((0, 0), |sum, bucket| (sum.0 + bucket.0, sum.1 + bucket.1));
+            let truth = stale as f64 / (live + stale) as f64;
+            let (mut covered, mut bias) = (0, 0.0);
+            for _ in 0..runs {
+                let found = sample(&table, 100, &mut number);
+                covered += u64::from((found.low..=found.high).contains(&truth));
+                bias += (found.share - truth) / runs as f64;
+            }
+            assert!(covered >= 180, "{shares:?}: {covered} of {runs} intervals cover the truth");
+            assert!(bias.abs() < 0.005, "{shares:?}: the bias is {bias}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_interval_contains_its_share(
+            slices in prop::collection::vec((0u64..200, 0.0f64..1.0, 1e-6f64..1.0), 2..50),
+        ) {
+            let slices: Vec<_> = slices
+                .into_iter()
+                .map(|(visited, part, fraction)| slice(visited, (visited as f64 * part) as u64, fraction))
+                .collect();
+            if let Some(Sampled { share: Share { share, low, high }, .. }) = weighted_share(&slices) {
+                prop_assert!(0.0 <= low && low <= share && share <= high && high <= 1.0);
+            }
+        }
+
+        #[test]
+        fn a_count_of_the_whole_replica_is_exact(keys in 1u64..1_000_000, part in 0.0f64..=1.0) {
+            let returned = (keys as f64 * part) as u64;
+            let found = fraction_share(keys, returned, 1.0);
+            prop_assert!((found.share * keys as f64 - (keys - returned) as f64).abs() < 1e-3);
+            prop_assert_eq!((found.low, found.high), (found.share, found.share));
+        }
+
+        #[test]
+        fn slots_drawn_by_size_have_the_mean_of_their_shares(
+            slots in prop::collection::vec((0u64..1_000, 1u64..1_000), 2..40),
+        ) {
+            let slots: Vec<_> = slots.into_iter().map(|(stale, more)| (stale, stale + more)).collect();
+            let mean = slots.iter().map(|(stale, keys)| *stale as f64 / *keys as f64).sum::<f64>() / slots.len() as f64;
+            let found = average_of_slots(&slots).expect("a share");
+            prop_assert!((found.share.share - mean).abs() < 1e-9);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What to do about the stale keys of a primary: one verdict, its reason and its remedy.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    cost::CycleCost,
+    interval::{ScanInterval, interval_from_rate},
+    law::CycleSetting,
+    sample::{MIN_SAMPLED_KEYS, Share},
+    steer::{best_share, weakest_setting},
+    workload::Workload,
+};
+
+/// Verdicts, in the order in which they are considered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The server cannot be scanned.
+    Unsupported,
+    /// Too little is known: a right is missing, or the server is not in steady state.
+    Unknown,
+    /// The stale share is below the target, or too small to matter.
+    Pointless,
+    /// A batch has expired: one scan removes it.
+    ScanOnce,
+    /// Regular scans hold the target.
+    ScanEvery,
+    /// The server's own cycle holds the target with another setting.
+    SetEffort,
+    /// Neither scans nor settings hold the target.
+    CannotHold,
+}
+
+impl Code {
+    /// Returns the code in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsupported => "unsupported",
+            Self::Unknown => "unknown",
+            Self::Pointless => "pointless",
+            Self::ScanOnce => "scan_once",
+            Self::ScanEvery => "scan_every",
+            Self::SetEffort => "set_effort",
+            Self::CannotHold => "cannot_hold",
+        }
+    }
+}
+
+/// A verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Advice {
+    /// The verdict.
+    pub code: Code,
+    /// Why, one sentence.
+    pub reason: String,
+    /// What to do: a command, or a change of rights; `None`: nothing.
+    pub remedy: Option<String>,
+    /// Seconds between scans, for [`Code::ScanEvery`].
+    pub interval_seconds: Option<f64>,
+    /// The setting, for [`Code::SetEffort`].
+    pub setting: Option<CycleSetting>,
+}
+
+/// What a verdict is based on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Basis {
+    /// Why the server cannot be scanned.
+    pub unsupported: Option<String>,
+    /// What a missing right hides, and which one to grant.
+    pub missing_right: Option<String>,
+    /// Stale share of all keys.
+    pub share: Option<Share>,
+    /// Bytes of the stale keys, the upper end where there is one.
+    pub bytes: Option<u64>,
+    /// All keys of the primary.
+    pub keys: u64,
+    /// Keys that expire, by database; `None`: the server is not in steady state, so that the rate is unknown.
+    pub workload: Option<Workload>,
+    /// Current setting of the cycle. Where it cannot be read, the servers' default.
+    pub setting: CycleSetting,
+    /// Whether CONFIG SET is allowed.
+    pub may_configure: bool,
+    /// Seconds that a scan takes.
+    pub scan_seconds: f64,
+    /// Cost of the cycle on this server.
+    pub cost: CycleCost,
+    /// Share of all keys that may be stale, 0–1.
+    pub target: f64,
+}
+
+/// Stale bytes and share below which a server needs no attention, whatever the target.
+const SMALL_BYTES: u64 = 64 << 20;
+const SMALL_SHARE: f64 = 0.02;
+/// A share is a batch if it exceeds what the law predicts by more than the first, and is more than the second.
+const BATCH_EXCESS: f64 = 0.03;
+const BATCH_SHARE: f64 = 0.1;
+/// Interval from which scans are preferred to another setting, seconds.
+const LONG_INTERVAL: f64 = 3_600.0;
+/// Part of the target that a setting has to hold: the law is right within a point.
+const MARGIN: f64 = 0.85;
+
+/// Returns the verdict.
+pub fn advise(basis: &Basis) -> Advice {
+    let (target, law) = (basis.target, basis.workload.as_ref().filter(|workload| workload.follows_the_law()));
+    if let Some(cause) = &basis.unsupported {
+        return advice(Code::Unsupported, cause.clone(), None);
+    }
+    let Some(share) = basis.share else {
+        if basis.keys < MIN_SAMPLED_KEYS && basis.missing_right.is_none() {
+            return advice(Code::Pointless, format!("{} keys are too few to matter", basis.keys), None);
+        }
+        let missing = basis.missing_right.clone();
+        return advice(Code::Unknown, "the stale share is unknown".into(), missing);
+    };
+    if share.high < target {
+        return advice(
+            Code::Pointless,
+            format!("at most {} are stale, below {}", points(share.high), points(target)),
+            None,
+        );
+    }
+    if let Some(bytes) = basis.bytes.filter(|bytes| *bytes < SMALL_BYTES && share.share < SMALL_SHARE) {
+        let reason = format!("{} are stale, in no more than {} MiB", points(share.share), bytes.div_ceil(1 << 20));
+        return advice(Code::Pointless, reason, None);
+    }
+    let predicted = law.map(|workload| workload.held_share(basis.setting));
+    if share.share > predicted.unwrap_or(0.0) + BATCH_EXCESS && share.share > BATCH_SHARE {
+        let reason = match predicted {
+            Some(predicted) => format!(
+                "{} are stale, and the server's own cycle would hold {}: a batch has expired",
+                points(share.share),
+                points(predicted)
+            ),
+            None => format!("{} are stale, and how many keys expire a second is unknown", points(share.share)),
+        };
+        return advice(Code::ScanOnce, reason, Some("run keysweep scan once, then estimate again".into()));
+    }
+    let Some(workload) = &basis.workload else {
+        let reason = "how many keys expire a second is unknown: the server is not in steady state".into();
+        let remedy = basis.missing_right.clone().unwrap_or_else(|| "estimate again in a few minutes".into());
+        return advice(Code::Unknown, reason, Some(remedy));
+    };
+    hold(basis, workload, law)
+}
+
+/// Returns the lever that holds the target while keys keep expiring. `law`: the workload, where the law holds for it.
+fn hold(basis: &Basis, workload: &Workload, law: Option<&Workload>) -> Advice {
+    let (target, rate) = (basis.target, workload.rate());
+    let interval = ScanInterval::of(interval_from_rate(target, workload.keys(), rate), basis.scan_seconds, target);
+    let scans = |seconds: f64| Advice {
+        interval_seconds: Some(seconds),
+        ..advice(
+            Code::ScanEvery,
+            format!("{rate:.0} keys expire a second; a scan every {} holds {}", time(seconds), points(target)),
+            Some(format!("keysweep autoscan set INSTANCE --enable --interval {}", time(seconds))),
+        )
+    };
+    if let ScanInterval::Every(seconds) = interval
+        && (!basis.may_configure || seconds >= LONG_INTERVAL)
+    {
+        return scans(seconds);
+    }
+    let setting = law
+        .filter(|_| basis.may_configure)
+        .and_then(|workload| weakest_setting(workload, basis.setting, target * MARGIN, basis.cost));
+    match (setting, interval) {
+        (Some(setting), _) => steer(basis, workload, setting),
+        (None, ScanInterval::Every(seconds)) => scans(seconds),
+        (None, ScanInterval::CannotHold(by_scans)) => {
+            let by_setting = law.filter(|_| basis.may_configure).map(|law| best_share(law, basis.setting, basis.cost));
+            let best = by_setting.map_or(by_scans, |best| best.min(by_scans));
+            let reason =
+                format!("{rate:.0} keys expire a second; {} is not held, the best is {}", points(target), points(best));
+            let remedy = (!basis.may_configure)
+                .then(|| "raise active-expire-effort, which some providers offer as a parameter of the service".into());
+            advice(Code::CannotHold, reason, remedy)
+        }
+    }
+}
+
+fn steer(basis: &Basis, workload: &Workload, setting: CycleSetting) -> Advice {
+    let mut commands = Vec::new();
+    if setting.effort != basis.setting.effort {
+        commands.push(format!("CONFIG SET active-expire-effort {}", setting.effort));
+    }
+    if setting.hz != basis.setting.hz {
+        commands.push(format!("CONFIG SET hz {}", setting.hz));
+    }
+    let reason = format!(
+        "{:.0} keys expire a second, of which the server holds {} now and {} with this setting",
+        workload.rate(),
+        points(workload.held_share(basis.setting)),
+        points(workload.held_share(setting))
+    );
+    Advice { setting: Some(setting), ..advice(Code::SetEffort, reason, Some(commands.join("; "))) }
+}
+
+fn advice(code: Code, reason: String, remedy: Option<String>) -> Advice {
+    Advice { code, reason, remedy, interval_seconds: None, setting: None }
+}
+
+fn points(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Formats seconds in whole minutes or hours, rounded down: a shorter interval holds less.
+fn time(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 3_600, seconds / 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m"),
+        (hours, _) => format!("{hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
