@@ -43,7 +43,7 @@ pub use key::{Kind, Names};
 pub use launch::Launch;
 pub use port::free_port;
 pub use postgres::Postgres;
-pub use proxy::{Fault, Proxy};
+pub use proxy::{Delay, Fault, Proxy};
 pub use scan::{ScanTask, histories_path, scan_path, task_path};
 pub use server::Server;
 pub use service::{Answer, Service, id};

@@ -91,18 +91,26 @@ impl Link {
         }
     }
 
-    /// Returns the fields of `INFO sections…`; `None` where INFO is refused.
+    /// Returns the fields of `INFO sections…`, in one round trip; `None` where INFO is refused.
     pub fn info(&mut self, sections: &[&str]) -> Result<Option<Info>, LinkError> {
+        self.out.clear();
         // Servers before Redis 7.0 take one section in an INFO.
-        let mut text = String::new();
         for section in sections {
-            match self.call(&[b"INFO", section.as_bytes()]) {
-                Ok(reply) => text.push_str(reply.text().unwrap_or_default()),
-                Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => return Ok(None),
-                Err(error) => return Err(error),
+            encode(&mut self.out, &[b"INFO", section.as_bytes()]);
+        }
+        self.send()?;
+        let (mut text, mut refused) = (String::new(), None);
+        for _ in sections {
+            match self.reader.reply(&mut self.wire)? {
+                Reply::Error(error) => refused = refused.or(Some(ServerError(error))),
+                reply => text.push_str(reply.text().unwrap_or_default()),
             }
         }
-        Ok(Some(Info::read(&text)))
+        match refused {
+            Some(error) if error.is_denied() || error.is_unknown_command() => Ok(None),
+            Some(error) => Err(LinkError::Server(error)),
+            None => Ok(Some(Info::read(&text))),
+        }
     }
 
     /// Returns how many keys each of these slots holds on this node, in one round trip.

@@ -107,7 +107,7 @@ mod tests {
         options::Preset,
         pacing::{
             pace::{Decision, Pace},
-            probe::{self, Probe},
+            probe::Probe,
         },
     };
 
@@ -200,7 +200,7 @@ mod tests {
                         let round_trip = Self::reply_time(self.clients + self.guard.max_cpu());
                         self.probe.record(self.now, round_trip);
                         self.now += round_trip;
-                        next_ping = self.now + probe::INTERVAL;
+                        next_ping = self.now + 20 * MILLI;
                         if self.probe.p90().is_some_and(|p90| self.guard.judge(self.now, p90)) {
                             self.probe.reset();
                         }

@@ -5,6 +5,7 @@ mod guard;
 mod pace;
 mod probe;
 mod profile;
+mod queries;
 mod throttle;
 
 pub use self::pace::{Decision, Pace};

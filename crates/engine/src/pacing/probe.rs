@@ -1,4 +1,4 @@
-//! The latency probe: a PING between two slices, every 20 ms, that measures the latency of clients.
+//! The latency probe: a PING between two slices, every 20 ms where the path allows it, that measures the latency of clients.
 //!
 //! The shard's own thread sends it, just before the next slice is due. So no PING waits behind a slice of the sweep (those
 //! of a second thread would, the more often the slower the server gets), and its round trip shows whether the server has
@@ -6,14 +6,12 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-/// Time between two PINGs.
-pub const INTERVAL: Duration = Duration::from_millis(20);
 /// How long a PING counts.
 const WINDOW: Duration = Duration::from_secs(1);
-/// PINGs below which a p90 is meaningless.
+/// PINGs below which a p90 is meaningless: as many are kept for longer, where a long path allows fewer in a second.
 const ENOUGH: usize = 10;
 
-/// The PINGs of the last second. Times are since the sweep began.
+/// The PINGs of the last second, at least the last ten. Times are since the sweep began.
 #[derive(Debug, Clone, Default)]
 pub struct Probe {
     recent: VecDeque<(Duration, Duration)>,
@@ -26,8 +24,7 @@ impl Probe {
     pub fn record(&mut self, sent: Duration, round_trip: Duration) {
         self.recent.push_back((sent, round_trip));
         self.fresh += 1;
-        // The last one stays whatever its age: at full pace the next may be late.
-        while self.recent.len() > 1 && self.recent.front().is_some_and(|(first, _)| *first + WINDOW < sent) {
+        while self.recent.len() > ENOUGH && self.recent.front().is_some_and(|(first, _)| *first + WINDOW < sent) {
             self.recent.pop_front();
         }
         self.fresh = self.fresh.min(self.recent.len());
@@ -71,6 +68,7 @@ mod tests {
     use super::*;
 
     const MILLI: Duration = Duration::from_millis(1);
+    const INTERVAL: Duration = Duration::from_millis(20);
 
     #[test]
     fn the_p90_is_that_of_the_last_second() {
@@ -84,6 +82,15 @@ mod tests {
         }
         assert_eq!((probe.p90(), probe.idle()), (Some(MILLI), MILLI));
         assert_eq!(probe.typical(), MILLI);
+    }
+
+    #[test]
+    fn over_a_long_path_the_last_ten_count_whatever_their_age() {
+        let mut probe = Probe::default();
+        (0..9u32).for_each(|n| probe.record(Duration::from_secs(1) * n, 5 * MILLI));
+        assert_eq!(probe.p90(), None);
+        (9..30u32).for_each(|n| probe.record(Duration::from_secs(1) * n, 9 * MILLI));
+        assert_eq!((probe.p90(), probe.idle()), (Some(9 * MILLI), 9 * MILLI));
     }
 
     #[test]

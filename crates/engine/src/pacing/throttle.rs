@@ -9,15 +9,16 @@ use std::{
 use super::{
     guard::Guard,
     pace::{Decision, Pace},
-    probe::{self, Probe},
+    probe::Probe,
     profile::PrimaryProfile,
+    queries::{Queries, Query},
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Link, RoleView, SliceReply},
     monitor::Monitor,
     options::{Limits, Options},
-    record::{Shard, ShardState},
+    record::{Shard, ShardState, Throttled},
     server::{Expiry, ServerState, is_importing},
     stop::{STOP_POLL, Stop},
     target::Address,
@@ -26,10 +27,8 @@ use crate::{
 /// PINGs before the first slice, and the time between them: the baseline of the guard.
 const BASELINE_PINGS: u32 = 20;
 const BASELINE_INTERVAL: Duration = Duration::from_millis(10);
-/// Time between two samples of the server's state.
-const STATE_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between two samples of background saves alone: deletes until one is noticed cost memory.
-const SAVE_INTERVAL: Duration = Duration::from_millis(25);
+/// Shortest time between two samples of the state that gives a reliable load.
+const MIN_LOAD_TIME: Duration = Duration::from_millis(500);
 /// Time between two samples while the sweep is throttled.
 const THROTTLED_INTERVAL: Duration = Duration::from_millis(100);
 /// Keyspaces below this many keys are swept without a guard: they are done before it could judge.
@@ -67,9 +66,7 @@ pub(crate) struct Throttle<'a> {
     guard: Option<Guard>,
     /// See [`Throttle::baseline_rtt`].
     baseline_rtt: Duration,
-    next_ping: Instant,
-    next_sample: Instant,
-    next_save_sample: Instant,
+    queries: Queries,
     /// CPU of the main thread at the last sample, and the time of that.
     last_cpu: Option<(Instant, Duration)>,
     last_sample: ServerState,
@@ -101,9 +98,7 @@ impl<'a> Throttle<'a> {
             probe: Probe::default(),
             guard: None,
             baseline_rtt: Duration::ZERO,
-            next_ping: started,
-            next_sample: started + STATE_INTERVAL,
-            next_save_sample: started,
+            queries: Queries::new(Duration::ZERO, Duration::ZERO),
             last_cpu: None,
             last_sample,
             cpu: last_sample.cpu,
@@ -119,6 +114,7 @@ impl<'a> Throttle<'a> {
             None => (0..3).try_for_each(|_| throttle.ping(link).map(drop))?,
         }
         throttle.probe.reset();
+        throttle.queries = Queries::new(throttle.now(), throttle.probe.idle());
         Ok(throttle)
     }
 
@@ -164,6 +160,7 @@ impl<'a> Throttle<'a> {
     pub fn record(&mut self, started: Duration, cost: Duration, count: u32, slice: &SliceReply) {
         self.pace.record(started, cost, count, slice.returned + slice.reclaimed, slice.reclaimed);
         self.role = slice.role.clone();
+        self.queries.record_slice();
     }
 
     /// Waits until the limits allow a slice and no reason to throttle is left.
@@ -171,22 +168,40 @@ impl<'a> Throttle<'a> {
         loop {
             self.check_stop()?;
             self.wait_for_replicas(link)?;
-            let due = Instant::now() >= self.next_sample || self.finds_save(link)?;
-            if due && !self.observe(link)? {
-                return Ok(Next::RollBack);
-            }
-            if let Decision::Wait(due) = self.pace.next(self.now()) {
-                self.wait_until(self.started + due);
+            let now = self.now();
+            let (due, count) = match self.pace.next(now) {
+                Decision::Wait(due) => (due, None),
+                Decision::Go(count) => (now, Some(count)),
+            };
+            if let Some((query, at)) = self.queries.next(now, due, self.waits_for_saves()) {
+                self.wait_until(self.started + at);
+                self.check_stop()?;
+                let (sent, waited) = (self.now(), self.throttled_time());
+                let is_clean = self.run_query(query, link)?;
+                // The wait for a reason to throttle is not the query's.
+                let waited = self.throttled_time().saturating_sub(waited);
+                self.queries.record(query, sent + waited, self.now(), due + waited);
+                if !is_clean {
+                    return Ok(Next::RollBack);
+                }
                 continue;
             }
-            // Just before a slice, when the server has had its time to catch up.
-            if Instant::now() >= self.next_ping {
-                self.ping_and_judge(link)?;
-                continue;
+            match count {
+                Some(count) => return Ok(Next::Slice(count)),
+                None => self.wait_until(self.started + due),
             }
-            if let Decision::Go(count) = self.pace.next(self.now()) {
-                return Ok(Next::Slice(count));
-            }
+        }
+    }
+
+    /// Runs a query. Returns whether expiry was live since the last sample, as far as the query shows that.
+    fn run_query(&mut self, query: Query, link: &mut Link) -> Result<bool, ShardError> {
+        match query {
+            Query::State => self.observe(link),
+            Query::Save => match ServerState::is_saving(link).map_err(|error| ShardError::at(&self.address, error))? {
+                true => self.observe(link),
+                false => Ok(true),
+            },
+            Query::Ping => self.ping_and_judge(link).map(|()| true),
         }
     }
 
@@ -209,7 +224,6 @@ impl<'a> Throttle<'a> {
         self.probe.record(sent, round_trip);
         let crowded = self.guard.as_ref().is_some_and(Guard::is_crowded);
         self.baseline_rtt = if crowded { self.probe.typical() } else { self.probe.idle() };
-        self.next_ping = Instant::now() + probe::INTERVAL;
         Ok(round_trip)
     }
 
@@ -236,7 +250,7 @@ impl<'a> Throttle<'a> {
         if let Some((then, before)) = self.last_cpu.replace((now, cpu)) {
             let elapsed = now.duration_since(then);
             // Too short a time between two samples gives no reliable load.
-            if elapsed >= STATE_INTERVAL / 2 {
+            if elapsed >= MIN_LOAD_TIME {
                 guard.read_load(cpu.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64());
             }
         }
@@ -251,18 +265,16 @@ impl<'a> Throttle<'a> {
         self.cpu = cpu;
     }
 
+    /// Returns how long the shard was throttled in total.
+    fn throttled_time(&self) -> Duration {
+        let Throttled { paused, fork, replica_lag, replica_missing } = self.state().throttled;
+        Duration::from_secs_f64(paused + fork + replica_lag + replica_missing)
+    }
+
     /// Whether to wait for background saves: no longer in total than the limit.
     fn waits_for_saves(&self) -> bool {
         let options = self.context.options;
         options.throttle_on_save && self.state().throttled.fork < options.throttle_limit.as_secs_f64()
-    }
-
-    fn finds_save(&mut self, link: &mut Link) -> Result<bool, ShardError> {
-        if Instant::now() < self.next_save_sample || !self.waits_for_saves() {
-            return Ok(false);
-        }
-        self.next_save_sample = Instant::now() + SAVE_INTERVAL;
-        ServerState::is_saving(link).map_err(|error| ShardError::at(&self.address, error))
     }
 
     /// Whether the server reports paused expiry, as of the last sample.
@@ -324,7 +336,6 @@ impl<'a> Throttle<'a> {
             );
             return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
         }
-        self.next_sample = Instant::now() + STATE_INTERVAL;
         self.read_load(sample.main_thread_cpu);
         self.record_cpu(sample.cpu);
         // Not `>`: CONFIG RESETSTAT may have hidden a pause.
