@@ -21,10 +21,10 @@ prepare: servers ## Installs the servers and tools of the tests
 	@scripts/promtool
 	@scripts/packages curl
 
-soak: servers ## Runs the simulation 20,000 times and the replica test 100 times, and every connection fault at every point
+soak: prepare ## Runs the simulation 20,000 times, the replica test 100 times, ten times the API fuzzing, and every connection fault at every point
 	@scripts/toolchain cc nextest
-	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --profile soak -p keysweep -E 'test(/simulation|two_replicas/)'
-	cargo nextest run --profile soak -p keysweep-engine --run-ignored only -E 'test(soak_)'
+	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --workspace --profile soak -E 'test(/simulation|two_replicas/) or binary(schemathesis)'
+	cargo nextest run --workspace --profile soak --run-ignored only -E 'test(soak_)'
 
 check: ## Runs the unit tests only, in less than a minute
 	@scripts/toolchain cc nextest

@@ -147,7 +147,7 @@ fn a_paused_instance_finishes_its_task_and_accepts_no_new_one() {
 
 /// Starts a scan that takes seconds.
 fn long_task(service: &Service, base: &str, server: &Server) -> String {
-    DataSet::new().live(300_000).load(server);
+    DataSet::new().live(150_000).load(server);
     let added =
         post(service, &format!("{base}/instances"), &json!({ "name": "cache", "url": server.url(), "pace": "gentle" }));
     let (instance, project) = (id(&added.body), added.body["project_id"].as_str().expect("an id").to_owned());

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::visitor::PASSWORD;
 
 /// Enough keys for a scan at the gentle pace to take some seconds.
-const LIVE: u64 = 700_000;
+const LIVE: u64 = 320_000;
 const STALE: u64 = 60_000;
 
 #[test]

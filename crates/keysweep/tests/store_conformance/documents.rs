@@ -1,12 +1,16 @@
-//! Documents beside a task that another version of keysweep wrote: they make no task unreadable.
+//! Documents and reasons that another version of keysweep wrote: they make no task unreadable.
 
-use keysweep::store::Heartbeat;
+use keysweep::{
+    model::Reason,
+    store::{Heartbeat, TaskResult},
+};
 
 use crate::fresh::{Fresh, at, heartbeat, plain_instance, success};
 
 on_every_engine!(
     documents_of_another_version_are_left_out_of_the_list,
     a_checkpoint_of_another_version_starts_the_scan_again,
+    a_reason_of_a_later_version_comes_back_as_it_stands,
 );
 
 async fn documents_of_another_version_are_left_out_of_the_list(store: Fresh) {
@@ -48,4 +52,15 @@ async fn a_checkpoint_of_another_version_starts_the_scan_again(store: Fresh) {
     store.with_clock(at(5)).release_lease(&again.lease, &bare).await.expect("released");
     let next = store.claimed(at(6), "w4").await;
     assert_eq!((next.task.id, next.checkpoint), (old.task.id, None));
+}
+
+async fn a_reason_of_a_later_version_comes_back_as_it_stands(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let task = store.waiting(&instance, at(0)).await;
+    let claim = store.claimed(at(1), "w").await;
+    let later = Reason::Other("preempted".into());
+    let failed = TaskResult { outcome: Err((later.clone(), "a larger task came".into())), ..success(10) };
+    store.with_clock(at(2)).finish(&claim.lease, &failed).await.expect("ended");
+    let ended = store.seen(&task).await;
+    assert_eq!((ended.reason, ended.reason_detail.as_deref()), (Some(later), Some("a larger task came")));
 }

@@ -9,6 +9,7 @@ use crate::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, 
 
 on_every_engine!(
     every_field_of_an_instance_comes_back,
+    settings_that_cannot_be_read_come_back_as_they_are_stored,
     an_instance_is_unique_by_id_and_by_its_name_in_the_project,
     an_instance_needs_a_project,
     an_instance_is_found_in_its_own_project_only,
@@ -70,6 +71,29 @@ async fn every_field_of_an_instance_comes_back(store: Fresh) {
         store.add_instance(&instance).await.expect("added");
         assert_eq!(store.instance(&project.id, &instance.id).await.expect("read"), Some(instance));
     }
+}
+
+async fn settings_that_cannot_be_read_come_back_as_they_are_stored(store: Fresh) {
+    let project = store.project("shop").await;
+    let bad = Instance {
+        url: Stored::read("gopher://cache.example"),
+        address_map: Some(Stored::read("10.0.0.1")),
+        pace: Stored::read("gentel"),
+        window: Some(Stored::read("02:00-05:00 Mars/Olympus")),
+        ..plain_instance(&project, "bad")
+    };
+    store.add_instance(&bad).await.expect("added");
+    store.add_instance(&plain_instance(&project, "good")).await.expect("added");
+    let listed = store.instances(&project.id).await.expect("one unreadable row does not end the list");
+    assert_eq!((listed.len(), &listed[0]), (2, &bad));
+    let errors = [
+        listed[0].url.value().err(),
+        listed[0].address_map.as_ref().and_then(|map| map.value().err()),
+        listed[0].pace.value().err(),
+        listed[0].window.as_ref().and_then(|window| window.value().err()),
+    ];
+    assert!(errors.iter().all(Option::is_some), "none has a default: {errors:?}");
+    assert!(listed[1].url.value().is_ok() && listed[1].pace.value().is_ok());
 }
 
 async fn an_instance_is_unique_by_id_and_by_its_name_in_the_project(store: Fresh) {

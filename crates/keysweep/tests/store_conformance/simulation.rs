@@ -390,7 +390,7 @@ async fn simulate(store: Fresh, runs: u64, soak_runs: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heavy_simulation_on_sqlite() {
-    simulate(Fresh::sqlite_in_memory().await, 600, 2_000).await;
+    simulate(Fresh::sqlite_in_memory().await, 400, 2_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
