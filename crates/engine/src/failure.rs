@@ -129,6 +129,9 @@ impl ShardError {
                     "{address} is not among the allowed targets; the service's operator can add it to allowed_targets"
                 ),
             ),
+            LinkError::Connect(cause) if address.host().is_none() => unreachable(format!(
+                "cannot connect to {address}: {cause}; check the path, its permissions, and that the server is running with this unixsocket"
+            )),
             LinkError::Connect(cause) => unreachable(format!(
                 "cannot connect to {address}: {cause}; check host, port and firewall, and that the server is running"
             )),
@@ -139,7 +142,14 @@ impl ShardError {
                 "{address} did not answer within {} s; it may be overloaded or stopped, require TLS, or not be a Redis or Valkey server",
                 timeout.as_secs()
             )),
-            LinkError::Tls(cause) => unreachable(format!("no encrypted connection to {address}: {cause}")),
+            LinkError::Tls(cause) => fatal(Unreachable, format!("no encrypted connection to {address}: {cause}")),
+            LinkError::PlainPort => fatal(
+                Unreachable,
+                format!(
+                    "no encrypted connection to {address}: the server does not speak TLS on this port; use the scheme without the second s"
+                ),
+            ),
+            LinkError::Handshake(cause) => unreachable(format!("no encrypted connection to {address}: {cause}")),
             LinkError::Io(cause) => unreachable(format!("the connection to {address} failed: {cause}")),
             LinkError::Protocol(detail) => fatal(
                 Unsupported,

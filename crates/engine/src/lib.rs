@@ -12,6 +12,7 @@
 //! # Ok::<(), keysweep_engine::TargetError>(())
 //! ```
 
+mod address;
 mod failure;
 pub mod link;
 mod monitor;
@@ -32,13 +33,12 @@ pub use self::{
     options::{Limits, Options, Preset},
     pacing::{Decision, Pace},
     record::{
-        Checkpoint, DatabaseCheckpoint, HotSlot, Order, Outcome, Position, ProbeSeconds, Progress, Quantiles,
-        Remaining, Report, ShardCheckpoint, ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta,
-        fraction,
+        Checkpoint, DatabaseCheckpoint, Outcome, ProbeSeconds, Progress, Quantiles, Remaining, Report, ShardCheckpoint,
+        ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta, fraction,
     },
     scan::{Estimate, Method, estimate, sweep, sweep_through},
     server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, inspect, release_lazyfree},
     stop::{Stop, StopOnDrop},
-    target::{Address, AddressMap, Credentials, Mode, Target, TargetError, Tls},
+    target::{Address, AddressError, AddressMap, Credentials, Mode, SentinelTls, Target, TargetError, Tls},
     topology::SlotSet,
 };

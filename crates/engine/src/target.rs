@@ -1,74 +1,11 @@
 //! What to sweep: the servers, how to find their primaries, and how to connect. Parsed from a URL, before any connection.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Address of a node as it is dialled.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address {
-    /// A name or an IP address, without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-impl FromStr for Address {
-    type Err = TargetError;
-
-    /// Parses what `Display` writes: `host:port`, an IPv6 address in brackets.
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let malformed = || TargetError::Malformed("an address is written host:port".into());
-        let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = port.parse().map_err(|_| malformed())?;
-        if host.is_empty() {
-            return Err(malformed());
-        }
-        Ok(Self { host: host.to_owned(), port })
-    }
-}
-
-impl Serialize for Address {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// (De)serializes an optional address as `host:port`, `None` as an empty string: the form of stored checkpoints.
-pub(crate) mod address_or_empty {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::target::Address;
-
-    pub fn serialize<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {
-        match address {
-            Some(address) => serializer.collect_str(address),
-            None => serializer.serialize_str(""),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
-    }
-}
+pub(crate) use crate::address::address_or_empty;
+pub use crate::address::{Address, AddressError, AddressMap};
 
 /// User and password for a node.
 #[derive(Debug, Clone, Default)]
@@ -91,9 +28,23 @@ pub enum Mode {
         name: String,
         /// Credentials for the Sentinels; the target's own are for the data nodes.
         credentials: Credentials,
+        /// Whether connections to the Sentinels are encrypted.
+        tls: SentinelTls,
     },
     /// The URL names nodes of a cluster, any of which describes all of it.
     Cluster,
+}
+
+/// Whether connections to Sentinels are encrypted.
+#[derive(Debug, Clone, Default)]
+pub enum SentinelTls {
+    /// As those to the data nodes.
+    #[default]
+    Same,
+    /// Encrypted, and those to the data nodes are not.
+    On(Tls),
+    /// Not encrypted, and those to the data nodes are.
+    Off,
 }
 
 /// TLS settings. The default trusts the system's CA certificates and sends no client certificate.
@@ -109,46 +60,6 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
-/// Maps addresses that nodes announce to addresses that can be dialled: for nodes behind port forwarding or NAT.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AddressMap(Vec<(String, String)>);
-
-impl AddressMap {
-    /// Returns the address to dial for a node that announces `address`.
-    pub fn dialled(&self, address: Address) -> Address {
-        let (host, whole) = (address.host.clone(), address.to_string());
-        for (from, to) in &self.0 {
-            if *from == whole {
-                return to.parse().unwrap_or(address);
-            }
-            if *from == host {
-                return Address { host: to.clone(), ..address };
-            }
-        }
-        address
-    }
-}
-
-impl FromStr for AddressMap {
-    type Err = TargetError;
-
-    /// Parses `from=to` pairs, separated by commas or line ends: both sides `host:port`, or both a host alone.
-    fn from_str(text: &str) -> Result<Self, TargetError> {
-        let mut pairs = Vec::new();
-        for pair in text.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty()) {
-            let wrong = || TargetError::AddressMap(pair.to_owned());
-            let (from, to) = pair.split_once('=').ok_or_else(wrong)?;
-            let read = |side: &str| side.parse::<Address>().map(|address| address.to_string()).ok();
-            match (read(from), read(to)) {
-                (Some(from), Some(to)) => pairs.push((from, to)),
-                (None, None) if !from.is_empty() && !to.is_empty() => pairs.push((from.to_owned(), to.to_owned())),
-                _ => return Err(wrong()),
-            }
-        }
-        Ok(Self(pairs))
-    }
-}
-
 /// The servers that a sweep works on.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -158,7 +69,7 @@ pub struct Target {
     pub mode: Mode,
     /// Credentials for the data nodes.
     pub credentials: Credentials,
-    /// `None`: not encrypted.
+    /// TLS of the data nodes, and of Sentinels unless the mode sets theirs apart; `None`: not encrypted.
     pub tls: Option<Tls>,
     /// Maps announced addresses to dialled ones.
     pub address_map: AddressMap,
@@ -166,12 +77,61 @@ pub struct Target {
     pub database: Option<u32>,
     /// Whether to follow a replica to its primary; otherwise a replica is refused.
     pub follow: bool,
+    /// Whether clocks that differ too much are a warning instead of a refusal.
+    pub allow_clock_skew: bool,
 }
 
 impl Target {
     /// Returns the first node in the URL.
     pub fn seed(&self) -> &Address {
         &self.seeds[0]
+    }
+
+    /// Returns the target of one server at this address, without credentials.
+    pub(crate) fn server(address: Address) -> Self {
+        Self {
+            seeds: vec![address],
+            mode: Mode::Server,
+            credentials: Credentials::default(),
+            tls: None,
+            address_map: AddressMap::default(),
+            database: None,
+            follow: true,
+            allow_clock_skew: false,
+        }
+    }
+
+    /// Returns the target of the server that listens on a unix socket.
+    ///
+    /// # Errors
+    /// The path is not absolute, or has a `..` in it.
+    pub fn socket(path: &str) -> Result<Self, TargetError> {
+        Ok(Self::server(Address::unix(path)?))
+    }
+
+    /// Returns the TLS settings of connections to Sentinels; `None`: they are not encrypted.
+    pub fn sentinel_tls(&self) -> Option<&Tls> {
+        match &self.mode {
+            Mode::Sentinel { tls: SentinelTls::On(tls), .. } => Some(tls),
+            Mode::Sentinel { tls: SentinelTls::Off, .. } => None,
+            _ => self.tls.as_ref(),
+        }
+    }
+
+    /// Sets whether connections to the Sentinels are encrypted; `None`: as those to the data nodes.
+    ///
+    /// # Errors
+    /// The URL names no Sentinels.
+    pub fn set_sentinel_tls(&mut self, encrypted: Option<bool>) -> Result<(), TargetError> {
+        let Mode::Sentinel { tls, .. } = &mut self.mode else {
+            return if encrypted.is_some() { Err(TargetError::NoSentinels) } else { Ok(()) };
+        };
+        *tls = match encrypted {
+            Some(true) if self.tls.is_none() => SentinelTls::On(Tls::default()),
+            Some(false) if self.tls.is_some() => SentinelTls::Off,
+            _ => SentinelTls::Same,
+        };
+        Ok(())
     }
 }
 
@@ -183,7 +143,7 @@ pub enum TargetError {
     Malformed(String),
     /// An unknown scheme.
     #[error(
-        "unknown URL scheme {0:?}; use redis:// or rediss:// (TLS), redis-sentinel:// or redis-cluster:// (with TLS rediss-…; valkey means the same)"
+        "unknown URL scheme {0:?}; use redis:// or rediss:// (TLS), redis-sentinel:// or redis-cluster:// (with TLS rediss-…; valkey means the same), or unix:// for a socket"
     )]
     Scheme(String),
     /// No host.
@@ -203,6 +163,15 @@ pub enum TargetError {
     /// Query or fragment.
     #[error("the URL has a {0}; only a path may follow the host")]
     Extra(&'static str),
+    /// An unknown query, which is not repeated: it may be a password's.
+    #[error("the URL has an unknown query; {0}")]
+    Query(&'static str),
+    /// Something other than an address, or an invalid entry of an address map.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// TLS of Sentinels for a target without any.
+    #[error("sentinel_tls needs a redis-sentinel:// URL")]
+    NoSentinels,
     /// User or password contain a character that ends the host.
     #[error(
         "the URL has an '@' after its host; in user and password write '/' as %2F, '?' as %3F and '#' as %23, or give the password with --password-file"
@@ -219,11 +188,10 @@ pub enum TargetError {
     )]
     LoneWord,
     /// User or password in another encoding.
-    #[error("user and password in the URL must be UTF-8, percent-encoded where needed")]
+    #[error(
+        "user, password and path in the URL must be UTF-8, percent-encoded where needed: an ä is %C3%A4, and %E4 is Latin-1"
+    )]
     NotUtf8,
-    /// An entry of an address map.
-    #[error("invalid entry {0:?} of an address map; write announced=dialled, both as host:port or both as a host")]
-    AddressMap(String),
     /// A certificate or key that cannot be used.
     #[error("the {what} cannot be used: {cause}")]
     Tls {
@@ -238,6 +206,10 @@ pub enum TargetError {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = if self.tls.is_some() { "s" } else { "" };
+        if let Address::Unix(path) = self.seed() {
+            write!(f, "unix://{path}")?;
+            return self.database.map_or(Ok(()), |database| write!(f, "?db={database}"));
+        }
         let seeds: Vec<String> = self.seeds.iter().map(Address::to_string).collect();
         let seeds = seeds.join(",");
         match &self.mode {
@@ -245,31 +217,11 @@ impl fmt::Display for Target {
             Mode::Cluster => write!(f, "redis{tls}-cluster://{seeds}")?,
             Mode::Sentinel { name, .. } => write!(f, "redis{tls}-sentinel://{seeds}/{name}")?,
         }
-        self.database.map_or(Ok(()), |database| write!(f, "/{database}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_parsed_as_it_is_displayed() {
-        for address in ["cache.example:6379", "[::1]:7000"] {
-            assert_eq!(address.parse::<Address>().expect("an address").to_string(), address);
-        }
-        assert!("cache.example".parse::<Address>().is_err() && ":6379".parse::<Address>().is_err());
-    }
-
-    #[test]
-    fn an_address_map_returns_the_address_to_dial() {
-        let map: AddressMap = "10.0.0.1:7000=gate:9001, 10.0.0.2=127.0.0.1".parse().expect("a map");
-        let dialled = |text: &str| map.dialled(text.parse().expect("an address")).to_string();
-        assert_eq!(dialled("10.0.0.1:7000"), "gate:9001");
-        assert_eq!(dialled("10.0.0.1:7001"), "10.0.0.1:7001");
-        assert_eq!(dialled("10.0.0.2:7005"), "127.0.0.1:7005");
-        for wrong in ["10.0.0.1", "a:1=b", "=b", "a="] {
-            assert!(wrong.parse::<AddressMap>().is_err(), "{wrong}");
+        self.database.map_or(Ok(()), |database| write!(f, "/{database}"))?;
+        match &self.mode {
+            Mode::Sentinel { tls: SentinelTls::On(_), .. } => f.write_str("?sentinel_tls=on"),
+            Mode::Sentinel { tls: SentinelTls::Off, .. } => f.write_str("?sentinel_tls=off"),
+            _ => Ok(()),
         }
     }
 }

@@ -5,11 +5,17 @@ use std::{net::Ipv6Addr, str::FromStr};
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 
-use crate::target::{Address, AddressMap, Credentials, Mode, Target, TargetError, Tls};
+use crate::{
+    address::{Address, AddressError, split_port},
+    target::{Credentials, Mode, SentinelTls, Target, TargetError, Tls},
+};
 
 /// Ports of URLs that give none.
 const SERVER_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
+/// The queries that a URL may have, for messages.
+const SENTINEL_QUERY: &str = "after the name of the primary only ?sentinel_tls=on or ?sentinel_tls=off may follow";
+const SOCKET_QUERY: &str = "after the path of a socket only ?db=n may follow; user and password stand before the path, as in unix://user:password@/path";
 
 impl FromStr for Target {
     type Err = TargetError;
@@ -29,6 +35,9 @@ impl Target {
             return Err(TargetError::Malformed("it has no scheme".into()));
         };
         let scheme = scheme.to_ascii_lowercase();
+        if matches!(&*scheme, "unix" | "redis+unix" | "valkey+unix") {
+            return socket(&scheme, rest, password_apart);
+        }
         let unknown = || TargetError::Scheme(scheme.chars().take(20).collect());
         let (engine, kind) = scheme.split_once('-').map_or((&*scheme, None), |(engine, kind)| (engine, Some(kind)));
         let tls = match engine {
@@ -45,8 +54,12 @@ impl Target {
         if path.contains('@') {
             return Err(TargetError::Unencoded);
         }
-        if path.contains(['?', '#']) {
-            return Err(TargetError::Extra(if path.contains('?') { "query" } else { "fragment" }));
+        if path.contains('#') {
+            return Err(TargetError::Extra("fragment"));
+        }
+        let (after_host, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        if query.is_some() && kind != Some("sentinel") {
+            return Err(TargetError::Extra("query"));
         }
         let (userinfo, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
         if kind.is_none() && hosts.contains(',') {
@@ -54,51 +67,80 @@ impl Target {
         }
         let port = if kind == Some("sentinel") { SENTINEL_PORT } else { SERVER_PORT };
         let seeds = hosts.split(',').map(|host| seed(host, port)).collect::<Result<_, _>>()?;
-        let mut parts = path.trim_start_matches('/').splitn(2, '/').filter(|part| !part.is_empty());
+        let mut parts = after_host.trim_start_matches('/').splitn(2, '/').filter(|part| !part.is_empty());
         let mode = match kind {
             None => Mode::Server,
             Some("sentinel") => {
                 let name = decode(parts.next().ok_or(TargetError::NoName)?);
-                Mode::Sentinel { name, credentials: Credentials::default() }
+                Mode::Sentinel { name, credentials: Credentials::default(), tls: SentinelTls::Same }
             }
             Some(_) => Mode::Cluster,
         };
-        let number = |text: &str| text.parse().map_err(|_| TargetError::Database(text.chars().take(20).collect()));
-        let target = Self {
+        let mut target = Self {
             seeds,
             mode,
             credentials: credentials(userinfo, password_apart)?,
             tls,
-            address_map: AddressMap::default(),
-            database: parts.next().map(number).transpose()?,
-            follow: true,
+            database: parts.next().map(database).transpose()?,
+            ..Self::server(Address::tcp("", 0))
         };
+        if let Some(query) = query {
+            target.set_sentinel_tls(Some(match query {
+                "sentinel_tls=on" => true,
+                "sentinel_tls=off" => false,
+                _ => return Err(TargetError::Query(SENTINEL_QUERY)),
+            }))?;
+        }
         Ok((target, format!("{scheme}://{hosts}{path}")))
     }
 }
 
+/// Parses `user:password@/path?db=n`, what follows the scheme of a unix socket.
+fn socket(scheme: &str, rest: &str, password_apart: bool) -> Result<(Target, String), TargetError> {
+    let (userinfo, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if path.contains('@') {
+        return Err(TargetError::Unencoded);
+    }
+    if path.contains('#') {
+        return Err(TargetError::Extra("fragment"));
+    }
+    let userinfo = match userinfo.strip_suffix('@') {
+        Some(userinfo) => userinfo,
+        None if userinfo.is_empty() => userinfo,
+        None => return Err(AddressError::Socket.into()),
+    };
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| TargetError::NotUtf8)?;
+    let number = match query {
+        None => None,
+        Some(query) => Some(database(query.strip_prefix("db=").ok_or(TargetError::Query(SOCKET_QUERY))?)?),
+    };
+    let target =
+        Target { credentials: credentials(userinfo, password_apart)?, database: number, ..Target::socket(&decoded)? };
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    Ok((target, format!("{scheme}://{path}{query}")))
+}
+
+/// Parses the number of a database.
+fn database(text: &str) -> Result<u32, TargetError> {
+    text.parse().map_err(|_| TargetError::Database(text.chars().take(20).collect()))
+}
+
 /// Parses one host of a URL.
 fn seed(text: &str, default_port: u16) -> Result<Address, TargetError> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, port) = bracketed.split_once(']').ok_or(TargetError::Host)?;
-            host.parse::<Ipv6Addr>().map_err(|_| TargetError::Host)?;
-            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(TargetError::Host)?) })
-        }
-        None => {
-            let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
-            if host.is_empty() {
-                return Err(TargetError::NoHost);
-            }
-            let is_name = host.chars().all(|character| character.is_alphanumeric() || "-._".contains(character));
-            (Some(host).filter(|_| is_name).ok_or(TargetError::Host)?, port)
-        }
-    };
+    let (host, port) = split_port(text).ok_or(TargetError::Host)?;
+    if text.starts_with('[') {
+        host.parse::<Ipv6Addr>().map_err(|_| TargetError::Host)?;
+    } else if host.is_empty() {
+        return Err(TargetError::NoHost);
+    } else if !host.chars().all(|character| character.is_alphanumeric() || "-._".contains(character)) {
+        return Err(TargetError::Host);
+    }
     let port = match port {
         Some(port) => port.parse().ok().filter(|port: &u16| *port > 0).ok_or(TargetError::Host)?,
         None => default_port,
     };
-    Ok(Address { host: host.to_owned(), port })
+    Ok(Address::tcp(host, port))
 }
 
 /// Parses user and password, each decoded; an empty part counts as missing.
@@ -135,7 +177,7 @@ mod tests {
     #[test]
     fn the_port_and_the_database_are_optional() {
         let target = parse("redis://cache.example");
-        assert_eq!((target.seed().port, target.database), (6379, None));
+        assert_eq!((target.seed().to_string().as_str(), target.database), ("cache.example:6379", None));
         assert_eq!(parse("valkey://cache.example:7000/3").database, Some(3));
         assert_eq!(parse("redis://cache.example/").database, None);
     }
@@ -143,7 +185,7 @@ mod tests {
     #[test]
     fn credentials_are_decoded_and_never_shown() {
         let target = parse("redis://ops:p%40ss%2Fw@[::1]:6380/2");
-        assert_eq!(*target.seed(), Address { host: "::1".into(), port: 6380 });
+        assert_eq!(*target.seed(), Address::tcp("::1", 6380));
         assert_eq!(target.credentials.username.as_deref(), Some("ops"));
         assert_eq!(target.credentials.password.as_ref().expect("a password").expose_secret(), "p@ss/w");
         assert_eq!(target.to_string(), "redis://[::1]:6380/2");
@@ -168,6 +210,7 @@ mod tests {
             ("redis://", "names no host"),
             ("redis://:secret@h/zero", "all databases"),
             ("redis://:secret@h?db=1", "query"),
+            ("rediss+unix:///run/secret", "unix://"),
             ("redis://:secret@h:99999", "65535"),
             ("redis://ops:12/secret@h", "%2F"),
             ("redis://:a/secret@h/0", "%2F"),
@@ -233,12 +276,38 @@ mod tests {
 
     #[test]
     fn the_nodes_of_a_url_are_its_hosts_and_ports() {
-        let text =
-            |url: &str| parse(url).seeds.iter().map(|node| format!("{} {}", node.host, node.port)).collect::<Vec<_>>();
-        assert_eq!(text("redis://h:1/3"), ["h 1"]);
-        assert_eq!(text("valkeys://[::1]"), ["::1 6379"]);
-        assert_eq!(text("redis-cluster://[::1]:7,h2"), ["::1 7", "h2 6379"]);
-        assert_eq!(text("redis-sentinel://s1,s2:2/main"), ["s1 26379", "s2 2"]);
+        let text = |url: &str| parse(url).seeds.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(text("redis://h:1/3"), ["h:1"]);
+        assert_eq!(text("valkeys://[::1]"), ["[::1]:6379"]);
+        assert_eq!(text("redis-cluster://[::1]:7,h2"), ["[::1]:7", "h2:6379"]);
+        assert_eq!(text("redis-sentinel://s1,s2:2/main"), ["s1:26379", "s2:2"]);
+    }
+
+    #[rstest]
+    #[case("unix:///run/redis.sock", "unix:///run/redis.sock", None)]
+    #[case("redis+unix:///run/my%20redis.sock?db=3", "unix:///run/my redis.sock?db=3", Some(3))]
+    #[case("valkey+unix://:secret@/run/redis.sock", "unix:///run/redis.sock", None)]
+    fn a_unix_socket_is_a_path_and_its_database_a_query(
+        #[case] text: &str,
+        #[case] shown: &str,
+        #[case] database: Option<u32>,
+    ) {
+        let target = parse(text);
+        assert_eq!((target.to_string().as_str(), target.database), (shown, database));
+        assert!(matches!(target.seed(), Address::Unix(_)) && matches!(target.mode, Mode::Server));
+        assert_eq!(target.credentials.password.is_some(), text.contains("secret"));
+    }
+
+    #[rstest]
+    #[case("redis-sentinel://s/main?sentinel_tls=on", false, true)]
+    #[case("rediss-sentinel://s/main?sentinel_tls=off", true, false)]
+    #[case("rediss-sentinel://s/main/3?sentinel_tls=on", true, true)]
+    #[case("redis-sentinel://s/main", false, false)]
+    fn the_encryption_of_sentinels_is_set_apart(#[case] text: &str, #[case] nodes: bool, #[case] sentinels: bool) {
+        let target = parse(text);
+        assert_eq!((target.tls.is_some(), target.sentinel_tls().is_some()), (nodes, sentinels));
+        assert_eq!(target.to_string().contains("sentinel_tls"), nodes != sentinels, "{target}");
+        assert_eq!(parse(&target.to_string()).sentinel_tls().is_some(), sentinels);
     }
 
     #[rstest]
@@ -259,6 +328,12 @@ mod tests {
     #[case::several_hosts("redis://:hunter2@h1:1,h2:2", "redis-cluster")]
     #[case::empty_host_among_several("redis-cluster://:hunter2@h1:1,,h2:2", "host")]
     #[case::database_that_is_none("redis://:hunter2@h:1/first", "database")]
+    #[case::password_in_the_query_of_sentinels("redis-sentinel://s:1/main?password=hunter2", "sentinel_tls=on")]
+    #[case::password_in_the_query_of_a_socket("unix:///run/redis.sock?password=hunter2", "?db=n")]
+    #[case::no_database_of_a_socket("unix://:hunter2@/run/redis.sock?db=first", "database")]
+    #[case::socket_without_a_path("unix://:hunter2@", "unix:///run/redis/redis.sock")]
+    #[case::socket_with_a_relative_path("unix://hunter2/redis.sock", "unix:///run/redis/redis.sock")]
+    #[case::socket_behind_a_folder_above("redis+unix://:hunter2@/run/../redis.sock", "without ..")]
     #[case::no_name_behind_the_sentinels("redis-sentinel://:hunter2@h:1/", "mymaster")]
     fn a_url_without_a_server_is_refused_with_a_remedy_and_without_the_password(
         #[case] text: &str,

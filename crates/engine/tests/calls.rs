@@ -12,7 +12,7 @@ use std::{
 
 use keysweep_engine::{
     Address, Credentials, Options, Preset, Stop, Target,
-    link::{Capabilities, Dialer, Link, LinkError, Tcp, Transport},
+    link::{Capabilities, Dialer, Link, LinkError, Plain, Transport},
     sweep_through,
 };
 use keysweep_harness::{DataSet, Flavor, Names, Server};
@@ -55,7 +55,7 @@ struct RecordingStream(Box<dyn Transport>, Arc<Recorder>);
 impl Dialer for RecordingDialer {
     fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
         self.0.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(RecordingStream(Tcp.dial(address, timeout, stop)?, Arc::clone(&self.0))))
+        Ok(Box::new(RecordingStream(Plain.dial(address, timeout, stop)?, Arc::clone(&self.0))))
     }
 }
 
@@ -109,8 +109,8 @@ fn a_sweep_is_one_connection_and_one_write_a_slice() {
 fn a_slice_allocates_as_much_for_ten_keys_as_for_ten_thousand() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(30_000).names(Names::Binary).live(1_000).load(&server);
-    let address = Address { host: "127.0.0.1".into(), port: server.port() };
-    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
+    let address = Address::tcp("127.0.0.1", server.port());
+    let mut link = Link::open(&Plain, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
     let mut measure = |count| {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let slice = link.slice(0, count, Capabilities::ALL).expect("a slice");
@@ -128,7 +128,7 @@ fn a_slice_at_pace_max_is_still_a_slice() {
     DataSet::new().live(100_000).load(&server);
     let target: Target = server.url().parse().expect("a target");
     let options = Options { limits: Preset::Max.limits(), pace: "max".into(), ..Options::default() };
-    let report = sweep_through(&Tcp, &target, &options, &(), &Stop::new());
+    let report = sweep_through(&Plain, &target, &options, &(), &Stop::new());
     // Without stale keys a key costs a third of a microsecond: two to three thousand fit into a slice.
     assert!(report.totals.slices > 20, "{} slices for 100,000 keys", report.totals.slices);
 }

@@ -7,13 +7,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use keysweep_engine::{Check, FailureKind, Options, Outcome, Stop, Target, Verdict, check, link::Tcp, sweep};
+use keysweep_engine::{Check, FailureKind, Options, Outcome, Stop, Target, Verdict, check, link::Plain, sweep};
 use keysweep_harness::{DataSet, Flavor, Server};
 use rstest::rstest;
 
 fn checks(url: &str) -> Vec<Check> {
     let target: Target = url.parse().expect("a target");
-    check(&Tcp, &target, &Stop::new()).expect("a server to check")
+    check(&Plain, &target, &Stop::new()).expect("a server to check")
 }
 
 fn verdict(checks: &[Check], name: &str) -> Verdict {
@@ -166,10 +166,16 @@ fn alone_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
     assert!(took.last().is_some_and(|took| *took < 2.0), "without the limit it took {took:?} s");
 }
 
-/// Starts a stand-in for a server with a wrong clock, which a real one has only if this machine's clock changes.
-fn fake_server_with_a_fast_clock(seconds: u64) -> String {
+/// Starts a stand-in for a server whose clock is this much ahead, which a real one has only if this machine's clock changes.
+/// `replica`: the port of its replica, on this machine.
+fn fake_server_with_a_fast_clock(seconds: u64, replica: Option<u16>) -> (String, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("redis://{}", listener.local_addr().expect("an address"));
+    let port = listener.local_addr().expect("an address").port();
+    let replicas = replica.map_or("*0\r\n".to_owned(), |port| {
+        let port = port.to_string();
+        format!("*1\r\n*3\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n$1\r\n0\r\n", port.len())
+    });
+    let role = format!("*3\r\n$6\r\nmaster\r\n:0\r\n{replicas}");
     thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             let mut buffer = [0; 4096];
@@ -180,7 +186,7 @@ fn fake_server_with_a_fast_clock(seconds: u64) -> String {
                     () if asked.contains("\r\nTIME\r\n") => {
                         format!("*2\r\n${}\r\n{now}\r\n$1\r\n0\r\n", now.to_string().len())
                     }
-                    () if asked.contains("\r\nROLE\r\n") => "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n".to_owned(),
+                    () if asked.contains("\r\nROLE\r\n") => role.clone(),
                     () if asked.contains("\r\nINFO\r\n") => "$0\r\n\r\n".to_owned(),
                     () => "+OK\r\n".to_owned(),
                 };
@@ -191,19 +197,34 @@ fn fake_server_with_a_fast_clock(seconds: u64) -> String {
             }
         }
     });
-    url
+    (format!("redis://127.0.0.1:{port}"), port)
 }
 
 #[test]
-fn clocks_that_differ_refuse_the_sweep() {
-    assert_eq!(verdict(&checks(&fake_server_with_a_fast_clock(0)), "clock"), Verdict::Ok);
-    let url = fake_server_with_a_fast_clock(5);
-    assert_eq!(verdict(&checks(&url), "clock"), Verdict::Refused);
-    let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
+fn clocks_that_differ_from_the_replicas_refuse_the_sweep_and_our_own_clock_only_beyond_a_minute() {
+    let clock = |url: &str, allow_clock_skew: bool| {
+        let target = Target { allow_clock_skew, ..url.parse().expect("a target") };
+        let found = check(&Plain, &target, &Stop::new()).expect("a server to check");
+        found.into_iter().find(|check| check.name == "clock").expect("the check of the clock")
+    };
+    let alone = |seconds| fake_server_with_a_fast_clock(seconds, None).0;
+    assert_eq!(clock(&alone(0), false).verdict, Verdict::Ok);
+    assert_eq!(clock(&alone(20), false).verdict, Verdict::Warning, "our own clock expires no key");
+    let beyond = alone(90);
+    assert_eq!(clock(&beyond, false).verdict, Verdict::Refused);
+    assert_eq!(clock(&beyond, true).verdict, Verdict::Warning, "the operator knows");
+    let report = sweep(&beyond.parse().expect("a target"), &Options::default(), &(), &Stop::new());
     assert_eq!(report.reason, Some(FailureKind::Refused));
-    assert!(
-        report.message.as_deref().is_some_and(|message| message.contains("synchronise the clocks")),
-        "{:?}",
-        report.message
-    );
+    let message = report.message.expect("a sentence");
+    assert!(message.contains("this machine's clock") && message.contains("--allow-clock-skew"), "{message}");
+
+    let (_, replica) = fake_server_with_a_fast_clock(0, None);
+    let (ahead_of_its_replica, _) = fake_server_with_a_fast_clock(5, Some(replica));
+    let refused = clock(&ahead_of_its_replica, false);
+    assert_eq!(refused.verdict, Verdict::Refused, "{refused:?}");
+    assert!(refused.finding.contains(&format!("ahead of its replica 127.0.0.1:{replica}'s clock")), "{refused:?}");
+    assert_eq!(clock(&ahead_of_its_replica, true).verdict, Verdict::Warning);
+    let (_, also_ahead) = fake_server_with_a_fast_clock(5, None);
+    let (in_step, _) = fake_server_with_a_fast_clock(5, Some(also_ahead));
+    assert_eq!(clock(&in_step, false).verdict, Verdict::Warning, "server and replica agree");
 }

@@ -1,12 +1,12 @@
 //! Estimates: exact on a replica, with a named bias without one, and never reclaiming a key.
 
-use keysweep_engine::{Estimate, Method, Preset, Stop, Target, estimate, link::Tcp};
+use keysweep_engine::{Estimate, Method, Preset, Stop, Target, estimate, link::Plain};
 use keysweep_harness::{DataSet, Flavor, Server};
 use rstest::rstest;
 
 fn ask(url: &str, sample: Option<f64>) -> Estimate {
     let target: Target = url.parse().expect("a target");
-    estimate(&Tcp, &target, sample, Preset::Fast.limits(), &Stop::new()).expect("an estimate")
+    estimate(&Plain, &target, sample, Preset::Fast.limits(), &Stop::new()).expect("an estimate")
 }
 
 fn held(server: &Server) -> u64 {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_engine::{FailureKind, Options, Report, Stop, Target, sweep};
+use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Flavor, Server, free_port};
 
 fn scan(url: &str) -> Report {
@@ -34,6 +34,27 @@ fn the_port_is_closed() {
         &["refused", &port.to_string()],
     );
     assert!(begun.elapsed() < Duration::from_secs(3), "a first contact fails at once");
+}
+
+#[test]
+fn a_server_is_scanned_over_its_unix_socket_and_a_missing_socket_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("redis.sock");
+    let path = path.to_str().expect("UTF-8");
+    assert_fails(
+        &scan(&format!("unix://{path}")),
+        FailureKind::Unreachable,
+        &["there is no such socket", "unixsocket", path],
+    );
+    let server = Server::with(Flavor::Redis70).password("p:w").arg("--unixsocket", path).start();
+    let loaded = DataSet::new().live(50).stale(30).database(2).stale(20).load(&server);
+    let report = scan(&format!("redis+unix://:p%3Aw@{path}?db=2"));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, 20), "{report:?}");
+    assert_eq!(report.target, format!("unix://{path}?db=2"));
+    let report = scan(&format!("unix://:p%3Aw@{path}"));
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, 30), "{report:?}");
+    assert_eq!(server.held(), loaded.live);
+    assert_fails(&scan(&format!("unix://{path}")), FailureKind::Denied, &["requires a password (NOAUTH)", path]);
 }
 
 #[test]

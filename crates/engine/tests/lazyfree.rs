@@ -10,7 +10,7 @@ use std::{
 
 use keysweep_engine::{
     Address, Credentials, Holders, LazyFreeRegistry, Monitor, Options, Outcome, Stop, Target,
-    link::{Link, Tcp},
+    link::{Link, Plain},
     release_lazyfree, sweep,
 };
 use keysweep_harness::{DataSet, Flavor, Kind, Server, eventually};
@@ -220,8 +220,8 @@ impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeRegistry for Interrup
 }
 
 fn link(server: &Server) -> (Link, Address, String) {
-    let address = Address { host: "127.0.0.1".into(), port: server.port() };
-    let mut link = Link::open(&Tcp, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
+    let address = Address::tcp("127.0.0.1", server.port());
+    let mut link = Link::open(&Plain, &address, &Credentials::default(), "test", &Stop::new()).expect("a link");
     let run_id = link.info(&["server"]).expect("an answer").expect("INFO").text("run_id").expect("an id").to_owned();
     (link, address, run_id)
 }

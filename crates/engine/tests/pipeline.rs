@@ -2,13 +2,13 @@
 
 use keysweep_engine::{
     Credentials, Stop,
-    link::{Link, LinkError, Pipeline, Tcp},
+    link::{Link, LinkError, Pipeline, Plain},
 };
 use keysweep_harness::{Flavor, Server};
 
 fn connect(server: &Server) -> Link {
     let address = server.address().to_string().parse().expect("an address");
-    Link::open(&Tcp, &address, &Credentials::default(), "keysweep-test", &Stop::new()).expect("a connection")
+    Link::open(&Plain, &address, &Credentials::default(), "keysweep-test", &Stop::new()).expect("a connection")
 }
 
 fn size(link: &mut Link) -> Option<i64> {

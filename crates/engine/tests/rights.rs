@@ -25,7 +25,7 @@ fn without(rights: &[String], right: &str) -> Vec<String> {
 
 /// Returns the messages of the checks and the sweep, in upper case.
 fn messages(target: &Target) -> String {
-    let checks = match check(&keysweep_engine::link::Tcp, target, &Stop::new()) {
+    let checks = match check(&keysweep_engine::link::Plain, target, &Stop::new()) {
         Ok(checks) => {
             checks.iter().filter(|check| check.verdict != Verdict::Refused).map(|check| check.finding.clone()).collect()
         }
@@ -118,7 +118,8 @@ fn the_documented_rules_sweep_a_primary_behind_sentinels() {
     let mut target: Target = url.parse().expect("a target");
     let credentials =
         keysweep_engine::Credentials { username: Some("watcher".into()), password: Some("PASSWORD".to_owned().into()) };
-    target.mode = keysweep_engine::Mode::Sentinel { name: "main".into(), credentials };
+    target.mode =
+        keysweep_engine::Mode::Sentinel { name: "main".into(), credentials, tls: keysweep_engine::SentinelTls::Same };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::{sync::Mutex, time::Duration};
 
-use keysweep_engine::{Credentials, FailureKind, Mode, Options, Outcome, Stop, Target, sweep};
+use keysweep_engine::{Credentials, FailureKind, Mode, Options, Outcome, SentinelTls, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
 use redis::Connection;
 use rstest::rstest;
@@ -101,6 +101,48 @@ fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
     assert_eq!(watched.replica.held(), loaded.live, "{report:?}");
 }
 
+#[test]
+fn an_announced_name_that_does_not_resolve_is_told_with_its_announcer_and_can_be_mapped() {
+    let primary = Server::start(Flavor::Redis70);
+    let (name, port) = ("redis-master.invalid", primary.port());
+    let sentinel = Server::with(Flavor::Redis70).sentinel_of_host("main", name, port).start();
+    let replica = Server::start(Flavor::Redis70);
+    redis::cmd("REPLICAOF").arg(name).arg(port).exec(&mut replica.connection()).expect("a replica");
+    let node = Server::with(Flavor::Redis70)
+        .arg("--cluster-enabled", "yes")
+        .arg("--cluster-announce-hostname", name)
+        .arg("--cluster-preferred-endpoint-type", "hostname")
+        .start();
+    redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383).exec(&mut node.connection()).expect("slots");
+    eventually("the node serves its slots", TIMEOUT, || {
+        let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut node.connection()).expect("an answer");
+        info.contains("cluster_state:ok").then_some(())
+    });
+    // A name may come to resolve during a failover, so that it is tried again for this long.
+    let options = Options { reconnect_timeout: Duration::from_millis(200), ..Options::default() };
+    for (url, announcer, server) in [
+        (format!("redis-sentinel://{}/main", sentinel.address()), "which the Sentinels announce", &primary),
+        (replica.url(), "which the replica names as its primary", &primary),
+        (format!("redis-cluster://{}", node.address()), "which the cluster announces", &node),
+    ] {
+        let target: Target = url.parse().expect("a target");
+        let report = sweep(&target, &options, &(), &Stop::new());
+        let message = report.message.expect("a sentence");
+        assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
+        for words in [name, announcer, "--address-map redis-master.invalid=HOST"] {
+            assert!(message.contains(words), "{words:?} is not in {message}");
+        }
+        let mapped = Target { address_map: format!("{name}=127.0.0.1").parse().expect("a map"), ..target.clone() };
+        let loaded = DataSet::new().prefix(announcer).live(4).stale(3).load(server);
+        let report = sweep(&mapped, &options, &(), &Stop::new());
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{url}: {report:?}");
+
+        let misled = Target { address_map: format!("{name}=other.invalid").parse().expect("a map"), ..target };
+        let message = sweep(&misled, &options, &(), &Stop::new()).message.expect("a sentence");
+        assert!(message.contains("other.invalid") && message.contains("correct the address map"), "{message}");
+    }
+}
+
 /// The server hangs while its connections stay open: only the Sentinels show that it is no longer the primary.
 #[test]
 fn heavy_after_a_primary_hangs_the_one_that_sentinels_promote_is_swept() {
@@ -126,7 +168,7 @@ fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
 fn an_unknown_name_is_reported_with_the_known_ones() {
     let watched = Watched::start(Flavor::Valkey91);
     let mut target = watched.target();
-    target.mode = Mode::Sentinel { name: "mian".into(), credentials: Credentials::default() };
+    target.mode = Mode::Sentinel { name: "mian".into(), credentials: Credentials::default(), tls: SentinelTls::Same };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!(report.reason, Some(FailureKind::Unsupported));
     let message = report.message.expect("a sentence");
@@ -147,7 +189,7 @@ fn sentinels_have_a_password_of_their_own() {
     assert!(message.contains("--sentinel-password-file"), "{message}");
 
     let credentials = Credentials { username: None, password: Some("watch".into()) };
-    let target = Target { mode: Mode::Sentinel { name: "main".into(), credentials }, ..target };
+    let target = Target { mode: Mode::Sentinel { name: "main".into(), credentials, tls: SentinelTls::Same }, ..target };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
 }

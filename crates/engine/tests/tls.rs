@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, Tls, sweep};
+use keysweep_engine::link::CONNECT_TIMEOUT;
+use keysweep_engine::{FailureKind, Mode, Options, Outcome, Report, SentinelTls, Stop, Target, Tls, sweep};
 use keysweep_harness::{Authority, Cluster, DataSet, Fault, Flavor, Issued, Proxy, Server};
 use rstest::rstest;
 
@@ -70,6 +71,17 @@ fn every_refusal_names_its_cause_and_its_remedy() {
     let nameless = start(&authority.issue(&[]));
     let expired = start(&authority.issue_expired(&NAMES));
     let good = start(&authority.issue(&NAMES));
+    let version_1 = start(&authority.issue_version_1());
+    let issued = authority.issue(&NAMES);
+    let limited = |protocols: &str, ciphers: &str, asks_clients: bool| {
+        Server::with(Flavor::Redis70)
+            .tls(&authority, &issued, asks_clients)
+            .arg("--tls-protocols", protocols)
+            .arg("--tls-ciphers", ciphers)
+            .start()
+    };
+    let cbc = limited("TLSv1.2", "ECDHE-ECDSA-AES128-SHA", false);
+    let asks_before_tls_1_3 = limited("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256", true);
     let (serving, own) = Authority::that_serves(&NAMES);
     let serves_itself = server(Flavor::Redis70, &serving, &own, false);
     let plain: Target = format!("rediss://{}", good.address()).parse().expect("a target");
@@ -81,13 +93,18 @@ fn every_refusal_names_its_cause_and_its_remedy() {
         (target(&nameless, trusting(&authority)), "carries no name", "--sni"),
         (target(&expired, trusting(&authority)), "has expired", "renew it"),
         (target(&serves_itself, trusting(&serving)), "is a CA certificate", "CA:FALSE"),
+        (target(&version_1, trusting(&authority)), "X.509 version 1", "subjectAltName"),
+        (target(&cbc, trusting(&authority)), "shares no cipher suite", "tls-ciphers"),
+        (target(&asks_before_tls_1_3, trusting(&authority)), "requires a client certificate", "--cert and --key"),
         (target(&good, Tls::default()), "signed by an unknown authority", "--cacert"),
         (target(&good, trusting(&Authority::new())), "not signed by the CA", "--cacert"),
         (Target { tls: Some(trusting(&authority)), ..plain }, "not speak TLS", "without the second s"),
         (spoken_to_plainly, "127.0.0.1", "require TLS"),
     ] {
+        let begun = Instant::now();
         let report = swept(&target);
         let message = report.message.expect("a sentence");
+        assert!(begun.elapsed() < CONNECT_TIMEOUT, "{:?}: {message}", begun.elapsed());
         assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
         assert!(message.contains(cause) && message.contains(remedy), "{message}");
     }
@@ -141,6 +158,32 @@ fn a_cluster_is_swept_over_tls() {
     );
 }
 
+/// Before Redis 7.2 nodes do not know each other's TLS ports unless their bus uses them.
+#[test]
+fn a_cluster_that_announces_plain_ports_fails_at_once_with_the_setting_that_it_needs() {
+    let authority = Authority::new();
+    let launch =
+        Server::with(Flavor::Redis70).tls(&authority, &authority.issue(&NAMES), false).arg("--tls-cluster", "no");
+    let mut cluster = Cluster::launch(&launch, 1, false);
+    let (live, stale) = cluster.load(40, 30);
+    let node = |index: usize| cluster.node(index).tls_address().expect("it speaks TLS");
+    let base: Target = format!("rediss-cluster://{}", node(0)).parse().expect("a target");
+    let target = Target { tls: Some(trusting(&authority)), ..base };
+    let begun = Instant::now();
+    let report = swept(&target);
+    assert!(begun.elapsed() < CONNECT_TIMEOUT, "{:?}", begun.elapsed());
+    let message = report.message.expect("a sentence");
+    assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
+    for words in ["which the cluster announces", "does not speak TLS on this port", "tls-cluster yes", "--address-map"]
+    {
+        assert!(message.contains(words), "{words:?} is not in {message}");
+    }
+    let address_map = format!("{}={}", cluster.node(0).address(), node(0)).parse().expect("a map");
+    let report = swept(&Target { address_map, ..target });
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, stale), "{report:?}");
+    assert_eq!(cluster.held(), live);
+}
+
 /// Sentinels that speak TLS as well. They announce the plain address of the primary, which the map leads to the encrypted one.
 #[test]
 fn a_primary_behind_sentinels_is_swept_over_tls() {
@@ -168,6 +211,56 @@ fn a_primary_behind_sentinels_is_swept_over_tls() {
     let report = swept(&Target { tls: Some(trusting(&Authority::new())), ..base });
     let message = report.message.expect("a sentence");
     assert!(message.contains("signed by") && message.contains("--cacert"), "{message}");
+}
+
+#[test]
+fn the_encryption_of_sentinels_is_set_apart_from_that_of_data_nodes() {
+    let authority = Authority::new();
+    let issued = authority.issue(&NAMES);
+    let primary = server(Flavor::Redis70, &authority, &issued, false);
+    // One Sentinel has a plain port and one with TLS: each target below uses one of the two.
+    let sentinel =
+        Server::with(Flavor::Redis70).sentinel_of("main", &primary, 1).tls(&authority, &issued, false).start();
+    let [plain, encrypted] = [&sentinel, &primary].map(|server| {
+        let tls = server.tls_address().expect("it speaks TLS");
+        (server.address(), tls)
+    });
+    let to_tls: keysweep_engine::AddressMap = format!("{}={}", encrypted.0, encrypted.1).parse().expect("a map");
+    let target = |url: String| {
+        let mut target: Target = url.parse().expect("a target");
+        if let Some(tls) = &mut target.tls {
+            (*tls, target.address_map) = (trusting(&authority), to_tls.clone());
+        }
+        if let Mode::Sentinel { tls: SentinelTls::On(tls), .. } = &mut target.mode {
+            *tls = trusting(&authority);
+        }
+        target
+    };
+    for url in [
+        format!("rediss-sentinel://{}/main?sentinel_tls=off", plain.0),
+        format!("redis-sentinel://{}/main?sentinel_tls=on", plain.1),
+    ] {
+        let loaded = DataSet::new().prefix(&url).live(40).stale(30).load(&primary);
+        let report = swept(&target(url.clone()));
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{url}: {report:?}");
+        assert_eq!(report.target, url);
+    }
+    let unmapped = |url: String| Target { address_map: keysweep_engine::AddressMap::default(), ..target(url) };
+    let to_encrypted_port =
+        Target { address_map: to_tls.clone(), ..target(format!("redis-sentinel://{}/main", plain.0)) };
+    for (target, remedy) in [
+        (target(format!("rediss-sentinel://{}/main", plain.0)), "use --sentinel-tls off, in the URL ?sentinel_tls=off"),
+        (target(format!("redis-sentinel://{}/main", plain.1)), "use --sentinel-tls on, in the URL ?sentinel_tls=on"),
+        (unmapped(format!("rediss-sentinel://{}/main", plain.1)), "redis-sentinel:// with ?sentinel_tls=on"),
+        (to_encrypted_port, "rediss-sentinel:// with ?sentinel_tls=off"),
+    ] {
+        let begun = Instant::now();
+        // A data node that closes the connection may only be restarting.
+        let options = Options { reconnect_timeout: Duration::from_millis(200), ..Options::default() };
+        let message = sweep(&target, &options, &(), &Stop::new()).message.expect("a sentence");
+        assert!(message.contains(remedy), "{target}: {message}");
+        assert!(begun.elapsed() < CONNECT_TIMEOUT, "{:?}: {message}", begun.elapsed());
+    }
 }
 
 /// TLS reads until a record is complete: a peer that sends a byte at a time must not outlast stop and deadline.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
@@ -90,6 +91,30 @@ impl Authority {
     #[must_use]
     pub fn issue_expired(&self, names: &[&str]) -> Issued {
         self.issue_until(names, 2020)
+    }
+
+    /// Issues a certificate of X.509 version 1, as `openssl x509 -req` does without a file of extensions. It has no names.
+    ///
+    /// # Panics
+    /// If `openssl` is missing, or issues another version.
+    #[must_use]
+    pub fn issue_version_1(&self) -> Issued {
+        let file = |name: &str| self.directory.path().join(name);
+        let [key, request, certificate] = ["v1-key.pem", "v1-request.pem", "v1-certificate.pem"].map(file);
+        write(&key, &KeyPair::generate().expect("a key").serialize_pem());
+        write(&file("v1-ca-key.pem"), &self.issuer.key().serialize_pem());
+        let run = |arguments: &str| {
+            let output = Command::new("openssl").current_dir(self.directory.path()).args(arguments.split(' ')).output();
+            let output = output.expect("openssl is installed");
+            assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        run("req -new -key v1-key.pem -subj /CN=cache.example -out v1-request.pem");
+        run(
+            "x509 -req -in v1-request.pem -CA ca.pem -CAkey v1-ca-key.pem -set_serial 1 -days 3650 -out v1-certificate.pem",
+        );
+        assert!(run("x509 -in v1-certificate.pem -noout -text").contains("Version: 1 "), "{}", request.display());
+        Issued { certificate, key }
     }
 
     fn issue_until(&self, names: &[&str], year: i32) -> Issued {

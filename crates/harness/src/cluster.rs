@@ -53,7 +53,8 @@ impl Cluster {
 
     fn form(&self) {
         let first = &self.nodes[0];
-        let port = first.tls_address().unwrap_or(first.address()).port();
+        // With `tls-cluster no` the nodes talk to each other's plain ports.
+        let port = first.tls_address().filter(|_| first.has_tls_bus()).unwrap_or(first.address()).port();
         for (index, node) in self.nodes.iter().enumerate() {
             let mut connection = node.connection();
             // On replicas as well, since a replica may become a primary.

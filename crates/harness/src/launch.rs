@@ -124,6 +124,17 @@ impl Launch {
         self
     }
 
+    /// Makes the server a Sentinel that monitors the primary of this host name, which it need not be able to resolve, and that
+    /// announces the name.
+    #[must_use]
+    pub fn sentinel_of_host(mut self, name: &str, host: &str, port: u16) -> Self {
+        self.command.config = Some(format!(
+            "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\nsentinel monitor {name} {host} {port} 1\n"
+        ));
+        self.command.arguments = ["--bind", "127.0.0.1", "--sentinel"].map(String::from).to_vec();
+        self
+    }
+
     /// Starts the server on a free port and waits until it answers; a replica until it is in sync with its primary.
     ///
     /// # Panics

@@ -64,6 +64,12 @@ impl Server {
         self.tls_port.map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    /// Whether the nodes of a cluster of such servers use TLS among themselves.
+    pub(crate) fn has_tls_bus(&self) -> bool {
+        let off = ["--tls-cluster", "no"];
+        !self.command.arguments.windows(2).any(|pair| pair == off)
+    }
+
     /// Returns the number of keys in all databases, stale ones included.
     ///
     /// # Panics

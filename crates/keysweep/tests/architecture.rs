@@ -92,6 +92,7 @@ const ENGINE_RANKS: &[(&str, u32)] = &[
     ("stale", 9),
     ("target", 9),
     ("stop", 9),
+    ("address", 10),
 ];
 
 #[test]

@@ -319,7 +319,7 @@ fn an_instance_shows_its_connection_without_secrets() {
     let connection = json!({
         "sentinel_username": "watcher", "sentinel_password": "hidden-word", "ca": authority.pem(),
         "certificate": read(&ours.certificate), "key": read(&ours.key), "server_name": "cache.example",
-        "address_map": "10.0.0.1=127.0.0.1",
+        "address_map": "10.0.0.1=127.0.0.1", "sentinel_tls": "off",
     });
     let url = format!("rediss-sentinel://sweeper:hidden-word@127.0.0.1:{}/main", free_port());
     let added =
@@ -327,11 +327,49 @@ fn an_instance_shows_its_connection_without_secrets() {
     assert_eq!(added.status, 201, "{added:?}");
     let shown = service.get(&format!("{base}/instances/{}", id(&added.body)));
     assert_eq!((&shown["username"], &shown["has_password"]), (&"sweeper".into(), &true.into()));
+    assert!(shown["url"].as_str().is_some_and(|url| url.ends_with("/main?sentinel_tls=off")), "{shown:#}");
     let expected = json!({
         "sentinel_username": "watcher", "has_sentinel_password": true, "has_ca": true, "has_certificate": true,
         "has_key": true, "server_name": "cache.example", "address_map": "10.0.0.1=127.0.0.1",
+        "sentinel_tls": "off",
     });
     assert_eq!(shown["connection"], expected);
+    let same = json!({ "url": url, "connection": { "sentinel_tls": "same" } }).to_string();
+    let changed = service.send("PATCH", &format!("{base}/instances/{}", id(&added.body)), &[], same);
+    assert_eq!((changed.status, &changed.body["connection"]["sentinel_tls"]), (200, &Value::Null), "{changed:?}");
+    for (url, setting, words) in [
+        (url.as_str(), "maybe", "expected on, off or same"),
+        ("redis://127.0.0.1", "on", "needs a redis-sentinel:// URL"),
+    ] {
+        let wrong = json!({ "name": "wrong", "url": url, "connection": { "sentinel_tls": setting } });
+        let refused = post(&service, &format!("{base}/instances"), &wrong);
+        assert_eq!(refused.status, 400, "{refused:?}");
+        assert!(refused.body.to_string().contains(words), "{refused:?}");
+    }
     let text = shown.to_string();
     assert!(!text.contains("hidden-word") && !text.contains("BEGIN"), "{text}");
+}
+
+#[test]
+fn a_server_on_a_unix_socket_is_scanned_where_the_operator_allows_the_folder() {
+    let (installation, base) = installation();
+    let folder = installation.folder().to_str().expect("UTF-8").to_owned();
+    let server = Server::with(Flavor::Valkey91).arg("--unixsocket", &format!("{folder}/redis.sock")).start();
+    let loaded = DataSet::new().live(40).stale(30).load(&server);
+    let instance = json!({ "name": "cache", "url": format!("unix://{folder}/redis.sock") });
+    let service = installation.serve(&["--no-auth"]);
+    let refused = post(&service, &format!("{base}/instances"), &instance);
+    assert_eq!(error(&refused), (400, "invalid"), "{refused:?}");
+    assert!(refused.body.to_string().contains("allowed_targets"), "{refused:?}");
+    drop(service);
+
+    let service = installation.serve(&["--no-auth", "--allowed-targets", &format!("unix:{folder}")]);
+    let added = post(&service, &format!("{base}/instances"), &instance);
+    assert_eq!((added.status, &added.body["unreachable"]), (201, &Value::Null), "{added:?}");
+    assert_eq!(added.body["stats"]["primaries"], json!([format!("unix:{folder}/redis.sock")]));
+    let project = base.rsplit('/').next().expect("an id");
+    let ended = service.wait_until_finished(&service.scan(project, &id(&added.body)));
+    assert_eq!((&ended["status"], server.held()), (&"success".into(), loaded.live), "{ended:#}");
+    let shown = service.get(&format!("/v2/{project}/instances/{}", id(&added.body)));
+    assert_eq!((&shown["ip"], &shown["port"]), (&format!("unix:{folder}/redis.sock").into(), &0.into()), "{shown:#}");
 }

@@ -1,7 +1,9 @@
-//! Opens TCP connections, to any address or to allowed ones only.
+//! Opens byte streams to nodes, over TCP or a unix socket: to any address, or to allowed ones only.
 
 use std::{
     net::{SocketAddr, TcpStream, ToSocketAddrs},
+    os::unix::net::UnixStream,
+    path::Path,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError},
@@ -20,21 +22,33 @@ use crate::{
     target::Address,
 };
 
-/// Dials plain TCP.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Tcp;
+/// An end to connect to, after the resolution of its name.
+#[derive(Debug, Clone, Copy)]
+pub enum Endpoint<'a> {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// The path of a unix socket.
+    Socket(&'a Path),
+}
 
-impl Dialer for Tcp {
+/// Whether an end may be connected to.
+type Allows = dyn Fn(Endpoint<'_>) -> bool + Send + Sync;
+
+/// Dials any address, not encrypted.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Plain;
+
+impl Dialer for Plain {
     fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
         dial(address, timeout, stop, Arc::new(|_| true))
     }
 }
 
-/// Dials plain TCP to allowed addresses only, for names in a URL and for addresses that nodes announce alike.
+/// Dials allowed addresses only, for names in a URL and for addresses that nodes announce alike.
 #[derive(Clone)]
 pub struct Guarded {
-    /// Whether an address may be connected to.
-    pub allows: Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>,
+    /// Whether an end may be connected to.
+    pub allows: Arc<Allows>,
 }
 
 impl Dialer for Guarded {
@@ -49,7 +63,7 @@ fn dial(
     address: &Address,
     timeout: Duration,
     stop: &Stop,
-    allows: Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>,
+    allows: Arc<Allows>,
 ) -> Result<Box<dyn Transport>, LinkError> {
     let (answer, connected) = mpsc::channel();
     let (target, deadline) = (address.clone(), Instant::now() + timeout);
@@ -59,7 +73,7 @@ fn dial(
         .map_err(|error| cause::from_io(&error))?;
     loop {
         match connected.recv_timeout(STOP_POLL) {
-            Ok(stream) => return Ok(Box::new(stream?)),
+            Ok(stream) => return stream,
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(LinkError::Connect("the connecting thread panicked".into()));
             }
@@ -72,13 +86,19 @@ fn dial(
     }
 }
 
-fn connect(address: &Address, deadline: Instant, allows: &dyn Fn(SocketAddr) -> bool) -> Result<TcpStream, LinkError> {
-    let candidates =
-        (address.host.as_str(), address.port).to_socket_addrs().map_err(|error| LinkError::Name(error.to_string()))?;
+fn connect(address: &Address, deadline: Instant, allows: &Allows) -> Result<Box<dyn Transport>, LinkError> {
+    match address {
+        Address::Tcp { host, port } => connect_tcp(host, *port, deadline, allows),
+        Address::Unix(path) => connect_socket(Path::new(path), allows),
+    }
+}
+
+fn connect_tcp(host: &str, port: u16, deadline: Instant, allows: &Allows) -> Result<Box<dyn Transport>, LinkError> {
+    let candidates = (host, port).to_socket_addrs().map_err(|error| LinkError::Name(error.to_string()))?;
     let mut failure = LinkError::Name("it has no address".into());
     // Checked after the resolution: a name can resolve to any address, and to another one the next time.
     for candidate in candidates {
-        if !allows(candidate) {
+        if !allows(Endpoint::Ip(candidate)) {
             failure = LinkError::NotAllowed;
             continue;
         }
@@ -89,12 +109,22 @@ fn connect(address: &Address, deadline: Instant, allows: &dyn Fn(SocketAddr) -> 
         match TcpStream::connect_timeout(&candidate, left) {
             Ok(stream) => {
                 prepare(&stream).map_err(|error| cause::from_io(&error))?;
-                return Ok(stream);
+                return Ok(Box::new(stream));
             }
             Err(error) => failure = LinkError::Connect(plain_cause(&error)),
         }
     }
     Err(failure)
+}
+
+fn connect_socket(path: &Path, allows: &Allows) -> Result<Box<dyn Transport>, LinkError> {
+    if !allows(Endpoint::Socket(path)) {
+        return Err(LinkError::NotAllowed);
+    }
+    let stream = UnixStream::connect(path).map_err(|error| LinkError::Connect(plain_cause(&error)))?;
+    let prepared = stream.set_read_timeout(Some(STOP_POLL)).and_then(|()| stream.set_write_timeout(Some(STOP_POLL)));
+    prepared.map_err(|error| cause::from_io(&error))?;
+    Ok(Box::new(stream))
 }
 
 /// Returns the cause without the operating system's error number.
@@ -103,6 +133,8 @@ fn plain_cause(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused".into(),
         ErrorKind::TimedOut => "connecting timed out".into(),
+        ErrorKind::NotFound => "there is no such socket".into(),
+        ErrorKind::PermissionDenied => "permission denied".into(),
         _ => error.to_string(),
     }
 }

@@ -23,9 +23,15 @@ pub enum LinkError {
     /// The operating system reported an error.
     #[error("{0}")]
     Io(String),
-    /// The TLS handshake failed, or the TLS session was ended.
+    /// The two ends cannot speak TLS with each other, whatever is tried again.
     #[error("{0}")]
     Tls(String),
+    /// The peer answers without TLS on a port that was dialled with it.
+    #[error("the server does not speak TLS on this port")]
+    PlainPort,
+    /// The TLS handshake did not come to its end, or the TLS session was ended.
+    #[error("{0}")]
+    Handshake(String),
     /// The peer does not speak RESP, or sends invalid RESP.
     #[error("not the Redis protocol: {0}")]
     Protocol(&'static str),
@@ -53,11 +59,6 @@ impl ServerError {
     pub fn is_temporary(&self) -> bool {
         matches!(self.code(), "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN")
             || self.0.contains("max number of clients")
-    }
-
-    /// Whether the server does not accept a cursor. Redis and Valkey accept any number; a proxy may not.
-    pub fn is_about_cursor(&self) -> bool {
-        self.0.to_ascii_lowercase().contains("cursor")
     }
 
     /// Whether a credential or a permission is missing.

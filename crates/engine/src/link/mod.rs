@@ -15,9 +15,10 @@ mod slice;
 mod tls;
 mod transport;
 
+pub(crate) use self::transport::ToSentinels;
 pub use self::{
     connection::{CONNECT_TIMEOUT, Link, REPLY_TIMEOUT},
-    dial::{Guarded, Tcp},
+    dial::{Endpoint, Guarded, Plain},
     error::{LinkError, ServerError},
     info::{Info, Keyspace},
     pipeline::Pipeline,
@@ -25,6 +26,5 @@ pub use self::{
     resp::{Reader, Source},
     role::RoleView,
     slice::{Capabilities, SliceReply},
-    tls::TlsDialer,
     transport::{Dialer, Transport},
 };

@@ -56,5 +56,5 @@ impl RoleView {
 fn address_of(replica: &Reply) -> Option<Address> {
     let Reply::Array(fields) = replica else { return None };
     let port = fields.get(1)?.integer()?;
-    Some(Address { host: fields.first()?.text()?.to_owned(), port: u16::try_from(port).ok()? })
+    Some(Address::tcp(fields.first()?.text()?, u16::try_from(port).ok()?))
 }

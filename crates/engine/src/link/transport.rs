@@ -3,6 +3,8 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, TcpStream},
+    os::unix::net::UnixStream,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,10 +26,52 @@ impl Transport for TcpStream {
     }
 }
 
+impl Transport for UnixStream {}
+
 /// Opens byte streams to nodes.
 pub trait Dialer: Send + Sync {
-    /// Connects within `timeout`.
+    /// Connects to a data node within `timeout`.
     fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError>;
+
+    /// Connects to a Sentinel, whose encryption can differ from that of the data nodes.
+    fn dial_sentinel(
+        &self,
+        address: &Address,
+        timeout: Duration,
+        stop: &Stop,
+    ) -> Result<Box<dyn Transport>, LinkError> {
+        self.dial(address, timeout, stop)
+    }
+}
+
+/// Dials data nodes and Sentinels in different ways.
+pub(super) struct Apart {
+    pub nodes: Arc<dyn Dialer>,
+    pub sentinels: Arc<dyn Dialer>,
+}
+
+impl Dialer for Apart {
+    fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
+        self.nodes.dial(address, timeout, stop)
+    }
+
+    fn dial_sentinel(
+        &self,
+        address: &Address,
+        timeout: Duration,
+        stop: &Stop,
+    ) -> Result<Box<dyn Transport>, LinkError> {
+        self.sentinels.dial(address, timeout, stop)
+    }
+}
+
+/// Makes a dialer of data nodes one of Sentinels, for the connections to these.
+pub(crate) struct ToSentinels<'a>(pub &'a dyn Dialer);
+
+impl Dialer for ToSentinels<'_> {
+    fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
+        self.0.dial_sentinel(address, timeout, stop)
+    }
 }
 
 /// Whether an I/O error only means that no byte was moved in time.

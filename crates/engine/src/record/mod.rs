@@ -2,7 +2,6 @@
 
 mod checkpoint;
 mod cursor;
-mod order;
 mod progress;
 mod remaining;
 mod report;
@@ -11,8 +10,7 @@ mod tally;
 
 pub(crate) use self::{
     checkpoint::VERSION,
-    cursor::Scale,
-    order::{Advance, Call, Speeds, Walk},
+    cursor::{Scale, within},
     remaining::Counters,
     report::outcome,
     shard::{Shard, ShardState, nanoseconds, quantiles},
@@ -21,7 +19,6 @@ pub(crate) use self::{
 pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
     cursor::fraction,
-    order::{HotSlot, Order, Position},
     progress::{Progress, ShardProgress, ShardStatus, eta},
     remaining::Remaining,
     report::{Outcome, ProbeSeconds, Quantiles, Report, ShardReport, Throttled, Totals},

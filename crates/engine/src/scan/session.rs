@@ -8,7 +8,7 @@ use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Capabilities, Info, Link, RoleView},
     pacing::PrimaryProfile,
-    record::{Counters, DatabaseCheckpoint, ShardStatus},
+    record::{Counters, DatabaseCheckpoint, ShardStatus, Tally},
     server::{self, Check, ExpirySettings, LazyFreeRegistry, Setting, Verdict},
     target::{Address, Mode},
     topology::{self, Primary, SlotSet},
@@ -129,9 +129,11 @@ impl ShardSweeper<'_> {
         }
         // Databases in the checkpoint without counters: an earlier run began the pass.
         let is_new = checkpoint.databases.is_empty();
+        let first = checkpoint.first_cursor();
         for (database, keys) in databases {
             if !checkpoint.databases.iter().any(|known| known.database == database) {
-                checkpoint.databases.push(DatabaseCheckpoint { database, keys, ..DatabaseCheckpoint::default() });
+                let tally = Tally::default();
+                checkpoint.databases.push(DatabaseCheckpoint { database, keys, cursor: first, done: false, tally });
             }
         }
         if is_new {

@@ -1,4 +1,4 @@
-//! The check of the clocks: keys expire by the clock of the primary.
+//! The check of the clocks: keys expire by the clock of the primary. The clock of this machine expires none.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,8 +9,12 @@ use crate::{
     topology::Connector,
 };
 
-/// How far clocks may differ: a fast clock expires live keys, for good.
-const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
+/// How far the clocks of a primary and of its replicas may differ: a fast clock expires live keys, for good.
+const MAX_REPLICA_SKEW: Duration = Duration::from_secs(2);
+/// How far a server's clock may differ from this machine's without a warning.
+const MAX_OWN_SKEW: Duration = Duration::from_secs(2);
+/// How far it may differ at all: beyond it either of the two clocks is wrong, and it may be the server's.
+const REFUSED_OWN_SKEW: Duration = Duration::from_secs(60);
 
 /// Compares the primary's clock with its replicas' and this machine's.
 pub(super) fn clock(
@@ -28,34 +32,46 @@ pub(super) fn clock(
             "grant +time",
         ));
     };
-    let mut worst = (own, "this machine's".to_owned());
-    if let RoleView::Primary { addresses, .. } = role {
-        for replica in addresses {
-            // A replica that cannot be reached, or not with these credentials, has no known clock.
-            let Ok(mut link) = connector.open(&connector.target.address_map.dialled(replica.clone())) else { continue };
-            if let Ok(Some(theirs)) = skew(&mut link) {
-                let apart = own - theirs;
-                if apart.abs() > worst.0.abs() {
-                    worst = (apart, format!("its replica {replica}'s"));
-                }
-            }
-        }
-    }
-    let (seconds, whose) = worst;
-    let finding = format!(
-        "{address} is {:.1} s {} {whose} clock",
-        seconds.abs(),
-        if seconds < 0.0 { "behind" } else { "ahead of" }
-    );
-    Ok(match seconds.abs() > MAX_CLOCK_SKEW.as_secs_f64() {
-        true => Check::with_remedy(
-            Verdict::Refused,
+    // Override of the operator who knows about the clocks.
+    let refused = if connector.target.allow_clock_skew { Verdict::Warning } else { Verdict::Refused };
+    let differs = |seconds: f64, whose: &str| {
+        let direction = if seconds < 0.0 { "behind" } else { "ahead of" };
+        format!("{address} is {:.1} s {direction} {whose} clock", seconds.abs())
+    };
+    let replica = replica_skew(own, role, connector);
+    if let Some((seconds, replica)) = &replica
+        && seconds.abs() > MAX_REPLICA_SKEW.as_secs_f64()
+    {
+        return Ok(Check::with_remedy(
+            refused,
             name,
-            finding,
-            "synchronise the clocks (NTP) first: a fast clock expires keys that are live elsewhere",
-        ),
-        false => Check::ok(name, format!("the clocks are within {:.1} s", seconds.abs().max(0.1))),
+            differs(*seconds, &format!("its replica {replica}'s")),
+            "synchronise the clocks (NTP) first: a fast clock expires keys that are live elsewhere; --allow-clock-skew scans all the same",
+        ));
+    }
+    let finding = differs(own, "this machine's");
+    Ok(if own.abs() > REFUSED_OWN_SKEW.as_secs_f64() {
+        let remedy = "synchronise the clocks (NTP) first: if it is the server's that is fast, it expires keys too early; --allow-clock-skew scans all the same";
+        Check::with_remedy(refused, name, finding, remedy)
+    } else if own.abs() > MAX_OWN_SKEW.as_secs_f64() {
+        let remedy = "synchronise the clocks (NTP); keys expire by the server's";
+        Check::with_remedy(Verdict::Warning, name, finding, remedy)
+    } else {
+        let seconds = replica.map_or(own.abs(), |(seconds, _)| own.abs().max(seconds.abs()));
+        Check::ok(name, format!("the clocks are within {:.1} s", seconds.max(0.1)))
     })
+}
+
+/// Returns the seconds by which the primary is ahead of the replica whose clock differs most, and that replica. `own`: the
+/// seconds by which the primary is ahead of this machine. A replica that cannot be reached, or not with these credentials,
+/// has no known clock.
+fn replica_skew(own: f64, role: &RoleView, connector: Connector<'_>) -> Option<(f64, Address)> {
+    let RoleView::Primary { addresses, .. } = role else { return None };
+    let skews = addresses.iter().filter_map(|replica| {
+        let mut link = connector.open(&connector.target.address_map.dialled(replica.clone())).ok()?;
+        Some((own - skew(&mut link).ok()??, replica.clone()))
+    });
+    skews.max_by(|(one, _), (other, _)| one.abs().total_cmp(&other.abs()))
 }
 
 /// Returns the seconds by which the server is ahead of this machine; `None` where TIME is refused.

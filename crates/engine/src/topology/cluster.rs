@@ -70,8 +70,8 @@ fn read(reply: &Reply, asked: &Address, dialled: impl Fn(Address) -> Address) ->
 fn address_of(node: &Reply, asked: &Address) -> Option<Address> {
     let Reply::Array(fields) = node else { return None };
     let port = u16::try_from(fields.get(1)?.integer()?).ok()?;
-    let host = fields.first()?.text().filter(|host| !host.is_empty() && *host != "?").unwrap_or(&asked.host);
-    Some(Address { host: host.to_owned(), port })
+    let host = fields.first()?.text().filter(|host| !host.is_empty() && *host != "?").or(asked.host())?;
+    Some(Address::tcp(host, port))
 }
 
 #[cfg(test)]
@@ -97,10 +97,10 @@ mod tests {
             range(0, 99, &[one.clone(), node(Some("b"), 3)]),
             range(201, 16_383, &[one]),
         ]);
-        let asked = Address { host: "asked".into(), port: 9 };
+        let asked = Address::tcp("asked", 9);
         let nodes = read(&reply, &asked, |address| address);
         let shown: Vec<_> = nodes.iter().map(|node| (node.address.to_string(), node.slots.to_string())).collect();
         assert_eq!(shown, [("a:1".into(), "0-99,201-16383".into()), ("asked:2".into(), "100-200".into())]);
-        assert_eq!(nodes[0].replicas, [Address { host: "b".into(), port: 3 }]);
+        assert_eq!(nodes[0].replicas, [Address::tcp("b", 3)]);
     }
 }

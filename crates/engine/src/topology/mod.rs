@@ -5,6 +5,7 @@ mod cluster;
 mod connector;
 mod database;
 mod node;
+mod origin;
 mod primary;
 mod scout;
 mod sentinel;

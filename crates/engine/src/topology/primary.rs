@@ -26,7 +26,7 @@ pub(crate) fn primary(connector: Connector<'_>) -> Result<Primary, ShardError> {
         let (role, link) = role(&address, connector)?;
         match role {
             RoleView::Replica { host, port } => {
-                let primary = target.address_map.dialled(Address { host, port });
+                let primary = target.address_map.dialled(Address::tcp(host, port));
                 if !target.follow {
                     let sentence =
                         format!("{address} is a replica, where a scan reclaims nothing; scan its primary {primary}");
@@ -80,7 +80,7 @@ fn with_database(mut primary: Primary, connector: Connector<'_>) -> Result<Prima
 /// Connects to a node and asks for its role.
 pub(crate) fn role(address: &Address, connector: Connector<'_>) -> Result<(RoleView, Link), ShardError> {
     let failed = |error| ShardError::at(address, error);
-    let mut link = connector.open(address).map_err(failed)?;
+    let mut link = connector.open_node(address)?;
     let role = match link.call(&[b"ROLE"]) {
         Ok(reply) if is_sentinel(&reply) => return Err(ShardError::Fatal(no_data_node(address))),
         Ok(reply) => RoleView::read(&reply),

@@ -66,22 +66,23 @@ impl<'a> Scout<'a> {
     /// Asks one node. Returns the primaries, and whether the node sees the whole cluster.
     fn ask(&mut self, address: &Address) -> Result<(Vec<PrimaryNode>, bool), ShardError> {
         let connector = self.connector;
-        let (credentials, watched) = match &connector.target.mode {
-            Mode::Sentinel { name, credentials } => (credentials, Some(name)),
-            _ => (&connector.target.credentials, None),
+        let sentinels = match &connector.target.mode {
+            Mode::Sentinel { name, credentials, .. } => Some((name, credentials)),
+            _ => None,
         };
         if self.link.is_none() {
-            let opened = connector.open_as(address, credentials).map_err(|error| ShardError::at(address, error));
-            let mut link = match watched {
-                Some(_) => opened.map_err(|error| sentinel::denied(address, credentials, error))?,
-                None => opened?,
+            let mut link = match sentinels {
+                Some((_, credentials)) => connector
+                    .open_sentinel(address, credentials)
+                    .map_err(|error| sentinel::denied(address, credentials, error))?,
+                None => connector.open_node(address)?,
             };
             link.set_reply_timeout(TOPOLOGY_REPLY_TIMEOUT);
             self.link = Some((address.clone(), link));
         }
         let Some((_, link)) = &mut self.link else { return Ok((Vec::new(), false)) };
-        match watched {
-            Some(name) => sentinel::ask(link, address, name, connector).map(|node| (vec![node], true)),
+        match sentinels {
+            Some((name, _)) => sentinel::ask(link, address, name, connector).map(|node| (vec![node], true)),
             None => cluster::describe(link, address, connector),
         }
     }

@@ -62,7 +62,7 @@ pub(super) fn denied(asked: &Address, credentials: &Credentials, error: ShardErr
 fn address(reply: &Reply) -> Option<Address> {
     let Reply::Array(parts) = reply else { return None };
     let port = u16::try_from(parts.get(1)?.integer()?).ok()?;
-    Some(Address { host: parts.first()?.text()?.to_owned(), port })
+    Some(Address::tcp(parts.first()?.text()?, port))
 }
 
 /// Returns the names of the primaries that a Sentinel monitors; empty where it refuses the question.

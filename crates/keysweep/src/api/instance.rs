@@ -1,6 +1,7 @@
 //! The representation of an instance: what the API shows of it, and what it accepts to register or change one.
 
 use jiff::Timestamp;
+use keysweep_engine::{Mode, SentinelTls};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -56,6 +57,9 @@ pub struct ConnectionView {
     pub(super) server_name: Option<String>,
     /// Addresses at which nodes are reached that announce others.
     pub(super) address_map: Option<String>,
+    /// Whether connections to the Sentinels are encrypted where that differs from the data nodes, as the URL has it: on or
+    /// off; null: it does not differ, or there are no Sentinels.
+    pub(super) sentinel_tls: Option<&'static str>,
 }
 
 impl From<&Instance> for ConnectionView {
@@ -68,6 +72,11 @@ impl From<&Instance> for ConnectionView {
             has_key: instance.client_key.is_some(),
             server_name: instance.server_name.clone(),
             address_map: instance.address_map.as_ref().map(Stored::to_string),
+            sentinel_tls: match instance.url.value().map(|target| &target.mode) {
+                Ok(Mode::Sentinel { tls: SentinelTls::On(_), .. }) => Some("on"),
+                Ok(Mode::Sentinel { tls: SentinelTls::Off, .. }) => Some("off"),
+                _ => None,
+            },
         }
     }
 }
@@ -158,8 +167,12 @@ pub struct ConnectionBody {
     pub(super) key: Option<String>,
     /// Name that the servers' certificates must carry [default: the host name].
     pub(super) server_name: Option<String>,
-    /// Addresses at which nodes are reached that announce others: `host:port=host:port` or `host=host`, separated by commas.
+    /// Addresses at which nodes are reached that announce others: `host:port=host:port` or `host=host`, separated by commas,
+    /// IPv6 addresses in brackets.
     pub(super) address_map: Option<String>,
+    /// Whether connections to the Sentinels are encrypted: on, off, or same as those to the data nodes [default: as
+    /// `?sentinel_tls=` in the URL says, else same].
+    pub(super) sentinel_tls: Option<String>,
 }
 
 impl From<ConnectionBody> for Connection {
@@ -172,6 +185,7 @@ impl From<ConnectionBody> for Connection {
             key: body.key.map(Into::into),
             server_name: body.server_name,
             address_map: body.address_map,
+            sentinel_tls: body.sentinel_tls,
         }
     }
 }

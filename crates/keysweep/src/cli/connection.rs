@@ -28,7 +28,11 @@ pub struct ConnectionArgs {
     /// Read the password for the Sentinels from this file
     #[arg(long, value_name = "FILE")]
     sentinel_password_file: Option<PathBuf>,
-    /// Connect to a node that announces address FROM under address TO: host:port=host:port or host=host
+    /// Whether to encrypt connections to the Sentinels: on, off, or same as those to the data nodes [default: same, or
+    /// as ?sentinel_tls= in the URL says]
+    #[arg(long, value_name = "WHETHER", value_parser = ["on", "off", "same"])]
+    sentinel_tls: Option<String>,
+    /// Connect to a node that announces address FROM under address TO: host:port=host:port or host=host, IPv6 as [fd00::1]
     #[arg(long, value_name = "FROM=TO", value_delimiter = ',')]
     address_map: Vec<String>,
 }
@@ -55,6 +59,7 @@ impl ConnectionArgs {
             key: file("--key", &self.key)?.map(Into::into),
             server_name: self.sni.clone(),
             address_map: (!self.address_map.is_empty()).then(|| self.address_map.join(",")),
+            sentinel_tls: self.sentinel_tls.clone(),
         })
     }
 }

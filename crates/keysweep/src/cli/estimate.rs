@@ -16,7 +16,8 @@ use crate::units::size;
 #[derive(Debug, Args)]
 pub struct EstimateArgs {
     /// URL of the server: redis://host:port, a primary or a replica
-    url: String,
+    #[arg(required_unless_present = "socket", conflicts_with = "socket")]
+    url: Option<String>,
     #[command(flatten)]
     login: Login,
     /// Count only this part of the keys, on a replica
@@ -32,7 +33,7 @@ pub struct EstimateArgs {
 
 /// Prints the estimate and the method used.
 pub fn run(args: EstimateArgs) -> Exit {
-    let (target, stop) = match args.login.prepare(&args.url) {
+    let (target, stop) = match args.login.prepare(args.url.as_deref()) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };

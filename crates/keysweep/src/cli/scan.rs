@@ -16,7 +16,8 @@ use crate::units::duration;
 #[derive(Debug, Args)]
 pub struct ScanArgs {
     /// URL of the target: redis://host:port, redis://user:password@host:port; /n at the end scans database n only
-    url: String,
+    #[arg(required_unless_present = "socket", conflicts_with = "socket")]
+    url: Option<String>,
     /// Throttle profile: gentle, normal, fast or max
     #[arg(long, value_name = "PACE", default_value = "normal")]
     pace: Preset,
@@ -44,6 +45,10 @@ pub struct ScanArgs {
     /// Reject a replica instead of following it to its primary
     #[arg(long)]
     no_follow: bool,
+    /// Scan although the server's clock differs by more than 2 s from its replicas', or by more than a minute from this
+    /// machine's
+    #[arg(long)]
+    allow_clock_skew: bool,
     #[command(flatten)]
     login: Login,
     /// Run the pre-flight checks and exit
@@ -56,8 +61,10 @@ pub struct ScanArgs {
 
 /// Runs a scan, prints its report and returns the exit code.
 pub fn run(args: ScanArgs) -> Exit {
-    let (target, stop) = match args.login.prepare(&args.url) {
-        Ok((target, stop)) => (Target { follow: !args.no_follow, ..target }, stop),
+    let (target, stop) = match args.login.prepare(args.url.as_deref()) {
+        Ok((target, stop)) => {
+            (Target { follow: !args.no_follow, allow_clock_skew: args.allow_clock_skew, ..target }, stop)
+        }
         Err(exit) => return exit,
     };
     if args.dry_run {

@@ -49,6 +49,8 @@ struct EditForm {
     certificate: String,
     server_name: String,
     address_map: String,
+    /// Empty: as the address has it.
+    sentinel_tls: String,
     name_error: String,
     url_error: String,
     pace_error: String,
@@ -101,6 +103,7 @@ impl EditForm {
             certificate: unix_lines(form.text("certificate")),
             server_name: text("server_name"),
             address_map: text("address_map"),
+            sentinel_tls: text("sentinel_tls"),
             ..Self::default()
         }
     }
@@ -116,6 +119,7 @@ impl EditForm {
                 &form.certificate,
                 &form.server_name,
                 &form.address_map,
+                &form.sentinel_tls,
             ]
             .map(String::clone)
         };
@@ -170,6 +174,7 @@ fn connection(form: &Fields) -> Connection {
         key: pem("key").map(Into::into),
         server_name: form.given("server_name"),
         address_map: form.given("address_map"),
+        sentinel_tls: form.given("sentinel_tls"),
     }
 }
 

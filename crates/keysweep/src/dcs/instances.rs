@@ -4,14 +4,14 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use keysweep_engine::Mode;
+use keysweep_engine::{Address, Mode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     DcsState,
     error::{DcsError, OnInstance, OnProject},
-    nodes::primaries,
+    nodes::{ip, primaries},
     query::Query,
     task_body::{counter, utc_millis},
 };
@@ -70,7 +70,7 @@ impl From<&Instance> for DcsInstance {
     fn from(instance: &Instance) -> Self {
         let stats = instance.stats.as_ref();
         let nodes = primaries(instance);
-        let ips: Vec<&str> = nodes.iter().map(|node| node.host.as_str()).collect();
+        let ips: Vec<String> = nodes.iter().map(ip).collect();
         let (used, max) = stats.map_or((0, 0), |stats| (stats.used_memory / MIB, stats.max_memory / MIB));
         let mode = mode(instance);
         Self {
@@ -80,7 +80,7 @@ impl From<&Instance> for DcsInstance {
             engine_version: stats.map(|stats| major_minor(&stats.engine_version)).unwrap_or_default(),
             status: status(instance),
             ip: ips.join(","),
-            port: nodes.first().map_or(0, |node| node.port),
+            port: nodes.first().and_then(Address::port).unwrap_or(0),
             capacity: counter(max / 1024),
             capacity_minor: minor(max),
             max_memory: counter(max),
@@ -204,7 +204,10 @@ impl Filter {
         self.name.as_ref().is_none_or(named)
             && self.instance_id.as_ref().is_none_or(|id| instance.id == *id)
             && self.status.as_ref().is_none_or(|wanted| status(instance) == wanted)
-            && self.ip.as_ref().is_none_or(|ip| primaries(instance).iter().any(|node| node.host.contains(ip.as_str())))
+            && self
+                .ip
+                .as_ref()
+                .is_none_or(|wanted| primaries(instance).iter().any(|node| ip(node).contains(wanted.as_str())))
     }
 }
 

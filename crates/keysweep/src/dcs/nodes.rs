@@ -90,9 +90,18 @@ pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
     nodes.to_vec()
 }
 
+/// Returns what DCS shows as the IP address of a node: its host, or the path of its unix socket.
+pub(super) fn ip(node: &Address) -> String {
+    node.host().map_or_else(|| node.to_string(), str::to_owned)
+}
+
 /// Returns a stable id of a node that no other node has.
 fn node_id(instance: &Instance, node: &Address) -> String {
-    let digest = Sha256::digest(format!("{}\n{}\n{}", instance.id, node.host, node.port));
+    let node = match node {
+        Address::Tcp { host, port } => format!("{host}\n{port}"),
+        socket @ Address::Unix(_) => socket.to_string(),
+    };
+    let digest = Sha256::digest(format!("{}\n{node}", instance.id));
     hex::encode(&digest[..16])
 }
 
@@ -108,15 +117,16 @@ pub(super) async fn topology(State(state): State<DcsState>, request: Request) ->
     let stats = instance.stats.as_ref().filter(|_| nodes.len() == 1);
     let server = |node: Address| Server {
         node_id: node_id(&instance, &node),
-        node_name: format!("{}:{}", node.host, node.port),
+        node_name: node.to_string(),
         node_type: "master",
         max_memory: stats.map(|stats| (stats.max_memory / MIB).to_string()),
         used_memory: stats.map(|stats| (stats.used_memory / MIB).to_string()),
         db_num: if mode(&instance) == "cluster" { "1" } else { "16" },
         group_id: node_id(&instance, &node),
         status: status(&instance),
-        ip: node.host,
-        port: node.port.to_string(),
+        ip: ip(&node),
+        // A unix socket has none.
+        port: node.port().unwrap_or(0).to_string(),
     };
     Ok(Json(Topology {
         redis_server: nodes.into_iter().map(server).collect(),
@@ -144,7 +154,7 @@ pub(super) async fn groups(State(state): State<DcsState>, request: Request) -> R
             group_name: format!("group-{number}"),
             replication_list: vec![Replication {
                 replication_role: "master",
-                replication_ip: node.host,
+                replication_ip: ip(&node),
                 is_replication: false,
                 replication_id: node_id.clone(),
                 node_id,

@@ -1,6 +1,6 @@
 //! What it takes to connect to an instance's nodes besides its URL: TLS, credentials for Sentinels, an address map.
 
-use keysweep_engine::{AddressMap, Credentials, Mode, Target, Tls, link::Dialer};
+use keysweep_engine::{Address, AddressMap, Credentials, Mode, SentinelTls, Target, Tls, link::Dialer};
 
 use super::{InstanceError, Instances};
 use crate::{
@@ -25,33 +25,49 @@ pub struct Connection {
     pub server_name: Option<String>,
     /// `announced=dialled` pairs, separated by commas.
     pub address_map: Option<String>,
+    /// Whether connections to the Sentinels are encrypted: `on`, `off`, or `same` as those to the data nodes; `None`: as the
+    /// URL says.
+    pub sentinel_tls: Option<String>,
 }
 
 impl Connection {
     /// Applies the settings to a target. A setting that the URL's scheme has no use for is an error: ignoring it would
     /// connect in another way than the operator believes.
     pub fn apply(&self, target: &mut Target) -> Result<(), String> {
+        if let Some(setting) = &self.sentinel_tls {
+            let encrypted = match setting.as_str() {
+                "on" => Some(true),
+                "off" => Some(false),
+                "same" => None,
+                other => return Err(format!("invalid sentinel_tls {other:?}: expected on, off or same")),
+            };
+            target.set_sentinel_tls(encrypted).map_err(|error| error.to_string())?;
+        }
         let wants_tls =
             [&self.ca, &self.certificate, &self.server_name].into_iter().any(Option::is_some) || self.key.is_some();
-        match &mut target.tls {
-            Some(tls) => {
-                *tls = Tls {
-                    ca: self.ca.clone(),
-                    certificate: self.certificate.clone(),
-                    key: self.key.clone().map(Into::into),
-                    server_name: self.server_name.clone(),
-                }
-            }
-            None if wants_tls => {
-                return Err(
+        if wants_tls && target.tls.is_none() && target.sentinel_tls().is_none() {
+            return Err(match target.seed() {
+                Address::Unix(_) => "certificates and --sni need TLS, which a unix socket has no use for".into(),
+                Address::Tcp { .. } => {
                     "certificates and --sni need a URL with TLS: rediss://, rediss-sentinel:// or rediss-cluster://"
-                        .into(),
-                );
-            }
-            None => {}
+                        .into()
+                }
+            });
+        }
+        let settings = || Tls {
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone().map(Into::into),
+            server_name: self.server_name.clone(),
+        };
+        if let Some(tls) = &mut target.tls {
+            *tls = settings();
         }
         match &mut target.mode {
-            Mode::Sentinel { credentials, .. } => {
+            Mode::Sentinel { credentials, tls, .. } => {
+                if let SentinelTls::On(tls) = tls {
+                    *tls = settings();
+                }
                 let password = self.sentinel_password.clone().map(Into::into);
                 *credentials = Credentials { username: self.sentinel_username.clone(), password };
                 if credentials.username.is_some() && credentials.password.is_none() {
@@ -81,6 +97,9 @@ impl Connection {
         let target = instance.url.value().cloned();
         let mut target = target.map_err(|cause| InstanceError::Url(cause.to_owned()))?;
         self.check(&mut target).map_err(InstanceError::Connection)?;
+        if self.sentinel_tls.is_some() {
+            instance.url = Stored::read(with_sentinel_tls(instance.url.text(), &target));
+        }
         let seal = |field, secret: &Secret| vault.seal(&instance.id, field, secret.expose());
         instance.sentinel_password =
             self.sentinel_password.as_ref().map(|password| seal(field::SENTINEL_PASSWORD, password));
@@ -94,8 +113,19 @@ impl Connection {
     }
 }
 
+/// Returns a URL with the encryption of a target's Sentinels in its query, where it differs from that of the data nodes. The
+/// URL is the only place that stores it.
+fn with_sentinel_tls(url: &str, target: &Target) -> String {
+    let url = url.split('?').next().unwrap_or(url);
+    match &target.mode {
+        Mode::Sentinel { tls: SentinelTls::On(_), .. } => format!("{url}?sentinel_tls=on"),
+        Mode::Sentinel { tls: SentinelTls::Off, .. } => format!("{url}?sentinel_tls=off"),
+        _ => url.to_owned(),
+    }
+}
+
 impl Instances {
-    /// Returns an instance's target and a dialer for its nodes, which connects over TCP or TLS as the URL says and to allowed
+    /// Returns an instance's target and a dialer for its nodes, which connects with or without TLS as the URL says and to allowed
     /// addresses only.
     pub fn connect_to(&self, instance: &Instance) -> Result<(Target, Box<dyn Dialer>), InstanceError> {
         let target = self.target(instance)?;
@@ -142,6 +172,8 @@ impl Instances {
             key: open(field::CLIENT_KEY, &instance.client_key)?,
             server_name: instance.server_name.clone(),
             address_map: instance.address_map.as_ref().map(Stored::to_string),
+            // Stored in the URL.
+            sentinel_tls: None,
         })
     }
 

@@ -2,13 +2,18 @@
 //! server announces.
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
 };
 
 use ipnet::IpNet;
-use keysweep_engine::{Target, link::Guarded};
+use keysweep_engine::{
+    Address, Target,
+    link::{Endpoint, Guarded},
+};
 
 use super::{InstanceError, Instances};
 use crate::model::InvalidField;
@@ -23,14 +28,18 @@ const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 pub struct AllowedTargets(Vec<Range>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Range {
-    net: IpNet,
-    ports: std::ops::RangeInclusive<u16>,
+enum Range {
+    /// IP addresses and ports.
+    Net { net: IpNet, ports: std::ops::RangeInclusive<u16> },
+    /// A unix socket, or all below a folder.
+    Sockets(PathBuf),
 }
 
 /// An invalid range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid address range {0:?}: write 10.0.0.0/8, 10.0.0.0/8:6379, 10.0.0.0/8:6379-6399 or [fd00::/8]:6379")]
+#[error(
+    "invalid address range {0:?}: write 10.0.0.0/8, 10.0.0.0/8:6379, 10.0.0.0/8:6379-6399, [fd00::/8]:6379 or unix:/run/redis"
+)]
 pub struct RangeError(String);
 
 impl Default for AllowedTargets {
@@ -40,18 +49,40 @@ impl Default for AllowedTargets {
 }
 
 impl AllowedTargets {
-    /// Allows exactly these ranges, each `CIDR` or `CIDR:PORTS`.
+    /// Allows exactly these ranges, each `CIDR`, `CIDR:PORTS` or `unix:` with the path of a socket or of a folder above it.
     pub fn new(ranges: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, RangeError> {
         Ok(Self(ranges.into_iter().map(|range| range.as_ref().parse()).collect::<Result<_, _>>()?))
     }
 
-    /// Returns whether an address may be connected to.
+    /// Returns whether an end may be connected to.
+    fn allow_end(&self, end: Endpoint<'_>) -> bool {
+        match end {
+            Endpoint::Ip(address) => self.allow(address),
+            Endpoint::Socket(path) => self.allow_socket(path),
+        }
+    }
+
+    /// Returns whether a unix socket may be connected to. Links are followed: one below an allowed folder allows no socket
+    /// elsewhere.
+    pub fn allow_socket(&self, path: &Path) -> bool {
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        self.0.iter().any(|range| match range {
+            Range::Sockets(allowed) => path.starts_with(allowed) && real(path).starts_with(real(allowed)),
+            Range::Net { .. } => false,
+        })
+    }
+
+    /// Returns whether an IP address and a port may be connected to.
     pub fn allow(&self, address: SocketAddr) -> bool {
         // An IPv4 address in IPv6 form is the same address.
         let ip = address.ip().to_canonical();
         let is_in = |net: &IpNet| net.contains(&ip);
         let never = LINK_LOCAL.iter().filter_map(|net| net.parse().ok()).any(|net| is_in(&net));
-        !never && self.0.iter().any(|range| is_in(&range.net) && range.ports.contains(&address.port()))
+        let allows = |range: &Range| match range {
+            Range::Net { net, ports } => is_in(net) && ports.contains(&address.port()),
+            Range::Sockets(_) => false,
+        };
+        !never && self.0.iter().any(allows)
     }
 }
 
@@ -61,6 +92,12 @@ impl FromStr for Range {
     fn from_str(text: &str) -> Result<Self, RangeError> {
         let bad = || RangeError(text.to_owned());
         let text = text.trim();
+        if text.starts_with("unix:") {
+            return match text.parse() {
+                Ok(Address::Unix(path)) => Ok(Self::Sockets(path.into())),
+                _ => Err(bad()),
+            };
+        }
         let (net, ports) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (net, rest) = rest.split_once(']').ok_or_else(bad)?;
@@ -79,7 +116,7 @@ impl FromStr for Range {
             None => 1..=u16::MAX,
             Some((first, last)) => port(first)?..=port(last)?,
         };
-        if ports.is_empty() { Err(bad()) } else { Ok(Self { net, ports }) }
+        if ports.is_empty() { Err(bad()) } else { Ok(Self::Net { net, ports }) }
     }
 }
 
@@ -87,18 +124,24 @@ impl Instances {
     /// Returns a dialer that connects to allowed addresses only.
     pub(super) fn guarded(&self) -> Guarded {
         let allowed = Arc::clone(&self.allowed);
-        Guarded { allows: Arc::new(move |address| allowed.allow(address)) }
+        Guarded { allows: Arc::new(move |end: Endpoint<'_>| allowed.allow_end(end)) }
     }
 
     /// Refuses a target with an address that is not allowed. A name is resolved, and its addresses are checked, whenever it is
     /// dialled.
     pub(super) fn check_target(&self, target: &Target) -> Result<(), InstanceError> {
         for node in &target.seeds {
-            let Ok(ip) = node.host.parse() else { continue };
-            if !self.allowed.allow(SocketAddr::new(ip, node.port)) {
+            let allowed = match node {
+                Address::Tcp { host, port } => {
+                    let Ok(ip) = host.parse() else { continue };
+                    self.allowed.allow(SocketAddr::new(ip, *port))
+                }
+                Address::Unix(path) => self.allowed.allow_socket(Path::new(path)),
+            };
+            if !allowed {
                 return Err(InstanceError::Invalid(InvalidField {
                     field: "address",
-                    value: format!("{}:{}", node.host, node.port),
+                    value: node.to_string(),
                     remedy: "it is not among the allowed targets, which the service's operator sets by allowed_targets",
                 }));
             }
@@ -157,6 +200,22 @@ mod tests {
         assert!(!allows(&[], "127.0.0.1:6379"));
     }
 
+    #[test]
+    fn unix_sockets_are_allowed_below_a_configured_folder_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [inside, outside] = ["run", "etc"].map(|name| folder.path().join(name));
+        for made in [&inside, &outside] {
+            fs::create_dir(made).expect("a folder");
+            fs::write(made.join("redis.sock"), "").expect("a file");
+        }
+        std::os::unix::fs::symlink(outside.join("redis.sock"), inside.join("link.sock")).expect("a link");
+        let allowed = AllowedTargets::new([format!("unix:{}", inside.display())]).expect("a range");
+        assert!(allowed.allow_socket(&inside.join("redis.sock")));
+        assert!(!allowed.allow_socket(&outside.join("redis.sock")) && !allowed.allow_socket(Path::new("/run2/x")));
+        assert!(!allowed.allow_socket(&inside.join("link.sock")), "a link leads elsewhere");
+        assert!(!AllowedTargets::default().allow_socket(&inside.join("redis.sock")), "none by default");
+    }
+
     #[rstest]
     #[case("")]
     #[case("cache.example")]
@@ -164,6 +223,8 @@ mod tests {
     #[case("10.0.0.0/8:x")]
     #[case("10.0.0.0/8:9-8")]
     #[case("[fd00::/8")]
+    #[case("unix:run/redis")]
+    #[case("unix:/run/../redis")]
     fn an_invalid_range_is_refused_with_an_example(#[case] text: &str) {
         let error = AllowedTargets::new([text]).expect_err(text).to_string();
         assert!(error.contains(&format!("{text:?}")) && error.contains("10.0.0.0/8:6379"), "{error}");

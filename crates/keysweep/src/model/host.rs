@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use keysweep_engine::Mode;
+use keysweep_engine::{Address, Mode};
 use url::Host;
 
 use super::Instance;
@@ -25,10 +25,15 @@ pub fn hosts(instance: &Instance) -> Vec<String> {
         Err(_) => &[],
     };
     let seen = seen.iter().map(|ip| identity(*ip));
-    let mut hosts: Vec<String> = named.iter().filter_map(|node| canonical(&node.host)).chain(seen).collect();
+    let mut hosts: Vec<String> = named.iter().filter_map(host_of).chain(seen).collect();
     hosts.sort();
     hosts.dedup();
     hosts
+}
+
+/// Returns the identity of a node's host: for a unix socket this machine's.
+fn host_of(node: &Address) -> Option<String> {
+    node.host().map_or_else(|| Some(identity(Ipv4Addr::LOCALHOST.into())), canonical)
 }
 
 /// Returns the canonical spelling of a host; `None`: the text names none.
@@ -109,6 +114,11 @@ mod tests {
         assert_eq!(hosts_of(&format!("redis://{host}:6379"), &[]), ["127.0.0.1"]);
         assert_eq!(hosts_of(&format!("redis://{host}:6380"), &["127.0.0.1"]), ["127.0.0.1"]);
         assert_eq!(hosts_of(&format!("redis://{host}:6380"), &["::1"]), ["127.0.0.1"]);
+    }
+
+    #[test]
+    fn a_unix_socket_is_on_this_machine() {
+        assert_eq!(hosts_of("unix:///run/redis.sock", &[]), ["127.0.0.1"]);
     }
 
     #[test]

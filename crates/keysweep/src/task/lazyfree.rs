@@ -4,7 +4,7 @@
 use std::{fmt, time::Duration};
 
 use keysweep_engine::{
-    Address, Credentials, Holders, LazyFreeRegistry, Stop, TargetError,
+    Address, AddressError, Credentials, Holders, LazyFreeRegistry, Stop,
     link::{Dialer, Link},
     release_lazyfree,
 };
@@ -87,7 +87,7 @@ fn restore(
     registry: &Registry,
     stop: &Stop,
 ) -> Result<(), String> {
-    let address: Address = hold.address.parse().map_err(|error: TargetError| error.to_string())?;
+    let address: Address = hold.address.parse().map_err(|error: AddressError| error.to_string())?;
     let link = Link::open(dialer, &address, credentials, "keysweep:upkeep", stop);
     let done = link.and_then(|mut link| release_lazyfree(&mut link, registry, &address, &hold.run_id));
     done.map_err(|error| error.to_string())

@@ -24,12 +24,15 @@ pub const SCANS: &[Line] = &[
          --parallel 3 --timeout 60s --reconnect-timeout 10s --json",
         "\"outcome\":\"done\"",
     ),
+    good("scan --socket {socket} --allow-clock-skew", "keys reclaimed"),
+    good("estimate --socket {socket}", "keys are stale"),
     Line { typed: "scan {replica} --no-follow", code: 1, says: "is a replica, where a scan reclaims nothing" },
     good("scan {locked} --user default --password-file {password} --dry-run", "verdict"),
     good("scan {locked} --password-stdin", "keys reclaimed"),
     good("scan {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys reclaimed"),
     good(
-        "scan {watched} --sentinel-user default --sentinel-password-file {password} --address-map 127.0.0.1=localhost --json",
+        "scan {watched} --sentinel-user default --sentinel-password-file {password} --sentinel-tls off \
+         --address-map 127.0.0.1=localhost --json",
         "\"address\":\"localhost:",
     ),
     good("estimate {replica} --sample 50 --pace fast --json", "\"method\":\"replica-sample\""),
@@ -37,7 +40,8 @@ pub const SCANS: &[Line] = &[
     good("estimate {locked} --password-stdin", "keys are stale"),
     good("estimate {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys are stale"),
     good(
-        "estimate {watched} --sentinel-user default --sentinel-password-file {password} --address-map 127.0.0.1=localhost",
+        "estimate {watched} --sentinel-user default --sentinel-password-file {password} --sentinel-tls same \
+         --address-map 127.0.0.1=localhost",
         "(localhost:",
     ),
 ];
@@ -87,7 +91,7 @@ pub const ADMIN: &[Line] = &[
     good("instance remove encrypted --project shop", ""),
     good(
         "instance add watched {watched} --project shop --sentinel-user default --sentinel-password-file {password} \
-         --address-map 127.0.0.1=localhost",
+         --sentinel-tls same --address-map 127.0.0.1=localhost",
         "id",
     ),
     good("instance list --project shop", "\"primaries\":[\"localhost:"),

@@ -102,7 +102,9 @@ impl Places {
 /// Starts servers with the same stale keys: one without a password and its replica, one with a password, one behind a Sentinel
 /// with a password, and one with TLS.
 fn servers(places: &mut Places) -> [Server; 5] {
-    let plain = Server::start(Flavor::Valkey91);
+    let socket = places.installation.folder().join("redis.sock").to_str().expect("UTF-8").to_owned();
+    let plain = Server::with(Flavor::Valkey91).arg("--unixsocket", &socket).start();
+    places.put("socket", socket);
     let locked = Server::with(Flavor::Valkey91).password(PASSWORD).start();
     let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &plain, 1).password(PASSWORD).start();
     let issued = places.authority.issue(&["cache.example"]);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use keysweep_engine::{
     Address, Credentials, Stop,
-    link::{Link, LinkError, Tcp},
+    link::{Link, LinkError, Plain},
 };
 
 use super::cleanup::Cleanup;
@@ -43,7 +43,7 @@ impl DemoServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         cleanup.start_server(&mut command).with_context(|| format!("cannot start {}", binary.display()))?;
-        let server = Self { address: Address { host: "127.0.0.1".into(), port } };
+        let server = Self { address: Address::tcp("127.0.0.1", port) };
         server.wait_until_ready(cleanup, stop)?;
         Ok(server)
     }
@@ -70,7 +70,7 @@ impl DemoServer {
     /// # Errors
     /// The server did not accept the connection or did not answer.
     pub fn connect(&self, stop: &Stop) -> Result<Link, LinkError> {
-        Link::open(&Tcp, &self.address, &Credentials::default(), "keysweep-demo", stop)
+        Link::open(&Plain, &self.address, &Credentials::default(), "keysweep-demo", stop)
     }
 
     /// Returns the URL of the server.
