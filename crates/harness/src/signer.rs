@@ -22,15 +22,35 @@ impl Signer {
         self.headers_at(now, method, target, body)
     }
 
+    /// Returns the headers that sign a request at the current time with this Host, which most SDKs sign, too.
+    pub fn headers_with_host(&self, host: &str, method: &str, target: &str, body: &[u8]) -> Vec<(String, String)> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs();
+        self.sign(&[("host", host)], now, method, target, body)
+    }
+
     /// Returns the headers that sign a request at a given time, in seconds since 1970.
     pub fn headers_at(&self, seconds: u64, method: &str, target: &str, body: &[u8]) -> Vec<(String, String)> {
+        self.sign(&[], seconds, method, target, body)
+    }
+
+    /// Signs a request with these headers, sorted by name, and with its date.
+    fn sign(
+        &self,
+        headers: &[(&str, &str)],
+        seconds: u64,
+        method: &str,
+        target: &str,
+        body: &[u8],
+    ) -> Vec<(String, String)> {
         let date = utc(seconds);
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let names: String = headers.iter().map(|(name, _)| format!("{name};")).collect();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
         pairs.sort_unstable();
         let slash = if path.ends_with('/') { "" } else { "/" };
         let canonical = format!(
-            "{method}\n{path}{slash}\n{}\nx-sdk-date:{date}\n\nx-sdk-date\n{}",
+            "{method}\n{path}{slash}\n{}\n{lines}x-sdk-date:{date}\n\n{names}x-sdk-date\n{}",
             pairs.join("&"),
             hex(&Sha256::digest(body))
         );
@@ -39,7 +59,7 @@ impl Signer {
         mac.update(to_sign.as_bytes());
         let signature = hex(&mac.finalize().into_bytes());
         let authorization =
-            format!("SDK-HMAC-SHA256 Access={}, SignedHeaders=x-sdk-date, Signature={signature}", self.access);
+            format!("SDK-HMAC-SHA256 Access={}, SignedHeaders={names}x-sdk-date, Signature={signature}", self.access);
         vec![("X-Sdk-Date".into(), date), ("Authorization".into(), authorization)]
     }
 }

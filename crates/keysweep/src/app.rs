@@ -9,10 +9,11 @@ use crate::{
     auth::Authenticator,
     config::{Database, StoreSettings},
     connections::{self, Bounds},
+    iam::CatalogSettings,
     identity::Identity,
     instances::{AllowedTargets, Instances},
     metrics::{self, Metrics},
-    router::router,
+    router::{Exposure, router},
     secrets::Vault,
     store::Store,
     task::{
@@ -96,6 +97,8 @@ pub struct Roles {
     pub history_retention: u32,
     /// Certificate of the API; `None`: plain HTTP.
     pub certificate: Option<Files>,
+    /// How clients name and reach the API.
+    pub catalog: CatalogSettings,
     /// Exporter of the tasks' spans.
     pub traces: Traces,
 }
@@ -163,14 +166,9 @@ impl App {
                 } else {
                     Authenticator::off(identity.clone(), instances.clone())
                 };
-                let router = router(
-                    identity.clone(),
-                    instances.clone(),
-                    tasks.clone(),
-                    auth,
-                    down.clone(),
-                    certificate.is_some(),
-                );
+                let auth = auth.reached_at(roles.catalog.public_host());
+                let exposure = Exposure { secure: certificate.is_some(), catalog: roles.catalog };
+                let router = router(identity.clone(), instances.clone(), tasks.clone(), auth, down.clone(), exposure);
                 let (bounds, down) = (Bounds::of(MAX_CONNECTIONS), down.clone());
                 let address = listener.local_addr()?;
                 servers.push(match &certificate {

@@ -62,6 +62,12 @@ pub struct FileConfig {
     pub tls_cert: Option<PathBuf>,
     /// As `serve --tls-key`.
     pub tls_key: Option<PathBuf>,
+    /// As `serve --public-url`.
+    pub public_url: Option<String>,
+    /// As `serve --region`.
+    pub region: Option<String>,
+    /// As `serve --domain`.
+    pub domain: Option<String>,
     /// As `serve --insecure-http`.
     pub insecure_http: Option<bool>,
     /// As `--metrics-listen`.

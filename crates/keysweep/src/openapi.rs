@@ -8,6 +8,9 @@ use utoipa::openapi::{
 
 use crate::{api, dcs, iam};
 
+/// Ids of the operations that need no credentials.
+const ANONYMOUS: [&str; 2] = ["issue_token", "show_identity_version"];
+
 /// Returns the document of this version.
 pub fn document() -> OpenApi {
     let licence = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
@@ -34,8 +37,10 @@ pub fn document() -> OpenApi {
     document.security =
         Some(vec![SecurityRequirement::new("token", no_scopes), SecurityRequirement::new("signature", no_scopes)]);
     for path in document.paths.paths.values_mut() {
-        allow_anonymous_sign_in(path);
-        operations(path).for_each(complete);
+        operations(path).for_each(|operation| {
+            allow_anonymous(operation);
+            complete(operation);
+        });
     }
     document
 }
@@ -59,10 +64,9 @@ fn complete(operation: &mut Operation) {
     }
 }
 
-/// Documents that a sign-in needs no credentials.
-fn allow_anonymous_sign_in(path: &mut PathItem) {
-    if let Some(issue) = path.post.as_mut().filter(|operation| operation.operation_id.as_deref() == Some("issue_token"))
-    {
-        issue.security = Some(Vec::new());
+/// Documents that an operation needs no credentials.
+fn allow_anonymous(operation: &mut Operation) {
+    if operation.operation_id.as_deref().is_some_and(|id| ANONYMOUS.contains(&id)) {
+        operation.security = Some(Vec::new());
     }
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::ACCEPT},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::ACCEPT},
     middleware::{self, Next, map_response},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::get,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -20,13 +20,13 @@ use crate::{
     auth::Authenticator,
     console::{self, ConsoleError, ConsoleState},
     dcs::{self, DcsError, DcsState},
-    iam::{self, IamError, IamState},
+    iam::{self, CatalogSettings, IamError, IamState},
     identity::Identity,
     instances::Instances,
     openapi,
     random::new_id,
     request::{Peer, RequestId},
-    surface::{Unhandled, complete},
+    surface::complete,
     task::Tasks,
     tls::PeerAddress,
 };
@@ -60,32 +60,39 @@ impl Surfaces {
         let surface = match request.uri().path() {
             path if path == "/console" || path.starts_with("/console/") => surfaces.console,
             path if path.starts_with("/api/") => surfaces.api,
-            path if path.starts_with("/v3/") => surfaces.iam,
+            path if path == "/v3" || path.starts_with("/v3/") => surfaces.iam,
             _ => surfaces.dcs,
         };
         surface.oneshot(request).await.into_response()
     }
 }
 
+/// How clients reach the API listener.
+#[derive(Debug, Clone)]
+pub struct Exposure {
+    /// Whether the listener speaks TLS.
+    pub secure: bool,
+    /// How clients name and reach the service.
+    pub catalog: CatalogSettings,
+}
+
 /// Returns everything that this process serves on its API listener.
-///
-/// `secure`: whether the listener speaks TLS.
 pub fn router(
     identity: Identity,
     instances: Instances,
     tasks: Tasks,
     auth: Authenticator,
     shutdown: watch::Receiver<bool>,
-    secure: bool,
+    Exposure { secure, catalog }: Exposure,
 ) -> Router {
     let local_only = !auth.is_required();
+    let iam = IamState { identity: identity.clone(), auth: auth.clone(), catalog, secure };
     let probes = Router::new()
-        .route("/", any(root))
+        .route("/", get(root).with_state(iam.clone()))
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(ready).with_state(tasks.clone()))
         .route("/openapi.json", get(|| async { Json(openapi::document()) }));
     let dcs = dcs::router(DcsState { instances: instances.clone(), tasks: tasks.clone(), auth: auth.clone() });
-    let iam = iam::router(IamState { identity: identity.clone(), auth: auth.clone() });
     let console = console::router(ConsoleState {
         identity: identity.clone(),
         instances: instances.clone(),
@@ -94,16 +101,16 @@ pub fn router(
         secure,
     });
     let api = api::router(ApiState { identity, instances, tasks, auth, shutdown });
-    let surfaces = Surfaces::new(dcs.merge(probes), api, iam, console, local_only);
+    let surfaces = Surfaces::new(dcs.merge(probes), api, iam::router(iam), console, local_only);
     Router::new().fallback(Surfaces::dispatch).with_state(surfaces).layer(middleware::from_fn(identify))
 }
 
-/// Redirects browsers to the console. For API clients the root is an unknown path.
-async fn root(method: Method, headers: HeaderMap) -> Response {
+/// Redirects browsers to the console, and tells API clients the versions of the identity API.
+async fn root(State(iam): State<IamState>, headers: HeaderMap) -> Response {
     let wants_page = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/html"));
-    match method == Method::GET && headers.get(ACCEPT).is_some_and(wants_page) {
+    match headers.get(ACCEPT).is_some_and(wants_page) {
         true => console::entrance(),
-        false => DcsError::from(Unhandled::UnknownPath).into_response(),
+        false => iam.versions(&headers),
     }
 }
 

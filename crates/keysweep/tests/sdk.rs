@@ -1,4 +1,4 @@
-//! Huawei Cloud's Python SDK, unmodified except for its endpoint.
+//! Clients of the vendor's cloud and of OpenStack, unmodified except for their endpoint.
 
 #[path = "common/sdk.rs"]
 mod sdk;
@@ -112,4 +112,29 @@ fn every_field_of_every_answer_has_the_type_of_the_sdks_models() {
     let nodes =
         |instance: &str| service.get(&format!("/v2/{project}/instances/{instance}/nodes"))["redis_server"].clone();
     assert_eq!(nodes(&of_cluster).as_array().map(Vec::len), Some(2), "both primaries are known, so both were checked");
+}
+
+#[test]
+fn openstacks_clients_sign_in_each_way_and_list_instances_through_the_catalog() {
+    let installation = installation!();
+    let project = id(&installation.admin(&["project", "add", "shop"]));
+    installation.add_user("ada", "shop", "reader", "correct horse battery");
+    let user = id(&installation.admin(&["user", "list"])[0]);
+    installation.register_another(&project, "cache", &format!("redis://127.0.0.1:{}", free_port()), &[]);
+    let service = installation.serve(&["--domain", "acme", "--region", "eu"]);
+    let arguments = [service.base.as_str(), &project, &user];
+    let said = sdk::run_in("venv-openstack", "openstack_clients.py", &arguments, "correct horse battery");
+
+    assert_eq!(said["warnings"], json!([]));
+    let ways = said["keystoneauth"].as_object().expect("an object");
+    assert_eq!(ways.len(), 8);
+    for (way, found) in ways {
+        assert_eq!(*found, if way == "domain" { json!("acme") } else { json!(["cache"]) }, "{way}");
+    }
+    assert_eq!(said["sdk"], json!({ "projects": ["shop"], "instances": ["cache"] }));
+    let printed = &said["command_line"];
+    let types: Vec<_> = printed["catalog"].as_array().expect("a catalog").iter().map(|entry| &entry["Type"]).collect();
+    assert_eq!(types, ["identity", "iam", "dcs"]);
+    assert_eq!(printed["token"]["project_id"], project);
+    assert_eq!(printed["projects"][0]["Name"], "shop");
 }

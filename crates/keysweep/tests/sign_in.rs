@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc};
 
 use keysweep::{
-    auth::{Authenticator, SignIn, SignInError},
+    auth::{Authenticator, SignIn, SignInError, TokenScope, UserRef},
     identity::Identity,
     instances::{AllowedTargets, Instances},
     model::Role,
@@ -34,7 +34,8 @@ fn address(number: u8) -> IpAddr {
 }
 
 async fn sign_in(auth: &Authenticator, name: &str, password: &str, from: IpAddr) -> Result<(), SignInError> {
-    let wanted = SignIn { name: name.to_owned(), password: password.to_owned().into(), project: None };
+    let user = UserRef::Name(name.to_owned());
+    let wanted = SignIn { user, password: password.to_owned().into(), scope: TokenScope::Default };
     auth.sign_in(wanted, from).await.map(drop)
 }
 

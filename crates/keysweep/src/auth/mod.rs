@@ -5,6 +5,7 @@ pub mod signature;
 
 mod authorize;
 mod canonical;
+mod hosts;
 mod local;
 mod lockout;
 mod sign_in;
@@ -26,15 +27,16 @@ use jiff::Timestamp;
 pub use self::{
     authorize::{Authorized, Denied},
     local::{NOT_LOCAL, is_local},
-    sign_in::{SignIn, SignInError},
+    sign_in::{SignIn, SignInError, SignedIn, TokenScope, UserRef},
     signer::Signer,
 };
 use self::{
+    hosts::Verdict,
     lockout::Lockout,
     signature::{Authorization, SignatureError, SignedRequest},
 };
 use crate::{
-    identity::{Identity, IdentityError},
+    identity::{Identity, IdentityError, is_unscoped},
     instances::Instances,
     model::{Grant, Role},
     request::{BodyError, Peer, read_body},
@@ -65,13 +67,21 @@ enum Permissions {
     /// Admin of every project: authentication is off.
     All,
     Granted(Vec<Grant>),
+    /// Of an unscoped token: the roles that it can be exchanged for.
+    Unscoped(Vec<Grant>),
 }
 
 impl Caller {
+    /// Returns whether the credentials are for no project, but can be exchanged for a token of one.
+    pub fn is_unscoped(&self) -> bool {
+        matches!(self.permissions, Permissions::Unscoped(_))
+    }
+
     /// Returns the caller's role on a project; `None` if the credentials are not for it.
     fn role_on(&self, project_id: &str) -> Option<Role> {
         match &self.permissions {
             Permissions::All => Some(Role::Admin),
+            Permissions::Unscoped(_) => None,
             Permissions::Granted(grants) => {
                 grants.iter().filter(|grant| grant.project_id == project_id).map(|grant| grant.role).max()
             }
@@ -114,6 +124,8 @@ pub struct Authenticator {
     identity: Identity,
     instances: Instances,
     required: bool,
+    /// Host of the service's public URL, which signatures may cover whatever host a request names.
+    public_host: Option<String>,
     lockouts: Arc<Lockouts>,
 }
 
@@ -141,7 +153,12 @@ impl Authenticator {
             passwords_by_peer: Lockout::new(ALLOWED_PASSWORDS, LOCK),
             passwords_by_user: Lockout::new(ALLOWED_PASSWORDS, LOCK),
         };
-        Self { identity, instances, required, lockouts: Arc::new(lockouts) }
+        Self { identity, instances, required, public_host: None, lockouts: Arc::new(lockouts) }
+    }
+
+    /// Returns the same for a service whose public URL has this host, with its port if it has one.
+    pub fn reached_at(self, public_host: Option<String>) -> Self {
+        Self { public_host, ..self }
     }
 
     /// Returns whether requests need credentials.
@@ -180,6 +197,11 @@ impl Authenticator {
         if holder.token.expires_at <= Timestamp::now() {
             return Err(AuthError::TokenExpired);
         }
+        if is_unscoped(token) {
+            let roles = self.identity.roles_of(&holder.user).await?.into_iter();
+            let grants = roles.map(|(project, role)| Grant { project_id: project.id, role }).collect();
+            return Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Unscoped(grants) });
+        }
         let grants = holder.role.map(|role| Grant { project_id: holder.token.project_id, role });
         Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(grants.into_iter().collect()) })
     }
@@ -195,18 +217,25 @@ impl Authenticator {
     ) -> Result<Caller, AuthError> {
         let Parts { method, uri, headers, extensions, .. } = parts;
         let signed = SignedRequest { method, path: uri.path(), query: uri.query().unwrap_or(""), headers, body };
-        let prepared = authorization.prepare(signed, Timestamp::now())?;
+        let now = Timestamp::now();
+        let prepared = authorization.prepare(signed, now)?;
         let attempt = (authorization.access.clone(), Peer::of(extensions));
         if self.lockouts.signatures.is_locked(&attempt, Instant::now()) {
             return Err(AuthError::Locked);
         }
         let holder = self.identity.key_holder(&authorization.access).await?;
         let secret = holder.as_ref().map(|holder| self.identity.open_secret_key(&holder.key)).transpose()?;
-        let verdict = prepared.verify(secret.as_ref().map_or(NO_SECRET, |secret| secret.expose()));
-        let good = holder.filter(|holder| verdict.is_ok() && !holder.key.disabled && !holder.user.disabled);
-        let Some(holder) = good else {
-            self.lockouts.signatures.failed(attempt, Instant::now());
-            return Err(SignatureError::Mismatch.into());
+        let secret = secret.as_ref().map_or(NO_SECRET, |secret| secret.expose());
+        let verdict = self.verify(&authorization, signed, secret, now);
+        let usable = holder.filter(|holder| !holder.key.disabled && !holder.user.disabled);
+        let holder = match (usable, verdict) {
+            (Some(holder), Verdict::Good) => holder,
+            // The client has the secret, so this is no guess.
+            (Some(_), Verdict::OtherHost) => return Err(SignatureError::Mismatch.into()),
+            _ => {
+                self.lockouts.signatures.failed(attempt, Instant::now());
+                return Err(SignatureError::Mismatch.into());
+            }
         };
         if !repeatable && !self.identity.is_first_use(&prepared.signature, prepared.good_until).await? {
             return Err(AuthError::Repeated);

@@ -1,5 +1,5 @@
-//! Signing in: a user name and a password for a token or a session. Password hashes are slow on purpose, so that sign-ins are
-//! queued and failures locked out.
+//! Signing in: a user and a password, or another token, for a token or a session. Password hashes are slow on purpose, so that
+//! sign-ins are queued and failures locked out.
 
 use std::{
     net::IpAddr,
@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::{Authenticator, Caller, Permissions};
 use crate::{
-    identity::{IdentityError, IssuedToken},
-    model::{Grant, Project, Role, User, is_name},
+    identity::{IdentityError, IssuedToken, NewToken, is_unscoped},
+    model::{Grant, Project, Role, TokenHolder, User, is_id, is_name},
     secrets::Secret,
     units::whole_seconds,
 };
@@ -19,28 +19,49 @@ use crate::{
 /// How long a client should wait while too many passwords are being checked; each check takes a fraction of a second.
 const QUEUE_DELAY: Duration = Duration::from_secs(1);
 
+/// Stands before an id that no user has, in place of a name. No name begins with a space.
+const UNKNOWN_ID: &str = " id ";
+
+/// How a sign-in names its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserRef {
+    /// By the unique name.
+    Name(String),
+    /// By the id.
+    Id(String),
+}
+
+/// What a token is to be for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenScope {
+    /// The project of the token that is exchanged; for a password the only project that the user has a role on.
+    Default,
+    /// The project of this id or name.
+    Project(String),
+    /// No project: the token lists projects and is exchanged for a token of one of them.
+    Unscoped,
+}
+
 /// A request for a token.
 #[derive(Debug, Clone)]
 pub struct SignIn {
-    /// The user's name.
-    pub name: String,
+    /// The user.
+    pub user: UserRef,
     /// The user's password.
     pub password: Secret,
-    /// Id or name of the token's project; `None`: the only project that the user has a role on.
-    pub project: Option<String>,
+    /// What the token is to be for.
+    pub scope: TokenScope,
 }
 
-/// An issued token with its user, project and role.
+/// A token with its user, project and role.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
     /// The token in the clear; the store keeps a hash only.
     pub issued: IssuedToken,
     /// The user who signed in.
     pub user: User,
-    /// The token's project.
-    pub project: Project,
-    /// The user's role on the project.
-    pub role: Role,
+    /// The token's project, with the user's role on it; `None`: the token is unscoped.
+    pub project: Option<(Project, Role)>,
 }
 
 /// Why a sign-in failed.
@@ -52,6 +73,12 @@ pub enum SignInError {
     /// The project is unknown, or the user has no role on it. The error does not reveal which.
     #[error("The user has no role on this project.")]
     OtherProject,
+    /// The user has no role at all.
+    #[error("The user has no role on any project.")]
+    NoRole,
+    /// The token to exchange is unknown, revoked or expired, or its user is disabled.
+    #[error("The token is unknown, revoked or expired; sign in with a password.")]
+    Token,
     /// The request names no project, and the user has roles on several projects or none.
     #[error("Name the project in auth.scope.project: the user has no role, or roles on several projects.")]
     NoScope,
@@ -67,21 +94,71 @@ pub enum SignInError {
 }
 
 impl Authenticator {
-    /// Issues a token for a user name and a password.
+    /// Issues a token for a user and a password.
     pub async fn sign_in(&self, wanted: SignIn, peer: IpAddr) -> Result<SignedIn, SignInError> {
-        let user = self.check(wanted.name, wanted.password, peer).await?;
-        let roles = self.identity.roles_of(&user).await?;
-        let scope = wanted.project;
-        let mut fitting = roles
-            .into_iter()
-            .filter(|(project, _)| scope.as_ref().is_none_or(|scope| project.id == *scope || project.name == *scope));
-        let (project, role) = match (fitting.next(), fitting.next(), &scope) {
-            (Some(found), None, _) => found,
-            (_, _, Some(_)) => return Err(SignInError::OtherProject),
-            (_, _, None) => return Err(SignInError::NoScope),
+        let name = match wanted.user {
+            UserRef::Name(name) => name,
+            UserRef::Id(id) => self.name_of(id).await?,
         };
-        let issued = self.identity.issue_token(&user, &project).await?.ok_or(SignInError::Wrong)?;
-        Ok(SignedIn { issued, user, project, role })
+        let user = self.check(name, wanted.password, peer).await?;
+        self.issue(user, wanted.scope, None).await
+    }
+
+    /// Returns the name of the user with this id. For an unknown id it is a name that no user has: the check of the password
+    /// takes as long, and its answer does not reveal which ids exist.
+    async fn name_of(&self, id: String) -> Result<String, SignInError> {
+        let known = if is_id(&id) { self.identity.user_of_id(&id).await? } else { None };
+        Ok(known.map_or_else(|| format!("{UNKNOWN_ID}{id}"), |user| user.name))
+    }
+
+    /// Exchanges a token for one of another scope, which expires with it.
+    pub async fn rescope(&self, token: &[u8], scope: TokenScope) -> Result<SignedIn, SignInError> {
+        let holder = self.valid_token(token).await?.ok_or(SignInError::Token)?;
+        let scope = match scope {
+            TokenScope::Default if !is_unscoped(token) => TokenScope::Project(holder.token.project_id),
+            other => other,
+        };
+        self.issue(holder.user, scope, Some(holder.token.expires_at)).await
+    }
+
+    /// Returns a token with its user, project and role; `None`: it is unknown, revoked or expired.
+    pub async fn token(&self, token: &[u8]) -> Result<Option<SignedIn>, IdentityError> {
+        let Some(holder) = self.valid_token(token).await? else { return Ok(None) };
+        let mut roles = self.identity.roles_of(&holder.user).await?;
+        roles.retain(|(project, _)| !is_unscoped(token) && project.id == holder.token.project_id);
+        let issued = IssuedToken {
+            token: String::from_utf8_lossy(token).into_owned().into(),
+            issued_at: holder.token.issued_at,
+            expires_at: holder.token.expires_at,
+        };
+        Ok(Some(SignedIn { issued, user: holder.user, project: roles.pop() }))
+    }
+
+    async fn valid_token(&self, token: &[u8]) -> Result<Option<TokenHolder>, IdentityError> {
+        let holder = self.identity.token_holder(token).await?;
+        Ok(holder.filter(|holder| !holder.user.disabled && holder.token.expires_at > Timestamp::now()))
+    }
+
+    /// Issues a token to a user who was identified. `until`: when it expires, if not after [`TOKEN_LIFE`].
+    ///
+    /// [`TOKEN_LIFE`]: crate::identity::TOKEN_LIFE
+    async fn issue(&self, user: User, scope: TokenScope, until: Option<Timestamp>) -> Result<SignedIn, SignInError> {
+        let mut roles = self.identity.roles_of(&user).await?.into_iter();
+        let unscoped = scope == TokenScope::Unscoped;
+        let (project, role) = match scope {
+            // An unscoped token is stored with one of the projects, and ends with the role there.
+            TokenScope::Unscoped => roles.next().ok_or(SignInError::NoRole)?,
+            TokenScope::Project(wanted) => roles
+                .find(|(project, _)| project.id == wanted || project.name == wanted)
+                .ok_or(SignInError::OtherProject)?,
+            TokenScope::Default => match (roles.next(), roles.next()) {
+                (Some(only), None) => only,
+                _ => return Err(SignInError::NoScope),
+            },
+        };
+        let wanted = NewToken { user: &user, project: &project, unscoped, expires_at: until };
+        let issued = self.identity.issue_token(wanted).await?.ok_or(SignInError::Wrong)?;
+        Ok(SignedIn { issued, user, project: (!unscoped).then_some((project, role)) })
     }
 
     /// Returns the user of this name and password, unless too many attempts failed before.
@@ -94,7 +171,8 @@ impl Authenticator {
             return Err(SignInError::TooMany(rest));
         }
         // No user has a name of this form. Counting it by name would let clients choose how much memory a failure takes.
-        if !is_name(&name) {
+        let is_unknown_id = name.strip_prefix(UNKNOWN_ID).is_some_and(is_id);
+        if !is_name(&name) && !is_unknown_id {
             lockouts.passwords_by_peer.failed(peer, now);
             return Err(SignInError::Wrong);
         }
@@ -143,7 +221,7 @@ impl Authenticator {
     /// Returns the projects that a caller has a role on, sorted by name.
     pub async fn projects_of(&self, caller: &Caller) -> Result<Vec<Project>, IdentityError> {
         let mut projects = self.identity.projects().await?;
-        if let Permissions::Granted(grants) = &caller.permissions {
+        if let Permissions::Granted(grants) | Permissions::Unscoped(grants) = &caller.permissions {
             projects.retain(|project| grants.iter().any(|grant| grant.project_id == project.id));
         }
         Ok(projects)

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
+    iam::CatalogSettings,
+    model::check_name,
     task::{HISTORY_RETENTION, worker::WorkerLimits},
     telemetry::{self, traces::Traces},
     tls::Files,
@@ -89,6 +91,47 @@ impl ListenArgs {
     }
 }
 
+/// Options of how clients name and reach the API.
+#[derive(Debug, Args)]
+struct CatalogArgs {
+    /// URL at which clients reach the API, such as https://keysweep.example: what the service catalog shows, and a host that
+    /// signatures may cover behind a proxy [default: the host of each request]
+    #[arg(long, value_name = "URL", env = "KEYSWEEP_PUBLIC_URL")]
+    public_url: Option<String>,
+    /// Name of the region in the service catalog [default: default]
+    #[arg(long, value_name = "NAME", env = "KEYSWEEP_REGION")]
+    region: Option<String>,
+    /// Name of the domain that all users belong to; Terraform's provider compares it with its own [default: default]
+    #[arg(long, value_name = "NAME", env = "KEYSWEEP_DOMAIN")]
+    domain: Option<String>,
+}
+
+impl CatalogArgs {
+    fn resolve(self, file: &FileConfig) -> anyhow::Result<CatalogSettings> {
+        let default = CatalogSettings::default();
+        let settings = CatalogSettings {
+            domain: self.domain.or(file.domain.clone()).unwrap_or(default.domain),
+            region: self.region.or(file.region.clone()).unwrap_or(default.region),
+            public_url: self.public_url.or(file.public_url.clone()).map(|url| public_url(&url)).transpose()?,
+        };
+        check_name("domain", &settings.domain).context("--domain")?;
+        check_name("region", &settings.region).context("--region")?;
+        Ok(settings)
+    }
+}
+
+/// Parses the URL at which clients reach the API; returns it without a slash at the end.
+fn public_url(text: &str) -> anyhow::Result<String> {
+    let url = url::Url::parse(text).ok().filter(|url| {
+        let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        matches!(url.scheme(), "http" | "https") && !has_more && url.username().is_empty() && url.password().is_none()
+    });
+    let url = url.with_context(|| {
+        format!("invalid --public-url {text:?}: expected http:// or https:// and a host, without user and path")
+    })?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
 /// Arguments of `keysweep worker`.
 #[derive(Debug, Args)]
 pub struct WorkArgs {
@@ -117,6 +160,8 @@ pub struct ServeArgs {
     /// Disable authentication; requires a loopback address
     #[arg(long)]
     no_auth: bool,
+    #[command(flatten)]
+    catalog: CatalogArgs,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -148,6 +193,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.store.resolve(&file)?;
     let (limits, history_retention) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
     let metrics = args.listen.metrics(&file)?;
+    let catalog = args.catalog.resolve(&file)?;
     run(
         &settings,
         Roles {
@@ -157,6 +203,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
             limits,
             history_retention,
             certificate,
+            catalog,
             traces: Traces::from_environment()?,
         },
     )
@@ -180,6 +227,7 @@ pub fn work(args: WorkArgs) -> anyhow::Result<()> {
             limits,
             history_retention,
             certificate: None,
+            catalog: CatalogSettings::default(),
             traces: Traces::from_environment()?,
         },
     )

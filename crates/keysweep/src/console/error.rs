@@ -180,7 +180,7 @@ pub(super) fn sign_in_failure(error: SignInError) -> Result<SignInFailure, Conso
             later(format!("Too many attempts. Wait {} s, then try again.", whole_seconds(wait)), wait)
         }
         SignInError::Queue(wait) => later("Too many sign-ins at the moment. Try again.".to_owned(), wait),
-        SignInError::NoScope | SignInError::OtherProject => denied(
+        SignInError::NoScope | SignInError::NoRole | SignInError::OtherProject | SignInError::Token => denied(
             StatusCode::FORBIDDEN,
             "You have no role on any project. An admin can grant one with: keysweep admin user grant",
         ),

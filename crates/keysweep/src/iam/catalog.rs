@@ -38,6 +38,13 @@ impl Default for CatalogSettings {
     }
 }
 
+impl CatalogSettings {
+    /// Returns the host of the public URL as clients send it in Host: with the port if the URL has one.
+    pub fn public_host(&self) -> Option<String> {
+        self.public_url.as_ref()?.split_once("://").map(|(_, host)| host.to_owned())
+    }
+}
+
 /// A catalog.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Catalog {
@@ -116,12 +123,13 @@ impl IamState {
 )]
 pub(super) async fn show(State(state): State<IamState>, request: Request) -> Result<Json<Catalog>, IamError> {
     let (caller, parts, _) = state.auth.authenticate(request, true).await?;
-    let mut ids = caller.project_ids();
-    let named = parts.headers.get(PROJECT_HEADER).and_then(|id| id.to_str().ok());
-    if let Some(named) = named {
-        ids.retain(|id| id == named);
+    // The token of no project opens no DCS API, whatever it can be exchanged for.
+    let mut projects = if caller.is_unscoped() { Vec::new() } else { state.auth.projects_of(&caller).await? };
+    if let Some(named) = parts.headers.get(PROJECT_HEADER).and_then(|id| id.to_str().ok()) {
+        projects.retain(|project| project.id == named);
     }
-    let project_id = Some(ids).filter(|ids| ids.len() == 1).and_then(|mut ids| ids.pop());
+    let project_id = Some(projects).filter(|found| found.len() == 1).and_then(|mut found| found.pop());
+    let project_id = project_id.map(|project| project.id);
     let base = state.base(&parts.headers);
     let links = CatalogLinks { own: format!("{base}/v3/auth/catalog") };
     Ok(Json(Catalog { catalog: state.entries(&base, project_id.as_deref()), links }))

@@ -71,8 +71,10 @@ impl IntoResponses for OnList {
 /// An error answer: `{"error":{"message","code","title"}}`.
 #[derive(Debug)]
 pub enum IamError {
-    /// The request is not as documented; says what is missing.
-    Request(&'static str),
+    /// The request is not as documented; says what is missing or not supported.
+    Request(String),
+    /// The request names no token.
+    NoSubject,
     /// The body could not be read.
     Body(BodyError),
     /// The credentials are missing or invalid.
@@ -95,7 +97,8 @@ impl IntoResponse for IamError {
     fn into_response(self) -> Response {
         let mut wait = None;
         let (status, message) = match self {
-            Self::Request(what) => (StatusCode::BAD_REQUEST, what.to_owned()),
+            Self::Request(what) => (StatusCode::BAD_REQUEST, what),
+            Self::NoSubject => (StatusCode::BAD_REQUEST, "Name the token in X-Subject-Token.".into()),
             Self::Body(BodyError::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB.".into()),
             Self::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, "The body could not be read.".into()),
             Self::Unauthorized(message) => (StatusCode::UNAUTHORIZED, message),
@@ -141,10 +144,10 @@ impl From<IdentityError> for IamError {
 impl From<SignInError> for IamError {
     fn from(error: SignInError) -> Self {
         match error {
-            SignInError::Wrong | SignInError::OtherProject => Self::Unauthorized(error.to_string()),
-            SignInError::NoScope => {
-                Self::Request("Name the project in auth.scope.project: the user has no role, or roles on several.")
+            SignInError::Wrong | SignInError::OtherProject | SignInError::NoRole | SignInError::Token => {
+                Self::Unauthorized(error.to_string())
             }
+            SignInError::NoScope => Self::Request(error.to_string()),
             SignInError::TooMany(wait) | SignInError::Queue(wait) => Self::TooMany(error.to_string(), wait),
             SignInError::Identity(error) => error.into(),
         }

@@ -1,14 +1,18 @@
-//! The part of IAM v3 that clients of DCS need: tokens for passwords, and the projects of a caller.
+//! The part of IAM v3 that clients of DCS need: tokens, the projects and the domain of a caller, and where the service is.
 
+mod catalog;
+mod domains;
 mod error;
 mod projects;
+mod sign_in_body;
 mod tokens;
+mod versions;
 
-use axum::Router;
+use axum::{Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::error::IamError;
+pub use self::{catalog::CatalogSettings, error::IamError};
 use crate::{auth::Authenticator, identity::Identity};
 
 /// State of the operations.
@@ -18,6 +22,10 @@ pub struct IamState {
     pub identity: Identity,
     /// Checks passwords and credentials.
     pub auth: Authenticator,
+    /// How clients name and reach the service.
+    pub catalog: CatalogSettings,
+    /// Whether the listener speaks TLS.
+    pub secure: bool,
 }
 
 /// Schemas that the document refers to although no operation returns them.
@@ -27,13 +35,18 @@ struct Shapes;
 
 fn routes() -> OpenApiRouter<IamState> {
     OpenApiRouter::with_openapi(Shapes::openapi())
-        .routes(routes!(tokens::issue, tokens::revoke))
+        .routes(routes!(tokens::issue, tokens::show, tokens::revoke))
         .routes(routes!(projects::list))
+        .routes(routes!(projects::list_of_token))
+        .routes(routes!(domains::list))
+        .routes(routes!(catalog::show))
+        .routes(routes!(versions::show))
 }
 
 /// Returns the routes of this surface.
 pub fn router(state: IamState) -> Router {
-    Router::from(routes()).with_state(state)
+    // Clients write the configured URL with and without a slash at its end.
+    Router::from(routes()).route("/v3/", get(versions::show)).with_state(state)
 }
 
 /// Returns this surface's part of the OpenAPI document.

@@ -1,4 +1,4 @@
-//! `GET /v3/projects`, with which clients that know a region find the id of their project.
+//! `GET /v3/projects`, with which clients that know a region find the id of their project, and `GET /v3/auth/projects`.
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use super::{
     error::{IamError, OnList},
     tokens::DOMAIN_ID,
 };
+use crate::model::Project;
 
 /// The projects of a caller.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +34,34 @@ struct ListedProject {
     enabled: bool,
     is_domain: bool,
     links: Links,
+}
+
+impl Projects {
+    fn new(projects: Vec<Project>) -> Self {
+        let listed = |project: Project| ListedProject {
+            id: project.id,
+            name: project.name,
+            domain_id: DOMAIN_ID,
+            parent_id: DOMAIN_ID,
+            description: "",
+            enabled: true,
+            is_domain: false,
+            links: Links {},
+        };
+        Self { projects: projects.into_iter().map(listed).collect(), links: Links {} }
+    }
+}
+
+/// List the projects that the credentials can be used for
+///
+/// With an unscoped token these are the projects for which it can be exchanged.
+#[utoipa::path(
+    get, path = "/v3/auth/projects", tag = "IAM v3", operation_id = "list_auth_projects",
+    responses((status = 200, body = Projects), OnList)
+)]
+pub(super) async fn list_of_token(State(state): State<IamState>, request: Request) -> Result<Json<Projects>, IamError> {
+    let (caller, _, _) = state.auth.authenticate(request, true).await?;
+    Ok(Json(Projects::new(state.auth.projects_of(&caller).await?)))
 }
 
 /// List the caller's projects
@@ -57,15 +86,5 @@ pub(super) async fn list(State(state): State<IamState>, request: Request) -> Res
             (false, _) => projects.clear(),
         }
     }
-    let body = |project: crate::model::Project| ListedProject {
-        id: project.id,
-        name: project.name,
-        domain_id: DOMAIN_ID,
-        parent_id: DOMAIN_ID,
-        description: "",
-        enabled: true,
-        is_domain: false,
-        links: Links {},
-    };
-    Ok(Json(Projects { projects: projects.into_iter().map(body).collect(), links: Links {} }))
+    Ok(Json(Projects::new(projects)))
 }

@@ -63,10 +63,7 @@ fn version(base: &str) -> Version {
         status: "stable",
         updated: RELEASED,
         links: [VersionLink { rel: "self", href: format!("{base}/v3/") }],
-        media_types: [MediaType {
-            base: "application/json",
-            kind: "application/vnd.openstack.identity-v3+json",
-        }],
+        media_types: [MediaType { base: "application/json", kind: "application/vnd.openstack.identity-v3+json" }],
     }
 }
 
@@ -79,7 +76,7 @@ impl IamState {
 
 /// Show the version of the identity API
 #[utoipa::path(
-    get, path = "/v3", tag = "IAM v3", operation_id = "show_identity_version", security(()),
+    get, path = "/v3", tag = "IAM v3", operation_id = "show_identity_version",
     responses((status = 200, body = VersionDocument))
 )]
 pub(super) async fn show(State(state): State<IamState>, headers: HeaderMap) -> Json<VersionDocument> {

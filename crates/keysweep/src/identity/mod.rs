@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use self::passwords::HashQueue;
-pub use self::tokens::{IssuedToken, TOKEN_LIFE};
+pub use self::tokens::{IssuedToken, NewToken, TOKEN_LIFE, is_unscoped};
 use crate::{
     model::{AuditEntry, AuditEvent, InvalidField},
     secrets::{Vault, VaultError},

@@ -17,6 +17,28 @@ pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long an expired token is remembered, so that its bearer is told that it expired rather than that it is unknown.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// First character of an unscoped token. Hexadecimal digits follow, of which other tokens consist alone. The hash covers it, so
+/// that a token of a project cannot be made unscoped, nor the other way round.
+const UNSCOPED: u8 = b'u';
+
+/// Returns whether a token is unscoped: valid for no project, but to be exchanged for a token of one.
+pub fn is_unscoped(token: &[u8]) -> bool {
+    token.first() == Some(&UNSCOPED)
+}
+
+/// A token to be issued to a user who was identified just now.
+#[derive(Debug, Clone, Copy)]
+pub struct NewToken<'a> {
+    /// The user.
+    pub user: &'a User,
+    /// The token's project; of an unscoped one any project that the user has a role on, with which it ends.
+    pub project: &'a Project,
+    /// Whether it is unscoped.
+    pub unscoped: bool,
+    /// When it expires; `None`: after [`TOKEN_LIFE`].
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A token that was just issued.
 #[derive(Debug, Clone)]
 pub struct IssuedToken {
@@ -39,32 +61,32 @@ fn session_hash(session: &[u8]) -> Vec<u8> {
 }
 
 impl Identity {
-    /// Issues a token on a project for a user whose password was just verified. `None`: the user was removed or disabled
-    /// meanwhile, or has another password.
-    pub async fn issue_token(&self, user: &User, project: &Project) -> Result<Option<IssuedToken>, IdentityError> {
-        self.issue(token_hash, user, project).await
+    /// Issues a token. `None`: the user was removed or disabled meanwhile, or has another password.
+    pub async fn issue_token(&self, new: NewToken<'_>) -> Result<Option<IssuedToken>, IdentityError> {
+        let mark = if new.unscoped { String::from(UNSCOPED as char) } else { String::new() };
+        self.issue(token_hash, format!("{mark}{}", hex::encode(random::bytes::<32>())), new).await
     }
 
     /// Begins a console session in the same way. It is stored with one of the user's projects, and ends with the role there.
     pub async fn begin_session(&self, user: &User, project: &Project) -> Result<Option<IssuedToken>, IdentityError> {
-        self.issue(session_hash, user, project).await
+        let new = NewToken { user, project, unscoped: false, expires_at: None };
+        self.issue(session_hash, hex::encode(random::bytes::<32>()), new).await
     }
 
     async fn issue(
         &self,
         hash: fn(&[u8]) -> Vec<u8>,
-        user: &User,
-        project: &Project,
+        token: String,
+        new: NewToken<'_>,
     ) -> Result<Option<IssuedToken>, IdentityError> {
-        let Some(password_hash) = &user.password_hash else { return Ok(None) };
-        let token = hex::encode(random::bytes::<32>());
+        let Some(password_hash) = &new.user.password_hash else { return Ok(None) };
         let issued_at = now();
         let stored = Token {
             hash: hash(token.as_bytes()),
-            user_id: user.id.clone(),
-            project_id: project.id.clone(),
+            user_id: new.user.id.clone(),
+            project_id: new.project.id.clone(),
             issued_at,
-            expires_at: issued_at + TOKEN_LIFE,
+            expires_at: new.expires_at.unwrap_or(issued_at + TOKEN_LIFE),
         };
         let is_stored = self.store.add_token(&stored, password_hash, issued_at - REMEMBERED).await?;
         Ok(is_stored.then(|| IssuedToken { token: token.into(), issued_at, expires_at: stored.expires_at }))

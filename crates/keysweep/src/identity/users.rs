@@ -33,6 +33,11 @@ impl Identity {
         Ok(self.store.users().await?)
     }
 
+    /// Returns the user of this id.
+    pub async fn user_of_id(&self, id: &str) -> Result<Option<User>, IdentityError> {
+        Ok(self.store.user_of_id(id).await?)
+    }
+
     /// Returns the user of this name, with roles.
     pub(super) async fn user(&self, name: &str) -> Result<UserRoles, IdentityError> {
         let found = self.users().await?.into_iter().find(|found| found.user.name == name);

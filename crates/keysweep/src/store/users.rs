@@ -39,6 +39,12 @@ impl Store {
         found.as_ref().map(user).transpose()
     }
 
+    /// Returns the user with this id.
+    pub async fn user_of_id(&self, id: &str) -> Result<Option<User>, StoreError> {
+        let found = sql("SELECT * FROM account WHERE id = $1").bind(id).optional(&mut self.reader().await?).await?;
+        found.as_ref().map(user).transpose()
+    }
+
     /// Returns the projects on which a user has a role, with the role, by name; none when the user does not exist.
     pub async fn roles(&self, user_id: &str) -> Result<Vec<(Project, Role)>, StoreError> {
         sql("SELECT project.*, role_grant.role FROM role_grant JOIN project ON project.id = role_grant.project_id

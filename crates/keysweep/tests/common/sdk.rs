@@ -1,4 +1,4 @@
-//! Huawei Cloud's Python SDK, in a process of its own.
+//! Clients in Python, in a process of their own.
 
 use std::{
     io::Write,
@@ -10,11 +10,16 @@ use serde_json::Value;
 
 /// Runs tests/sdk.py with these arguments and this standard input, and returns the object that it prints.
 pub fn run(arguments: &[&str], input: &str) -> Value {
+    run_in("venv", "sdk.py", arguments, input)
+}
+
+/// Runs a program of tests/ in a virtual environment of scripts/python, and returns the object that it prints.
+pub fn run_in(environment: &str, program: &str, arguments: &[&str], input: &str) -> Value {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = package.join("../../.cache/venv/bin/python");
-    assert!(python.exists(), "the SDK is not installed; run scripts/python (`make test` does)");
+    let python = package.join("../../.cache").join(environment).join("bin/python");
+    assert!(python.exists(), "{environment} is not installed; run scripts/python (`make test` does)");
     let mut command = Command::new(python);
-    command.arg(package.join("tests/sdk.py")).args(arguments);
+    command.arg(package.join("tests").join(program)).args(arguments);
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("python starts");
     child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");

@@ -28,7 +28,7 @@ fn a_visitor_without_a_session_is_redirected_to_the_sign_in_and_back() {
 }
 
 #[test]
-fn the_root_redirects_browsers_to_the_console_and_is_unknown_to_api_clients() {
+fn the_root_redirects_browsers_to_the_console_and_tells_api_clients_the_versions() {
     let shop = Shop::with_no_server();
     let service = shop.installation.serve(&[]);
     let browsers = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -37,7 +37,7 @@ fn the_root_redirects_browsers_to_the_console_and_is_unknown_to_api_clients() {
     assert!(answer.header("content-security-policy").is_some(), "{answer:?}");
     for accept in ["*/*", "application/json"] {
         let answer = service.send("GET", "/", &[("accept", accept)], "");
-        assert_eq!((answer.status, &answer.body["error_code"]), (404, &"DCS.4001".into()));
+        assert_eq!((answer.status, &answer.body["versions"]["values"][0]["status"]), (200, &"stable".into()));
     }
     assert_eq!(service.send("GET", "/v2", &[("accept", browsers)], "").status, 404);
 }

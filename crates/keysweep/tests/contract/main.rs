@@ -70,7 +70,7 @@ const OTHER: &str = "0123456789abcdef0123456789abcdef";
 #[case::bad_instances_status("GET", "/v2/{p}/instances?status=up", 400, "DCS.4800", "Invalid status in the request.")]
 #[case::bad_name_equal("GET", "/v2/{p}/instances?name_equal=1", 400, "DCS.4800", "Invalid name_equal in the request.")]
 #[case::bad_instance_of_groups("GET", "/v2/{p}/instance/i/groups", 400, "DCS.4061", "Invalid instance ID format.")]
-#[case::root("GET", "/", 404, "DCS.4001", "The requested URL does not exist.")]
+#[case::root("POST", "/", 405, "DCS.5001", "This request method is not allowed.")]
 fn an_error_has_its_code_and_shape(
     #[case] method: &str,
     #[case] path: &str,

@@ -89,9 +89,12 @@ fn every_example_is_in_a_fence_with_a_language() {
             "json" => drop(serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{place}: {error}"))),
             "toml" => drop(toml::from_str::<FileConfig>(text).unwrap_or_else(|error| panic!("{place}: {error}"))),
             "yaml" => yaml(place, text),
+            "nginx" => assert!(text.lines().all(|line| line.starts_with("proxy_") && line.ends_with(';')), "{place}"),
             "hcl" => hcl(place, text),
             other => {
-                panic!("{place}: no check for {other:?}; use sh, python, usage, acl, text, json, toml, yaml or hcl")
+                panic!(
+                    "{place}: no check for {other:?}; use sh, python, usage, acl, text, json, toml, yaml, nginx or hcl"
+                )
             }
         }
     }

@@ -24,6 +24,7 @@ use super::{signals::stop_on_signals_or, term};
 use crate::{
     app::{App, Roles},
     config::{Database, StoreSettings},
+    iam::CatalogSettings,
     instances::NewInstance,
     task::{HISTORY_RETENTION, worker::WorkerLimits},
     telemetry::traces::Traces,
@@ -92,6 +93,7 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         limits: WorkerLimits::default(),
         history_retention: HISTORY_RETENTION,
         certificate: None,
+        catalog: CatalogSettings::default(),
         traces: Traces::default(),
     };
     let app = runtime.block_on(App::start(&settings, roles))?;
