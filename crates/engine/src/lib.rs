@@ -33,8 +33,9 @@ pub use self::{
     options::{Limits, Options, Preset},
     pacing::{Decision, Pace},
     record::{
-        Checkpoint, DatabaseCheckpoint, Outcome, ProbeSeconds, Progress, Quantiles, Remaining, Report, ShardCheckpoint,
-        ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta, fraction,
+        Checkpoint, DatabaseCheckpoint, HotSlot, Order, Outcome, Position, ProbeSeconds, Progress, Quantiles,
+        Remaining, Report, ShardCheckpoint, ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta,
+        fraction,
     },
     scan::{Estimate, Method, estimate, sweep, sweep_through},
     server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, inspect, release_lazyfree},

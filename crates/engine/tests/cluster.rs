@@ -213,11 +213,11 @@ fn heavy_slots_that_move_to_a_swept_primary_are_swept_there_again(
 fn survive_slots_that_move(slots: u16, at: f64) {
     let launch = Server::with(Flavor::Valkey91).arg("--cluster-databases", "2");
     let mut cluster = Cluster::launch(&launch, 2, false);
-    let (live, stale) = cluster.load(5_000, 5_000);
+    let (live, stale) = cluster.load(11_000, 11_000);
     let (more_live, more_stale) = cluster.load_database(1, 1_000, 1_000);
     let nodes = [0, 1].map(|index| (cluster.id(index), cluster.node(index).port()));
     // One after the other: when the slots move, one primary is done and the other has hardly started.
-    let options = Options { parallel: 1, ..slow(6_000) };
+    let options = Options { parallel: 1, ..slow(13_000) };
     let moving = Once::between(at..0.95, |progress| {
         let is_done = |port: u16| {
             let shard = progress

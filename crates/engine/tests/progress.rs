@@ -6,7 +6,7 @@ use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Tar
 use keysweep_harness::{DataSet, Flavor, Server};
 use rstest::rstest;
 
-/// Keeps every fraction with the true share of keys scanned.
+/// Keeps every fraction with the true share of keys scanned, without those that were returned a second time.
 struct Compare {
     keys: f64,
     seen: Mutex<Vec<(f64, f64)>>,
@@ -19,8 +19,9 @@ impl Compare {
 }
 
 impl Monitor for Compare {
-    fn progress(&self, progress: &Progress, _: &Checkpoint) {
-        let truth = progress.keys_scanned as f64 / self.keys;
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        let repeated: f64 = checkpoint.shards.iter().map(|shard| shard.keys_repeated).sum();
+        let truth = (progress.keys_scanned as f64 - repeated) / self.keys;
         self.seen.lock().expect("no panic").push((progress.fraction, truth));
     }
 }

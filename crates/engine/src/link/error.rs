@@ -61,6 +61,11 @@ impl ServerError {
             || self.0.contains("max number of clients")
     }
 
+    /// Whether the server does not accept a cursor. Redis and Valkey accept any number; a proxy may not.
+    pub fn is_about_cursor(&self) -> bool {
+        self.0.to_ascii_lowercase().contains("cursor")
+    }
+
     /// Whether a credential or a permission is missing.
     pub fn is_denied(&self) -> bool {
         matches!(self.code(), "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED")

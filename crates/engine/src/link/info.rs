@@ -73,6 +73,14 @@ impl Info {
         }
     }
 
+    /// Whether the server is a Redis or Valkey as far as it tells: others that speak the protocol add a version of their own.
+    pub fn is_redis_or_valkey(&self) -> bool {
+        let others = self.0.keys().filter(|field| field.ends_with("_version"));
+        let mut others =
+            others.filter(|field| !["redis_version", "valkey_version", "gcc_version"].contains(&field.as_str()));
+        self.engine_version().is_some() && others.next().is_none()
+    }
+
     /// Whether the engine is Valkey or Redis of at least these versions, as (major, minor); `None`: no version of that one.
     pub fn is_since(&self, valkey: (u32, u32), redis: Option<(u32, u32)>) -> bool {
         let mut numbers =

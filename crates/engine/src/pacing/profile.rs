@@ -11,6 +11,8 @@ pub(crate) struct PrimaryProfile {
     pub replicas: Option<usize>,
     /// Whether slices run without a transaction, because the server deletes no expired key in one.
     pub plain_slices: bool,
+    /// Whether scans run forward, because cursors are no positions in a table or a scan in chunks left keys out.
+    pub distrusts_chunks: bool,
     /// The limit that the pre-flight checks set; `None`: they have not run.
     checked: Option<Checked>,
 }

@@ -5,14 +5,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tally::Tally;
+use super::{
+    order::{Order, Position},
+    tally::Tally,
+};
 use crate::{
     target::{Address, address_or_empty},
     topology::SlotSet,
 };
 
-/// Layout that this version writes. A reader that finds another one starts the sweep again.
-pub const VERSION: u32 = 1;
+/// Layout that this version writes. A reader that finds a later one starts the sweep again.
+pub const VERSION: u32 = 2;
+/// Layout without an order of chunks.
+const WITHOUT_ORDER: u32 = 1;
 
 /// Where each shard of a sweep stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +33,25 @@ pub struct Checkpoint {
     pub exact: bool,
     /// The shards that are known.
     pub shards: Vec<ShardCheckpoint>,
+}
+
+impl Checkpoint {
+    /// Returns the checkpoint in the current layout; `None`: it was written by a later version. Positions of an earlier
+    /// layout mean nothing in the current order, so that shards start again; their counts stay.
+    pub(crate) fn upgraded(&self) -> Option<Self> {
+        match self.version {
+            VERSION => Some(self.clone()),
+            WITHOUT_ORDER => {
+                let mut checkpoint = Self { version: VERSION, ..self.clone() };
+                for shard in checkpoint.shards.iter_mut().filter(|shard| !shard.done) {
+                    (shard.run_id, shard.restricted_to) = (None, None);
+                    shard.databases.clear();
+                }
+                Some(checkpoint)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Where one shard stands.
@@ -52,6 +76,9 @@ pub struct ShardCheckpoint {
     /// Expired keys reclaimed so far.
     #[serde(alias = "keys_released")]
     pub keys_reclaimed: u64,
+    /// Keys that SCAN returned more than once, because the last call of a chunk reaches beyond its end; an estimate.
+    #[serde(default)]
+    pub keys_repeated: f64,
     /// `used_memory` when the shard was first seen, bytes.
     pub used_memory_before: Option<u64>,
     /// `used_memory_rss` when the shard was first seen, bytes.
@@ -72,11 +99,6 @@ impl ShardCheckpoint {
         self.run_id.is_some() || !self.databases.is_empty() || self.keys_scanned > 0
     }
 
-    /// Returns the cursor from which a pass over a database starts: that of the first slot to sweep.
-    pub(crate) fn first_cursor(&self) -> u64 {
-        self.restricted_to.as_ref().and_then(|slots| slots.next_from(0)).map_or(0, u64::from)
-    }
-
     /// Whether the shard's primary is at this address.
     pub(crate) fn is_at(&self, address: &Address) -> bool {
         self.address.as_ref() == Some(address)
@@ -84,15 +106,25 @@ impl ShardCheckpoint {
 }
 
 /// Where one database stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseCheckpoint {
     /// Number of the database.
     pub database: u32,
     /// Keys in the database when the shard was started: its weight in the progress.
     pub keys: u64,
-    /// Where SCAN resumes.
-    pub cursor: u64,
-    /// Whether SCAN has returned to cursor 0.
+    /// Order of the chunks; `None`: the database was not started.
+    #[serde(default)]
+    pub order: Option<Order>,
+    /// Chunks of that order that were begun.
+    #[serde(default)]
+    pub begun: usize,
+    /// Where SCAN resumes: in those of them that are not complete.
+    #[serde(default)]
+    pub positions: Vec<Position>,
+    /// Share of the keys that is done, 0–1.
+    #[serde(default)]
+    pub share: f64,
+    /// Whether all chunks are complete.
     pub done: bool,
     /// Sums of this pass, for the check at its end.
     #[serde(default)]
@@ -116,6 +148,13 @@ mod tests {
         assert_eq!(checkpoint.shards[0].address, Some(Address::tcp("::1", 7000)));
         assert_eq!(checkpoint.shards[0].restricted_to.as_ref().map(SlotSet::len), Some(1));
         assert_eq!(checkpoint.shards[1].address, None);
+        let upgraded = checkpoint.upgraded().expect("an earlier layout");
+        assert_eq!(
+            (upgraded.shards[0].keys_reclaimed, upgraded.shards[0].run_id.as_ref()),
+            (4, None),
+            "it starts again"
+        );
+        assert!(upgraded.shards[0].databases.is_empty() && Checkpoint { version: 3, ..upgraded }.upgraded().is_none());
         let written = serde_json::to_string(&checkpoint).expect("JSON");
         assert!(written.contains(r#""address":"[::1]:7000""#) && written.contains(r#""address":"""#), "{written}");
         assert_eq!(serde_json::from_str::<Checkpoint>(&written).expect("a checkpoint"), checkpoint);

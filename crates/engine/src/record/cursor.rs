@@ -1,6 +1,6 @@
 //! SCAN cursors as fractions of the keyspace. Pure arithmetic.
 
-use crate::topology::SlotSet;
+use crate::topology::{SLOTS, SlotSet};
 
 const SLOT_BITS: u32 = 14;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
@@ -30,32 +30,53 @@ pub enum Scale {
     #[default]
     Table,
     /// A table for each slot (cluster mode since Redis 7.4 and Valkey 8): the low 14 bits of the cursor are the slot, the
-    /// rest is a position in its table. Holds the keys before each slot, and all of them at the end.
-    Slots(Vec<u64>),
+    /// rest is a position in its table.
+    Slots {
+        /// The keys before each slot, and all of them at the end.
+        before: Vec<u64>,
+        /// Whether the keys were counted. Otherwise every slot weighs the same.
+        counted: bool,
+    },
 }
 
 impl Scale {
     /// Returns a scale for slots that hold this many keys each.
     pub fn of_slots(keys: impl IntoIterator<Item = u64>) -> Self {
-        let mut sums = vec![0];
-        let mut sum = 0;
+        let (mut before, mut sum) = (vec![0], 0);
         for keys in keys {
             sum += keys;
-            sums.push(sum);
+            before.push(sum);
         }
-        Self::Slots(sums)
+        Self::Slots { before, counted: true }
     }
 
-    /// Whether the keys are spread so evenly that no slot holds more than one in 64 of them.
-    pub(crate) fn is_even(&self) -> bool {
-        let Self::Slots(sums) = self else { return true };
-        let all = sums.last().copied().unwrap_or(0);
-        sums.windows(2).all(|slot| (slot[1] - slot[0]) * 64 <= all)
+    /// Returns a scale for slots whose keys cannot be counted.
+    pub fn of_even_slots(is_wanted: impl Fn(u16) -> bool) -> Self {
+        match Self::of_slots((0..SLOTS).map(|slot| u64::from(is_wanted(slot)))) {
+            Self::Slots { before, .. } => Self::Slots { before, counted: false },
+            Self::Table => Self::Table,
+        }
+    }
+
+    /// Returns the keys of all slots as of their count; `None`: they were not counted.
+    pub(crate) fn keys(&self) -> Option<u64> {
+        match self {
+            Self::Slots { before, counted: true } => before.last().copied(),
+            _ => None,
+        }
+    }
+
+    /// Returns the slots that hold more than this share of the keys, with their shares, 0–1.
+    pub(crate) fn slots_above(&self, share: f64) -> Vec<(u16, f64)> {
+        let Self::Slots { before, .. } = self else { return Vec::new() };
+        let all = before.last().copied().unwrap_or(0).max(1) as f64;
+        let shares = before.windows(2).map(|slot| (slot[1] - slot[0]) as f64 / all);
+        (0..).zip(shares).filter(|(_, held)| *held > share).collect()
     }
 
     /// Returns the part of the keys that a cursor has passed, 0–1.
     pub fn fraction(&self, cursor: u64) -> f64 {
-        let Self::Slots(sums) = self else { return fraction(cursor) };
+        let Self::Slots { before: sums, .. } = self else { return fraction(cursor) };
         let slot = (cursor & SLOT_MASK) as usize;
         match (sums.get(slot), sums.get(slot + 1), sums.last()) {
             (Some(before), Some(after), Some(all)) if *all > 0 => {
@@ -71,7 +92,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::topology::SLOTS;
 
     /// Returns the servers' own next cursor for a table of `bits` bits (dict.c, dictScan).
     fn next_cursor(cursor: u64, bits: u32) -> u64 {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cursor;
+mod order;
 mod progress;
 mod remaining;
 mod report;
@@ -10,7 +11,8 @@ mod tally;
 
 pub(crate) use self::{
     checkpoint::VERSION,
-    cursor::{Scale, within},
+    cursor::Scale,
+    order::{Advance, Call, Speeds, Walk},
     remaining::Counters,
     report::outcome,
     shard::{Shard, ShardState, nanoseconds, quantiles},
@@ -19,6 +21,7 @@ pub(crate) use self::{
 pub use self::{
     checkpoint::{Checkpoint, DatabaseCheckpoint, ShardCheckpoint},
     cursor::fraction,
+    order::{HotSlot, Order, Position},
     progress::{Progress, ShardProgress, ShardStatus, eta},
     remaining::Remaining,
     report::{Outcome, ProbeSeconds, Quantiles, Report, ShardReport, Throttled, Totals},

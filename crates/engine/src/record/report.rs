@@ -74,6 +74,9 @@ pub struct Totals {
     /// Expired keys reclaimed, by the DBSIZE differences.
     #[serde(alias = "keys_released")]
     pub keys_reclaimed: u64,
+    /// Keys among `keys_scanned` that SCAN returned more than once, about: the last call of a chunk reaches beyond its end.
+    #[serde(default)]
+    pub keys_repeated: u64,
     /// `used_memory` before, bytes.
     pub used_memory_before: Option<u64>,
     /// `used_memory` after, bytes. May have grown: clients keep writing during a sweep.

@@ -1,7 +1,7 @@
 //! State of one shard during a sweep. Written by its worker thread, read by the progress reporter.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,11 +10,11 @@ use hdrhistogram::Histogram;
 
 use super::{
     checkpoint::{DatabaseCheckpoint, ShardCheckpoint},
-    cursor::Scale,
+    order::{Order, Walk},
     progress::{ShardProgress, ShardStatus},
     remaining::{Counters, Living, Remaining, remaining},
     report::{ProbeSeconds, Quantiles, ShardReport, Throttled, Totals, outcome},
-    tally::{Pass, Tally},
+    tally::Pass,
 };
 use crate::{
     failure::{Failure, FailureKind},
@@ -71,8 +71,8 @@ pub(crate) struct ShardState {
     pub backoffs: u64,
     pub throttled: Throttled,
     pub baseline_p90: Option<Duration>,
-    /// How to read the cursors of each database.
-    pub scales: HashMap<u32, Scale>,
+    /// Databases whose keys are not spread over the keyspace by their hashes alone: a slot has many of them.
+    pub uneven: BTreeSet<u32>,
     /// The databases as of the last sample that found expiry live; slices after it may have reclaimed nothing.
     committed: Vec<DatabaseCheckpoint>,
     /// Nanoseconds of each PING between slices.
@@ -102,25 +102,33 @@ impl ShardState {
             backoffs: 0,
             throttled: Throttled::default(),
             baseline_p90: None,
-            scales: HashMap::new(),
+            uneven: BTreeSet::new(),
             pings: nanoseconds(),
             server_time: Duration::ZERO,
             slices: nanoseconds(),
         }
     }
 
-    /// Records a slice of the database at `index` that blocked the server for `cost`.
-    pub fn record_slice(&mut self, index: usize, slice: &SliceReply, cost: Duration) {
+    /// Starts a database, or starts it again in another order.
+    pub fn start_database(&mut self, index: usize, order: Order) {
+        let database = &mut self.checkpoint.databases[index];
+        let DatabaseCheckpoint { database: number, keys, .. } = *database;
+        *database = DatabaseCheckpoint { database: number, keys, order: Some(order), ..DatabaseCheckpoint::default() };
+    }
+
+    /// Records a slice of the database at `index` that blocked the server for `cost`. `walk`: where it led to. `repeated`: keys
+    /// of it that were returned before, an estimate.
+    pub fn record_slice(&mut self, index: usize, slice: &SliceReply, repeated: f64, walk: &Walk, cost: Duration) {
         self.checkpoint.keys_reclaimed += slice.reclaimed;
         self.checkpoint.keys_scanned += slice.returned + slice.reclaimed;
-        let from = self.share(&self.checkpoint.databases[index]);
+        self.checkpoint.keys_repeated += repeated;
         let database = &mut self.checkpoint.databases[index];
-        database.cursor = slice.cursor;
-        database.done = slice.cursor == 0;
-        let upto = self.share(&self.checkpoint.databases[index]);
-        // The part of the slice that lies in the first half of the keyspace.
-        let early = if upto > from { ((0.5 - from) / (upto - from)).clamp(0.0, 1.0) } else { 0.0 };
-        self.checkpoint.databases[index].tally.record(slice, early);
+        let (from, upto) = (database.share, walk.fraction().max(database.share));
+        // The part of the slice that lies in the first half of the pass.
+        let early = if upto > from { ((0.5 - from) / (upto - from)).clamp(0.0, 1.0) } else { f64::from(from < 0.5) };
+        database.tally.record(slice, repeated, early);
+        (database.begun, database.positions) = walk.positions();
+        (database.share, database.done) = (upto, walk.is_done());
         self.server_time += cost;
         self.slices.saturating_record(cost.as_nanos() as u64);
     }
@@ -128,9 +136,10 @@ impl ShardState {
     /// Returns the sums of the last pass over each database.
     pub fn passes(&self) -> Vec<Pass> {
         let databases = self.checkpoint.databases.iter();
-        let pass = |&DatabaseCheckpoint { database, tally, .. }: &DatabaseCheckpoint| {
-            let is_even = self.scales.get(&database).is_none_or(Scale::is_even);
-            Pass { database, tally, is_even }
+        let pass = |&DatabaseCheckpoint { database, tally, .. }: &DatabaseCheckpoint| Pass {
+            database,
+            tally,
+            is_even: !self.uneven.contains(&database),
         };
         databases.map(pass).collect()
     }
@@ -142,7 +151,7 @@ impl ShardState {
         }
         let before = self.counters.map(|(before, since)| (before, since.elapsed().as_secs_f64()));
         let living = self.checkpoint.databases.iter().fold(Living::default(), |sum, line| sum + line.tally.living());
-        let living = Living { is_even: self.scales.values().all(Scale::is_even), ..living };
+        let living = Living { is_even: self.uneven.is_empty(), ..living };
         self.remaining = Some(remaining(before, after, living));
     }
 
@@ -163,9 +172,12 @@ impl ShardState {
 
     /// Marks the selected databases to be swept again from their start, finished or not.
     pub fn restart_databases(&mut self, is_selected: impl Fn(u32) -> bool) {
-        let first = self.checkpoint.first_cursor();
         for database in self.checkpoint.databases.iter_mut().filter(|line| is_selected(line.database)) {
-            (database.cursor, database.done, database.tally) = (first, false, Tally::default());
+            *database = DatabaseCheckpoint {
+                database: database.database,
+                keys: database.keys,
+                ..DatabaseCheckpoint::default()
+            };
         }
         // A later run that resumes from here has to repeat them as well.
         self.commit();
@@ -176,7 +188,7 @@ impl ShardState {
     pub fn reset(&mut self, restricted_to: Option<&SlotSet>) {
         self.checkpoint.databases.clear();
         self.committed.clear();
-        self.scales.clear();
+        self.uneven.clear();
         (self.counters, self.remaining) = (None, None);
         self.checkpoint.restricted_to = restricted_to.cloned();
         if let Some(slots) = restricted_to {
@@ -200,7 +212,7 @@ impl ShardState {
         let total = self.database_weights();
         let databases = self.checkpoint.databases.iter();
         // `sum` of an empty iterator is -0.0.
-        databases.fold(0.0, |sum, database| sum + self.share(database) * weight(database) / total)
+        databases.fold(0.0, |sum, database| sum + share(database) * weight(database) / total)
     }
 
     /// Returns the run id of the server process and the share of the shard that is done, 0–1.
@@ -249,6 +261,7 @@ impl ShardState {
                 exact: self.exact,
                 keys_scanned: checkpoint.keys_scanned,
                 keys_reclaimed: checkpoint.keys_reclaimed,
+                keys_repeated: checkpoint.keys_repeated.round() as u64,
                 used_memory_before: checkpoint.used_memory_before,
                 used_memory_after: checkpoint.used_memory_after,
                 rss_before: checkpoint.rss_before,
@@ -275,14 +288,6 @@ impl ShardState {
         all.add(&self.slices).expect("histograms of the same bounds");
     }
 
-    fn share(&self, database: &DatabaseCheckpoint) -> f64 {
-        match (database.done, self.scales.get(&database.database)) {
-            (true, _) => 1.0,
-            (false, Some(scale)) => scale.fraction(database.cursor),
-            (false, None) => Scale::Table.fraction(database.cursor),
-        }
-    }
-
     fn probe_p90_seconds(&self) -> Option<f64> {
         (!self.pings.is_empty()).then(|| self.pings.value_at_quantile(0.9) as f64 / 1e9)
     }
@@ -304,6 +309,10 @@ pub(crate) fn quantiles(slices: &Histogram<u64>) -> Quantiles {
             max: seconds(slices.max()),
         },
     }
+}
+
+fn share(database: &DatabaseCheckpoint) -> f64 {
+    if database.done { 1.0 } else { database.share }
 }
 
 fn weight(database: &DatabaseCheckpoint) -> f64 {

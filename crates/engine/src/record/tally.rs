@@ -8,18 +8,21 @@ use crate::link::SliceReply;
 /// Part of a database that may be missing from the sums, beyond the writes of clients that show, 0–1: clients that add
 /// and delete keys in turn leave no trace between two slices.
 const TOLERANCE: f64 = 0.01;
-/// How many times the square root of its keys may be missing from a database by chance before a pass proves it.
+/// How many times the square root of a number of keys may be missing from it by chance.
 const DEVIATIONS: f64 = 4.0;
 
 /// Sums of one pass over one database.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Keys when the pass began, and after its last slice.
     sizes: Option<(u64, u64)>,
     returned: u64,
-    /// Those that were returned in the first half of the pass.
+    /// Those that were returned in the first half of the pass, without repeats.
     #[serde(default)]
-    returned_early: u64,
+    returned_early: f64,
+    /// Keys that were returned more than once, an estimate.
+    #[serde(default)]
+    repeated: f64,
     #[serde(alias = "released")]
     reclaimed: u64,
     /// Keys that clients added and deleted between slices, as far as DBSIZE shows them.
@@ -40,14 +43,16 @@ pub(crate) struct Pass {
 }
 
 impl Tally {
-    /// Adds a slice of the pass. `early`: the part of it that lies in the first half of the keyspace, 0–1.
-    pub fn record(&mut self, slice: &SliceReply, early: f64) {
+    /// Adds a slice of the pass. `repeated`: keys of it that were returned before, an estimate. `early`: the part of it that
+    /// lies in the first half of the pass, 0–1.
+    pub fn record(&mut self, slice: &SliceReply, repeated: f64, early: f64) {
         let Some((before, after)) = slice.sizes else { return };
         let (first, last) = self.sizes.unwrap_or((before, before));
         self.churn += before.abs_diff(last);
         self.sizes = Some((first, after));
         self.returned += slice.returned;
-        self.returned_early += (slice.returned as f64 * early).round() as u64;
+        self.returned_early += (slice.returned as f64 - repeated) * early;
+        self.repeated += repeated;
         self.reclaimed += slice.reclaimed;
         self.slices += 1;
     }
@@ -84,22 +89,37 @@ impl Tally {
     /// Whether any key is missing that twice the visible writes of clients do not explain. Detects a single stale key
     /// that was passed over in a quiet keyspace; clients that add and delete keys in turn can cause it as well.
     pub fn is_doubtful(&self) -> bool {
-        self.missing() > 2 * self.churn
+        self.missing() as f64 > 2.0 * self.churn as f64 + self.uncertainty()
     }
 
     /// Returns the live keys that the pass returned.
     pub(super) fn living(&self) -> Living {
-        let (early, all) = (self.returned_early as f64, self.returned as f64);
-        Living { early, late: all - early, is_even: false }
+        let all = self.returned as f64 - self.repeated;
+        Living { early: self.returned_early, late: all - self.returned_early, repeated: self.repeated, is_even: false }
     }
 
-    /// Returns the missing keys that the visible writes of clients and the tolerance explain.
+    /// Whether so many keys were returned more than once that missing keys may not show beside them.
+    pub fn is_blurred(&self) -> bool {
+        self.uncertainty() > self.tolerance()
+    }
+
+    /// Returns by how much the estimate of repeated keys may be wrong by chance.
+    fn uncertainty(&self) -> f64 {
+        DEVIATIONS * self.repeated.sqrt()
+    }
+
+    fn tolerance(&self) -> f64 {
+        self.sizes.map_or(0, |(first, _)| first) as f64 * TOLERANCE
+    }
+
+    /// Returns the missing keys that the visible writes of clients, the tolerance and the estimate of repeats explain.
     fn explained(&self) -> f64 {
-        self.churn as f64 + self.sizes.map_or(0, |(first, _)| first) as f64 * TOLERANCE
+        self.churn as f64 + self.tolerance() + self.uncertainty()
     }
 
     fn missing(&self) -> u64 {
-        self.sizes.map_or(0, |(first, _)| first.saturating_sub(self.returned + self.reclaimed))
+        let seen = (self.returned + self.reclaimed) as f64 - self.repeated;
+        self.sizes.map_or(0, |(first, _)| (first as f64 - seen).max(0.0).round() as u64)
     }
 }
 
@@ -115,7 +135,7 @@ mod tests {
 
     fn tally(slices: &[SliceReply]) -> Tally {
         let mut tally = Tally::default();
-        slices.iter().for_each(|slice| tally.record(slice, 1.0));
+        slices.iter().for_each(|slice| tally.record(slice, 0.0, 1.0));
         tally
     }
 
@@ -127,6 +147,19 @@ mod tests {
     #[test]
     fn stale_keys_that_were_passed_over_are_unaccounted_for() {
         assert_eq!(tally(&[slice(1000, 1000, 400), slice(1000, 900, 400)]).unaccounted(), Some(100));
+    }
+
+    #[test]
+    fn repeated_keys_are_not_taken_for_the_missing_ones() {
+        let pass = |repeated: f64| {
+            let mut tally = Tally::default();
+            tally.record(&slice(10_000, 9_000, 4_000), 0.0, 1.0);
+            tally.record(&slice(9_000, 8_000, 4_000), repeated, 0.0);
+            tally
+        };
+        assert_eq!(pass(400.0).unaccounted(), Some(400), "as many were left out as were returned twice");
+        assert!(!pass(10.0).is_doubtful() && pass(20.0).is_doubtful(), "chance explains four times the square root");
+        assert!(!pass(600.0).is_blurred() && pass(700.0).is_blurred());
     }
 
     #[test]

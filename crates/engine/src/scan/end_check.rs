@@ -83,7 +83,7 @@ mod tests {
 
     fn tally(slices: &[SliceReply]) -> Tally {
         let mut tally = Tally::default();
-        slices.iter().for_each(|slice| tally.record(slice, 1.0));
+        slices.iter().for_each(|slice| tally.record(slice, 0.0, 1.0));
         tally
     }
 

@@ -1,5 +1,6 @@
 //! The sweep itself: all primaries of a target, each with a thread, until the topology holds nothing that is not swept.
 
+mod database;
 mod end_check;
 mod estimate;
 mod incomplete;

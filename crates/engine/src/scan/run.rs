@@ -19,7 +19,7 @@ use crate::{
     monitor::Monitor,
     options::Options,
     pacing::PrimaryProfile,
-    record::{Report, Shard, VERSION},
+    record::{Checkpoint, Report, Shard},
     stop::{CancelOnDrop, Stop},
     target::{Mode, Target},
     topology::{Connector, PrimaryNode, Scout},
@@ -47,7 +47,8 @@ pub fn sweep_through(
     monitor: &dyn Monitor,
     stop: &Stop,
 ) -> Report {
-    let checkpoint = options.checkpoint.as_ref().filter(|checkpoint| checkpoint.version == VERSION);
+    let checkpoint = options.checkpoint.as_ref().and_then(Checkpoint::upgraded);
+    let checkpoint = checkpoint.as_ref();
     let stop = stop.within(options.timeout);
     let shard_map = ShardMap::new(target, checkpoint, &stop);
     let connector = Connector { dialer, target, client_name: &options.client_name, stop: &stop };

@@ -34,6 +34,11 @@ pub(crate) enum RunawayKind {
 }
 
 impl Runaway {
+    /// Starts another chunk: the calls of two chunks overlap, and may return the same cursor.
+    pub fn start_chunk(&mut self) {
+        (self.landmark, self.since, self.until) = (0, 0, 0);
+    }
+
     /// Records a call that visited `visited` keys, reclaimed ones included, and returned `cursor`. `keys`: those that the
     /// database holds; `None`: the server does not report it. Returns a reason to give up.
     pub fn record(&mut self, cursor: u64, visited: u64, keys: Option<u64>) -> Option<RunawayKind> {

@@ -8,7 +8,7 @@ use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Capabilities, Info, Link, RoleView},
     pacing::PrimaryProfile,
-    record::{Counters, DatabaseCheckpoint, ShardStatus, Tally},
+    record::{Counters, DatabaseCheckpoint, ShardStatus},
     server::{self, Check, ExpirySettings, LazyFreeRegistry, Setting, Verdict},
     target::{Address, Mode},
     topology::{self, Primary, SlotSet},
@@ -129,11 +129,9 @@ impl ShardSweeper<'_> {
         }
         // Databases in the checkpoint without counters: an earlier run began the pass.
         let is_new = checkpoint.databases.is_empty();
-        let first = checkpoint.first_cursor();
         for (database, keys) in databases {
             if !checkpoint.databases.iter().any(|known| known.database == database) {
-                let tally = Tally::default();
-                checkpoint.databases.push(DatabaseCheckpoint { database, keys, cursor: first, done: false, tally });
+                checkpoint.databases.push(DatabaseCheckpoint { database, keys, ..DatabaseCheckpoint::default() });
             }
         }
         if is_new {

@@ -1,24 +1,22 @@
 //! One shard over one connection: its databases one after the other, slice after slice.
 
 use std::{
-    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     end_check::EndCheck,
-    incomplete::{endless, missing_keys, unproven_keys},
-    runaway::Runaway,
+    incomplete::{missing_keys, unproven_keys},
     session::{LazyFreeLease, Session, counters},
     sweeper::ShardSweeper,
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{LinkError, RoleView},
-    pacing::{Next, Throttle, ThrottleContext},
-    record::{DatabaseCheckpoint, within},
+    pacing::{Throttle, ThrottleContext},
+    record::Pass,
     server::{self, Acquired, ExpirySettings, Setting, release_lazyfree},
+    target::Address,
 };
 
 /// How long the sizes after a sweep wait for memory that the server frees in the background.
@@ -126,6 +124,7 @@ impl ShardSweeper<'_> {
                 self.warn(sentence);
             }
             if found.again.is_empty() {
+                self.note_repeats(&session.address, &passes);
                 return missing_keys(&session.address, &found.given_up).map_or(Ok(()), |error| Err(error.into()));
             }
             self.monitor.note(
@@ -133,7 +132,20 @@ impl ShardSweeper<'_> {
             );
             self.review_settings(session, found.plain)?;
             throttle.wait_for_hidden_pause(found.wait)?;
+            // A forward scan needs nothing of a cursor but that the server knows it again.
+            self.profile.distrusts_chunks = true;
             self.state().restart_databases(|database| found.again.contains(&database));
+        }
+    }
+
+    /// Marks the counts as not exact where the end check could not have found missing keys beside the repeated ones.
+    fn note_repeats(&self, address: &Address, passes: &[Pass]) {
+        for pass in passes.iter().filter(|pass| pass.tally.is_blurred()) {
+            self.state().exact = false;
+            self.warn(format!(
+                "order: {address} returned many keys of database {} twice, as while its table shrinks, so that keys which the scan left out would not show and the count is not exact; scan again for proof",
+                pass.database
+            ));
         }
     }
 
@@ -156,56 +168,6 @@ impl ShardSweeper<'_> {
             self.state().exact = false;
         }
         Ok(())
-    }
-
-    /// Sweeps one database from its cursor. Breaks where the slices since the last clean sample have to be repeated.
-    fn sweep_database(
-        &mut self,
-        session: &mut Session,
-        throttle: &mut Throttle<'_>,
-        index: usize,
-        database: &DatabaseCheckpoint,
-    ) -> Result<ControlFlow<()>, ShardError> {
-        let address = session.address.clone();
-        let failed = |error| ShardError::at(&address, error);
-        self.state().database = Some(database.database);
-        if database.database != 0 || self.state().checkpoint.databases.len() > 1 {
-            session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(failed)?;
-        }
-        let restricted_to = self.state().checkpoint.restricted_to.clone();
-        if session.per_slot_tables {
-            let scale = server::slot_scale(&mut session.link, restricted_to.as_ref(), self.stop()).map_err(failed)?;
-            self.state().scales.insert(database.database, scale);
-        }
-        let mut cursor = database.cursor;
-        let mut runaway = Runaway::default();
-        loop {
-            let Next::Slice(count) = throttle.next_slice(&mut session.link)? else {
-                return Ok(ControlFlow::Break(()));
-            };
-            let (sent, offset) = (Instant::now(), throttle.now());
-            let mut slice = session.link.slice(cursor, count, session.capabilities).map_err(|error| {
-                // Without a reply the server may still have run the slice.
-                self.state().exact &= matches!(error, LinkError::Server(_));
-                failed(error)
-            })?;
-            let cost = sent.elapsed().saturating_sub(throttle.baseline_rtt());
-            if matches!(slice.role, RoleView::Replica { .. }) {
-                return Err(ShardError::Demoted);
-            }
-            throttle.record(offset, cost, count, &slice);
-            slice.cursor = restricted_to.as_ref().map_or(slice.cursor, |slots| within(slice.cursor, slots));
-            self.state().record_slice(index, &slice, cost);
-            self.monitor.slice(cost);
-            cursor = slice.cursor;
-            let keys = slice.sizes.map(|(before, _)| before).or_else(|| session.keys(database.database));
-            if let Some(kind) = runaway.record(cursor, slice.returned + slice.reclaimed, keys) {
-                return Err(endless(&address, database.database, kind).into());
-            }
-            if cursor == 0 {
-                return Ok(ControlFlow::Continue(()));
-            }
-        }
     }
 
     /// Records what the scan has left. Without a reply the report lacks it.

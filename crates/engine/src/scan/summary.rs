@@ -41,6 +41,7 @@ pub(super) fn report(
             exact: shard_map.is_exact(),
             keys_scanned: totals().map(|shard| shard.keys_scanned).sum(),
             keys_reclaimed: totals().map(|shard| shard.keys_reclaimed).sum(),
+            keys_repeated: totals().map(|shard| shard.keys_repeated).sum(),
             used_memory_before: used.0,
             used_memory_after: used.1,
             rss_before: rss.0,

@@ -47,7 +47,7 @@ pub(crate) fn slot_scale(link: &mut Link, restricted_to: Option<&SlotSet>, stop:
         let slots = first..first + SLOTS_PER_CALL as u16;
         match link.count_keys_in_slots(slots) {
             Ok(held) => keys.extend((first..).zip(held).map(|(slot, held)| if counts(slot) { held } else { 0 })),
-            Err(LinkError::Server(_)) => return Ok(Scale::of_slots((0..SLOTS).map(|slot| u64::from(counts(slot))))),
+            Err(LinkError::Server(_)) => return Ok(Scale::of_even_slots(counts)),
             Err(error) => return Err(error),
         }
         stop.wait_until(Instant::now() + SLOTS_PAUSE);

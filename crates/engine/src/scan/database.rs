@@ -1,0 +1,139 @@
+//! One database over one connection: chunk after chunk, in the order that suits the server's own expiry cycle.
+
+use std::{ops::ControlFlow, time::Instant};
+
+use super::{incomplete::endless, runaway::Runaway, session::Session, sweeper::ShardSweeper};
+use crate::{
+    failure::ShardError,
+    link::{Info, LinkError, RoleView},
+    pacing::{Next, Throttle},
+    record::{Advance, Call, DatabaseCheckpoint, Order, Scale, Speeds, Walk},
+    server,
+    target::Address,
+};
+
+/// A slot with more than this share of the keys makes the keyspace uneven, 0–1.
+const UNEVEN: f64 = 1.0 / 64.0;
+
+impl ShardSweeper<'_> {
+    /// Sweeps one database from its checkpoint. Breaks where the slices since the last clean sample have to be repeated.
+    pub(super) fn sweep_database(
+        &mut self,
+        session: &mut Session,
+        throttle: &mut Throttle<'_>,
+        index: usize,
+        database: &DatabaseCheckpoint,
+    ) -> Result<ControlFlow<()>, ShardError> {
+        let address = session.address.clone();
+        let failed = |error| ShardError::at(&address, error);
+        self.state().database = Some(database.database);
+        if database.database != 0 || self.state().checkpoint.databases.len() > 1 {
+            session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(failed)?;
+        }
+        let mut walk = self.walk(session, index, database)?;
+        let mut runaway = Runaway::default();
+        let mut keys = session.keys(database.database);
+        let mut next = walk.take();
+        while let Some(position) = next {
+            let Next::Slice(count) = throttle.next_slice(&mut session.link)? else {
+                return Ok(ControlFlow::Break(()));
+            };
+            let count = count.min(walk.max_count(position, keys.unwrap_or(u64::MAX)));
+            let (sent, offset) = (Instant::now(), throttle.now());
+            let slice = match session.link.slice(position.cursor, count, session.capabilities) {
+                Ok(slice) => slice,
+                Err(LinkError::Server(error)) if walk.is_start(position) && error.is_about_cursor() => {
+                    walk = self.give_up_chunks(&address, index, &walk);
+                    (next, runaway) = (walk.take(), Runaway::default());
+                    continue;
+                }
+                Err(error) => {
+                    // Without a reply the server may still have run the slice.
+                    self.state().exact &= matches!(error, LinkError::Server(_));
+                    return Err(failed(error));
+                }
+            };
+            let cost = sent.elapsed().saturating_sub(throttle.baseline_rtt());
+            if matches!(slice.role, RoleView::Replica { .. }) {
+                return Err(ShardError::Demoted);
+            }
+            throttle.record(offset, cost, count, &slice);
+            let visited = slice.returned + slice.reclaimed;
+            let call = Call { count, cursor: slice.cursor, returned: slice.returned, visited };
+            let repeated = walk.repeated(position, call);
+            let advance = walk.advance(position, call);
+            self.state().record_slice(index, &slice, repeated, &walk, cost);
+            self.monitor.slice(cost);
+            keys = slice.sizes.map(|(before, _)| before).or(keys);
+            if let Some(kind) = runaway.record(slice.cursor, visited, keys) {
+                return Err(endless(&address, database.database, kind).into());
+            }
+            next = match advance {
+                Advance::Within(position) => Some(position),
+                Advance::Complete => {
+                    runaway.start_chunk();
+                    walk.take()
+                }
+                Advance::Opaque => {
+                    walk = self.give_up_chunks(&address, index, &walk);
+                    runaway = Runaway::default();
+                    walk.take()
+                }
+            };
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Returns the walk through a database, from where its checkpoint stands or from the start.
+    fn walk(&self, session: &mut Session, index: usize, database: &DatabaseCheckpoint) -> Result<Walk, ShardError> {
+        let restricted_to = self.state().checkpoint.restricted_to.clone();
+        let scale = match session.per_slot_tables {
+            true => server::slot_scale(&mut session.link, restricted_to.as_ref(), self.stop())
+                .map_err(|error| ShardError::at(&session.address, error))?,
+            false => Scale::Table,
+        };
+        if !scale.slots_above(UNEVEN).is_empty() {
+            self.state().uneven.insert(database.database);
+        }
+        let resumed = database.order.as_ref().and_then(|order| {
+            let walk = Walk::new(order, scale.clone(), restricted_to.clone());
+            walk.resume(database.begun, &database.positions)
+        });
+        Ok(resumed.unwrap_or_else(|| {
+            let speeds = Speeds { scanned: self.limits().keys_per_second, expired: expired_per_second(&session.info) };
+            let order = match !self.profile.distrusts_chunks && cycles_in_scan_order(&session.info) {
+                true => Order::backward(database.keys, &scale, speeds),
+                false => Order::Forward,
+            };
+            self.start(index, order, scale)
+        }))
+    }
+
+    /// Starts a database in an order.
+    fn start(&self, index: usize, order: Order, scale: Scale) -> Walk {
+        let mut state = self.state();
+        let walk = Walk::new(&order, scale, state.checkpoint.restricted_to.clone());
+        state.start_database(index, order);
+        walk
+    }
+
+    /// Starts a database again, forward, because its cursors are no positions in a table.
+    fn give_up_chunks(&mut self, address: &Address, index: usize, walk: &Walk) -> Walk {
+        self.profile.distrusts_chunks = true;
+        self.warn(format!(
+            "order: the cursors of {address} are not positions in a hash table, as behind a proxy, so that the scan runs forward from its start; a slow forward scan can raise the stale share of Valkey and of Redis since 7.2: use a faster pace there"
+        ));
+        self.start(index, Order::Forward, walk.scale().clone())
+    }
+}
+
+/// Whether the server's own expiry cycle walks the buckets in the order of SCAN, as Redis does since 7.2 and Valkey always.
+/// Unknown of other servers that speak the protocol.
+fn cycles_in_scan_order(info: &Info) -> bool {
+    info.is_redis_or_valkey() && info.is_since((0, 0), Some((7, 2)))
+}
+
+/// Returns the keys that expired a second since the server's start; `None`: it does not report it.
+fn expired_per_second(info: &Info) -> Option<f64> {
+    Some(info.number::<f64>("expired_keys")? / info.number::<f64>("uptime_in_seconds")?.max(1.0))
+}
