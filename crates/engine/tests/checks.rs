@@ -182,14 +182,16 @@ fn fake_server_with_a_fast_clock(seconds: u64, replica: Option<u16>) -> (String,
             while let Ok(1..) = stream.read(&mut buffer) {
                 let asked = String::from_utf8_lossy(&buffer).to_uppercase();
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() + seconds;
-                let answer = match () {
-                    () if asked.contains("\r\nTIME\r\n") => {
+                // Several commands may arrive at once.
+                let answers = asked.trim_end_matches('\0').split("\r\n*").map(|command| match () {
+                    () if command.contains("\r\nTIME") => {
                         format!("*2\r\n${}\r\n{now}\r\n$1\r\n0\r\n", now.to_string().len())
                     }
-                    () if asked.contains("\r\nROLE\r\n") => role.clone(),
-                    () if asked.contains("\r\nINFO\r\n") => "$0\r\n\r\n".to_owned(),
+                    () if command.contains("\r\nROLE") => role.clone(),
+                    () if command.contains("\r\nINFO\r\n") => "$0\r\n\r\n".to_owned(),
                     () => "+OK\r\n".to_owned(),
-                };
+                });
+                let answer = answers.collect::<String>();
                 buffer.fill(0);
                 if stream.write_all(answer.as_bytes()).is_err() {
                     break;

@@ -61,6 +61,18 @@ impl Info {
         self.main_thread_cpu().or_else(|| self.process_cpu())
     }
 
+    /// Returns how often a command was called, and the microseconds that its calls took.
+    pub fn command(&self, name: &str) -> Option<(u64, u64)> {
+        let mut fields = self.text(&format!("cmdstat_{name}"))?.split(',');
+        let mut number = |field: &str| fields.next()?.strip_prefix(field)?.strip_prefix('=')?.parse().ok();
+        Some((number("calls")?, number("usec")?))
+    }
+
+    /// Whether statistics of any command are reported.
+    pub fn has_command_statistics(&self) -> bool {
+        self.0.keys().any(|field| field.starts_with("cmdstat_"))
+    }
+
     fn seconds(&self, user: &str, system: &str) -> Option<Duration> {
         Duration::try_from_secs_f64(self.number::<f64>(user)? + self.number::<f64>(system)?).ok()
     }
@@ -124,6 +136,13 @@ mod tests {
         assert_eq!((info.engine(), info.engine_version()), ("valkey", Some("9.1.2")));
         let redis = Info::read("redis_version:7.0.15\r\n");
         assert_eq!((redis.engine(), redis.engine_version()), ("redis", Some("7.0.15")));
+    }
+
+    #[test]
+    fn the_statistics_of_a_command_are_its_calls_and_their_time() {
+        let info = Info::read("cmdstat_scan:calls=3,usec=42,usec_per_call=14.00,rejected_calls=0\r\ncmdstat_odd:x\r\n");
+        assert_eq!((info.command("scan"), info.command("odd"), info.command("get")), (Some((3, 42)), None, None));
+        assert!(info.has_command_statistics() && !Info::read(VALKEY).has_command_statistics());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! One slice: a few hundred microseconds of SCAN in one transaction, which also proves where it ran and how many keys it
 //! reclaimed.
 
+use std::time::Duration;
+
 use super::{
     connection::Link,
     encode::{Digits, encode},
@@ -20,11 +22,13 @@ pub struct Capabilities {
     pub dbsize: bool,
     /// SELECT: without it only database 0 can be swept.
     pub select: bool,
+    /// TIME, where it moves inside a transaction (Redis before 7.2): without it SCAN is not timed by the server's clock.
+    pub time: bool,
 }
 
 impl Capabilities {
-    /// All commands of a stock server.
-    pub const ALL: Self = Self { transaction: true, role: true, dbsize: true, select: true };
+    /// All commands of a stock server whose clock stands still inside a transaction.
+    pub const ALL: Self = Self { transaction: true, role: true, dbsize: true, select: true, time: false };
 
     /// Whether the number of keys that a slice reclaimed is exact.
     pub fn exact(self) -> bool {
@@ -45,6 +49,8 @@ pub struct SliceReply {
     pub reclaimed: u64,
     /// Keys in the database before and after, where DBSIZE is allowed.
     pub sizes: Option<(u64, u64)>,
+    /// How long SCAN took by the server's clock, where that moves.
+    pub scan_time: Option<Duration>,
 }
 
 impl Link {
@@ -54,7 +60,9 @@ impl Link {
         if !capabilities.transaction {
             return self.read_slice(capabilities);
         }
-        let queued = 1 + usize::from(capabilities.role) + 2 * usize::from(capabilities.dbsize);
+        let queued = 1
+            + usize::from(capabilities.role)
+            + 2 * (usize::from(capabilities.dbsize) + usize::from(capabilities.time));
         let mut refused = None;
         for _ in 0..=queued {
             // `+OK` for MULTI and `+QUEUED` for the rest, or the cause of the EXECABORT that follows.
@@ -81,8 +89,14 @@ impl Link {
         if capabilities.dbsize {
             encode(&mut self.out, &[b"DBSIZE"]);
         }
+        if capabilities.time {
+            encode(&mut self.out, &[b"TIME"]);
+        }
         let (cursor, count) = (Digits::of(cursor), Digits::of(u64::from(count)));
         encode(&mut self.out, &[b"SCAN", cursor.as_bytes(), b"COUNT", count.as_bytes()]);
+        if capabilities.time {
+            encode(&mut self.out, &[b"TIME"]);
+        }
         if capabilities.dbsize {
             encode(&mut self.out, &[b"DBSIZE"]);
         }
@@ -92,20 +106,22 @@ impl Link {
         self.send()
     }
 
-    /// Reads the four replies. Reads all of them even if one is an error, so that the next slice reads its own.
+    /// Reads the replies. Reads all of them even if one is an error, so that the next slice reads its own.
     fn read_slice(&mut self, capabilities: Capabilities) -> Result<SliceReply, LinkError> {
         let role = match capabilities.role {
             true => Some(self.reader.reply(&mut self.wire)?),
             false => None,
         };
         let before = self.read_size(capabilities)?;
+        let begun = self.read_time(capabilities)?;
         let scan = self.reader.scan_reply(&mut self.wire)?;
+        let ended = self.read_time(capabilities)?;
         let after = self.read_size(capabilities)?;
         let refused = |reply: &Reply| match reply {
             Reply::Error(text) => Err(LinkError::Server(ServerError(text.clone()))),
             _ => Ok(()),
         };
-        for reply in [&role, &before, &after].into_iter().flatten() {
+        for reply in [&role, &before, &begun, &ended, &after].into_iter().flatten() {
             refused(reply)?;
         }
         let size = |reply: &Option<Reply>| reply.as_ref().and_then(Reply::integer).map(|size| size.max(0) as u64);
@@ -117,9 +133,17 @@ impl Link {
                 returned: keys,
                 reclaimed: sizes.map_or(0, |(before, after)| before.saturating_sub(after)),
                 sizes,
+                scan_time: scan_time(begun.as_ref(), ended.as_ref()),
             }),
             ScanReply::Error(text) => Err(LinkError::Server(ServerError(text))),
         }
+    }
+
+    fn read_time(&mut self, capabilities: Capabilities) -> Result<Option<Reply>, LinkError> {
+        if !capabilities.time {
+            return Ok(None);
+        }
+        self.reader.reply(&mut self.wire).map(Some)
     }
 
     fn read_size(&mut self, capabilities: Capabilities) -> Result<Option<Reply>, LinkError> {
@@ -128,4 +152,14 @@ impl Link {
         }
         self.reader.reply(&mut self.wire).map(Some)
     }
+}
+
+/// Returns the time between two TIME replies; `None`: the clock stands still.
+fn scan_time(begun: Option<&Reply>, ended: Option<&Reply>) -> Option<Duration> {
+    let micros = |reply: Option<&Reply>| match reply? {
+        Reply::Array(parts) => Some(parts.first()?.integer()? * 1_000_000 + parts.get(1)?.integer()?),
+        _ => None,
+    };
+    let elapsed = u64::try_from(micros(ended)? - micros(begun)?).ok().filter(|elapsed| *elapsed > 0)?;
+    Some(Duration::from_micros(elapsed))
 }

@@ -82,11 +82,6 @@ impl Guard {
         (self.crowded, self.answered) = (busy > CROWDED, false);
     }
 
-    /// Whether the load at the last reading was so high that replies queue.
-    pub fn is_crowded(&self) -> bool {
-        self.crowded
-    }
-
     /// Returns the share of the main thread that may be used now, 0–1.
     pub fn max_cpu(&self) -> f64 {
         self.max_cpu

@@ -1,15 +1,19 @@
 //! When the next slice may run: the pace with its limits, the latency probe, the guard that backs off, and the reasons to
 //! throttle.
 
+mod baseline;
+mod cost;
 mod guard;
 mod pace;
 mod probe;
 mod profile;
 mod queries;
+mod reasons;
 mod throttle;
 
 pub use self::pace::{Decision, Pace};
 pub(crate) use self::{
+    cost::expected_cost,
     profile::PrimaryProfile,
     throttle::{Next, Throttle, ThrottleContext},
 };

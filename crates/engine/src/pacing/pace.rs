@@ -11,7 +11,7 @@ use crate::options::Limits;
 const MIN_COUNT: u32 = 10;
 /// The highest COUNT; more would only fill buffers.
 const MAX_COUNT: u32 = 100_000;
-/// COUNT of the first slice. Low, because the speed of the server is unknown.
+/// COUNT of the first slice where nothing is known of the server's speed.
 const FIRST_COUNT: u32 = 16;
 /// Part of `max_slice` that a slice aims at, so that the usual variance stays below it.
 const AIM: f64 = 0.85;
@@ -62,6 +62,25 @@ impl Pace {
             keys_due: Duration::ZERO,
             reclaims_due: Duration::ZERO,
         }
+    }
+
+    /// Starts with the COUNT for a server where a slice takes this many seconds, and as many for each unit of COUNT.
+    pub fn starting_at(mut self, fixed: f64, per_unit: f64) -> Self {
+        let aim = (self.limits.max_slice.as_secs_f64() * AIM - fixed).max(0.0) / per_unit.max(1e-9);
+        self.count = (aim as u32).clamp(MIN_COUNT, self.most_for_the_cap().max(MIN_COUNT));
+        self
+    }
+
+    /// Corrects what earlier slices have cost, at `now`: by so many seconds more, or less.
+    pub fn settle(&mut self, now: Duration, seconds: f64) {
+        if self.max_cpu >= 1.0 {
+            return;
+        }
+        let pause = Duration::from_secs_f64(seconds.abs() / (self.max_cpu * PLANNED));
+        self.due = match seconds > 0.0 {
+            true => self.due.max(now.saturating_sub(MAX_DEBT)) + pause,
+            false => self.due.saturating_sub(pause),
+        };
     }
 
     /// Sets the share of the main thread that may be used from now on, 0–1.
@@ -190,6 +209,29 @@ mod tests {
         let mut bench = Bench::new(Preset::Normal.limits());
         bench.run(Duration::from_secs(5), 20 * MICRO, MICRO, 100 * MICRO);
         assert!((0.24..0.25).contains(&bench.share()), "share {}", bench.share());
+    }
+
+    #[test]
+    fn it_starts_with_the_count_that_the_known_cost_allows() {
+        let pace = Pace::new(Preset::Normal.limits()).starting_at(30e-6, 0.4e-6);
+        assert_eq!(pace.next(Duration::ZERO), Decision::Go(350));
+        let slow = Pace::new(Preset::Normal.limits()).starting_at(1.0, 1.0);
+        assert_eq!(slow.next(Duration::ZERO), Decision::Go(MIN_COUNT));
+        let mut limits = Preset::Normal.limits();
+        limits.keys_per_second = Some(1_000);
+        assert_eq!(Pace::new(limits).starting_at(30e-6, 0.4e-6).next(Duration::ZERO), Decision::Go(50));
+    }
+
+    #[test]
+    fn a_correction_delays_the_next_slice_by_its_share() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(Preset::Normal.limits());
+        pace.settle(second, 0.1);
+        let Decision::Wait(due) = pace.next(second) else { panic!("no wait") };
+        assert!((due - second).as_secs_f64() > 0.39, "{due:?}");
+        pace.settle(second, -0.09);
+        let Decision::Wait(due) = pace.next(second) else { panic!("no wait") };
+        assert!((due - second).as_secs_f64() < 0.05, "{due:?}");
     }
 
     #[test]

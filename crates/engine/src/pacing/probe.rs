@@ -6,6 +6,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use super::cost::LOW;
+
 /// How long a PING counts.
 const WINDOW: Duration = Duration::from_secs(1);
 /// PINGs below which a p90 is meaningless: as many are kept for longer, where a long path allows fewer in a second.
@@ -35,14 +37,19 @@ impl Probe {
         self.recent.iter().map(|(_, round_trip)| *round_trip).min().unwrap_or_default()
     }
 
-    /// Returns the round trip on a busy server: the median of the last second.
-    pub fn typical(&self) -> Duration {
+    /// Returns the round trip that a quarter of the PINGs stays below: unlike the shortest it does not depend on their number.
+    pub fn low(&self) -> Duration {
+        self.quantile(LOW)
+    }
+
+    /// Returns a quantile of the round trips.
+    pub fn quantile(&self, quantile: f64) -> Duration {
         let mut round_trips: Vec<Duration> = self.recent.iter().map(|(_, round_trip)| *round_trip).collect();
         if round_trips.is_empty() {
             return Duration::ZERO;
         }
-        let middle = round_trips.len() / 2;
-        *round_trips.select_nth_unstable(middle).1
+        let position = ((round_trips.len() - 1) as f64 * quantile).round() as usize;
+        *round_trips.select_nth_unstable(position).1
     }
 
     /// Returns the p90 since the last [`Probe::reset`], at most of the last second; `None` while there are too few.
@@ -81,7 +88,7 @@ mod tests {
             probe.record(INTERVAL * n, if n % 20 == 0 { 5 * MILLI } else { MILLI });
         }
         assert_eq!((probe.p90(), probe.idle()), (Some(MILLI), MILLI));
-        assert_eq!(probe.typical(), MILLI);
+        assert_eq!(probe.low(), MILLI);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) struct PrimaryProfile {
     /// The p90 of a PING before the first slice.
     pub baseline_p90: Option<Duration>,
+    /// Seconds of SCAN for each unit of COUNT, as an earlier connection was told.
+    pub cost_per_unit: Option<f64>,
     /// Replicas that were attached at the start.
     pub replicas: Option<usize>,
     /// Whether slices run without a transaction, because the server deletes no expired key in one.

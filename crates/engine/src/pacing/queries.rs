@@ -1,4 +1,5 @@
-//! Which query runs between two slices: a sample of the server's state, a look for background saves, or a PING. Pure.
+//! Which query runs between two slices: a sample of the server's state, one of background saves or of the cost of slices, or a
+//! PING. Pure.
 //!
 //! A query costs a round trip in which no slice runs. Over a long path queries at fixed intervals would take all of the time,
 //! so they get a share of it, and a slice runs between any two of them.
@@ -15,18 +16,20 @@ pub enum Query {
     State,
     /// Whether a background save runs.
     Save,
+    /// What the slices have cost.
+    Cost,
     /// The latency probe.
     Ping,
 }
 
 impl Query {
     /// All queries.
-    const ALL: [Self; 3] = [Self::State, Self::Save, Self::Ping];
+    const ALL: [Self; 4] = [Self::State, Self::Save, Self::Cost, Self::Ping];
 
     /// Time from one query of this kind to the next, where the path allows it.
     const fn interval(self) -> Duration {
         match self {
-            Self::State => Duration::from_secs(1),
+            Self::State | Self::Cost => Duration::from_secs(1),
             // Deletes until a save is noticed cost memory.
             Self::Save => Duration::from_millis(25),
             Self::Ping => Duration::from_millis(20),
@@ -84,6 +87,17 @@ impl Queries {
     pub fn record_slice(&mut self) {
         self.may_run = true;
     }
+
+    /// Makes a query of this kind due now.
+    pub fn expedite(&mut self, query: Query, now: Duration) {
+        let due = &mut self.due[query as usize];
+        *due = now.min(*due);
+    }
+
+    /// Makes a query of this kind due an interval from now: another one has told the same.
+    pub fn postpone(&mut self, query: Query, now: Duration) {
+        self.due[query as usize] = now + query.interval();
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +111,7 @@ mod tests {
         elapsed: Duration,
         slices: u32,
         /// Queries of each kind.
-        queries: [u32; 3],
+        queries: [u32; 4],
         /// Time by which queries delayed slices.
         delayed: Duration,
         /// The longest sequence of queries without a slice between them.
@@ -108,7 +122,7 @@ mod tests {
     fn run(round_trip: Duration, pause: Duration) -> Run {
         let (mut now, mut due) = (Duration::ZERO, Duration::ZERO);
         let mut queries = Queries::new(now, round_trip);
-        let mut run = Run { elapsed: now, slices: 0, queries: [0; 3], delayed: Duration::ZERO, longest_sequence: 0 };
+        let mut run = Run { elapsed: now, slices: 0, queries: [0; 4], delayed: Duration::ZERO, longest_sequence: 0 };
         let mut sequence = 0;
         while now < Duration::from_secs(60) {
             if let Some((query, start)) = queries.next(now, due, true) {
@@ -135,7 +149,7 @@ mod tests {
 
     #[test]
     fn on_a_short_path_every_query_runs_at_its_interval() {
-        let Run { slices, queries: [states, saves, pings], .. } =
+        let Run { slices, queries: [states, saves, _, pings], .. } =
             run(Duration::from_micros(60), Duration::from_micros(800));
         assert!(slices > 55_000, "{slices}");
         assert!((55..=60).contains(&states) && (2_200..=2_400).contains(&saves), "{states} and {saves}");
@@ -146,13 +160,16 @@ mod tests {
     fn a_query_that_fits_into_the_pause_before_a_slice_does_not_delay_it() {
         let run = run(Duration::from_millis(5), Duration::from_millis(40));
         assert!(run.delayed < Duration::from_millis(200), "{:?} in a minute", run.delayed);
-        assert!(run.queries[2] > 300, "{} PINGs", run.queries[2]);
+        assert!(run.queries[3] > 300, "{} PINGs", run.queries[3]);
     }
 
     #[test]
     fn over_a_distance_every_kind_of_query_has_its_turn() {
-        let [states, saves, pings] = run(Duration::from_millis(45), Duration::ZERO).queries;
-        assert!(states >= 10 && saves >= 10 && pings >= 10, "{states}, {saves} and {pings} in a minute");
+        let [states, saves, costs, pings] = run(Duration::from_millis(45), Duration::ZERO).queries;
+        assert!(
+            [states, saves, costs, pings].into_iter().all(|n| n >= 10),
+            "{states}, {saves}, {costs} and {pings} in a minute"
+        );
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! When the next slice of one connection may run: the pace, the latency probe with its guard, and the reasons to throttle.
+//! When the next slice of one connection may run: the pace, the cost of slices, the queries between them and the guard.
 
 use std::{
     sync::MutexGuard,
@@ -7,6 +7,8 @@ use std::{
 };
 
 use super::{
+    baseline::Baseline,
+    cost::{CostMeter, Measured, OVERHEAD},
     guard::Guard,
     pace::{Decision, Pace},
     probe::Probe,
@@ -14,23 +16,19 @@ use super::{
     queries::{Queries, Query},
 };
 use crate::{
-    failure::{Failure, FailureKind, ShardError},
-    link::{Link, RoleView, SliceReply},
+    failure::ShardError,
+    link::{Link, LinkError, RoleView, SliceReply},
     monitor::Monitor,
     options::{Limits, Options},
     record::{Shard, ShardState, Throttled},
-    server::{Expiry, ServerState, is_importing},
+    server::{EventLoop, ScanStatistics, ServerState},
     stop::{STOP_POLL, Stop},
     target::Address,
 };
 
-/// PINGs before the first slice, and the time between them: the baseline of the guard.
-const BASELINE_PINGS: u32 = 20;
-const BASELINE_INTERVAL: Duration = Duration::from_millis(10);
 /// Shortest time between two samples of the state that gives a reliable load.
 const MIN_LOAD_TIME: Duration = Duration::from_millis(500);
-/// Time between two samples while the sweep is throttled.
-const THROTTLED_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Keyspaces below this many keys are swept without a guard: they are done before it could judge.
 const MIN_GUARDED_KEYS: u64 = 20_000;
 
@@ -54,28 +52,31 @@ pub(crate) struct ThrottleContext<'a> {
     pub shard: &'a Shard,
     /// Whether the server reports its import mode, in which it deletes no expired key.
     pub reports_import_mode: bool,
+    /// Seconds of SCAN for each unit of COUNT that a server of this version needs at most.
+    pub expected_cost: f64,
 }
 
 /// Decides when the next slice may run, for one connection.
 pub(crate) struct Throttle<'a> {
-    context: ThrottleContext<'a>,
-    address: Address,
+    pub(super) context: ThrottleContext<'a>,
+    pub(super) address: Address,
     pace: Pace,
+    cost: CostMeter,
     started: Instant,
-    probe: Probe,
+    pub(super) probe: Probe,
     guard: Option<Guard>,
-    /// See [`Throttle::baseline_rtt`].
-    baseline_rtt: Duration,
+    /// The server's event loop at the last sample, where the guard judges that instead of PINGs.
+    event_loop: Option<EventLoop>,
     queries: Queries,
     /// CPU of the main thread at the last sample, and the time of that.
     last_cpu: Option<(Instant, Duration)>,
-    last_sample: ServerState,
+    pub(super) last_sample: ServerState,
     /// The server's CPU and the backoffs that are recorded in the shard's state.
     cpu: Option<Duration>,
     backoffs: u64,
     /// The role as of the last slice, with the lag of the replicas.
-    role: RoleView,
-    replicas: usize,
+    pub(super) role: RoleView,
+    pub(super) replicas: usize,
 }
 
 impl<'a> Throttle<'a> {
@@ -94,10 +95,11 @@ impl<'a> Throttle<'a> {
             context,
             address: address.clone(),
             pace: Pace::new(context.limits),
+            cost: CostMeter::new(context.expected_cost, 0.0, false),
             started,
             probe: Probe::default(),
             guard: None,
-            baseline_rtt: Duration::ZERO,
+            event_loop: None,
             queries: Queries::new(Duration::ZERO, Duration::ZERO),
             last_cpu: None,
             last_sample,
@@ -106,43 +108,45 @@ impl<'a> Throttle<'a> {
             role,
             replicas: *profile.replicas.get_or_insert(attached),
         };
-        let keys = throttle.state().checkpoint.databases.iter().map(|database| database.keys).sum::<u64>();
-        let tolerance = context.options.limits.guard.filter(|_| keys >= MIN_GUARDED_KEYS);
-        match tolerance {
-            Some(tolerance) => throttle.measure_baseline(link, tolerance, profile)?,
-            // Without a guard only the idle round trip is needed, which takes few PINGs.
-            None => (0..3).try_for_each(|_| throttle.ping(link).map(drop))?,
-        }
-        throttle.probe.reset();
-        throttle.queries = Queries::new(throttle.now(), throttle.probe.idle());
+        let baseline = throttle.measure_baseline(link, profile).map_err(|error| ShardError::at(address, error))?;
+        throttle.begin(baseline, profile, attached > 0);
         Ok(throttle)
     }
 
-    /// Measures latency and load before the first slice, and sets the guard accordingly.
-    fn measure_baseline(
-        &mut self,
-        link: &mut Link,
-        tolerance: Duration,
-        profile: &mut PrimaryProfile,
-    ) -> Result<(), ShardError> {
-        let (started, before) = (Instant::now(), self.last_sample.main_thread_cpu);
-        for _ in 0..BASELINE_PINGS {
-            self.ping(link)?;
-            self.context.stop.wait_until(Instant::now() + BASELINE_INTERVAL);
+    /// Measures what clients feel before the first slice.
+    fn measure_baseline(&mut self, link: &mut Link, profile: &PrimaryProfile) -> Result<Baseline, LinkError> {
+        let keys = self.state().checkpoint.databases.iter().map(|database| database.keys).sum::<u64>();
+        let (probe, before, limits) = (&mut self.probe, self.last_sample, self.context.limits);
+        match limits.guard.filter(|_| keys >= MIN_GUARDED_KEYS) {
+            Some(tolerance) => {
+                Baseline::guarded(link, probe, limits, tolerance, profile.baseline_p90, before, self.context.stop)
+            }
+            None => Baseline::unguarded(link, probe, before),
         }
-        let after = self.sample(link)?.main_thread_cpu;
-        let Some(p90) = self.probe.p90() else { return Ok(()) };
-        // That of the first connection: a later one may start during what made the first one break.
-        let baseline = *profile.baseline_p90.get_or_insert(p90);
-        let mut guard = Guard::new(self.context.limits.max_cpu, baseline, tolerance);
-        if let (Some(before), Some(after)) = (before, after) {
-            guard.start_beside(after.saturating_sub(before).as_secs_f64() / started.elapsed().as_secs_f64());
-            self.last_cpu = Some((Instant::now(), after));
+    }
+
+    /// Sets the guard, and the cost that the first slices are planned with.
+    fn begin(&mut self, baseline: Baseline, profile: &mut PrimaryProfile, has_replicas: bool) {
+        (self.last_sample, self.event_loop) = (baseline.sample, baseline.event_loop);
+        profile.baseline_p90 = profile.baseline_p90.or(baseline.p90);
+        if baseline.p90.is_some() {
+            self.state().baseline_p90 = baseline.p90;
         }
-        self.pace.set_max_cpu(guard.max_cpu());
-        self.guard = Some(guard);
-        self.state().baseline_p90 = Some(baseline);
-        Ok(())
+        let known = profile.cost_per_unit.unwrap_or(self.context.expected_cost);
+        let propagates = has_replicas || self.last_sample.is_appending;
+        self.cost = CostMeter::new(known, baseline.clients.unwrap_or(0.0), propagates);
+        self.pace = Pace::new(self.context.limits).starting_at(OVERHEAD, known);
+        let now = self.now();
+        if let Some(statistics) = self.last_sample.scan {
+            self.cost.read(now, statistics);
+        }
+        if let Some(guard) = &baseline.guard {
+            self.pace.set_max_cpu(guard.max_cpu());
+        }
+        self.guard = baseline.guard;
+        self.last_cpu = self.last_sample.main_thread_cpu.map(|cpu| (Instant::now(), cpu));
+        self.queries = Queries::new(now, self.probe.idle());
+        self.probe.reset();
     }
 
     /// Returns the time since the throttle started.
@@ -150,17 +154,26 @@ impl<'a> Throttle<'a> {
         self.started.elapsed()
     }
 
-    /// Returns the part of a slice's round trip that the slice does not cause: the shortest PING of the last second. On a
-    /// crowded server the median, because a slice queues there as a PING does, and that takes no time from clients.
-    pub fn baseline_rtt(&self) -> Duration {
-        self.baseline_rtt
+    /// Returns the seconds of SCAN for each unit of COUNT, as far as the server tells.
+    pub fn cost_per_unit(&self) -> Option<f64> {
+        self.cost.per_unit()
     }
 
-    /// Records a slice.
-    pub fn record(&mut self, started: Duration, cost: Duration, count: u32, slice: &SliceReply) {
+    /// Records a slice that started at `started` and was answered after `round_trip`. Returns what it cost.
+    pub fn record(&mut self, started: Duration, round_trip: Duration, count: u32, slice: &SliceReply) -> Duration {
+        let cost = self.cost.record(&Measured {
+            count,
+            reclaimed: slice.reclaimed,
+            scan: slice.scan_time,
+            excess: Some(round_trip.saturating_sub(self.probe.low())),
+        });
         self.pace.record(started, cost, count, slice.returned + slice.reclaimed, slice.reclaimed);
         self.role = slice.role.clone();
         self.queries.record_slice();
+        if self.cost.wants_reading() {
+            self.queries.expedite(Query::Cost, self.now());
+        }
+        cost
     }
 
     /// Waits until the limits allow a slice and no reason to throttle is left.
@@ -195,17 +208,34 @@ impl<'a> Throttle<'a> {
 
     /// Runs a query. Returns whether expiry was live since the last sample, as far as the query shows that.
     fn run_query(&mut self, query: Query, link: &mut Link) -> Result<bool, ShardError> {
+        let failed = |error| ShardError::at(&self.address, error);
         match query {
             Query::State => self.observe(link),
-            Query::Save => match ServerState::is_saving(link).map_err(|error| ShardError::at(&self.address, error))? {
+            Query::Save => match ServerState::is_saving(link).map_err(failed)? {
                 true => self.observe(link),
                 false => Ok(true),
             },
+            Query::Cost => {
+                if let Some(statistics) = ScanStatistics::sample(link).map_err(failed)? {
+                    self.settle(statistics);
+                }
+                Ok(true)
+            }
             Query::Ping => self.ping_and_judge(link).map(|()| true),
         }
     }
 
-    fn check_stop(&self) -> Result<(), ShardError> {
+    /// Corrects what the slices since the last reading cost by what the server has counted.
+    fn settle(&mut self, statistics: ScanStatistics) {
+        let now = self.now();
+        let correction = self.cost.read(now, statistics);
+        self.state().correct_server_time(correction);
+        let query = self.cost.record_query();
+        self.pace.settle(now, correction + query.as_secs_f64());
+        self.queries.postpone(Query::Cost, now);
+    }
+
+    pub(super) fn check_stop(&self) -> Result<(), ShardError> {
         self.context.stop.cause().map_or(Ok(()), |cause| Err(cause.into()))
     }
 
@@ -218,12 +248,10 @@ impl<'a> Throttle<'a> {
         }
     }
 
-    fn ping(&mut self, link: &mut Link) -> Result<Duration, ShardError> {
+    pub(super) fn ping(&mut self, link: &mut Link) -> Result<Duration, ShardError> {
         let sent = self.now();
         let round_trip = link.ping().map_err(|error| ShardError::at(&self.address, error))?;
         self.probe.record(sent, round_trip);
-        let crowded = self.guard.as_ref().is_some_and(Guard::is_crowded);
-        self.baseline_rtt = if crowded { self.probe.typical() } else { self.probe.idle() };
         Ok(round_trip)
     }
 
@@ -231,16 +259,40 @@ impl<'a> Throttle<'a> {
         let round_trip = self.ping(link)?;
         self.state().record_ping(round_trip);
         self.context.monitor.probe(round_trip);
+        if self.event_loop.is_none()
+            && let Some(p90) = self.probe.p90()
+        {
+            self.judge(p90);
+        }
+        Ok(())
+    }
+
+    /// Lets the guard judge what clients wait for, and follows it.
+    fn judge(&mut self, latency: Duration) {
         let now = self.now();
-        let (Some(guard), Some(p90)) = (&mut self.guard, self.probe.p90()) else { return Ok(()) };
-        if guard.judge(now, p90) {
+        let Some(guard) = &mut self.guard else { return };
+        if guard.judge(now, latency) {
             self.probe.reset();
         }
         self.pace.set_max_cpu(guard.max_cpu());
         let more = guard.backoffs() - self.backoffs;
         self.backoffs += more;
         self.state().backoffs += more;
-        Ok(())
+    }
+
+    /// Takes in a sample of the server's state: its load, its CPU, and what slices cost.
+    pub(super) fn take_in(&mut self, sample: &ServerState) {
+        self.read_load(sample.main_thread_cpu);
+        if let Some((before, event_loop)) = self.event_loop.zip(sample.event_loop) {
+            self.event_loop = Some(event_loop);
+            if let Some(mean) = event_loop.mean_since(before) {
+                self.judge(mean);
+            }
+        }
+        self.record_cpu(sample.cpu);
+        if let Some(statistics) = sample.scan {
+            self.settle(statistics);
+        }
     }
 
     /// Passes the load of the main thread since the last sample to the guard.
@@ -271,131 +323,7 @@ impl<'a> Throttle<'a> {
         Duration::from_secs_f64(paused + fork + replica_lag + replica_missing)
     }
 
-    /// Whether to wait for background saves: no longer in total than the limit.
-    fn waits_for_saves(&self) -> bool {
-        let options = self.context.options;
-        options.throttle_on_save && self.state().throttled.fork < options.throttle_limit.as_secs_f64()
-    }
-
-    /// Whether the server reports paused expiry, as of the last sample.
-    pub fn reports_expiry(&self) -> bool {
-        self.last_sample.expiry != Expiry::Unknown
-    }
-
-    /// Whether expiry was live since the last sample, as far as the server reports it; without a reply: no.
-    pub fn is_clean(&self, link: &mut Link) -> bool {
-        let importing = self.is_importing(link).unwrap_or(true);
-        let state = ServerState::sample(link);
-        !importing && state.is_ok_and(|state| state.expiry != Expiry::Paused && state.pauses == self.last_sample.pauses)
-    }
-
-    fn sample(&self, link: &mut Link) -> Result<ServerState, ShardError> {
-        ServerState::sample(link).map_err(|error| ShardError::at(&self.address, error))
-    }
-
-    /// Whether the server is in import mode, as far as it reports that.
-    fn is_importing(&self, link: &mut Link) -> Result<bool, ShardError> {
-        match self.context.reports_import_mode {
-            true => is_importing(link).map_err(|error| ShardError::at(&self.address, error)),
-            false => Ok(false),
-        }
-    }
-
-    /// Samples the server's state, and waits during a background save and while expiry is paused. Returns whether expiry
-    /// was live since the last sample; then it commits the slices since.
-    pub fn observe(&mut self, link: &mut Link) -> Result<bool, ShardError> {
-        let ThrottleContext { stop, monitor, .. } = self.context;
-        let mut clean = true;
-        let started = Instant::now();
-        let mut last = started;
-        let sample = loop {
-            let sample = self.sample(link)?;
-            let paused = sample.expiry == Expiry::Paused;
-            let saving = sample.saving && self.waits_for_saves();
-            clean &= !paused;
-            if !paused && !saving {
-                break sample;
-            }
-            if started == last {
-                monitor.note(match paused {
-                    true => "throttled: the server has paused writes and with them expiry; the last second is scanned again afterwards",
-                    false => "throttled: the server runs a background save, during which deletes cost memory",
-                });
-            }
-            self.check_stop()?;
-            stop.wait_until(Instant::now() + THROTTLED_INTERVAL);
-            let waited = last.elapsed().as_secs_f64();
-            last = Instant::now();
-            let throttled = &mut self.state().throttled;
-            *(if paused { &mut throttled.paused } else { &mut throttled.fork }) += waited;
-        };
-        if self.is_importing(link)? {
-            let sentence = format!(
-                "{} has begun to delete no expired key (import-mode yes); scan again when the import is over",
-                self.address
-            );
-            return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
-        }
-        self.read_load(sample.main_thread_cpu);
-        self.record_cpu(sample.cpu);
-        // Not `>`: CONFIG RESETSTAT may have hidden a pause.
-        if clean && sample.pauses != self.last_sample.pauses {
-            monitor.note("expiry may have been paused for a moment; the last second is scanned again");
-            clean = false;
-        }
-        self.last_sample = sample;
-        if clean {
-            self.state().commit();
-        }
-        Ok(clean)
-    }
-
-    /// Waits for the end of a pause that the server does not report.
-    pub fn wait_for_hidden_pause(&mut self, wait: Duration) -> Result<(), ShardError> {
-        let started = Instant::now();
-        self.context.stop.wait_until(started + wait);
-        self.state().throttled.paused += started.elapsed().as_secs_f64();
-        self.check_stop()
-    }
-
-    /// Waits while a replica lags too far behind, or while one that was attached at the start is missing: deletes are
-    /// replicated, and must not overrun the buffers that the server keeps for its replicas.
-    fn wait_for_replicas(&mut self, link: &mut Link) -> Result<(), ShardError> {
-        let ThrottleContext { options, stop, monitor, .. } = self.context;
-        let started = Instant::now();
-        let mut last = started;
-        while let RoleView::Primary { max_lag, replicas, .. } = self.role {
-            let lags = max_lag > options.max_replica_lag;
-            if !lags && replicas >= self.replicas {
-                break;
-            }
-            if !lags && started.elapsed() >= options.throttle_limit {
-                monitor.note("a replica is still missing; the scan continues without it");
-                self.replicas = replicas;
-                break;
-            }
-            if started == last {
-                monitor.note(match lags {
-                    true => "throttled: a replica lags behind",
-                    false => "throttled: a replica is missing or synchronising",
-                });
-            }
-            self.check_stop()?;
-            stop.wait_until(Instant::now() + THROTTLED_INTERVAL);
-            let reply = link.call(&[b"ROLE"]).map_err(|error| ShardError::at(&self.address, error))?;
-            self.role = RoleView::read(&reply);
-            let waited = last.elapsed().as_secs_f64();
-            last = Instant::now();
-            let throttled = &mut self.state().throttled;
-            *(if lags { &mut throttled.replica_lag } else { &mut throttled.replica_missing }) += waited;
-        }
-        match self.role {
-            RoleView::Replica { .. } => Err(ShardError::Demoted),
-            _ => Ok(()),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'a, ShardState> {
+    pub(super) fn state(&self) -> MutexGuard<'a, ShardState> {
         self.context.shard.state()
     }
 }

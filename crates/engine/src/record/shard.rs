@@ -133,6 +133,12 @@ impl ShardState {
         self.slices.saturating_record(cost.as_nanos() as u64);
     }
 
+    /// Corrects what the slices so far have cost in total, by so many seconds more or less.
+    pub fn correct_server_time(&mut self, seconds: f64) {
+        let corrected = self.server_time.as_secs_f64() + seconds;
+        self.server_time = Duration::from_secs_f64(corrected.max(0.0));
+    }
+
     /// Returns the sums of the last pass over each database.
     pub fn passes(&self) -> Vec<Pass> {
         let databases = self.checkpoint.databases.iter();

@@ -53,11 +53,11 @@ impl ShardSweeper<'_> {
                     return Err(failed(error));
                 }
             };
-            let cost = sent.elapsed().saturating_sub(throttle.baseline_rtt());
+            let round_trip = sent.elapsed();
             if matches!(slice.role, RoleView::Replica { .. }) {
                 return Err(ShardError::Demoted);
             }
-            throttle.record(offset, cost, count, &slice);
+            let cost = throttle.record(offset, round_trip, count, &slice);
             let visited = slice.returned + slice.reclaimed;
             let call = Call { count, cursor: slice.cursor, returned: slice.returned, visited };
             let repeated = walk.repeated(position, call);

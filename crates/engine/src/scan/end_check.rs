@@ -78,7 +78,14 @@ mod tests {
 
     fn slice(before: u64, after: u64, returned: u64) -> SliceReply {
         let reclaimed = before - after;
-        SliceReply { role: RoleView::Unknown, cursor: 1, returned, reclaimed, sizes: Some((before, after)) }
+        SliceReply {
+            role: RoleView::Unknown,
+            cursor: 1,
+            returned,
+            reclaimed,
+            sizes: Some((before, after)),
+            scan_time: None,
+        }
     }
 
     fn tally(slices: &[SliceReply]) -> Tally {

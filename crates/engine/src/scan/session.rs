@@ -104,6 +104,9 @@ impl ShardSweeper<'_> {
         self.apply_check(&address, &settings.check())?;
         self.profile.plain_slices |= settings.nested_expiry == Setting::Off;
         capabilities.transaction &= !self.profile.plain_slices;
+        // Later versions, and every Valkey, stop the clock during a transaction.
+        let has_moving_clock = info.engine_version().is_some() && !info.is_since((0, 0), Some((7, 2)));
+        capabilities.time = has_moving_clock && capabilities.transaction && link.call(&[b"TIME"]).is_ok();
         let per_slot_tables = server::has_per_slot_tables(&info);
 
         let mut state = self.state();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    pacing::{Throttle, ThrottleContext},
+    pacing::{Throttle, ThrottleContext, expected_cost},
     record::Pass,
     server::{self, Acquired, ExpirySettings, Setting, release_lazyfree},
     target::Address,
@@ -37,11 +37,13 @@ impl ShardSweeper<'_> {
             monitor: self.monitor,
             shard: self.shard,
             reports_import_mode: session.settings.reports_import_mode(),
+            expected_cost: expected_cost(&session.info),
         };
         let role = session.role.clone();
         let mut throttle = Throttle::start(&mut session.link, &session.address, context, &mut self.profile, role)?;
         self.acquire_lazyfree(&mut session)?;
         let swept = self.sweep_databases(&mut session, &mut throttle);
+        self.profile.cost_per_unit = throttle.cost_per_unit().or(self.profile.cost_per_unit);
         if let Err(ShardError::Fatal(Failure { kind: FailureKind::Incomplete, .. })) = swept {
             // The sizes are worth reporting also where keys are missing; without a reply the report lacks them.
             let _ = self.record_final_sizes(&mut session, &mut throttle);

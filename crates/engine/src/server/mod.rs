@@ -23,5 +23,5 @@ pub(crate) use self::{
     lazyfree::{Acquired, acquire},
     rights::rights,
     settings::{ExpirySettings, Setting, is_importing},
-    state::{Expiry, ServerState},
+    state::{EventLoop, Expiry, ScanStatistics, ServerState},
 };

@@ -25,6 +25,7 @@ pub(crate) fn rights(link: &mut Link) -> Result<(Capabilities, Check), LinkError
         transaction,
         role: note_if("ROLE", allowed(link.call(&[b"ROLE"]))?),
         dbsize: note_if("DBSIZE", allowed(link.call(&[b"DBSIZE"]))?),
+        time: false,
         select: note_if("SELECT", allowed(link.call(&[b"SELECT", b"0"]))?),
     };
     let remedy = "grant the user the commands that docs/operations.md lists";

@@ -11,24 +11,70 @@ use std::{
 use crate::link::{Info, Link, LinkError, Reply};
 
 /// Whether the server deletes expired keys now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Expiry {
     /// It does.
     Live,
     /// It does not.
     Paused,
     /// The server does not report it (before Redis 7.4 and Valkey 8.1, or where INFO is refused).
+    #[default]
     Unknown,
 }
 
 /// Statistics of the commands that pause expiry. Redis 6.2 counts all of CLIENT as one.
-const PAUSING: [&str; 3] = ["cmdstat_client|pause", "cmdstat_failover", "cmdstat_shutdown"];
+const PAUSING: [&str; 3] = ["client|pause", "failover", "shutdown"];
 
 /// Statistics of the commands that migrate whole slots away from a node (Valkey 9).
-const MOVING_SLOTS: [&str; 2] = ["cmdstat_cluster|migrateslots", "cmdstat_cluster|syncslots"];
+const MOVING_SLOTS: [&str; 2] = ["cluster|migrateslots", "cluster|syncslots"];
+
+/// What a server counts of its SCAN calls, and its CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanStatistics {
+    /// SCAN calls of all clients.
+    pub calls: u64,
+    /// The time that they took.
+    pub scan: Duration,
+    /// CPU of the main thread since the server's start, where the server reports it.
+    pub cpu: Option<Duration>,
+}
+
+impl ScanStatistics {
+    /// Asks the server; `None`: it does not report them.
+    pub fn sample(link: &mut Link) -> Result<Option<Self>, LinkError> {
+        Ok(link.info(&["cpu", "commandstats"])?.and_then(|info| Self::read(&info)))
+    }
+
+    fn read(info: &Info) -> Option<Self> {
+        // No SCAN has run yet where only others are counted.
+        let (calls, micros) = info.command("scan").or_else(|| info.has_command_statistics().then_some((0, 0)))?;
+        Some(Self { calls, scan: Duration::from_micros(micros), cpu: info.main_thread_cpu() })
+    }
+}
+
+/// What a server counts of the iterations of its event loop (since Redis 7.0): a client waits for one to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventLoop {
+    iterations: u64,
+    busy: Duration,
+}
+
+impl EventLoop {
+    fn read(info: &Info) -> Option<Self> {
+        let busy = Duration::from_micros(info.number("eventloop_duration_sum")?);
+        Some(Self { iterations: info.number("eventloop_cycles")?, busy })
+    }
+
+    /// Returns how long an iteration took since `before` in the mean, the wait for events not counted; `None`: there was none,
+    /// or the counters were reset.
+    pub fn mean_since(self, before: Self) -> Option<Duration> {
+        let iterations = self.iterations.checked_sub(before.iterations).filter(|iterations| *iterations > 0)?;
+        Some(self.busy.checked_sub(before.busy)?.div_f64(iterations as f64))
+    }
+}
 
 /// State of a server at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServerState {
     /// Whether expired keys are deleted.
     pub expiry: Expiry,
@@ -41,13 +87,19 @@ pub struct ServerState {
     pub main_thread_cpu: Option<Duration>,
     /// The same, or CPU of the whole process where the server does not report it.
     pub cpu: Option<Duration>,
+    /// What SCAN calls cost, where the server reports it.
+    pub scan: Option<ScanStatistics>,
+    /// Iterations of the event loop, where the server reports them.
+    pub event_loop: Option<EventLoop>,
+    /// Whether deletes go to an append-only file.
+    pub is_appending: bool,
 }
 
 impl ServerState {
     /// Samples the state.
     pub fn sample(link: &mut Link) -> Result<Self, LinkError> {
-        let Some(info) = link.info(&["clients", "replication", "persistence", "cpu", "commandstats"])? else {
-            return Ok(Self { expiry: Expiry::Unknown, pauses: 0, saving: false, main_thread_cpu: None, cpu: None });
+        let Some(info) = link.info(&["clients", "replication", "persistence", "stats", "cpu", "commandstats"])? else {
+            return Ok(Self::default());
         };
         let handing_over = info.text("master_failover_state").is_some_and(|state| state != "no-failover");
         let expiry = match info.text("paused_actions") {
@@ -56,14 +108,26 @@ impl ServerState {
             Some(_) => Expiry::Paused,
             None => Expiry::Unknown,
         };
-        let migrations = match MOVING_SLOTS.into_iter().any(|command| calls(&info, command).is_some()) {
+        let migrations = match MOVING_SLOTS.into_iter().any(|command| info.command(command).is_some()) {
             true => Migrations::ask(link)?,
             false => Migrations::default(),
         };
         let expiry = if migrations.pausing { Expiry::Paused } else { expiry };
-        let pauses =
-            PAUSING.into_iter().filter_map(|command| calls(&info, command)).fold(migrations.ended, u64::wrapping_add);
-        Ok(Self { expiry, pauses, saving: is_saving(&info), main_thread_cpu: info.main_thread_cpu(), cpu: info.cpu() })
+        let pauses = PAUSING
+            .into_iter()
+            .filter_map(|command| info.command(command))
+            .map(|(calls, _)| calls)
+            .fold(migrations.ended, u64::wrapping_add);
+        Ok(Self {
+            expiry,
+            pauses,
+            saving: is_saving(&info),
+            main_thread_cpu: info.main_thread_cpu(),
+            cpu: info.cpu(),
+            scan: ScanStatistics::read(&info),
+            event_loop: EventLoop::read(&info),
+            is_appending: info.text("aof_enabled") == Some("1"),
+        })
     }
 
     /// Samples only whether a background save runs, which is cheap enough to do often.
@@ -110,11 +174,6 @@ impl Migrations {
 fn field<'a>(map: &'a Reply, name: &str) -> Option<&'a str> {
     let Reply::Array(words) = map else { return None };
     words.chunks_exact(2).find(|pair| pair[0].text() == Some(name))?[1].text()
-}
-
-/// Returns how often a command was called, from `calls=1,usec=…`.
-fn calls(info: &Info, command: &str) -> Option<u64> {
-    info.text(command)?.strip_prefix("calls=")?.split(',').next()?.parse().ok()
 }
 
 fn is_saving(info: &Info) -> bool {

@@ -1,0 +1,86 @@
+//! What clients feel before the first slice: the baseline of the guard.
+
+use std::time::{Duration, Instant};
+
+use super::{guard::Guard, probe::Probe};
+use crate::{
+    link::{Link, LinkError},
+    options::Limits,
+    server::{EventLoop, ServerState},
+    stop::Stop,
+};
+
+/// PINGs before the first slice, and the time between them.
+const PINGS: u32 = 20;
+const INTERVAL: Duration = Duration::from_millis(10);
+/// How long to measure at a distance where the server reports its event loop, so that few PINGs are enough.
+const TIME: Duration = Duration::from_millis(200);
+/// PINGs without a guard, and at a distance at least.
+const MIN_PINGS: u32 = 3;
+/// Round trip from which on a server is at a distance: the PINGs vary there with the network.
+const DISTANT: Duration = Duration::from_millis(1);
+
+/// Result of the measurement.
+pub(super) struct Baseline {
+    /// `None`: the sweep is not guarded.
+    pub guard: Option<Guard>,
+    /// The p90 of the PINGs, where the sweep is guarded.
+    pub p90: Option<Duration>,
+    /// The event loop at the end, where the guard judges that instead of PINGs.
+    pub event_loop: Option<EventLoop>,
+    /// Share of the main thread that clients use, 0–1, where it was measured.
+    pub clients: Option<f64>,
+    /// The state at the end.
+    pub sample: ServerState,
+}
+
+impl Baseline {
+    /// Measures the round trip alone.
+    pub fn unguarded(link: &mut Link, probe: &mut Probe, sample: ServerState) -> Result<Self, LinkError> {
+        for _ in 0..MIN_PINGS {
+            probe.record(Duration::ZERO, link.ping()?);
+        }
+        Ok(Self { guard: None, p90: None, event_loop: None, clients: None, sample })
+    }
+
+    /// Measures latency and load. `known`: the p90 before the first slice of an earlier connection, when nothing had happened
+    /// yet of what made that one break. `before`: the state now.
+    pub fn guarded(
+        link: &mut Link,
+        probe: &mut Probe,
+        limits: Limits,
+        tolerance: Duration,
+        known: Option<Duration>,
+        before: ServerState,
+        stop: &Stop,
+    ) -> Result<Self, LinkError> {
+        let started = Instant::now();
+        for sent in 0..PINGS {
+            let is_enough = sent >= MIN_PINGS && started.elapsed() >= TIME;
+            if is_enough && probe.idle() > DISTANT && before.event_loop.is_some() {
+                break;
+            }
+            probe.record(Duration::ZERO, link.ping()?);
+            stop.wait_until(Instant::now() + INTERVAL);
+        }
+        let sample = ServerState::sample(link)?;
+        let elapsed = started.elapsed().as_secs_f64();
+        let is_distant = probe.idle() > DISTANT;
+        let event_loop = sample.event_loop.filter(|_| is_distant);
+        let p90 = known.unwrap_or_else(|| probe.quantile(0.9));
+        let threshold = match event_loop.zip(before.event_loop) {
+            // An iteration that runs a slice is as long as that.
+            Some((now, before)) => now.mean_since(before).unwrap_or_default().max(limits.max_slice),
+            // The PINGs of a distant server vary, and so does their p90.
+            None if is_distant => p90 + p90.saturating_sub(probe.idle()),
+            None => p90,
+        };
+        let cpu = sample.main_thread_cpu.zip(before.main_thread_cpu);
+        let clients = cpu.map(|(now, before)| now.saturating_sub(before).as_secs_f64() / elapsed);
+        let mut guard = Guard::new(limits.max_cpu, threshold, tolerance);
+        if let Some(clients) = clients {
+            guard.start_beside(clients);
+        }
+        Ok(Self { guard: Some(guard), p90: Some(p90), event_loop, clients, sample })
+    }
+}

@@ -1,0 +1,184 @@
+//! Tests of the cost meter, with a server and a network in virtual time.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    options::Preset,
+    pacing::pace::{Decision, Pace},
+};
+
+const START: ScanStatistics =
+    ScanStatistics { calls: 7, scan: Duration::from_millis(3), cpu: Some(Duration::from_secs(2)) };
+
+fn slice(count: u32) -> Measured {
+    Measured { count, reclaimed: 0, scan: None, excess: Some(Duration::from_micros(150)) }
+}
+
+fn after(slices: u64, micros: u64) -> ScanStatistics {
+    ScanStatistics { calls: START.calls + slices, scan: START.scan + Duration::from_micros(micros), cpu: START.cpu }
+}
+
+/// Returns a meter that has read the counters before the first slice.
+fn meter() -> CostMeter {
+    let mut meter = CostMeter::new(1e-6, 0.0, false);
+    meter.read(Duration::ZERO, START);
+    meter
+}
+
+#[test]
+fn a_reading_says_what_slices_cost_and_by_how_much_the_estimate_was_wrong() {
+    let mut meter = meter();
+    assert_eq!(meter.record(&slice(100)), Duration::from_micros(130), "the expected cost, and the overhead");
+    assert!(meter.wants_reading(), "after the first slice");
+    let correction = meter.read(Duration::from_millis(1), after(1, 40));
+    assert!((correction + 60e-6).abs() < 1e-9, "{correction}");
+    assert_eq!(meter.record(&slice(200)), Duration::from_micros(110));
+}
+
+#[test]
+fn the_time_by_the_servers_clock_needs_no_reading() {
+    let mut meter = CostMeter::new(1e-6, 0.0, true);
+    let timed = Measured { scan: Some(Duration::from_micros(90)), reclaimed: 100, ..slice(100) };
+    assert_eq!(meter.record(&timed), Duration::from_micros(90 + 30 + 30), "a part for each reclaimed key");
+}
+
+#[test]
+fn readings_that_count_other_slices_are_thrown_away() {
+    let own = |meter: &mut CostMeter| {
+        let _ = (0..10).map(|_| meter.record(&slice(100))).sum::<Duration>();
+        meter.clone()
+    };
+    let mut meter = meter();
+    let known = |meter: &CostMeter| meter.per_unit();
+    let mut other_scans = own(&mut meter);
+    assert_eq!(other_scans.read(Duration::from_secs(1), after(11, 99_000)), 0.0);
+    let mut reset = own(&mut meter.clone());
+    assert_eq!(reset.read(Duration::from_secs(1), ScanStatistics { calls: 2, scan: Duration::ZERO, cpu: None }), 0.0);
+    assert_eq!((known(&other_scans), known(&reset)), (None, None));
+    // The next difference counts again.
+    own(&mut other_scans);
+    other_scans.read(Duration::from_secs(2), after(11 + 10, 99_000 + 500));
+    assert!((known(&other_scans).expect("a cost") - 0.5e-6).abs() < 1e-12, "{other_scans:?}");
+}
+
+#[test]
+fn without_statistics_a_low_quantile_of_the_round_trips_decides() {
+    let mut meter = CostMeter::new(1e-6, 0.0, false);
+    let cost = |meter: &mut CostMeter, excess: u64| {
+        meter.record(&Measured { excess: Some(Duration::from_micros(excess)), ..slice(100) })
+    };
+    // Of sixteen replies four are late by up to two milliseconds.
+    let costs: Vec<Duration> =
+        (0..64u64).map(|n| cost(&mut meter, if n % 4 == 0 { 500 + n * 23 } else { 140 + n % 3 })).collect();
+    let last = costs.last().expect("64 slices");
+    assert!((140..150).contains(&(last.as_micros() as u64)), "{last:?}");
+}
+
+#[test]
+fn where_others_scan_all_the_time_round_trips_decide_again() {
+    let mut meter = meter();
+    for n in 1..=u64::from(MAX_USELESS) {
+        meter.record(&slice(100));
+        meter.read(Duration::from_millis(n), after(2 * n, 500 * n));
+    }
+    assert_eq!(meter.record(&slice(100)), Duration::from_micros(150));
+}
+
+#[test]
+fn a_reply_that_is_late_by_far_is_a_reason_to_ask() {
+    let mut meter = meter();
+    for n in 1..=9 {
+        meter.record(&slice(100));
+        meter.read(Duration::from_millis(n), after(n, 50 * n));
+    }
+    meter.record(&slice(100));
+    assert!(!meter.wants_reading());
+    meter.record(&Measured { excess: Some(Duration::from_millis(300)), ..slice(100) });
+    assert!(meter.wants_reading());
+    // A large value was freed.
+    let correction = meter.read(Duration::from_secs(1), after(11, 50 * 10 + 300_000));
+    assert!(correction > 0.29, "{correction}");
+    assert!(meter.per_unit().expect("a cost") < 1e-6, "one outlier does not change COUNT");
+}
+
+/// A server in virtual time, and a network before it.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    per_unit: f64,
+    overhead: f64,
+    round_trip: Duration,
+    /// The largest delay of a reply.
+    jitter: Duration,
+    by_clock: bool,
+    /// Share of the main thread that clients use, 0–1.
+    clients: f64,
+}
+
+/// Runs slices at this CPU limit for `time`. Returns the share of the main thread that they took, queries included.
+fn used(path: Path, max_cpu: f64, max_slice: Duration, time: Duration) -> f64 {
+    let mut limits = Preset::Normal.limits();
+    (limits.max_cpu, limits.max_slice) = (max_cpu, max_slice);
+    let mut meter = CostMeter::new(1e-6, path.clients, false);
+    let mut pace = Pace::new(limits).starting_at(OVERHEAD, 1e-6);
+    let (mut now, mut cpu, mut scan, mut calls, mut late) = (Duration::ZERO, 0.0, 0.0, 0, 0u32);
+    let seconds = Duration::from_secs_f64;
+    meter.read(now, ScanStatistics { calls, scan: now, cpu: Some(now) });
+    while now < time {
+        let count = match pace.next(now) {
+            Decision::Wait(due) => {
+                now = due;
+                continue;
+            }
+            Decision::Go(count) => count,
+        };
+        let (own, started) = (path.per_unit * f64::from(count), now);
+        late = late.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let jitter = path.jitter.mul_f64(f64::from(late >> 16) / 65_536.0);
+        now += path.round_trip + jitter + seconds(own + path.overhead);
+        (cpu, scan, calls) = (cpu + own + path.overhead, scan + own, calls + 1);
+        let measured = Measured {
+            count,
+            reclaimed: 0,
+            scan: path.by_clock.then_some(seconds(own)),
+            excess: Some(jitter + seconds(own + path.overhead)),
+        };
+        let cost = meter.record(&measured);
+        pace.record(started, cost, count, u64::from(count), 0);
+        if meter.wants_reading() {
+            now += path.round_trip;
+            cpu += PER_QUERY;
+            let all = cpu + path.clients * now.as_secs_f64();
+            let correction = meter.read(now, ScanStatistics { calls, scan: seconds(scan), cpu: Some(seconds(all)) });
+            pace.settle(now, correction + meter.record_query().as_secs_f64());
+        }
+    }
+    cpu / now.as_secs_f64()
+}
+
+fn paths() -> impl Strategy<Value = Path> {
+    (0.1f64..3.0, 8.0f64..90.0, 20u64..45_000, 0u64..3_000, any::<bool>(), 0.0f64..0.02).prop_map(
+        |(per_unit, overhead, round_trip, jitter, by_clock, clients)| Path {
+            per_unit: per_unit * 1e-6,
+            overhead: overhead * 1e-6,
+            round_trip: Duration::from_micros(round_trip),
+            jitter: Duration::from_micros(jitter),
+            by_clock,
+            clients,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn over_any_distance_the_cpu_limit_is_kept_and_used_where_one_connection_can(
+        path in paths(), limit in prop::sample::select(&[0.05, 0.25, 0.5][..]),
+    ) {
+        // A pause limit with which one connection can use the CPU limit over this path.
+        let needed = (path.round_trip + path.jitter).mul_f64(limit / (1.0 - limit) * 1.5);
+        let max_slice = needed.max(Duration::from_micros(200));
+        let used = used(path, limit, max_slice, Duration::from_secs(4));
+        prop_assert!(used < limit * 1.2 && used > limit * 0.8, "{used} of {limit}");
+    }
+}
