@@ -13,7 +13,7 @@ use rstest::rstest;
 
 fn checks(url: &str) -> Vec<Check> {
     let target: Target = url.parse().expect("a target");
-    check(&Plain, &target, &Stop::new()).expect("a server to check")
+    check(&Plain, &target, None, &Stop::new()).expect("a server to check")
 }
 
 fn verdict(checks: &[Check], name: &str) -> Verdict {
@@ -206,7 +206,7 @@ fn fake_server_with_a_fast_clock(seconds: u64, replica: Option<u16>) -> (String,
 fn clocks_that_differ_from_the_replicas_refuse_the_sweep_and_our_own_clock_only_beyond_a_minute() {
     let clock = |url: &str, allow_clock_skew: bool| {
         let target = Target { allow_clock_skew, ..url.parse().expect("a target") };
-        let found = check(&Plain, &target, &Stop::new()).expect("a server to check");
+        let found = check(&Plain, &target, None, &Stop::new()).expect("a server to check");
         found.into_iter().find(|check| check.name == "clock").expect("the check of the clock")
     };
     let alone = |seconds| fake_server_with_a_fast_clock(seconds, None).0;

@@ -164,7 +164,7 @@ fn slots_that_come_later_are_scanned_with_plain_slices_where_transactions_reclai
 #[test]
 fn the_checks_name_the_switch_before_a_scan() {
     let server = without_nested_expiry().start();
-    let checks = check(&Plain, &target(&server.url()), &Stop::new()).expect("a server to check");
+    let checks = check(&Plain, &target(&server.url()), None, &Stop::new()).expect("a server to check");
     let found = checks.iter().find(|check| check.finding.contains(NESTED)).expect("a check names it");
     assert_eq!(found.verdict, Verdict::Warning, "{found:?}");
 }
@@ -175,7 +175,7 @@ fn a_server_in_import_mode_is_refused_before_the_first_slice(
 ) {
     let server = Server::with(flavor).arg("--import-mode", "yes").start();
     let loaded = load(&server);
-    let checks = check(&Plain, &target(&server.url()), &Stop::new()).expect("a server to check");
+    let checks = check(&Plain, &target(&server.url()), None, &Stop::new()).expect("a server to check");
     let refused: Vec<&Check> = checks.iter().filter(|check| check.verdict == Verdict::Refused).collect();
     assert!(matches!(refused.as_slice(), [check] if check.finding.contains("import-mode")), "{checks:#?}");
 

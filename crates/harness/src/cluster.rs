@@ -18,6 +18,8 @@ const NODE_TIMEOUT_MS: &str = "1000";
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Number of hash tags that are tried to find some for every node.
 const TAGS: u32 = 400;
+/// Number of hash tags for keys that are spread over many slots.
+const MANY_TAGS: u32 = 2_000;
 
 /// A cluster that a test started: primaries with equal shares of the slots, then their replicas. Killed on drop.
 #[derive(Debug)]
@@ -145,9 +147,21 @@ impl Cluster {
     /// # Panics
     /// See [`DataSet::load`].
     pub fn load_database(&self, database: u32, live: u64, stale: u64) -> (u64, u64) {
+        self.load_tags(TAGS, 20, database, live, stale)
+    }
+
+    /// Loads these numbers of live and stale keys into *each* primary, spread over many of its slots, and returns the totals.
+    ///
+    /// # Panics
+    /// See [`DataSet::load`].
+    pub fn load_spread(&self, live: u64, stale: u64) -> (u64, u64) {
+        self.load_tags(MANY_TAGS, MANY_TAGS as usize, 0, live, stale)
+    }
+
+    fn load_tags(&self, tried: u32, most: usize, database: u32, live: u64, stale: u64) -> (u64, u64) {
         let (mut all_live, mut all_stale) = (0, 0);
-        for (index, tags) in self.tags() {
-            let tags: Vec<String> = tags.into_iter().take(20).collect();
+        for (index, tags) in self.tags(tried) {
+            let tags: Vec<String> = tags.into_iter().take(most).collect();
             let share = |keys: u64, tag: usize| {
                 keys * (tag as u64 + 1) / tags.len() as u64 - keys * tag as u64 / tags.len() as u64
             };
@@ -160,11 +174,11 @@ impl Cluster {
         (all_live, all_stale)
     }
 
-    /// Returns hash tags by the primary that owned their slots when the cluster was started.
-    fn tags(&self) -> BTreeMap<usize, Vec<String>> {
+    /// Returns the first hash tags by the primary that owned their slots when the cluster was started.
+    fn tags(&self, tried: u32) -> BTreeMap<usize, Vec<String>> {
         let mut connection = self.nodes[0].connection();
         let mut tags: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-        for tag in 0..TAGS {
+        for tag in 0..tried {
             let slot: u32 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(tag).query(&mut connection).expect("a slot");
             let owner = (1..=self.primaries).find(|index| (slot as usize) < SLOTS as usize * index / self.primaries);
             tags.entry(owner.expect("every slot has an owner") - 1).or_default().push(tag.to_string());

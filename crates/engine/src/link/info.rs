@@ -18,6 +18,8 @@ pub struct Keyspace {
     pub keys: u64,
     /// Keys with a TTL.
     pub expires: u64,
+    /// Mean TTL that is left of these keys, by the server's samples; `None`: it has taken none.
+    pub mean_ttl: Option<Duration>,
 }
 
 impl Info {
@@ -113,7 +115,8 @@ fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
     let database = name.strip_prefix("db")?.parse().ok()?;
     let count =
         |field: &str| value.split(',').find_map(|pair| pair.strip_prefix(field)?.strip_prefix('=')?.parse().ok());
-    Some(Keyspace { database, keys: count("keys")?, expires: count("expires").unwrap_or(0) })
+    let mean_ttl = count("avg_ttl").filter(|millis| *millis > 0).map(Duration::from_millis);
+    Some(Keyspace { database, keys: count("keys")?, expires: count("expires").unwrap_or(0), mean_ttl })
 }
 
 #[cfg(test)]
@@ -121,12 +124,15 @@ mod tests {
     use super::*;
 
     const VALKEY: &str = "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\nrun_id:abc\r\n\r\n\
-        # Keyspace\r\ndb11:keys=3,expires=2,avg_ttl=0\r\ndb2:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb_foo:keys=9\r\n";
+        # Keyspace\r\ndb11:keys=3,expires=2,avg_ttl=1500\r\ndb2:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb_foo:keys=9\r\n";
 
     #[test]
     fn the_keyspace_is_ordered_by_database() {
         let lines = Info::read(VALKEY).keyspace();
-        let expected = [Keyspace { database: 2, keys: 1, expires: 0 }, Keyspace { database: 11, keys: 3, expires: 2 }];
+        let expected = [
+            Keyspace { database: 2, keys: 1, expires: 0, mean_ttl: None },
+            Keyspace { database: 11, keys: 3, expires: 2, mean_ttl: Some(Duration::from_millis(1_500)) },
+        ];
         assert_eq!(lines, expected);
     }
 

@@ -118,6 +118,21 @@ impl Order {
         Self::Blocks { slots, hot: hot.collect() }
     }
 
+    /// Whether the database is scanned in one go.
+    pub(crate) fn is_forward(&self) -> bool {
+        matches!(self, Self::Forward | Self::Backward { bits: 0 })
+    }
+
+    /// Returns the keys a second below which a scan in chunks leaves a wake within each of them.
+    pub(crate) fn slowest(&self, speeds: Speeds) -> f64 {
+        let bits = match self {
+            Self::Forward => 0,
+            Self::Backward { bits } => *bits,
+            Self::Blocks { slots, .. } => CHUNK_BITS + (BLOCK / (*slots).clamp(1, BLOCK)).ilog2(),
+        };
+        slowest(bits, speeds)
+    }
+
     /// Returns the chunks in the order in which they are visited. `only`: the slots to scan, on servers with a table for each
     /// slot; `None`: all.
     fn chunks(&self, only: Option<&SlotSet>) -> Vec<Chunk> {
@@ -143,14 +158,18 @@ fn chunk_bits(keys: u64, speeds: Speeds) -> u32 {
     if keys < MIN_KEYS {
         return 0;
     }
-    // The slowest scan that has no wake at the usual number of chunks, where a fifth of the keys is stale.
-    let needed = speeds.expired.unwrap_or(0.0) / 10.0;
     let rate = speeds.scanned.map_or(f64::INFINITY, |rate| rate.max(1) as f64);
     let usual = CHUNK_BITS.min((keys / KEYS_PER_CHUNK).ilog2());
-    let is_enough = |bits: u32| rate * 2f64.powi(bits as i32 - CHUNK_BITS as i32) >= needed;
+    let is_enough = |bits: u32| rate >= slowest(bits, speeds);
     let is_possible = |bits: u32| keys >> (bits + 1) >= MIN_COUNT;
     let finer = |bits: u32| bits < MAX_CHUNK_BITS && !is_enough(bits) && is_possible(bits + 1);
     (usual..=MAX_CHUNK_BITS).find(|bits| !finer(*bits)).unwrap_or(MAX_CHUNK_BITS)
+}
+
+/// Returns the keys a second below which a scan leaves a wake within each of 2^`bits` chunks: at the usual number of them a tenth
+/// of what expires, where a fifth of the keys is stale.
+fn slowest(bits: u32, speeds: Speeds) -> f64 {
+    speeds.expired.unwrap_or(0.0) / 10.0 * 2f64.powi(CHUNK_BITS as i32 - bits as i32)
 }
 
 /// Returns the chunks of one table, the first one first.

@@ -1,14 +1,17 @@
 //! One database over one connection: chunk after chunk, in the order that suits the server's own expiry cycle.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use super::{incomplete::endless, runaway::Runaway, session::Session, sweeper::ShardSweeper};
 use crate::{
     failure::ShardError,
-    link::{Info, LinkError, RoleView},
+    link::{LinkError, RoleView},
     pacing::{Next, Throttle},
-    record::{Advance, Call, DatabaseCheckpoint, Order, Scale, Speeds, Walk},
-    server,
+    record::{Advance, Call, DatabaseCheckpoint, Order, Scale, Walk},
+    server::{self, Cycle, FASTER, speeds, wake},
     target::Address,
 };
 
@@ -30,6 +33,7 @@ impl ShardSweeper<'_> {
         if database.database != 0 || self.state().checkpoint.databases.len() > 1 {
             session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(failed)?;
         }
+        let (started, mut scanned) = (Instant::now(), 0);
         let mut walk = self.walk(session, index, database)?;
         let mut runaway = Runaway::default();
         let mut keys = session.keys(database.database);
@@ -59,6 +63,7 @@ impl ShardSweeper<'_> {
             }
             let cost = throttle.record(offset, round_trip, count, &slice);
             let visited = slice.returned + slice.reclaimed;
+            scanned += visited;
             let call = Call { count, cursor: slice.cursor, returned: slice.returned, visited };
             let repeated = walk.repeated(position, call);
             let advance = walk.advance(position, call);
@@ -81,7 +86,22 @@ impl ShardSweeper<'_> {
                 }
             };
         }
+        if walk.is_forward() {
+            self.note_wake(session, database.database, scanned, started.elapsed());
+        }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Warns where a forward scan has taken so long that the server's own expiry cycle may have stayed in its wake. The pre-flight
+    /// checks have warned of a limit that is too low.
+    fn note_wake(&self, session: &Session, database: u32, scanned: u64, taken: Duration) {
+        let is_foreseen = self.limits().keys_per_second.is_some() && !self.profile.distrusts_chunks;
+        if is_foreseen || Cycle::of(&session.info) == Cycle::Linear {
+            return;
+        }
+        if let Some(finding) = wake(scanned, taken, session.mean_ttl(database)) {
+            self.warn(format!("order: database {database} of {}: {finding}; {FASTER}", session.address));
+        }
     }
 
     /// Returns the walk through a database, from where its checkpoint stands or from the start.
@@ -100,10 +120,11 @@ impl ShardSweeper<'_> {
             walk.resume(database.begun, &database.positions)
         });
         Ok(resumed.unwrap_or_else(|| {
-            let speeds = Speeds { scanned: self.limits().keys_per_second, expired: expired_per_second(&session.info) };
-            let order = match !self.profile.distrusts_chunks && cycles_in_scan_order(&session.info) {
-                true => Order::backward(database.keys, &scale, speeds),
-                false => Order::Forward,
+            let order = match Cycle::of(&session.info) {
+                Cycle::LikeScan if !self.profile.distrusts_chunks => {
+                    Order::backward(database.keys, &scale, speeds(&session.info, self.limits().keys_per_second))
+                }
+                _ => Order::Forward,
             };
             self.start(index, order, scale)
         }))
@@ -125,15 +146,4 @@ impl ShardSweeper<'_> {
         ));
         self.start(index, Order::Forward, walk.scale().clone())
     }
-}
-
-/// Whether the server's own expiry cycle walks the buckets in the order of SCAN, as Redis does since 7.2 and Valkey always.
-/// Unknown of other servers that speak the protocol.
-fn cycles_in_scan_order(info: &Info) -> bool {
-    info.is_redis_or_valkey() && info.is_since((0, 0), Some((7, 2)))
-}
-
-/// Returns the keys that expired a second since the server's start; `None`: it does not report it.
-fn expired_per_second(info: &Info) -> Option<f64> {
-    Some(info.number::<f64>("expired_keys")? / info.number::<f64>("uptime_in_seconds")?.max(1.0))
 }

@@ -1,7 +1,10 @@
 //! Connecting to the primary of a shard: pre-flight checks, permissions, databases, and whether the checkpoint still
 //! holds for this server process.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{shard_map::Location, sweeper::ShardSweeper};
 use crate::{
@@ -39,6 +42,11 @@ impl Session {
     pub fn keys(&self, database: u32) -> Option<u64> {
         self.info.keyspace().iter().find(|line| line.database == database).map(|line| line.keys)
     }
+
+    /// Returns the mean TTL that is left in a database; `None`: the server does not report it.
+    pub fn mean_ttl(&self, database: u32) -> Option<Duration> {
+        self.info.keyspace().iter().find(|line| line.database == database)?.mean_ttl
+    }
 }
 
 /// Returns what INFO (sections stats and keyspace) counts for the scanned databases; `None`: it is refused.
@@ -75,7 +83,7 @@ impl ShardSweeper<'_> {
             self.profile = PrimaryProfile::default();
         }
         if !self.profile.is_checked() {
-            let checks = server::examine(&mut primary, self.connector);
+            let checks = server::examine(&mut primary, self.connector, self.options.limits.keys_per_second);
             self.apply_checks(&primary.address, checks.map_err(|error| ShardError::at(&primary.address, error))?)?;
         }
         let Primary { address, mut link, role } = primary;

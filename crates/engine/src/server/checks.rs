@@ -3,6 +3,7 @@
 use super::{
     check::{Check, FREEING, RECLAIMS_WITH_SUBSCRIBERS, SUBSCRIBERS, Verdict},
     clock::clock,
+    cycle::order,
     rights::{cluster_rights, rights},
     settings::{ExpirySettings, config},
     state::{Expiry, ServerState},
@@ -20,8 +21,14 @@ const BYTES_PER_DELETE: u64 = 80;
 /// The share of keys with a TTL that is stale at a usual peak, 0–1.
 const USUAL_STALE_SHARE: f64 = 0.3;
 
-/// Runs all checks on the target's primaries, without reclaiming a key. `Err`: there is no primary to check.
-pub fn check(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Vec<Check>, Failure> {
+/// Runs all checks on the target's primaries without reclaiming a key. `keys_per_second`: the limit of the scan, if it has one. `Err`: there
+/// is no primary to check.
+pub fn check(
+    dialer: &dyn Dialer,
+    target: &Target,
+    keys_per_second: Option<u64>,
+    stop: &Stop,
+) -> Result<Vec<Check>, Failure> {
     let connector = Connector { dialer, target, client_name: "keysweep:check", stop };
     let failed = |error: ShardError| error.into_failure(target.seed());
     let mut checks = Vec::new();
@@ -36,8 +43,8 @@ pub fn check(dialer: &dyn Dialer, target: &Target, stop: &Stop) -> Result<Vec<Ch
             }
             Err(error) => return Err(failed(error)),
         };
-        let found =
-            examine(&mut primary, connector).map_err(|error| failed(ShardError::at(&primary.address, error)))?;
+        let found = examine(&mut primary, connector, keys_per_second)
+            .map_err(|error| failed(ShardError::at(&primary.address, error)))?;
         // In a cluster each line names its primary.
         let prefix =
             if matches!(target.mode, Mode::Cluster) { format!("{}: ", primary.address) } else { String::new() };
@@ -63,10 +70,15 @@ fn role(primary: &Primary, target: &Target) -> Check {
 }
 
 /// Runs the checks on one connected primary.
-pub(crate) fn examine(primary: &mut Primary, connector: Connector<'_>) -> Result<Vec<Check>, LinkError> {
+pub(crate) fn examine(
+    primary: &mut Primary,
+    connector: Connector<'_>,
+    keys_per_second: Option<u64>,
+) -> Result<Vec<Check>, LinkError> {
     let link = &mut primary.link;
     let mut checks = vec![rights(link)?.1, clock(link, &primary.address, &primary.role, connector)?];
-    let info = link.info(&["server", "clients", "memory", "persistence", "replication", "keyspace", "cluster"])?;
+    let info =
+        link.info(&["server", "clients", "memory", "persistence", "replication", "stats", "keyspace", "cluster"])?;
     if matches!(connector.target.mode, Mode::Cluster) {
         checks.push(cluster_rights(link, info.as_ref())?);
     }
@@ -81,6 +93,7 @@ pub(crate) fn examine(primary: &mut Primary, connector: Connector<'_>) -> Result
     checks.push(lazy_free(link)?);
     checks.push(replication(&info, &primary.role));
     checks.push(memory(&info));
+    checks.push(order(&info, keys_per_second, connector.target.database));
     checks.push(state(link)?);
     if info.text("cluster_enabled") == Some("1") && !matches!(connector.target.mode, Mode::Cluster) {
         let finding = format!("{} is one node of a cluster; only this node is scanned", primary.address);

@@ -4,6 +4,7 @@
 mod check;
 mod checks;
 mod clock;
+mod cycle;
 mod inspect;
 mod keyspace;
 mod lazyfree;
@@ -19,6 +20,7 @@ pub use self::{
 };
 pub(crate) use self::{
     checks::examine,
+    cycle::{Cycle, FASTER, speeds, wake},
     keyspace::{guess_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
     rights::rights,

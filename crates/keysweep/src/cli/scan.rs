@@ -68,7 +68,7 @@ pub fn run(args: ScanArgs) -> Exit {
         Err(exit) => return exit,
     };
     if args.dry_run {
-        return dry_run(&target, &stop, args.json);
+        return dry_run(&target, args.keys_per_second, &stop, args.json);
     }
     let live = term::Live::new();
     let report = sweep(&target, &options(&args), &live, &stop);
@@ -89,9 +89,9 @@ pub fn run(args: ScanArgs) -> Exit {
 }
 
 /// Prints the pre-flight checks, one line each. Fails if a scan would be refused.
-fn dry_run(target: &Target, stop: &Stop, as_json: bool) -> Exit {
+fn dry_run(target: &Target, keys_per_second: Option<u64>, stop: &Stop, as_json: bool) -> Exit {
     let dialer = target.dialer().map_err(Failure::from);
-    let checks = match dialer.and_then(|dialer| check(&*dialer, target, stop)) {
+    let checks = match dialer.and_then(|dialer| check(&*dialer, target, keys_per_second, stop)) {
         Ok(checks) => checks,
         Err(failure) => {
             term::error(&with_options(&failure.message));

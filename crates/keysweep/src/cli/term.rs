@@ -184,7 +184,11 @@ pub fn report(report: &Report) {
     let mut row = |name, value: String| rows.push((name, value));
     row("target", format!("{}  {server}", report.target));
     row("outcome", outcome);
-    row("keys scanned", HumanCount(report.totals.keys_scanned).to_string());
+    let repeated = match report.totals.keys_repeated {
+        0 => String::new(),
+        keys => format!("  (about {} of them twice)", HumanCount(keys)),
+    };
+    row("keys scanned", format!("{}{repeated}", HumanCount(report.totals.keys_scanned)));
     let exactness = if report.totals.exact { "exact" } else { "lower bound" };
     row("keys reclaimed", format!("{}  ({exactness})", HumanCount(report.totals.keys_reclaimed)));
     if let Some(left) = report.totals.remaining.filter(|left| left.share >= WORTH_REPORTING) {

@@ -107,6 +107,11 @@ impl Walk {
         (self.begun, self.left.iter().chain(&self.open).copied().collect())
     }
 
+    /// Whether the database is scanned in one go.
+    pub fn is_forward(&self) -> bool {
+        self.chunks.len() == 1
+    }
+
     /// Whether all chunks are complete.
     pub fn is_done(&self) -> bool {
         self.begun == self.chunks.len() && self.left.is_empty() && self.open.is_empty()

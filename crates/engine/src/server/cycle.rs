@@ -1,0 +1,137 @@
+//! The server's own expiry cycle: whether it walks the keys in the order of SCAN, and when a scan disturbs it.
+
+use std::time::Duration;
+
+use super::check::{Check, Verdict};
+use crate::{
+    link::Info,
+    record::{Order, Scale, Speeds},
+};
+
+/// A forward scan that takes longer than this share of the mean TTL leaves a wake that the cycle stays in.
+const SLOW: f64 = 0.4;
+/// A scan that takes no longer is over before anything piles up, whatever the TTLs.
+const BRIEF: Duration = Duration::from_secs(1);
+
+/// Order in which the expiry cycle visits the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cycle {
+    /// Another order than SCAN's, as in Redis before 7.2: no scan disturbs it.
+    Linear,
+    /// The order of SCAN, as in Redis since 7.2 and in Valkey.
+    LikeScan,
+    /// Not known: the server is another one that speaks the protocol, or refuses INFO.
+    Unknown,
+}
+
+impl Cycle {
+    /// Returns the order by what INFO (section server) reports.
+    pub fn of(info: &Info) -> Self {
+        match info.is_redis_or_valkey() {
+            true if info.is_since((0, 0), Some((7, 2))) => Self::LikeScan,
+            true => Self::Linear,
+            false => Self::Unknown,
+        }
+    }
+}
+
+/// Returns the speeds of a scan with this limit, by what INFO (sections server and stats) reports.
+pub(crate) fn speeds(info: &Info, keys_per_second: Option<u64>) -> Speeds {
+    let expired = info.number::<f64>("expired_keys").zip(info.number::<f64>("uptime_in_seconds"));
+    Speeds { scanned: keys_per_second, expired: expired.map(|(keys, seconds)| keys / seconds.max(1.0)) }
+}
+
+/// Returns the warning about a forward scan of `keys` keys in whose wake the cycle may stay; `None`: the scan is fast enough, or
+/// the mean TTL is unknown.
+pub(crate) fn wake(keys: u64, taken: Duration, mean_ttl: Option<Duration>) -> Option<String> {
+    let is_slow = taken > BRIEF && taken > mean_ttl?.mul_f64(SLOW);
+    is_slow.then(|| {
+        let (taken, ttl) = (taken.as_secs_f64(), mean_ttl.unwrap_or_default().as_secs_f64());
+        format!(
+            "a forward scan of {keys} keys at {:.0} keys a second takes {taken:.1} s, and the mean TTL that is left is {ttl:.1} s: the server's own expiry cycle may stay in the wake of the scan, where it finds nothing, while stale keys pile up ahead of it",
+            keys as f64 / taken
+        )
+    })
+}
+
+/// What to do about such a warning.
+pub(crate) const FASTER: &str = "scan faster: a higher --keys-per-second or none, or a faster pace";
+
+/// Checks whether a scan with this limit disturbs the cycle. `only`: the database that is scanned; `None`: all.
+pub(super) fn order(info: &Info, keys_per_second: Option<u64>, only: Option<u32>) -> Check {
+    let name = "order";
+    let cycle = Cycle::of(info);
+    let databases = info.keyspace().into_iter().filter(|line| only.is_none_or(|only| only == line.database));
+    let found = databases.filter(|_| cycle != Cycle::Linear).find_map(|line| {
+        let (speeds, keys) = (speeds(info, keys_per_second), line.keys);
+        let rate = speeds.scanned?.max(1);
+        let order = match cycle {
+            Cycle::LikeScan => Order::backward(keys, &Scale::Table, speeds),
+            _ => Order::Forward,
+        };
+        let needed = order.slowest(speeds);
+        match order.is_forward() {
+            true => wake(keys, Duration::from_secs_f64(keys as f64 / rate as f64), line.mean_ttl),
+            false => (needed > rate as f64).then(|| {
+                format!(
+                    "{rate} keys a second are too slow for {keys} keys while {:.0} a second expire: from {needed:.0} on the scan leaves no wake in which the server's own expiry cycle finds nothing",
+                    speeds.expired.unwrap_or_default()
+                )
+            }),
+        }
+    });
+    match (found, cycle) {
+        (Some(finding), _) => Check::with_remedy(Verdict::Warning, name, finding, FASTER),
+        (None, Cycle::LikeScan) => {
+            Check::ok(name, "backward in chunks, against the order of the server's own expiry cycle")
+        }
+        (None, Cycle::Linear) => Check::ok(name, "forward; this version's own expiry cycle walks in another order"),
+        (None, Cycle::Unknown) => Check::ok(name, "forward; it is unknown how this server's own expiry cycle walks"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(info: &str, keys_per_second: Option<u64>) -> Check {
+        order(&Info::read(info), keys_per_second, None)
+    }
+
+    #[test]
+    fn a_slow_scan_that_has_to_run_forward_causes_a_warning_with_its_numbers() {
+        let dragonfly =
+            "redis_version:7.4.0\r\ndragonfly_version:df-1.31.0\r\ndb0:keys=600000,expires=600000,avg_ttl=20000\r\n";
+        let found = check(dragonfly, Some(5_000));
+        assert_eq!(found.verdict, Verdict::Warning);
+        for part in ["600000 keys", "5000 keys a second", "120.0 s", "20.0 s"] {
+            assert!(found.finding.contains(part), "{part:?} is not in {:?}", found.finding);
+        }
+        assert_eq!(check(dragonfly, Some(100_000)).verdict, Verdict::Ok, "6 s of a mean TTL of 20 s");
+        assert_eq!(check(dragonfly, None).verdict, Verdict::Ok, "its speed is not limited");
+        let unsampled = dragonfly.replace("avg_ttl=20000", "avg_ttl=0");
+        assert_eq!(check(&unsampled, Some(5_000)).verdict, Verdict::Ok, "the mean TTL is unknown");
+    }
+
+    #[test]
+    fn a_slow_scan_in_chunks_causes_a_warning_only_where_chunks_cannot_be_small_enough() {
+        let server = |version: &str| {
+            format!(
+                "{version}\r\nexpired_keys:1000000\r\nuptime_in_seconds:100\r\ndb0:keys=600000,expires=600000,avg_ttl=20000\r\n"
+            )
+        };
+        for version in ["redis_version:7.2.0", "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2"] {
+            assert_eq!(check(&server(version), Some(100)).verdict, Verdict::Ok, "{version}");
+            let found = check(&server(version), Some(1));
+            assert!(found.verdict == Verdict::Warning && found.finding.contains("10000 a second expire"), "{found:?}");
+        }
+        assert_eq!(check(&server("redis_version:7.0.15"), Some(1)).verdict, Verdict::Ok, "an order of its own");
+    }
+
+    #[test]
+    fn a_small_database_that_is_scanned_very_slowly_causes_a_warning() {
+        let small = "redis_version:8.2.3\r\ndb0:keys=10000,expires=10000,avg_ttl=20000\r\n";
+        assert_eq!(check(small, Some(100)).verdict, Verdict::Warning);
+        assert_eq!(check(small, Some(5_000)).verdict, Verdict::Ok);
+    }
+}
