@@ -18,6 +18,7 @@ prepare: servers ## Installs the servers and tools of the tests
 	@scripts/toolchain cc nextest
 	@scripts/python
 	@scripts/browser
+	@scripts/typescript
 	@scripts/promtool
 	@scripts/packages curl
 

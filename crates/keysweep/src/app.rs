@@ -13,6 +13,7 @@ use crate::{
     identity::Identity,
     instances::{AllowedTargets, Instances},
     metrics::{self, Metrics},
+    proxies::TrustedProxies,
     router::{Exposure, router},
     secrets::Vault,
     store::Store,
@@ -99,6 +100,8 @@ pub struct Roles {
     pub certificate: Option<Files>,
     /// How clients name and reach the API.
     pub catalog: CatalogSettings,
+    /// The proxies in front of the API that are trusted.
+    pub proxies: TrustedProxies,
     /// Exporter of the tasks' spans.
     pub traces: Traces,
 }
@@ -167,7 +170,8 @@ impl App {
                     Authenticator::off(identity.clone(), instances.clone())
                 };
                 let auth = auth.reached_at(roles.catalog.public_host());
-                let exposure = Exposure { secure: certificate.is_some(), catalog: roles.catalog };
+                let exposure =
+                    Exposure { secure: certificate.is_some(), catalog: roles.catalog, proxies: roles.proxies };
                 let router = router(identity.clone(), instances.clone(), tasks.clone(), auth, down.clone(), exposure);
                 let (bounds, down) = (Bounds::of(MAX_CONNECTIONS), down.clone());
                 let address = listener.local_addr()?;

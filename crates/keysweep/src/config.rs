@@ -68,6 +68,8 @@ pub struct FileConfig {
     pub region: Option<String>,
     /// As `serve --domain`.
     pub domain: Option<String>,
+    /// As `serve --trusted-proxies`.
+    pub trusted_proxies: Option<Vec<String>>,
     /// As `serve --insecure-http`.
     pub insecure_http: Option<bool>,
     /// As `--metrics-listen`.

@@ -10,6 +10,7 @@ pub mod instances;
 pub mod metrics;
 pub mod model;
 pub mod openapi;
+pub mod proxies;
 pub mod random;
 pub mod secrets;
 pub mod store;

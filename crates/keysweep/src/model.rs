@@ -23,7 +23,7 @@ pub use self::{
     auto_scan::AutoScan,
     credential::{AccessKey, KeyHolder, Sealed, Token, TokenHolder},
     host::hosts,
-    id::{InvalidField, check_id, check_name, is_id, is_name},
+    id::{InvalidField, check_id, check_name, is_id, is_name, other_form},
     instance::{Instance, UnreadableField},
     project::Project,
     stats::InstanceStats,

@@ -1,8 +1,8 @@
 //! The OpenAPI document, assembled from the surfaces' parts.
 
 use utoipa::openapi::{
-    HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, RefOr, Type,
-    path::{Operation, PathItem},
+    HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, RefOr, ServerBuilder, Type,
+    path::{Operation, ParameterIn, PathItem},
     security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
 };
 
@@ -10,6 +10,9 @@ use crate::{api, dcs, iam};
 
 /// Ids of the operations that need no credentials.
 const ANONYMOUS: [&str; 2] = ["issue_token", "show_identity_version"];
+
+/// The form of the ids in paths.
+const ID_PATTERN: &str = "^([0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$";
 
 /// Returns the document of this version.
 pub fn document() -> OpenApi {
@@ -20,7 +23,9 @@ pub fn document() -> OpenApi {
         .description(Some("Reclaims the memory that expired keys still take in Redis and Valkey servers."))
         .license(Some(licence))
         .build();
-    let mut document = OpenApiBuilder::new().info(info).build();
+    // Clients replace it by the address of their service, to which it is relative.
+    let own = ServerBuilder::new().url("/").description(Some("The service that serves this document")).build();
+    let mut document = OpenApiBuilder::new().info(info).servers(Some([own])).build();
     for surface in [dcs::openapi(), api::openapi(), iam::openapi()] {
         document.merge(surface);
     }
@@ -39,6 +44,7 @@ pub fn document() -> OpenApi {
     for path in document.paths.paths.values_mut() {
         operations(path).for_each(|operation| {
             allow_anonymous(operation);
+            give_ids_their_form(operation);
             complete(operation);
         });
     }
@@ -47,6 +53,18 @@ pub fn document() -> OpenApi {
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch].into_iter().flatten()
+}
+
+/// Documents the form of the ids in an operation's path.
+fn give_ids_their_form(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        if !parameter.name.ends_with("_id") || !matches!(parameter.parameter_in, ParameterIn::Path) {
+            continue;
+        }
+        let form = ObjectBuilder::new().schema_type(Type::String).pattern(Some(ID_PATTERN)).build();
+        parameter.schema = Some(form.into());
+    }
 }
 
 /// Gives every response a description and the header X-Request-Id.

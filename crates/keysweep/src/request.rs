@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    http::Extensions,
+    http::{Extensions, HeaderValue},
 };
 use tokio::time::timeout;
 
@@ -27,7 +27,12 @@ impl RequestId {
     }
 }
 
-/// Address of the client that sent a request. An IPv4 client of an IPv6 listener has its IPv4 address.
+/// The host that a client called, as a trusted proxy passes it on.
+#[derive(Debug, Clone)]
+pub struct ForwardedHost(pub HeaderValue);
+
+/// Address of the client that sent a request, behind trusted proxies the one that they name. An IPv4 client of an IPv6 listener
+/// has its IPv4 address.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 

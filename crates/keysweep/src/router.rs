@@ -5,7 +5,7 @@ use std::time::Instant;
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::ACCEPT},
+    http::{HeaderName, HeaderValue, StatusCode, header::ACCEPT},
     middleware::{self, Next, map_response},
     response::{IntoResponse, Response},
     routing::get,
@@ -24,8 +24,9 @@ use crate::{
     identity::Identity,
     instances::Instances,
     openapi,
+    proxies::TrustedProxies,
     random::new_id,
-    request::{Peer, RequestId},
+    request::{ForwardedHost, Peer, RequestId},
     surface::complete,
     task::Tasks,
     tls::PeerAddress,
@@ -74,6 +75,8 @@ pub struct Exposure {
     pub secure: bool,
     /// How clients name and reach the service.
     pub catalog: CatalogSettings,
+    /// The proxies whose word is taken for the address and the host of a client.
+    pub proxies: TrustedProxies,
 }
 
 /// Returns everything that this process serves on its API listener.
@@ -83,7 +86,7 @@ pub fn router(
     tasks: Tasks,
     auth: Authenticator,
     shutdown: watch::Receiver<bool>,
-    Exposure { secure, catalog }: Exposure,
+    Exposure { secure, catalog, proxies }: Exposure,
 ) -> Router {
     let local_only = !auth.is_required();
     let iam = IamState { identity: identity.clone(), auth: auth.clone(), catalog, secure };
@@ -102,15 +105,19 @@ pub fn router(
     });
     let api = api::router(ApiState { identity, instances, tasks, auth, shutdown });
     let surfaces = Surfaces::new(dcs.merge(probes), api, iam::router(iam), console, local_only);
-    Router::new().fallback(Surfaces::dispatch).with_state(surfaces).layer(middleware::from_fn(identify))
+    Router::new()
+        .fallback(Surfaces::dispatch)
+        .with_state(surfaces)
+        .layer(middleware::from_fn_with_state(proxies, identify))
 }
 
 /// Redirects browsers to the console, and tells API clients the versions of the identity API.
-async fn root(State(iam): State<IamState>, headers: HeaderMap) -> Response {
+async fn root(State(iam): State<IamState>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
     let wants_page = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/html"));
-    match headers.get(ACCEPT).is_some_and(wants_page) {
+    match parts.headers.get(ACCEPT).is_some_and(wants_page) {
         true => console::entrance(),
-        false => iam.versions(&headers),
+        false => iam.versions(&parts),
     }
 }
 
@@ -126,12 +133,14 @@ async fn ready(State(tasks): State<Tasks>) -> Response {
 }
 
 /// Gives every request an id, every answer that id, and the log one line per request.
-async fn identify(mut request: Request, next: Next) -> Response {
+async fn identify(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     let id = RequestId(new_id());
     request.extensions_mut().insert(id.clone());
     if let Some(ConnectInfo(PeerAddress(address))) = request.extensions().get::<ConnectInfo<PeerAddress>>().copied() {
-        // An IPv4 client of an IPv6 listener must count as one peer, not two.
-        request.extensions_mut().insert(Peer(address.ip().to_canonical()));
+        let client = proxies.client(address.ip(), request.headers());
+        let host = proxies.host(address.ip(), request.headers());
+        request.extensions_mut().insert(Peer(client));
+        host.map(|host| request.extensions_mut().insert(ForwardedHost(host)));
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = Instant::now();
@@ -155,7 +164,10 @@ async fn identify(mut request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::{Body, to_bytes};
+    use axum::{
+        body::{Body, to_bytes},
+        http::HeaderMap,
+    };
     use serde_json::Value;
 
     use super::*;

@@ -1,6 +1,11 @@
 //! Signing in without a service around it: lockouts and their memory.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use keysweep::{
     auth::{Authenticator, SignIn, SignInError, TokenScope, UserRef},
@@ -12,6 +17,8 @@ use keysweep::{
 };
 
 const PASSWORD: &str = "correct horse battery";
+/// How long a sign-in waits whose user is being guessed elsewhere.
+const SLOWDOWN: Duration = Duration::from_secs(1);
 /// One failure more than are allowed.
 const GUESSES: u8 = 11;
 
@@ -40,16 +47,45 @@ async fn sign_in(auth: &Authenticator, name: &str, password: &str, from: IpAddr)
 }
 
 #[tokio::test]
-async fn guesses_from_many_addresses_lock_their_user_and_no_other() {
+async fn guesses_from_many_addresses_slow_their_user_down_and_lock_no_address() {
     let folder = tempfile::tempdir().expect("a folder");
     let auth = open(folder.path()).await;
     for number in 0..GUESSES {
         let guessed = sign_in(&auth, "ada", "a wrong guess", address(number)).await;
         assert!(matches!(guessed, Err(SignInError::Wrong)), "guess {number}: {guessed:?}");
     }
-    let locked = sign_in(&auth, "ada", PASSWORD, address(GUESSES)).await;
-    assert!(matches!(locked, Err(SignInError::TooMany(left)) if !left.is_zero()), "{locked:?}");
+    let began = Instant::now();
+    sign_in(&auth, "ada", PASSWORD, address(GUESSES)).await.expect("no address of ada's is locked");
+    assert!(began.elapsed() >= SLOWDOWN, "{:?}", began.elapsed());
     sign_in(&auth, "bob", PASSWORD, address(0)).await.expect("neither bob nor the address is locked");
+}
+
+#[tokio::test]
+async fn guesses_from_one_address_lock_their_user_there_and_nowhere_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let auth = open(folder.path()).await;
+    for _ in 0..GUESSES {
+        sign_in(&auth, "ada", "a wrong guess", address(1)).await.expect_err("a guess");
+    }
+    for name in ["ada", "bob"] {
+        let locked = sign_in(&auth, name, PASSWORD, address(1)).await;
+        assert!(matches!(locked, Err(SignInError::TooMany(left)) if !left.is_zero()), "{name}: {locked:?}");
+        sign_in(&auth, name, PASSWORD, address(2)).await.expect("another address is not locked");
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_signed_in_at_an_address_lately_is_not_locked_out_there_by_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let auth = open(folder.path()).await;
+    sign_in(&auth, "ada", PASSWORD, address(1)).await.expect("right");
+    // Guesses of another client behind the same address. No user has this name, so that no password is hashed for it.
+    for _ in 0..GUESSES {
+        sign_in(&auth, "", "a wrong guess", address(1)).await.expect_err("a guess");
+    }
+    let locked = sign_in(&auth, "bob", PASSWORD, address(1)).await;
+    assert!(matches!(locked, Err(SignInError::TooMany(_))), "bob never signed in there: {locked:?}");
+    sign_in(&auth, "ada", PASSWORD, address(1)).await.expect("ada did");
 }
 
 #[tokio::test]

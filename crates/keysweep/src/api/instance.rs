@@ -109,19 +109,34 @@ pub struct InstancesView {
     pub(super) instances: Vec<InstanceView>,
 }
 
+/// Pace of manual scans.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "documents the texts of `Preset`")]
+enum Pace {
+    Gentle,
+    Normal,
+    Fast,
+    Max,
+}
+
 /// An instance to register.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewInstanceBody {
     /// Unique in the project; 1 to 64 characters.
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) name: String,
     /// `redis://host:port` or `redis://user:password@host:port`; the password is stored encrypted.
+    #[schema(min_length = 1)]
     pub(super) url: String,
     /// How the nodes are reached, apart from the URL.
     pub(super) connection: Option<ConnectionBody>,
     /// Id of the instance, 32 hexadecimal digits or a UUID [default: a new one].
+    #[schema(pattern = "^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$")]
     pub(super) id: Option<String>,
     /// Pace of manual scans: gentle, normal, fast or max [default: normal].
+    #[schema(value_type = Option<Pace>)]
     pub(super) pace: Option<String>,
     /// Whether scans turn `lazyfree-lazy-expire` on while they run [default: false].
     pub(super) manage_lazyfree: Option<bool>,
@@ -136,12 +151,15 @@ pub struct NewInstanceBody {
 #[serde(deny_unknown_fields)]
 pub struct InstanceChangeBody {
     /// Unique in the project; 1 to 64 characters.
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) name: Option<String>,
     /// A new URL replaces user, password and connection; those that the request does not give are removed.
+    #[schema(min_length = 1)]
     pub(super) url: Option<String>,
     /// How the nodes are reached, apart from the URL; only together with `url`.
     pub(super) connection: Option<ConnectionBody>,
     /// Pace of manual scans: gentle, normal, fast or max.
+    #[schema(value_type = Option<Pace>)]
     pub(super) pace: Option<String>,
     /// Whether scans turn `lazyfree-lazy-expire` on while they run.
     pub(super) manage_lazyfree: Option<bool>,

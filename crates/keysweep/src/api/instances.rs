@@ -43,7 +43,7 @@ impl ApiState {
 
 /// List a project's instances by name
 #[utoipa::path(
-    get, path = "/api/v1/projects/{project_id}/instances", tag = "instances", operation_id = "list_instances",
+    get, path = "/api/v1/projects/{project_id}/instances", tag = "instances", operation_id = "list_registered_instances",
     params(("project_id" = String, Path, description = "Project")),
     responses((status = 200, body = InstancesView), OnProject)
 )]
@@ -90,7 +90,7 @@ pub(super) async fn add(
 
 /// Show an instance
 #[utoipa::path(
-    get, path = "/api/v1/projects/{project_id}/instances/{instance_id}", tag = "instances", operation_id = "show_instance",
+    get, path = "/api/v1/projects/{project_id}/instances/{instance_id}", tag = "instances", operation_id = "show_registered_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
     responses((status = 200, body = InstanceView), OnSubject)
 )]

@@ -25,12 +25,10 @@ pub struct TaskView {
     project_id: String,
     instance_id: String,
     /// waiting, running, success or failed.
-    #[schema(value_type = String)]
     status: Status,
     /// Why the task failed.
     reason: Option<ReasonView>,
     /// manual or auto.
-    #[schema(value_type = String)]
     scan_type: ScanType,
     /// User that created the task; null for scheduled scans and without authentication.
     requested_by: Option<String>,

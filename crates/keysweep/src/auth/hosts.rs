@@ -24,11 +24,13 @@ pub(super) enum Verdict {
 }
 
 impl Authenticator {
-    /// Verifies a signature. One for the host of the service's public URL is good, too. Logs a host that does not match.
+    /// Verifies a signature. One for the host of the service's public URL is good, too, and so is one for `forwarded`, the host
+    /// that a trusted proxy passes on. Logs a host that does not match.
     pub(super) fn verify(
         &self,
         authorization: &Authorization,
         signed: SignedRequest<'_>,
+        forwarded: Option<&HeaderValue>,
         secret: &str,
         now: Timestamp,
     ) -> Verdict {
@@ -48,7 +50,7 @@ impl Authenticator {
             verifies(&headers)
         };
         let public = self.public_host.as_ref().and_then(|host| HeaderValue::from_str(host).ok());
-        if public.as_ref().is_some_and(with_host) {
+        if public.as_ref().is_some_and(with_host) || forwarded.is_some_and(with_host) {
             return Verdict::Good;
         }
         let arrived = text(signed.headers.get(HOST));
@@ -57,7 +59,7 @@ impl Authenticator {
                 let covered = text(Some(forwarded));
                 tracing::warn!(
                     "signature covers host {covered}, request arrived with host {arrived}: the proxy must pass the Host \
-                     header on, or --public-url name the service's address"
+                     header on, or --trusted-proxies name the proxy"
                 );
                 Verdict::OtherHost
             }

@@ -1,4 +1,5 @@
-//! Counts failed attempts and locks a key out after too many. In memory: each process counts for itself.
+//! Counts failed attempts and locks a key out after too many, and remembers who signed in lately. In memory: each process
+//! counts for itself.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most keys that are counted at a time. Beyond it the key whose last failure is oldest is forgotten, so that memory
-/// stays bounded.
+/// Most keys that are counted, and most that are remembered, at a time, so that memory stays bounded. Beyond it a key that is not
+/// locked is forgotten first: otherwise guesses with other keys would end a lock. Among them goes the one whose last failure is
+/// oldest.
 const MAX_KEYS: usize = 10_000;
 
 /// Failed attempts per key, for example per user name or per peer address.
@@ -56,7 +58,9 @@ impl<K: Eq + Hash + Clone> Lockout<K> {
         if records.len() >= MAX_KEYS && !records.contains_key(&key) {
             records.retain(|_, record| !record.is_over(now, self.span));
             if records.len() >= MAX_KEYS {
-                let oldest = records.iter().min_by_key(|(_, record)| record.failures.back().copied());
+                let is_locked = |record: &Record| record.locked_until.is_some_and(|until| until > now);
+                let oldest =
+                    records.iter().min_by_key(|(_, record)| (is_locked(record), record.failures.back().copied()));
                 let oldest = oldest.map(|(key, _)| key.clone());
                 oldest.and_then(|key| records.remove(&key));
             }
@@ -69,6 +73,35 @@ impl<K: Eq + Hash + Clone> Lockout<K> {
         if record.failures.len() > self.allowed {
             record.locked_until = Some(now + self.span);
         }
+    }
+}
+
+/// Keys that succeeded lately, for example a user at an address.
+pub(super) struct Recent<K> {
+    /// How long a success counts.
+    span: Duration,
+    successes: Mutex<HashMap<K, Instant>>,
+}
+
+impl<K: Eq + Hash + Clone> Recent<K> {
+    pub(super) fn new(span: Duration) -> Self {
+        Self { span, successes: Mutex::new(HashMap::new()) }
+    }
+
+    /// Returns whether a key succeeded within the span.
+    pub(super) fn contains(&self, key: &K, now: Instant) -> bool {
+        let successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
+        successes.get(key).is_some_and(|last| now.saturating_duration_since(*last) < self.span)
+    }
+
+    /// Remembers a success.
+    pub(super) fn succeeded(&self, key: K, now: Instant) {
+        let mut successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
+        if successes.len() >= MAX_KEYS && !successes.contains_key(&key) {
+            let oldest = successes.iter().min_by_key(|(_, last)| **last).map(|(key, _)| key.clone());
+            oldest.and_then(|key| successes.remove(&key));
+        }
+        successes.insert(key, now);
     }
 }
 
@@ -115,5 +148,32 @@ mod tests {
         let now = start + Duration::from_secs(11);
         assert_eq!(lockout.records.lock().expect("not poisoned").len(), MAX_KEYS);
         assert!(!lockout.is_locked(&0, now) && lockout.is_locked(&MAX_KEYS, now));
+        let recent = Recent::new(SPAN);
+        for number in 0..=MAX_KEYS {
+            recent.succeeded(number, start + Duration::from_millis(number as u64));
+        }
+        assert!(!recent.contains(&0, now) && recent.contains(&1, now) && recent.contains(&MAX_KEYS, now));
+    }
+
+    #[test]
+    fn guesses_with_other_keys_do_not_end_a_lock() {
+        let lockout = Lockout::new(1, SPAN);
+        let start = Instant::now();
+        for _ in 0..2 {
+            lockout.failed(usize::MAX, start);
+        }
+        for number in 0..MAX_KEYS + 10 {
+            lockout.failed(number, start + Duration::from_millis(1));
+        }
+        assert!(lockout.is_locked(&usize::MAX, start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_success_counts_for_its_span() {
+        let recent = Recent::new(SPAN);
+        let start = Instant::now();
+        recent.succeeded("a", start);
+        assert!(recent.contains(&"a", start + SPAN - Duration::from_millis(1)) && !recent.contains(&"b", start));
+        assert!(!recent.contains(&"a", start + SPAN));
     }
 }

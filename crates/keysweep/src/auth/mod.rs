@@ -23,6 +23,7 @@ use axum::{
     http::{header::AUTHORIZATION, request::Parts},
 };
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 pub use self::{
     authorize::{Authorized, Denied},
@@ -32,14 +33,14 @@ pub use self::{
 };
 use self::{
     hosts::Verdict,
-    lockout::Lockout,
+    lockout::{Lockout, Recent},
     signature::{Authorization, SignatureError, SignedRequest},
 };
 use crate::{
     identity::{Identity, IdentityError, is_unscoped},
     instances::Instances,
     model::{Grant, Role},
-    request::{BodyError, Peer, read_body},
+    request::{BodyError, ForwardedHost, Peer, read_body},
 };
 
 /// The header that carries a token.
@@ -47,8 +48,14 @@ pub const TOKEN_HEADER: &str = "x-auth-token";
 
 /// Bad signatures of one access key from one address that are allowed within [`LOCK`].
 const ALLOWED_SIGNATURES: usize = 5;
-/// Bad passwords from one address, and of one user, that are allowed within [`LOCK`].
+/// Bad passwords from one address, and of one user, that are allowed within [`LOCK`]. More lock the address, and the user at that
+/// address; at other addresses they slow the user's sign-ins down.
 const ALLOWED_PASSWORDS: usize = 10;
+/// How long a user or a key that was verified at an address is exempt from locks there. Other clients behind the same address
+/// could otherwise lock it out.
+const TRUST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most sign-ins that are slowed down at a time.
+const MAX_SLOW: usize = 16;
 /// How long a failure counts, and how long a lock lasts.
 const LOCK: Duration = Duration::from_secs(5 * 60);
 /// Secret to verify against if a key is unknown, so that the answer takes as long as for a known key.
@@ -132,8 +139,15 @@ pub struct Authenticator {
 /// Failed attempts, counted to slow down guessing.
 struct Lockouts {
     signatures: Lockout<(String, IpAddr)>,
-    passwords_by_peer: Lockout<IpAddr>,
+    /// Keys with the addresses from which they were verified.
+    signed: Recent<(String, IpAddr)>,
+    passwords: Lockout<(String, IpAddr)>,
+    passwords_by_address: Lockout<IpAddr>,
+    /// Whose locks slow sign-ins down and refuse none.
     passwords_by_user: Lockout<String>,
+    /// Users with the addresses from which they signed in.
+    signed_in: Recent<(String, IpAddr)>,
+    slow: Semaphore,
 }
 
 impl Authenticator {
@@ -150,8 +164,12 @@ impl Authenticator {
     fn new(identity: Identity, instances: Instances, required: bool) -> Self {
         let lockouts = Lockouts {
             signatures: Lockout::new(ALLOWED_SIGNATURES, LOCK),
-            passwords_by_peer: Lockout::new(ALLOWED_PASSWORDS, LOCK),
+            signed: Recent::new(TRUST),
+            passwords: Lockout::new(ALLOWED_PASSWORDS, LOCK),
+            passwords_by_address: Lockout::new(ALLOWED_PASSWORDS, LOCK),
             passwords_by_user: Lockout::new(ALLOWED_PASSWORDS, LOCK),
+            signed_in: Recent::new(TRUST),
+            slow: Semaphore::new(MAX_SLOW),
         };
         Self { identity, instances, required, public_host: None, lockouts: Arc::new(lockouts) }
     }
@@ -220,13 +238,15 @@ impl Authenticator {
         let now = Timestamp::now();
         let prepared = authorization.prepare(signed, now)?;
         let attempt = (authorization.access.clone(), Peer::of(extensions));
-        if self.lockouts.signatures.is_locked(&attempt, Instant::now()) {
+        let is_known = self.lockouts.signed.contains(&attempt, Instant::now());
+        if !is_known && self.lockouts.signatures.is_locked(&attempt, Instant::now()) {
             return Err(AuthError::Locked);
         }
         let holder = self.identity.key_holder(&authorization.access).await?;
         let secret = holder.as_ref().map(|holder| self.identity.open_secret_key(&holder.key)).transpose()?;
         let secret = secret.as_ref().map_or(NO_SECRET, |secret| secret.expose());
-        let verdict = self.verify(&authorization, signed, secret, now);
+        let forwarded_host = extensions.get::<ForwardedHost>().map(|host| &host.0);
+        let verdict = self.verify(&authorization, signed, forwarded_host, secret, now);
         let usable = holder.filter(|holder| !holder.key.disabled && !holder.user.disabled);
         let holder = match (usable, verdict) {
             (Some(holder), Verdict::Good) => holder,
@@ -237,6 +257,7 @@ impl Authenticator {
                 return Err(SignatureError::Mismatch.into());
             }
         };
+        self.lockouts.signed.succeeded(attempt, Instant::now());
         if !repeatable && !self.identity.is_first_use(&prepared.signature, prepared.good_until).await? {
             return Err(AuthError::Repeated);
         }

@@ -18,6 +18,9 @@ use crate::{
 
 /// How long a client should wait while too many passwords are being checked; each check takes a fraction of a second.
 const QUEUE_DELAY: Duration = Duration::from_secs(1);
+/// How long a sign-in waits whose user's password is being guessed: from other addresses, or from this one where the user signed
+/// in lately and is therefore not locked out.
+const SLOWDOWN: Duration = Duration::from_secs(1);
 
 /// Stands before an id that no user has, in place of a name. No name begins with a space.
 const UNKNOWN_ID: &str = " id ";
@@ -164,30 +167,42 @@ impl Authenticator {
     /// Returns the user of this name and password, unless too many attempts failed before.
     async fn check(&self, name: String, password: Secret, peer: IpAddr) -> Result<User, SignInError> {
         let lockouts = &self.lockouts;
+        let pair = (name, peer);
         let now = Instant::now();
-        let by_user = lockouts.passwords_by_user.locked_for(&name, now);
-        let locked = lockouts.passwords_by_peer.locked_for(&peer, now).max(by_user);
-        if let Some(rest) = locked {
+        let is_known = lockouts.signed_in.contains(&pair, now);
+        let locked = lockouts.passwords.locked_for(&pair, now);
+        if let Some(rest) = lockouts.passwords_by_address.locked_for(&peer, now).max(locked).filter(|_| !is_known) {
             return Err(SignInError::TooMany(rest));
         }
         // No user has a name of this form. Counting it by name would let clients choose how much memory a failure takes.
-        let is_unknown_id = name.strip_prefix(UNKNOWN_ID).is_some_and(is_id);
-        if !is_name(&name) && !is_unknown_id {
-            lockouts.passwords_by_peer.failed(peer, now);
+        let is_unknown_id = pair.0.strip_prefix(UNKNOWN_ID).is_some_and(is_id);
+        if !is_name(&pair.0) && !is_unknown_id {
+            lockouts.passwords_by_address.failed(peer, now);
             return Err(SignInError::Wrong);
         }
-        let checked = self.identity.check_password(&name, password).await;
-        checked
-            .map_err(|error| match error {
-                IdentityError::Busy => SignInError::Queue(QUEUE_DELAY),
-                other => other.into(),
-            })?
-            .ok_or_else(|| {
-                let now = Instant::now();
-                lockouts.passwords_by_peer.failed(peer, now);
-                lockouts.passwords_by_user.failed(name, now);
-                SignInError::Wrong
-            })
+        let is_guessed_elsewhere = !is_known && lockouts.passwords_by_user.is_locked(&pair.0, now);
+        if is_guessed_elsewhere || (is_known && locked.is_some()) {
+            let _turn = lockouts.slow.try_acquire().map_err(|_| SignInError::Queue(SLOWDOWN))?;
+            tokio::time::sleep(SLOWDOWN).await;
+        }
+        let checked = self.identity.check_password(&pair.0, password).await;
+        let checked = checked.map_err(|error| match error {
+            IdentityError::Busy => SignInError::Queue(QUEUE_DELAY),
+            other => other.into(),
+        })?;
+        let now = Instant::now();
+        match checked {
+            Some(user) => {
+                lockouts.signed_in.succeeded(pair, now);
+                Ok(user)
+            }
+            None => {
+                lockouts.passwords_by_address.failed(peer, now);
+                lockouts.passwords_by_user.failed(pair.0.clone(), now);
+                lockouts.passwords.failed(pair, now);
+                Err(SignInError::Wrong)
+            }
+        }
     }
 
     /// Starts a console session for a user name and a password. Fails with `NoScope` if the user has no role at all.

@@ -12,6 +12,7 @@ use crate::{
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
     iam::CatalogSettings,
     model::check_name,
+    proxies::TrustedProxies,
     task::{HISTORY_RETENTION, worker::WorkerLimits},
     telemetry::{self, traces::Traces},
     tls::Files,
@@ -91,9 +92,9 @@ impl ListenArgs {
     }
 }
 
-/// Options of how clients name and reach the API.
+/// Options of how clients name and reach the API, and through which proxies.
 #[derive(Debug, Args)]
-struct CatalogArgs {
+struct ReachArgs {
     /// URL at which clients reach the API, such as https://keysweep.example: what the service catalog shows, and a host that
     /// signatures may cover behind a proxy [default: the host of each request]
     #[arg(long, value_name = "URL", env = "KEYSWEEP_PUBLIC_URL")]
@@ -104,9 +105,18 @@ struct CatalogArgs {
     /// Name of the domain that all users belong to; Terraform's provider compares it with its own [default: default]
     #[arg(long, value_name = "NAME", env = "KEYSWEEP_DOMAIN")]
     domain: Option<String>,
+    /// Addresses of the proxies in front of the API, as CIDR, comma-separated: their X-Forwarded-For, Forwarded and
+    /// X-Forwarded-Host name the client and the host that it called [default: none]
+    #[arg(long, value_name = "RANGES", env = "KEYSWEEP_TRUSTED_PROXIES", value_delimiter = ',')]
+    trusted_proxies: Option<Vec<String>>,
 }
 
-impl CatalogArgs {
+impl ReachArgs {
+    fn proxies(&self, file: &FileConfig) -> anyhow::Result<TrustedProxies> {
+        let ranges = self.trusted_proxies.clone().or_else(|| file.trusted_proxies.clone()).unwrap_or_default();
+        TrustedProxies::new(ranges).context("--trusted-proxies")
+    }
+
     fn resolve(self, file: &FileConfig) -> anyhow::Result<CatalogSettings> {
         let default = CatalogSettings::default();
         let settings = CatalogSettings {
@@ -161,7 +171,7 @@ pub struct ServeArgs {
     #[arg(long)]
     no_auth: bool,
     #[command(flatten)]
-    catalog: CatalogArgs,
+    catalog: ReachArgs,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -193,6 +203,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let settings = args.store.resolve(&file)?;
     let (limits, history_retention) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
     let metrics = args.listen.metrics(&file)?;
+    let proxies = args.catalog.proxies(&file)?;
     let catalog = args.catalog.resolve(&file)?;
     run(
         &settings,
@@ -204,6 +215,7 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
             history_retention,
             certificate,
             catalog,
+            proxies,
             traces: Traces::from_environment()?,
         },
     )
@@ -228,6 +240,7 @@ pub fn work(args: WorkArgs) -> anyhow::Result<()> {
             history_retention,
             certificate: None,
             catalog: CatalogSettings::default(),
+            proxies: TrustedProxies::default(),
             traces: Traces::from_environment()?,
         },
     )

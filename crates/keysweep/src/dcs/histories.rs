@@ -48,7 +48,7 @@ impl From<&Task> for Record {
 /// List the scans of an instance, newest first
 #[utoipa::path(
     get, path = "/v2/{project_id}/instances/{instance_id}/auto-expire/histories", tag = "DCS v2", operation_id = "ShowExpireKeyScanInfo",
-    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID"), ("offset" = Option<u64>, Query, description = "Entries to skip [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 10]"), ("status" = Option<String>, Query, description = "waiting, running, success or failed")),
+    params(("project_id" = String, Path, description = "Project ID"), ("instance_id" = String, Path, description = "Instance ID"), ("offset" = Option<u64>, Query, description = "Entries to skip [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 10]"), ("status" = Option<Status>, Query, description = "Status of the entries to return")),
     responses((status = 200, body = Histories), OnInstance)
 )]
 pub(super) async fn handle(State(state): State<DcsState>, request: Request) -> Result<Json<Histories>, DcsError> {

@@ -19,7 +19,33 @@ use crate::model::{Instance, Role};
 
 const DEFAULT_LIMIT: u64 = 1000;
 pub(super) const MIB: u64 = 1024 * 1024;
-/// The states that DCS documents. Ours are RUNNING, FROZEN (paused) and ERROR (unreachable, or cannot be scanned).
+/// A state that DCS documents. Ours are RUNNING, FROZEN (paused) and ERROR (unreachable, or cannot be scanned).
+#[derive(ToSchema)]
+#[schema(rename_all = "UPPERCASE")]
+#[allow(dead_code, reason = "documents the texts below")]
+enum InstanceState {
+    Creating,
+    CreateFailed,
+    Running,
+    Restarting,
+    Frozen,
+    Extending,
+    Restoring,
+    Flushing,
+    Error,
+}
+
+/// The mode of an instance.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "documents the texts of `mode`")]
+enum CacheMode {
+    Single,
+    Ha,
+    Cluster,
+}
+
+/// The same states.
 const STATES: [&str; 9] =
     ["CREATING", "CREATEFAILED", "RUNNING", "RESTARTING", "FROZEN", "EXTENDING", "RESTORING", "FLUSHING", "ERROR"];
 
@@ -39,6 +65,7 @@ pub struct DcsInstance {
     /// Always `Redis`, for Valkey as well.
     engine: &'static str,
     engine_version: String,
+    #[schema(value_type = InstanceState)]
     status: &'static str,
     /// Addresses of the primaries, separated by commas.
     ip: String,
@@ -51,6 +78,7 @@ pub struct DcsInstance {
     max_memory: i32,
     /// MB.
     used_memory: i32,
+    #[schema(value_type = CacheMode)]
     cache_mode: &'static str,
     spec_code: String,
     /// `true` or `false`, as a string.
@@ -154,7 +182,7 @@ pub(super) async fn show(State(state): State<DcsState>, request: Request) -> Res
     get, path = "/v2/{project_id}/instances", tag = "DCS v2", operation_id = "ListInstances",
     params(("project_id" = String, Path, description = "Project ID"), ("offset" = Option<u64>, Query, description = "Entries to skip [default: 0]"), ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 1000]"),
         ("name" = Option<String>, Query, description = "Part of the name"), ("name_equal" = Option<bool>, Query, description = "Whether `name` is the whole name"),
-        ("instance_id" = Option<String>, Query), ("status" = Option<String>, Query, description = "For example RUNNING"), ("ip" = Option<String>, Query)),
+        ("instance_id" = Option<String>, Query), ("status" = Option<InstanceState>, Query, description = "For example RUNNING"), ("ip" = Option<String>, Query)),
     responses((status = 200, body = DcsInstances), OnProject)
 )]
 pub(super) async fn list(State(state): State<DcsState>, request: Request) -> Result<Json<DcsInstances>, DcsError> {

@@ -11,9 +11,7 @@ use crate::model::{ScanType, Status, Task};
 pub struct TaskBody {
     id: String,
     instance_id: String,
-    #[schema(value_type = String)]
     status: Status,
-    #[schema(value_type = String)]
     scan_type: ScanType,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Request, State},
-    http::{HeaderMap, header::HOST, uri::Authority},
+    http::{header::HOST, request::Parts, uri::Authority},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,6 +12,7 @@ use super::{
     IamState,
     error::{IamError, OnList},
 };
+use crate::request::ForwardedHost;
 
 /// Name of the domain and of the region unless they are configured.
 const DEFAULT_NAME: &str = "default";
@@ -80,12 +81,13 @@ struct Endpoint {
 impl IamState {
     /// Returns the URL of this service as the sender of a request knows it, without a slash at the end. Empty, so that URLs
     /// are relative, if the request names no host.
-    pub(super) fn base(&self, headers: &HeaderMap) -> String {
+    pub(super) fn base(&self, Parts { headers, extensions, .. }: &Parts) -> String {
         if let Some(url) = &self.catalog.public_url {
             return url.clone();
         }
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let host = text(HOST.as_str()).and_then(|host| host.parse::<Authority>().ok());
+        let forwarded = extensions.get::<ForwardedHost>().and_then(|host| host.0.to_str().ok());
+        let host = forwarded.or_else(|| text(HOST.as_str())).and_then(|host| host.parse::<Authority>().ok());
         let scheme = match self.secure || text(PROTOCOL_HEADER) == Some("https") {
             true => "https",
             false => "http",
@@ -130,7 +132,7 @@ pub(super) async fn show(State(state): State<IamState>, request: Request) -> Res
     }
     let project_id = Some(projects).filter(|found| found.len() == 1).and_then(|mut found| found.pop());
     let project_id = project_id.map(|project| project.id);
-    let base = state.base(&parts.headers);
+    let base = state.base(&parts);
     let links = CatalogLinks { own: format!("{base}/v3/auth/catalog") };
     Ok(Json(Catalog { catalog: state.entries(&base, project_id.as_deref()), links }))
 }

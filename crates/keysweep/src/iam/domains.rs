@@ -48,7 +48,7 @@ pub(super) async fn list(State(state): State<IamState>, request: Request) -> Res
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     let wanted = pairs.find(|(key, _)| key == "name").map(|(_, value)| value);
     let name = Some(state.catalog.domain.clone()).filter(|name| wanted.is_none_or(|wanted| wanted == name.as_str()));
-    let base = state.base(&parts.headers);
+    let base = state.base(&parts);
     let links = |path: &str| DomainLinks { own: format!("{base}/v3{path}") };
     let domain = |name| ListedDomain {
         id: DOMAIN_ID,

@@ -22,9 +22,19 @@ struct Auth {
     scope: Option<Scope>,
 }
 
+/// A method by which a caller proves its identity.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "documents the names, of which others get an answer of their own")]
+enum Method {
+    Password,
+    Token,
+}
+
 #[derive(Deserialize, ToSchema)]
 struct Identity {
     /// One of password and token. May be left out for a password.
+    #[schema(value_type = Option<Vec<Method>>)]
     methods: Option<Vec<String>>,
     password: Option<Password>,
     token: Option<TokenRef>,
@@ -38,8 +48,11 @@ struct Password {
 /// A user, by id or by name. The domain is not compared: there is one.
 #[derive(Deserialize, ToSchema)]
 struct PasswordUser {
+    #[schema(min_length = 1)]
     id: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
     name: Option<String>,
+    #[schema(min_length = 1, format = Password)]
     password: String,
     #[allow(dead_code, reason = "clients send it; there is one domain")]
     domain: Option<Named>,
@@ -47,6 +60,7 @@ struct PasswordUser {
 
 #[derive(Deserialize, ToSchema)]
 struct TokenRef {
+    #[schema(min_length = 1)]
     id: String,
 }
 

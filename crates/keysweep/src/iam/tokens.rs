@@ -105,7 +105,7 @@ impl IamState {
                 domain: domain.clone(),
                 password_expires_at: "",
             },
-            catalog: has_catalog.then(|| self.entries(&self.base(&parts.headers), project_id)),
+            catalog: has_catalog.then(|| self.entries(&self.base(parts), project_id)),
             domain: is_for_domain.then(|| domain.clone()),
             roles: match &signed_in.project {
                 Some((_, role)) => Some(vec![TokenRole { id: role.as_str(), name: role.as_str() }]),

@@ -3,8 +3,8 @@
 
 use axum::{
     Json,
-    extract::State,
-    http::HeaderMap,
+    extract::{Request, State},
+    http::request::Parts,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -69,8 +69,8 @@ fn version(base: &str) -> Version {
 
 impl IamState {
     /// Returns the answer to `GET /`: all versions.
-    pub fn versions(&self, headers: &HeaderMap) -> Response {
-        Json(Versions { versions: VersionList { values: [version(&self.base(headers))] } }).into_response()
+    pub fn versions(&self, parts: &Parts) -> Response {
+        Json(Versions { versions: VersionList { values: [version(&self.base(parts))] } }).into_response()
     }
 }
 
@@ -79,6 +79,6 @@ impl IamState {
     get, path = "/v3", tag = "IAM v3", operation_id = "show_identity_version",
     responses((status = 200, body = VersionDocument))
 )]
-pub(super) async fn show(State(state): State<IamState>, headers: HeaderMap) -> Json<VersionDocument> {
-    Json(VersionDocument { version: version(&state.base(&headers)) })
+pub(super) async fn show(State(state): State<IamState>, request: Request) -> Json<VersionDocument> {
+    Json(VersionDocument { version: version(&state.base(&request.into_parts().0)) })
 }

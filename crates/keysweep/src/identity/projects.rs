@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Identity, IdentityError, taken};
 use crate::{
-    model::{AuditEvent, COMMAND_LINE, Project, check_id, check_name, now},
+    model::{AuditEvent, COMMAND_LINE, Project, check_id, check_name, now, other_form},
     random::new_id,
 };
 
@@ -14,6 +14,11 @@ impl Identity {
         check_name("project name", name)?;
         if let Some(id) = id {
             check_id("project id", id)?;
+            // With and without dashes it is the same id to people, and to some clients.
+            let other = other_form(id);
+            if self.projects().await?.iter().any(|project| project.id == other) {
+                return Err(IdentityError::Taken { what: "project", field: "id", value: other });
+            }
         }
         let id = id.map_or_else(new_id, str::to_owned);
         let project = Project { id, name: name.to_owned(), created_at: now() };

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Connection, InstanceError, Instances, gone, taken};
 use crate::{
-    model::{Instance, Stored, Window, check_id, check_name, now},
+    model::{Instance, Stored, Window, check_id, check_name, now, other_form},
     random::new_id,
     secrets::field,
 };
@@ -65,6 +65,11 @@ impl Instances {
         check_name("instance name", new.name)?;
         if let Some(id) = new.id {
             check_id("instance id", id)?;
+            // With and without dashes it is the same id to people, and to some clients.
+            let other = other_form(id);
+            if self.get(project_id, &other).await?.is_some() {
+                return Err(InstanceError::Taken { what: "instance", field: "id", value: other });
+            }
         }
         let id = new.id.map_or_else(new_id, str::to_owned);
         let window: Option<Window> = new.window.map(str::parse).transpose()?;

@@ -35,10 +35,23 @@ impl InvalidField {
     }
 }
 
-/// Checks the form of an id that an operator chose.
+/// Checks the form of an id that an operator chose. Capital digits are refused: ids are compared as texts, and clients write the
+/// same id in one way or the other.
 pub fn check_id(field: &'static str, text: &str) -> Result<(), InvalidField> {
-    let remedy = "use 32 hexadecimal digits or a UUID (8-4-4-4-12), or leave it out";
-    is_id(text).then_some(()).ok_or_else(|| InvalidField::new(field, text, remedy))
+    let remedy = "use 32 hexadecimal digits or a UUID (8-4-4-4-12) in small letters, or leave it out";
+    let is_small = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    (is_id(text) && is_small).then_some(()).ok_or_else(|| InvalidField::new(field, text, remedy))
+}
+
+/// Returns the same id in its other form: with dashes if it has none, and without if it has.
+pub fn other_form(id: &str) -> String {
+    let mut digits: String = id.chars().filter(|character| *character != '-').collect();
+    if digits.len() == id.len() && id.len() == 32 {
+        for position in [20, 16, 12, 8] {
+            digits.insert(position, '-');
+        }
+    }
+    digits
 }
 
 /// Checks the form of the name of a project, a user or an instance.
@@ -64,11 +77,20 @@ mod tests {
             "6c9f1a3e-5d0b-4f27-9a64-0d5c3e9b7a1g",
             "６ｃ9f1a3e5d0b4f279a640d5c3e9b7a1",
             "{project_id}",
+            "0123456789ABCDEF0123456789abcdef",
+            "6C9F1A3E-5d0b-4f27-9a64-0d5c3e9b7a12",
         ] {
             let error = check_id("project id", other).expect_err(other).to_string();
             assert!(error.contains("project id") && error.contains(&format!("{other:?}")), "{error}");
             assert!(error.contains("32 hexadecimal digits"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_id_has_a_form_with_dashes_and_one_without() {
+        let forms = ["6c9f1a3e5d0b4f279a640d5c3e9b7a12", "6c9f1a3e-5d0b-4f27-9a64-0d5c3e9b7a12"];
+        assert_eq!((other_form(forms[0]), other_form(forms[1])), (forms[1].into(), forms[0].into()));
+        assert!(is_id(&other_form(forms[0])) && is_id(&other_form(forms[1])));
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::{fmt, str::FromStr, time::Duration};
 use jiff::Timestamp;
 use keysweep_engine::{Progress, Report};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+use utoipa::ToSchema;
 
 use super::{UnknownName, named};
 
 /// State of a task. The reason code, beside it, says why a task failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = TaskStatus)]
 pub enum Status {
     /// Created, not started.
     Waiting,
@@ -31,7 +33,7 @@ impl Status {
 }
 
 /// What triggered a scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScanType {
     /// A client of the API.

@@ -26,6 +26,7 @@ use crate::{
     config::{Database, StoreSettings},
     iam::CatalogSettings,
     instances::NewInstance,
+    proxies::TrustedProxies,
     task::{HISTORY_RETENTION, worker::WorkerLimits},
     telemetry::traces::Traces,
     units::size,
@@ -94,6 +95,7 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         history_retention: HISTORY_RETENTION,
         certificate: None,
         catalog: CatalogSettings::default(),
+        proxies: TrustedProxies::default(),
         traces: Traces::default(),
     };
     let app = runtime.block_on(App::start(&settings, roles))?;
