@@ -138,6 +138,9 @@ impl ShardError {
             LinkError::Closed => unreachable(format!(
                 "{address} closed the connection; it may be restarting, refuse this client (protected mode, maxclients), or require TLS"
             )),
+            LinkError::ClosedAt(command) => unreachable(format!(
+                "{address} closed the connection at {command}, after it had answered PING; proxies that forward only some commands (twemproxy) do that: name the server behind it, or try again if the server was restarting"
+            )),
             LinkError::TimedOut(timeout) => unreachable(format!(
                 "{address} did not answer within {} s; it may be overloaded or stopped, require TLS, or not be a Redis or Valkey server",
                 timeout.as_secs()

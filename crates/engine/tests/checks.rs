@@ -1,14 +1,18 @@
 //! The pre-flight checks: each has more than one result, and none of them reclaims a key.
 
 use std::{
+    ffi::OsStr,
+    fs,
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    os::unix::ffi::OsStrExt,
+    process::Command,
     thread,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use keysweep_engine::{Check, FailureKind, Options, Outcome, Stop, Target, Verdict, check, link::Plain, sweep};
-use keysweep_harness::{DataSet, Flavor, Server};
+use keysweep_harness::{DataSet, Flavor, KilledOnDrop, Server, eventually};
 use rstest::rstest;
 
 fn checks(url: &str) -> Vec<Check> {
@@ -189,6 +193,7 @@ fn fake_server_with_a_fast_clock(seconds: u64, replica: Option<u16>) -> (String,
                     }
                     () if command.contains("\r\nROLE") => role.clone(),
                     () if command.contains("\r\nINFO\r\n") => "$0\r\n\r\n".to_owned(),
+                    () if command.contains("\r\nPUBSUB\r\n") => "*0\r\n".to_owned(),
                     () => "+OK\r\n".to_owned(),
                 });
                 let answer = answers.collect::<String>();
@@ -229,4 +234,37 @@ fn clocks_that_differ_from_the_replicas_refuse_the_sweep_and_our_own_clock_only_
     let (_, also_ahead) = fake_server_with_a_fast_clock(5, None);
     let (in_step, _) = fake_server_with_a_fast_clock(5, Some(also_ahead));
     assert_eq!(clock(&in_step, false).verdict, Verdict::Warning, "server and replica agree");
+}
+
+#[test]
+fn more_than_a_hundred_thousand_notification_channels_are_counted() {
+    let server = Server::with(Flavor::Valkey91).arg("--notify-keyspace-events", "KEx").start();
+    let mut subscriber = TcpStream::connect(server.address()).expect("a connection");
+    let mut command = b"*100002\r\n$9\r\nSUBSCRIBE\r\n".to_vec();
+    for number in 100_000..200_001 {
+        command.extend(format!("$22\r\n__keyspace@0__:{number}k\r\n").bytes());
+    }
+    subscriber.write_all(&command).expect("the server reads");
+    // The first message: by then the server has read the whole command.
+    subscriber.read_exact(&mut [0; 16]).expect("the server answers");
+    assert_eq!(verdict(&checks(&server.url()), "subscribers"), Verdict::Slower);
+}
+
+#[test]
+fn a_path_that_is_not_utf8_hides_neither_version_nor_process() {
+    let flavor = Flavor::Redis70;
+    let folder = std::env::temp_dir().join(format!("keysweep-latin1-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a temporary folder");
+    let config = folder.join(OsStr::from_bytes(b"caf\xe9.conf"));
+    fs::write(&config, "save \"\"\n").expect("a file");
+    let port = keysweep_harness::free_port();
+    let mut command = Command::new(flavor.binary());
+    command.arg(&config).args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--logfile", "/dev/null"]);
+    let _server = KilledOnDrop(command.spawn().expect("the server starts"));
+    let target: Target = format!("redis://127.0.0.1:{port}").parse().expect("a target");
+    let inspection = eventually("the server answers", Duration::from_secs(10), || {
+        keysweep_engine::inspect(&Plain, &target, &Stop::new()).ok()
+    });
+    fs::remove_dir_all(&folder).expect("the folder is there");
+    assert_eq!((inspection.engine.as_str(), inspection.engine_version.as_str()), ("redis", flavor.version()));
 }

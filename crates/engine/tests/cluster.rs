@@ -1,5 +1,6 @@
 //! Clusters: every primary is swept, also while nodes fail over and slots move.
 
+mod addresses;
 mod common;
 
 use std::{

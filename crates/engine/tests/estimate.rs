@@ -1,7 +1,7 @@
 //! Estimates: exact on a replica, with a named bias without one, and never reclaiming a key.
 
-use keysweep_engine::{Estimate, Method, Preset, Stop, Target, estimate, link::Plain};
-use keysweep_harness::{DataSet, Flavor, Server};
+use keysweep_engine::{Estimate, FailureKind, Method, Preset, Stop, Target, estimate, link::Plain};
+use keysweep_harness::{DataSet, Flavor, Server, free_port};
 use rstest::rstest;
 
 fn ask(url: &str, sample: Option<f64>) -> Estimate {
@@ -46,4 +46,20 @@ fn without_a_replica_the_servers_own_average_is_returned_with_its_bias() {
     assert_eq!((estimate.method, estimate.keys), (Method::Info, 1_000));
     assert!(estimate.method.describe().contains("too low"));
     assert_eq!(held(&server), 1_000);
+}
+
+#[test]
+fn a_replica_without_a_link_to_its_primary_is_no_source() {
+    let primary = Server::start(Flavor::Redis70);
+    DataSet::new().live(100).stale(200).load(&primary);
+    let replica = primary.replica();
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(free_port()).exec(&mut replica.connection()).expect("a replica");
+    // Keys that are deleted now stay on the replica.
+    assert_eq!(ask(&primary.url(), None).method, Method::Info);
+
+    let target: Target = replica.url().parse().expect("a target");
+    let failure = estimate(&Plain, &target, None, Preset::Fast.limits(), &Stop::new()).expect_err("no estimate");
+
+    assert_eq!(failure.kind, FailureKind::Refused);
+    assert!(failure.message.contains("without a link to its primary"), "{failure}");
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use keysweep_engine::{FailureKind, Options, Outcome, Stop, Target, sweep};
-use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, Stalls, eventually};
+use keysweep_harness::{DataSet, Fault, Flavor, Names, Proxy, Server, Stalls, eventually};
 use rstest::rstest;
 
 use common::{Once, slow};
@@ -125,4 +125,77 @@ fn heavy_a_server_at_its_client_limit_is_retried_and_then_named() {
     assert_eq!((report.outcome, report.reason), (Outcome::Done, None), "{report:?}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut admin).expect("a size");
     assert_eq!(held, loaded.live);
+}
+
+/// As a proxy with a short time limit does, or an operator's script.
+#[rstest]
+fn a_scan_whose_connections_are_killed_every_half_second_goes_on_from_where_it_was(
+    #[values(Flavor::Redis62, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(KEYS / 4).stale(KEYS / 4).load(&server);
+    let target: Target = server.url().parse().expect("a target");
+    let (mut admin, mut kills) = (server.connection(), 0);
+    let report = thread::scope(|scope| {
+        let sweeping = scope.spawn(|| sweep(&target, &options(), &(), &Stop::new()));
+        while !sweeping.is_finished() {
+            let until = Instant::now() + Duration::from_millis(500);
+            eventually("half a second passes", Duration::from_secs(5), || {
+                (Instant::now() >= until || sweeping.is_finished()).then_some(())
+            });
+            kills +=
+                redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").query::<u64>(&mut admin).expect("a kill");
+        }
+        sweeping.join().expect("no panic")
+    });
+    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
+    assert!(kills >= 2 && report.totals.keys_scanned < KEYS / 2 + KEYS / 8, "{kills} kills: {report:?}");
+}
+
+/// Returns the options of a scan that gives up soon.
+fn impatient() -> Options {
+    Options { reconnect_timeout: Duration::from_millis(500), ..Options::default() }
+}
+
+fn set_reply_limit(server: &Server, limit: &str) {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("SET").arg("client-output-buffer-limit").arg(format!("normal {limit} 0 0"));
+    command.exec(&mut server.connection()).expect("a limit");
+}
+
+#[rstest]
+fn replies_that_exceed_the_limit_of_the_server_are_asked_for_in_smaller_slices(
+    #[values(true, false)] may_read_settings: bool,
+) {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().names(Names::Long).live(300).stale(300).load(&server);
+    // Fifteen of these names.
+    set_reply_limit(&server, "1000000");
+    let url = if may_read_settings { server.url() } else { without_config(&server) };
+    let report = sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
+    let is_named =
+        report.warnings.iter().any(|warning| warning.contains("client-output-buffer-limit normal 1000000 0 0"));
+    assert_eq!((is_named, report.totals.exact), (may_read_settings, false), "{report:?}");
+}
+
+#[test]
+fn a_name_that_is_longer_than_any_reply_may_be_fails_the_scan_with_the_limit() {
+    let server = Server::start(Flavor::Redis70);
+    redis::cmd("SET").arg("k".repeat(100_000)).arg("v").exec(&mut server.connection()).expect("a key");
+    set_reply_limit(&server, "40000");
+    let report = sweep(&server.url().parse().expect("a target"), &impatient(), &(), &Stop::new());
+    let message = report.message.unwrap_or_default();
+    assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
+    assert!(
+        message.contains("client-output-buffer-limit normal 40000 0 0") && message.contains("raise it"),
+        "{message}"
+    );
+}
+
+/// Returns the URL of a user who may do everything but read settings, as on managed servers.
+fn without_config(server: &Server) -> String {
+    let rules = ["on", ">p", "~*", "&*", "+@all", "-config"];
+    redis::cmd("ACL").arg("SETUSER").arg("sweeper").arg(&rules).exec(&mut server.connection()).expect("a user");
+    format!("redis://sweeper:p@{}", server.address())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, sweep};
-use keysweep_harness::{DataSet, Flavor, Server, free_port};
+use keysweep_harness::{DataSet, Flavor, Server, VendorProxy, Words, free_port};
 
 fn scan(url: &str) -> Report {
     let target: Target = url.parse().expect("a target");
@@ -113,6 +113,14 @@ fn the_port_belongs_to_another_protocol() {
         );
         other.join().expect("the listener ends");
     }
+}
+
+/// Twemproxy closes the connection at every command that it does not forward.
+#[test]
+fn the_port_belongs_to_a_proxy_that_forwards_only_some_commands() {
+    let server = Server::start(Flavor::Redis62);
+    let proxy = VendorProxy::before(&server, |command| (command[0] != "PING").then_some(Words::Close));
+    assert_fails(&scan(&proxy.url()), FailureKind::Unreachable, &["proxies", "twemproxy", "name the server behind it"]);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, sweep};
+use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Verdict, check, link::Plain, sweep};
 use keysweep_harness::{DataSet, Flavor, Server, eventually};
+use rstest::rstest;
 
 const STALE: u64 = 120_000;
 
@@ -86,4 +87,38 @@ fn alone_a_snapshot_during_a_sweep_costs_a_tenth_and_no_client_is_dropped() {
         let held: u64 = redis::cmd("DBSIZE").query(&mut replica.connection()).expect("a size");
         (held == 120_000).then_some(())
     });
+}
+
+/// Redis before 7.2 answers OOM to every command in a transaction while used_memory is above maxmemory, and serves a plain SCAN.
+#[rstest]
+fn a_server_above_maxmemory_is_scanned_without_transactions_until_memory_is_below_the_limit(
+    #[values(Flavor::Redis62, Flavor::Redis70)] flavor: Flavor,
+) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().value_bytes(1_000).live(2_000).stale(4_000).load(&server);
+    let limit = info(&server, "memory", "used_memory") - 1_500_000;
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(limit).exec(&mut server.connection()).expect("a limit");
+    let target = server.url().parse().expect("a target");
+    let checks = check(&Plain, &target, None, &Stop::new()).expect("a server to check");
+    let memory = checks.iter().find(|check| check.name == "memory").expect("a check of memory");
+    assert!(memory.verdict == Verdict::Warning && memory.finding.contains("OOM"), "{memory:?}");
+    redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut server.connection()).expect("RESETSTAT");
+
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(12_000);
+    let report = sweep(&target, &options, &(), &Stop::new());
+
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, false), "{report:?}");
+    assert_eq!(server.held(), loaded.live);
+    assert!(report.warnings.iter().any(|warning| warning.contains("OOM")), "{:?}", report.warnings);
+    let count = |section, field| -> u64 {
+        let text: String = redis::cmd("INFO").arg(section).query(&mut server.connection()).expect("INFO");
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("{field} in {text}"));
+        line.trim().split(',').next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    let (executed, refused) =
+        (count("commandstats", "cmdstat_exec:calls="), count("errorstats", "errorstat_EXECABORT:count="));
+    assert!(executed > refused + 10, "{executed} transactions, of which {refused} were refused");
+    assert!(refused < report.totals.slices, "a transaction is tried again only now and then: {refused}");
 }

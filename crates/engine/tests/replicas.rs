@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use keysweep_engine::{FailureKind, Monitor, Options, Stop, Target, sweep};
-use keysweep_harness::{DataSet, Flavor, Server};
+use keysweep_harness::{DataSet, Flavor, Server, VendorProxy, Words};
 use rstest::rstest;
 
 /// Keeps the notes.
@@ -46,6 +46,39 @@ fn a_replica_is_refused_where_following_is_disabled() {
     assert_eq!(report.reason, Some(FailureKind::Refused));
     let message = report.message.expect("a sentence");
     assert!(message.contains(&primary.address().to_string()), "the remedy names the primary: {message}");
+}
+
+#[test]
+fn a_chain_of_four_replicas_is_followed_and_a_longer_one_is_refused() {
+    let chain: Vec<Server> = (0..6).map(|_| Server::start(Flavor::Valkey91)).collect();
+    let loaded = DataSet::new().live(50).stale(30).load(&chain[0]);
+    // Its role is that of a replica at once, in sync or not.
+    for pair in chain.windows(2) {
+        let mut command = redis::cmd("REPLICAOF");
+        command.arg("127.0.0.1").arg(pair[0].port()).exec(&mut pair[1].connection()).expect("a replica");
+    }
+    let scan =
+        |server: &Server| sweep(&server.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert_eq!(scan(&chain[5]).reason, Some(FailureKind::Refused));
+    let report = scan(&chain[4]);
+    assert_eq!((report.reason, report.totals.keys_reclaimed), (None, loaded.stale), "{report:?}");
+}
+
+/// KeyDB with `active-replica yes` deletes expired keys as a primary does, and answers ROLE as no other server does.
+#[test]
+fn an_active_replica_of_keydb_is_scanned() {
+    let server = Server::start(Flavor::Redis62);
+    let loaded = DataSet::new().live(50).stale(30).load(&server);
+    let role = "*5\r\n$14\r\nactive-replica\r\n$9\r\n127.0.0.1\r\n:1\r\n$9\r\nconnected\r\n:7\r\n";
+    let proxy = VendorProxy::before(&server, move |command| match command[0].as_str() {
+        "ROLE" => Some(Words::Reply(role.to_owned())),
+        // The proxy does not queue what it answers itself.
+        "MULTI" => Some(Words::Error("ERR unknown command".to_owned())),
+        _ => None,
+    });
+    let target: Target = proxy.url().parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.reason, server.held()), (None, loaded.live), "{report:?}");
 }
 
 #[test]

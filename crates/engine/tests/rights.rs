@@ -1,7 +1,7 @@
 //! The rights in docs/operations.md suffice, and a missing one is named before the sweep begins.
 
-use keysweep_engine::{Options, Outcome, Stop, Target, Verdict, check, sweep};
-use keysweep_harness::{Cluster, DataSet, Flavor, Server};
+use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, Verdict, check, sweep};
+use keysweep_harness::{Cluster, DataSet, Flavor, Server, VendorProxy, Words};
 use rstest::rstest;
 
 /// Returns the documented rules for this user.
@@ -144,4 +144,97 @@ fn a_server_without_acl_and_hello_is_swept() {
         "{report:?}"
     );
     assert!(report.warnings.iter().any(|warning| warning.contains("MULTI, ROLE")), "{:?}", report.warnings);
+}
+
+fn scan(url: &str) -> Report {
+    sweep(&url.parse().expect("a target"), &Options::default(), &(), &Stop::new())
+}
+
+/// Starts a proxy that refuses these commands as two vendors do.
+fn refusing(server: &Server, commands: &'static [&'static str]) -> VendorProxy {
+    VendorProxy::before(server, |command| {
+        let name = command[0].as_str();
+        let number = commands.iter().position(|refused| *refused == name)?;
+        Some(Words::Error(match number % 2 {
+            0 => format!("ERR command {name} not support for normal user"),
+            _ => format!("ERR unsupported command '{name}' for your account"),
+        }))
+    })
+}
+
+#[test]
+fn commands_refused_in_a_vendors_words_are_done_without_and_what_is_lost_is_said() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(300).stale(200).load(&server);
+    let proxy = refusing(&server, &["CLIENT", "ROLE", "DBSIZE", "TIME", "CONFIG", "PUBSUB", "MULTI", "SELECT"]);
+    let report = scan(&proxy.url());
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, false), "{report:#?}");
+    assert_eq!(server.held(), loaded.live);
+    for words in
+        ["MULTI, ROLE, DBSIZE, SELECT", "cannot be counted", "a demotion", "TIME is refused", "PUBSUB is refused"]
+    {
+        assert!(report.warnings.iter().any(|warning| warning.contains(words)), "{words}: {:#?}", report.warnings);
+    }
+}
+
+#[test]
+fn info_refused_in_a_vendors_words_leaves_no_database_out() {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().live(20).stale(30).database(9).stale(5).load(&server);
+    let report = scan(&refusing(&server, &["INFO"]).url());
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:#?}");
+    assert!(report.warnings.iter().any(|warning| warning.contains("INFO is refused")), "{:?}", report.warnings);
+
+    let report = scan(&refusing(&server, &["INFO", "SELECT"]).url());
+    let message = report.message.unwrap_or_default();
+    assert_eq!((report.reason, message.contains("INFO and SELECT")), (Some(FailureKind::Denied), true), "{message}");
+}
+
+#[test]
+fn scan_refused_in_a_vendors_words_is_named_before_the_first_slice() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().stale(10).load(&server);
+    let report = scan(&refusing(&server, &["SCAN"]).url());
+    let message = report.message.unwrap_or_default();
+    assert_eq!((report.reason, report.totals.slices), (Some(FailureKind::Denied), 0), "{message}");
+    assert!(message.contains("SCAN is refused") && message.contains("not support for normal user"), "{message}");
+}
+
+#[rstest]
+fn a_renamed_command_is_done_without_or_named(#[values("EXEC", "PING", "SCAN")] command: &str) {
+    let server = Server::with(Flavor::Redis70).without(command).start();
+    let loaded = DataSet::new().live(20).stale(30).load(&server);
+    let report = scan(&server.url());
+    let message = report.message.clone().unwrap_or_default();
+    match command {
+        "SCAN" => assert!(message.contains("does not know SCAN") && message.contains("rename-command"), "{message}"),
+        _ => assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:#?}"),
+    }
+    assert_eq!(report.totals.exact, command != "EXEC");
+}
+
+#[test]
+fn every_database_of_thousands_is_scanned_where_info_is_refused_or_the_scan_fails_with_the_cause() {
+    let server = Server::with(Flavor::Redis70).arg("--databases", "12000").start();
+    let loaded = DataSet::new().live(20).stale(30).database(11_999).live(5).stale(7).load(&server);
+    let set = |refused: &[&str]| {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg("sweeper").arg("reset").arg(&["on", ">p", "~*", "&*", "+@all"]).arg(refused);
+        command.exec(&mut server.connection())
+    };
+    let url = format!("redis://sweeper:p@{}", server.address());
+
+    set(&["-info", "-dbsize"]).expect("a user");
+    let report = scan(&url);
+    let message = report.message.unwrap_or_default();
+    assert_eq!(
+        (report.reason, message.contains("more than 10000 databases")),
+        (Some(FailureKind::Denied), true),
+        "{message}"
+    );
+
+    set(&["-info"]).expect("a user");
+    let report = scan(&url);
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:#?}");
+    assert_eq!((report.shards[0].databases.as_slice(), server.held()), ([0, 11_999].as_slice(), loaded.live));
 }

@@ -5,7 +5,9 @@ mod common;
 
 use std::{sync::Mutex, thread, time::Duration};
 
-use keysweep_engine::{Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, ShardStatus, Stop, Target, sweep};
+use keysweep_engine::{
+    Checkpoint, FailureKind, Monitor, Options, Outcome, Progress, ShardStatus, Stop, Target, link::Plain, sweep,
+};
 use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually, free_port};
 use redis::{Connection, InfoDict};
 use rstest::rstest;
@@ -183,6 +185,49 @@ fn heavy_a_server_that_cannot_serve_for_too_long_fails_the_sweep_with_its_error(
     assert_eq!((report.reason, fault.was_done()), (Some(FailureKind::Unreachable), true), "{report:?}");
     let message = report.message.expect("a sentence");
     assert!(message.contains(excuse.words()), "{message}");
+}
+
+/// A server whose background saves fail answers MISCONF to PING, from then on, and serves SCAN.
+#[rstest]
+fn a_server_that_fails_to_save_is_scanned_and_the_report_says_so(
+    #[values((Flavor::Redis62, true), (Flavor::Redis70, false), (Flavor::Valkey91, true))] (flavor, before): (
+        Flavor,
+        bool,
+    ),
+) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(KEYS / 2).stale(KEYS / 2).load(&server);
+    let admin = Mutex::new(server.connection());
+    let break_saves = || {
+        let admin = &mut admin.lock().expect("no panic");
+        // A folder of that name cannot be replaced by the dump.
+        let folder: Vec<String> = query("CONFIG GET dir").query(admin).expect("a folder");
+        std::fs::create_dir_all(format!("{}/dump.rdb/full", folder[1])).expect("a folder");
+        redis::cmd("CONFIG").arg("SET").arg("save").arg("3600 1").exec(admin).expect("saves are on");
+        run(admin, "BGSAVE");
+        eventually("the save fails", Duration::from_secs(10), || {
+            let pong: redis::RedisResult<String> = query("PING").query(admin);
+            pong.err().filter(|error| error.to_string().contains("MISCONF")).map(|_| ())
+        });
+    };
+    if before {
+        break_saves();
+    }
+    let fault = Once::between(0.2..0.9, |_| {
+        if !before {
+            break_saves()
+        }
+    });
+    let target: Target = server.url().parse().expect("a target");
+    let report = sweep(&target, &if before { Options::default() } else { slow(8_000) }, &fault, &Stop::new());
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.stale, true),
+        "{report:?}"
+    );
+    let is_said = report.warnings.iter().any(|warning| warning.contains("fails to save"));
+    assert!(is_said == before && (before || fault.was_done()), "{:?}", report.warnings);
+    assert!(keysweep_engine::inspect(&Plain, &target, &Stop::new()).is_ok(), "it is polled as well");
 }
 
 #[rstest]

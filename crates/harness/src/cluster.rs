@@ -46,8 +46,19 @@ impl Cluster {
     #[must_use]
     pub fn launch(launch: &Launch, primaries: usize, replicas: bool) -> Self {
         let count = if replicas { primaries * 2 } else { primaries };
-        let launch = launch.clone().arg("--cluster-enabled", "yes").arg("--cluster-node-timeout", NODE_TIMEOUT_MS);
-        let nodes: Vec<Server> = (0..count).map(|_| launch.clone().start()).collect();
+        Self::of(&vec![launch.clone(); count], primaries)
+    }
+
+    /// Starts a cluster of these servers: first the primaries, then their replicas.
+    ///
+    /// # Panics
+    /// See [`Cluster::start`].
+    #[must_use]
+    pub fn of(launches: &[Launch], primaries: usize) -> Self {
+        let directives = |launch: &Launch| {
+            launch.clone().arg("--cluster-enabled", "yes").arg("--cluster-node-timeout", NODE_TIMEOUT_MS)
+        };
+        let nodes: Vec<Server> = launches.iter().map(|launch| directives(launch).start()).collect();
         let cluster = Self { nodes, primaries };
         cluster.form();
         cluster
@@ -56,12 +67,13 @@ impl Cluster {
     fn form(&self) {
         let first = &self.nodes[0];
         // With `tls-cluster no` the nodes talk to each other's plain ports.
-        let port = first.tls_address().filter(|_| first.has_tls_bus()).unwrap_or(first.address()).port();
+        let address = first.tls_address().filter(|_| first.has_tls_bus()).unwrap_or(first.address());
+        let (host, port) = (first.address().ip().to_string(), address.port());
         for (index, node) in self.nodes.iter().enumerate() {
             let mut connection = node.connection();
             // On replicas as well, since a replica may become a primary.
             redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut connection).expect("DEBUG is allowed");
-            redis::cmd("CLUSTER").arg("MEET").arg("127.0.0.1").arg(port).exec(&mut connection).expect("nodes meet");
+            redis::cmd("CLUSTER").arg("MEET").arg(&host).arg(port).exec(&mut connection).expect("nodes meet");
             if index < self.primaries {
                 let share = |index: usize| SLOTS as usize * index / self.primaries;
                 let mut add = redis::cmd("CLUSTER");

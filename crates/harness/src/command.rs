@@ -4,6 +4,7 @@
 //! is killed with SIGKILL (where `setpriv` is installed).
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,8 @@ use crate::binaries::Flavor;
 #[derive(Clone, Debug)]
 pub(crate) struct ServerCommand {
     pub(crate) flavor: Flavor,
+    /// The loopback address on which tests connect to it.
+    pub(crate) host: Ipv4Addr,
     pub(crate) arguments: Vec<String>,
     /// Password of the user `default`.
     pub(crate) password: Option<String>,
@@ -33,7 +36,7 @@ impl ServerCommand {
         if flavor.has_enable_debug_command() {
             arguments.extend(["--enable-debug-command".into(), "yes".into()]);
         }
-        Self { flavor, arguments, password: None, config: None, tls: Vec::new() }
+        Self { flavor, host: Ipv4Addr::LOCALHOST, arguments, password: None, config: None, tls: Vec::new() }
     }
 
     /// Starts the process with its output appended to `log`.

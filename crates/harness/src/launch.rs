@@ -1,5 +1,6 @@
 //! Starts a server: options first, then a free port, then the wait until it answers.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use crate::binaries::Flavor;
@@ -24,7 +25,7 @@ impl Server {
     /// Returns a launch to which options can be added.
     #[must_use]
     pub fn with(flavor: Flavor) -> Launch {
-        Launch { command: ServerCommand::new(flavor), primary: None }
+        Launch { command: ServerCommand::new(flavor), primary: None, port: None }
     }
 
     /// Starts a replica of this server, of the same flavor, and waits until it is in sync.
@@ -43,6 +44,8 @@ pub struct Launch {
     command: ServerCommand,
     /// Port of the primary that the server replicates.
     primary: Option<u16>,
+    /// The port, where it is not any free one.
+    port: Option<u16>,
 }
 
 impl Launch {
@@ -62,6 +65,17 @@ impl Launch {
         let arguments = &mut self.command.arguments;
         let bind = arguments.iter().position(|argument| argument == "--bind").expect("every launch has one");
         arguments.insert(bind + 2, address.to_owned());
+        self
+    }
+
+    /// Listens on this address of the loopback network alone, such as 127.0.0.2, and on this port: for nodes that differ only in
+    /// their hosts.
+    #[must_use]
+    pub fn at(mut self, host: Ipv4Addr, port: u16) -> Self {
+        assert!(host.is_loopback(), "{host} is not a loopback address");
+        let bind = self.command.arguments.iter().position(|argument| argument == "--bind");
+        self.command.arguments[bind.expect("every launch has one") + 1] = host.to_string();
+        (self.command.host, self.port) = (host, Some(port));
         self
     }
 
@@ -144,7 +158,7 @@ impl Launch {
         let name = self.command.flavor.name();
         for _ in 0..PORTS {
             let tls_port = (!self.command.tls.is_empty()).then(free_port);
-            let mut server = Server::spawn(self.command.clone(), free_port(), tls_port);
+            let mut server = Server::spawn(self.command.clone(), self.port.unwrap_or_else(free_port), tls_port);
             match server.await_ready() {
                 Ok(()) => {
                     if let Some(primary) = self.primary {

@@ -31,6 +31,7 @@ mod server;
 mod service;
 mod signer;
 mod stalls;
+mod vendor;
 
 pub use binaries::Flavor;
 pub use certificates::{Authority, Issued};
@@ -49,3 +50,4 @@ pub use server::Server;
 pub use service::{Answer, Service, id};
 pub use signer::Signer;
 pub use stalls::Stalls;
+pub use vendor::{VendorProxy, Words};

@@ -40,7 +40,7 @@ impl Server {
         self.command.flavor
     }
 
-    /// Returns the port on 127.0.0.1.
+    /// Returns the port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
@@ -55,7 +55,7 @@ impl Server {
     /// Returns the address of the plain port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
+        SocketAddr::from((self.command.host, self.port))
     }
 
     /// Returns the address of the TLS port, if TLS is enabled.
@@ -87,7 +87,7 @@ impl Server {
         self.command.password.as_deref()
     }
 
-    /// Returns `redis://[:password@]127.0.0.1:port`, the password percent-encoded.
+    /// Returns `redis://[:password@]host:port`, the password percent-encoded.
     #[must_use]
     pub fn url(&self) -> String {
         let encode = |byte: u8| match byte {
@@ -205,9 +205,12 @@ impl Server {
     fn answers(&self) -> bool {
         let ask = || -> RedisResult<bool> {
             let mut connection = self.connect(self.port, Duration::from_secs(1))?;
-            let pong: String = redis::cmd("PING").query(&mut connection)?;
+            let pong: RedisResult<String> = redis::cmd("PING").query(&mut connection);
+            // A server may have been started without the command.
+            let answers =
+                pong.map_or_else(|error| error.to_string().contains("unknown command"), |pong| pong == "PONG");
             let info: String = redis::cmd("INFO").arg("server").query(&mut connection)?;
-            Ok(pong == "PONG" && info.contains(&format!("process_id:{}\r\n", self.pid())))
+            Ok(answers && info.contains(&format!("process_id:{}\r\n", self.pid())))
         };
         ask().unwrap_or(false)
     }
@@ -217,7 +220,7 @@ impl Server {
         if let Some(password) = self.password() {
             login = login.set_password(password);
         }
-        let address = ConnectionAddr::Tcp("127.0.0.1".into(), port);
+        let address = ConnectionAddr::Tcp(self.command.host.to_string(), port);
         let client = Client::open(address.into_connection_info()?.set_redis_settings(login))?;
         let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
         connection.set_read_timeout(Some(reply_timeout))?;

@@ -13,7 +13,7 @@ use super::{
     encode::{Digits, encode},
     error::{LinkError, ServerError},
     info::Info,
-    reply::Reply,
+    reply::{ArrayHeader, Reply},
     resp::{Reader, Source},
     transport::{Dialer, Transport, is_idle},
 };
@@ -50,10 +50,11 @@ impl Link {
             Wire { stream, stop: stop.clone(), timeout: CONNECT_TIMEOUT, deadline: Instant::now() + CONNECT_TIMEOUT };
         let mut link = Self { wire, reader: Reader::default(), out: Vec::with_capacity(256) };
         link.authenticate(credentials)?;
-        link.call(&[b"PING"])?;
+        link.ping()?;
         // Where the command is unknown or refused, only the name is missing.
         match link.call(&[b"CLIENT", b"SETNAME", client_name.as_bytes()]) {
             Ok(_) | Err(LinkError::Server(_)) => {}
+            Err(LinkError::Closed) => return Err(LinkError::ClosedAt("CLIENT SETNAME")),
             Err(error) => return Err(error),
         }
         link.wire.timeout = REPLY_TIMEOUT;
@@ -91,6 +92,24 @@ impl Link {
         }
     }
 
+    /// Sends a command that the caller can do without. `None`: the server refuses it, in whatever words.
+    pub fn call_optional(&mut self, words: &[&[u8]]) -> Result<Option<Reply>, LinkError> {
+        optional(self.call(words))
+    }
+
+    /// Sends a command whose reply is an array of strings, and returns their number without keeping any. `None`: the server
+    /// refuses the command.
+    pub fn count_optional(&mut self, words: &[&[u8]]) -> Result<Option<u64>, LinkError> {
+        self.out.clear();
+        encode(&mut self.out, words);
+        self.send()?;
+        optional(match self.reader.string_count(&mut self.wire)? {
+            ArrayHeader::Length(strings) => Ok(strings),
+            ArrayHeader::Nil => Ok(0),
+            ArrayHeader::Error(text) => Err(LinkError::Server(ServerError(text))),
+        })
+    }
+
     /// Returns the fields of `INFO sections…`, in one round trip; `None` where INFO is refused.
     pub fn info(&mut self, sections: &[&str]) -> Result<Option<Info>, LinkError> {
         self.out.clear();
@@ -103,11 +122,13 @@ impl Link {
         for _ in sections {
             match self.reader.reply(&mut self.wire)? {
                 Reply::Error(error) => refused = refused.or(Some(ServerError(error))),
-                reply => text.push_str(reply.text().unwrap_or_default()),
+                // The path of a file in it may have another encoding.
+                Reply::Bulk(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                _ => {}
             }
         }
         match refused {
-            Some(error) if error.is_denied() || error.is_unknown_command() => Ok(None),
+            Some(error) if error.is_refusal() => Ok(None),
             Some(error) => Err(LinkError::Server(error)),
             None => Ok(Some(Info::read(&text))),
         }
@@ -131,10 +152,35 @@ impl Link {
         refused.map_or(Ok(counts), |text| Err(LinkError::Server(ServerError(text))))
     }
 
-    /// Returns the round trip of a PING.
+    /// Returns how many keys each of these databases holds, in one round trip, by SELECT and DBSIZE.
+    pub fn count_keys_in_databases(&mut self, databases: Range<u32>) -> Result<Vec<u64>, LinkError> {
+        self.out.clear();
+        for database in databases.clone() {
+            encode(&mut self.out, &[b"SELECT", Digits::of(u64::from(database)).as_bytes()]);
+            encode(&mut self.out, &[b"DBSIZE"]);
+        }
+        self.send()?;
+        let (mut counts, mut refused) = (Vec::with_capacity(databases.len()), None);
+        for _ in databases {
+            for _ in 0..2 {
+                match self.reader.reply(&mut self.wire)? {
+                    Reply::Error(text) => refused = Some(text),
+                    Reply::Integer(keys) => counts.push(keys.max(0) as u64),
+                    _ => {}
+                }
+            }
+        }
+        refused.map_or(Ok(counts), |text| Err(LinkError::Server(ServerError(text))))
+    }
+
+    /// Returns the round trip of a PING. An error reply counts as well: a server that fails to save answers MISCONF, and one
+    /// that has renamed PING does not know it. An error that any other command would get is returned.
     pub fn ping(&mut self) -> Result<Duration, LinkError> {
         let sent = Instant::now();
-        self.call(&[b"PING"])?;
+        match self.call(&[b"PING"]) {
+            Err(LinkError::Server(error)) if error.is_refusal() && !error.is_denied() => {}
+            result => drop(result?),
+        }
         Ok(sent.elapsed())
     }
 
@@ -142,6 +188,15 @@ impl Link {
     pub(super) fn send(&mut self) -> Result<(), LinkError> {
         self.wire.deadline = Instant::now() + self.wire.timeout;
         self.wire.write_all(&self.out)
+    }
+}
+
+/// Returns `None` for a refusal.
+fn optional<T>(result: Result<T, LinkError>) -> Result<Option<T>, LinkError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(LinkError::Server(error)) if error.is_refusal() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -17,6 +17,9 @@ pub enum LinkError {
     /// The peer closed the connection.
     #[error("the connection was closed")]
     Closed,
+    /// The peer answered PING and closed the connection at this command, as a proxy does that does not forward it.
+    #[error("the connection was closed at {0}")]
+    ClosedAt(&'static str),
     /// No reply came within the deadline.
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
@@ -64,6 +67,23 @@ impl ServerError {
     /// Whether the server does not accept a cursor. Redis and Valkey accept any number; a proxy may not.
     pub fn is_about_cursor(&self) -> bool {
         self.0.to_ascii_lowercase().contains("cursor")
+    }
+
+    /// Whether the server refuses the command, in whatever words: vendors have their own. A temporary error is no refusal.
+    pub fn is_refusal(&self) -> bool {
+        !self.is_temporary()
+    }
+
+    /// Whether the server is out of memory (used_memory above maxmemory).
+    pub fn is_out_of_memory(&self) -> bool {
+        self.code() == "OOM"
+    }
+
+    /// Whether SELECT named a database that the server does not have.
+    pub fn is_about_absent_database(&self) -> bool {
+        ["index is out of range", "invalid DB index", "not allowed in cluster mode"]
+            .iter()
+            .any(|part| self.0.contains(part))
     }
 
     /// Whether a credential or a permission is missing.

@@ -25,9 +25,17 @@ pub struct Keyspace {
 impl Info {
     /// Parses the text of an INFO reply. Removes control characters, which could drive a terminal.
     pub fn read(text: &str) -> Self {
-        let fields = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
+        // Names of sections are kept as fields without a value.
+        let fields = text
+            .lines()
+            .filter_map(|line| if line.starts_with("# ") { Some((line, "")) } else { line.split_once(':') });
         let plain = |value: &str| value.trim().chars().filter(|c| !c.is_control()).collect();
-        Self(fields.map(|(name, value)| (name.to_owned(), plain(value))).collect())
+        Self(fields.map(|(name, value)| (name.trim_end().to_owned(), plain(value))).collect())
+    }
+
+    /// Whether the reply lists the databases that hold keys: a server may leave the section out, and it may be empty.
+    pub fn lists_databases(&self) -> bool {
+        self.0.contains_key("# Keyspace") || !self.keyspace().is_empty()
     }
 
     /// Returns a field as text.
@@ -134,6 +142,13 @@ mod tests {
             Keyspace { database: 11, keys: 3, expires: 2, mean_ttl: Some(Duration::from_millis(1_500)) },
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn an_empty_server_lists_its_databases_and_a_reply_without_the_section_does_not() {
+        assert!(Info::read("# Keyspace\r\n").lists_databases());
+        assert!(Info::read("db0:keys=1,expires=0,avg_ttl=0\r\n").lists_databases());
+        assert!(!Info::read("# Server\r\nredis_version:7.0.15\r\n").lists_databases());
     }
 
     #[test]

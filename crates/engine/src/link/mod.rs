@@ -15,7 +15,6 @@ mod slice;
 mod tls;
 mod transport;
 
-pub(crate) use self::transport::ToSentinels;
 pub use self::{
     connection::{CONNECT_TIMEOUT, Link, REPLY_TIMEOUT},
     dial::{Endpoint, Guarded, Plain},
@@ -28,3 +27,4 @@ pub use self::{
     slice::{Capabilities, SliceReply},
     transport::{Dialer, Transport},
 };
+pub(crate) use self::{role::ACTIVE_REPLICA, transport::ToSentinels};

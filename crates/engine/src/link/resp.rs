@@ -91,15 +91,24 @@ impl Reader {
             _ => return Err(LinkError::Protocol("a SCAN reply that is not a pair")),
         }
         let cursor = self.cursor(source)?;
+        match self.string_count(source)? {
+            ArrayHeader::Length(keys) => Ok(ScanReply::Page { cursor, keys }),
+            _ => Err(LinkError::Protocol("a SCAN reply without an array of keys")),
+        }
+    }
+
+    /// Reads an array of strings, of any length, and skips the strings: they may be key names.
+    pub fn string_count(&mut self, source: &mut dyn Source) -> Result<ArrayHeader, LinkError> {
         let (kind, line) = self.header(source)?;
-        let keys = match (kind, length(line, i64::MAX)?) {
-            (b'*', Some(keys)) => keys,
-            _ => return Err(LinkError::Protocol("a SCAN reply without an array of keys")),
+        let strings = match kind {
+            b'*' => length(line, i64::MAX)?,
+            b'-' => return Ok(ArrayHeader::Error(readable(line))),
+            _ => return Err(LinkError::Protocol("something other than an array of strings where one was due")),
         };
-        for _ in 0..keys {
+        for _ in 0..strings.unwrap_or(0) {
             self.skip_bulk(source)?;
         }
-        Ok(ScanReply::Page { cursor, keys })
+        Ok(strings.map_or(ArrayHeader::Nil, ArrayHeader::Length))
     }
 
     fn cursor(&mut self, source: &mut dyn Source) -> Result<u64, LinkError> {
@@ -113,9 +122,9 @@ impl Reader {
     fn skip_bulk(&mut self, source: &mut dyn Source) -> Result<(), LinkError> {
         let (kind, line) = self.header(source)?;
         if kind != b'$' {
-            return Err(LinkError::Protocol("a SCAN reply with something other than keys"));
+            return Err(LinkError::Protocol("something other than a string in an array of strings"));
         }
-        let length = length(line, MAX_SKIP)?.ok_or(LinkError::Protocol("a key without a name"))?;
+        let length = length(line, MAX_SKIP)?.ok_or(LinkError::Protocol("a null string in an array of strings"))?;
         let mut left = length as usize;
         while left > 0 {
             if self.start == self.end {

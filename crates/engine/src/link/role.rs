@@ -21,12 +21,20 @@ pub enum RoleView {
         host: String,
         /// Port of its primary.
         port: u16,
+        /// Whether it receives the changes of its primary.
+        in_sync: bool,
     },
     /// The server does not report it.
     Unknown,
 }
 
+/// KeyDB's word for a replica that accepts writes itself and, as a primary does, deletes and replicates expired keys.
+pub(crate) const ACTIVE_REPLICA: &str = "active-replica";
+
 impl RoleView {
+    /// A primary that reports nothing about its replicas.
+    pub(crate) const PRIMARY: Self = Self::Primary { max_lag: 0, replicas: 0, addresses: Vec::new() };
+
     /// Reads a ROLE reply.
     pub fn read(reply: &Reply) -> Self {
         let Reply::Array(items) = reply else { return Self::Unknown };
@@ -44,11 +52,19 @@ impl RoleView {
             }
             (Some("slave" | "replica"), Some(host), Some(port)) => match (host.text(), port.integer()) {
                 (Some(host), Some(port)) if u16::try_from(port).is_ok() => {
-                    Self::Replica { host: host.to_owned(), port: port as u16 }
+                    let in_sync = items.get(3).and_then(Reply::text).is_none_or(|state| state == "connected");
+                    Self::Replica { host: host.to_owned(), port: port as u16, in_sync }
                 }
                 _ => Self::Unknown,
             },
-            _ => Self::Unknown,
+            (Some(ACTIVE_REPLICA), ..) => Self::PRIMARY,
+            // KeyDB with several primaries: a list of such roles.
+            _ => match items.first() {
+                Some(role @ Reply::Array(_)) if items.iter().all(|item| matches!(item, Reply::Array(_))) => {
+                    Self::read(role)
+                }
+                _ => Self::Unknown,
+            },
         }
     }
 }
@@ -57,4 +73,29 @@ fn address_of(replica: &Reply) -> Option<Address> {
     let Reply::Array(fields) = replica else { return None };
     let port = fields.get(1)?.integer()?;
     Some(Address::tcp(fields.first()?.text()?, u16::try_from(port).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(words: &[&str]) -> Reply {
+        Reply::Array(words.iter().map(|word| Reply::Bulk(word.as_bytes().to_vec())).collect())
+    }
+
+    #[test]
+    fn a_replica_whose_link_is_down_is_not_in_sync() {
+        for (state, expected) in [("connected", true), ("connect", false), ("connecting", false), ("sync", false)] {
+            let role = RoleView::read(&texts(&["slave", "a", "6379", state, "-1"]));
+            assert_eq!(role, RoleView::Replica { host: "a".into(), port: 6379, in_sync: expected }, "{state}");
+        }
+    }
+
+    #[test]
+    fn an_active_replica_of_one_or_several_primaries_is_a_primary() {
+        let one = texts(&[ACTIVE_REPLICA, "a", "6379", "connected", "9"]);
+        assert_eq!(RoleView::read(&one), RoleView::PRIMARY);
+        assert_eq!(RoleView::read(&Reply::Array(vec![one.clone(), one])), RoleView::PRIMARY);
+        assert_eq!(RoleView::read(&Reply::Array(vec![])), RoleView::Unknown);
+    }
 }

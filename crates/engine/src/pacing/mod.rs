@@ -9,6 +9,7 @@ mod probe;
 mod profile;
 mod queries;
 mod reasons;
+mod reply_cap;
 mod throttle;
 
 pub use self::pace::{Decision, Pace};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::reply_cap::ReplyCap;
+
 /// Profile of a primary.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PrimaryProfile {
@@ -15,6 +17,10 @@ pub(crate) struct PrimaryProfile {
     pub plain_slices: bool,
     /// Whether scans run forward, because cursors are no positions in a table or a scan in chunks left keys out.
     pub distrusts_chunks: bool,
+    /// The largest COUNT whose replies the server delivers.
+    pub reply_cap: ReplyCap,
+    /// The server's limit that closes connections with larger replies, once it is known.
+    pub reply_limit: Option<String>,
     /// The limit that the pre-flight checks set; `None`: they have not run.
     checked: Option<Checked>,
 }

@@ -85,8 +85,10 @@ impl Throttle<'_> {
             clean = false;
         }
         self.last_sample = sample;
+        let mut state = self.state();
+        state.pauses_sampled = Some(sample.pauses);
         if clean {
-            self.state().commit();
+            state.commit();
         }
         Ok(clean)
     }

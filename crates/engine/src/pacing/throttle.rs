@@ -110,6 +110,8 @@ impl<'a> Throttle<'a> {
         };
         let baseline = throttle.measure_baseline(link, profile).map_err(|error| ShardError::at(address, error))?;
         throttle.begin(baseline, profile, attached > 0);
+        let pauses = throttle.last_sample.pauses;
+        throttle.state().pauses_sampled = Some(pauses);
         Ok(throttle)
     }
 

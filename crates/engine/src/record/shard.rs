@@ -73,6 +73,8 @@ pub(crate) struct ShardState {
     pub baseline_p90: Option<Duration>,
     /// Databases whose keys are not spread over the keyspace by their hashes alone: a slot has many of them.
     pub uneven: BTreeSet<u32>,
+    /// The number of pauses of expiry as of the last sample of the server's state; `None`: none on this process.
+    pub pauses_sampled: Option<u64>,
     /// The databases as of the last sample that found expiry live; slices after it may have reclaimed nothing.
     committed: Vec<DatabaseCheckpoint>,
     /// Nanoseconds of each PING between slices.
@@ -87,6 +89,7 @@ impl ShardState {
     pub fn new(checkpoint: ShardCheckpoint) -> Self {
         Self {
             committed: checkpoint.databases.clone(),
+            pauses_sampled: None,
             status: if checkpoint.done { ShardStatus::Done } else { ShardStatus::Waiting },
             checkpoint,
             exact: true,
@@ -195,7 +198,7 @@ impl ShardState {
         self.checkpoint.databases.clear();
         self.committed.clear();
         self.uneven.clear();
-        (self.counters, self.remaining) = (None, None);
+        (self.counters, self.remaining, self.pauses_sampled) = (None, None, None);
         self.checkpoint.restricted_to = restricted_to.cloned();
         if let Some(slots) = restricted_to {
             self.checkpoint.covered = self.checkpoint.covered.or(slots);

@@ -43,19 +43,16 @@ impl ShardSweeper<'_> {
                 return Ok(ControlFlow::Break(()));
             };
             let count = count.min(walk.max_count(position, keys.unwrap_or(u64::MAX)));
+            let count = self.profile.reply_cap.limit(count);
             let (sent, offset) = (Instant::now(), throttle.now());
-            let slice = match session.link.slice(position.cursor, count, session.capabilities) {
+            let slice = match self.run_slice(session, position.cursor, count) {
                 Ok(slice) => slice,
                 Err(LinkError::Server(error)) if walk.is_start(position) && error.is_about_cursor() => {
                     walk = self.give_up_chunks(&address, index, &walk);
                     (next, runaway) = (walk.take(), Runaway::default());
                     continue;
                 }
-                Err(error) => {
-                    // Without a reply the server may still have run the slice.
-                    self.state().exact &= matches!(error, LinkError::Server(_));
-                    return Err(failed(error));
-                }
+                Err(error) => return Err(self.slice_error(&address, count, error)),
             };
             let round_trip = sent.elapsed();
             if matches!(slice.role, RoleView::Replica { .. }) {

@@ -40,7 +40,7 @@ impl Method {
             }
             Self::ReplicaSample => "a sample counted on a replica, where nothing is reclaimed",
             Self::Info => {
-                "the server's own running average (expired_stale_perc), because there is no replica; it lags behind by minutes, and is too low where few keys expire at a time"
+                "the server's own running average (expired_stale_perc), because no replica is in sync; it lags behind by minutes, and is too low where few keys expire at a time"
             }
         }
     }
@@ -97,7 +97,7 @@ struct Part {
 
 fn parts(connector: Connector<'_>, sample: Option<f64>, limits: Limits) -> Result<Vec<Part>, ShardError> {
     let nodes = Scout::new(connector).refresh()?;
-    let part = |node: &PrimaryNode| match replica_of(&node.address, connector)? {
+    let part = |node: &PrimaryNode| match replica_of(node, connector)? {
         Found::Replica(address, link) => count(address, link, connector, sample, limits),
         Found::NoReplica(address, link) => average(address, link, connector.target),
     };
@@ -125,21 +125,39 @@ enum Found {
 }
 
 /// Connects to the node itself if it is a replica, else to the first of its replicas that accepts the connection.
-fn replica_of(node: &Address, connector: Connector<'_>) -> Result<Found, ShardError> {
-    let (role, link) = topology::role(node, connector)?;
+fn replica_of(node: &PrimaryNode, connector: Connector<'_>) -> Result<Found, ShardError> {
+    let (role, mut link) = topology::node_role(node, connector)?;
+    let node = &node.address;
     let addresses = match role {
-        RoleView::Replica { .. } => return Ok(Found::Replica(node.clone(), link)),
+        RoleView::Replica { in_sync: true, .. } => return Ok(Found::Replica(node.clone(), link)),
+        RoleView::Replica { host, port, .. } => {
+            let sentence = format!(
+                "{node} is a replica without a link to its primary {}, so that its keys are out of date; restore the link, or name the primary",
+                Address::tcp(host, port)
+            );
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
+        }
         RoleView::Primary { addresses, .. } => addresses,
         RoleView::Unknown => Vec::new(),
     };
+    let history = replication_id(&mut link);
     for address in addresses {
         let address = connector.target.address_map.dialled(address);
-        // A replica that cannot be reached, or not with these credentials, is skipped.
-        if let Ok((RoleView::Replica { .. }, link)) = topology::role(&address, connector) {
+        // A replica that cannot be reached, or not with these credentials, is skipped, and so is one that is still
+        // synchronising. Where addresses are translated, this one may even lead to a replica of another primary.
+        let Ok((RoleView::Replica { in_sync: true, .. }, mut link)) = topology::role(&address, connector) else {
+            continue;
+        };
+        if replication_id(&mut link) == history {
             return Ok(Found::Replica(address, link));
         }
     }
     Ok(Found::NoReplica(node.clone(), link))
+}
+
+/// Returns the ID of the replication stream, which a primary and its replicas share; `None` where INFO is refused.
+fn replication_id(link: &mut Link) -> Option<String> {
+    link.info(&["replication"]).ok()??.text("master_replid").map(str::to_owned)
 }
 
 fn count(
@@ -176,9 +194,14 @@ fn count(
             };
             let (sent, offset) = (Instant::now(), begun.elapsed());
             let slice = link.slice(cursor, asked, Capabilities::ALL).map_err(failed)?;
-            if matches!(slice.role, RoleView::Primary { .. }) {
+            let change = match slice.role {
                 // Promoted meanwhile: from here on SCAN would delete.
-                let sentence = format!("{address} is no longer a replica; try again");
+                RoleView::Primary { .. } => Some("is no longer a replica"),
+                RoleView::Replica { in_sync: false, .. } => Some("has lost the link to its primary"),
+                _ => None,
+            };
+            if let Some(change) = change {
+                let sentence = format!("{address} {change}; try again");
                 return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
             }
             pace.record(offset, sent.elapsed().saturating_sub(idle), asked, slice.returned, 0);

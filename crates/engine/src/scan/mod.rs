@@ -3,6 +3,7 @@
 mod database;
 mod end_check;
 mod estimate;
+mod fallback;
 mod incomplete;
 mod permits;
 mod reporter;

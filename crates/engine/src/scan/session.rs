@@ -12,7 +12,7 @@ use crate::{
     link::{Capabilities, Info, Link, RoleView},
     pacing::PrimaryProfile,
     record::{Counters, DatabaseCheckpoint, ShardStatus},
-    server::{self, Check, ExpirySettings, LazyFreeRegistry, Setting, Verdict},
+    server::{self, Check, Expiry, ExpirySettings, LazyFreeRegistry, ServerState, Setting, Verdict},
     target::{Address, Mode},
     topology::{self, Primary, SlotSet},
 };
@@ -29,6 +29,8 @@ pub(super) struct Session {
     /// The server's INFO reply of the connection's start; empty where INFO is refused.
     pub info: Info,
     pub lazyfree: Option<LazyFreeLease>,
+    /// Slices run without a transaction until then, because the server is out of memory; `None`: it is not.
+    pub plain_until: Option<Instant>,
 }
 
 /// The recorded use of the server's setting for lazy frees, to be released at the end.
@@ -68,7 +70,7 @@ impl ShardSweeper<'_> {
             return Ok((topology::primary(self.connector)?, SlotSet::default()));
         }
         match self.shard_map.locate(self.shard) {
-            Location::At(node) => Ok((topology::connect(&node.address, self.connector)?, node.slots)),
+            Location::At(node) => Ok((topology::connect(&node, self.connector)?, node.slots)),
             Location::Absorbed => Err(ShardError::Absorbed),
             Location::Unknown => Err(ShardError::Demoted),
         }
@@ -90,14 +92,15 @@ impl ShardSweeper<'_> {
         link.set_reply_timeout(self.options.reply_timeout);
         let failed = |error| ShardError::at(&address, error);
         let info = link.info(&["server", "memory", "stats", "cluster", "keyspace"]).map_err(failed)?;
-        let (mut capabilities, _) = server::rights(&mut link).map_err(failed)?;
+        let mut capabilities = server::Rights::ask(&mut link).map_err(failed)?.capabilities;
+        self.review_reply_cap(&mut link, &address)?;
         if role == RoleView::Unknown {
             self.warn(format!("{address} does not report its role; it is treated as a primary"));
         }
         let run_id = info.as_ref().and_then(|info| info.text("run_id")).map(str::to_owned);
-        let databases = match &info {
+        let databases = match info.as_ref().filter(|info| info.lists_databases()) {
             Some(info) => info.keyspace().into_iter().map(|line| (line.database, line.keys)).collect(),
-            None => server::guess_databases(&mut link).map_err(failed)?,
+            None => server::find_databases(&mut link, &address, capabilities, self.target().database)?,
         };
         let wanted = |database: u32| self.target().database.is_none_or(|only| only == database);
         let databases: Vec<(u32, u64)> = databases.into_iter().filter(|(database, _)| wanted(*database)).collect();
@@ -116,6 +119,7 @@ impl ShardSweeper<'_> {
         let has_moving_clock = info.engine_version().is_some() && !info.is_since((0, 0), Some((7, 2)));
         capabilities.time = has_moving_clock && capabilities.transaction && link.call(&[b"TIME"]).is_ok();
         let per_slot_tables = server::has_per_slot_tables(&info);
+        let sample = ServerState::sample(&mut link).map_err(failed)?;
 
         let mut state = self.state();
         state.server = info.engine_version().map(|version| format!("{} {version}", info.engine()));
@@ -130,8 +134,12 @@ impl ShardSweeper<'_> {
             (checkpoint.address, checkpoint.run_id, checkpoint.covered) = (Some(address.clone()), run_id, slots);
             state.reset(None);
         }
-        // Expiry may have been paused during the slices since the last clean sample.
-        state.roll_back();
+        // The slices since the last sample count, unless expiry may have been paused meanwhile. Without this a connection that
+        // breaks every second would make no progress.
+        match sample.expiry != Expiry::Paused && state.pauses_sampled == Some(sample.pauses) {
+            true => state.commit(),
+            false => state.roll_back(),
+        }
         let checkpoint = &mut state.checkpoint;
         checkpoint.used_memory_before = checkpoint.used_memory_before.or(info.number("used_memory"));
         checkpoint.rss_before = checkpoint.rss_before.or(info.number("used_memory_rss"));
@@ -150,7 +158,17 @@ impl ShardSweeper<'_> {
         }
         state.commit();
         drop(state);
-        Ok(Session { address, link, capabilities, role, per_slot_tables, settings, info, lazyfree: None })
+        Ok(Session {
+            address,
+            link,
+            capabilities,
+            role,
+            per_slot_tables,
+            settings,
+            info,
+            lazyfree: None,
+            plain_until: None,
+        })
     }
 
     /// Whether the server in the URL has led to another one.

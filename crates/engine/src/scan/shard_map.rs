@@ -31,6 +31,8 @@ pub(crate) struct ShardMap<'a> {
     shards: Mutex<Vec<Arc<Shard>>>,
     /// The primaries as of the last refresh of the topology.
     primaries: Mutex<Vec<PrimaryNode>>,
+    /// Primaries that the last refresh names, but not at an address of their own.
+    misdirected: Mutex<Vec<PrimaryNode>>,
     /// Whether the counts of earlier runs are exact.
     exact_before: bool,
 }
@@ -41,7 +43,14 @@ impl<'a> ShardMap<'a> {
         let checkpoints = checkpoint.into_iter().flat_map(|checkpoint| checkpoint.shards.iter().cloned());
         let shards: Vec<Arc<Shard>> = checkpoints.map(|checkpoint| Shard::new(checkpoint, stop)).collect();
         let exact_before = checkpoint.is_none_or(|checkpoint| checkpoint.exact);
-        Self { target, stop, shards: Mutex::new(shards), primaries: Mutex::default(), exact_before }
+        Self {
+            target,
+            stop,
+            shards: Mutex::new(shards),
+            primaries: Mutex::default(),
+            misdirected: Mutex::default(),
+            exact_before,
+        }
     }
 
     /// Returns all shards, finished and failed ones included.
@@ -61,6 +70,9 @@ impl<'a> ShardMap<'a> {
     /// Records the primaries of a refresh. Slots that have left a primary are no longer covered by its sweep, and the
     /// shard of a node that is no longer a primary is cancelled.
     pub fn update(&self, primaries: Vec<PrimaryNode>) {
+        let (primaries, misdirected): (Vec<_>, Vec<_>) =
+            primaries.into_iter().partition(|node| node.misdirected.is_none());
+        *self.misdirected.lock().unwrap_or_else(PoisonError::into_inner) = misdirected;
         for shard in self.shards() {
             let mut state = shard.state();
             let node = primaries.iter().find(|node| state.checkpoint.is_at(&node.address));
@@ -92,6 +104,8 @@ impl<'a> ShardMap<'a> {
                 for node in &primaries {
                     assign_node(node, &primaries, &mut shards, self.stop);
                 }
+                let misdirected = self.misdirected.lock().unwrap_or_else(PoisonError::into_inner);
+                misdirected.iter().for_each(|node| add_failed_shard(node, &mut shards, self.stop));
             }
             Mode::Sentinel { .. } | Mode::Server => {
                 if shards.is_empty() {
@@ -130,15 +144,33 @@ impl<'a> ShardMap<'a> {
             return if primaries.is_empty() { Location::Unknown } else { Location::Absorbed };
         };
         let others = self.shards();
-        let taken =
-            others.iter().any(|other| !std::ptr::eq(&**other, shard) && other.state().checkpoint.is_at(&node.address));
+        let taken = others.iter().any(|other| !std::ptr::eq(&**other, shard) && is_scanned_at(other, &node.address));
         if taken { Location::Absorbed } else { Location::At(node.clone()) }
     }
 }
 
+/// Whether a shard scans the primary at this address: a failed one does not, and others may have its address.
+fn is_scanned_at(shard: &Shard, address: &Address) -> bool {
+    let state = shard.state();
+    state.failure.is_none() && state.checkpoint.is_at(address)
+}
+
+/// Adds a shard for a primary that cannot be reached at an address of its own, once: it fails by name, beside the others.
+fn add_failed_shard(node: &PrimaryNode, shards: &mut Vec<Arc<Shard>>, stop: &Stop) {
+    if shards.iter().any(|shard| shard.state().failure == node.misdirected) {
+        return;
+    }
+    let checkpoint = ShardCheckpoint { address: Some(node.address.clone()), ..ShardCheckpoint::default() };
+    let shard = Shard::new(checkpoint, stop);
+    let mut state = shard.state();
+    (state.status, state.failure) = (ShardStatus::Failed, node.misdirected.clone());
+    drop(state);
+    shards.push(shard);
+}
+
 /// Finds or makes the shard of a cluster's primary, and resets a finished one for slots that came later.
 fn assign_node(node: &PrimaryNode, primaries: &[PrimaryNode], shards: &mut Vec<Arc<Shard>>, stop: &Stop) {
-    let is_at = |shard: &&Arc<Shard>| shard.state().checkpoint.is_at(&node.address);
+    let is_at = |shard: &&Arc<Shard>| is_scanned_at(shard, &node.address);
     let has_primary = |address: Option<&Address>| primaries.iter().any(|other| Some(&other.address) == address);
     let is_orphaned = |shard: &&Arc<Shard>| {
         let state = shard.state();
@@ -164,10 +196,11 @@ fn assign_node(node: &PrimaryNode, primaries: &[PrimaryNode], shards: &mut Vec<A
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::{Failure, FailureKind};
 
     fn node(address: &str, slots: &str) -> PrimaryNode {
         let address = address.parse().expect("an address");
-        PrimaryNode { address, slots: slots.parse().expect("slots"), replicas: Vec::new() }
+        PrimaryNode { slots: slots.parse().expect("slots"), ..PrimaryNode::alone(address) }
     }
 
     fn cluster() -> Target {
@@ -226,6 +259,21 @@ mod tests {
         shard_map.update(vec![node("c:1", "0-16383")]);
         let shards = shard_map.assign();
         assert_eq!((shards.len(), address_of(&shards[0]).as_str()), (1, "c:1"));
+    }
+
+    #[test]
+    fn a_primary_without_an_address_of_its_own_fails_beside_the_one_that_has_it() {
+        let (target, stop) = (cluster(), Stop::new());
+        let shard_map = ShardMap::new(&target, None, &stop);
+        let failure = Failure::new(FailureKind::Unreachable, "the address of another");
+        let lost = PrimaryNode { misdirected: Some(failure.clone()), ..node("a:1", "100-16383") };
+        for _ in 0..2 {
+            shard_map.update(vec![node("a:1", "0-99"), lost.clone()]);
+            let shards = shard_map.assign();
+            assert_eq!((shards.len(), shard_map.shards().len()), (1, 2));
+            assert_eq!(shard_map.locate(&shards[0]), Location::At(node("a:1", "0-99")));
+        }
+        assert_eq!(shard_map.shards()[1].state().failure, Some(failure));
     }
 
     #[test]

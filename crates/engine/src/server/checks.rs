@@ -4,13 +4,13 @@ use super::{
     check::{Check, FREEING, RECLAIMS_WITH_SUBSCRIBERS, SUBSCRIBERS, Verdict},
     clock::clock,
     cycle::order,
-    rights::{cluster_rights, rights},
+    rights::{Rights, cluster_rights},
     settings::{ExpirySettings, config},
     state::{Expiry, ServerState},
 };
 use crate::{
     failure::{Failure, ShardError},
-    link::{Dialer, Info, Link, LinkError, Reply, RoleView},
+    link::{Dialer, Info, Link, LinkError, RoleView},
     stop::Stop,
     target::{Mode, Target},
     topology::{self, Connector, Primary},
@@ -37,8 +37,13 @@ pub fn check(
             Ok(primary) => primary,
             // The other primaries are checked all the same.
             Err(error) if matches!(target.mode, Mode::Cluster) && !stop.is_raised() => {
-                let remedy = "wait for its failover, or start it again";
-                checks.push(Check::with_remedy(Verdict::Refused, "connection", failed(error).message, remedy));
+                let remedy = match error {
+                    // The sentence has its own remedy.
+                    ShardError::Fatal(_) => None,
+                    _ => Some("wait for its failover, or start it again".to_owned()),
+                };
+                let finding = failed(error).message;
+                checks.push(Check { name: "connection".into(), verdict: Verdict::Refused, finding, remedy });
                 continue;
             }
             Err(error) => return Err(failed(error)),
@@ -76,7 +81,12 @@ pub(crate) fn examine(
     keys_per_second: Option<u64>,
 ) -> Result<Vec<Check>, LinkError> {
     let link = &mut primary.link;
-    let mut checks = vec![rights(link)?.1, clock(link, &primary.address, &primary.role, connector)?];
+    let rights = Rights::ask(link)?;
+    // Each further reply may take a second after a stop.
+    if connector.stop.is_raised() {
+        return Err(LinkError::Stopped);
+    }
+    let mut checks = vec![rights.check(), clock(link, &primary.address, &primary.role, connector)?];
     let info =
         link.info(&["server", "clients", "memory", "persistence", "replication", "stats", "keyspace", "cluster"])?;
     if matches!(connector.target.mode, Mode::Cluster) {
@@ -92,7 +102,8 @@ pub(crate) fn examine(
     checks.push(append_only(link, &info)?);
     checks.push(lazy_free(link)?);
     checks.push(replication(&info, &primary.role));
-    checks.push(memory(&info));
+    checks.push(memory(&info, rights.out_of_memory));
+    checks.extend(failed_save(&info));
     checks.push(order(&info, keys_per_second, connector.target.database));
     checks.push(state(link)?);
     if info.text("cluster_enabled") == Some("1") && !matches!(connector.target.mode, Mode::Cluster) {
@@ -115,9 +126,9 @@ fn subscribers(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
     // Where CONFIG is refused, subscribers to such a channel are the only sign.
     let published = events.as_ref().is_none_or(|flags| flags.contains('x') || flags.contains('A'));
     let subscribed = published && {
-        let channels = link.call(&[b"PUBSUB", b"CHANNELS", b"__key*__:*"]);
-        let patterns = link.call(&[b"PUBSUB", b"NUMPAT"]);
-        if [&channels, &patterns].into_iter().any(|reply| matches!(reply, Err(LinkError::Server(_)))) {
+        let channels = link.count_optional(&[b"PUBSUB", b"CHANNELS", b"__key*__:*"])?;
+        let patterns = link.call_optional(&[b"PUBSUB", b"NUMPAT"])?;
+        let Some((channels, patterns)) = channels.zip(patterns) else {
             let finding = "PUBSUB is refused: keyspace-notification subscribers are unknown";
             return Ok(Check::with_remedy(
                 Verdict::Warning,
@@ -125,12 +136,8 @@ fn subscribers(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
                 finding,
                 "grant +pubsub|channels and +pubsub|numpat",
             ));
-        }
-        let some = |reply: Reply| match reply {
-            Reply::Array(channels) => !channels.is_empty(),
-            reply => events.is_some() && reply.integer().unwrap_or(0) > 0,
         };
-        some(channels?) | some(patterns?)
+        channels > 0 || (events.is_some() && patterns.integer().unwrap_or(0) > 0)
     };
     let remedy = "to scan faster, end the subscription during the scan, or set --reclaims-per-second";
     Ok(if subscribed {
@@ -203,7 +210,31 @@ fn replication(info: &Info, role: &RoleView) -> Check {
     }
 }
 
-fn memory(info: &Info) -> Check {
+/// Returns a warning where the server has failed to save its data.
+fn failed_save(info: &Info) -> Option<Check> {
+    let has_failed = |field: &&str| info.text(field) == Some("err");
+    let failed = ["rdb_last_bgsave_status", "aof_last_bgrewrite_status", "aof_last_write_status"];
+    let failed: Vec<&str> = failed.into_iter().filter(has_failed).collect();
+    (!failed.is_empty()).then(|| {
+        let finding = format!(
+            "the server fails to save its data ({}) and may answer MISCONF to clients that write; the scan is not affected",
+            failed.join(", ")
+        );
+        Check::with_remedy(Verdict::Warning, "persistence", finding, "the server's log names the cause")
+    })
+}
+
+/// Returns the warning where used_memory is above maxmemory and the server refuses every transaction.
+pub(crate) fn out_of_memory() -> Check {
+    let finding = "the server is above maxmemory and answers OOM to transactions, so that slices run without one and the count is not exact until memory is below the limit";
+    Check::with_remedy(Verdict::Warning, "memory", finding, "for an exact count, raise maxmemory first")
+}
+
+/// `is_out_of_memory`: whether the server refuses transactions for that reason.
+fn memory(info: &Info, is_out_of_memory: bool) -> Check {
+    if is_out_of_memory {
+        return out_of_memory();
+    }
     let bytes = |field: &str| info.number::<u64>(field).unwrap_or(0);
     let (used, limit, system) = (bytes("used_memory"), bytes("maxmemory"), bytes("total_system_memory"));
     let share = |of: u64| used as f64 / of as f64 * 100.0;

@@ -77,11 +77,7 @@ fn replica_skew(own: f64, role: &RoleView, connector: Connector<'_>) -> Option<(
 /// Returns the seconds by which the server is ahead of this machine; `None` where TIME is refused.
 fn skew(link: &mut Link) -> Result<Option<f64>, LinkError> {
     let before = now();
-    let reply = match link.call(&[b"TIME"]) {
-        Ok(reply) => reply,
-        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(reply) = link.call_optional(&[b"TIME"])? else { return Ok(None) };
     let middle = (before + now()) / 2.0;
     let Reply::Array(parts) = &reply else { return Ok(None) };
     let part = |index: usize| parts.get(index).and_then(Reply::integer).map(|value| value as f64);

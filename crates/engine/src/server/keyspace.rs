@@ -3,34 +3,86 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    link::{Info, Link, LinkError, ServerError},
+    failure::{Failure, FailureKind, ShardError},
+    link::{Capabilities, Info, Link, LinkError},
     record::Scale,
     stop::Stop,
+    target::Address,
     topology::{SLOTS, SlotSet},
 };
 
 /// Slots that are counted in one round trip, and the pause after it.
 const SLOTS_PER_CALL: usize = 128;
 const SLOTS_PAUSE: Duration = Duration::from_micros(300);
-/// Most databases that are tried where the server does not list them; the servers' default is 16.
-const MAX_GUESSED_DATABASES: u32 = 10_000;
+/// Databases that are counted in one round trip.
+const DATABASES_PER_CALL: u32 = 1_000;
+/// Most databases that are searched for keys where the server does not list them; its default is 16.
+const MAX_COUNTED_DATABASES: u32 = 1_000_000;
+/// Most databases that are scanned where the server neither lists nor counts them.
+const MAX_UNCOUNTED_DATABASES: u32 = 10_000;
 
-/// Returns the databases where INFO is refused: every number that can be selected, with one key each.
-pub(crate) fn guess_databases(link: &mut Link) -> Result<Vec<(u32, u64)>, LinkError> {
-    let mut databases = Vec::new();
-    for database in 0..MAX_GUESSED_DATABASES {
-        match link.call(&[b"SELECT", database.to_string().as_bytes()]) {
-            Ok(_) => databases.push((database, 1)),
-            Err(LinkError::Server(ServerError(_))) if database > 0 => break,
-            Err(LinkError::Server(_)) => databases.push((0, 1)),
-            Err(error) => return Err(error),
+/// Returns the databases that hold keys, with their numbers of keys, where INFO is refused: by SELECT and DBSIZE. Without
+/// DBSIZE it returns every database, with one key each. `only`: the database that the target names.
+pub(crate) fn find_databases(
+    link: &mut Link,
+    address: &Address,
+    capabilities: Capabilities,
+    only: Option<u32>,
+) -> Result<Vec<(u32, u64)>, ShardError> {
+    let denied = |sentence| Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+    if let Some(only) = only {
+        return Ok(vec![(only, 1)]);
+    }
+    if !capabilities.select {
+        return denied(format!(
+            "{address} refuses INFO and SELECT, so that keys in other databases than 0 cannot be found; grant +info or +select, or name database 0 in the URL"
+        ));
+    }
+    let failed = |error| ShardError::at(address, error);
+    let most = if capabilities.dbsize { MAX_COUNTED_DATABASES } else { MAX_UNCOUNTED_DATABASES };
+    let databases = database_count(link, most).map_err(failed)?;
+    if databases > most {
+        return denied(format!(
+            "{address} refuses INFO and has more than {most} databases, which are too many to search for keys; grant {}, or name a database in the URL",
+            if capabilities.dbsize { "+info" } else { "+info or +dbsize" }
+        ));
+    }
+    let found = match capabilities.dbsize {
+        false => (0..databases).map(|database| (database, 1)).collect(),
+        true => {
+            let mut found = Vec::new();
+            for first in (0..databases).step_by(DATABASES_PER_CALL as usize) {
+                let some = first..databases.min(first + DATABASES_PER_CALL);
+                let keys = link.count_keys_in_databases(some.clone()).map_err(failed)?;
+                found.extend(some.zip(keys).filter(|(_, keys)| *keys > 0));
+            }
+            found
         }
-    }
+    };
     // A sweep of database 0 alone sends no SELECT.
-    if databases.len() > 1 {
-        link.call(&[b"SELECT", b"0"])?;
+    link.call(&[b"SELECT", b"0"]).map_err(failed)?;
+    Ok(found)
+}
+
+/// Returns the number of databases, by bisection; `most` + 1: there are more than that.
+fn database_count(link: &mut Link, most: u32) -> Result<u32, LinkError> {
+    let mut exists = |database: u32| {
+        let reply = link.call_optional(&[b"SELECT", database.to_string().as_bytes()]);
+        reply.map(|reply| reply.is_some())
+    };
+    // Database 0 always exists.
+    let (mut there, mut absent) = (0, 1);
+    while exists(absent)? {
+        if absent == most {
+            return Ok(most + 1);
+        }
+        (there, absent) = (absent, (absent * 2).min(most));
     }
-    Ok(databases)
+    while absent - there > 1 {
+        let middle = there + (absent - there) / 2;
+        if exists(middle)? { there = middle } else { absent = middle }
+    }
+    Ok(absent)
 }
 
 /// Whether the server has a table for each slot: Redis since 7.4 and Valkey since 8.0 in cluster mode.

@@ -19,11 +19,11 @@ pub use self::{
     lazyfree::{Holders, LazyFreeRegistry, release_lazyfree},
 };
 pub(crate) use self::{
-    checks::examine,
+    checks::{examine, out_of_memory},
     cycle::{Cycle, FASTER, speeds, wake},
-    keyspace::{guess_databases, has_per_slot_tables, slot_scale},
+    keyspace::{find_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
-    rights::rights,
-    settings::{ExpirySettings, Setting, is_importing},
+    rights::Rights,
+    settings::{ExpirySettings, ReplyLimit, Setting, is_importing, reply_limit},
     state::{EventLoop, Expiry, ScanStatistics, ServerState},
 };

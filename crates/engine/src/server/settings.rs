@@ -1,4 +1,5 @@
-//! Settings of a server with which SCAN hides expired keys and deletes none of them.
+//! Settings of a server that decide what a slice does: those with which SCAN hides expired keys and deletes none of them, and
+//! those that limit its reply.
 
 use super::check::{Check, Verdict};
 use crate::link::{Info, Link, LinkError, Reply};
@@ -96,5 +97,50 @@ pub(super) fn config(link: &mut Link, directive: &str) -> Result<Option<String>,
         Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
         Ok(_) | Err(LinkError::Server(_)) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The limit of the replies that a client may leave unread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReplyLimit {
+    /// The settings that limit it, with their values.
+    Set(String),
+    /// There is none.
+    None,
+    /// CONFIG is refused.
+    Unread,
+}
+
+/// Returns the limit of the replies, above which the server closes the connection.
+pub(crate) fn reply_limit(link: &mut Link) -> Result<ReplyLimit, LinkError> {
+    // normal HARD SOFT SECONDS replica …
+    let buffers = config(link, "client-output-buffer-limit")?;
+    let memory = config(link, "maxmemory-clients")?;
+    if buffers.is_none() && memory.is_none() {
+        return Ok(ReplyLimit::Unread);
+    }
+    let normal = buffers.as_deref().and_then(normal_limit);
+    let normal = normal.map(|limit| format!("client-output-buffer-limit normal {limit}"));
+    let memory = memory.filter(|limit| limit != "0").map(|limit| format!("maxmemory-clients {limit}"));
+    let limits: Vec<String> = normal.into_iter().chain(memory).collect();
+    Ok(if limits.is_empty() { ReplyLimit::None } else { ReplyLimit::Set(limits.join(", ")) })
+}
+
+/// Returns the limits for plain clients; `None`: they have none.
+fn normal_limit(buffers: &str) -> Option<String> {
+    let words: Vec<&str> = buffers.split_whitespace().collect();
+    let class = words.chunks_exact(4).find(|class| class[0] == "normal")?;
+    (class[1] != "0" || class[2] != "0").then(|| class[1..].join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_limit_for_plain_clients_counts() {
+        let others = "slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+        assert_eq!(normal_limit(&format!("normal 0 0 0 {others}")), None);
+        assert_eq!(normal_limit(&format!("normal 40000 0 0 {others}")).as_deref(), Some("40000 0 0"));
     }
 }

@@ -1,10 +1,15 @@
 //! A cluster, as one of its nodes describes it.
 
-use super::{connector::Connector, node::PrimaryNode, slots::SlotSet};
+use std::net::IpAddr;
+
+use super::{
+    connector::Connector,
+    node::{PrimaryNode, mark_misdirected, my_id},
+};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Link, LinkError, Reply},
-    target::Address,
+    target::{Address, AddressMap},
 };
 
 /// Asks a node for the primaries and their slots. Returns also whether the node sees the whole cluster: a node that is cut
@@ -20,9 +25,9 @@ pub(super) fn describe(
             let sentence = format!("{asked} does not run in cluster mode; use redis:// for it");
             return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
         }
-        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => {
+        Err(LinkError::Server(error)) if error.is_refusal() => {
             let sentence = format!(
-                "{asked} refuses CLUSTER SLOTS, without which a cluster cannot be scanned; grant +cluster|slots"
+                "{asked} refuses CLUSTER SLOTS, without which a cluster cannot be scanned ({error}); grant +cluster|slots"
             );
             return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
         }
@@ -33,7 +38,9 @@ pub(super) fn describe(
         Err(LinkError::Server(_)) => true,
         Err(error) => return Err(ShardError::at(asked, error)),
     };
-    let nodes = read(&reply, asked, |address| connector.target.address_map.dialled(address));
+    let own_id = my_id(link).map_err(|error| ShardError::at(asked, error))?;
+    let mut nodes = read(&reply, asked, own_id.as_deref(), link.peer(), &connector.target.address_map);
+    mark_misdirected(&mut nodes, connector);
     match nodes.is_empty() {
         true => {
             let sentence =
@@ -44,20 +51,32 @@ pub(super) fn describe(
     }
 }
 
-/// Reads `[[first, last, [host, port, id, …], replica…]…]`: one node for each primary, with all of its ranges.
-fn read(reply: &Reply, asked: &Address, dialled: impl Fn(Address) -> Address) -> Vec<PrimaryNode> {
+/// Reads `[[first, last, [host, port, id, [metadata…]], replica…]…]`: one node for each primary, with all of its ranges.
+fn read(
+    reply: &Reply,
+    asked: &Address,
+    own_id: Option<&str>,
+    peer: Option<IpAddr>,
+    address_map: &AddressMap,
+) -> Vec<PrimaryNode> {
     let mut nodes: Vec<PrimaryNode> = Vec::new();
     let Reply::Array(ranges) = reply else { return nodes };
-    for range in ranges {
-        let Reply::Array(fields) = range else { continue };
+    let ranges = ranges.iter().filter_map(|range| if let Reply::Array(fields) = range { Some(fields) } else { None });
+    let announced = ranges.clone().flat_map(|fields| fields.iter().skip(2)).filter_map(Announced::read);
+    let mut own = announced.filter(|node| own_id.is_some_and(|id| id == node.id)).filter_map(|node| node.ip);
+    // Behind a load balancer or NAT a node is reached at another address than its own.
+    let ips_are_dialled = own.next().zip(peer).is_none_or(|(ip, peer)| ip.parse() == Ok(peer));
+    let resolver = Resolver { asked, own_id, ips_are_dialled, address_map };
+    for fields in ranges {
         let slot = |index: usize| fields.get(index).and_then(Reply::integer).and_then(|slot| u16::try_from(slot).ok());
-        let node = |reply: &Reply| address_of(reply, asked).map(&dialled);
-        let (Some(first), Some(last), Some(address)) = (slot(0), slot(1), fields.get(2).and_then(node)) else {
+        let (Some(first), Some(last), Some(primary)) = (slot(0), slot(1), fields.get(2).and_then(Announced::read))
+        else {
             continue;
         };
-        let index = nodes.iter().position(|node| node.address == address).unwrap_or_else(|| {
-            let replicas = fields[3..].iter().filter_map(node).collect();
-            nodes.push(PrimaryNode { address, slots: SlotSet::default(), replicas });
+        let index = nodes.iter().position(|node| node.id.as_deref() == Some(primary.id)).unwrap_or_else(|| {
+            let replicas = fields[3..].iter().filter_map(Announced::read).map(|node| resolver.address(&node)).collect();
+            let node = PrimaryNode::alone(resolver.address(&primary));
+            nodes.push(PrimaryNode { id: Some(primary.id.to_owned()), replicas, ..node });
             nodes.len() - 1
         });
         nodes[index].slots.add_range(first, last);
@@ -66,21 +85,71 @@ fn read(reply: &Reply, asked: &Address, dialled: impl Fn(Address) -> Address) ->
     nodes
 }
 
-/// Reads an address. A node without a host is the one that was asked: it does not know its own name.
-fn address_of(node: &Reply, asked: &Address) -> Option<Address> {
-    let Reply::Array(fields) = node else { return None };
-    let port = u16::try_from(fields.get(1)?.integer()?).ok()?;
-    let host = fields.first()?.text().filter(|host| !host.is_empty() && *host != "?").or(asked.host())?;
-    Some(Address::tcp(host, port))
+/// A node as CLUSTER SLOTS announces it.
+struct Announced<'a> {
+    /// The preferred endpoint; `None`: a null, with which a node asks to be dialled where the queried node was.
+    endpoint: Option<&'a str>,
+    port: u16,
+    id: &'a str,
+    /// Its IP address, if the endpoint is something else (since Redis 7.0).
+    ip: Option<&'a str>,
+}
+
+impl<'a> Announced<'a> {
+    fn read(node: &'a Reply) -> Option<Self> {
+        let Reply::Array(fields) = node else { return None };
+        let metadata = if let Some(Reply::Array(pairs)) = fields.get(3) { pairs.as_slice() } else { &[] };
+        let ip = metadata.chunks_exact(2).find(|pair| pair[0].text() == Some("ip")).and_then(|pair| pair[1].text());
+        let endpoint = fields.first()?.text();
+        Some(Self {
+            endpoint,
+            port: u16::try_from(fields.get(1)?.integer()?).ok()?,
+            // Servers before Redis 4.0 send none; then the endpoint and port stand for it.
+            id: fields.get(2).and_then(Reply::text).or(endpoint)?,
+            ip: ip.or(endpoint).filter(|ip| ip.parse::<IpAddr>().is_ok()),
+        })
+    }
+}
+
+/// Finds the address at which a node is dialled.
+struct Resolver<'a> {
+    asked: &'a Address,
+    /// ID of the queried node; `None`: it refuses to say.
+    own_id: Option<&'a str>,
+    /// Whether the queried node was reached at the IP address that it announces.
+    ips_are_dialled: bool,
+    address_map: &'a AddressMap,
+}
+
+impl Resolver<'_> {
+    fn address(&self, node: &Announced<'_>) -> Address {
+        let at = |host: &str| Address::tcp(host, node.port);
+        let mapped = |host: &str| self.address_map.dialled(at(host));
+        match (node.endpoint, node.ip) {
+            // "?": the node has no host name.
+            (Some(endpoint), _) if !endpoint.is_empty() && endpoint != "?" => mapped(endpoint),
+            (Some(_), Some(ip)) => mapped(ip),
+            (None, Some(ip)) if self.ips_are_dialled || mapped(ip) != at(ip) => mapped(ip),
+            // It does not know its own address.
+            (_, None) if self.own_id == Some(node.id) => self.asked.clone(),
+            // A socket leads to the queried node only.
+            _ => self.asked.host().map_or_else(|| self.asked.clone(), mapped),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn node(host: Option<&str>, port: i64) -> Reply {
-        let host = host.map_or(Reply::Nil, |host| Reply::Bulk(host.into()));
-        Reply::Array(vec![host, Reply::Integer(port), Reply::Bulk("0".repeat(40).into())])
+    fn bulk(text: &str) -> Reply {
+        Reply::Bulk(text.into())
+    }
+
+    fn node(endpoint: Option<&str>, port: i64, id: &str, ip: Option<&str>) -> Reply {
+        let endpoint = endpoint.map_or(Reply::Nil, bulk);
+        let metadata = ip.map_or_else(Vec::new, |ip| vec![bulk("ip"), bulk(ip)]);
+        Reply::Array(vec![endpoint, Reply::Integer(port), bulk(id), Reply::Array(metadata)])
     }
 
     fn range(first: i64, last: i64, nodes: &[Reply]) -> Reply {
@@ -89,18 +158,48 @@ mod tests {
         Reply::Array(fields)
     }
 
-    #[test]
-    fn a_primary_with_several_ranges_is_one_node() {
-        let (one, two) = (node(Some("a"), 1), node(None, 2));
-        let reply = Reply::Array(vec![
-            range(100, 200, &[two]),
-            range(0, 99, &[one.clone(), node(Some("b"), 3)]),
-            range(201, 16_383, &[one]),
-        ]);
+    /// Reads a reply of a node with the id "own" that was reached at `asked`:9 with the IP address `peer`.
+    fn described(reply: &[Reply], peer: &str) -> Vec<PrimaryNode> {
         let asked = Address::tcp("asked", 9);
-        let nodes = read(&reply, &asked, |address| address);
+        let map = "10.9.9.9:7=mapped:70".parse().expect("a map");
+        read(&Reply::Array(reply.to_vec()), &asked, Some("own"), peer.parse().ok(), &map)
+    }
+
+    /// Returns the address of a node beside the queried one, which announces 10.0.0.1 and was reached at `peer`.
+    fn address(other: Reply, peer: &str) -> String {
+        let own = node(None, 9, "own", Some("10.0.0.1"));
+        let nodes = described(&[range(0, 5, &[own]), range(6, 9, &[other])], peer);
+        nodes[1].address.to_string()
+    }
+
+    #[test]
+    fn a_primary_with_several_ranges_is_one_node_and_two_ids_are_never_one() {
+        let (one, two) = (node(Some("a"), 1, "1", None), node(Some("a"), 1, "2", None));
+        let replica = node(Some("b"), 3, "3", None);
+        let reply = [range(100, 200, &[two]), range(0, 99, &[one.clone(), replica]), range(201, 16_383, &[one])];
+        let nodes = described(&reply, "10.0.0.1");
         let shown: Vec<_> = nodes.iter().map(|node| (node.address.to_string(), node.slots.to_string())).collect();
-        assert_eq!(shown, [("a:1".into(), "0-99,201-16383".into()), ("asked:2".into(), "100-200".into())]);
+        assert_eq!(shown, [("a:1".into(), "0-99,201-16383".into()), ("a:1".into(), "100-200".into())]);
         assert_eq!(nodes[0].replicas, [Address::tcp("b", 3)]);
+    }
+
+    #[test]
+    fn a_null_endpoint_is_dialled_at_its_ip_address_if_the_queried_node_was() {
+        let null = |ip| node(None, 7, "other", ip);
+        assert_eq!(address(null(Some("10.0.0.2")), "10.0.0.1"), "10.0.0.2:7");
+        assert_eq!(address(null(Some("10.0.0.2")), "192.0.2.1"), "asked:7", "behind a load balancer");
+        assert_eq!(address(null(Some("10.9.9.9")), "192.0.2.1"), "mapped:70");
+        assert_eq!(address(null(None), "10.0.0.1"), "asked:7");
+    }
+
+    #[test]
+    fn an_unknown_host_name_is_replaced_by_the_ip_address() {
+        assert_eq!(address(node(Some("?"), 7, "other", Some("10.0.0.2")), "192.0.2.1"), "10.0.0.2:7");
+    }
+
+    #[test]
+    fn a_node_that_does_not_know_its_address_is_the_queried_one() {
+        let nodes = described(&[range(0, 9, &[node(Some(""), 7, "own", None)])], "10.0.0.1");
+        assert_eq!(nodes[0].address.to_string(), "asked:9");
     }
 }

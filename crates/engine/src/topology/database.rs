@@ -10,9 +10,9 @@ use crate::{
 pub(super) fn find_database(link: &mut Link, address: &Address, wanted: u32) -> Result<(), ShardError> {
     let mut selects = |database: u32| match link.call(&[b"SELECT", database.to_string().as_bytes()]) {
         Ok(_) => Ok(true),
-        // Unknown: the commands that follow will report the right that is missing.
-        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => Ok(true),
-        Err(LinkError::Server(_)) => Ok(false),
+        Err(LinkError::Server(error)) if error.is_about_absent_database() => Ok(false),
+        // Refused: the checks that follow will report what is lost.
+        Err(LinkError::Server(error)) if error.is_refusal() => Ok(true),
         Err(error) => Err(ShardError::at(address, error)),
     };
     // Bisects the number of databases, because CONFIG GET needs a right that a sweep can do without. Database 0 always

@@ -15,7 +15,7 @@ pub use self::slots::SlotSet;
 pub(crate) use self::{
     connector::Connector,
     node::PrimaryNode,
-    primary::{Primary, connect, primaries, primary, role},
+    primary::{Primary, connect, node_role, primaries, primary, role},
     scout::Scout,
     slots::SLOTS,
 };

@@ -1,9 +1,9 @@
 //! Connecting to primaries and reading their roles.
 
-use super::{connector::Connector, database::find_database, scout::Scout};
+use super::{connector::Connector, database::find_database, node::PrimaryNode, scout::Scout};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Info, Link, LinkError, Reply, RoleView},
+    link::{ACTIVE_REPLICA, Info, Link, LinkError, Reply, RoleView},
     target::{Address, Mode},
 };
 
@@ -22,10 +22,10 @@ pub(crate) struct Primary {
 pub(crate) fn primary(connector: Connector<'_>) -> Result<Primary, ShardError> {
     let target = connector.target;
     let mut address = target.seed().clone();
-    for _ in 0..MAX_HOPS {
+    for _ in 0..=MAX_HOPS {
         let (role, link) = role(&address, connector)?;
         match role {
-            RoleView::Replica { host, port } => {
+            RoleView::Replica { host, port, .. } => {
                 let primary = target.address_map.dialled(Address::tcp(host, port));
                 if !target.follow {
                     let sentence =
@@ -58,16 +58,22 @@ pub(crate) fn primaries<'a>(
     let nodes = Scout::new(connector).refresh()?;
     Ok(nodes.into_iter().map(move |node| match connector.target.mode {
         Mode::Server => primary(connector),
-        _ => connect(&node.address, connector),
+        _ => connect(&node, connector),
     }))
 }
 
-/// Connects to the primary that the topology names at this address.
-pub(crate) fn connect(address: &Address, connector: Connector<'_>) -> Result<Primary, ShardError> {
-    match role(address, connector)? {
+/// Connects to a primary that the topology names.
+pub(crate) fn connect(node: &PrimaryNode, connector: Connector<'_>) -> Result<Primary, ShardError> {
+    match node_role(node, connector)? {
         (RoleView::Replica { .. }, _) => Err(ShardError::Demoted),
-        (role, link) => with_database(Primary { address: address.clone(), link, role }, connector),
+        (role, link) => with_database(Primary { address: node.address.clone(), link, role }, connector),
     }
+}
+
+/// Connects to a node that the topology names, and asks for its role.
+pub(crate) fn node_role(node: &PrimaryNode, connector: Connector<'_>) -> Result<(RoleView, Link), ShardError> {
+    let mut link = node.open(connector)?;
+    Ok((ask_role(&mut link, &node.address)?, link))
 }
 
 fn with_database(mut primary: Primary, connector: Connector<'_>) -> Result<Primary, ShardError> {
@@ -77,19 +83,21 @@ fn with_database(mut primary: Primary, connector: Connector<'_>) -> Result<Prima
     Ok(primary)
 }
 
-/// Connects to a node and asks for its role.
+/// Connects to a server and asks for its role.
 pub(crate) fn role(address: &Address, connector: Connector<'_>) -> Result<(RoleView, Link), ShardError> {
-    let failed = |error| ShardError::at(address, error);
     let mut link = connector.open_node(address)?;
-    let role = match link.call(&[b"ROLE"]) {
-        Ok(reply) if is_sentinel(&reply) => return Err(ShardError::Fatal(no_data_node(address))),
-        Ok(reply) => RoleView::read(&reply),
-        Err(LinkError::Server(error)) if error.is_denied() || error.is_unknown_command() => {
-            role_from_info(&link.info(&["replication"]).map_err(failed)?.unwrap_or_default())
-        }
+    Ok((ask_role(&mut link, address)?, link))
+}
+
+fn ask_role(link: &mut Link, address: &Address) -> Result<RoleView, ShardError> {
+    let failed = |error| ShardError::at(address, error);
+    Ok(match link.call_optional(&[b"ROLE"]) {
+        Ok(Some(reply)) if is_sentinel(&reply) => return Err(ShardError::Fatal(no_data_node(address))),
+        Ok(Some(reply)) => RoleView::read(&reply),
+        Ok(None) => role_from_info(&link.info(&["replication"]).map_err(failed)?.unwrap_or_default()),
+        Err(LinkError::Closed) => return Err(failed(LinkError::ClosedAt("ROLE"))),
         Err(error) => return Err(failed(error)),
-    };
-    Ok((role, link))
+    })
 }
 
 fn is_sentinel(role: &Reply) -> bool {
@@ -108,8 +116,11 @@ fn no_data_node(address: &Address) -> Failure {
 /// Reads the role from INFO, where ROLE is refused.
 fn role_from_info(replication: &Info) -> RoleView {
     match (replication.text("role"), replication.text("master_host"), replication.number("master_port")) {
-        (Some("master"), ..) => RoleView::Primary { max_lag: 0, replicas: 0, addresses: Vec::new() },
-        (Some("slave"), Some(host), Some(port)) => RoleView::Replica { host: host.to_owned(), port },
+        (Some("master" | ACTIVE_REPLICA), ..) => RoleView::PRIMARY,
+        (Some("slave"), Some(host), Some(port)) => {
+            let in_sync = replication.text("master_link_status").is_none_or(|status| status == "up");
+            RoleView::Replica { host: host.to_owned(), port, in_sync }
+        }
         _ => RoleView::Unknown,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{cluster, connector::Connector, node::PrimaryNode, sentinel, slots::SlotSet};
+use super::{cluster, connector::Connector, node::PrimaryNode, sentinel};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::Link,
@@ -33,8 +33,7 @@ impl<'a> Scout<'a> {
     pub fn refresh(&mut self) -> Result<Vec<PrimaryNode>, ShardError> {
         let target = self.connector.target;
         if matches!(target.mode, Mode::Server) {
-            let node = PrimaryNode { address: target.seed().clone(), slots: SlotSet::default(), replicas: Vec::new() };
-            return Ok(vec![node]);
+            return Ok(vec![PrimaryNode::alone(target.seed().clone())]);
         }
         let (mut first_error, mut partial) = (None, None);
         let last = self.link.as_ref().map(|(address, _)| address.clone());

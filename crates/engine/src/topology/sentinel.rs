@@ -1,6 +1,6 @@
 //! Asking Sentinels for the primary of a name.
 
-use super::{connector::Connector, node::PrimaryNode, slots::SlotSet};
+use super::{connector::Connector, node::PrimaryNode};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Link, LinkError, Reply},
@@ -30,11 +30,7 @@ pub(super) fn ask(
         Err(error) => return Err(ShardError::at(asked, error)),
     };
     match address(&reply) {
-        Some(address) => Ok(PrimaryNode {
-            address: connector.target.address_map.dialled(address),
-            slots: SlotSet::default(),
-            replicas: Vec::new(),
-        }),
+        Some(address) => Ok(PrimaryNode::alone(connector.target.address_map.dialled(address))),
         None => {
             let known = names(link).map_err(|error| ShardError::at(asked, error))?;
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
