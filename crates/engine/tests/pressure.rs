@@ -122,3 +122,29 @@ fn a_server_above_maxmemory_is_scanned_without_transactions_until_memory_is_belo
     assert!(executed > refused + 10, "{executed} transactions, of which {refused} were refused");
     assert!(refused < report.totals.slices, "a transaction is tried again only now and then: {refused}");
 }
+
+/// Settings with which a server refuses writes, closes idle connections or moves keys, on the newest versions.
+#[rstest]
+fn settings_that_hinder_clients_leave_a_scan_complete_and_exact(
+    #[values(Flavor::Redis82, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let server = Server::with(flavor).arg("--io-threads", "2").start();
+    let loaded = DataSet::new().live(3_000).stale(3_000).load(&server);
+    for (setting, value) in
+        [("min-replicas-to-write", "1"), ("maxmemory", "1"), ("timeout", "1"), ("activerehashing", "no")]
+    {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg(setting).arg(value).exec(&mut server.connection()).expect("a setting");
+    }
+    let write: redis::RedisResult<()> = redis::cmd("SET").arg("k").arg("v").query(&mut server.connection());
+    assert!(write.is_err(), "writes are refused");
+    let mut options = Options::default();
+    options.limits.keys_per_second = Some(4_000);
+    let report = sweep(&server.url().parse().expect("a target"), &options, &(), &Stop::new());
+    assert_eq!(
+        (report.outcome, report.totals.keys_reclaimed, report.totals.exact),
+        (Outcome::Done, loaded.stale, true),
+        "{report:?}"
+    );
+    assert_eq!(server.held(), loaded.live);
+}
