@@ -13,11 +13,13 @@
 //! ```
 
 mod address;
+mod estimate;
 mod failure;
 pub mod link;
 mod monitor;
 mod options;
 mod pacing;
+pub mod rdb;
 mod record;
 mod scan;
 mod server;
@@ -28,6 +30,10 @@ mod topology;
 mod url;
 
 pub use self::{
+    estimate::{
+        Cycle, DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate, Request as EstimateRequest, estimate,
+        estimate_rdb,
+    },
     failure::{Failure, FailureKind, REQUIRES_PASSWORD},
     monitor::Monitor,
     options::{Limits, Options, Preset},
@@ -37,7 +43,7 @@ pub use self::{
         Remaining, Report, ShardCheckpoint, ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta,
         fraction,
     },
-    scan::{Estimate, Method, estimate, sweep, sweep_through},
+    scan::{sweep, sweep_through},
     server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, inspect, release_lazyfree},
     stop::{Stop, StopOnDrop},
     target::{Address, AddressError, AddressMap, Credentials, Mode, SentinelTls, Target, TargetError, Tls},

@@ -79,6 +79,7 @@ const RANKS: &[(&str, u32)] = &[
 /// The engine's folders and the files beside them, from the sweep down to the stop; each may use those of higher rank, and
 /// itself.
 const ENGINE_RANKS: &[(&str, u32)] = &[
+    ("estimate", 0),
     ("scan", 0),
     ("pacing", 1),
     ("options", 2),
@@ -89,6 +90,7 @@ const ENGINE_RANKS: &[(&str, u32)] = &[
     ("failure", 7),
     ("link", 8),
     ("url", 8),
+    ("rdb", 9),
     ("stale", 9),
     ("target", 9),
     ("stop", 9),

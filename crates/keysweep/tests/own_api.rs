@@ -249,20 +249,31 @@ fn an_estimate_counts_stale_keys_and_reclaims_nothing() {
     let path = register("cache", &primary.url());
     let found = post(&service, &path, &Value::Null);
     assert_eq!(found.status, 200, "{found:?}");
+    let (total, node) = (&found.body["total"], &found.body["primaries"][0]);
+    assert_eq!((&total["method"], &total["reclaimed"]), (&"replica".into(), &0.into()));
+    assert_eq!((&total["keys"], &total["stale_keys"]), (&1_200.into(), &loaded.stale.into()));
     assert_eq!(
-        (&found.body["method"], &found.body["address"]),
-        (&"replica-count".into(), &replica.address().to_string().into())
+        (&node["address"], &node["source"], &node["databases"][0]["share"]),
+        (&primary.address().to_string().into(), &replica.address().to_string().into(), &0.25.into())
     );
-    assert_eq!((&found.body["keys"], &found.body["stale_keys"]), (&1_200.into(), &loaded.stale.into()));
-    let sampled = post(&service, &format!("{path}?sample=0.5"), &Value::Null);
-    assert_eq!(sampled.body["method"], "replica-sample", "{sampled:?}");
+    let hint = post(&service, &format!("{path}?method=info"), &Value::Null);
+    assert_eq!(
+        (&hint.body["total"]["method"], &hint.body["total"]["share"]),
+        (&"info".into(), &Value::Null),
+        "{hint:?}"
+    );
+    let sampled = post(&service, &format!("{path}?method=sample"), &Value::Null);
+    assert_eq!((sampled.status, &sampled.body["total"]["reclaimed"]), (200, &0.into()), "{sampled:?}");
+    assert!(sampled.body.to_string().contains("too small to matter"), "{sampled:?}");
+    let again = post(&service, &format!("{path}?method=sample"), &Value::Null);
+    assert_eq!(error(&again), (429, "too_many"), "{again:?}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut primary.connection()).expect("a size");
     assert_eq!(held, 1_200);
-    for sample in ["0", "1.1", "-1", "NaN", "half"] {
+    for method in ["", "rdb", "guess"] {
         assert_eq!(
-            error(&post(&service, &format!("{path}?sample={sample}"), &Value::Null)),
+            error(&post(&service, &format!("{path}?method={method}"), &Value::Null)),
             (400, "invalid"),
-            "{sample}"
+            "{method}"
         );
     }
     let unreachable = register("unreachable", &format!("redis://127.0.0.1:{}", free_port()));

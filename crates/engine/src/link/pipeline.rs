@@ -33,15 +33,21 @@ impl Link {
     /// The connection failed, or the server answered with an error. All replies are read before an error reply is
     /// returned, so that the link stays usable.
     pub fn run(&mut self, pipeline: &Pipeline) -> Result<(), LinkError> {
+        let refused = self.replies(pipeline)?.into_iter().find_map(|reply| match reply {
+            Reply::Error(text) => Some(text),
+            _ => None,
+        });
+        refused.map_or(Ok(()), |text| Err(LinkError::Server(ServerError(text))))
+    }
+
+    /// Sends all commands of a pipeline and returns their replies, errors among them. See [`Link::run`].
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn replies(&mut self, pipeline: &Pipeline) -> Result<Vec<Reply>, LinkError> {
         self.out.clear();
         self.out.extend_from_slice(&pipeline.bytes);
         self.send()?;
-        let mut refused = None;
-        for _ in 0..pipeline.commands {
-            if let Reply::Error(text) = self.reader.reply(&mut self.wire)? {
-                refused = refused.or(Some(text));
-            }
-        }
-        refused.map_or(Ok(()), |text| Err(LinkError::Server(ServerError(text))))
+        (0..pipeline.commands).map(|_| self.reader.reply(&mut self.wire)).collect()
     }
 }

@@ -7,6 +7,7 @@ use super::{
     connection::Link,
     encode::{Digits, encode},
     error::{LinkError, ServerError},
+    info::Info,
     reply::{ArrayHeader, Reply, ScanReply},
     role::RoleView,
 };
@@ -24,11 +25,14 @@ pub struct Capabilities {
     pub select: bool,
     /// TIME, where it moves inside a transaction (Redis before 7.2): without it SCAN is not timed by the server's clock.
     pub time: bool,
+    /// Whether slices read `used_memory` before and after SCAN, which takes longer than a small slice itself.
+    pub memory: bool,
 }
 
 impl Capabilities {
     /// All commands of a stock server whose clock stands still inside a transaction.
-    pub const ALL: Self = Self { transaction: true, role: true, dbsize: true, select: true, time: false };
+    pub const ALL: Self =
+        Self { transaction: true, role: true, dbsize: true, select: true, time: false, memory: false };
 
     /// Whether the number of keys that a slice reclaimed is exact.
     pub fn exact(self) -> bool {
@@ -51,6 +55,8 @@ pub struct SliceReply {
     pub sizes: Option<(u64, u64)>,
     /// How long SCAN took by the server's clock, where that moves.
     pub scan_time: Option<Duration>,
+    /// `used_memory` before and after SCAN, bytes, where it is read.
+    pub memory: Option<(u64, u64)>,
 }
 
 impl Link {
@@ -60,9 +66,8 @@ impl Link {
         if !capabilities.transaction {
             return self.read_slice(capabilities);
         }
-        let queued = 1
-            + usize::from(capabilities.role)
-            + 2 * (usize::from(capabilities.dbsize) + usize::from(capabilities.time));
+        let around = [capabilities.dbsize, capabilities.time, capabilities.memory].map(usize::from);
+        let queued = 1 + usize::from(capabilities.role) + 2 * around.iter().sum::<usize>();
         let mut refused = None;
         for _ in 0..=queued {
             // `+OK` for MULTI and `+QUEUED` for the rest, or the cause of the EXECABORT that follows.
@@ -93,7 +98,13 @@ impl Link {
             encode(&mut self.out, &[b"TIME"]);
         }
         let (cursor, count) = (Digits::of(cursor), Digits::of(u64::from(count)));
+        if capabilities.memory {
+            encode(&mut self.out, &[b"INFO", b"memory"]);
+        }
         encode(&mut self.out, &[b"SCAN", cursor.as_bytes(), b"COUNT", count.as_bytes()]);
+        if capabilities.memory {
+            encode(&mut self.out, &[b"INFO", b"memory"]);
+        }
         if capabilities.time {
             encode(&mut self.out, &[b"TIME"]);
         }
@@ -114,7 +125,9 @@ impl Link {
         };
         let before = self.read_size(capabilities)?;
         let begun = self.read_time(capabilities)?;
+        let memory_before = self.read_memory(capabilities)?;
         let scan = self.reader.scan_reply(&mut self.wire)?;
+        let memory_after = self.read_memory(capabilities)?;
         let ended = self.read_time(capabilities)?;
         let after = self.read_size(capabilities)?;
         let refused = |reply: &Reply| match reply {
@@ -134,6 +147,7 @@ impl Link {
                 reclaimed: sizes.map_or(0, |(before, after)| before.saturating_sub(after)),
                 sizes,
                 scan_time: scan_time(begun.as_ref(), ended.as_ref()),
+                memory: memory_before.zip(memory_after),
             }),
             ScanReply::Error(text) => Err(LinkError::Server(ServerError(text))),
         }
@@ -144,6 +158,14 @@ impl Link {
             return Ok(None);
         }
         self.reader.reply(&mut self.wire).map(Some)
+    }
+
+    fn read_memory(&mut self, capabilities: Capabilities) -> Result<Option<u64>, LinkError> {
+        if !capabilities.memory {
+            return Ok(None);
+        }
+        let reply = self.reader.reply(&mut self.wire)?;
+        Ok(reply.text().and_then(|text| Info::read(text).number("used_memory")))
     }
 
     fn read_size(&mut self, capabilities: Capabilities) -> Result<Option<Reply>, LinkError> {

@@ -85,6 +85,7 @@ mod tests {
             reclaimed,
             sizes: Some((before, after)),
             scan_time: None,
+            memory: None,
         }
     }
 

@@ -2,7 +2,6 @@
 
 mod database;
 mod end_check;
-mod estimate;
 mod fallback;
 mod incomplete;
 mod permits;
@@ -16,7 +15,4 @@ mod slices;
 mod summary;
 mod sweeper;
 
-pub use self::{
-    estimate::{Estimate, Method, estimate},
-    run::{sweep, sweep_through},
-};
+pub use self::run::{sweep, sweep_through};

@@ -24,6 +24,6 @@ pub(crate) use self::{
     keyspace::{find_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
     rights::Rights,
-    settings::{ExpirySettings, ReplyLimit, Setting, is_importing, reply_limit},
+    settings::{ExpirySettings, ReplyLimit, Setting, config, is_importing, reply_limit},
     state::{EventLoop, Expiry, ScanStatistics, ServerState},
 };

@@ -37,7 +37,8 @@ impl Rights {
         ];
         let refused =
             refused.into_iter().filter_map(|(command, lost)| command.map(|command| (command, lost))).collect();
-        let capabilities = Capabilities { transaction: transaction.is_ok(), role, dbsize, select, time: false };
+        let capabilities =
+            Capabilities { transaction: transaction.is_ok(), role, dbsize, select, time: false, memory: false };
         Ok(Self { capabilities, out_of_memory, no_scan, refused })
     }
 

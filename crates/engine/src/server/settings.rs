@@ -92,7 +92,7 @@ fn read(link: &mut Link, directive: &str, may_exist: bool) -> Result<Setting, Li
 }
 
 /// Returns a directive's value; `None` where CONFIG is refused or the directive unknown.
-pub(super) fn config(link: &mut Link, directive: &str) -> Result<Option<String>, LinkError> {
+pub(crate) fn config(link: &mut Link, directive: &str) -> Result<Option<String>, LinkError> {
     match link.call(&[b"CONFIG", b"GET", directive.as_bytes()]) {
         Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
         Ok(_) | Err(LinkError::Server(_)) => Ok(None),

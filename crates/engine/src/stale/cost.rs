@@ -29,10 +29,9 @@ impl CycleCost {
         rate * (self.visit * visits + self.removal)
     }
 
-    /// Returns the same cost in proportion to the `measured` seconds a second (`expire_cycle_cpu_milliseconds`) at this rate
-    /// and share. A measurement of nothing changes nothing.
-    pub fn calibrated(self, measured: f64, rate: f64, share: f64) -> Self {
-        let expected = self.load(rate, share);
+    /// Returns the same cost in proportion to `measured` seconds a second (`expire_cycle_cpu_milliseconds`), where this cost
+    /// predicts `expected` ones. A measurement of nothing changes nothing.
+    pub fn calibrated(self, measured: f64, expected: f64) -> Self {
         if !(measured > 0.0 && measured.is_finite() && expected > 0.0) {
             return self;
         }
@@ -79,11 +78,12 @@ mod tests {
         fn a_calibrated_cost_predicts_the_measurement(
             measured in 1e-6f64..1.0, rate in 1.0f64..1e5, share in 0.001f64..0.5,
         ) {
-            let cost = CycleCost::default().calibrated(measured, rate, share);
+            let default = CycleCost::default();
+            let cost = default.calibrated(measured, default.load(rate, share));
             prop_assert!((cost.load(rate, share) / measured - 1.0).abs() < 1e-9);
             prop_assert!((cost.visit / cost.removal - 0.5).abs() < 1e-9, "the proportion stays");
             for nothing in [0.0, f64::NAN, f64::INFINITY] {
-                prop_assert_eq!(cost.calibrated(nothing, rate, share), cost);
+                prop_assert_eq!(cost.calibrated(nothing, 1.0), cost);
             }
         }
     }

@@ -115,7 +115,7 @@ pub fn fraction_share(keys: u64, returned: u64, fraction: f64) -> Share {
         return Share::default();
     }
     let (all, fraction) = (keys as f64, fraction.min(1.0));
-    let share = (1.0 - returned as f64 / fraction / all).clamp(0.0, 1.0);
+    let share = ((all - returned as f64 / fraction) / all).clamp(0.0, 1.0);
     let error = ((1.0 - share) * (1.0 - fraction) / (fraction * all)).sqrt();
     Share { share, low: share - NORMAL * error, high: share + NORMAL * error }.clamped()
 }

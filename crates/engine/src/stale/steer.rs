@@ -85,7 +85,7 @@ mod tests {
         #[case] target: f64,
         #[case] expected: Option<(u8, u32)>,
     ) {
-        let workload = Workload::split(rate, &[(500_000, 500_000, 1)], 16);
+        let workload = Workload::split(rate, &[(500_000, 500_000, None)], 16);
         let found = weakest_setting(&workload, CycleSetting::default(), target, CycleCost::default());
         let near = |one: u32, other: u32| one.abs_diff(other) <= 20;
         match (found, expected) {
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_advice_is_stronger_than_what_is_set() {
-        let workload = Workload::split(1_000.0, &[(500_000, 500_000, 1)], 16);
+        let workload = Workload::split(1_000.0, &[(500_000, 500_000, None)], 16);
         let next =
             |effort, hz, target| weakest_setting(&workload, CycleSetting { effort, hz }, target, CycleCost::default());
         assert_eq!(next(5, 10, 0.5), Some(CycleSetting { effort: 6, hz: 10 }));
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_cycle_near_its_time_limit_is_not_raised() {
-        let workload = Workload::split(10_000.0, &[(500_000, 500_000, 1)], 16);
+        let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
         let slow = CycleCost { visit: 10e-6, removal: 20e-6 };
         assert_eq!(weakest_setting(&workload, CycleSetting::default(), 0.05, slow), None);
         let best = best_share(&workload, CycleSetting::default(), slow);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn long_cycles_are_shortened_by_more_of_them() {
-        let workload = Workload::split(10_000.0, &[(500_000, 500_000, 1)], 16);
+        let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
         let setting =
             weakest_setting(&workload, CycleSetting::default(), 0.06, CycleCost::default()).expect("a setting");
         assert!(setting.hz > 10 && workload.stall(setting, CycleCost::default()) <= MAX_STALL, "{setting:?}");

@@ -1,5 +1,7 @@
 //! The keys of a primary that expire, by database, and what a setting of the cycle holds of them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -31,17 +33,17 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Splits the keys that expire a second on a whole primary over its databases: by expires/avg_ttl, and by the keys with a
-    /// TTL alone where the server does not report the average TTL of one. `databases`: keys, keys with a TTL and average TTL
-    /// in milliseconds of each.
-    pub fn split(rate: f64, databases: &[(u64, u64, u64)], configured_databases: u32) -> Self {
-        let has_ttl = databases.iter().all(|(_, with_ttl, average)| *with_ttl == 0 || *average > 0);
-        let weight = |(_, with_ttl, average): &(u64, u64, u64)| match has_ttl {
-            true => *with_ttl as f64 / (*average).max(1) as f64,
-            false => *with_ttl as f64,
+    /// Splits the keys that expire a second on a whole primary over its databases: by their number over their mean TTL, and by
+    /// the number alone where the server does not report the mean TTL of one. `databases`: keys, keys with a TTL and mean TTL
+    /// of each.
+    pub fn split(rate: f64, databases: &[(u64, u64, Option<Duration>)], configured_databases: u32) -> Self {
+        let has_ttl = databases.iter().all(|(_, with_ttl, ttl)| *with_ttl == 0 || ttl.is_some());
+        let weight = |(_, with_ttl, ttl): &(u64, u64, Option<Duration>)| match ttl.filter(|_| has_ttl) {
+            Some(ttl) => *with_ttl as f64 / ttl.as_secs_f64().max(1e-3),
+            None => *with_ttl as f64,
         };
         let sum: f64 = databases.iter().map(weight).sum();
-        let load = |database: &(u64, u64, u64)| DatabaseLoad {
+        let load = |database: &(u64, u64, Option<Duration>)| DatabaseLoad {
             keys: database.0,
             with_ttl: database.1,
             rate: if sum > 0.0 { rate * weight(database) / sum } else { 0.0 },
@@ -100,7 +102,9 @@ mod tests {
     #[test]
     fn a_rate_is_split_by_keys_and_their_ttls() {
         let rates = |databases: &[(u64, u64, u64)]| -> Vec<f64> {
-            Workload::split(90.0, databases, 16).databases.iter().map(|database| database.rate.round()).collect()
+            let ttl = |millis: u64| (millis > 0).then(|| Duration::from_millis(millis));
+            let databases: Vec<_> = databases.iter().map(|one| (one.0, one.1, ttl(one.2))).collect();
+            Workload::split(90.0, &databases, 16).databases.iter().map(|database| database.rate.round()).collect()
         };
         assert_eq!(rates(&[(500, 100, 1_000), (500, 100, 2_000)]), [60.0, 30.0]);
         assert_eq!(rates(&[(500, 100, 0), (500, 200, 2_000)]), [30.0, 60.0], "one average TTL is unknown");
@@ -112,7 +116,7 @@ mod tests {
     #[test]
     fn the_share_of_all_keys_is_smaller_where_some_have_no_ttl() {
         let setting = CycleSetting::default();
-        let held = |keys| Workload::split(1_000.0, &[(keys, 50_000, 60_000)], 16).held_share(setting);
+        let held = |keys| Workload::split(1_000.0, &[(keys, 50_000, None)], 16).held_share(setting);
         assert!((held(50_000) - 0.155).abs() < 0.01);
         assert!((held(100_000) * 2.0 - held(50_000)).abs() < 1e-9);
         assert_eq!(Workload::default().held_share(setting), 0.0);
@@ -120,22 +124,23 @@ mod tests {
 
     #[test]
     fn more_than_sixteen_databases_take_turns() {
-        let held =
-            |configured| Workload::split(100.0, &[(50_000, 50_000, 1)], configured).held_share(CycleSetting::default());
+        let held = |configured| {
+            Workload::split(100.0, &[(50_000, 50_000, None)], configured).held_share(CycleSetting::default())
+        };
         assert_eq!(held(1), held(16));
         assert_eq!(held(17), CycleSetting::default().held_share(200.0));
     }
 
     #[test]
     fn a_small_database_has_no_law_unless_nothing_expires_in_it() {
-        let workload = |small| Workload::split(10.0, &[(50_000, 50_000, 1), (2_000, small, 1)], 16);
+        let workload = |small| Workload::split(10.0, &[(50_000, 50_000, None), (2_000, small, None)], 16);
         assert!(workload(0).follows_the_law() && !workload(2_000).follows_the_law());
     }
 
     #[test]
     fn the_cycles_of_all_databases_add_up_to_one_stall() {
         let (setting, cost) = (CycleSetting { effort: 10, hz: 10 }, CycleCost::default());
-        let one = Workload::split(10_000.0, &[(100_000, 100_000, 1)], 16);
+        let one = Workload::split(10_000.0, &[(100_000, 100_000, None)], 16);
         assert!((one.stall(setting, cost) - 0.0028).abs() < 0.0004);
         let two = Workload { databases: vec![one.databases[0]; 2], ..one.clone() };
         assert!((two.stall(setting, cost) / one.stall(setting, cost) - 2.0).abs() < 1e-9);

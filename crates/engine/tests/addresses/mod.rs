@@ -1,10 +1,11 @@
 //! Nodes that are announced at addresses which lead elsewhere from here: none is taken for another, and none is left out of a
 //! success.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use keysweep_engine::{
-    FailureKind, Options, Outcome, Preset, Report, Stop, Target, Verdict, check, estimate, inspect, link::Plain, sweep,
+    EstimateRequest, FailureKind, Options, Outcome, Report, Stop, Target, Verdict, check, estimate, inspect,
+    link::Plain, sweep,
 };
 use keysweep_harness::{Cluster, Flavor, Server, free_port};
 use rstest::rstest;
@@ -24,6 +25,11 @@ fn target(cluster: &Cluster, address_map: &str) -> Target {
     let mut target: Target = format!("redis-cluster://{}", cluster.node(0).address()).parse().expect("a target");
     target.address_map = address_map.parse().expect("an address map");
     target
+}
+
+/// Returns a request that does not wait for an expiry rate.
+fn at_once() -> EstimateRequest {
+    EstimateRequest { observe: Duration::ZERO, ..EstimateRequest::default() }
 }
 
 fn scan(target: &Target) -> Report {
@@ -46,7 +52,7 @@ fn assert_fail(target: &Target, failed: usize, words: &str) {
     let refused = checks.iter().filter(|check| check.verdict == Verdict::Refused && check.finding.contains(words));
     assert_eq!(refused.count(), failed, "{checks:#?}");
     assert!(inspect(&Plain, target, &Stop::new()).expect_err("no sum").message.contains(words));
-    let estimated = estimate(&Plain, target, None, Preset::Fast.limits(), &Stop::new());
+    let estimated = estimate(&Plain, target, &at_once(), &Stop::new());
     assert!(estimated.expect_err("no estimate").message.contains(words));
 }
 
@@ -60,8 +66,8 @@ fn nodes_that_differ_only_in_their_hosts_are_all_scanned_and_never_taken_for_eac
     assert_fail(&target(&cluster, folded), 2, "shares the address");
     assert_fail(&target(&cluster, "127.0.0.2=127.0.0.3,127.0.0.3=127.0.0.2"), 2, "answers as the cluster node");
 
-    let estimate = estimate(&Plain, &target(&cluster, ""), None, Preset::Fast.limits(), &Stop::new());
-    assert_eq!(estimate.expect("an estimate").keys, live + stale - stale / 3, "all three are counted");
+    let estimate = estimate(&Plain, &target(&cluster, ""), &at_once(), &Stop::new());
+    assert_eq!(estimate.expect("an estimate").total.keys, live + stale - stale / 3, "all three are counted");
     let report = scan(&target(&cluster, ""));
     assert_eq!((report.outcome, report.shards.len(), cluster.held()), (Outcome::Done, 3, live), "{report:#?}");
 

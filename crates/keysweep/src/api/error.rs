@@ -220,6 +220,7 @@ impl From<EstimateError> for ApiError {
         match error {
             EstimateError::Server(_) | EstimateError::TooLong => Self::Server(error.to_string()),
             EstimateError::Busy => Self::TooMany(error.to_string(), ESTIMATE_TIMEOUT),
+            EstimateError::TooSoon(wait) => Self::TooMany(error.to_string(), wait),
             EstimateError::Instance(error) => error.into(),
         }
     }

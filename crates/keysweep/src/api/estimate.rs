@@ -4,7 +4,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use keysweep_engine::{Estimate, Method};
+use keysweep_engine::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,48 +19,150 @@ use crate::model::Role;
 pub struct EstimateView {
     /// URL of the target, without credentials.
     target: String,
-    /// The nodes that answered, separated by commas.
+    /// All primaries together.
+    total: FindingView,
+    /// Each primary.
+    primaries: Vec<PrimaryEstimateView>,
+}
+
+/// Estimate of one primary.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PrimaryEstimateView {
+    /// Address of the primary.
     address: String,
-    /// replica-count: every key was counted on a replica; replica-sample: a share of them; info: no replica was available
-    /// and the server's own running average was used.
-    #[schema(value_type = String)]
-    method: Method,
+    /// Address of the node whose keys were counted.
+    source: String,
+    #[serde(flatten)]
+    finding: FindingView,
+    /// Each database that holds keys.
+    databases: Vec<DatabaseEstimateView>,
+    /// What the estimate lacks, and why.
+    notes: Vec<String>,
+}
+
+/// Estimate of one database.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DatabaseEstimateView {
+    /// Number of the database.
+    database: u32,
+    #[serde(flatten)]
+    finding: FindingView,
+}
+
+/// What was found of some keys. Shares are 0–1; null stands for what is unknown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FindingView {
     /// Keys in memory, stale keys included.
     keys: u64,
+    /// Keys with a TTL among them.
+    keys_with_ttl: u64,
+    /// Stale keys as a share of all keys.
+    share: Option<f64>,
+    /// Lower end of its 95 % interval.
+    share_low: Option<f64>,
+    /// Upper end of its 95 % interval.
+    share_high: Option<f64>,
+    /// Stale keys as a share of the keys with a TTL.
+    share_of_expiring: Option<f64>,
     /// Estimated stale keys.
-    stale_keys: u64,
-    /// `stale_keys` divided by `keys`, 0–1.
-    share: f64,
+    stale_keys: Option<u64>,
     /// Estimated bytes that stale keys take.
     bytes: Option<u64>,
+    /// Lower end of their 95 % interval.
+    bytes_low: Option<u64>,
+    /// Upper end of their 95 % interval.
+    bytes_high: Option<u64>,
+    /// replica: counted on a replica; slots: counted there in some slots; sample: sampled on the primary, which reclaims the
+    /// stale keys of the sample; info: the server's own running average, which is too high in steady state and says nothing
+    /// otherwise.
+    #[schema(value_type = Option<String>)]
+    method: Option<Method>,
+    /// Stale keys that the estimate itself has reclaimed.
+    reclaimed: u64,
+    /// Time for which the estimate kept the main threads of servers, seconds.
+    server_seconds: Option<f64>,
+    /// Keys that expire a second.
+    expiry_rate: Option<f64>,
+    /// Cycles a second of the server (hz).
+    hz: Option<u32>,
+    /// active-expire-effort of the server, 1–10.
+    effort: Option<u8>,
+    /// Share of all keys that the server's own cycle holds in steady state.
+    predicted_share: Option<f64>,
+    /// Whether the share is what the cycle holds.
+    steady: Option<bool>,
 }
 
 impl From<Estimate> for EstimateView {
-    fn from(found: Estimate) -> Self {
-        let Estimate { target, address, method, keys, stale_keys, share, bytes } = found;
-        Self { target, address, method, keys, stale_keys, share, bytes }
+    fn from(Estimate { target, total, primaries }: Estimate) -> Self {
+        Self { target, total: total.into(), primaries: primaries.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<PrimaryEstimate> for PrimaryEstimateView {
+    fn from(PrimaryEstimate { address, source, finding, databases, notes, .. }: PrimaryEstimate) -> Self {
+        let databases = databases.into_iter().map(Into::into).collect();
+        Self { address, source, finding: finding.into(), databases, notes }
+    }
+}
+
+impl From<DatabaseEstimate> for DatabaseEstimateView {
+    fn from(DatabaseEstimate { database, finding }: DatabaseEstimate) -> Self {
+        Self { database, finding: finding.into() }
+    }
+}
+
+impl From<Finding> for FindingView {
+    fn from(found: Finding) -> Self {
+        Self {
+            keys: found.keys,
+            keys_with_ttl: found.keys_with_ttl,
+            share: found.share,
+            share_low: found.share_low,
+            share_high: found.share_high,
+            share_of_expiring: found.share_of_expiring,
+            stale_keys: found.stale_keys,
+            bytes: found.bytes,
+            bytes_low: found.bytes_low,
+            bytes_high: found.bytes_high,
+            method: found.method,
+            reclaimed: found.reclaimed,
+            server_seconds: found.server_seconds,
+            expiry_rate: found.expiry_rate,
+            hz: found.hz,
+            effort: found.effort,
+            predicted_share: found.predicted_share,
+            steady: found.steady,
+        }
     }
 }
 
 /// Estimate the stale keys of an instance
 ///
-/// Reclaims nothing. Counts on a replica at the instance's pace; without a replica the answer is the server's own running
-/// average. Takes up to 30 seconds.
+/// Counts on a replica at the instance's pace, and reclaims nothing; without a replica the answer is the server's own running
+/// average. The method sample samples the primary: it reclaims the stale keys of the sample, and is refused for at least
+/// five minutes after the last one. Takes up to 30 seconds.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/estimate", tag = "instances", operation_id = "estimate_instance",
     params(
         ("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance"),
-        ("sample" = Option<f64>, Query, exclusive_minimum = 0.0, maximum = 1.0, description = "Share of the keys to count [default: all]"),
+        ("method" = Option<String>, Query, description = "auto, replica, slots, sample or info [default: auto, which reclaims nothing]"),
     ),
     responses((status = 200, body = EstimateView), OnServer)
 )]
 pub(super) async fn estimate(State(state): State<ApiState>, request: Request) -> Result<Json<EstimateView>, ApiError> {
     let (authorized, instance) = state.authorize_instance(request, Role::Operator).await?;
     let mut pairs = url::form_urlencoded::parse(authorized.query.as_bytes());
-    let sample = pairs.find(|(name, _)| name == "sample").map(|(_, value)| {
-        let share = value.parse().ok().filter(|share: &f64| *share > 0.0 && *share <= 1.0);
-        share.ok_or_else(|| ApiError::Invalid("the parameter sample must be a share above 0 and up to 1".into()))
-    });
-    let estimated = state.instances.estimate(&instance, sample.transpose()?).await?;
+    let method = match pairs.find(|(name, _)| name == "method").as_ref().map(|(_, value)| value.as_ref()) {
+        None | Some("auto") => None,
+        Some("replica") => Some(Method::Replica),
+        Some("slots") => Some(Method::Slots),
+        Some("sample") => Some(Method::Sample),
+        Some("info") => Some(Method::Info),
+        Some(_) => {
+            return Err(ApiError::Invalid("the parameter method must be auto, replica, slots, sample or info".into()));
+        }
+    };
+    let estimated = state.instances.estimate(&instance, method).await?;
     Ok(Json(EstimateView::from(estimated)))
 }

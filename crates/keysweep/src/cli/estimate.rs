@@ -1,13 +1,20 @@
-//! `keysweep estimate`: the share of stale keys, without reclaiming any.
+//! `keysweep estimate`: the share of stale keys, and the bytes that they take.
 
-use clap::Args;
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
 use indicatif::HumanCount;
-use keysweep_engine::{Failure, Preset, estimate};
+use keysweep_engine::{
+    Estimate, EstimateRequest, Failure, Finding, Method, Preset, PrimaryEstimate, estimate, estimate_rdb, rdb::RdbError,
+};
 
 use super::{
     Exit,
     login::{Login, with_options},
-    scan::percent,
     term,
 };
 use crate::units::size;
@@ -15,15 +22,27 @@ use crate::units::size;
 /// Arguments of `keysweep estimate`.
 #[derive(Debug, Args)]
 pub struct EstimateArgs {
-    /// URL of the server: redis://host:port, a primary or a replica
-    #[arg(required_unless_present = "socket", conflicts_with = "socket")]
+    /// URL of the target, as for scan: a server, a cluster, or a primary behind Sentinels
+    #[arg(required_unless_present_any = ["rdb", "socket"], conflicts_with_all = ["rdb", "socket"])]
     url: Option<String>,
     #[command(flatten)]
     login: Login,
-    /// Count only this part of the keys, on a replica
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    sample: Option<f64>,
-    /// Throttle profile on the replica: gentle, normal, fast or max
+    /// How to estimate; auto counts on a replica if there is one, else samples the primary
+    #[arg(long, value_name = "METHOD", value_enum, default_value = "auto")]
+    method: MethodArg,
+    /// Slices of a sample, or slots to count with the method slots
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    slices: u32,
+    /// Keys that each slice of a sample asks for
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(10..=1_000))]
+    count: u32,
+    /// Never reclaim a key, not even those of a sample
+    #[arg(long)]
+    no_reclaim: bool,
+    /// Read this RDB file instead of a server
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    rdb: Option<PathBuf>,
+    /// Throttle profile of a count on a replica: gentle, normal, fast or max
     #[arg(long, value_name = "PACE", default_value = "normal")]
     pace: Preset,
     /// Print the estimate as one JSON object
@@ -31,31 +50,254 @@ pub struct EstimateArgs {
     json: bool,
 }
 
-/// Prints the estimate and the method used.
-pub fn run(args: EstimateArgs) -> Exit {
-    let (target, stop) = match args.login.prepare(args.url.as_deref()) {
-        Ok(prepared) => prepared,
-        Err(exit) => return exit,
-    };
-    let dialer = target.dialer().map_err(Failure::from);
-    let estimated = dialer.and_then(|dialer| estimate(&*dialer, &target, args.sample, args.pace.limits(), &stop));
-    match estimated {
-        Ok(found) if args.json => term::json(&found),
-        Ok(found) => {
-            let bytes = found.bytes.map_or(String::new(), |bytes| format!(", about {}", size(bytes)));
-            term::line(&format!(
-                "{} of {} keys are stale ({:.1} %){bytes}.\nMethod: {} ({}).",
-                HumanCount(found.stale_keys),
-                HumanCount(found.keys),
-                found.share * 100.0,
-                found.method.describe(),
-                found.address
-            ));
-        }
-        Err(failure) => {
-            term::error(&with_options(&failure.message));
-            return Exit::from(failure.kind);
+/// Ways to estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MethodArg {
+    /// A replica if there is one in sync, else a sample; with --no-reclaim INFO instead of the sample
+    Auto,
+    /// Count the keys of a replica
+    Replica,
+    /// Sample the primary, which reclaims the stale keys of the sample
+    Sample,
+    /// Count some slots on the replica of a cluster's primary
+    Slots,
+    /// Count the keys of an RDB file
+    Rdb,
+    /// The server's own running average
+    Info,
+}
+
+impl MethodArg {
+    fn method(self) -> Option<Method> {
+        match self {
+            Self::Auto => None,
+            Self::Replica => Some(Method::Replica),
+            Self::Sample => Some(Method::Sample),
+            Self::Slots => Some(Method::Slots),
+            Self::Rdb => Some(Method::Rdb),
+            Self::Info => Some(Method::Info),
         }
     }
+}
+
+/// Prints the estimate and how it was made.
+pub fn run(args: EstimateArgs) -> Exit {
+    if let Err(sentence) = args.check() {
+        term::error(&sentence);
+        return Exit::Usage;
+    }
+    let found = match &args.rdb {
+        Some(path) => from_file(path),
+        None => from_server(&args),
+    };
+    match found {
+        Ok(found) if args.json => term::json(&found),
+        Ok(found) => print(&found),
+        Err(exit) => return exit,
+    }
     Exit::Done
+}
+
+impl EstimateArgs {
+    /// Returns what is wrong with the combination of options.
+    fn check(&self) -> Result<(), String> {
+        match (self.method, &self.rdb) {
+            (MethodArg::Rdb, None) => Err("--method rdb requires a file; name it with --rdb".into()),
+            (MethodArg::Auto | MethodArg::Rdb, Some(_)) => Ok(()),
+            (_, Some(_)) => Err("--rdb reads a file; omit --method, or give --method rdb".into()),
+            (MethodArg::Sample, None) if self.no_reclaim => {
+                Err("--method sample reclaims the keys of the sample; omit --no-reclaim or choose another method"
+                    .into())
+            }
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+fn from_server(args: &EstimateArgs) -> Result<Estimate, Exit> {
+    let (target, stop) = args.login.prepare(args.url.as_deref())?;
+    let request = EstimateRequest {
+        method: args.method.method(),
+        slices: args.slices,
+        count: args.count,
+        no_reclaim: args.no_reclaim,
+        limits: args.pace.limits(),
+        ..EstimateRequest::default()
+    };
+    let dialer = target.dialer().map_err(Failure::from);
+    dialer.and_then(|dialer| estimate(&*dialer, &target, &request, &stop)).map_err(|failure| {
+        term::error(&with_options(&failure.message));
+        Exit::from(failure.kind)
+    })
+}
+
+fn from_file(path: &Path) -> Result<Estimate, Exit> {
+    let failed = |error: RdbError| {
+        term::error(&format!("--rdb {}: {error}", path.display()));
+        match error {
+            RdbError::Unknown { .. } => Exit::Unsupported,
+            RdbError::NotRdb | RdbError::Truncated(_) => Exit::Usage,
+            RdbError::Io(_) => Exit::Failed,
+        }
+    };
+    let file = File::open(path).map_err(|error| failed(error.into()))?;
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let now = jiff::Timestamp::now().as_second().max(0) as u64;
+    estimate_rdb(BufReader::with_capacity(1 << 18, file), &name, now).map_err(failed)
+}
+
+fn print(found: &Estimate) {
+    term::line(&sentence(&found.total));
+    let method = found.total.method.map_or("", Method::describe);
+    let sources: Vec<&str> = found.primaries.iter().map(|primary| primary.source.as_str()).collect();
+    term::line(&format!("Method: {method} ({}).", sources.join(", ")));
+    let spent = found.total.server_seconds.map(|seconds| format!("{:.1} ms of server time", seconds * 1e3));
+    let reclaimed =
+        (found.total.reclaimed > 0).then(|| format!("{} keys reclaimed", HumanCount(found.total.reclaimed)));
+    let cost: Vec<String> = spent.into_iter().chain(reclaimed).collect();
+    if !cost.is_empty() {
+        term::line(&format!("Cost: {}.", cost.join(", ")));
+    }
+    if let Some(cycle) = cycle(&found.total) {
+        term::line(&cycle);
+    }
+    for note in found.primaries.iter().flat_map(|primary| &primary.notes) {
+        term::line(&format!("Note: {note}."));
+    }
+    if found.primaries.len() > 1 {
+        term::line("");
+        primaries(&found.primaries);
+    }
+}
+
+fn sentence(finding: &Finding) -> String {
+    let keys = HumanCount(finding.keys);
+    let (Some(share), Some(stale)) = (finding.share, finding.stale_keys) else {
+        return format!("How many of the {keys} keys are stale is unknown.");
+    };
+    if finding.method == Some(Method::Info) {
+        return format!(
+            "≈ {} of {keys} keys are stale (≈ {:.1} %), from INFO, steady state only.",
+            HumanCount(stale),
+            share * 100.0
+        );
+    }
+    let interval = match (finding.share_low, finding.share_high) {
+        (Some(low), Some(high)) if high - low > 5e-5 => format!(", {:.1} to {:.1} %", low * 100.0, high * 100.0),
+        _ => String::new(),
+    };
+    let bytes = match (finding.bytes, finding.bytes_low, finding.bytes_high) {
+        (Some(bytes), Some(low), Some(high)) if low < high => {
+            format!(", about {} ({} to {})", size(bytes), size(low), size(high))
+        }
+        (Some(bytes), ..) => format!(", about {}", size(bytes)),
+        _ => String::new(),
+    };
+    format!("{} of {keys} keys are stale ({:.1} %{interval}){bytes}.", HumanCount(stale), share * 100.0)
+}
+
+/// Describes the server's own cycle.
+fn cycle(finding: &Finding) -> Option<String> {
+    let rate = finding.expiry_rate.map(|rate| format!("{rate:.0} keys expire a second"));
+    let setting = finding.effort.map(|effort| format!("active-expire-effort {effort}"));
+    let hz = finding.hz.map(|hz| format!("hz {hz}"));
+    let predicted =
+        finding.predicted_share.map(|share| format!("the server's own cycle holds {:.1} % with these", share * 100.0));
+    let steady = finding.steady.map(|steady| if steady { "steady state" } else { "not in steady state" }.to_owned());
+    let parts: Vec<String> = [rate, setting, hz, predicted, steady].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("Expiry: {}.", parts.join(", ")))
+}
+
+/// Prints one line per primary.
+fn primaries(primaries: &[PrimaryEstimate]) {
+    let unknown = || "unknown".to_owned();
+    let row = |primary: &PrimaryEstimate| {
+        let finding = &primary.finding;
+        vec![
+            primary.address.clone(),
+            HumanCount(finding.keys).to_string(),
+            finding.share.map_or_else(unknown, |share| format!("{:.1} %", share * 100.0)),
+            finding.bytes.map_or_else(unknown, size),
+            finding.expiry_rate.map_or_else(unknown, |rate| format!("{rate:.0}")),
+            finding.method.map_or("-", Method::as_str).to_owned(),
+        ]
+    };
+    let header = ["primary", "keys", "stale", "stale bytes", "expired a second", "method"];
+    term::table(&header, primaries.iter().map(row).collect());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct TestCli {
+        #[command(flatten)]
+        args: EstimateArgs,
+    }
+
+    fn check(line: &str) -> Result<(), String> {
+        TestCli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?.args.check()
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        for line in [
+            "estimate redis://h",
+            "estimate redis://h --method sample",
+            "estimate --rdb f",
+            "estimate --rdb f --method rdb",
+        ] {
+            assert_eq!(check(line), Ok(()), "{line}");
+        }
+        for (line, part) in [
+            ("estimate redis://h --method sample --no-reclaim", "omit --no-reclaim"),
+            ("estimate redis://h --method rdb", "name it with --rdb"),
+            ("estimate --rdb f --method replica", "omit --method"),
+            ("estimate --rdb f --method sample --no-reclaim", "omit --method"),
+            ("estimate redis://h --rdb f", "cannot be used with"),
+            ("estimate", "required"),
+        ] {
+            let refused = check(line).expect_err(line);
+            assert!(refused.contains(part), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_finding_is_told_with_its_interval_and_a_hint_is_marked() {
+        let sampled = Finding {
+            keys: 1_000_000,
+            share: Some(0.2),
+            share_low: Some(0.18),
+            share_high: Some(0.22),
+            stale_keys: Some(200_000),
+            bytes: Some(20 << 20),
+            bytes_low: Some(16 << 20),
+            bytes_high: Some(24 << 20),
+            method: Some(Method::Sample),
+            ..Finding::default()
+        };
+        let text =
+            "200,000 of 1,000,000 keys are stale (20.0 %, 18.0 to 22.0 %), about 20.0 MiB (16.0 MiB to 24.0 MiB).";
+        assert_eq!(sentence(&sampled), text);
+        let hint = Finding { method: Some(Method::Info), share_low: None, share_high: None, bytes: None, ..sampled };
+        assert_eq!(sentence(&hint), "≈ 200,000 of 1,000,000 keys are stale (≈ 20.0 %), from INFO, steady state only.");
+        assert!(sentence(&Finding { share: None, ..hint }).contains("unknown"));
+    }
+
+    #[test]
+    fn what_is_known_of_the_cycle_is_told() {
+        let finding = Finding { hz: Some(10), effort: Some(1), expiry_rate: Some(990.0), ..Finding::default() };
+        assert_eq!(
+            cycle(&finding).as_deref(),
+            Some("Expiry: 990 keys expire a second, active-expire-effort 1, hz 10.")
+        );
+        let known = Finding { predicted_share: Some(0.155), steady: Some(false), ..finding };
+        assert!(
+            cycle(&known).is_some_and(|text| text.contains("holds 15.5 %") && text.contains("not in steady state"))
+        );
+        assert_eq!(cycle(&Finding::default()), None);
+    }
 }

@@ -10,8 +10,8 @@ mod targets;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
+use self::estimate::Estimates;
 pub use self::{
     auto_scan::{AutoScanFault, AutoScanUpdate},
     connection::Connection,
@@ -32,7 +32,7 @@ pub struct Instances {
     store: Store,
     vault: Arc<Vault>,
     allowed: Arc<AllowedTargets>,
-    estimates: Arc<Semaphore>,
+    estimates: Estimates,
 }
 
 /// Why an instance was not changed, found or connected to. Messages name the field, its value and the remedy, never a
@@ -102,7 +102,7 @@ impl Instances {
     /// Returns the instances of a store whose secrets are encrypted with this vault's key. Their servers may only be
     /// connected to at allowed addresses.
     pub fn new(store: Store, vault: Arc<Vault>, allowed: AllowedTargets) -> Self {
-        Self { store, vault, allowed: Arc::new(allowed), estimates: estimate::permits() }
+        Self { store, vault, allowed: Arc::new(allowed), estimates: Estimates::default() }
     }
 
     /// Returns the store for one change of an instance, which is recorded in the audit trail in the same transaction.

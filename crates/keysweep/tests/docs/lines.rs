@@ -35,15 +35,19 @@ pub const SCANS: &[Line] = &[
          --address-map 127.0.0.1=localhost --json",
         "\"address\":\"localhost:",
     ),
-    good("estimate {replica} --sample 50 --pace fast --json", "\"method\":\"replica-sample\""),
-    good("estimate {locked} --user default --password-file {password}", "keys are stale"),
-    good("estimate {locked} --password-stdin", "keys are stale"),
-    good("estimate {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "keys are stale"),
+    good(
+        "estimate {replica} --method replica --pace fast --slices 50 --count 20 --no-reclaim --json",
+        "\"method\":\"replica\"",
+    ),
+    good("estimate {locked} --user default --password-file {password}", "too small to matter"),
+    good("estimate {locked} --password-stdin --method sample", "too small to matter"),
+    good("estimate {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "too small to matter"),
     good(
         "estimate {watched} --sentinel-user default --sentinel-password-file {password} --sentinel-tls same \
          --address-map 127.0.0.1=localhost",
         "(localhost:",
     ),
+    Line { typed: "estimate --rdb {password} --method rdb", code: 2, says: "not an RDB file" },
 ];
 
 /// Options before every line of [`ADMIN`].

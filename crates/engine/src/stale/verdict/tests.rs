@@ -24,7 +24,7 @@ fn between(low: f64, share: f64, high: f64) -> Share {
 }
 
 fn load(keys: u64, with_ttl: u64, rate: f64) -> Workload {
-    Workload::split(rate, &[(keys, with_ttl, 60_000)], 16)
+    Workload::split(rate, &[(keys, with_ttl, None)], 16)
 }
 
 fn setting(effort: u8, hz: u32) -> CycleSetting {

@@ -1,0 +1,132 @@
+//! What a primary reports about its own expiry cycle: how many keys expire a second, and with which settings it runs.
+
+use std::time::Instant;
+
+use crate::{
+    failure::ShardError,
+    link::{Info, Keyspace, Link, LinkError},
+    server::{ServerState, config},
+    stale::{CycleCost, CycleSetting, Reading, Workload, expiry_rate},
+    target::Address,
+};
+
+/// Databases of a server that does not say how many it has: the servers' own default.
+const DEFAULT_DATABASES: u32 = 16;
+
+/// Time of the cycle from which its cost is calibrated, seconds: the counter has steps of a millisecond.
+const MIN_CYCLE_SECONDS: f64 = 0.01;
+
+/// A primary's expiry cycle.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cycle {
+    /// Keys that expire, by database; `None`: not in steady state, or INFO is refused.
+    pub workload: Option<Workload>,
+    /// Cycles a second, as INFO reports them.
+    pub hz: Option<u32>,
+    /// `active-expire-effort`; `None`: CONFIG is refused.
+    pub effort: Option<u8>,
+    /// Cost of the cycle on this server, calibrated where it has run meanwhile.
+    pub cost: CycleCost,
+    /// Whether CONFIG SET is allowed.
+    pub may_configure: bool,
+}
+
+impl Cycle {
+    /// Returns the keys that expire a second.
+    pub fn rate(&self) -> Option<f64> {
+        self.workload.as_ref().map(Workload::rate)
+    }
+
+    /// Returns the settings, where both are known.
+    pub fn setting(&self) -> Option<CycleSetting> {
+        Some(CycleSetting { effort: self.effort?, hz: self.hz? })
+    }
+
+    /// Returns the share of all keys that the cycle holds in steady state.
+    pub fn predicted_share(&self) -> Option<f64> {
+        let workload = self.workload.as_ref().filter(|workload| workload.follows_the_law())?;
+        Some(workload.held_share(self.setting()?))
+    }
+}
+
+/// What a primary reported at one moment.
+pub(super) struct Snapshot {
+    pub info: Info,
+    reading: Reading,
+    /// Seconds of the main thread that the cycle has taken since the start.
+    cycle_seconds: Option<f64>,
+}
+
+impl Snapshot {
+    /// Asks a primary; `None`: INFO is refused. `since`: the clock that is common to the snapshots of an estimate.
+    pub fn take(link: &mut Link, address: &Address, since: Instant) -> Result<Option<Self>, ShardError> {
+        let failed = |error: LinkError| ShardError::at(address, error);
+        let pauses = ServerState::sample(link).map_err(failed)?.pauses;
+        let sections = ["server", "memory", "stats", "persistence", "cluster", "keyspace"];
+        let Some(info) = link.info(&sections).map_err(failed)? else { return Ok(None) };
+        let Some(expired) = info.number("expired_keys") else { return Ok(None) };
+        let fields = |name: &str| info.number::<u64>(name).unwrap_or(0);
+        let reading = Reading {
+            run_id: info.text("run_id").unwrap_or_default().to_owned(),
+            at: since.elapsed().as_secs_f64(),
+            expired,
+            // The two engines have different names for it.
+            expired_fields: fields("expired_fields") + fields("expired_subkeys"),
+            pauses,
+        };
+        let cycle_seconds = info.number::<f64>("expire_cycle_cpu_milliseconds").map(|millis| millis / 1e3);
+        Ok(Some(Self { info, reading, cycle_seconds }))
+    }
+}
+
+/// Returns what two snapshots and the primary's settings say.
+pub(super) fn describe(
+    link: &mut Link,
+    address: &Address,
+    before: Option<&Snapshot>,
+    after: Option<&Snapshot>,
+) -> Result<Cycle, ShardError> {
+    let failed = |error: LinkError| ShardError::at(address, error);
+    let effort = config(link, "active-expire-effort").map_err(failed)?.and_then(|effort| effort.parse().ok());
+    let databases = config(link, "databases").map_err(failed)?.and_then(|databases| databases.parse().ok());
+    // An unknown directive changes nothing, and shows whether the command itself is refused.
+    let may_configure = match link.call(&[b"CONFIG", b"SET", b"keysweep-asks-whether-config-set-is-allowed", b"no"]) {
+        Ok(_) => true,
+        Err(LinkError::Server(error)) => !error.is_denied() && !error.is_unknown_command(),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut cycle = Cycle { effort, may_configure, ..Cycle::default() };
+    let Some(after) = after else { return Ok(cycle) };
+    cycle.hz = after.info.number("hz");
+    let Some(before) = before else { return Ok(cycle) };
+    cycle.workload = expiry_rate(&before.reading, &after.reading).map(|rate| {
+        let line = |line: &Keyspace| (line.keys, line.expires, line.mean_ttl);
+        let lines: Vec<_> = after.info.keyspace().iter().map(line).collect();
+        Workload::split(rate, &lines, databases.unwrap_or(DEFAULT_DATABASES))
+    });
+    let seconds = after.reading.at - before.reading.at;
+    let spent = after.cycle_seconds.zip(before.cycle_seconds).map(|(after, before)| (after - before) / seconds);
+    if let (Some(spent), Some(workload), Some(setting)) = (spent, &cycle.workload, cycle.setting()) {
+        let expected = workload.cycle_load(setting, cycle.cost);
+        if spent * seconds >= MIN_CYCLE_SECONDS {
+            cycle.cost = cycle.cost.calibrated(spent, expected);
+        }
+    }
+    Ok(cycle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prediction_needs_the_rate_and_both_settings() {
+        let workload = Workload::split(1_000.0, &[(50_000, 50_000, None)], 16);
+        let cycle = Cycle { workload: Some(workload.clone()), hz: Some(10), effort: Some(1), ..Cycle::default() };
+        assert!((cycle.predicted_share().expect("a share") - 0.155).abs() < 0.01);
+        assert_eq!(Cycle { effort: None, ..cycle.clone() }.predicted_share(), None);
+        assert_eq!(Cycle { workload: None, ..cycle.clone() }.predicted_share(), None);
+        let small = Workload::split(1_000.0, &[(2_000, 2_000, None)], 16);
+        assert_eq!(Cycle { workload: Some(small), ..cycle }.predicted_share(), None, "no law for so few keys");
+    }
+}

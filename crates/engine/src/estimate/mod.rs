@@ -1,0 +1,18 @@
+//! Estimates how many keys are stale and how many bytes they take, by the most reliable method that a target allows.
+
+mod backup;
+mod cycle;
+mod primary;
+mod replica;
+mod report;
+mod request;
+mod sample;
+mod slots;
+
+pub use self::{
+    backup::estimate_rdb,
+    cycle::Cycle,
+    primary::estimate,
+    report::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate},
+    request::Request,
+};

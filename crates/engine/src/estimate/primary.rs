@@ -1,0 +1,256 @@
+//! The estimate of each primary: where its keys are counted, and what its own expiry cycle holds.
+
+use std::time::Instant;
+
+use super::{
+    cycle::{Cycle, Snapshot, describe},
+    replica::Replica,
+    report::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate},
+    request::{Request, databases},
+    sample::{Sample, sample},
+};
+use crate::{
+    failure::{Failure, FailureKind, ShardError},
+    link::{Dialer, Info, Keyspace, Link, RoleView},
+    stale::{Share, Workload},
+    stop::Stop,
+    target::{Address, Target},
+    topology::{self, Connector, PrimaryNode, Scout},
+};
+
+/// Difference between the share and what the cycle holds beyond which a server is not in steady state: the law is right within
+/// a point, and the share moves by about two.
+const STEADY: f64 = 0.03;
+
+/// Estimates the stale keys of a target.
+///
+/// # Errors
+/// A node cannot be reached or refuses a command, the method is not possible on this target, or the stop was raised.
+pub fn estimate(dialer: &dyn Dialer, target: &Target, request: &Request, stop: &Stop) -> Result<Estimate, Failure> {
+    let connector = Connector { dialer, target, client_name: "keysweep:estimate", stop };
+    estimate_primaries(connector, request).map_err(|error| match stop.is_raised() {
+        true => ShardError::Stopped(FailureKind::Interrupted).into_failure(target.seed()),
+        false => error.into_failure(target.seed()),
+    })
+}
+
+fn estimate_primaries(connector: Connector<'_>, request: &Request) -> Result<Estimate, ShardError> {
+    let begun = Instant::now();
+    let nodes = Scout::new(connector).refresh()?;
+    let mut shards =
+        nodes.iter().map(|node| Shard::open(node, connector, begun)).collect::<Result<Vec<Shard>, ShardError>>()?;
+    // A sample removes keys itself, so that the rate is measured before it.
+    connector.stop.wait_until(begun + request.observe);
+    if connector.stop.is_raised() {
+        return Err(ShardError::Stopped(FailureKind::Interrupted));
+    }
+    let primaries =
+        shards.iter_mut().map(|shard| shard.estimate(request, connector, begun)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Estimate { target: connector.target.to_string(), total: Finding::total(&primaries), primaries })
+}
+
+/// One primary with what there is to count on.
+struct Shard {
+    address: Address,
+    /// `None`: only a replica of it can be reached.
+    primary: Option<Link>,
+    before: Option<Snapshot>,
+    /// The node of the target itself, if it is a replica.
+    named: Option<Replica>,
+    /// Addresses of replicas.
+    replicas: Vec<Address>,
+}
+
+impl Shard {
+    fn open(node: &PrimaryNode, connector: Connector<'_>, begun: Instant) -> Result<Self, ShardError> {
+        let map = &connector.target.address_map;
+        let (role, link) = topology::node_role(node, connector)?;
+        let mut replicas = node.replicas.clone();
+        let (address, mut primary, named) = match role {
+            RoleView::Replica { host, port, in_sync } => {
+                let address = map.dialled(Address::tcp(host, port));
+                if !in_sync {
+                    let sentence = format!(
+                        "{} is a replica without a link to its primary {address}, so that its keys are out of date; restore the link, or name the primary",
+                        node.address
+                    );
+                    return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
+                }
+                let named = Some(Replica::new(node.address.clone(), link)?);
+                // What the primary reports is worth having, and the count does not need it.
+                let primary = match topology::role(&address, connector) {
+                    Ok((RoleView::Primary { .. }, link)) => Some(link),
+                    Err(ShardError::Stopped(kind)) => return Err(ShardError::Stopped(kind)),
+                    _ => None,
+                };
+                (address, primary, named)
+            }
+            RoleView::Primary { addresses, .. } => {
+                replicas.extend(addresses.into_iter().map(|address| map.dialled(address)));
+                (node.address.clone(), Some(link), None)
+            }
+            RoleView::Unknown => (node.address.clone(), Some(link), None),
+        };
+        let before = match &mut primary {
+            Some(link) => Snapshot::take(link, &address, begun)?,
+            None => None,
+        };
+        Ok(Self { address, primary, before, named, replicas })
+    }
+
+    fn estimate(
+        &mut self,
+        request: &Request,
+        connector: Connector<'_>,
+        begun: Instant,
+    ) -> Result<PrimaryEstimate, ShardError> {
+        let replica = match self.named.take() {
+            Some(named) => Some(named),
+            None if matches!(request.method, None | Some(Method::Replica | Method::Slots)) => {
+                let history = self.history()?;
+                Replica::find(&self.replicas, history.as_deref(), connector)?
+            }
+            None => None,
+        };
+        let mut source = self.address.to_string();
+        let (databases, mut notes, after) = match (request.method, replica) {
+            (None | Some(Method::Replica | Method::Slots), Some(mut replica)) => {
+                source = replica.address.to_string();
+                let found = match request.method {
+                    Some(Method::Slots) => replica.count_slots(request, connector)?,
+                    _ => replica.count(request, connector)?,
+                };
+                (found, Vec::new(), self.snapshot(begun)?)
+            }
+            (Some(Method::Replica | Method::Slots), None) => return Err(self.without_replica()),
+            (method, _) => {
+                let after = self.snapshot(begun)?;
+                let found = self.on_primary(method, request, connector, after.as_ref())?;
+                (found.databases, found.notes, after)
+            }
+        };
+        let cycle = match &mut self.primary {
+            Some(link) => describe(link, &self.address, self.before.as_ref(), after.as_ref())?,
+            None => Cycle::default(),
+        };
+        if self.primary.is_none() {
+            notes.push(format!("the primary {} cannot be reached, so that its expiry rate is unknown", self.address));
+        }
+        let parts = databases.iter().map(|(_, finding)| finding);
+        let finding = match databases.is_empty() {
+            true => Finding::default().with_share(Share::default(), request.method.unwrap_or(Method::Replica)),
+            false => Finding::sum(parts),
+        };
+        Ok(PrimaryEstimate {
+            address: self.address.to_string(),
+            source,
+            finding: with_cycle(finding, &cycle),
+            databases: databases
+                .into_iter()
+                .map(|(database, finding)| DatabaseEstimate {
+                    database,
+                    finding: of_database(finding, database, &cycle, after.as_ref()),
+                })
+                .collect(),
+            notes,
+            cycle,
+        })
+    }
+
+    /// Returns the ID of the replication stream, which a primary and its replicas share; `None` where INFO is refused.
+    fn history(&mut self) -> Result<Option<String>, ShardError> {
+        let Some(link) = &mut self.primary else { return Ok(None) };
+        let info = link.info(&["replication"]).map_err(|error| ShardError::at(&self.address, error))?;
+        Ok(info.and_then(|info| info.text("master_replid").map(str::to_owned)))
+    }
+
+    fn snapshot(&mut self, begun: Instant) -> Result<Option<Snapshot>, ShardError> {
+        match &mut self.primary {
+            Some(link) => Snapshot::take(link, &self.address, begun),
+            None => Ok(None),
+        }
+    }
+
+    /// Samples the primary, or reads its own average.
+    fn on_primary(
+        &mut self,
+        method: Option<Method>,
+        request: &Request,
+        connector: Connector<'_>,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Sample, ShardError> {
+        let Some(link) = &mut self.primary else {
+            let sentence = format!("{} cannot be reached, and only a primary can be sampled", self.address);
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Unreachable, sentence)));
+        };
+        let info = snapshot.map(|snapshot| &snapshot.info);
+        let mut notes = Vec::new();
+        if method != Some(Method::Info) && !request.no_reclaim {
+            let Some(info) = info else {
+                let sentence =
+                    format!("{} refuses INFO, without which its databases are unknown; grant +info", self.address);
+                return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+            };
+            match sample(link, &self.address, info, request, connector) {
+                Ok(found) => return Ok(found),
+                // The caller left the method open, and INFO says at least something.
+                Err(ShardError::Fatal(failure)) if method.is_none() => notes.push(failure.message),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(info) = info.filter(|info| info.number::<f64>("expired_stale_perc").is_some()) else {
+            let sentence = format!(
+                "{} has no replica in sync to count on and does not report its own average (INFO stats); attach a replica, or grant +info",
+                self.address
+            );
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
+        };
+        Ok(Sample { databases: hint(info, connector.target), notes })
+    }
+
+    fn without_replica(&self) -> ShardError {
+        let sentence = format!(
+            "{} has no replica in sync that accepts these credentials; use the method sample, or attach a replica",
+            self.address
+        );
+        ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence))
+    }
+}
+
+/// Returns the server's own running average for each database; at 0 it says nothing.
+fn hint(info: &Info, target: &Target) -> Vec<(u32, Finding)> {
+    let percent = info.number::<f64>("expired_stale_perc").filter(|percent| *percent > 0.0);
+    let finding = |line: &Keyspace| {
+        let finding = Finding { method: Some(Method::Info), ..Finding::of_keys(line.keys, line.expires) };
+        let Some(percent) = percent.filter(|_| line.keys > 0) else { return finding };
+        let share = Share::exact(percent / 100.0 * line.expires as f64 / line.keys as f64);
+        Finding { share_low: None, share_high: None, ..finding.with_share(share, Method::Info) }
+    };
+    databases(info, target).iter().map(|line| (line.database, finding(line))).collect()
+}
+
+/// Adds what is known of the cycle.
+fn with_cycle(finding: Finding, cycle: &Cycle) -> Finding {
+    let predicted = cycle.predicted_share();
+    let steady = finding.interval().zip(predicted).filter(|_| finding.method != Some(Method::Info));
+    Finding {
+        expiry_rate: cycle.rate(),
+        hz: cycle.hz,
+        effort: cycle.effort,
+        predicted_share: predicted,
+        steady: steady.map(|(share, predicted)| (share.low - STEADY..=share.high + STEADY).contains(&predicted)),
+        ..finding
+    }
+}
+
+/// Adds what is known of the cycle in one database.
+fn of_database(finding: Finding, database: u32, cycle: &Cycle, after: Option<&Snapshot>) -> Finding {
+    let lines = after.map(|after| after.info.keyspace()).unwrap_or_default();
+    let index = lines.iter().position(|line| line.database == database);
+    let load = cycle.workload.as_ref().zip(index).and_then(|(workload, index)| workload.databases.get(index).copied());
+    let workload = load.zip(cycle.workload.as_ref()).map(|(load, workload)| Workload {
+        databases: vec![load],
+        configured_databases: workload.configured_databases,
+    });
+    with_cycle(finding, &Cycle { workload, ..cycle.clone() })
+}

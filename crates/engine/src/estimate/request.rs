@@ -1,0 +1,48 @@
+//! What to estimate, and how.
+
+use std::time::Duration;
+
+use super::report::Method;
+use crate::{
+    link::{Info, Keyspace},
+    options::{Limits, Preset},
+    target::Target,
+};
+
+/// What to estimate, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The method; `None`: a replica if there is one in sync, else a sample, or INFO if nothing may be reclaimed.
+    pub method: Option<Method>,
+    /// Slices of a sample, or slots to count.
+    pub slices: u32,
+    /// COUNT of each slice of a sample.
+    pub count: u32,
+    /// Never reclaims a key.
+    pub no_reclaim: bool,
+    /// Limits of a count on a replica.
+    pub limits: Limits,
+    /// Keys that are counted on each replica, at most; beyond it a part of them stands for all.
+    pub max_counted: u64,
+    /// How long the expiry rate is measured, at least.
+    pub observe: Duration,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            method: None,
+            slices: 100,
+            count: 50,
+            no_reclaim: false,
+            limits: Preset::default().limits(),
+            max_counted: 5_000_000,
+            observe: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Returns the databases of a target that hold keys.
+pub(super) fn databases(info: &Info, target: &Target) -> Vec<Keyspace> {
+    info.keyspace().into_iter().filter(|line| target.database.is_none_or(|only| only == line.database)).collect()
+}

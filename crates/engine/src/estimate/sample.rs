@@ -1,0 +1,378 @@
+//! A sample on a primary: slices at random cursors, each in a transaction with DBSIZE around it. It reclaims the stale keys
+//! that it meets, and only these.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    report::{Bytes, Finding, Method},
+    request::{Request, databases},
+};
+use crate::{
+    failure::{Failure, FailureKind, ShardError},
+    link::{Capabilities, Info, Keyspace, Link, RoleView},
+    record::{Scale, fraction},
+    server::{self, ExpirySettings, ScanStatistics, Setting, has_per_slot_tables, slot_scale},
+    stale::{BytesSlice, Share, SliceSample, bytes_per_stale_key, slices_for, weighted_share},
+    stop::Stop,
+    target::Address,
+    topology::{Connector, SLOTS},
+};
+
+/// Time of the main thread that one sample may take.
+const MAX_SERVER_TIME: Duration = Duration::from_millis(20);
+/// What the server's own statistics of SCAN leave out, as a factor: parsing, writing the reply, and the other commands of a
+/// slice.
+const UNCOUNTED: f64 = 2.5;
+/// Fewest slices of a database: with fewer the interval says nothing.
+const MIN_SLICES: u32 = 10;
+/// Bits of a cursor that name the slot on servers with a table for each slot.
+const SLOT_BITS: u32 = 14;
+/// Keys of a bucket: Valkey since 8.1 keeps up to seven keys in each.
+const KEYS_PER_BUCKET: u64 = 8;
+/// Quantile of the normal distribution for 95 %.
+const NORMAL: f64 = 1.96;
+
+/// A sample of one primary, with what it lacks.
+pub(super) struct Sample {
+    pub databases: Vec<(u32, Finding)>,
+    pub notes: Vec<String>,
+}
+
+/// Samples every database of a primary that has enough keys.
+///
+/// # Errors
+/// The server must not be disturbed now (it loads, saves, is paused or fails over), a right is missing, or expired keys are
+/// kept.
+pub(super) fn sample(
+    link: &mut Link,
+    address: &Address,
+    info: &Info,
+    request: &Request,
+    connector: Connector<'_>,
+) -> Result<Sample, ShardError> {
+    let failed = |error| ShardError::at(address, error);
+    refuse(link, address, info)?;
+    let lines = databases(info, connector.target);
+    let keys: u64 = lines.iter().map(|line| line.keys).sum();
+    let mut budget = Budget::start(link, address)?;
+    let mut found = Sample { databases: Vec::new(), notes: Vec::new() };
+    let mut planned: Vec<(Keyspace, u32)> = Vec::new();
+    for line in lines {
+        let part = (u64::from(request.slices) * line.keys / keys.max(1)) as u32;
+        match slices_for(line.keys, part.max(MIN_SLICES.min(request.slices)), request.count) {
+            Some(slices) => planned.push((line, slices)),
+            None => {
+                found.notes.push(format!(
+                    "database {} is too small to matter: of {} keys, {} slices would be more than a twentieth",
+                    line.database, line.keys, MIN_SLICES
+                ));
+                let finding = Finding::of_keys(line.keys, line.expires);
+                found.databases.push((line.database, Finding { method: Some(Method::Sample), ..finding }));
+            }
+        }
+    }
+    let mut left: u32 = planned.iter().map(|(_, slices)| slices).sum();
+    for (line, slices) in planned {
+        link.call(&[b"SELECT", line.database.to_string().as_bytes()]).map_err(failed)?;
+        let places = Places::of(link, address, info, &line, connector.stop)?;
+        let before = budget.spent;
+        // Each database has the part of the time that its slices are of all that are left.
+        budget.limit = before + (MAX_SERVER_TIME.as_secs_f64() - before) * f64::from(slices) / f64::from(left.max(1));
+        left -= slices;
+        let drawn = draw(link, address, &places, slices, request.count, &mut budget)?;
+        let finding = Finding::of_keys(line.keys, line.expires);
+        let finding = Finding { server_seconds: Some((budget.spent - before).max(0.0)), ..finding };
+        found.databases.push((line.database, drawn.finding(finding)));
+        if drawn.slices.len() < slices as usize {
+            let (done, limit) = (drawn.slices.len(), MAX_SERVER_TIME.as_millis());
+            found.notes.push(format!(
+                "database {}: {done} of {slices} slices, within {limit} ms of server time",
+                line.database
+            ));
+        }
+    }
+    found.databases.sort_by_key(|(database, _)| *database);
+    if let Some(seconds) = budget.by_server(link, address)? {
+        found.charge(seconds.min(budget.spent) / budget.spent.max(1e-9));
+    }
+    Ok(found)
+}
+
+impl Sample {
+    /// Corrects the time that was measured from this side by what the server reports.
+    fn charge(&mut self, factor: f64) {
+        for (_, finding) in &mut self.databases {
+            finding.server_seconds = finding.server_seconds.map(|seconds| seconds * factor);
+        }
+    }
+}
+
+/// Refuses a server that must not be sampled now, or on which a sample would count wrongly.
+fn refuse(link: &mut Link, address: &Address, info: &Info) -> Result<(), ShardError> {
+    let failed = |error| ShardError::at(address, error);
+    let refused = |kind, cause: &str| {
+        let sentence = format!("{address} is not sampled: {cause}");
+        Err(ShardError::Fatal(Failure::new(kind, sentence)))
+    };
+    let capabilities = server::Rights::ask(link).map_err(failed)?.capabilities;
+    if !capabilities.exact() || !capabilities.select {
+        return refused(FailureKind::Denied, "a right is missing; grant +scan +multi +exec +dbsize +select");
+    }
+    let state = server::ServerState::sample(link).map_err(failed)?;
+    if state.saving || info.text("loading") == Some("1") {
+        return refused(FailureKind::Refused, "a background save runs; try again when it has finished");
+    }
+    if state.expiry == server::Expiry::Paused {
+        return refused(FailureKind::Refused, "expiration is paused (CLIENT PAUSE or a failover); try again later");
+    }
+    let settings = ExpirySettings::read(link, info).map_err(failed)?;
+    if settings.import_mode == Setting::On {
+        return refused(
+            FailureKind::Refused,
+            "it deletes no expired key (import-mode yes); try again after the import",
+        );
+    }
+    if settings.nested_expiry == Setting::Off {
+        return refused(
+            FailureKind::Refused,
+            "transactions delete no expired key (lazyexpire-nested-arbitrary-keys no); attach a replica, or set it to yes",
+        );
+    }
+    Ok(())
+}
+
+/// Where slices may begin.
+enum Places {
+    /// One table: any position of its smallest possible size.
+    Table { bits: u32 },
+    /// A table for each slot, drawn by its keys.
+    Slots { scale: Scale, keys_per_bucket: u64 },
+}
+
+impl Places {
+    fn of(link: &mut Link, address: &Address, info: &Info, line: &Keyspace, stop: &Stop) -> Result<Self, ShardError> {
+        let keys_per_bucket = if info.is_since((8, 1), None) { KEYS_PER_BUCKET } else { 1 };
+        if !has_per_slot_tables(info) {
+            return Ok(Self::Table { bits: bits(line.keys, keys_per_bucket) });
+        }
+        Ok(Self::Slots { scale: counted_slots(link, address, stop)?, keys_per_bucket })
+    }
+
+    /// Returns a random cursor.
+    fn draw(&self, random: &mut fastrand::Rng) -> u64 {
+        match self {
+            Self::Table { bits } => random.u64(0..1 << bits),
+            Self::Slots { scale, keys_per_bucket } => {
+                let (slot, keys) = draw_slot(scale, random);
+                random.u64(0..1 << bits(keys, *keys_per_bucket)) << SLOT_BITS | u64::from(slot)
+            }
+        }
+    }
+
+    /// Returns the part of the table that a slice has covered. Slots are drawn by their keys, which weighs them already.
+    fn covered(&self, start: u64, end: u64) -> f64 {
+        match self {
+            Self::Table { .. } => {
+                if end == 0 {
+                    1.0 - fraction(start)
+                } else {
+                    fraction(end) - fraction(start)
+                }
+            }
+            Self::Slots { .. } => 1.0,
+        }
+    }
+}
+
+/// Returns the keys of each slot. Slots that all weigh the same would be wrong by points where one is hot.
+pub(super) fn counted_slots(link: &mut Link, address: &Address, stop: &Stop) -> Result<Scale, ShardError> {
+    let scale = slot_scale(link, None, stop).map_err(|error| ShardError::at(address, error))?;
+    match scale.keys() {
+        Some(_) => Ok(scale),
+        None => {
+            let sentence =
+                format!("{address} is not sampled: it refuses CLUSTER COUNTKEYSINSLOT; grant +cluster|countkeysinslot");
+            Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)))
+        }
+    }
+}
+
+/// Returns log2 of the smallest table that holds these keys.
+fn bits(keys: u64, keys_per_bucket: u64) -> u32 {
+    (keys / keys_per_bucket).max(1).ilog2()
+}
+
+/// Returns a slot, drawn with a probability in proportion to its keys, and its keys.
+pub(super) fn draw_slot(scale: &Scale, random: &mut fastrand::Rng) -> (u16, u64) {
+    let Scale::Slots { before: sums, .. } = scale else { return (0, 0) };
+    let all = sums.last().copied().unwrap_or(0);
+    if all == 0 {
+        return (random.u16(0..SLOTS), 0);
+    }
+    let number = random.u64(0..all);
+    // Sums hold the keys before each slot: the last sum that is not above the number belongs to its slot.
+    let slot = sums.partition_point(|before| *before <= number).saturating_sub(1);
+    (u16::try_from(slot).unwrap_or(SLOTS - 1), sums[slot + 1] - sums[slot])
+}
+
+/// The slices of one database.
+#[derive(Default)]
+struct Drawn {
+    slices: Vec<SliceSample>,
+    memory: Vec<BytesSlice>,
+    reclaimed: u64,
+}
+
+fn draw(
+    link: &mut Link,
+    address: &Address,
+    places: &Places,
+    slices: u32,
+    count: u32,
+    budget: &mut Budget,
+) -> Result<Drawn, ShardError> {
+    let (mut random, mut drawn) = (fastrand::Rng::new(), Drawn::default());
+    for _ in 0..slices {
+        if budget.is_exhausted(link, address)? {
+            break;
+        }
+        let (start, sent) = (places.draw(&mut random), Instant::now());
+        let capabilities = Capabilities { memory: true, ..Capabilities::ALL };
+        let slice = link.slice(start, count, capabilities).map_err(|error| ShardError::at(address, error))?;
+        budget.record(sent.elapsed());
+        if matches!(slice.role, RoleView::Replica { .. }) {
+            return Err(ShardError::Demoted);
+        }
+        drawn.reclaimed += slice.reclaimed;
+        drawn.slices.push(SliceSample {
+            visited: slice.returned + slice.reclaimed,
+            reclaimed: slice.reclaimed,
+            fraction: places.covered(start, slice.cursor),
+        });
+        drawn.memory.extend(slice.memory.map(|(before, after)| BytesSlice {
+            freed: before as f64 - after as f64,
+            stale: slice.reclaimed as f64,
+            returned: slice.returned as f64,
+        }));
+    }
+    Ok(drawn)
+}
+
+impl Drawn {
+    fn finding(&self, finding: Finding) -> Finding {
+        let finding = Finding { reclaimed: self.reclaimed, method: Some(Method::Sample), ..finding };
+        let Some(sampled) = weighted_share(&self.slices) else { return finding };
+        let keys = finding.keys as f64;
+        let bytes = self.bytes(sampled.share, keys);
+        finding.with_share(sampled.share, Method::Sample).with_bytes(bytes)
+    }
+
+    /// Returns the bytes of the stale keys: their number times the bytes that one frees. The interval is that of a product.
+    fn bytes(&self, share: Share, keys: f64) -> Option<Bytes> {
+        if self.reclaimed == 0 {
+            return Some(Bytes { bytes: 0.0, interval: None });
+        }
+        let each = bytes_per_stale_key(&self.memory)?;
+        let (bytes, error) = (each.bytes * share.share * keys, NORMAL * each.error / each.bytes);
+        let end = |end: f64| ((end / share.share - 1.0).powi(2) + error * error).sqrt();
+        Some(Bytes { bytes, interval: Some((bytes * (1.0 - end(share.low)), bytes * (1.0 + end(share.high)))) })
+    }
+}
+
+/// Time of the main thread that a sample has taken.
+struct Budget {
+    /// Seconds, measured from this side at first and corrected by the server's own statistics.
+    spent: f64,
+    /// What it may be for now.
+    limit: f64,
+    baseline: Duration,
+    slices: u64,
+    /// What the server had counted of SCAN before the sample.
+    before: Option<ScanStatistics>,
+}
+
+impl Budget {
+    fn start(link: &mut Link, address: &Address) -> Result<Self, ShardError> {
+        let failed = |error| ShardError::at(address, error);
+        let mut baseline = link.ping().map_err(failed)?;
+        for _ in 0..4 {
+            baseline = baseline.min(link.ping().map_err(failed)?);
+        }
+        Ok(Self { spent: 0.0, limit: 0.0, baseline, slices: 0, before: ScanStatistics::sample(link).map_err(failed)? })
+    }
+
+    fn record(&mut self, elapsed: Duration) {
+        self.spent += elapsed.saturating_sub(self.baseline).as_secs_f64();
+        self.slices += 1;
+    }
+
+    /// Whether the time is used up. What was measured from this side contains the network, so that the server decides.
+    fn is_exhausted(&mut self, link: &mut Link, address: &Address) -> Result<bool, ShardError> {
+        if self.spent < self.limit {
+            return Ok(false);
+        }
+        if let Some(seconds) = self.by_server(link, address)? {
+            self.spent = self.spent.min(seconds);
+        }
+        Ok(self.spent >= self.limit)
+    }
+
+    /// Returns the seconds by the server's statistics; `None`: it reports none, or others scan as well.
+    fn by_server(&self, link: &mut Link, address: &Address) -> Result<Option<f64>, ShardError> {
+        let Some(before) = self.before else { return Ok(None) };
+        let now = ScanStatistics::sample(link).map_err(|error| ShardError::at(address, error))?;
+        let now = now.filter(|now| now.calls.checked_sub(before.calls) == Some(self.slices));
+        Ok(now.and_then(|now| Some(now.scan.checked_sub(before.scan)?.as_secs_f64() * UNCOUNTED)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_drawn_in_proportion_to_their_keys() {
+        let scale = Scale::of_slots((0..SLOTS).map(|slot| match slot {
+            3 => 3_000,
+            16_383 => 1_000,
+            _ => 0,
+        }));
+        let (mut random, mut hot) = (fastrand::Rng::with_seed(7), 0);
+        for _ in 0..1_000 {
+            match draw_slot(&scale, &mut random) {
+                (3, 3_000) => hot += 1,
+                (16_383, 1_000) => {}
+                other => panic!("{other:?} has no keys"),
+            }
+        }
+        assert!((700..800).contains(&hot), "{hot}");
+        let empty = Scale::of_slots((0..SLOTS).map(|_| 0));
+        assert_eq!(draw_slot(&empty, &mut random).1, 0);
+    }
+
+    #[test]
+    fn a_slice_covers_the_distance_between_its_cursors() {
+        let table = Places::Table { bits: 10 };
+        let start = 0b01u64;
+        assert_eq!(table.covered(start, 0), 0.5, "a cursor of 0 is the end");
+        assert_eq!(table.covered(0, start), 0.5);
+        assert_eq!(table.covered(start, 0b11), 0.25);
+        let mut random = fastrand::Rng::with_seed(7);
+        assert!((0..1_000).all(|_| table.draw(&mut random) < 1_024));
+    }
+
+    #[test]
+    fn bytes_have_the_interval_of_the_product() {
+        let memory = (0..100u32).map(|n| {
+            let (stale, returned) = (f64::from(n % 9), f64::from(45 + n % 7));
+            BytesSlice { freed: 100.0 * stale - 30.0 * returned + f64::from(n * 37 % 64), stale, returned }
+        });
+        let drawn = Drawn { slices: Vec::new(), memory: memory.collect(), reclaimed: 400 };
+        let found = drawn.bytes(Share { share: 0.1, low: 0.08, high: 0.12 }, 1e6).expect("bytes");
+        let (low, high) = found.interval.expect("an interval");
+        assert!((found.bytes / 1e7 - 1.0).abs() < 0.05, "{found:?}");
+        assert!(low < found.bytes * 0.8 && low > found.bytes * 0.7 && high > found.bytes * 1.2, "{found:?}");
+        let none = Drawn { reclaimed: 0, ..drawn }.bytes(Share::default(), 1e6).expect("bytes");
+        assert_eq!((none.bytes, none.interval), (0.0, None));
+    }
+}
