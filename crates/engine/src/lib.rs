@@ -44,7 +44,7 @@ pub use self::{
         fraction,
     },
     scan::{sweep, sweep_through},
-    server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, inspect, release_lazyfree},
+    server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, gains_nothing, inspect, release_lazyfree},
     stop::{Stop, StopOnDrop},
     target::{Address, AddressError, AddressMap, Credentials, Mode, SentinelTls, Target, TargetError, Tls},
     topology::SlotSet,

@@ -173,6 +173,12 @@ fn alone_a_subscriber_to_expired_events_slows_the_sweep_down_and_is_not_dropped(
 /// Starts a stand-in for a server whose clock is this much ahead, which a real one has only if this machine's clock changes.
 /// `replica`: the port of its replica, on this machine.
 fn fake_server_with_a_fast_clock(seconds: u64, replica: Option<u16>) -> (String, u16) {
+    fake_server(seconds, replica, "")
+}
+
+/// The same with this INFO reply: an engine of which the tests have no binary.
+fn fake_server(seconds: u64, replica: Option<u16>, info: &str) -> (String, u16) {
+    let info = format!("${}\r\n{info}\r\n", info.len());
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let replicas = replica.map_or("*0\r\n".to_owned(), |port| {
@@ -192,7 +198,7 @@ fn fake_server_with_a_fast_clock(seconds: u64, replica: Option<u16>) -> (String,
                         format!("*2\r\n${}\r\n{now}\r\n$1\r\n0\r\n", now.to_string().len())
                     }
                     () if command.contains("\r\nROLE") => role.clone(),
-                    () if command.contains("\r\nINFO\r\n") => "$0\r\n\r\n".to_owned(),
+                    () if command.contains("\r\nINFO\r\n") => info.clone(),
                     () if command.contains("\r\nPUBSUB\r\n") => "*0\r\n".to_owned(),
                     () => "+OK\r\n".to_owned(),
                 });
@@ -267,4 +273,23 @@ fn a_path_that_is_not_utf8_hides_neither_version_nor_process() {
     });
     fs::remove_dir_all(&folder).expect("the folder is there");
     assert_eq!((inspection.engine.as_str(), inspection.engine_version.as_str()), ("redis", flavor.version()));
+}
+
+#[rstest]
+#[case("Dragonfly", "redis_version:7.4.0\r\ndragonfly_version:df-v1.40.1\r\n")]
+#[case("Kvrocks", "kvrocks_version:2.17.0\r\nredis_version:7.0.0\r\n")]
+#[case("Garnet", "garnet_version:1.1.9\r\nredis_version:7.4.3\r\n")]
+fn an_engine_that_gains_nothing_is_refused_by_name_before_any_slice(#[case] name: &str, #[case] info: &str) {
+    let (url, _) = fake_server(0, None, info);
+    let target: Target = url.parse().expect("a target");
+    assert_eq!(verdict(&checks(&url), "engine"), Verdict::Refused);
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    let message = report.message.expect("a sentence");
+    assert_eq!((report.reason, report.totals.slices), (Some(FailureKind::Unsupported), 0), "{message}");
+    assert!(message.contains(&format!("{name} gains nothing from a scan")), "{message}");
+    let estimated =
+        keysweep_engine::estimate(&Plain, &target, &keysweep_engine::EstimateRequest::default(), &Stop::new());
+    let failure = estimated.expect_err("nothing to count");
+    assert_eq!(failure.kind, FailureKind::Unsupported);
+    assert!(failure.message.contains(name), "{failure}");
 }

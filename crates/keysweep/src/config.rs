@@ -79,6 +79,8 @@ pub struct FileConfig {
     pub concurrency: Option<u32>,
     /// As `--host-concurrency`.
     pub host_concurrency: Option<u32>,
+    /// As `--allow-clock-skew`.
+    pub allow_clock_skew: Option<bool>,
     /// As `--history-retention`.
     pub history_retention: Option<u32>,
 }

@@ -384,3 +384,19 @@ fn a_server_on_a_unix_socket_is_scanned_where_the_operator_allows_the_folder() {
     let shown = service.get(&format!("/v2/{project}/instances/{}", id(&added.body)));
     assert_eq!((&shown["ip"], &shown["port"]), (&format!("unix:{folder}/redis.sock").into(), &0.into()), "{shown:#}");
 }
+
+#[test]
+fn the_stats_of_an_instance_with_a_database_in_its_url_are_those_of_the_database() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(30).database(1).live(7).load(&server);
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    for (name, path, keys) in [("whole", "", 37), ("zero", "/0", 30), ("one", "/1", 7), ("empty", "/2", 0)] {
+        let instance = json!({ "name": name, "url": format!("{}{path}", server.url()) });
+        let added = post(&service, &format!("{base}/instances"), &instance);
+        assert_eq!(added.body["stats"]["keys"], keys, "{name}: {added:?}");
+    }
+    let project = base.rsplit('/').next().expect("an id");
+    let list = service.request("GET", &format!("/console/{project}/instances"));
+    assert!(list.text.contains("<dt>Keys</dt><dd class=\"big\">37</dd>"), "the server counts once: {}", list.text);
+}

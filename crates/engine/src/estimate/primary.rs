@@ -12,6 +12,7 @@ use super::{
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Dialer, Info, Keyspace, Link, RoleView},
+    server::engine_refusal,
     stale::{Share, Workload},
     stop::Stop,
     target::{Address, Target},
@@ -64,7 +65,11 @@ struct Shard {
 impl Shard {
     fn open(node: &PrimaryNode, connector: Connector<'_>, begun: Instant) -> Result<Self, ShardError> {
         let map = &connector.target.address_map;
-        let (role, link) = topology::node_role(node, connector)?;
+        let (role, mut link) = topology::node_role(node, connector)?;
+        if let Some(check) = engine_refusal(&mut link).map_err(|error| ShardError::at(&node.address, error))? {
+            let sentence = format!("{} has no stale keys to count: {}", node.address, check.finding);
+            return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
+        }
         let mut replicas = node.replicas.clone();
         let (address, mut primary, named) = match role {
             RoleView::Replica { host, port, in_sync } => {

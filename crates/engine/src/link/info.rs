@@ -5,6 +5,10 @@ use std::{collections::HashMap, time::Duration};
 /// Longest version that is kept, characters; real ones have a dozen.
 const VERSION: usize = 32;
 
+/// Engines beside Redis and Valkey, and the field of their version.
+const OTHER_ENGINES: [(&str, &str); 3] =
+    [("dragonfly", "dragonfly_version"), ("kvrocks", "kvrocks_version"), ("garnet", "garnet_version")];
+
 /// The fields of an INFO reply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Info(HashMap<String, String>);
@@ -87,8 +91,11 @@ impl Info {
         Duration::try_from_secs_f64(self.number::<f64>(user)? + self.number::<f64>(system)?).ok()
     }
 
-    /// Returns `valkey` or `redis`.
+    /// Returns `valkey`, `redis`, or one of the engines that report a version of their own beside that of Redis.
     pub fn engine(&self) -> &'static str {
+        if let Some((engine, _)) = OTHER_ENGINES.iter().find(|(_, field)| self.text(field).is_some()) {
+            return engine;
+        }
         match self.text("valkey_version").is_some() || self.text("server_name") == Some("valkey") {
             true => "valkey",
             false => "redis",
@@ -114,7 +121,8 @@ impl Info {
 
     /// Returns the engine's own version: Valkey also reports the Redis version that it is compatible with.
     pub fn engine_version(&self) -> Option<&str> {
-        let version = self.text("valkey_version").or_else(|| self.text("redis_version"))?;
+        let own = OTHER_ENGINES.iter().find_map(|(_, field)| self.text(field));
+        let version = own.or_else(|| self.text("valkey_version")).or_else(|| self.text("redis_version"))?;
         Some(version.char_indices().nth(VERSION).map_or(version, |(end, _)| &version[..end]))
     }
 }

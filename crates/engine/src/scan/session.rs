@@ -199,6 +199,10 @@ impl ShardSweeper<'_> {
                 let sentence = format!("{address} cannot be scanned: {}; {remedy}", check.finding);
                 return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
             }
+            Verdict::Refused if check.is_about_engine() => {
+                let sentence = format!("{address} cannot be scanned: {}; {remedy}", check.finding);
+                return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
+            }
             Verdict::Refused => {
                 let sentence = format!("{prefix}{}: {}; {remedy}", check.name, check.finding);
                 return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));

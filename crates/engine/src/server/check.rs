@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 pub(super) const RECLAIMS_WITH_SUBSCRIBERS: u64 = 10_000;
 /// Name of the check for values that block the main thread while they are freed.
 pub(super) const FREEING: &str = "freeing";
+/// Name of the check for engines that gain nothing from a scan.
+pub(super) const ENGINE: &str = "engine";
 /// Name of the check that sets that limit.
 pub(super) const SUBSCRIBERS: &str = "subscribers";
 
@@ -62,6 +64,11 @@ impl Check {
     /// Whether the check is about large values that are freed in the main thread.
     pub(crate) fn is_about_freeing(&self) -> bool {
         self.name == FREEING
+    }
+
+    /// Whether the check refuses an engine that gains nothing from a scan.
+    pub(crate) fn is_about_engine(&self) -> bool {
+        self.name == ENGINE
     }
 
     /// Returns the limit of reclaims a second that the check sets, because clients receive an event for each.

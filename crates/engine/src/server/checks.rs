@@ -4,6 +4,7 @@ use super::{
     check::{Check, FREEING, RECLAIMS_WITH_SUBSCRIBERS, SUBSCRIBERS, Verdict},
     clock::clock,
     cycle::order,
+    engine::engine_refusal,
     rights::{Rights, cluster_rights},
     settings::{ExpirySettings, config},
     state::{Expiry, ServerState},
@@ -81,6 +82,10 @@ pub(crate) fn examine(
     keys_per_second: Option<u64>,
 ) -> Result<Vec<Check>, LinkError> {
     let link = &mut primary.link;
+    // Alone: what the others find would be no reason to scan it.
+    if let Some(check) = engine_refusal(link)? {
+        return Ok(vec![check]);
+    }
     let rights = Rights::ask(link)?;
     // Each further reply may take a second after a stop.
     if connector.stop.is_raised() {

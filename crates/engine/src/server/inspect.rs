@@ -22,14 +22,17 @@ pub struct Inspection {
     /// them.
     #[serde(default)]
     pub ips: Vec<IpAddr>,
-    /// `redis` or `valkey`.
+    /// The primaries' run IDs, as far as they report them. Version 0.1.0 did not keep them.
+    #[serde(default)]
+    pub run_ids: Vec<String>,
+    /// `redis`, `valkey`, or an engine that gains nothing from a scan.
     pub engine: String,
     /// For example `7.0.15`; empty where the server does not report it.
     pub engine_version: String,
     /// Whether the node runs in cluster mode; `mode` (cluster or standalone) in JSON.
     #[serde(rename = "mode", with = "mode")]
     pub cluster: bool,
-    /// Keys in all databases, stale keys included.
+    /// Keys, stale keys included: of the database that the URL names, or of all.
     pub keys: u64,
     /// Keys that have a TTL.
     pub keys_with_ttl: u64,
@@ -78,7 +81,9 @@ fn ask(connector: Connector<'_>) -> Result<Inspection, ShardError> {
         let wanted = ["server", "memory", "stats", "cluster", "keyspace"];
         let info =
             primary.link.info(&wanted).map_err(|error| ShardError::at(&primary.address, error))?.unwrap_or_default();
-        let keyspace = info.keyspace();
+        let wanted = |database: u32| connector.target.database.is_none_or(|only| only == database);
+        let keyspace: Vec<_> = info.keyspace().into_iter().filter(|line| wanted(line.database)).collect();
+        sum.run_ids.extend(info.text("run_id").map(str::to_owned));
         sum.primaries.push(primary.address.clone());
         sum.ips.extend(primary.link.peer());
         sum.engine = info.engine().to_owned();

@@ -5,6 +5,7 @@ mod check;
 mod checks;
 mod clock;
 mod cycle;
+mod engine;
 mod inspect;
 mod keyspace;
 mod lazyfree;
@@ -15,12 +16,14 @@ mod state;
 pub use self::{
     check::{Check, Verdict},
     checks::check,
+    engine::gains_nothing,
     inspect::{Inspection, inspect},
     lazyfree::{Holders, LazyFreeRegistry, release_lazyfree},
 };
 pub(crate) use self::{
     checks::{examine, out_of_memory},
     cycle::{Cycle, FASTER, speeds, wake},
+    engine::engine_refusal,
     keyspace::{find_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
     rights::Rights,

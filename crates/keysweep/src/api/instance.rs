@@ -84,11 +84,12 @@ impl From<&Instance> for ConnectionView {
 /// Instance stats: what the last poll returned.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatsView {
-    /// redis or valkey; other: a server that cannot be scanned.
+    /// redis or valkey; dragonfly, kvrocks, garnet and other: a server that cannot be scanned.
     pub(super) engine: String,
     pub(super) engine_version: String,
     /// standalone, sentinel or cluster.
     pub(super) mode: String,
+    /// Keys of the database that the URL names, or of all; as are `keys_with_ttl` and `stale_keys`.
     pub(super) keys: u64,
     pub(super) keys_with_ttl: u64,
     /// Estimated stale keys, by the servers' own running average, which lags behind by minutes; null if the servers do not

@@ -35,6 +35,10 @@ struct WorkerArgs {
     /// Task records to keep per instance, manual and scheduled ones counted apart [default: 1000]
     #[arg(long, value_name = "N", env = "KEYSWEEP_HISTORY_RETENTION", value_parser = clap::value_parser!(u32).range(1..=MAX_RETENTION))]
     history_retention: Option<u32>,
+    /// Scan although a server's clock differs by more than 2 s from its replicas', or by more than a minute from this
+    /// machine's
+    #[arg(long)]
+    allow_clock_skew: bool,
 }
 
 impl WorkerArgs {
@@ -43,6 +47,7 @@ impl WorkerArgs {
         let limits = WorkerLimits {
             concurrency: self.concurrency.or(file.concurrency).unwrap_or(default.concurrency),
             per_host: self.host_concurrency.or(file.host_concurrency).unwrap_or(default.per_host),
+            allow_clock_skew: self.allow_clock_skew || file.allow_clock_skew == Some(true),
         };
         check("concurrency", limits.concurrency, MAX_CONCURRENCY)?;
         check("host_concurrency", limits.per_host, MAX_CONCURRENCY)?;

@@ -18,6 +18,7 @@ use super::{
     status::Badge,
 };
 use crate::{
+    instances::Totals,
     model::{AutoScan, Instance, Role, Task, TaskDetail},
     task::schedule::next_run,
     units,
@@ -33,7 +34,7 @@ const FEW: usize = 8;
 struct InstancesPage {
     shell: Shell,
     rows: Vec<InstanceRow>,
-    /// Totals of all instances that match the search, on all pages.
+    /// Totals of the servers of all instances that match the search, on all pages.
     total: Total,
     search: String,
     has_any: bool,
@@ -136,15 +137,12 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let (has_any, can_search) = (!instances.is_empty(), instances.len() > FEW);
     let wanted = search.to_lowercase();
     instances.retain(|found| found.name.to_lowercase().contains(&wanted) || found.url.text().contains(&wanted));
-    let sum = |part: fn(&crate::model::InstanceStats) -> u64| {
-        instances.iter().filter_map(|found| found.stats.as_ref()).map(part).fold(0, u64::saturating_add)
-    };
-    let keys = sum(|stats| stats.keys);
+    let Totals { keys, stale_keys, used_memory } = Totals::of(&instances);
     let total = Total {
         instances: format::count(instances.len() as u64),
         keys: format::count(keys),
-        stale: format_stale(Some(sum(|stats| stats.stale_keys.unwrap_or(0))), keys),
-        memory: units::size(sum(|stats| stats.used_memory)),
+        stale: format_stale(Some(stale_keys), keys),
+        memory: units::size(used_memory),
     };
     let page = context.query.text("page").parse::<usize>().unwrap_or(0).min(instances.len().saturating_sub(1) / PAGE);
     let shown = instances.chunks(PAGE).nth(page).unwrap_or_default();

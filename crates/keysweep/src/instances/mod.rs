@@ -6,6 +6,7 @@ mod estimate;
 mod polls;
 mod settings;
 mod targets;
+mod totals;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub use self::{
     polls::{CONCURRENT_POLLS, POLL_INTERVAL, PollError},
     settings::{InstanceChange, NewInstance},
     targets::{AllowedTargets, RangeError},
+    totals::Totals,
 };
 use crate::{
     model::{AuditEvent, Instance, InvalidField, UnreadableField, WindowError},

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use jiff::Timestamp;
-use keysweep_engine::Inspection;
+use keysweep_engine::{Inspection, gains_nothing};
 use serde::{Deserialize, Serialize};
 
 /// Engine of a server that answers, but not as Redis or Valkey do.
@@ -45,6 +45,9 @@ impl InstanceStats {
     /// a recent one.
     pub fn unsupported(&self) -> Option<String> {
         let Inspection { engine, engine_version, .. } = &self.server;
+        if let Some(cause) = gains_nothing(engine) {
+            return Some(cause.to_owned());
+        }
         if engine == OTHER_ENGINE {
             return Some("the server is neither Redis nor Valkey".to_owned());
         }
@@ -69,6 +72,9 @@ mod tests {
     #[case::no_version("redis", "", true)]
     #[case::a_name_for_a_version("valkey", "unstable", true)]
     #[case::no_redis("other", "", false)]
+    #[case::dragonfly("dragonfly", "df-v1.40.1", false)]
+    #[case::kvrocks("kvrocks", "2.17.0", false)]
+    #[case::garnet("garnet", "1.1.9", false)]
     fn redis_4_and_unknown_versions_are_supported(#[case] engine: &str, #[case] version: &str, #[case] is: bool) {
         let server = Inspection { engine: engine.into(), engine_version: version.into(), ..Inspection::default() };
         assert_eq!(InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH }.unsupported().is_none(), is);

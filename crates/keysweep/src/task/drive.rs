@@ -38,8 +38,16 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a lost server is retried.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Carries out a claimed task. Returns when the task has finished or another worker has it.
-pub async fn drive(tasks: Tasks, instances: Instances, claim: Claim, claimed: SpanId, shutdown: watch::Receiver<bool>) {
+/// Carries out a claimed task. Returns when the task has finished or another worker has it. `allow_clock_skew`: whether
+/// clocks that differ too much are a warning.
+pub async fn drive(
+    tasks: Tasks,
+    instances: Instances,
+    claim: Claim,
+    claimed: SpanId,
+    allow_clock_skew: bool,
+    shutdown: watch::Receiver<bool>,
+) {
     let task = &claim.task;
     if let (Some(started_at), true) = (task.started_at, task.used.is_zero() && claim.checkpoint.is_none()) {
         tasks.counts.task_started(started_at.duration_since(task.created_at).unsigned_abs());
@@ -52,7 +60,10 @@ pub async fn drive(tasks: Tasks, instances: Instances, claim: Claim, claimed: Sp
         return;
     }
     match drive.connection(&instances) {
-        Ok((target, dialer)) => drive.run(&instances, target, dialer, shutdown).await,
+        Ok((target, dialer)) => {
+            let target = Target { allow_clock_skew, ..target };
+            drive.run(&instances, target, dialer, shutdown).await;
+        }
         Err(failure) => {
             let numbers = drive.numbers(drive.claim.task.exact);
             drive.finish(Err(failure), numbers, None).await;

@@ -17,18 +17,20 @@ use super::{
 };
 use crate::{instances::Instances, random::new_id, store::Claim, telemetry::traces::SpanId};
 
-/// Concurrency limits of a worker.
+/// Limits of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerLimits {
     /// Scans that it runs at a time.
     pub concurrency: u32,
     /// Per-host concurrency limit: scans on one host at a time, over all workers.
     pub per_host: u32,
+    /// Whether clocks that differ too much are a warning instead of a refusal.
+    pub allow_clock_skew: bool,
 }
 
 impl Default for WorkerLimits {
     fn default() -> Self {
-        Self { concurrency: 16, per_host: 1 }
+        Self { concurrency: 16, per_host: 1, allow_clock_skew: false }
     }
 }
 
@@ -60,7 +62,9 @@ impl Worker {
         while !*shutdown.borrow() {
             // Never inside a select: a claim dropped half-way would leave a lease without a worker.
             while let Some((permit, claim, span)) = self.claim().await {
-                let drive = drive(self.tasks.clone(), self.instances.clone(), claim, span, shutdown.clone());
+                let allow_clock_skew = self.limits.allow_clock_skew;
+                let instances = self.instances.clone();
+                let drive = drive(self.tasks.clone(), instances, claim, span, allow_clock_skew, shutdown.clone());
                 drives.spawn(async move {
                     let _permit = permit;
                     drive.await;

@@ -135,12 +135,13 @@ pub const SERVICES: &[Line] = &[
     good(
         "serve --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --listen 127.0.0.1:0 \
          --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 \
-         --host-concurrency 1",
+         --host-concurrency 1 --allow-clock-skew",
         "serving",
     ),
     good(
         "worker --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 \
-         --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 --host-concurrency 1",
+         --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 --host-concurrency 1 \
+         --allow-clock-skew",
         "working",
     ),
 ];

@@ -55,6 +55,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("metrics_listen", "'0.0.0.0:0'", "--metrics-listen 0.0.0.0:0 is reachable"),
     ("concurrency", "0", "--config: invalid concurrency 0"),
     ("host_concurrency", "0", "--config: invalid host_concurrency 0"),
+    ("allow_clock_skew", "'perhaps'", "keysweep.toml, line 2: "),
     ("history_retention", "0", "--config: invalid history_retention 0"),
 ];
 

@@ -91,6 +91,7 @@ fn tls_cause(error: &rustls::Error) -> String {
         InvalidCertificate(error) if certificate::is_ca(error) => {
             format!("its certificate is a CA certificate; {}", certificate::ISSUE_ANOTHER)
         }
+        InvalidCertificate(error) => certificate::sentence(error),
         rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port; use http://".into(),
         other => other.to_string(),
     }

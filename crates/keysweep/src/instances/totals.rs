@@ -1,0 +1,114 @@
+//! Totals over instances. Several can be databases of one server, or the same one under several names: each server counts once.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use crate::model::{Instance, InstanceStats};
+
+/// Sums over the servers of some instances, as of the last polls. Unreachable instances are left out: their stats are of
+/// another time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Keys, stale keys included.
+    pub keys: u64,
+    /// Estimated stale keys.
+    pub stale_keys: u64,
+    /// Bytes.
+    pub used_memory: u64,
+}
+
+/// What the instances on one server show of it.
+struct Server {
+    used_memory: u64,
+    /// Keys and stale keys of all databases, where an instance covers them all.
+    whole: Option<(u64, u64)>,
+    /// Keys and stale keys of the databases that instances name.
+    databases: BTreeMap<u32, (u64, u64)>,
+}
+
+impl Totals {
+    /// Sums the stats of instances.
+    pub fn of<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> Self {
+        let mut servers: BTreeMap<Vec<String>, Server> = BTreeMap::new();
+        for instance in instances {
+            let Some(stats) = instance.stats.as_ref().filter(|_| instance.unreachable.is_none()) else { continue };
+            let server = match servers.entry(identity(stats)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    entry.insert(Server { used_memory: stats.used_memory, whole: None, databases: BTreeMap::new() })
+                }
+            };
+            let counts = (stats.keys, stats.stale_keys.unwrap_or(0));
+            match instance.url.value().ok().and_then(|target| target.database) {
+                Some(database) => drop(server.databases.insert(database, counts)),
+                None => server.whole = Some(counts),
+            }
+        }
+        servers.values().fold(Self::default(), |sum, server| {
+            let databases = || server.databases.values();
+            let (keys, stale_keys) = server.whole.unwrap_or_else(|| {
+                (databases().map(|(keys, _)| keys).sum(), databases().map(|(_, stale)| stale).sum())
+            });
+            Self {
+                keys: sum.keys.saturating_add(keys),
+                stale_keys: sum.stale_keys.saturating_add(stale_keys),
+                used_memory: sum.used_memory.saturating_add(server.used_memory),
+            }
+        })
+    }
+}
+
+/// Returns what two instances on the same servers have in common: the run IDs of the primaries, or their addresses where one
+/// of them reports none.
+fn identity(stats: &InstanceStats) -> Vec<String> {
+    let mut identity = match stats.run_ids.len() == stats.primaries.len() {
+        true => stats.run_ids.clone(),
+        false => stats.primaries.iter().map(ToString::to_string).collect(),
+    };
+    identity.sort();
+    identity
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use keysweep_engine::Inspection;
+
+    use super::*;
+
+    fn instance(url: &str, run_id: Option<&str>, keys: u64, used_memory: u64) -> Instance {
+        let address = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
+        let server = Inspection {
+            primaries: vec![address.parse().expect("an address")],
+            run_ids: run_id.into_iter().map(str::to_owned).collect(),
+            keys,
+            stale_keys: Some(keys / 10),
+            used_memory,
+            ..Inspection::default()
+        };
+        let stats = Some(InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH });
+        Instance { stats, ..Instance::new("i".into(), "p".into(), "n".into(), url.into(), Timestamp::UNIX_EPOCH) }
+    }
+
+    fn totals(instances: &[Instance]) -> (u64, u64, u64) {
+        let Totals { keys, stale_keys, used_memory } = Totals::of(instances);
+        (keys, stale_keys, used_memory)
+    }
+
+    #[test]
+    fn a_server_counts_once_however_many_instances_are_on_it() {
+        let [zero, one] = ["redis://a:1/0", "redis://b:1/1"].map(|url| instance(url, Some("x"), 100, 7));
+        let other = instance("redis://a:2", Some("y"), 1_000, 70);
+        assert_eq!(totals(&[zero.clone(), one.clone(), other.clone()]), (1_200, 120, 77));
+        assert_eq!(totals(&[zero.clone(), zero.clone()]), (100, 10, 7), "the same database twice");
+        let whole = instance("redis://a:1", Some("x"), 250, 7);
+        assert_eq!(totals(&[zero, whole, one, other]), (1_250, 125, 77), "the whole server holds its databases");
+        let nameless = [instance("redis://a:1/0", None, 5, 1), instance("redis://a:1/1", None, 6, 1)];
+        assert_eq!(totals(&nameless), (11, 0, 1), "without a run ID the address says which server it is");
+    }
+
+    #[test]
+    fn unreachable_instances_are_left_out() {
+        let lost = Instance { unreachable: Some("gone".into()), ..instance("redis://a:1", Some("x"), 100, 7) };
+        assert_eq!(totals(&[lost, instance("redis://a:2", Some("y"), 10, 1)]), (10, 1, 1));
+    }
+}
