@@ -71,6 +71,7 @@ const RANKS: &[(&str, u32)] = &[
     ("tls", 10),
     ("loopback", 11),
     ("model", 11),
+    ("proxies", 11),
     ("random", 11),
     ("request", 11),
     ("units", 11),
