@@ -179,11 +179,11 @@ fn soak_a_cluster_that_grows_or_shrinks_during_the_scan_is_scanned_completely(
                 let mut query = redis::cmd("CLUSTER");
                 let keys: Vec<Vec<u8>> =
                     query.arg("GETKEYSINSLOT").arg(slot).arg(100_000).query(&mut connection).expect("the slot's keys");
-                let mut pipeline = redis::pipe();
-                for key in keys.iter().filter(|key| !String::from_utf8_lossy(key).contains("stale")) {
-                    pipeline.cmd("DEL").arg(key).ignore();
+                let live: Vec<_> =
+                    keys.into_iter().filter(|key| !String::from_utf8_lossy(key).contains("stale")).collect();
+                if !live.is_empty() {
+                    redis::cmd("DEL").arg(live).exec(&mut connection).expect("the server serves");
                 }
-                pipeline.exec(&mut connection).expect("the server serves");
             }
         }
     });

@@ -112,7 +112,8 @@ impl ShardSweeper<'_> {
         if !scale.slots_above(UNEVEN).is_empty() {
             self.state().uneven.insert(database.database);
         }
-        let resumed = database.order.as_ref().and_then(|order| {
+        let usable = database.order.as_ref().filter(|order| order.is_forward() || !self.profile.distrusts_chunks);
+        let resumed = usable.and_then(|order| {
             let walk = Walk::new(order, scale.clone(), restricted_to.clone());
             walk.resume(database.begun, &database.positions)
         });
