@@ -8,13 +8,13 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use crate::{
     auth::Authenticator,
     config::{Database, StoreSettings},
-    connections::{self, Bounds},
+    connections::{self, Bounds, Peers, Routes},
     iam::CatalogSettings,
     identity::Identity,
     instances::{AllowedTargets, Instances},
     metrics::{self, Metrics},
     proxies::TrustedProxies,
-    router::{Exposure, router},
+    router::{Exposure, probes, reserved, router},
     secrets::Vault,
     store::Store,
     task::{
@@ -29,6 +29,10 @@ use crate::{
 /// Most connections to the API at a time. Together with those of scans they stay below the 1,024 open files that many systems
 /// allow a process.
 const MAX_CONNECTIONS: u32 = 512;
+/// Most connections to the API of one client, other than a trusted proxy: a quarter.
+const MAX_CONNECTIONS_OF_ONE: u32 = 128;
+/// Connections beyond those, on which health probes are answered while all others are taken.
+const RESERVED_CONNECTIONS: u32 = 8;
 /// How long a shutdown waits for open requests.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for the store to close. A pending query takes less.
@@ -157,7 +161,7 @@ impl App {
             Some(listener) => {
                 let address = listener.local_addr()?;
                 let metrics = Metrics::new(store.clone(), tasks.counts().clone());
-                servers.push(tokio::spawn(metrics::serve(listener, metrics, down.clone())));
+                servers.push(tokio::spawn(metrics::serve(listener, metrics, probes(tasks.clone()), down.clone())));
                 Some(address)
             }
             None => None,
@@ -171,16 +175,19 @@ impl App {
                 };
                 let auth = auth.reached_at(roles.catalog.public_host());
                 let exposure =
-                    Exposure { secure: certificate.is_some(), catalog: roles.catalog, proxies: roles.proxies };
+                    Exposure { secure: certificate.is_some(), catalog: roles.catalog, proxies: roles.proxies.clone() };
                 let router = router(identity.clone(), instances.clone(), tasks.clone(), auth, down.clone(), exposure);
-                let (bounds, down) = (Bounds::of(MAX_CONNECTIONS), down.clone());
+                let routes = Routes { all: router, reserved: reserved(tasks.clone(), !roles.authenticate) };
+                let proxies = roles.proxies;
+                let peers = Peers::new(MAX_CONNECTIONS_OF_ONE, proxies.clone());
+                let (bounds, down) = (Bounds::new(MAX_CONNECTIONS, RESERVED_CONNECTIONS, peers), down.clone());
                 let address = listener.local_addr()?;
                 servers.push(match &certificate {
                     Some(certificate) => {
-                        let listener = TlsListener::new(listener, certificate.clone())?;
-                        tokio::spawn(connections::serve(listener, router, bounds, down))
+                        let listener = TlsListener::new(listener, certificate.clone(), proxies)?;
+                        tokio::spawn(connections::serve(listener, routes, bounds, down))
                     }
-                    None => tokio::spawn(connections::serve(listener, router, bounds, down)),
+                    None => tokio::spawn(connections::serve(listener, routes, bounds, down)),
                 });
                 Some(address)
             }

@@ -1,5 +1,9 @@
-//! HTTP on a listener, with bounds on the number of connections and on the time that one may be idle or take to send the
-//! head of a request. Without them, idle connections could use up all files that the process may open.
+//! HTTP on a listener, with bounds on connections: how many there are, in all and of one client, how long one may be idle or take to
+//! send the head of a request, and how slowly it may read. Without them, connections that do nothing could use up all files that
+//! the process may open, and all places that others need.
+
+mod peers;
+mod progress;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,50 +13,122 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::tls::PeerAddress;
+use self::progress::Progress;
+pub use self::{
+    peers::{PeerPermit, Peers},
+    progress::WriteLimits,
+};
+use crate::request::PeerAddress;
 
 /// How long a connection may be idle or take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for a reserved connection.
+const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bounds on connections.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Bounds {
     /// Most connections at a time. More wait in the system's backlog.
     connections: u32,
+    /// Most connections beyond those, which are answered by [`Routes::reserved`] alone.
+    reserved: u32,
+    /// Most connections of one client.
+    peers: Peers,
     /// How long a connection may be idle or take to send the head of a request.
     head_timeout: Duration,
+    /// How slowly a client may read.
+    write: WriteLimits,
 }
 
 impl Bounds {
-    /// Returns bounds with this number of connections.
-    pub const fn of(connections: u32) -> Self {
-        Self { connections, head_timeout: HEAD_TIMEOUT }
+    /// Returns bounds with this number of connections, in all and of one client, and of reserved ones.
+    pub fn new(connections: u32, reserved: u32, peers: Peers) -> Self {
+        Self { connections, reserved, peers, head_timeout: HEAD_TIMEOUT, write: WriteLimits::default() }
+    }
+}
+
+/// What answers requests.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    /// All requests, as long as there are connections.
+    pub all: Router,
+    /// Requests on reserved connections.
+    pub reserved: Router,
+}
+
+/// A place for a connection.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    is_reserved: bool,
+}
+
+/// The places for connections.
+struct Places {
+    ordinary: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+    bounds: (u32, u32),
+}
+
+impl Places {
+    fn new(connections: u32, reserved: u32) -> Self {
+        let semaphore = |permits: u32| Arc::new(Semaphore::new(permits as usize));
+        Self { ordinary: semaphore(connections), reserved: semaphore(reserved), bounds: (connections, reserved) }
+    }
+
+    /// Waits for a place, and takes a reserved one only if there is no other. `None`: never, as the semaphores are not closed.
+    async fn take(&self) -> Option<Place> {
+        let (permit, is_reserved) = tokio::select! {
+            biased;
+            permit = Arc::clone(&self.ordinary).acquire_owned() => (permit, false),
+            permit = Arc::clone(&self.reserved).acquire_owned() => (permit, true),
+        };
+        Some(Place { _permit: permit.ok()?, is_reserved })
+    }
+
+    /// Exchanges a reserved place for another one that has become free meanwhile.
+    fn improve(&self, place: Place) -> Place {
+        match Arc::clone(&self.ordinary).try_acquire_owned() {
+            Ok(permit) if place.is_reserved => Place { _permit: permit, is_reserved: false },
+            _ => place,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.ordinary.available_permits() == 0
+    }
+
+    /// Waits until every place is free: the last connection has ended then.
+    async fn all_free(&self) {
+        let _ = tokio::join!(self.ordinary.acquire_many(self.bounds.0), self.reserved.acquire_many(self.bounds.1));
     }
 }
 
 /// Serves until `down` is true, then waits for open requests. Requests carry a [`PeerAddress`].
-pub async fn serve<L>(mut listener: L, router: Router, bounds: Bounds, down: watch::Receiver<bool>) -> io::Result<()>
+pub async fn serve<L>(mut listener: L, routes: Routes, bounds: Bounds, down: watch::Receiver<bool>) -> io::Result<()>
 where
     L: Listener<Addr = SocketAddr>,
 {
-    let permits = Arc::new(Semaphore::new(bounds.connections as usize));
+    let places = Places::new(bounds.connections, bounds.reserved);
     let accept = async {
         let mut was_full = false;
         loop {
-            let is_full = permits.available_permits() == 0;
+            let is_full = places.is_full();
             if is_full && !was_full {
                 tracing::warn!(connections = bounds.connections, "connection limit reached; new connections wait");
             }
             was_full = is_full;
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let Some(place) = places.take().await else { return };
             let (io, peer) = listener.accept().await;
-            let (router, down) = (router.clone(), down.clone());
+            // Dropping the connection closes it: the client has enough of them.
+            let Some(counted) = bounds.peers.admit(peer.ip()) else { continue };
+            let place = places.improve(place);
+            let (routes, bounds, down) = (routes.clone(), bounds.clone(), down.clone());
             tokio::spawn(async move {
-                serve_connection(TokioIo::new(io), peer, router, bounds.head_timeout, down).await;
-                drop(permit);
+                let io = TokioIo::new(Progress::new(io, bounds.write));
+                serve_connection(io, peer, place.is_reserved, routes, bounds.head_timeout, down).await;
+                drop((place, counted));
             });
         }
     };
@@ -62,28 +138,35 @@ where
         _ = async { down.clone().wait_for(|down| *down).await.map(drop) } => {}
     }
     drop(listener);
-    // All permits are free when the last connection has ended.
-    let _ = permits.acquire_many(bounds.connections).await;
+    places.all_free().await;
     Ok(())
 }
 
-/// Serves one connection until it ends or `down` is true.
+/// Serves one connection until it ends or `down` is true. A reserved one ends after its first request.
 async fn serve_connection<I>(
     io: TokioIo<I>,
     peer: SocketAddr,
-    router: Router,
+    is_reserved: bool,
+    routes: Routes,
     head_timeout: Duration,
     mut down: watch::Receiver<bool>,
 ) where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    let (router, head_timeout) = match is_reserved {
+        true => (routes.reserved, head_timeout.min(RESERVED_HEAD_TIMEOUT)),
+        false => (routes.all, head_timeout),
+    };
     let service = service_fn(move |request: axum::http::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(PeerAddress(peer)));
         hyper::service::Service::call(&TowerToHyperService::new(router.clone()), request)
     });
-    let connection =
-        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(head_timeout).serve_connection(io, service);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .keep_alive(!is_reserved)
+        .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -107,14 +190,23 @@ mod tests {
     };
 
     use super::*;
+    use crate::proxies::TrustedProxies;
 
     const SOON: Duration = Duration::from_secs(10);
+    /// Size of the answer that no socket's buffers hold, in bytes.
+    const LARGE: usize = 64 * 1024 * 1024;
+
+    fn bounds(connections: u32, reserved: u32, of_one: u32) -> Bounds {
+        Bounds::new(connections, reserved, Peers::new(of_one, TrustedProxies::default()))
+    }
 
     async fn serving(bounds: Bounds) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (address, (shutdown, down)) = (listener.local_addr().expect("an address"), watch::channel(false));
-        let router = Router::new().route("/", get(|| async { "hello" }));
-        (address, shutdown, tokio::spawn(serve(listener, router, bounds, down)))
+        let all =
+            Router::new().route("/", get(|| async { "hello" })).route("/large", get(|| async { vec![b'x'; LARGE] }));
+        let routes = Routes { all, reserved: Router::new().route("/", get(|| async { "reserved" })) };
+        (address, shutdown, tokio::spawn(serve(listener, routes, bounds, down)))
     }
 
     async fn answer(stream: &mut TcpStream) -> String {
@@ -126,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_and_half_sent_requests_are_disconnected() {
-        let bounds = Bounds { connections: 9, head_timeout: Duration::from_millis(200) };
+        let bounds = Bounds { head_timeout: Duration::from_millis(200), ..bounds(9, 0, 9) };
         let (address, _shutdown, _server) = serving(bounds).await;
         for said in ["", "GET / HTT", "GET / HTTP/1.1\r\nHost: h\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\r\n"] {
             let mut stream = TcpStream::connect(address).await.expect("a connection");
@@ -138,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_beyond_the_limit_wait_for_a_permit() {
-        let (address, _shutdown, _server) = serving(Bounds::of(2)).await;
+        let (address, _shutdown, _server) = serving(bounds(2, 0, 9)).await;
         let connect = || TcpStream::connect(address);
         let (first, _second) = (connect().await.expect("a connection"), connect().await.expect("a connection"));
         let mut third = connect().await.expect("the system takes it");
@@ -150,8 +242,81 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reserved_connection_answers_while_all_others_are_taken() {
+        let (address, _shutdown, _server) = serving(bounds(2, 1, 9)).await;
+        let connect = || async { TcpStream::connect(address).await.expect("a connection") };
+        let (_first, second) = (connect().await, connect().await);
+        for _ in 0..3 {
+            let said = timeout(SOON, async { answer(&mut connect().await).await }).await.expect("it is answered");
+            assert!(said.ends_with("reserved"), "{said}");
+        }
+        drop(second);
+        let ordinary = async { while !answer(&mut connect().await).await.ends_with("hello") {} };
+        timeout(SOON, ordinary).await.expect("a place that is free again serves all requests");
+    }
+
+    #[tokio::test]
+    async fn one_client_gets_a_part_of_the_connections_only() {
+        let (address, _shutdown, _server) = serving(bounds(9, 0, 2)).await;
+        let connect = || async { TcpStream::connect(address).await.expect("a connection") };
+        let (first, _second) = (connect().await, connect().await);
+        let refused = async {
+            let mut third = connect().await;
+            let _ = third.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+            third.read_to_end(&mut Vec::new()).await.unwrap_or(0)
+        };
+        assert_eq!(timeout(SOON, refused).await.expect("it is closed"), 0);
+        drop(first);
+        let again = async {
+            loop {
+                let mut stream = connect().await;
+                let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+                let mut said = String::new();
+                if stream.read_to_string(&mut said).await.is_ok() && said.ends_with("hello") {
+                    break;
+                }
+            }
+        };
+        timeout(SOON, again).await.expect("a connection that ended no longer counts");
+    }
+
+    /// Asks for a large answer, reads it in pieces of this size and with this pause, and returns how much of it came.
+    async fn read_slowly(address: SocketAddr, piece: usize, pause: Duration) -> usize {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("it is sent");
+        let (mut buffer, mut sum) = (vec![0; piece], 0);
+        loop {
+            tokio::time::sleep(pause).await;
+            match timeout(SOON, stream.read(&mut buffer)).await.expect("it goes on or ends") {
+                Ok(0) | Err(_) => return sum,
+                Ok(read) => sum += read,
+            }
+            if sum >= LARGE {
+                return sum;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_disconnected() {
+        let write = WriteLimits { stall: Duration::from_millis(200), ..WriteLimits::default() };
+        let (address, _shutdown, _server) = serving(Bounds { write, ..bounds(9, 0, 9) }).await;
+        let read = read_slowly(address, LARGE, Duration::from_secs(1)).await;
+        assert!(read < LARGE, "it had a second to notice");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_a_little_now_and_then_is_disconnected_and_a_slow_one_is_not() {
+        let write = WriteLimits { stall: SOON, window: Duration::from_millis(400), least: 16 * 1024 * 1024 };
+        let (address, _shutdown, _server) = serving(Bounds { write, ..bounds(9, 0, 9) }).await;
+        assert!(read_slowly(address, 16 * 1024, Duration::from_millis(20)).await < LARGE);
+        // Pauses, but far more than the least in each window.
+        assert!(read_slowly(address, 16 * 1024 * 1024, Duration::from_millis(1)).await >= LARGE);
+    }
+
+    #[tokio::test]
     async fn a_shutdown_ends_idle_connections() {
-        let (address, shutdown, server) = serving(Bounds::of(9)).await;
+        let (address, shutdown, server) = serving(bounds(9, 1, 9)).await;
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         assert!(answer(&mut stream).await.ends_with("hello"));
         let _idle = TcpStream::connect(address).await.expect("a connection");

@@ -1,7 +1,7 @@
 //! What authentication and all API surfaces read from a request: its id, its peer, and its body, bounded in size and time.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -26,6 +26,10 @@ impl RequestId {
         extensions.get::<Self>().cloned().unwrap_or_default()
     }
 }
+
+/// The address from which a connection comes, over TLS or not.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub SocketAddr);
 
 /// The host that a client called, as a trusted proxy passes it on.
 #[derive(Debug, Clone)]

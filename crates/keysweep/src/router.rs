@@ -1,6 +1,6 @@
 //! The HTTP service: four API surfaces on one listener, health probes, and a request id and a log line for every request.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::{
     Json, Router,
@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::{
-    api::{self, ApiError, ApiState},
+    api::{self, ApiError, ApiState, Streams},
     auth::Authenticator,
     console::{self, ConsoleError, ConsoleState},
     dcs::{self, DcsError, DcsState},
@@ -26,12 +26,13 @@ use crate::{
     openapi,
     proxies::TrustedProxies,
     random::new_id,
-    request::{ForwardedHost, Peer, RequestId},
-    surface::complete,
+    request::{ForwardedHost, Peer, PeerAddress, RequestId},
+    surface::{complete, retry_after},
     task::Tasks,
-    tls::PeerAddress,
 };
 
+/// How long a client waits before it tries again when all connections are taken.
+const BUSY_DELAY: Duration = Duration::from_secs(5);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The four surfaces. Each answers everything below its paths, in its own error shape.
@@ -90,10 +91,9 @@ pub fn router(
 ) -> Router {
     let local_only = !auth.is_required();
     let iam = IamState { identity: identity.clone(), auth: auth.clone(), catalog, secure };
-    let probes = Router::new()
+    let others = Router::new()
         .route("/", get(root).with_state(iam.clone()))
-        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
-        .route("/readyz", get(ready).with_state(tasks.clone()))
+        .merge(probes(tasks.clone()))
         .route("/openapi.json", get(|| async { Json(openapi::document()) }));
     let dcs = dcs::router(DcsState { instances: instances.clone(), tasks: tasks.clone(), auth: auth.clone() });
     let console = console::router(ConsoleState {
@@ -103,12 +103,36 @@ pub fn router(
         auth: auth.clone(),
         secure,
     });
-    let api = api::router(ApiState { identity, instances, tasks, auth, shutdown });
-    let surfaces = Surfaces::new(dcs.merge(probes), api, iam::router(iam), console, local_only);
+    let api = api::router(ApiState { identity, instances, tasks, auth, shutdown, streams: Streams::default() });
+    let surfaces = Surfaces::new(dcs.merge(others), api, iam::router(iam), console, local_only);
     Router::new()
         .fallback(Surfaces::dispatch)
         .with_state(surfaces)
         .layer(middleware::from_fn_with_state(proxies, identify))
+}
+
+/// Returns the health probes.
+pub fn probes(tasks: Tasks) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/readyz", get(ready).with_state(tasks))
+}
+
+/// Returns what is served while every connection to the API is taken: the health probes. Other requests have to wait.
+pub fn reserved(tasks: Tasks, local_only: bool) -> Router {
+    let busy = || async {
+        let body = Json(json!({ "status": "busy", "reason": "all connections are taken; try again" }));
+        retry_after(Some(BUSY_DELAY), (StatusCode::SERVICE_UNAVAILABLE, body))
+    };
+    let served = complete::<DcsError>(probes(tasks), local_only);
+    let other = Router::new().fallback(busy);
+    Router::new()
+        .fallback(move |request: Request| {
+            let router =
+                if matches!(request.uri().path(), "/healthz" | "/readyz") { served.clone() } else { other.clone() };
+            async move { router.oneshot(request).await.into_response() }
+        })
+        .layer(middleware::from_fn_with_state(TrustedProxies::default(), identify))
 }
 
 /// Redirects browsers to the console, and tells API clients the versions of the identity API.

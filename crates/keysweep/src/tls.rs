@@ -23,10 +23,17 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
+use crate::{
+    connections::{PeerPermit, Peers},
+    proxies::TrustedProxies,
+};
+
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most handshakes at a time.
 const MAX_HANDSHAKES: usize = 128;
+/// Most handshakes of one client, other than a trusted proxy, at a time.
+const MAX_HANDSHAKES_OF_ONE: u32 = 16;
 /// Most connections that wait for the server after their handshake.
 const MAX_READY: usize = 64;
 /// How long to wait before the next accept if the system has no file descriptors left.
@@ -126,8 +133,9 @@ pub struct TlsListener {
 }
 
 impl TlsListener {
-    /// Speaks TLS on what `listener` accepts.
-    pub fn new(listener: TcpListener, certificate: Certificate) -> io::Result<Self> {
+    /// Speaks TLS on what `listener` accepts. `proxies` may begin as many handshakes at a time as there can be.
+    pub fn new(listener: TcpListener, certificate: Certificate, proxies: TrustedProxies) -> io::Result<Self> {
+        let peers = Peers::new(MAX_HANDSHAKES_OF_ONE, proxies);
         let address = listener.local_addr()?;
         let (connected, ready) = mpsc::channel(MAX_READY);
         let accepting = tokio::spawn(async move {
@@ -136,7 +144,10 @@ impl TlsListener {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        drop(tokio::spawn(handshake(certificate.acceptor(), stream, peer, connected.clone(), permit)))
+                        // Dropping the connection closes it: silent handshakes of one client must not delay others.
+                        let Some(counted) = peers.admit(peer.ip()) else { continue };
+                        let permits = (permit, counted);
+                        drop(tokio::spawn(handshake(certificate.acceptor(), stream, peer, connected.clone(), permits)))
                     }
                     Err(error) => {
                         tracing::warn!(%error, "connection not accepted");
@@ -155,7 +166,7 @@ async fn handshake(
     stream: TcpStream,
     peer: SocketAddr,
     connected: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-    _permit: OwnedSemaphorePermit,
+    _permits: (OwnedSemaphorePermit, PeerPermit),
 ) {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         // Sending fails only after the server has ended.
@@ -187,7 +198,3 @@ impl Drop for TlsListener {
         self.accepting.abort();
     }
 }
-
-/// The address of a connected client, over TLS or not.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerAddress(pub SocketAddr);

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -24,6 +24,15 @@ fn get_health(service: &Service, authority: &Authority) -> std::io::Result<(Stri
 
 /// Returns the answer to a GET over TLS, and the server's certificate.
 fn get(service: &Service, authority: &Authority, path: &str) -> std::io::Result<(String, CertificateDer<'static>)> {
+    get_over(TcpStream::connect(service.base.trim_start_matches("http://"))?, authority, path)
+}
+
+/// Returns the same, over this connection.
+fn get_over(
+    stream: TcpStream,
+    authority: &Authority,
+    path: &str,
+) -> std::io::Result<(String, CertificateDer<'static>)> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("a certificate")).expect("a root");
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -33,7 +42,6 @@ fn get(service: &Service, authority: &Authority, path: &str) -> std::io::Result<
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
     let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
-    let stream = TcpStream::connect(service.base.trim_start_matches("http://"))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut stream = StreamOwned::new(connection, stream);
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
@@ -148,4 +156,75 @@ fn without_authentication_only_local_requests_are_answered() {
     // With authentication every host name is accepted, because credentials identify the caller.
     let service = installation.serve(&[]);
     assert_eq!(service.send("GET", "/healthz", &[("host", "keys.example")], "").status, 200);
+}
+
+/// All connections to the API that there are, but for reserved ones.
+const CONNECTIONS: u8 = 8;
+/// Connections from one address, of which the service takes twice as many.
+const FROM_ONE: usize = 64;
+
+/// Opens connections from an address of this machine, each of which asks for a stylesheet 344 times and reads nothing.
+#[tokio::main(flavor = "current_thread")]
+async fn stubborn_clients(service: &Service, from: [u8; 4], number: usize) -> Vec<TcpStream> {
+    let service: SocketAddr = service.base.trim_start_matches("http://").parse().expect("an address");
+    let requests = "GET /console/assets/console.css HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(344);
+    let mut opened = Vec::new();
+    for _ in 0..number {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(1).expect("the system takes its least");
+        socket.bind((from, 0).into()).expect("loopback has many addresses");
+        let mut stream = socket.connect(service).await.expect("it listens").into_std().expect("a stream");
+        // As much as the buffers of the system take; the service may have closed the connection.
+        let _ = stream.write(requests.as_bytes());
+        opened.push(stream);
+    }
+    opened
+}
+
+#[test]
+fn connections_that_do_not_read_keep_no_probe_and_no_other_client_waiting() {
+    let installation = installation!();
+    let service = installation.serve(&["--metrics-listen", "127.0.0.1:0"]);
+    let status = |path: &str| service.request("GET", path).status;
+    let everything: Vec<_> =
+        (2..2 + CONNECTIONS).map(|last| stubborn_clients(&service, [127, 0, 0, last], FROM_ONE)).collect();
+    eventually("all connections are taken", Duration::from_secs(20), || (status("/v3") == 503).then_some(()));
+    let busy = service.request("GET", "/v3");
+    assert!(busy.header("retry-after").is_some() && busy.header("x-request-id").is_some(), "{busy:?}");
+    for _ in 0..3 {
+        assert_eq!((status("/healthz"), status("/readyz")), (200, 200));
+    }
+    let metrics = service.metrics.as_ref().expect("it has one").replace("/metrics", "/readyz");
+    let ready = ureq::get(&metrics).call().expect("the listener of the metrics answers probes, too");
+    assert_eq!(ready.status(), 200);
+    drop(everything);
+    eventually("connections are free again", Duration::from_secs(20), || (status("/v3") == 200).then_some(()));
+
+    // One address cannot take them all.
+    let _of_one = stubborn_clients(&service, [127, 0, 0, 20], 600);
+    assert_eq!(status("/v3"), 200);
+}
+
+#[test]
+fn silent_handshakes_of_one_client_keep_no_other_waiting() {
+    let authority = Authority::new();
+    let issued = authority.issue(&["localhost"]);
+    let installation = installation!();
+    let [certificate, key] = [&issued.certificate, &issued.key].map(|path| path.to_str().expect("plain"));
+    let service = installation.serve(&["--tls-cert", certificate, "--tls-key", key]);
+    let address: SocketAddr = service.base.trim_start_matches("http://").parse().expect("an address");
+    // More than the handshakes that the service performs at a time.
+    let _silent: Vec<_> = (0..200).map(|_| TcpStream::connect(address)).collect();
+    let began = std::time::Instant::now();
+    // The silent ones come from 127.0.0.1; this client from another address.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 2], 0).into()).expect("loopback has many addresses");
+        socket.connect(address).await.expect("it listens").into_std().expect("a stream")
+    });
+    stream.set_nonblocking(false).expect("a stream");
+    let (answer, _) = get_over(stream, &authority, "/healthz").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(8), "it waited for the silent ones: {:?}", began.elapsed());
 }

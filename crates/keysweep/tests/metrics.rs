@@ -229,7 +229,11 @@ fn metrics_and_the_api_never_share_a_listener() {
     let service = installation.serve(SERVE);
     assert_eq!(service.request("GET", "/metrics").status, 404);
     let metrics = service.metrics.as_deref().expect("an address");
-    for path in ["/healthz", "/openapi.json", "/"] {
+    for probe in ["/healthz", "/readyz"] {
+        // Clients of the API cannot keep these from being answered here.
+        assert_eq!(ureq::get(metrics.replace("/metrics", probe)).call().expect(probe).status(), 200);
+    }
+    for path in ["/openapi.json", "/v3", "/"] {
         let error = ureq::get(metrics.replace("/metrics", path)).call().expect_err(path);
         assert!(matches!(error, ureq::Error::StatusCode(404)), "{path}: {error}");
     }

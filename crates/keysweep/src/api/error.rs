@@ -61,6 +61,15 @@ impl IntoResponses for OnSubject {
     }
 }
 
+/// Documented errors of an event stream.
+pub struct OnStream;
+
+impl IntoResponses for OnStream {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        error_responses("ErrorView", &[400, 401, 403, 404, 413, 429, 500])
+    }
+}
+
 /// Documented errors of an operation that adds, removes or renames instances.
 pub struct OnChange;
 

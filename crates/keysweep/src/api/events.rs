@@ -19,18 +19,31 @@ use tokio::{
 
 use super::{
     ApiState,
-    error::{ApiError, OnSubject},
+    error::{ApiError, OnStream},
+    streams::StreamPermit,
     task::TaskView,
 };
-use crate::{model::Role, task::Tasks};
+use crate::{
+    auth::{Authenticator, Caller},
+    model::Role,
+    task::Tasks,
+};
 
 /// How often the store is read. Workers write once a second.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the credentials are looked at again. A stream does not outlive them by more.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a client should wait if there are too many streams.
+const STREAM_DELAY: Duration = Duration::from_secs(10);
 /// Longest duration of a stream. Browsers reconnect by themselves, which verifies their credentials again.
 const MAX_DURATION: Duration = Duration::from_secs(15 * 60);
 
 struct TaskStream {
     tasks: Tasks,
+    auth: Authenticator,
+    caller: Caller,
+    checked_at: Instant,
+    _permit: StreamPermit,
     project_id: String,
     task_id: String,
     /// Id of the last event that the client received.
@@ -43,13 +56,13 @@ struct TaskStream {
 /// Follow a task
 ///
 /// Events are named `task` and hold the object that the task's GET returns. The first is sent at once, others after each
-/// change; the stream ends after the event of a finished task. Reconnect with `Last-Event-ID` to get new events only.
+/// change; the stream ends after the event of a finished task, and when the credentials do. Reconnect with `Last-Event-ID` to get new events only.
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/tasks/{task_id}/events", tag = "tasks", operation_id = "follow_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        OnSubject
+        OnStream
     )
 )]
 pub(super) async fn follow(State(state): State<ApiState>, request: Request) -> Result<impl IntoResponse, ApiError> {
@@ -57,8 +70,15 @@ pub(super) async fn follow(State(state): State<ApiState>, request: Request) -> R
     let authorized = state.authorize(request, Role::Reader).await?;
     let (project_id, task_id) = (authorized.project_id, authorized.subject_id);
     state.tasks.detail(&project_id, &task_id).await?.ok_or(ApiError::NotFound("task"))?;
+    let permit = state.streams.admit(authorized.caller.name.as_deref()).ok_or_else(|| {
+        ApiError::TooMany("too many event streams are open; close one, or try again".into(), STREAM_DELAY)
+    })?;
     let source = TaskStream {
         tasks: state.tasks,
+        auth: state.auth,
+        caller: authorized.caller,
+        checked_at: Instant::now(),
+        _permit: permit,
         project_id,
         task_id,
         last_id,
@@ -79,6 +99,13 @@ impl TaskStream {
     /// Waits for the next event; `None` ends the stream.
     async fn next(&mut self) -> Option<Event> {
         while !self.has_finished && !*self.shutdown.borrow() && Instant::now() < self.deadline {
+            if self.checked_at.elapsed() >= CHECK_INTERVAL {
+                // An outage of the store is no reason to end the stream either.
+                if let Ok(false) = self.auth.still_allows(&self.caller, &self.project_id, Role::Reader).await {
+                    return None;
+                }
+                self.checked_at = Instant::now();
+            }
             // An outage of the store must not end the stream: the next poll may succeed.
             match self.tasks.detail(&self.project_id, &self.task_id).await {
                 Ok(None) => return None,

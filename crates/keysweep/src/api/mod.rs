@@ -7,6 +7,7 @@ mod estimate;
 mod events;
 mod instance;
 mod instances;
+mod streams;
 mod task;
 
 use axum::{Router, extract::Request};
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::error::ApiError;
+pub use self::{error::ApiError, streams::Streams};
 use crate::{
     auth::{Authenticator, Authorized},
     identity::Identity,
@@ -35,6 +36,8 @@ pub struct ApiState {
     pub auth: Authenticator,
     /// Ends event streams when the process shuts down, so that open streams do not delay it.
     pub shutdown: watch::Receiver<bool>,
+    /// Event streams.
+    pub streams: Streams,
 }
 
 impl ApiState {

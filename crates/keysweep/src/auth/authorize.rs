@@ -121,7 +121,10 @@ impl Caller {
 mod tests {
     use rstest::rstest;
 
-    use super::{super::Permissions, *};
+    use super::{
+        super::{Credential, Permissions},
+        *,
+    };
     use crate::model::Grant;
 
     const SHOP: &str = "0123456789abcdef0123456789abcdef";
@@ -135,7 +138,8 @@ mod tests {
     #[case::role_on_the_project(SHOP, None, "Role")]
     fn the_first_failing_check_decides(#[case] project: &str, #[case] subject: Option<&str>, #[case] denied: &str) {
         let grant = Grant { project_id: SHOP.into(), role: Role::Reader };
-        let reader = Caller { name: Some("ada".into()), permissions: Permissions::Granted(vec![grant]) };
+        let permissions = Permissions::Granted(vec![grant]);
+        let reader = Caller { name: Some("ada".into()), permissions, credential: Credential::None };
         let error = reader.require_role(project, subject, Role::Operator).expect_err("a reader is no operator");
         assert!(format!("{error:?}").starts_with(denied), "{error:?}");
         assert_eq!(reader.require_role(SHOP, Some(OTHER), Role::Reader).expect("a reader"), Role::Reader);

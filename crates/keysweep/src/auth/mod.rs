@@ -41,6 +41,7 @@ use crate::{
     instances::Instances,
     model::{Grant, Role},
     request::{BodyError, ForwardedHost, Peer, read_body},
+    secrets::Secret,
 };
 
 /// The header that carries a token.
@@ -67,6 +68,17 @@ pub struct Caller {
     /// The user's name; `None` if authentication is off.
     pub name: Option<String>,
     permissions: Permissions,
+    credential: Credential,
+}
+
+/// What a caller showed, to be looked at again.
+#[derive(Debug, Clone)]
+enum Credential {
+    /// Nothing: authentication is off. Or a session, which every page looks at.
+    None,
+    Token(Secret),
+    /// An access key, by its public half.
+    Key(String),
 }
 
 #[derive(Debug, Clone)]
@@ -197,7 +209,7 @@ impl Authenticator {
 
     async fn identify(&self, parts: &Parts, body: &[u8], repeatable: bool) -> Result<Caller, AuthError> {
         if !self.required {
-            return Ok(Caller { name: None, permissions: Permissions::All });
+            return Ok(Caller { name: None, permissions: Permissions::All, credential: Credential::None });
         }
         if let Some(token) = parts.headers.get(TOKEN_HEADER).filter(|token| !token.is_empty()) {
             return self.by_token(token.as_bytes()).await;
@@ -205,6 +217,26 @@ impl Authenticator {
         let header = parts.headers.get(AUTHORIZATION).ok_or(AuthError::Missing)?;
         let authorization = Authorization::parse(header.to_str().map_err(|_| SignatureError::Malformed)?)?;
         self.by_signature(authorization, parts, body, repeatable).await
+    }
+
+    /// Returns whether a caller's credentials still are for a role on a project: they are not once the token has ended, the key or
+    /// its user is disabled, or the role is revoked.
+    pub async fn still_allows(&self, caller: &Caller, project_id: &str, needed: Role) -> Result<bool, IdentityError> {
+        let role = match &caller.credential {
+            Credential::None => caller.role_on(project_id),
+            Credential::Token(token) => match self.by_token(token.expose().as_bytes()).await {
+                Ok(current) => current.role_on(project_id),
+                Err(AuthError::Identity(error)) => return Err(error),
+                Err(_) => None,
+            },
+            Credential::Key(access) => {
+                let holder = self.identity.key_holder(access).await?;
+                let usable = holder.filter(|holder| !holder.key.disabled && !holder.user.disabled);
+                let grants = usable.map(|holder| holder.grants).unwrap_or_default();
+                grants.iter().filter(|grant| grant.project_id == project_id).map(|grant| grant.role).max()
+            }
+        };
+        Ok(role.is_some_and(|role| role >= needed))
     }
 
     async fn by_token(&self, token: &[u8]) -> Result<Caller, AuthError> {
@@ -215,13 +247,15 @@ impl Authenticator {
         if holder.token.expires_at <= Timestamp::now() {
             return Err(AuthError::TokenExpired);
         }
+        let credential = Credential::Token(String::from_utf8_lossy(token).into_owned().into());
         if is_unscoped(token) {
             let roles = self.identity.roles_of(&holder.user).await?.into_iter();
             let grants = roles.map(|(project, role)| Grant { project_id: project.id, role }).collect();
-            return Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Unscoped(grants) });
+            return Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Unscoped(grants), credential });
         }
         let grants = holder.role.map(|role| Grant { project_id: holder.token.project_id, role });
-        Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(grants.into_iter().collect()) })
+        let permissions = Permissions::Granted(grants.into_iter().collect());
+        Ok(Caller { name: Some(holder.user.name), permissions, credential })
     }
 
     /// Refuses all that can be refused without the key before it looks the key up, and treats an unknown key like a known
@@ -261,6 +295,7 @@ impl Authenticator {
         if !repeatable && !self.identity.is_first_use(&prepared.signature, prepared.good_until).await? {
             return Err(AuthError::Repeated);
         }
-        Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(holder.grants) })
+        let credential = Credential::Key(authorization.access);
+        Ok(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(holder.grants), credential })
     }
 }

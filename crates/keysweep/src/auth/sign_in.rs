@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Authenticator, Caller, Permissions};
+use super::{Authenticator, Caller, Credential, Permissions};
 use crate::{
     identity::{IdentityError, IssuedToken, NewToken, is_unscoped},
     model::{Grant, Project, Role, TokenHolder, User, is_id, is_name},
@@ -221,7 +221,7 @@ impl Authenticator {
     /// ended. Without authentication the caller is an admin of every project and needs no session.
     pub async fn session_caller(&self, session: Option<&str>) -> Result<Option<Caller>, IdentityError> {
         if !self.required {
-            return Ok(Some(Caller { name: None, permissions: Permissions::All }));
+            return Ok(Some(Caller { name: None, permissions: Permissions::All, credential: Credential::None }));
         }
         let Some(session) = session else { return Ok(None) };
         let Some(holder) = self.identity.session_holder(session.as_bytes()).await? else { return Ok(None) };
@@ -230,7 +230,11 @@ impl Authenticator {
         }
         let roles = self.identity.roles_of(&holder.user).await?.into_iter();
         let grants = roles.map(|(project, role)| Grant { project_id: project.id, role }).collect();
-        Ok(Some(Caller { name: Some(holder.user.name), permissions: Permissions::Granted(grants) }))
+        Ok(Some(Caller {
+            name: Some(holder.user.name),
+            permissions: Permissions::Granted(grants),
+            credential: Credential::None,
+        }))
     }
 
     /// Returns the projects that a caller has a role on, sorted by name.

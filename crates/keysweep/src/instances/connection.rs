@@ -30,10 +30,28 @@ pub struct Connection {
     pub sentinel_tls: Option<String>,
 }
 
+/// Refuses control characters. They are in no name or password that a client can type, and a line break in one is a command of its
+/// own to a server that is not Redis. Does not repeat the text, which may be a secret.
+pub(super) fn check_plain(field: &str, text: Option<&str>) -> Result<(), String> {
+    match text.is_some_and(|text| text.chars().any(char::is_control)) {
+        true => Err(format!("the {field} has a control character, such as a line break; leave it out")),
+        false => Ok(()),
+    }
+}
+
 impl Connection {
     /// Applies the settings to a target. A setting that the URL's scheme has no use for is an error: ignoring it would
     /// connect in another way than the operator believes.
     pub fn apply(&self, target: &mut Target) -> Result<(), String> {
+        let sentinel_password = self.sentinel_password.as_ref().map(Secret::expose);
+        for (field, text) in [
+            ("Sentinel user", self.sentinel_username.as_deref()),
+            ("Sentinel password", sentinel_password),
+            ("server name", self.server_name.as_deref()),
+            ("address map", self.address_map.as_deref()),
+        ] {
+            check_plain(field, text)?;
+        }
         if let Some(setting) = &self.sentinel_tls {
             let encrypted = match setting.as_str() {
                 "on" => Some(true),

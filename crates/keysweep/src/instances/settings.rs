@@ -4,7 +4,7 @@ use keysweep_engine::{Preset, Target};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
-use super::{Connection, InstanceError, Instances, gone, taken};
+use super::{Connection, InstanceError, Instances, connection::check_plain, gone, taken};
 use crate::{
     model::{Instance, Stored, Window, check_id, check_name, now, other_form},
     random::new_id,
@@ -95,6 +95,12 @@ impl Instances {
         let (target, url) = parsed.map_err(|error| InstanceError::Url(error.to_string()))?;
         self.check_target(&target)?;
         let credentials = target.credentials;
+        let host_or_path = Some(url.as_str());
+        let user = credentials.username.as_deref();
+        let secret = password.or(credentials.password.as_ref().map(|password| password.expose_secret()));
+        for (field, text) in [("URL", host_or_path), ("user", user), ("password", secret)] {
+            check_plain(field, text).map_err(InstanceError::Url)?;
+        }
         let in_url = credentials.password.as_ref().map(|password| password.expose_secret());
         let password = password.or(in_url).filter(|password| !password.is_empty());
         instance.password = password.map(|password| self.vault.seal(&instance.id, field::PASSWORD, password));

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -20,8 +20,10 @@ use crate::model::InvalidField;
 
 /// Private and loopback ranges.
 const DEFAULT: [&str; 6] = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-/// Link-local ranges, where clouds serve the credentials of their machines. Never allowed, whatever is configured.
-const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
+/// Where clouds serve the credentials of their machines: link-local ranges, and the addresses of Amazon, Google and Oracle over IPv6
+/// and of Alibaba. Never allowed, whatever is configured.
+const NEVER: [&str; 6] =
+    ["169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "100.100.100.200/32"];
 
 /// The addresses that may be connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,13 +79,29 @@ impl AllowedTargets {
         // An IPv4 address in IPv6 form is the same address.
         let ip = address.ip().to_canonical();
         let is_in = |net: &IpNet| net.contains(&ip);
-        let never = LINK_LOCAL.iter().filter_map(|net| net.parse().ok()).any(|net| is_in(&net));
+        let forms = [Some(ip), embedded(ip)];
+        let nets = NEVER.iter().filter_map(|net| net.parse::<IpNet>().ok());
+        let never = nets.into_iter().any(|net| forms.iter().flatten().any(|form| net.contains(form)));
         let allows = |range: &Range| match range {
             Range::Net { net, ports } => is_in(net) && ports.contains(&address.port()),
             Range::Sockets(_) => false,
         };
         !never && self.0.iter().any(allows)
     }
+}
+
+/// Returns the IPv4 address to which a gateway passes on what is sent to an IPv6 address: of NAT64 (`64:ff9b::/96`), 6to4
+/// (`2002::/16`) and IPv4-compatible addresses (`::a.b.c.d`).
+fn embedded(ip: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(ip) = ip else { return None };
+    let low = |bits: u128| Ipv4Addr::from_bits(bits as u32);
+    let bits = ip.to_bits();
+    let address = match ip.segments() {
+        [0x2002, ..] => low(bits >> 80),
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0, 0, ..] => low(bits),
+        _ => return None,
+    };
+    Some(address.into())
 }
 
 impl FromStr for Range {
@@ -177,6 +195,34 @@ mod tests {
     #[case("[2001:db8::1]:6379", false)]
     fn private_and_loopback_addresses_are_allowed_by_default(#[case] address: &str, #[case] allowed: bool) {
         assert_eq!(AllowedTargets::default().allow(address.parse().expect("an address")), allowed, "{address}");
+    }
+
+    #[rstest]
+    #[case::link_local("169.254.169.254")]
+    #[case::mapped("::ffff:169.254.169.254")]
+    #[case::nat64("64:ff9b::169.254.169.254")]
+    #[case::six_to_four("2002:a9fe:a9fe::1")]
+    #[case::compatible("::169.254.169.254")]
+    #[case::amazon("fd00:ec2::254")]
+    #[case::google("fd20:ce::254")]
+    #[case::oracle("fd00:c1::a9fe:a9fe")]
+    #[case::alibaba("100.100.100.200")]
+    #[case::alibaba_by_nat64("64:ff9b::6464:64c8")]
+    fn addresses_where_clouds_serve_credentials_are_never_allowed(#[case] ip: IpAddr) {
+        let everything = AllowedTargets::new(["0.0.0.0/0", "::/0"]).expect("ranges");
+        assert!(!everything.allow(SocketAddr::new(ip, 80)), "{ip}");
+        assert!(!AllowedTargets::default().allow(SocketAddr::new(ip, 80)), "{ip}");
+    }
+
+    #[rstest]
+    #[case("100.100.100.201")]
+    #[case("fd00:ec3::254")]
+    #[case("64:ff9b::8.8.8.8")]
+    #[case("2002:808:808::1")]
+    #[case("::1")]
+    fn their_neighbours_are_allowed_where_a_range_says_so(#[case] ip: IpAddr) {
+        let everything = AllowedTargets::new(["0.0.0.0/0", "::/0"]).expect("ranges");
+        assert!(everything.allow(SocketAddr::new(ip, 80)), "{ip}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The listener for Prometheus. It serves `/metrics` alone and is never the listener of the API.
+//! The listener for Prometheus. It serves `/metrics` and health probes, which clients of the API cannot keep from being answered
+//! here: it is never the listener of the API.
 
 use std::sync::Arc;
 
@@ -7,22 +8,27 @@ use prometheus_client::encoding::prometheus_text;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::Metrics;
-use crate::connections::{self, Bounds};
+use crate::{
+    connections::{self, Bounds, Peers, Routes},
+    proxies::TrustedProxies,
+};
 
 /// Concurrent connections.
 const CONNECTIONS: u32 = 32;
 
-/// Serves `/metrics` until `shutdown` is set.
+/// Serves `/metrics` and the health probes until `shutdown` is set.
 ///
 /// # Errors
 /// The listener failed.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
+    probes: Router,
     shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let router = Router::new().route("/metrics", get(scrape)).with_state(metrics);
-    connections::serve(listener, router, Bounds::of(CONNECTIONS), shutdown).await
+    let all = Router::new().route("/metrics", get(scrape)).with_state(metrics).merge(probes);
+    let bounds = Bounds::new(CONNECTIONS, 0, Peers::new(CONNECTIONS, TrustedProxies::default()));
+    connections::serve(listener, Routes { all, reserved: Router::new() }, bounds, shutdown).await
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {

@@ -4,6 +4,7 @@ mod catalog;
 mod hosts;
 mod roles;
 mod scopes;
+mod streams;
 #[path = "../common/tokens.rs"]
 mod tokens;
 
