@@ -63,6 +63,11 @@ impl Link {
     /// Runs one slice on the selected database, in one write and one round trip.
     pub fn slice(&mut self, cursor: u64, count: u32, capabilities: Capabilities) -> Result<SliceReply, LinkError> {
         self.send_slice(cursor, count, capabilities)?;
+        self.receive_slice(capabilities)
+    }
+
+    /// Receives the reply to a slice that was sent before.
+    pub fn receive_slice(&mut self, capabilities: Capabilities) -> Result<SliceReply, LinkError> {
         if !capabilities.transaction {
             return self.read_slice(capabilities);
         }
@@ -83,7 +88,8 @@ impl Link {
         }
     }
 
-    fn send_slice(&mut self, cursor: u64, count: u32, capabilities: Capabilities) -> Result<(), LinkError> {
+    /// Sends a slice on the selected database, in one write. Its reply is the next one to receive.
+    pub fn send_slice(&mut self, cursor: u64, count: u32, capabilities: Capabilities) -> Result<(), LinkError> {
         self.out.clear();
         if capabilities.transaction {
             encode(&mut self.out, &[b"MULTI"]);

@@ -13,9 +13,11 @@ use crate::{
 /// PINGs before the first slice, and the time between them.
 const PINGS: u32 = 20;
 const INTERVAL: Duration = Duration::from_millis(10);
-/// How long to measure at a distance where the server reports its event loop, so that few PINGs are enough.
+/// How long to measure at a distance, at least.
 const TIME: Duration = Duration::from_millis(200);
-/// PINGs without a guard, and at a distance at least.
+/// PINGs at a distance, at least: as many as a p90 takes.
+const DISTANT_PINGS: u32 = 10;
+/// PINGs without a guard, and at a distance where the server reports its event loop.
 const MIN_PINGS: u32 = 3;
 /// Round trip from which on a server is at a distance: the PINGs vary there with the network.
 const DISTANT: Duration = Duration::from_millis(1);
@@ -56,8 +58,8 @@ impl Baseline {
     ) -> Result<Self, LinkError> {
         let started = Instant::now();
         for sent in 0..PINGS {
-            let is_enough = sent >= MIN_PINGS && started.elapsed() >= TIME;
-            if is_enough && probe.idle() > DISTANT && before.event_loop.is_some() {
+            let enough = if before.event_loop.is_some() { MIN_PINGS } else { DISTANT_PINGS };
+            if sent >= enough && started.elapsed() >= TIME && probe.idle() > DISTANT {
                 break;
             }
             probe.record(Duration::ZERO, link.ping()?);

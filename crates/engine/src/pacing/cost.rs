@@ -13,7 +13,7 @@ use crate::{link::Info, server::ScanStatistics};
 pub const OVERHEAD: f64 = 30e-6;
 /// The largest calibrated value, seconds. The smallest is negative: a server that has to wait for its core counts that time as
 /// SCAN's, by up to this part of it.
-const MAX_OVERHEAD: f64 = 100e-6;
+const MAX_OVERHEAD: f64 = 250e-6;
 const WAITED: f64 = 0.5;
 /// What each reclaimed key costs after SCAN has ended, where its DEL goes to replicas or the append-only file, seconds.
 const PER_RECLAIM: f64 = 0.3e-6;
@@ -139,6 +139,22 @@ impl CostMeter {
             sums.add(slice, cost);
         }
         Duration::from_secs_f64(cost)
+    }
+
+    /// Returns what a slice with this COUNT will probably cost, without reclaimed keys.
+    pub fn expect(&self, count: u32) -> Duration {
+        let scan = self.per_unit().unwrap_or(self.expected) * f64::from(count);
+        Duration::from_secs_f64((scan + self.overhead).max(scan * WAITED))
+    }
+
+    /// Returns the part of a cost for which other clients wait: a core that has to wake up first is idle until then.
+    pub fn pause(&self, cost: Duration) -> Duration {
+        cost.saturating_sub(Duration::from_secs_f64((self.overhead - OVERHEAD).max(0.0)))
+    }
+
+    /// Whether the server tells what slices cost.
+    pub fn is_told(&self) -> bool {
+        self.last.is_some()
     }
 
     /// Records that the statistics or the state were asked for, which costs as well. Returns how much.

@@ -16,5 +16,5 @@ pub use self::pace::{Decision, Pace};
 pub(crate) use self::{
     cost::expected_cost,
     profile::PrimaryProfile,
-    throttle::{Next, Throttle, ThrottleContext},
+    throttle::{Next, StartedSlice, Throttle, ThrottleContext},
 };

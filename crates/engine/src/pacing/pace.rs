@@ -100,18 +100,31 @@ impl Pace {
     /// Records a slice that started at `started`, blocked the server for `cost`, had this COUNT, scanned `keys` keys and
     /// reclaimed `reclaimed` of them.
     pub fn record(&mut self, started: Duration, cost: Duration, count: u32, keys: u64, reclaimed: u64) {
-        let from = |due: Duration| due.max(started.saturating_sub(MAX_DEBT));
+        self.begin(started, cost);
+        self.finish(started, 0.0, cost, count, keys, reclaimed);
+    }
+
+    /// Records the start of a slice that is expected to block the server for `expected`.
+    pub fn begin(&mut self, started: Duration, expected: Duration) {
         if self.max_cpu < 1.0 {
-            self.due = from(self.due) + cost.div_f64(self.max_cpu * PLANNED);
+            let from = self.due.max(started.saturating_sub(MAX_DEBT));
+            self.due = from + expected.div_f64(self.max_cpu * PLANNED);
         }
-        let pause = |number: u64, rate: u64| Duration::from_secs_f64(number as f64 / rate.max(1) as f64);
+    }
+
+    /// Records the end of a slice that began at `started`, cost `more` seconds more than was expected, and blocked other clients
+    /// for `pause`.
+    pub fn finish(&mut self, started: Duration, more: f64, pause: Duration, count: u32, keys: u64, reclaimed: u64) {
+        let from = |due: Duration| due.max(started.saturating_sub(MAX_DEBT));
+        self.settle(started, more);
+        let time_for = |number: u64, rate: u64| Duration::from_secs_f64(number as f64 / rate.max(1) as f64);
         if let Some(rate) = self.limits.keys_per_second {
-            self.keys_due = from(self.keys_due) + pause(keys, rate);
+            self.keys_due = from(self.keys_due) + time_for(keys, rate);
         }
         if let Some(rate) = self.limits.reclaims_per_second {
-            self.reclaims_due = from(self.reclaims_due) + pause(reclaimed, rate);
+            self.reclaims_due = from(self.reclaims_due) + time_for(reclaimed, rate);
         }
-        self.remember(cost.as_secs_f64() / f64::from(count.max(1)));
+        self.remember(pause.as_secs_f64() / f64::from(count.max(1)));
         self.adapt();
     }
 

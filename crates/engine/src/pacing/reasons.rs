@@ -101,6 +101,12 @@ impl Throttle<'_> {
         self.check_stop()
     }
 
+    /// Whether a replica lags or is missing.
+    pub(super) fn waits_for_replicas(&self) -> bool {
+        let RoleView::Primary { max_lag, replicas, .. } = self.role else { return false };
+        max_lag > self.context.options.max_replica_lag || replicas < self.replicas
+    }
+
     /// Waits while a replica lags too far behind, or while one that was attached at the start is missing: deletes are
     /// replicated, and must not overrun the buffers that the server keeps for its replicas.
     pub(super) fn wait_for_replicas(&mut self, link: &mut Link) -> Result<(), ShardError> {

@@ -29,6 +29,10 @@ use crate::{
 /// Shortest time between two samples of the state that gives a reliable load.
 const MIN_LOAD_TIME: Duration = Duration::from_millis(500);
 
+/// The most cursors that walk through a database at once.
+const MAX_CURSORS: f64 = 4.0;
+/// Several cursors pay where the round trip is longer than this many slices.
+const SLICES_PER_ROUND_TRIP: f64 = 3.0;
 /// Keyspaces below this many keys are swept without a guard: they are done before it could judge.
 const MIN_GUARDED_KEYS: u64 = 20_000;
 
@@ -37,8 +41,25 @@ const MIN_GUARDED_KEYS: u64 = 20_000;
 pub(crate) enum Next {
     /// Run a slice with this COUNT.
     Slice(u32),
+    /// Receive the replies of all slices that are under way: what comes next needs the server's answer between two slices.
+    Finish,
     /// Expiry was paused: repeat the slices since the last clean sample.
     RollBack,
+}
+
+/// A slice that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StartedSlice {
+    at: Duration,
+    count: u32,
+    expected: Duration,
+}
+
+impl StartedSlice {
+    /// Returns its COUNT.
+    pub fn count(self) -> u32 {
+        self.count
+    }
 }
 
 /// What the throttle of one connection works with.
@@ -161,15 +182,37 @@ impl<'a> Throttle<'a> {
         self.cost.per_unit()
     }
 
-    /// Records a slice that started at `started` and was answered after `round_trip`. Returns what it cost.
-    pub fn record(&mut self, started: Duration, round_trip: Duration, count: u32, slice: &SliceReply) -> Duration {
+    /// Returns how many cursors can use the CPU limit together: over a long path one of them waits for the network most of the
+    /// time.
+    pub fn useful_cursors(&self) -> usize {
+        let Limits { max_cpu, max_slice, .. } = self.context.limits;
+        let (round_trip, slice) = (self.probe.idle().as_secs_f64(), max_slice.as_secs_f64().max(1e-6));
+        // Round trips cannot tell the cost of slices that wait for each other.
+        if round_trip <= SLICES_PER_ROUND_TRIP * slice || !self.cost.is_told() {
+            return 1;
+        }
+        (max_cpu * (round_trip + slice) / slice).ceil().clamp(1.0, MAX_CURSORS) as usize
+    }
+
+    /// Records the start of a slice.
+    pub fn begin_slice(&mut self, count: u32) -> StartedSlice {
+        let (at, expected) = (self.now(), self.cost.expect(count));
+        self.pace.begin(at, expected);
+        StartedSlice { at, count, expected }
+    }
+
+    /// Records the reply of a slice. `round_trip`: how long it took, where the reply was awaited all the while. Returns what it
+    /// cost.
+    pub fn record(&mut self, started: StartedSlice, round_trip: Option<Duration>, slice: &SliceReply) -> Duration {
+        let StartedSlice { at, count, expected } = started;
         let cost = self.cost.record(&Measured {
             count,
             reclaimed: slice.reclaimed,
             scan: slice.scan_time,
-            excess: Some(round_trip.saturating_sub(self.probe.low())),
+            excess: round_trip.map(|round_trip| round_trip.saturating_sub(self.probe.low())),
         });
-        self.pace.record(started, cost, count, slice.returned + slice.reclaimed, slice.reclaimed);
+        let more = cost.as_secs_f64() - expected.as_secs_f64();
+        self.pace.finish(at, more, self.cost.pause(cost), count, slice.returned + slice.reclaimed, slice.reclaimed);
         self.role = slice.role.clone();
         self.queries.record_slice();
         if self.cost.wants_reading() {
@@ -178,10 +221,13 @@ impl<'a> Throttle<'a> {
         cost
     }
 
-    /// Waits until the limits allow a slice and no reason to throttle is left.
-    pub fn next_slice(&mut self, link: &mut Link) -> Result<Next, ShardError> {
+    /// Waits until the limits allow a slice and no reason to throttle is left. `is_idle`: whether no slice is under way.
+    pub fn next_slice(&mut self, link: &mut Link, is_idle: bool) -> Result<Next, ShardError> {
         loop {
             self.check_stop()?;
+            if !is_idle && self.waits_for_replicas() {
+                return Ok(Next::Finish);
+            }
             self.wait_for_replicas(link)?;
             let now = self.now();
             let (due, count) = match self.pace.next(now) {
@@ -189,6 +235,9 @@ impl<'a> Throttle<'a> {
                 Decision::Go(count) => (now, Some(count)),
             };
             if let Some((query, at)) = self.queries.next(now, due, self.waits_for_saves()) {
+                if !is_idle {
+                    return Ok(Next::Finish);
+                }
                 self.wait_until(self.started + at);
                 self.check_stop()?;
                 let (sent, waited) = (self.now(), self.throttled_time());

@@ -25,6 +25,8 @@ const CHUNK_BITS: u32 = 8;
 const MAX_CHUNK_BITS: u32 = 16;
 /// Keys of a chunk, at least, unless a scan is slow: the last call of each chunk repeats about five.
 const KEYS_PER_CHUNK: u64 = 256;
+/// The same over a long path. A scan of so few keys that this makes a difference takes seconds.
+const KEYS_PER_DISTANT_CHUNK: u64 = 4_096;
 /// Smaller databases are scanned as a whole: they take less time than the wake of a scan needs to matter.
 const MIN_KEYS: u64 = 20_000;
 /// Slots of a block, usually and at most: in smaller blocks a call reaches beyond its block too often.
@@ -95,6 +97,8 @@ pub(crate) struct Speeds {
     pub scanned: Option<u64>,
     /// Keys a second that expire meanwhile; `None`: unknown.
     pub expired: Option<f64>,
+    /// Whether every call waits for a long round trip. The last call of a chunk is as long as any other, and so chunks are larger.
+    pub is_distant: bool,
 }
 
 impl Order {
@@ -159,7 +163,8 @@ fn chunk_bits(keys: u64, speeds: Speeds) -> u32 {
         return 0;
     }
     let rate = speeds.scanned.map_or(f64::INFINITY, |rate| rate.max(1) as f64);
-    let usual = CHUNK_BITS.min((keys / KEYS_PER_CHUNK).ilog2());
+    let keys_per_chunk = if speeds.is_distant { KEYS_PER_DISTANT_CHUNK } else { KEYS_PER_CHUNK };
+    let usual = CHUNK_BITS.min((keys / keys_per_chunk).ilog2());
     let is_enough = |bits: u32| rate >= slowest(bits, speeds);
     let is_possible = |bits: u32| keys >> (bits + 1) >= MIN_COUNT;
     let finer = |bits: u32| bits < MAX_CHUNK_BITS && !is_enough(bits) && is_possible(bits + 1);

@@ -1,16 +1,21 @@
-//! One database over one connection: chunk after chunk, in the order that suits the server's own expiry cycle.
+//! One database: chunk after chunk, in the order that suits the server's own expiry cycle, by one cursor or by several at once.
 
 use std::{
     ops::ControlFlow,
     time::{Duration, Instant},
 };
 
-use super::{incomplete::endless, runaway::Runaway, session::Session, sweeper::ShardSweeper};
+use super::{
+    cursors::{Cursors, Progressed, SliceError},
+    incomplete::endless,
+    session::Session,
+    sweeper::ShardSweeper,
+};
 use crate::{
     failure::ShardError,
-    link::{LinkError, RoleView},
+    link::LinkError,
     pacing::{Next, Throttle},
-    record::{Advance, Call, DatabaseCheckpoint, Order, Scale, Walk},
+    record::{DatabaseCheckpoint, Order, Scale, Speeds, Walk},
     server::{self, Cycle, FASTER, speeds, wake},
     target::Address,
 };
@@ -27,66 +32,29 @@ impl ShardSweeper<'_> {
         index: usize,
         database: &DatabaseCheckpoint,
     ) -> Result<ControlFlow<()>, ShardError> {
-        let address = session.address.clone();
-        let failed = |error| ShardError::at(&address, error);
+        let several = throttle.useful_cursors() > 1 && session.info.is_redis_or_valkey();
         self.state().database = Some(database.database);
-        if database.database != 0 || self.state().checkpoint.databases.len() > 1 {
-            session.link.call(&[b"SELECT", database.database.to_string().as_bytes()]).map_err(failed)?;
+        let is_only = database.database == 0 && self.state().checkpoint.databases.len() == 1;
+        if !is_only {
+            session.select(0, database.database)?;
         }
-        let (started, mut scanned) = (Instant::now(), 0);
-        let mut walk = self.walk(session, index, database)?;
-        let mut runaway = Runaway::default();
-        let mut keys = session.keys(database.database);
-        let mut next = walk.take();
-        while let Some(position) = next {
-            let Next::Slice(count) = throttle.next_slice(&mut session.link)? else {
-                return Ok(ControlFlow::Break(()));
-            };
-            let count = count.min(walk.max_count(position, keys.unwrap_or(u64::MAX)));
-            let count = self.profile.reply_cap.limit(count);
-            let (sent, offset) = (Instant::now(), throttle.now());
-            let slice = match self.run_slice(session, position.cursor, count) {
-                Ok(slice) => slice,
-                Err(LinkError::Server(error)) if walk.is_start(position) && error.is_about_cursor() => {
-                    walk = self.give_up_chunks(&address, index, &walk);
-                    (next, runaway) = (walk.take(), Runaway::default());
-                    continue;
-                }
-                Err(error) => return Err(self.slice_error(&address, count, error)),
-            };
-            let round_trip = sent.elapsed();
-            if matches!(slice.role, RoleView::Replica { .. }) {
-                return Err(ShardError::Demoted);
-            }
-            let cost = throttle.record(offset, round_trip, count, &slice);
-            let visited = slice.returned + slice.reclaimed;
-            scanned += visited;
-            let call = Call { count, cursor: slice.cursor, returned: slice.returned, visited };
-            let repeated = walk.repeated(position, call);
-            let advance = walk.advance(position, call);
-            self.state().record_slice(index, &slice, repeated, &walk, cost);
-            self.monitor.slice(cost);
-            keys = slice.sizes.map(|(before, _)| before).or(keys);
-            if let Some(kind) = runaway.record(slice.cursor, visited, keys) {
-                return Err(endless(&address, database.database, kind).into());
-            }
-            next = match advance {
-                Advance::Within(position) => Some(position),
-                Advance::Complete => {
-                    runaway.start_chunk();
-                    walk.take()
-                }
-                Advance::Opaque => {
-                    walk = self.give_up_chunks(&address, index, &walk);
-                    runaway = Runaway::default();
-                    walk.take()
-                }
-            };
+        let started = Instant::now();
+        let walk = self.walk(session, index, database, several)?;
+        let wanted = throttle.useful_cursors().min(walk.chunks_left()).max(1);
+        let connections = self.open_connections(session, wanted);
+        for connection in 1..connections {
+            session.select(connection, database.database)?;
         }
-        if walk.is_forward() {
-            self.note_wake(session, database.database, scanned, started.elapsed());
+        let mut cursors = Cursors::new(walk, index, database.database, connections, session.keys(database.database));
+        let swept = self.run_cursors(session, throttle, &mut cursors);
+        if swept.is_err() {
+            // What the slices under way have reclaimed counts as well.
+            self.finish_slices(session, throttle, &mut cursors);
         }
-        Ok(ControlFlow::Continue(()))
+        if matches!(swept, Ok(ControlFlow::Continue(()))) && cursors.walk.is_forward() {
+            self.note_wake(session, database.database, cursors.scanned, started.elapsed());
+        }
+        swept
     }
 
     /// Warns where a forward scan has taken so long that the server's own expiry cycle may have stayed in its wake. The pre-flight
@@ -101,8 +69,94 @@ impl ShardSweeper<'_> {
         }
     }
 
-    /// Returns the walk through a database, from where its checkpoint stands or from the start.
-    fn walk(&self, session: &mut Session, index: usize, database: &DatabaseCheckpoint) -> Result<Walk, ShardError> {
+    /// Runs slices until the walk is done.
+    fn run_cursors(
+        &mut self,
+        session: &mut Session,
+        throttle: &mut Throttle<'_>,
+        cursors: &mut Cursors,
+    ) -> Result<ControlFlow<()>, ShardError> {
+        loop {
+            if cursors.are_opaque() {
+                while cursors.is_under_way() {
+                    self.receive_slice(session, throttle, cursors)?;
+                }
+                let walk = self.give_up_chunks(&session.address, cursors);
+                cursors.start_again(walk);
+            }
+            let Some(cursor) = cursors.next() else {
+                if !cursors.is_under_way() {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                self.receive_slice(session, throttle, cursors)?;
+                continue;
+            };
+            match throttle.next_slice(&mut session.link, !cursors.is_under_way())? {
+                Next::RollBack => return Ok(ControlFlow::Break(())),
+                Next::Finish => {
+                    while cursors.is_under_way() {
+                        self.receive_slice(session, throttle, cursors)?;
+                    }
+                }
+                Next::Slice(count) => {
+                    let count = self.profile.reply_cap.limit(cursors.limit(cursor, count));
+                    let started = throttle.begin_slice(count);
+                    let sent = cursors.send(cursor, session, started);
+                    sent.map_err(|error| self.slice_error(&session.address, count, error))?;
+                }
+            }
+        }
+    }
+
+    /// Receives the reply that is due first, and records its slice and those whose place in the order that settles.
+    fn receive_slice(
+        &mut self,
+        session: &mut Session,
+        throttle: &mut Throttle<'_>,
+        cursors: &mut Cursors,
+    ) -> Result<(), ShardError> {
+        let received = match cursors.receive(session, throttle) {
+            Ok(Some((count, sent))) => {
+                self.record_reply(session, count, sent);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            // The cursor is where it was, so that its next slice is this one.
+            Err(SliceError::Link(LinkError::Server(error), _, sent))
+                if sent.transaction && error.is_out_of_memory() =>
+            {
+                self.run_plain(session);
+                Ok(())
+            }
+            Err(SliceError::Link(error, count, _)) => Err(self.slice_error(&session.address, count, error)),
+            Err(SliceError::Demoted) => Err(ShardError::Demoted),
+            Err(SliceError::Endless(database, kind)) => Err(endless(&session.address, database, kind).into()),
+        };
+        // Also those whose replies arrived before.
+        while let Some(Progressed { slice, repeated, cost }) = cursors.next_in_order() {
+            self.state().record_slice(cursors.index, &slice, repeated, &cursors.walk, cost);
+            self.monitor.slice(cost);
+        }
+        received
+    }
+
+    /// Receives the replies of all slices that are under way, after an error.
+    fn finish_slices(&mut self, session: &mut Session, throttle: &mut Throttle<'_>, cursors: &mut Cursors) {
+        while cursors.is_under_way() {
+            // The first error is the one that is reported.
+            let _ = self.receive_slice(session, throttle, cursors);
+        }
+    }
+
+    /// Returns the walk through a database, from where its checkpoint stands or from the start. `several`: whether several
+    /// cursors are to walk at once, which takes chunks.
+    fn walk(
+        &self,
+        session: &mut Session,
+        index: usize,
+        database: &DatabaseCheckpoint,
+        several: bool,
+    ) -> Result<Walk, ShardError> {
         let restricted_to = self.state().checkpoint.restricted_to.clone();
         let scale = match session.per_slot_tables {
             true => server::slot_scale(&mut session.link, restricted_to.as_ref(), self.stop())
@@ -118,11 +172,11 @@ impl ShardSweeper<'_> {
             walk.resume(database.begun, &database.positions)
         });
         Ok(resumed.unwrap_or_else(|| {
-            let order = match Cycle::of(&session.info) {
-                Cycle::LikeScan if !self.profile.distrusts_chunks => {
-                    Order::backward(database.keys, &scale, speeds(&session.info, self.limits().keys_per_second))
-                }
-                _ => Order::Forward,
+            let speeds = Speeds { is_distant: several, ..speeds(&session.info, self.limits().keys_per_second) };
+            let walks_backward = several || Cycle::of(&session.info) == Cycle::LikeScan;
+            let order = match walks_backward && !self.profile.distrusts_chunks {
+                true => Order::backward(database.keys, &scale, speeds),
+                false => Order::Forward,
             };
             self.start(index, order, scale)
         }))
@@ -137,11 +191,11 @@ impl ShardSweeper<'_> {
     }
 
     /// Starts a database again, forward, because its cursors are no positions in a table.
-    fn give_up_chunks(&mut self, address: &Address, index: usize, walk: &Walk) -> Walk {
+    fn give_up_chunks(&mut self, address: &Address, cursors: &Cursors) -> Walk {
         self.profile.distrusts_chunks = true;
         self.warn(format!(
             "order: the cursors of {address} are not positions in a hash table, as behind a proxy, so that the scan runs forward from its start; a slow forward scan can raise the stale share of Valkey and of Redis since 7.2: use a faster pace there"
         ));
-        self.start(index, Order::Forward, walk.scale().clone())
+        self.start(cursors.index, Order::Forward, cursors.walk.scale().clone())
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{session::Session, sweeper::ShardSweeper};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Capabilities, Link, LinkError, SliceReply},
+    link::{Capabilities, Link, LinkError},
     server::{self, ReplyLimit},
     target::Address,
 };
@@ -15,45 +15,44 @@ use crate::{
 const OUT_OF_MEMORY_INTERVAL: Duration = Duration::from_millis(25);
 
 impl Session {
-    /// Runs a slice of the selected database. While the server is out of memory it refuses every transaction, and a plain
-    /// slice reclaims memory all the same.
-    fn slice(&mut self, cursor: u64, count: u32) -> Result<SliceReply, LinkError> {
-        let capabilities = self.capabilities;
-        if capabilities.transaction && self.plain_until.is_none_or(|until| Instant::now() >= until) {
-            match self.link.slice(cursor, count, capabilities) {
-                Err(LinkError::Server(error)) if error.is_out_of_memory() => {
-                    self.plain_until = Some(Instant::now() + OUT_OF_MEMORY_INTERVAL);
-                }
-                sliced => {
-                    self.plain_until = None;
-                    return sliced;
-                }
-            }
-        }
-        self.link.slice(cursor, count, Capabilities { transaction: false, ..capabilities })
+    /// Returns the commands of the next slice. While the server is out of memory it refuses every transaction, and a plain slice
+    /// reclaims memory all the same.
+    pub fn slice_capabilities(&self) -> Capabilities {
+        let is_plain = self.plain_until.is_some_and(|until| Instant::now() < until);
+        Capabilities { transaction: self.capabilities.transaction && !is_plain, ..self.capabilities }
     }
 }
 
 impl ShardSweeper<'_> {
-    /// Runs a slice of the selected database, and records what the server refuses of it.
-    pub fn run_slice(&mut self, session: &mut Session, cursor: u64, count: u32) -> Result<SliceReply, LinkError> {
-        let sliced = session.slice(cursor, count);
+    /// Records the reply to a slice with this COUNT that was sent with these commands.
+    pub fn record_reply(&mut self, session: &mut Session, count: u32, sent: Capabilities) {
+        self.profile.reply_cap.record_reply(count);
+        match sent.transaction {
+            true => session.plain_until = None,
+            false => self.note_plain_slice(session),
+        }
+    }
+
+    /// Records that the slices of a session run without a transaction for a while, because the server is out of memory.
+    pub fn run_plain(&mut self, session: &mut Session) {
+        session.plain_until = Some(Instant::now() + OUT_OF_MEMORY_INTERVAL);
+        self.note_plain_slice(session);
+    }
+
+    fn note_plain_slice(&mut self, session: &Session) {
         if session.plain_until.is_some() {
             self.state().exact = false;
             // A warning is no error.
             let _ = self.apply_check(&session.address, &server::out_of_memory());
         }
-        match sliced {
-            Ok(_) => self.profile.reply_cap.record_reply(count),
-            Err(LinkError::Closed) => self.profile.reply_cap.record_close(count),
-            Err(_) => {}
-        }
-        sliced
     }
 
     /// Returns the error of a shard whose slice with this COUNT failed. It names the limit of replies where that is known, or
     /// where the connection was closed more than once.
-    pub fn slice_error(&self, address: &Address, count: u32, error: LinkError) -> ShardError {
+    pub fn slice_error(&mut self, address: &Address, count: u32, error: LinkError) -> ShardError {
+        if matches!(error, LinkError::Closed) {
+            self.profile.reply_cap.record_close(count);
+        }
         // Without a reply the server may still have run the slice.
         self.state().exact &= matches!(error, LinkError::Server(_));
         let profile = &self.profile;

@@ -1,5 +1,7 @@
 //! The sweep itself: all primaries of a target, each with a thread, until the topology holds nothing that is not swept.
 
+mod connections;
+mod cursors;
 mod database;
 mod end_check;
 mod fallback;
@@ -9,6 +11,7 @@ mod reporter;
 mod retries;
 mod run;
 mod runaway;
+mod sequence;
 mod session;
 mod shard_map;
 mod slices;

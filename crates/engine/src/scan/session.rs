@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Session {
     pub address: Address,
     pub link: Link,
+    /// Further connections, for several cursors at once.
+    pub others: Vec<Link>,
     pub capabilities: Capabilities,
     pub role: RoleView,
     /// Whether each slot has a table of its own, which shapes the cursors.
@@ -91,7 +93,7 @@ impl ShardSweeper<'_> {
         let Primary { address, mut link, role } = primary;
         link.set_reply_timeout(self.options.reply_timeout);
         let failed = |error| ShardError::at(&address, error);
-        let info = link.info(&["server", "memory", "stats", "cluster", "keyspace"]).map_err(failed)?;
+        let info = link.info(&["server", "clients", "memory", "stats", "cluster", "keyspace"]).map_err(failed)?;
         let mut capabilities = server::Rights::ask(&mut link).map_err(failed)?.capabilities;
         self.review_reply_cap(&mut link, &address)?;
         if role == RoleView::Unknown {
@@ -161,6 +163,7 @@ impl ShardSweeper<'_> {
         Ok(Session {
             address,
             link,
+            others: Vec::new(),
             capabilities,
             role,
             per_slot_tables,

@@ -4,6 +4,7 @@ use super::{
     check::{Check, FREEING, RECLAIMS_WITH_SUBSCRIBERS, SUBSCRIBERS, Verdict},
     clock::clock,
     cycle::order,
+    distance::distance,
     engine::engine_refusal,
     rights::{Rights, cluster_rights},
     settings::{ExpirySettings, config},
@@ -103,6 +104,7 @@ pub(crate) fn examine(
         checks.push(Check::with_remedy(Verdict::Warning, "sizes", finding, "grant +info"));
         return Ok(checks);
     };
+    checks.push(distance(link, &info)?);
     checks.push(subscribers(link, &info)?);
     checks.push(append_only(link, &info)?);
     checks.push(lazy_free(link)?);

@@ -38,7 +38,8 @@ impl Cycle {
 /// Returns the speeds of a scan with this limit, by what INFO (sections server and stats) reports.
 pub(crate) fn speeds(info: &Info, keys_per_second: Option<u64>) -> Speeds {
     let expired = info.number::<f64>("expired_keys").zip(info.number::<f64>("uptime_in_seconds"));
-    Speeds { scanned: keys_per_second, expired: expired.map(|(keys, seconds)| keys / seconds.max(1.0)) }
+    let expired = expired.map(|(keys, seconds)| keys / seconds.max(1.0));
+    Speeds { scanned: keys_per_second, expired, ..Speeds::default() }
 }
 
 /// Returns the warning about a forward scan of `keys` keys in whose wake the cycle may stay; `None`: the scan is fast enough, or

@@ -5,6 +5,7 @@ mod check;
 mod checks;
 mod clock;
 mod cycle;
+mod distance;
 mod engine;
 mod inspect;
 mod keyspace;

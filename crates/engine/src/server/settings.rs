@@ -83,11 +83,13 @@ pub(crate) fn is_importing(link: &mut Link) -> Result<bool, LinkError> {
 }
 
 fn read(link: &mut Link, directive: &str, may_exist: bool) -> Result<Setting, LinkError> {
+    if !may_exist {
+        return Ok(Setting::Absent);
+    }
     Ok(match config(link, directive)?.as_deref() {
         Some("yes") => Setting::On,
         Some("no") => Setting::Off,
-        _ if may_exist => Setting::Unread,
-        _ => Setting::Absent,
+        _ => Setting::Unread,
     })
 }
 

@@ -49,7 +49,7 @@ fn the_chunks_of_a_table_begin_and_end_where_the_documentation_of_the_order_says
 
 /// The order of a database with one table, for a scan of at most `scanned` keys a second while `expired` expire.
 fn order(keys: u64, scanned: Option<u64>, expired: f64) -> Order {
-    Order::backward(keys, &Scale::Table, Speeds { scanned, expired: Some(expired) })
+    Order::backward(keys, &Scale::Table, Speeds { scanned, expired: Some(expired), ..Speeds::default() })
 }
 
 #[test]
@@ -60,6 +60,13 @@ fn small_databases_are_scanned_in_one_go_and_slow_scans_in_more_chunks() {
     assert_eq!(order(10_000_000, Some(5_000), 10_000.0), Order::Backward { bits: 8 });
     assert_eq!(order(10_000_000, Some(100), 10_000.0), Order::Backward { bits: 12 });
     assert_eq!(order(20_000, Some(1), 10_000.0), Order::Backward { bits: 9 }, "ten keys a call");
+}
+
+#[test]
+fn over_a_long_path_chunks_are_larger() {
+    let distant = |keys| Order::backward(keys, &Scale::Table, Speeds { is_distant: true, ..Speeds::default() });
+    assert_eq!(distant(60_000), Order::Backward { bits: 3 });
+    assert_eq!(distant(10_000_000), Order::Backward { bits: 8 }, "as many as ever");
 }
 
 fn blocks(keys: &[u64], speeds: Speeds) -> (u16, Vec<HotSlot>) {
@@ -85,7 +92,8 @@ fn a_slot_with_much_of_the_keys_is_divided_and_an_even_one_is_not() {
 #[test]
 fn slow_scans_of_slots_have_smaller_blocks() {
     let keys = vec![1_000; usize::from(SLOTS)];
-    let slots = |scanned| blocks(&keys, Speeds { scanned: Some(scanned), expired: Some(10_000.0) }).0;
+    let slots =
+        |scanned| blocks(&keys, Speeds { scanned: Some(scanned), expired: Some(10_000.0), ..Speeds::default() }).0;
     assert_eq!((slots(1_000), slots(500), slots(10), slots(1)), (256, 128, 2, 1));
 }
 

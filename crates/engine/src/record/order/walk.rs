@@ -112,6 +112,11 @@ impl Walk {
         self.chunks.len() == 1
     }
 
+    /// Returns how many chunks cursors can take.
+    pub fn chunks_left(&self) -> usize {
+        self.left.len() + self.chunks.len() - self.begun
+    }
+
     /// Whether all chunks are complete.
     pub fn is_done(&self) -> bool {
         self.begun == self.chunks.len() && self.left.is_empty() && self.open.is_empty()
