@@ -31,8 +31,8 @@ mod url;
 
 pub use self::{
     estimate::{
-        Cycle, DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate, Request as EstimateRequest, estimate,
-        estimate_rdb,
+        Cycle, DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate, Request as EstimateRequest,
+        Verdict as PrimaryVerdict, estimate, estimate_rdb,
     },
     failure::{Failure, FailureKind, REQUIRES_PASSWORD},
     monitor::Monitor,

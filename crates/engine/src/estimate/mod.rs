@@ -1,5 +1,6 @@
 //! Estimates how many keys are stale and how many bytes they take, by the most reliable method that a target allows.
 
+mod advice;
 mod backup;
 mod cycle;
 mod primary;
@@ -10,6 +11,7 @@ mod sample;
 mod slots;
 
 pub use self::{
+    advice::Verdict,
     backup::estimate_rdb,
     cycle::Cycle,
     primary::estimate,

@@ -53,7 +53,20 @@ impl Login {
     /// # Errors
     /// The exit code, after the error was printed.
     pub fn prepare(&self, url: Option<&str>) -> Result<(Target, Stop), Exit> {
-        let target = self.target(url).map_err(|sentence| {
+        let (mut targets, stop) = self.prepare_all(&[url])?;
+        targets.pop().map(|target| (target, stop)).ok_or(Exit::Usage)
+    }
+
+    /// Returns the targets of several URLs with the same options, and a stop that signals raise.
+    ///
+    /// # Errors
+    /// The exit code, after the error was printed.
+    pub fn prepare_all(&self, urls: &[Option<&str>]) -> Result<(Vec<Target>, Stop), Exit> {
+        // The password is read once: standard input holds it only once.
+        let targets = self.password.read().and_then(|password| {
+            urls.iter().map(|url| self.target(*url, password.as_deref())).collect::<Result<Vec<Target>, String>>()
+        });
+        let targets = targets.map_err(|sentence| {
             term::error(&sentence);
             Exit::Usage
         })?;
@@ -61,11 +74,11 @@ impl Login {
             term::error(&format!("cannot install signal handlers: {error}"));
             Exit::Failed
         })?;
-        Ok((target, stop))
+        Ok((targets, stop))
     }
 
     /// Builds the target. Precedence of the password: options, URL, environment.
-    fn target(&self, url: Option<&str>) -> Result<Target, String> {
+    fn target(&self, url: Option<&str>, password: Option<&str>) -> Result<Target, String> {
         let target = match (&self.socket, url) {
             (Some(path), _) => Target::socket(path),
             (None, url) => url.unwrap_or_default().parse(),
@@ -74,8 +87,8 @@ impl Login {
         if let Some(user) = &self.user {
             target.credentials.username = Some(user.clone());
         }
-        if let Some(password) = self.password.read()? {
-            target.credentials.password = Some(password.into());
+        if let Some(password) = password {
+            target.credentials.password = Some(password.to_owned().into());
         }
         if target.credentials.password.is_none() {
             let ambient = match env::var("REDISCLI_AUTH") {

@@ -13,6 +13,7 @@ mod pages;
 mod scan;
 mod serve;
 mod signals;
+mod survey;
 mod task;
 mod term;
 
@@ -35,6 +36,8 @@ enum Command {
     Scan(scan::ScanArgs),
     /// Estimate the share of stale keys without reclaiming any
     Estimate(estimate::EstimateArgs),
+    /// Estimate many targets, and say what to do about each
+    Survey(survey::SurveyArgs),
     /// Serve the API and run its tasks
     Serve(serve::ServeArgs),
     /// Run tasks without serving the API
@@ -63,6 +66,7 @@ impl Cli {
         match self.command {
             Command::Scan(args) => scan::run(args),
             Command::Estimate(args) => estimate::run(args),
+            Command::Survey(args) => survey::run(&args),
             Command::Serve(args) => finish(serve::serve(args)),
             Command::Worker(args) => finish(serve::work(args)),
             Command::Admin(args) => finish(admin::run(args)),

@@ -47,6 +47,16 @@ pub const SCANS: &[Line] = &[
          --address-map 127.0.0.1=localhost",
         "(localhost:",
     ),
+    good("survey {server} {replica} --below 5 --no-reclaim --sort name --json", "\"code\":\"pointless\""),
+    good("survey {locked} --user default --password-file {password} --csv", "name,address,keys"),
+    good("survey {locked} --password-stdin", "too few to matter"),
+    good("survey --socket {socket}", "pointless"),
+    good("survey {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "too few to matter"),
+    good(
+        "survey {watched} --sentinel-user default --sentinel-password-file {password} --sentinel-tls same \
+         --address-map 127.0.0.1=localhost",
+        "localhost:",
+    ),
     Line { typed: "estimate --rdb {password} --method rdb", code: 2, says: "not an RDB file" },
 ];
 

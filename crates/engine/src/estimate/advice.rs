@@ -1,0 +1,105 @@
+//! The verdict on a primary, from its estimate.
+
+use super::report::{Method, PrimaryEstimate};
+use crate::stale::{Advice, Basis, CycleSetting, MIN_EFFORT, Share, advise};
+
+/// Keys that a scan at the pace normal visits a second: less than measured, so that advised intervals are long enough.
+const SCANNED_PER_SECOND: f64 = 100_000.0;
+/// Cycles a second of a server that does not report them: the servers' default.
+const DEFAULT_HZ: u32 = 10;
+
+/// What to do about the stale keys of a primary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Stale share of all keys, measured or predicted; `None`: unknown.
+    pub share: Option<Share>,
+    /// Whether the share is a hint (INFO) or a prediction, and no measurement.
+    pub is_approximate: bool,
+    /// The verdict.
+    pub advice: Advice,
+}
+
+impl PrimaryEstimate {
+    /// Returns what to do so that at most `target` (0–1) of all keys are stale.
+    pub fn verdict(&self, target: f64) -> Verdict {
+        let (finding, cycle) = (&self.finding, &self.cycle);
+        // Where nothing expires the law says nothing: a batch may have expired long ago.
+        let predicted = finding.predicted_share.filter(|share| *share > 0.0).map(Share::exact);
+        let share = finding.interval().or(predicted);
+        let is_measured = finding.share.is_some() && finding.method != Some(Method::Info);
+        let basis = Basis {
+            missing_right: finding.hz.is_none().then(|| "grant +info".to_owned()),
+            share,
+            bytes: finding.bytes_high.or(finding.bytes),
+            keys: finding.keys,
+            workload: cycle.workload.clone(),
+            setting: CycleSetting {
+                effort: finding.effort.unwrap_or(MIN_EFFORT),
+                hz: finding.hz.unwrap_or(DEFAULT_HZ),
+            },
+            may_configure: cycle.may_configure,
+            scan_seconds: finding.keys as f64 / SCANNED_PER_SECOND,
+            cost: cycle.cost,
+            target,
+            ..Basis::default()
+        };
+        Verdict { share, is_approximate: share.is_some() && !is_measured, advice: advise(&basis) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        estimate::{Cycle, Finding},
+        stale::{Code, Workload},
+    };
+
+    fn primary(finding: Finding, rate: f64) -> PrimaryEstimate {
+        let cycle = Cycle {
+            workload: Some(Workload::split(rate, &[(finding.keys, finding.keys_with_ttl, None)], 16)),
+            hz: Some(10),
+            effort: Some(1),
+            may_configure: true,
+            ..Cycle::default()
+        };
+        let finding = Finding { hz: Some(10), effort: Some(1), predicted_share: cycle.predicted_share(), ..finding };
+        PrimaryEstimate {
+            address: "one:1".into(),
+            source: "one:1".into(),
+            finding,
+            databases: Vec::new(),
+            notes: Vec::new(),
+            cycle,
+        }
+    }
+
+    #[test]
+    fn a_measured_batch_is_scanned_once_and_churn_is_steered() {
+        let share = |share| Share { share, low: share - 0.01, high: share + 0.01 };
+        let finding = |found| Finding::of_keys(1_000_000, 1_000_000).with_share(share(found), Method::Sample);
+        let batch = primary(finding(0.3), 10.0).verdict(0.1);
+        assert_eq!((batch.advice.code, batch.is_approximate), (Code::ScanOnce, false));
+        assert_eq!(primary(finding(0.16), 1_000.0).verdict(0.1).advice.code, Code::SetEffort);
+        assert_eq!(primary(finding(0.05), 100.0).verdict(0.1).advice.code, Code::Pointless);
+    }
+
+    #[test]
+    fn without_a_measurement_the_law_stands_and_is_marked() {
+        let unknown = Finding { method: Some(Method::Info), ..Finding::of_keys(1_000_000, 1_000_000) };
+        let found = primary(unknown, 1_000.0).verdict(0.1);
+        assert!(
+            found.is_approximate && found.share.is_some_and(|share| (0.14..0.17).contains(&share.share)),
+            "{found:?}"
+        );
+        assert_eq!(found.advice.code, Code::SetEffort);
+    }
+
+    #[test]
+    fn where_nothing_expires_the_law_says_nothing() {
+        let hint =
+            |keys| primary(Finding { method: Some(Method::Info), ..Finding::of_keys(keys, keys) }, 0.0).verdict(0.1);
+        assert_eq!((hint(1_000_000).share, hint(1_000_000).advice.code), (None, Code::Unknown));
+        assert_eq!(hint(300).advice.code, Code::Pointless);
+    }
+}
