@@ -1,6 +1,9 @@
 //! The HTTP service: four API surfaces on one listener, health probes, and a request id and a log line for every request.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -14,6 +17,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tower::ServiceExt;
 use tracing::Instrument;
+use utoipa::openapi::OpenApi;
 
 use crate::{
     api::{self, ApiError, ApiState, Streams},
@@ -33,6 +37,10 @@ use crate::{
 
 /// How long a client waits before it tries again when all connections are taken.
 const BUSY_DELAY: Duration = Duration::from_secs(5);
+/// The OpenAPI document. Assembling it takes milliseconds, which no client should cost the service twice.
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(openapi::document);
+/// Longest path that the log shows, in characters.
+const LOGGED_PATH: usize = 256;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The four surfaces. Each answers everything below its paths, in its own error shape.
@@ -94,7 +102,7 @@ pub fn router(
     let others = Router::new()
         .route("/", get(root).with_state(iam.clone()))
         .merge(probes(tasks.clone()))
-        .route("/openapi.json", get(|| async { Json(openapi::document()) }));
+        .route("/openapi.json", get(|| async { Json(&*DOCUMENT) }));
     let dcs = dcs::router(DcsState { instances: instances.clone(), tasks: tasks.clone(), auth: auth.clone() });
     let console = console::router(ConsoleState {
         identity: identity.clone(),
@@ -156,6 +164,15 @@ async fn ready(State(tasks): State<Tasks>) -> Response {
     }
 }
 
+/// Returns a path as the log shows it: one that is longer than any of ours is cut.
+fn logged(path: &str) -> String {
+    let mut shown: String = path.chars().take(LOGGED_PATH).collect();
+    if shown.len() < path.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Gives every request an id, every answer that id, and the log one line per request.
 async fn identify(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     let id = RequestId(new_id());
@@ -166,7 +183,7 @@ async fn identify(State(proxies): State<TrustedProxies>, mut request: Request, n
         request.extensions_mut().insert(Peer(client));
         host.map(|host| request.extensions_mut().insert(ForwardedHost(host)));
     }
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), logged(request.uri().path()));
     let started = Instant::now();
     // Lines that handlers log carry the id as well.
     let span = tracing::info_span!("request", request_id = id.0);
@@ -213,6 +230,13 @@ mod tests {
 
     fn json_of((status, _, body): (u16, HeaderMap, String)) -> (u16, Value) {
         (status, serde_json::from_str(&body).expect("JSON"))
+    }
+
+    #[test]
+    fn the_log_cuts_long_paths() {
+        assert_eq!(logged("/v2/x"), "/v2/x");
+        let long = format!("/{}", "x".repeat(60_000));
+        assert_eq!(logged(&long).chars().count(), LOGGED_PATH + 1);
     }
 
     #[tokio::test]

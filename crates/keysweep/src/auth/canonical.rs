@@ -68,7 +68,12 @@ pub(super) fn keyed(secret: &str, to_sign: &str) -> Result<Hmac<Sha256>, Signatu
 fn canonical_headers(headers: &HeaderMap, signed: &[String]) -> Result<String, SignatureError> {
     let mut lines = String::new();
     for name in signed {
-        let value = headers.get(name.as_str()).ok_or(SignatureError::MissingHeader)?;
+        let mut values = headers.get_all(name.as_str()).iter();
+        let value = values.next().ok_or(SignatureError::MissingHeader)?;
+        // Nothing says which of several values the signature covers, and which one a proxy in front has read.
+        if values.next().is_some() {
+            return Err(SignatureError::RepeatedHeader);
+        }
         let value = std::str::from_utf8(value.as_bytes()).map_err(|_| SignatureError::Malformed)?;
         lines.extend([&name.to_ascii_lowercase(), ":", value.trim(), "\n"]);
     }

@@ -34,6 +34,9 @@ pub enum SignatureError {
     /// A header listed as signed is missing.
     #[error("a header listed in SignedHeaders is missing")]
     MissingHeader,
+    /// A header listed as signed comes several times.
+    #[error("a header listed in SignedHeaders comes several times")]
+    RepeatedHeader,
     /// The body does not match the signed hash.
     #[error("the body does not match X-Sdk-Content-Sha256")]
     Body,
@@ -202,6 +205,19 @@ mod tests {
         let headers = headers(&[("x-sdk-date", DATE), ("host", "h")]);
         let canonical = format!("GET\n/v2/x/\n\nhost:h\n\nhost\n{}", hex::encode(Sha256::digest(b"")));
         assert_eq!(verify(&authorization(&canonical, "host"), minimal(&headers)), Err(SignatureError::Date));
+    }
+
+    #[test]
+    fn a_signed_header_that_comes_twice_is_refused() {
+        let canonical = format!(
+            "GET\n/v2/x/\n\nhost:h\nx-sdk-date:{DATE}\n\nhost;x-sdk-date\n{}",
+            hex::encode(Sha256::digest(b""))
+        );
+        let header = authorization(&canonical, "host;x-sdk-date");
+        let mut headers = headers(&[("x-sdk-date", DATE), ("host", "h")]);
+        assert_eq!(verify(&header, minimal(&headers)), Ok(()));
+        headers.append("host", HeaderValue::from_static("other"));
+        assert_eq!(verify(&header, minimal(&headers)), Err(SignatureError::RepeatedHeader));
     }
 
     #[test]
