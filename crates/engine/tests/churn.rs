@@ -24,7 +24,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(40);
 /// Keys a second of the scans: slower than the keys expire.
 const SCAN_RATE: u64 = 6_000;
 /// Five times the time constant of the stale share, and the time over which the share is averaged.
-const SETTLING: Duration = Duration::from_secs(50);
+const SETTLING: Duration = Duration::from_secs(60);
 const MEASURED: Duration = Duration::from_secs(25);
 
 /// What the client has set: the keys that expire in each millisecond since its start.
