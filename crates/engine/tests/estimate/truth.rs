@@ -26,8 +26,6 @@ fn covered(runs: u32, percent: u64, load: impl Fn(u64, u64) -> (String, Box<dyn 
         let found = ask(&url, &request(Some(Method::Sample))).total;
         let (low, high) = (found.share_low.expect("an end"), found.share_high.expect("an end"));
         covered += u32::from((low..=high).contains(&truth));
-        let bytes = found.bytes.expect("bytes");
-        assert!(bytes > 0 || percent <= 1, "{found:?}");
     }
     covered
 }
