@@ -31,7 +31,7 @@ use crate::{
 
 /// How often the store is read. Workers write once a second.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How often the credentials are looked at again. A stream does not outlive them by more.
+/// How often the credentials are verified again. A stream does not outlive them by more.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a client should wait if there are too many streams.
 const STREAM_DELAY: Duration = Duration::from_secs(10);

@@ -71,10 +71,10 @@ pub struct Caller {
     credential: Credential,
 }
 
-/// What a caller showed, to be looked at again.
+/// What a caller showed, to be verified again.
 #[derive(Debug, Clone)]
 enum Credential {
-    /// Nothing: authentication is off. Or a session, which every page looks at.
+    /// Nothing: authentication is off. Or a session, which every page verifies.
     None,
     Token(Secret),
     /// An access key, by its public half.
