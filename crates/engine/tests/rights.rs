@@ -190,6 +190,19 @@ fn info_refused_in_a_vendors_words_leaves_no_database_out() {
     assert_eq!((report.reason, message.contains("INFO and SELECT")), (Some(FailureKind::Denied), true), "{message}");
 }
 
+/// Valkey since 9.1 has rights for each database, and a database that a user may not select is not absent.
+#[test]
+fn a_database_that_the_user_may_not_select_is_not_taken_for_absent() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().stale(5).load(&server);
+    DataSet::new().database(1).stale(7).load(&server);
+    let rules = ["on", ">p", "~*", "&*", "+@all", "-info", "resetdbs", "db=0"];
+    redis::cmd("ACL").arg("SETUSER").arg("sweeper").arg(&rules).exec(&mut server.connection()).expect("a user");
+    let url = format!("redis://sweeper:p@{}", server.address());
+    assert_eq!(scan(&url).reason, Some(FailureKind::Denied));
+    assert_eq!(scan(&format!("{url}/0")).outcome, Outcome::Done);
+}
+
 #[test]
 fn scan_refused_in_a_vendors_words_is_named_before_the_first_slice() {
     let server = Server::start(Flavor::Valkey91);

@@ -226,7 +226,7 @@ fn a_server_that_fails_to_save_is_scanned_and_the_report_says_so(
         "{report:?}"
     );
     let is_said = report.warnings.iter().any(|warning| warning.contains("fails to save"));
-    assert!(is_said == before && (before || fault.was_done()), "{:?}", report.warnings);
+    assert!(is_said && (before || fault.was_done()), "{:?}", report.warnings);
     assert!(keysweep_engine::inspect(&Plain, &target, &Stop::new()).is_ok(), "it is polled as well");
 }
 

@@ -217,6 +217,11 @@ fn terraform_imports_an_instance_and_sets_its_auto_scan_without_a_change_that_st
         (&shown["instance_id"], &shown["name"], &shown["engine"]),
         (&json!(instance), &json!("cache"), &json!("Redis"))
     );
+    // The provider's data source takes this number without asking whether it is there, and reads pages until an empty one.
+    let list = format!("/v2/{project}/instances");
+    let instances = client.call("GET", &list).body;
+    assert_eq!(instances["instances"][0]["charging_mode"], 0, "{instances}");
+    assert_eq!(client.call("GET", &format!("{list}?offset=1")).body["instances"], json!([]));
     let configs = client.call("GET", &client.path("configs")).body;
     assert_eq!(configs["redis_config"], json!([]), "its reader of parameters needs the list");
     let whitelist = client.call("GET", &of_instance("whitelist")).body;

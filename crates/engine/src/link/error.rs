@@ -79,11 +79,9 @@ impl ServerError {
         self.code() == "OOM"
     }
 
-    /// Whether SELECT named a database that the server does not have.
+    /// Whether SELECT named a database that the server does not have, or a number that none can have.
     pub fn is_about_absent_database(&self) -> bool {
-        ["index is out of range", "invalid DB index", "not allowed in cluster mode"]
-            .iter()
-            .any(|part| self.0.contains(part))
+        ["out of range", "invalid DB index", "not allowed in cluster mode"].iter().any(|part| self.0.contains(part))
     }
 
     /// Whether a credential or a permission is missing.

@@ -55,6 +55,10 @@ impl Throttle<'_> {
             let paused = sample.expiry == Expiry::Paused;
             let saving = sample.saving && self.waits_for_saves();
             clean &= !paused;
+            if paused {
+                // A connection that breaks before the pause ends must not commit the slices before it.
+                self.state().pauses_sampled = None;
+            }
             if !paused && !saving {
                 break sample;
             }

@@ -80,6 +80,9 @@ impl ShardSweeper<'_> {
                 self.profile.reply_limit = Some(limit);
             }
             ReplyLimit::None => self.profile.reply_cap = Default::default(),
+            ReplyLimit::Unread if self.profile.reply_cap.closed() > 1 => self.warn(format!(
+                "replies: {address} closed the connection within replies to slices, so that slices ask for fewer keys and may have reclaimed keys that are not counted; CONFIG is refused, so that its limit is unknown: see client-output-buffer-limit and maxmemory-clients"
+            )),
             ReplyLimit::Unread => {}
         }
         Ok(())

@@ -185,9 +185,12 @@ impl ShardSweeper<'_> {
     fn record_final_sizes(&mut self, session: &mut Session, throttle: &mut Throttle<'_>) -> Result<(), ShardError> {
         let deadline = Instant::now() + LAZY_FREE_TIMEOUT;
         loop {
-            let info =
-                session.link.info(&["memory", "cpu"]).map_err(|error| ShardError::at(&session.address, error))?;
-            let Some(info) = info else { return Ok(()) };
+            let info = session.link.info(&["memory", "cpu", "persistence"]);
+            let Some(info) = info.map_err(|error| ShardError::at(&session.address, error))? else { return Ok(()) };
+            if let Some(check) = server::failed_save(&info) {
+                // A warning is no error.
+                let _ = self.apply_check(&session.address, &check);
+            }
             let mut state = self.state();
             state.checkpoint.used_memory_after = info.number("used_memory");
             state.checkpoint.rss_after = info.number("used_memory_rss");

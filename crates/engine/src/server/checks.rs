@@ -218,7 +218,7 @@ fn replication(info: &Info, role: &RoleView) -> Check {
 }
 
 /// Returns a warning where the server has failed to save its data.
-fn failed_save(info: &Info) -> Option<Check> {
+pub(crate) fn failed_save(info: &Info) -> Option<Check> {
     let has_failed = |field: &&str| info.text(field) == Some("err");
     let failed = ["rdb_last_bgsave_status", "aof_last_bgrewrite_status", "aof_last_write_status"];
     let failed: Vec<&str> = failed.into_iter().filter(has_failed).collect();

@@ -66,9 +66,11 @@ pub(crate) fn find_databases(
 
 /// Returns the number of databases, by bisection; `most` + 1: there are more than that.
 fn database_count(link: &mut Link, most: u32) -> Result<u32, LinkError> {
-    let mut exists = |database: u32| {
-        let reply = link.call_optional(&[b"SELECT", database.to_string().as_bytes()]);
-        reply.map(|reply| reply.is_some())
+    let mut exists = |database: u32| match link.call(&[b"SELECT", database.to_string().as_bytes()]) {
+        Ok(_) => Ok(true),
+        // Valkey since 9.1 has rights for each database: one that is denied is there.
+        Err(LinkError::Server(error)) if error.is_refusal() && !error.is_denied() => Ok(false),
+        Err(error) => Err(error),
     };
     // Database 0 always exists.
     let (mut there, mut absent) = (0, 1);

@@ -22,7 +22,7 @@ pub use self::{
     lazyfree::{Holders, LazyFreeRegistry, release_lazyfree},
 };
 pub(crate) use self::{
-    checks::{examine, out_of_memory},
+    checks::{examine, failed_save, out_of_memory},
     cycle::{Cycle, FASTER, speeds, wake},
     engine::engine_refusal,
     keyspace::{find_databases, has_per_slot_tables, slot_scale},

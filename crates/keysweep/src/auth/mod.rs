@@ -55,6 +55,8 @@ const ALLOWED_PASSWORDS: usize = 10;
 /// How long a user or a key that was verified at an address is exempt from locks there. Other clients behind the same address
 /// could otherwise lock it out.
 const TRUST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Exchanges of tokens of one user that are allowed within [`LOCK`]: each token is stored for days.
+const ALLOWED_EXCHANGES: usize = 600;
 /// Most sign-ins that are slowed down at a time.
 const MAX_SLOW: usize = 16;
 /// How long a failure counts, and how long a lock lasts.
@@ -160,6 +162,8 @@ struct Lockouts {
     /// Users with the addresses from which they signed in.
     signed_in: Recent<(String, IpAddr)>,
     slow: Semaphore,
+    /// Exchanges of tokens by user, which count as failures do.
+    exchanges: Lockout<String>,
 }
 
 impl Authenticator {
@@ -182,6 +186,7 @@ impl Authenticator {
             passwords_by_user: Lockout::new(ALLOWED_PASSWORDS, LOCK),
             signed_in: Recent::new(TRUST),
             slow: Semaphore::new(MAX_SLOW),
+            exchanges: Lockout::new(ALLOWED_EXCHANGES, LOCK),
         };
         Self { identity, instances, required, public_host: None, lockouts: Arc::new(lockouts) }
     }

@@ -21,6 +21,8 @@ const QUEUE_DELAY: Duration = Duration::from_secs(1);
 /// How long a sign-in waits whose user's password is being guessed: from other addresses, or from this one where the user signed
 /// in lately and is therefore not locked out.
 const SLOWDOWN: Duration = Duration::from_secs(1);
+/// How long such a sign-in waits for its turn, so that steady guesses cannot refuse it: turns go in the order of arrival.
+const MAX_QUEUE: Duration = Duration::from_secs(10);
 
 /// Stands before an id that no user has, in place of a name. No name begins with a space.
 const UNKNOWN_ID: &str = " id ";
@@ -117,6 +119,11 @@ impl Authenticator {
     /// Exchanges a token for one of another scope, which expires with it.
     pub async fn rescope(&self, token: &[u8], scope: TokenScope) -> Result<SignedIn, SignInError> {
         let holder = self.valid_token(token).await?.ok_or(SignInError::Token)?;
+        let now = Instant::now();
+        if let Some(rest) = self.lockouts.exchanges.locked_for(&holder.user.id, now) {
+            return Err(SignInError::TooMany(rest));
+        }
+        self.lockouts.exchanges.failed(holder.user.id.clone(), now);
         let scope = match scope {
             TokenScope::Default if !is_unscoped(token) => TokenScope::Project(holder.token.project_id),
             other => other,
@@ -182,7 +189,8 @@ impl Authenticator {
         }
         let is_guessed_elsewhere = !is_known && lockouts.passwords_by_user.is_locked(&pair.0, now);
         if is_guessed_elsewhere || (is_known && locked.is_some()) {
-            let _turn = lockouts.slow.try_acquire().map_err(|_| SignInError::Queue(SLOWDOWN))?;
+            let turn = tokio::time::timeout(MAX_QUEUE, lockouts.slow.acquire()).await;
+            let _turn = turn.ok().and_then(Result::ok).ok_or(SignInError::Queue(SLOWDOWN))?;
             tokio::time::sleep(SLOWDOWN).await;
         }
         let checked = self.identity.check_password(&pair.0, password).await;

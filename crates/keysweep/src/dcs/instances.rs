@@ -80,6 +80,8 @@ pub struct DcsInstance {
     used_memory: i32,
     #[schema(value_type = CacheMode)]
     cache_mode: &'static str,
+    /// Always 0, pay per use. Some releases of Terraform's provider stop without it.
+    charging_mode: i32,
     spec_code: String,
     /// `true` or `false`, as a string.
     no_password_access: String,
@@ -114,6 +116,7 @@ impl From<&Instance> for DcsInstance {
             max_memory: counter(max),
             used_memory: counter(used),
             cache_mode: mode,
+            charging_mode: 0,
             spec_code: format!("keysweep.{mode}"),
             no_password_access: instance.password.is_none().to_string(),
             access_user: instance.username.clone(),

@@ -80,6 +80,13 @@ fn a_token_that_has_ended_is_not_exchanged_and_its_scope_needs_a_role() {
         (401, &json!("The user has no role on this project."))
     );
     assert_eq!(exchange(&service, "0123", scope.clone()).status, 401);
+    let revoked = token(&service, "ada", &shop);
+    let headers = [("X-Auth-Token", good.as_str()), ("X-Subject-Token", revoked.as_str())];
+    assert_eq!(service.send("DELETE", "/v3/auth/tokens", &headers, "").status, 204);
+    assert_eq!(exchange(&service, &revoked, scope.clone()).status, 401, "a revoked token");
+    installation.admin(&["user", "disable", "ada"]);
+    assert_eq!(exchange(&service, &good, scope.clone()).status, 401, "a disabled user");
+    installation.admin(&["user", "enable", "ada"]);
     installation.admin_with_input(&["user", "passwd", "ada", "--password-stdin"], "another password");
     assert_eq!(exchange(&service, &good, scope.clone()).status, 401, "a new password ends all tokens");
     let answer = sign_in(&service, "ada", "another password", scope.clone());

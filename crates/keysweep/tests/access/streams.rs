@@ -66,6 +66,8 @@ fn a_user_has_a_bounded_number_of_streams_which_end_with_its_credentials() {
     installation.admin_with_input(&["user", "passwd", "ada", "--password-stdin"], "another password");
     let streams = open_all.into_iter().map(|(_, stream)| stream).chain([of_key, of_role]);
     for stream in streams {
-        assert!(rest(stream).contains("event: task"), "it had begun");
+        let text = rest(stream);
+        assert!(text.contains("event: task"), "it had begun");
+        assert!(text.to_ascii_lowercase().contains("x-accel-buffering: no"), "{text}");
     }
 }

@@ -15,6 +15,8 @@ async fn a_project_is_found_by_its_id_or_its_name() {
     let id = "6c9f1a3e-5d0b-4f27-9a64-0d5c3e9b7a12";
     let project = opened.identity.add_project("shop", Some(id)).await.expect("added");
     assert_eq!(project.id, id, "as it was given");
+    let twin = opened.identity.add_project("twin", Some(&id.replace('-', ""))).await.expect_err("the same id");
+    assert!(twin.to_string().contains(id), "{twin}");
     // A name that equals another project's id does not hide that project.
     let namesake = opened.identity.add_project(id, None).await.expect("added");
     assert_eq!(opened.identity.project("shop").await.expect("found"), project);
