@@ -12,7 +12,7 @@ use std::{
 };
 
 use keysweep_engine::{Check, FailureKind, Options, Outcome, Stop, Target, Verdict, check, link::Plain, sweep};
-use keysweep_harness::{DataSet, Flavor, KilledOnDrop, Server, eventually};
+use keysweep_harness::{DataSet, Flavor, KilledOnDrop, Server, VendorProxy, Words, eventually};
 use rstest::rstest;
 
 fn checks(url: &str) -> Vec<Check> {
@@ -211,6 +211,24 @@ fn fake_server(seconds: u64, replica: Option<u16>, info: &str) -> (String, u16) 
         }
     });
     (format!("redis://127.0.0.1:{port}"), port)
+}
+
+#[test]
+fn a_server_whose_clock_is_five_seconds_off_is_scanned_with_a_warning() {
+    let server = Server::start(Flavor::Redis70);
+    let loaded = DataSet::new().live(50).stale(30).load(&server);
+    // MULTI is refused because the proxy would answer the TIME inside of it.
+    let proxy = VendorProxy::before(&server, |command| match command[0].as_str() {
+        "TIME" => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() + 5;
+            Some(Words::Reply(format!("*2\r\n$10\r\n{now}\r\n$1\r\n0\r\n")))
+        }
+        "MULTI" => Some(Words::Error("ERR unknown command 'MULTI'".into())),
+        _ => None,
+    });
+    let report = sweep(&proxy.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
+    assert!(report.warnings.iter().any(|warning| warning.starts_with("clock: ")), "{:?}", report.warnings);
 }
 
 #[test]

@@ -338,13 +338,15 @@ fn heavy_slots_that_move_between_two_runs_are_swept_where_they_are() {
     assert_eq!((report.totals.keys_reclaimed, report.totals.exact), (stale, true));
 }
 
-#[test]
-fn nodes_that_announce_other_addresses_are_reached_by_an_address_map() {
-    let launch = Server::with(Flavor::Valkey91).arg("--cluster-announce-ip", "198.51.100.7");
+#[rstest]
+#[case("198.51.100.7", "198.51.100.7=127.0.0.1")]
+#[case("fd00::77", "[fd00::77]=127.0.0.1")]
+fn nodes_that_announce_other_addresses_are_reached_by_an_address_map(#[case] announced: &str, #[case] map: &str) {
+    let launch = Server::with(Flavor::Valkey91).arg("--cluster-announce-ip", announced);
     let cluster = Cluster::launch(&launch, 1, false);
     let (live, stale) = cluster.load(300, 200);
     let mut target = target(&cluster.url());
-    target.address_map = "198.51.100.7=127.0.0.1".parse().expect("a map");
+    target.address_map = map.parse().expect("a map");
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, stale), "{report:?}");
     assert_eq!(cluster.node(0).held(), live);

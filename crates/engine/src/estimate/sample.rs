@@ -114,7 +114,12 @@ fn refuse(link: &mut Link, address: &Address, info: &Info) -> Result<(), ShardEr
         let sentence = format!("{address} is not sampled: {cause}");
         Err(ShardError::Fatal(Failure::new(kind, sentence)))
     };
-    let capabilities = server::Rights::ask(link).map_err(failed)?.capabilities;
+    let rights = server::Rights::ask(link).map_err(failed)?;
+    if rights.out_of_memory {
+        let cause = "it is above maxmemory and answers OOM to transactions; scan it, or raise maxmemory first";
+        return refused(FailureKind::Refused, cause);
+    }
+    let capabilities = rights.capabilities;
     if !capabilities.exact() || !capabilities.select {
         return refused(FailureKind::Denied, "a right is missing; grant +scan +multi +exec +dbsize +select");
     }
