@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{
     report::{Bytes, Finding, Method},
-    request::{Request, databases},
+    request::{BASELINE_PINGS, Request, databases},
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
@@ -65,7 +65,7 @@ impl Replica {
         let mut pacer = Pacer {
             pace: Pace::new(request.limits),
             begun: Instant::now(),
-            baseline: self.link.ping().map_err(failed)?,
+            baseline: self.link.shortest_ping(BASELINE_PINGS).map_err(failed)?,
             spent: 0.0,
         };
         let mut found = Vec::new();

@@ -9,6 +9,9 @@ use crate::{
     target::Target,
 };
 
+/// PINGs before the first slice, of which the shortest is the round trip of an idle connection.
+pub(super) const BASELINE_PINGS: u32 = 5;
+
 /// What to estimate, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     report::{Bytes, Finding, Method},
-    request::{Request, databases},
+    request::{BASELINE_PINGS, Request, databases},
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
@@ -299,10 +299,7 @@ struct Budget {
 impl Budget {
     fn start(link: &mut Link, address: &Address) -> Result<Self, ShardError> {
         let failed = |error| ShardError::at(address, error);
-        let mut baseline = link.ping().map_err(failed)?;
-        for _ in 0..4 {
-            baseline = baseline.min(link.ping().map_err(failed)?);
-        }
+        let baseline = link.shortest_ping(BASELINE_PINGS).map_err(failed)?;
         Ok(Self { spent: 0.0, limit: 0.0, baseline, slices: 0, before: ScanStatistics::sample(link).map_err(failed)? })
     }
 

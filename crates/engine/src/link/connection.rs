@@ -184,6 +184,16 @@ impl Link {
         Ok(sent.elapsed())
     }
 
+    /// Returns the shortest round trip of this many PINGs, of one at least: a single one may be late, and would then hide what
+    /// commands cost.
+    pub fn shortest_ping(&mut self, pings: u32) -> Result<Duration, LinkError> {
+        let mut shortest = self.ping()?;
+        for _ in 1..pings {
+            shortest = shortest.min(self.ping()?);
+        }
+        Ok(shortest)
+    }
+
     /// Writes the encoded commands and sets the deadline for their replies.
     pub(super) fn send(&mut self) -> Result<(), LinkError> {
         self.wire.deadline = Instant::now() + self.wire.timeout;

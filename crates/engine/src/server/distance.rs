@@ -14,10 +14,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Measures the round trip. `info`: the server's keyspace.
 pub(super) fn distance(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
-    let mut round_trip = Duration::MAX;
-    for _ in 0..PINGS {
-        round_trip = round_trip.min(link.ping()?);
-    }
+    let round_trip = link.shortest_ping(PINGS)?;
     let keys: u64 = info.keyspace().iter().map(|line| line.keys).sum();
     Ok(check(round_trip, keys))
 }
