@@ -16,6 +16,12 @@ const MAX_BODY: usize = 1024 * 1024;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Returns the first value of a parameter in a query, decoded; `None`: it is not there.
+pub fn query_value(query: &str, name: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
 /// Id of a request, as answers (`X-Request-Id`) and the log show it.
 #[derive(Debug, Clone, Default)]
 pub struct RequestId(pub String);

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     model::{AuditEntry, Role},
+    request::query_value,
     store::AuditPage,
 };
 
@@ -69,10 +70,7 @@ impl From<AuditEntry> for AuditEntryView {
 )]
 pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Json<AuditView>, ApiError> {
     let authorized = state.authorize(request, Role::Admin).await?;
-    let value = |name: &str| {
-        let mut pairs = url::form_urlencoded::parse(authorized.query.as_bytes());
-        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-    };
+    let value = |name: &str| query_value(&authorized.query, name);
     let invalid = |name: &str, form: &str| ApiError::Invalid(format!("the parameter {name} must be {form}"));
     let before =
         value("before").map(|text| text.parse().map_err(|_| invalid("before", "the seq of an entry"))).transpose()?;

@@ -12,7 +12,7 @@ use super::{
     ApiState,
     error::{ApiError, OnServer},
 };
-use crate::model::Role;
+use crate::{model::Role, request::query_value};
 
 /// An estimate: the object that `keysweep estimate --json` prints.
 #[derive(Debug, Serialize, ToSchema)]
@@ -152,8 +152,7 @@ impl From<Finding> for FindingView {
 )]
 pub(super) async fn estimate(State(state): State<ApiState>, request: Request) -> Result<Json<EstimateView>, ApiError> {
     let (authorized, instance) = state.authorize_instance(request, Role::Operator).await?;
-    let mut pairs = url::form_urlencoded::parse(authorized.query.as_bytes());
-    let method = match pairs.find(|(name, _)| name == "method").as_ref().map(|(_, value)| value.as_ref()) {
+    let method = match query_value(&authorized.query, "method").as_deref() {
         None | Some("auto") => None,
         Some("replica") => Some(Method::Replica),
         Some("slots") => Some(Method::Slots),

@@ -1,6 +1,7 @@
 //! Query parameters and the values that they accept.
 
 use super::error::DcsError;
+use crate::request::query_value;
 
 /// The query of a request, still encoded.
 #[derive(Debug, Clone, Default)]
@@ -9,8 +10,7 @@ pub(super) struct Query(pub(super) String);
 impl Query {
     /// Returns the first value of a parameter, decoded.
     pub(super) fn value(&self, name: &str) -> Option<String> {
-        let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
-        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        query_value(&self.0, name)
     }
 
     /// Returns `offset`: how many entries to skip [default: 0].

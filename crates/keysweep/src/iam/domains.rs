@@ -12,6 +12,7 @@ use super::{
     error::{IamError, OnList},
     tokens::DOMAIN_ID,
 };
+use crate::request::query_value;
 
 /// The domains of a caller.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,10 +45,8 @@ struct DomainLinks {
 )]
 pub(super) async fn list(State(state): State<IamState>, request: Request) -> Result<Json<Domains>, IamError> {
     let (_, parts, _) = state.auth.authenticate(request, true).await?;
-    let query = parts.uri.query().unwrap_or_default();
-    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    let wanted = pairs.find(|(key, _)| key == "name").map(|(_, value)| value);
-    let name = Some(state.catalog.domain.clone()).filter(|name| wanted.is_none_or(|wanted| wanted == name.as_str()));
+    let wanted = query_value(parts.uri.query().unwrap_or_default(), "name");
+    let name = Some(state.catalog.domain.clone()).filter(|name| wanted.is_none_or(|wanted| wanted == *name));
     let base = state.base(&parts);
     let links = |path: &str| DomainLinks { own: format!("{base}/v3{path}") };
     let domain = |name| ListedDomain {

@@ -12,7 +12,7 @@ use super::{
     error::{IamError, OnList},
     tokens::DOMAIN_ID,
 };
-use crate::model::Project;
+use crate::{model::Project, request::query_value};
 
 /// The projects of a caller.
 #[derive(Debug, Serialize, ToSchema)]
@@ -74,9 +74,7 @@ pub(super) async fn list_of_token(State(state): State<IamState>, request: Reques
 )]
 pub(super) async fn list(State(state): State<IamState>, request: Request) -> Result<Json<Projects>, IamError> {
     let (caller, parts, _) = state.auth.authenticate(request, true).await?;
-    let query = parts.uri.query().unwrap_or_default();
-    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-    let name = pairs.find(|(key, _)| key == "name").map(|(_, value)| value.into_owned());
+    let name = query_value(parts.uri.query().unwrap_or_default(), "name");
     let mut projects = state.auth.projects_of(&caller).await?;
     if let Some(name) = name {
         let is_there = projects.iter().any(|project| project.name == name);
