@@ -16,7 +16,7 @@ use crate::{
     link::LinkError,
     pacing::{Next, Throttle},
     record::{DatabaseCheckpoint, Order, Scale, Speeds, Walk},
-    server::{self, Cycle, FASTER, speeds, wake},
+    server::{self, CycleOrder, FASTER, speeds, wake},
     target::Address,
 };
 
@@ -61,7 +61,7 @@ impl ShardSweeper<'_> {
     /// checks have warned of a limit that is too low.
     fn note_wake(&self, session: &Session, database: u32, scanned: u64, taken: Duration) {
         let is_foreseen = self.limits().keys_per_second.is_some() && !self.profile.distrusts_chunks;
-        if is_foreseen || Cycle::of(&session.info) == Cycle::Linear {
+        if is_foreseen || CycleOrder::of(&session.info) == CycleOrder::Linear {
             return;
         }
         if let Some(finding) = wake(scanned, taken, session.mean_ttl(database)) {
@@ -173,7 +173,7 @@ impl ShardSweeper<'_> {
         });
         Ok(resumed.unwrap_or_else(|| {
             let speeds = Speeds { is_distant: several, ..speeds(&session.info, self.limits().keys_per_second) };
-            let walks_backward = several || Cycle::of(&session.info) == Cycle::LikeScan;
+            let walks_backward = several || CycleOrder::of(&session.info) == CycleOrder::LikeScan;
             let order = match walks_backward && !self.profile.distrusts_chunks {
                 true => Order::backward(database.keys, &scale, speeds),
                 false => Order::Forward,

@@ -15,7 +15,7 @@ const BRIEF: Duration = Duration::from_secs(1);
 
 /// Order in which the expiry cycle visits the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cycle {
+pub(crate) enum CycleOrder {
     /// Another order than SCAN's, as in Redis before 7.2: no scan disturbs it.
     Linear,
     /// The order of SCAN, as in Redis since 7.2 and in Valkey.
@@ -24,7 +24,7 @@ pub(crate) enum Cycle {
     Unknown,
 }
 
-impl Cycle {
+impl CycleOrder {
     /// Returns the order by what INFO (section server) reports.
     pub fn of(info: &Info) -> Self {
         match info.is_redis_or_valkey() {
@@ -61,13 +61,13 @@ pub(crate) const FASTER: &str = "scan faster: a higher --keys-per-second or none
 /// Checks whether a scan with this limit disturbs the cycle. `only`: the database that is scanned; `None`: all.
 pub(super) fn order(info: &Info, keys_per_second: Option<u64>, only: Option<u32>) -> Check {
     let name = "order";
-    let cycle = Cycle::of(info);
+    let cycle = CycleOrder::of(info);
     let databases = info.keyspace().into_iter().filter(|line| only.is_none_or(|only| only == line.database));
-    let found = databases.filter(|_| cycle != Cycle::Linear).find_map(|line| {
+    let found = databases.filter(|_| cycle != CycleOrder::Linear).find_map(|line| {
         let (speeds, keys) = (speeds(info, keys_per_second), line.keys);
         let rate = speeds.scanned?.max(1);
         let order = match cycle {
-            Cycle::LikeScan => Order::backward(keys, &Scale::Table, speeds),
+            CycleOrder::LikeScan => Order::backward(keys, &Scale::Table, speeds),
             _ => Order::Forward,
         };
         let needed = order.slowest(speeds);
@@ -83,11 +83,15 @@ pub(super) fn order(info: &Info, keys_per_second: Option<u64>, only: Option<u32>
     });
     match (found, cycle) {
         (Some(finding), _) => Check::with_remedy(Verdict::Warning, name, finding, FASTER),
-        (None, Cycle::LikeScan) => {
+        (None, CycleOrder::LikeScan) => {
             Check::ok(name, "backward in chunks, against the order of the server's own expiry cycle")
         }
-        (None, Cycle::Linear) => Check::ok(name, "forward; this version's own expiry cycle walks in another order"),
-        (None, Cycle::Unknown) => Check::ok(name, "forward; it is unknown how this server's own expiry cycle walks"),
+        (None, CycleOrder::Linear) => {
+            Check::ok(name, "forward; this version's own expiry cycle walks in another order")
+        }
+        (None, CycleOrder::Unknown) => {
+            Check::ok(name, "forward; it is unknown how this server's own expiry cycle walks")
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub use self::{
 };
 pub(crate) use self::{
     checks::{examine, failed_save, out_of_memory},
-    cycle::{Cycle, FASTER, speeds, wake},
+    cycle::{CycleOrder, FASTER, speeds, wake},
     engine::engine_refusal,
     keyspace::{find_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
