@@ -8,7 +8,7 @@ mod opaque_proxy;
 use std::time::Duration;
 
 use keysweep_engine::{Checkpoint, Options, Order, Outcome, Report, Stop, Target, sweep};
-use keysweep_harness::{Cluster, DataSet, Flavor, Loaded, Server, eventually};
+use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually};
 use opaque_proxy::{Hiding, OpaqueProxy};
 use rstest::rstest;
 
@@ -27,16 +27,6 @@ fn scan(url: &str, options: &Options) -> Report {
 /// Returns the live keys that SCAN returned, repeats included.
 fn returned(report: &Report) -> u64 {
     report.totals.keys_scanned - report.totals.keys_reclaimed
-}
-
-/// Returns how many of the stale keys the server holds. MEMORY USAGE looks a key up without deleting it.
-fn held(server: &Server, loaded: &Loaded) -> usize {
-    let mut pipeline = redis::pipe();
-    for number in loaded.live..loaded.live + loaded.stale {
-        pipeline.cmd("MEMORY").arg("USAGE").arg(format!("stale:{number}"));
-    }
-    let sizes: Vec<Option<u64>> = pipeline.query(&mut server.connection()).expect("sizes or nothing");
-    sizes.iter().flatten().count()
 }
 
 #[rstest]
@@ -124,7 +114,7 @@ fn survive_resizing(flavor: Flavor, grows: bool, at: f64, factor: u64) {
 
     assert!(resize.was_done());
     assert_eq!((report.outcome, &report.message), (Outcome::Done, &None));
-    assert_eq!((held(&server, &loaded), report.totals.keys_reclaimed), (0, loaded.stale), "{report:?}");
+    assert_eq!((loaded.stale_held_by(&server), report.totals.keys_reclaimed), (0, loaded.stale), "{report:?}");
     let living = if grows { loaded.live } else { 1_000 * factor };
     assert!(returned(&report) >= living, "{} of {living} live keys were returned", returned(&report));
 }

@@ -14,7 +14,7 @@ use std::{
 use keysweep_engine::{
     Checkpoint, FailureKind, Monitor, Options, Outcome, Preset, Progress, Report, Stop, Target, sweep,
 };
-use keysweep_harness::{DataSet, Flavor, Kind, Loaded, Names, Server, Stalls, eventually};
+use keysweep_harness::{DataSet, Flavor, Kind, Names, Server, Stalls, eventually};
 use rstest::rstest;
 
 use common::StopWhen;
@@ -140,7 +140,7 @@ fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
     let server = Server::start(flavor);
     // A tenth is stale: at that share the server's own cycle is slow, and leaves some to the sweep.
     let loaded = DataSet::new().live(45_000).stale(5_000).load(&server);
-    assert_eq!(held(&server, &loaded) as u64, loaded.stale, "the stale keys are there before the sweep");
+    assert_eq!(loaded.stale_held_by(&server), loaded.stale, "the stale keys are there before the sweep");
     let stop_clients = AtomicBool::new(false);
 
     let (report, expired) = thread::scope(|scope| {
@@ -163,20 +163,10 @@ fn with_clients_and_the_servers_own_cycle_the_sums_still_add_up(
         "we counted {} of {expired} expired keys",
         report.totals.keys_reclaimed
     );
-    assert_eq!(held(&server, &loaded), 0, "no key is left that was stale before the sweep");
+    assert_eq!(loaded.stale_held_by(&server), 0, "no key is left that was stale before the sweep");
     quiesce(&server);
     assert_eq!(size(&server, 0), loaded.live, "the clients' keys have expired, the live keys of the data set are left");
     assert!(report.totals.keys_reclaimed > 0 && expired >= loaded.stale);
-}
-
-/// Returns the stale keys in memory. MEMORY USAGE reads a key without expiring it.
-fn held(server: &Server, loaded: &Loaded) -> usize {
-    let mut pipeline = redis::pipe();
-    for number in loaded.live..loaded.live + loaded.stale {
-        pipeline.cmd("MEMORY").arg("USAGE").arg(format!("stale:{number}"));
-    }
-    let sizes: Vec<Option<u64>> = pipeline.query(&mut server.connection()).expect("sizes or nothing");
-    sizes.iter().flatten().count()
 }
 
 /// Sets keys that live for a moment, reads them, deletes some.

@@ -65,6 +65,20 @@ pub struct Loaded {
     pub per_database: BTreeMap<u32, Counts>,
 }
 
+impl Loaded {
+    /// Returns how many of the stale keys of a data set without a prefix a server holds. MEMORY USAGE reads a key without expiring
+    /// it.
+    #[must_use]
+    pub fn stale_held_by(&self, server: &Server) -> u64 {
+        let mut pipeline = redis::pipe();
+        for number in self.live..self.live + self.stale {
+            pipeline.cmd("MEMORY").arg("USAGE").arg(format!("stale:{number}"));
+        }
+        let sizes: Vec<Option<u64>> = pipeline.query(&mut server.connection()).expect("sizes or nothing");
+        sizes.iter().flatten().count() as u64
+    }
+}
+
 /// Counts of one database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

@@ -10,9 +10,9 @@ use super::{
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Capabilities, Info, Keyspace, Link, RoleView},
-    record::{Scale, fraction},
+    record::{Scale, fraction, in_slot},
     server::{self, ExpirySettings, ScanStatistics, Setting, has_per_slot_tables, slot_scale},
-    stale::{BytesSlice, Share, SliceSample, bytes_per_stale_key, slices_for, weighted_share},
+    stale::{BytesSlice, NORMAL, Share, SliceSample, bytes_per_stale_key, slices_for, weighted_share},
     stop::Stop,
     target::Address,
     topology::{Connector, SLOTS},
@@ -25,12 +25,8 @@ const MAX_SERVER_TIME: Duration = Duration::from_millis(20);
 const UNCOUNTED: f64 = 2.5;
 /// Fewest slices of a database: with fewer the interval says nothing.
 const MIN_SLICES: u32 = 10;
-/// Bits of a cursor that name the slot on servers with a table for each slot.
-const SLOT_BITS: u32 = 14;
 /// Keys of a bucket: Valkey since 8.1 keeps up to seven keys in each.
 const KEYS_PER_BUCKET: u64 = 8;
-/// Quantile of the normal distribution for 95 %.
-const NORMAL: f64 = 1.96;
 
 /// A sample of one primary, with what it lacks.
 pub(super) struct Sample {
@@ -169,7 +165,7 @@ impl Places {
             Self::Table { bits } => random.u64(0..1 << bits),
             Self::Slots { scale, keys_per_bucket } => {
                 let (slot, keys) = draw_slot(scale, random);
-                random.u64(0..1 << bits(keys, *keys_per_bucket)) << SLOT_BITS | u64::from(slot)
+                in_slot(random.u64(0..1 << bits(keys, *keys_per_bucket)), slot)
             }
         }
     }

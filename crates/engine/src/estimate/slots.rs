@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Link, LinkError, Pipeline, Reply},
     record::Scale,
-    stale::average_of_slots,
+    stale::{NORMAL, average_of_slots},
     stop::Stop,
     topology::Connector,
 };
@@ -22,8 +22,6 @@ use crate::{
 const KEYS_PER_CALL: usize = 50;
 /// Most keys of a slot that are read.
 const MAX_KEYS: usize = 2_000;
-/// Quantile of the normal distribution for 95 %.
-const NORMAL: f64 = 1.96;
 
 /// What was found in one slot.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

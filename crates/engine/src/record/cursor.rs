@@ -2,8 +2,9 @@
 
 use crate::topology::{SLOTS, SlotSet};
 
-const SLOT_BITS: u32 = 14;
-const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
+/// Bits of a cursor that name the slot on servers with a table for each slot.
+pub(super) const SLOT_BITS: u32 = 14;
+pub(super) const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
 /// Returns the part of a table that a SCAN cursor has passed, 0–1.
 ///
@@ -11,6 +12,11 @@ const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 /// backwards grows steadily from 0 to the end, even while the table is resized.
 pub fn fraction(cursor: u64) -> f64 {
     cursor.reverse_bits() as f64 / 2f64.powi(64)
+}
+
+/// Returns the cursor of a position in the table of a slot.
+pub(crate) fn in_slot(position: u64, slot: u16) -> u64 {
+    position << SLOT_BITS | u64::from(slot)
 }
 
 /// Moves the cursor of a node with per-slot tables on to the next slot of `restricted_to`; 0: no slot is left.

@@ -9,9 +9,11 @@ mod report;
 mod shard;
 mod tally;
 
+#[cfg(test)]
+pub(crate) use self::tally::examples;
 pub(crate) use self::{
     checkpoint::VERSION,
-    cursor::Scale,
+    cursor::{Scale, in_slot},
     order::{Advance, Call, Speeds, Walk},
     remaining::Counters,
     report::outcome,

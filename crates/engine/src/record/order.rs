@@ -13,12 +13,9 @@ mod walk;
 
 pub use self::walk::Position;
 pub(crate) use self::walk::{Advance, Call, Walk};
-use super::cursor::Scale;
+use super::cursor::{SLOT_BITS, SLOT_MASK, Scale, in_slot};
 use crate::topology::{SLOTS, SlotSet};
 
-/// Bits of a cursor that name the slot on servers with a table for each slot.
-const SLOT_BITS: u32 = 14;
-const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 /// log2 of the usual number of chunks. With 8 chunks the wake within each of them is still felt, with 256 it is not.
 const CHUNK_BITS: u32 = 8;
 /// log2 of the largest number of chunks.
@@ -196,7 +193,7 @@ fn add_block(chunks: &mut Vec<Chunk>, first: u16, upto: u16, hot: &[HotSlot], on
     for hot in hot.iter().rev().filter(|hot| block.contains(&hot.slot)) {
         add_slots(chunks, hot.slot + 1, upto, only);
         if only.is_none_or(|only| only.contains(hot.slot)) {
-            let in_slot = |cursor: u64| cursor << SLOT_BITS | u64::from(hot.slot);
+            let in_slot = |position: u64| in_slot(position, hot.slot);
             chunks.extend(table_chunks(hot.bits).rev().map(|chunk| Chunk {
                 start: in_slot(chunk.start),
                 end: chunk.end.map(in_slot).or_else(|| start_of(hot.slot + 1)),

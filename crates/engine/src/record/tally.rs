@@ -123,29 +123,39 @@ impl Tally {
     }
 }
 
+/// Replies and tallies for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod examples {
     use super::*;
     use crate::link::RoleView;
 
-    fn slice(before: u64, after: u64, returned: u64) -> SliceReply {
-        let reclaimed = before - after;
+    /// Returns the reply to a slice that found `before` keys and left `after`.
+    pub fn slice(before: u64, after: u64, returned: u64) -> SliceReply {
         SliceReply {
             role: RoleView::Unknown,
             cursor: 1,
             returned,
-            reclaimed,
+            reclaimed: before - after,
             sizes: Some((before, after)),
             scan_time: None,
             memory: None,
         }
     }
 
-    fn tally(slices: &[SliceReply]) -> Tally {
+    /// Returns the tally of slices that returned nothing twice.
+    pub fn tally(slices: &[SliceReply]) -> Tally {
         let mut tally = Tally::default();
         slices.iter().for_each(|slice| tally.record(slice, 0.0, 1.0));
         tally
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        examples::{slice, tally},
+        *,
+    };
 
     #[test]
     fn a_quiet_pass_adds_up() {

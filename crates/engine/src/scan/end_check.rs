@@ -71,29 +71,10 @@ impl EndCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        link::{RoleView, SliceReply},
-        record::Tally,
+    use crate::record::{
+        Tally,
+        examples::{slice, tally},
     };
-
-    fn slice(before: u64, after: u64, returned: u64) -> SliceReply {
-        let reclaimed = before - after;
-        SliceReply {
-            role: RoleView::Unknown,
-            cursor: 1,
-            returned,
-            reclaimed,
-            sizes: Some((before, after)),
-            scan_time: None,
-            memory: None,
-        }
-    }
-
-    fn tally(slices: &[SliceReply]) -> Tally {
-        let mut tally = Tally::default();
-        slices.iter().for_each(|slice| tally.record(slice, 0.0, 1.0));
-        tally
-    }
 
     fn pass(tally: Tally) -> Pass {
         Pass { database: 0, tally, is_even: true }

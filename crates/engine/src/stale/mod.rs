@@ -13,6 +13,7 @@ mod steer;
 mod verdict;
 mod workload;
 
+pub(crate) use self::sample::NORMAL;
 pub use self::{
     bytes::{BytesPerKey, BytesSlice, bytes_per_stale_key},
     cost::{CycleCost, reversion_seconds},

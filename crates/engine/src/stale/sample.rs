@@ -34,7 +34,7 @@ pub struct Sampled {
 }
 
 /// Quantile of the normal distribution for 95 %.
-const NORMAL: f64 = 1.959_964;
+pub(crate) const NORMAL: f64 = 1.959_964;
 /// 97.5 % upper ends of a Poisson mean after 0 to 4 events, and the 2.5 % lower ends.
 const POISSON_HIGH: [f64; 5] = [3.689, 5.572, 7.225, 8.767, 10.242];
 const POISSON_LOW: [f64; 5] = [0.0, 0.0253, 0.2422, 0.6187, 1.0899];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{SLOT_BITS, SLOT_MASK, Tables};
+use super::{SLOT_BITS, SLOT_MASK, Tables, in_slot};
 use crate::topology::SLOTS;
 
 /// Buckets that a SCAN call visits at most, by its COUNT.
@@ -129,7 +129,7 @@ impl Keyspace {
         let has_keys = |table: &Table| table.buckets.iter().flat_map(BTreeMap::values).any(|keys| !keys.is_empty());
         match self.tables {
             Tables::One => next,
-            Tables::PerSlot if next != 0 => next << SLOT_BITS | u64::from(slot),
+            Tables::PerSlot if next != 0 => in_slot(next, slot),
             Tables::PerSlot => {
                 let after = self.slots.range((slot + 1)..SLOTS).find(|(_, table)| has_keys(table));
                 after.map_or(0, |(slot, _)| u64::from(*slot))
