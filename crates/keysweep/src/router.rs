@@ -164,7 +164,7 @@ async fn ready(State(tasks): State<Tasks>) -> Response {
     }
 }
 
-/// Returns a path as the log shows it: one that is longer than any of ours is cut.
+/// Returns a path as the log shows it: one that is longer than every path of the API is cut.
 fn logged(path: &str) -> String {
     let mut shown: String = path.chars().take(LOGGED_PATH).collect();
     if shown.len() < path.len() {

@@ -9,7 +9,7 @@ use super::reply_cap::ReplyCap;
 pub(crate) struct PrimaryProfile {
     /// The p90 of a PING before the first slice.
     pub baseline_p90: Option<Duration>,
-    /// Seconds of SCAN for each unit of COUNT, as an earlier connection was told.
+    /// Seconds of SCAN for each unit of COUNT, as the server reported on an earlier connection.
     pub cost_per_unit: Option<f64>,
     /// Replicas that were attached at the start.
     pub replicas: Option<usize>,

@@ -94,7 +94,7 @@ impl Queries {
         *due = now.min(*due);
     }
 
-    /// Makes a query of this kind due an interval from now: another one has told the same.
+    /// Makes a query of this kind due an interval from now: another one has returned the same.
     pub fn postpone(&mut self, query: Query, now: Duration) {
         self.due[query as usize] = now + query.interval();
     }

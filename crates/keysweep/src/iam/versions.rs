@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::IamState;
 
-/// Version of the identity API that clients are told: Keystone's of 2020, whose requests for tokens are these.
+/// Version of the identity API that clients are shown: Keystone's of 2020, whose requests for tokens are these.
 const VERSION: &str = "v3.14";
 /// When that version was released.
 const RELEASED: &str = "2020-04-07T00:00:00Z";
