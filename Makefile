@@ -24,7 +24,7 @@ prepare: servers ## Installs the servers and tools of the tests
 
 soak: prepare ## Runs the simulation 20,000 times, the replica test 100 times, ten times the API fuzzing, and every connection fault at every point
 	@scripts/toolchain cc nextest
-	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --workspace --profile soak -E 'test(/simulation|two_replicas/) or binary(schemathesis)'
+	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --workspace --profile soak -E 'test(/simulation|two_replicas/) or test(/^schemathesis::/)'
 	cargo nextest run --workspace --profile soak --run-ignored only -E 'test(soak_)'
 
 check: ## Runs the unit tests only, in less than a minute
@@ -53,7 +53,7 @@ deb: ## Builds the Debian package into target/deb and installs it in a disposabl
 	target/release/keysweep completions zsh > target/deb/completions/_keysweep
 	target/release/keysweep completions fish > target/deb/completions/keysweep.fish
 	.cache/cargo-deb/bin/cargo-deb -p keysweep --no-build --no-strip --output target/deb/
-	cargo nextest run -p keysweep --test package --success-output immediate
+	cargo nextest run -p keysweep --test cli -E 'test(/^package::/)' --success-output immediate
 
 fuzz: ## Fuzzes the RESP reader (FUZZ_SECONDS=60)
 	@scripts/toolchain cc fuzz

@@ -1,4 +1,10 @@
-//! Faults that several tests cause in an installation.
+//! What several tests share: clients, servers and faults.
+
+#![allow(dead_code, reason = "every test binary uses another part of it")]
+
+pub mod sdk;
+pub mod tokens;
+pub mod web;
 
 use keysweep_harness::Installation;
 use sqlx::{Connection, SqliteConnection};

@@ -7,5 +7,3 @@ mod pages;
 mod protection;
 mod sign_in;
 mod visitor;
-#[path = "../common/web.rs"]
-mod web;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually};
 
 use crate::{
+    common::web::Web,
     visitor::{Shop, Visitor},
-    web::Web,
 };
 
 #[test]

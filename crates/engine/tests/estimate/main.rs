@@ -1,0 +1,3 @@
+//! Tests of the estimate on real servers.
+
+mod methods;

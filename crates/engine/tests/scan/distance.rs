@@ -1,0 +1,229 @@
+//! Servers at a distance: a proxy delays every byte, as a network between regions does.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Delay, Flavor, Proxy, Server};
+use rstest::rstest;
+
+use crate::common::{Once, StopWhen, slow};
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// Queries at fixed intervals would take all of the time from a round trip of 20 ms on.
+#[test]
+fn a_scan_over_a_long_path_comes_to_its_end() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(1_000).stale(500).load(&server);
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(22 * MILLI, MILLI));
+    let target: Target = proxy.url().parse().expect("a target");
+    let options = Options { timeout: Some(Duration::from_secs(20)), ..Options::default() };
+    let report = sweep(&target, &options, &(), &Stop::new());
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, true), "{report:?}");
+    assert_eq!((report.totals.keys_reclaimed, server.held()), (loaded.stale, loaded.live));
+}
+
+/// Returns the CPU of the server's main thread, seconds.
+fn cpu(server: &Server) -> f64 {
+    let info: String = redis::cmd("INFO").arg("cpu").query(&mut server.connection()).expect("INFO");
+    let field = |name: &str| {
+        let value =
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<f64>().ok());
+        value.unwrap_or_else(|| panic!("no {name} in\n{info}"))
+    };
+    field("used_cpu_user_main_thread") + field("used_cpu_sys_main_thread")
+}
+
+/// Returns for how long the server's main thread has waited for a core, seconds: other processes of this machine had it.
+fn waited(server: &Server) -> f64 {
+    let path = format!("/proc/{0}/task/{0}/schedstat", server.pid());
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    text.split(' ').nth(1).and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}
+
+/// Notes the time, the server's CPU and its wait for a core at the first slice.
+struct FirstSlice<'a>(&'a Server, Mutex<Option<(Instant, f64, f64)>>);
+
+impl Monitor for FirstSlice<'_> {
+    fn slice(&self, _: Duration) {
+        let mut first = self.1.lock().expect("no panic");
+        first.get_or_insert_with(|| (Instant::now(), cpu(self.0), waited(self.0)));
+    }
+}
+
+/// Sweeps over a path at a CPU limit, and compares that with the CPU that the server itself has counted.
+fn check_cpu_limit(flavor: Flavor, round_trip: Duration, limit: f64, keys: u64) {
+    let server = Server::start(flavor);
+    let loaded = DataSet::new().live(keys * 3 / 4).stale(keys / 4).load(&server);
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(round_trip, round_trip / 10));
+    let url = if round_trip.is_zero() { server.url() } else { proxy.url() };
+    let mut options = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
+    options.limits.max_cpu = limit;
+    // Over a long path only longer slices can use the limit.
+    options.limits.max_slice = round_trip.mul_f64(limit / (1.0 - limit) * 1.5).max(MILLI / 5);
+    let first = FirstSlice(&server, Mutex::new(None));
+    let report = sweep(&url.parse().expect("a target"), &options, &first, &Stop::new());
+    let (ended, after, waited_after) = (Instant::now(), cpu(&server), waited(&server));
+    let (begun, before, waited_before) = first.1.into_inner().expect("no panic").expect("a slice");
+    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
+    let elapsed = (ended - begun).as_secs_f64();
+    let used = (after - before) / elapsed;
+    // Time in which the server waits for a core counts as its own where its clock tells the cost.
+    let with_waits = used + (waited_after - waited_before) / elapsed;
+    let case =
+        format!("{flavor:?} at {round_trip:?}: {:.1} % used of {:.0} %, {elapsed:.1} s", used * 100.0, limit * 100.0);
+    eprintln!("{case}; the report says {:.1} %", report.totals.server_seconds / elapsed * 100.0);
+    assert!(
+        with_waits > limit * 0.8 && used < limit * 1.2,
+        "{case}; {:.1} % with waits for a core",
+        with_waits * 100.0
+    );
+}
+
+#[rstest]
+fn alone_the_cpu_limit_is_kept_by_the_servers_own_count(
+    #[values((Flavor::Valkey91, 0, 0.25, 400_000), (Flavor::Redis70, 22, 0.25, 250_000))]
+    (flavor, round_trip, limit, keys): (Flavor, u32, f64, u64),
+) {
+    check_cpu_limit(flavor, round_trip * MILLI, limit, keys);
+}
+
+#[rstest]
+#[ignore = "for make soak: minutes"]
+fn alone_soak_the_cpu_limit_is_kept_by_the_servers_own_count(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+    #[values(0, 22)] round_trip: u32,
+    #[values((0.05, 200_000), (0.25, 600_000), (0.5, 1_000_000))] (limit, keys): (f64, u64),
+) {
+    check_cpu_limit(flavor, round_trip * MILLI, limit, keys);
+}
+
+/// Returns how long a plain loop of SCAN COUNT 1000 takes over a path.
+fn plain_loop(proxy: &Proxy) -> Duration {
+    let client = redis::Client::open(("127.0.0.1", proxy.address().port())).expect("an address");
+    let mut connection = client.get_connection().expect("a connection");
+    let (begun, mut cursor) = (Instant::now(), 0u64);
+    loop {
+        let page: (u64, Vec<Vec<u8>>) =
+            redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(1_000).query(&mut connection).expect("a page");
+        cursor = page.0;
+        if cursor == 0 {
+            return begun.elapsed();
+        }
+    }
+}
+
+/// Sweeps 60,000 keys over a path at pace normal, and compares the time with that of a plain loop over as many.
+fn check_speed(flavor: Flavor, round_trip: Duration, jitter: Duration) {
+    let (server, plain) = (Server::start(flavor), Server::start(flavor));
+    let loaded = DataSet::new().live(45_000).stale(15_000).load(&server);
+    DataSet::new().live(60_000).load(&plain);
+    let delay = Delay::round_trip(round_trip, jitter);
+    let looped = plain_loop(&Proxy::at_distance(&plain, delay));
+    let proxy = Proxy::at_distance(&server, delay);
+    let options = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
+    let (begun, before) = (Instant::now(), cpu(&server));
+    let report = sweep(&proxy.url().parse().expect("a target"), &options, &(), &Stop::new());
+    let (took, used) = (begun.elapsed(), cpu(&server) - before);
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, true), "{report:?}");
+    assert_eq!((report.totals.keys_reclaimed, server.held()), (loaded.stale, loaded.live));
+    let cpu_limit = Duration::from_secs_f64(used / options.limits.max_cpu);
+    let case = format!(
+        "{flavor:?} at {round_trip:?} ± {jitter:?}: {took:?} in {} slices, a plain loop {looped:?}, the CPU limit alone {cpu_limit:?}",
+        report.totals.slices
+    );
+    eprintln!("{case}");
+    // In Redis a slice within the pause limit holds far fewer keys than a call of the loop, and four cursors need more round trips.
+    let slices = used / options.limits.max_slice.as_secs_f64();
+    let pause_limit = if flavor == Flavor::Valkey91 { Duration::ZERO } else { round_trip.mul_f64(slices / 4.0) };
+    // Latency and load are measured for a fifth of a second before the first slice.
+    assert!(took < looped.mul_f64(1.5) + pause_limit + cpu_limit + BASELINE, "{case}");
+}
+
+/// The time before the first slice that does not depend on the distance.
+const BASELINE: Duration = Duration::from_millis(250);
+
+#[rstest]
+fn alone_a_scan_over_a_distance_is_not_slower_than_a_plain_loop(
+    #[values((2_700, 500), (22_000, 1_000))] (round_trip, jitter): (u64, u64),
+) {
+    check_speed(Flavor::Valkey91, Duration::from_micros(round_trip), Duration::from_micros(jitter));
+}
+
+#[rstest]
+#[ignore = "for make soak: a minute"]
+fn alone_soak_a_scan_over_any_distance_is_not_slower_than_a_plain_loop(
+    #[values(Flavor::Valkey91, Flavor::Redis82, Flavor::Redis70)] flavor: Flavor,
+    #[values((0, 0), (1_300, 200), (2_700, 500), (8_000, 0), (22_000, 0), (45_000, 0))] (round_trip, jitter): (
+        u64,
+        u64,
+    ),
+) {
+    check_speed(flavor, Duration::from_micros(round_trip), Duration::from_micros(jitter));
+}
+
+/// Counts the connections of the sweep, at most.
+struct Connections<'a>(&'a Server, AtomicUsize);
+
+impl Monitor for Connections<'_> {
+    fn progress(&self, _: &Progress, _: &Checkpoint) {
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut self.0.connection()).expect("a list");
+        let own = clients.lines().filter(|line| line.contains(" name=keysweep ")).count();
+        self.1.fetch_max(own, Ordering::SeqCst);
+    }
+}
+
+#[rstest]
+fn several_cursors_share_a_long_path_where_the_client_limit_has_room(
+    #[values((Flavor::Redis70, 10_000, 4), (Flavor::Valkey91, 10_000, 4), (Flavor::Valkey91, 12, 1))]
+    (flavor, max_clients, expected): (Flavor, u32, usize),
+) {
+    let server = Server::with(flavor).arg("--maxclients", &max_clients.to_string()).start();
+    let loaded = DataSet::new().live(16_000).stale(5_000).load(&server);
+    // With these a twelfth is free, which is less than the tenth that stays so.
+    let _others: Vec<_> = (0..9).map(|_| server.connection()).collect();
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(10 * MILLI, MILLI));
+    let connections = Connections(&server, AtomicUsize::new(0));
+    let report = sweep(&proxy.url().parse().expect("a target"), &Options::default(), &connections, &Stop::new());
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, true), "{report:?}");
+    assert_eq!((report.totals.keys_reclaimed, server.held()), (loaded.stale, loaded.live));
+    assert_eq!(connections.1.into_inner(), expected);
+}
+
+#[test]
+fn a_scan_of_several_cursors_that_is_stopped_goes_on_where_each_of_them_was() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(30_000).stale(20_000).load(&server);
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(10 * MILLI, MILLI));
+    let target: Target = proxy.url().parse().expect("a target");
+    let half = StopWhen::new(|progress| progress.fraction > 0.4);
+    // Several reports of progress before the end.
+    let options = slow(40_000);
+    let first = sweep(&target, &options, &half, &half.stop);
+    assert_eq!(first.outcome, Outcome::Failed, "{first:?}");
+    let checkpoint = half.last().expect("a checkpoint");
+    let done = first.totals.keys_reclaimed;
+    assert!(done > 0 && done < loaded.stale, "{done}");
+    let second = sweep(&target, &Options { checkpoint: Some(checkpoint), ..options }, &(), &Stop::new());
+    assert_eq!((second.outcome, second.totals.exact), (Outcome::Done, true), "{second:?}");
+    assert_eq!((second.totals.keys_reclaimed, server.held()), (loaded.stale, loaded.live));
+    assert!(second.totals.keys_scanned < 70_000, "{} scanned", second.totals.keys_scanned);
+}
+
+#[test]
+fn connections_of_several_cursors_that_break_are_opened_again() {
+    let server = Server::start(Flavor::Valkey91);
+    let loaded = DataSet::new().live(30_000).stale(10_000).load(&server);
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(10 * MILLI, MILLI));
+    let cut = Once::between(0.2..0.9, |_| proxy.cut());
+    let report = sweep(&proxy.url().parse().expect("a target"), &slow(40_000), &cut, &Stop::new());
+    assert!(cut.was_done());
+    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
+    assert!(!report.totals.exact || report.totals.keys_reclaimed == loaded.stale, "{report:?}");
+}

@@ -1,0 +1,18 @@
+//! Tests of scans on real servers: what they count, what they cost, and what interrupts them.
+
+mod backward;
+mod calls;
+mod churn;
+#[path = "../common/mod.rs"]
+mod common;
+mod distance;
+mod exactness;
+mod false_success;
+mod faults;
+mod pipeline;
+mod pressure;
+mod progress;
+mod remaining;
+mod throttling;
+mod unavailable;
+mod waiting;

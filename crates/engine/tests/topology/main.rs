@@ -1,0 +1,9 @@
+//! Tests of the way to a primary: clusters, Sentinels, replicas, TLS, and first contact.
+
+mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
+mod first_contact;
+mod replicas;
+mod sentinel;
+mod tls;

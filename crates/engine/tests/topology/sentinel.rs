@@ -1,0 +1,215 @@
+//! Primaries behind Sentinels, and their failovers.
+
+use std::{sync::Mutex, time::Duration};
+
+use keysweep_engine::{Credentials, FailureKind, Mode, Options, Outcome, SentinelTls, Stop, Target, sweep};
+use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
+use redis::Connection;
+use rstest::rstest;
+
+use crate::common::{Once, slow};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A primary with a replica, and two Sentinels that monitor them.
+struct Watched {
+    primary: Server,
+    replica: Server,
+    sentinels: Vec<Server>,
+}
+
+impl Watched {
+    fn start(flavor: Flavor) -> Self {
+        let primary = Server::start(flavor);
+        let replica = primary.replica();
+        set_active_expire_off(&replica);
+        let launch = |_| Server::with(flavor).sentinel_of("main", &primary, 2).start();
+        let sentinels: Vec<Server> = (0..2).map(launch).collect();
+        for sentinel in &sentinels {
+            let mut connection = sentinel.connection();
+            eventually("the Sentinels know each other and the replica", TIMEOUT, || {
+                let answer: Vec<String> =
+                    redis::cmd("SENTINEL").arg("MASTER").arg("main").query(&mut connection).expect("an answer");
+                let field =
+                    |name: &str| answer.iter().position(|field| field == name).map(|at| answer[at + 1].as_str());
+                (field("num-slaves") == Some("1") && field("num-other-sentinels") == Some("1")).then_some(())
+            });
+        }
+        Self { primary, replica, sentinels }
+    }
+
+    fn target(&self) -> Target {
+        let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
+        format!("redis-sentinel://{}/main", hosts.join(",")).parse().expect("a target")
+    }
+}
+
+fn set_active_expire_off(server: &Server) {
+    redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut server.connection()).expect("DEBUG is allowed");
+}
+
+#[rstest]
+fn the_primary_behind_sentinels_is_swept_also_when_one_of_them_is_down(
+    #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
+) {
+    let mut watched = Watched::start(flavor);
+    let loaded = DataSet::new().live(500).stale(300).load(&watched.primary);
+    let mut target = watched.target();
+    target.seeds.insert(0, format!("127.0.0.1:{}", free_port()).parse().expect("an address"));
+    watched.sentinels[0].kill();
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
+    assert_eq!(report.shards[0].address.as_ref().map(ToString::to_string), Some(watched.primary.address().to_string()));
+}
+
+#[rstest]
+fn heavy_a_failover_by_sentinels_during_a_sweep_is_followed(
+    #[values(Flavor::Redis62, Flavor::Valkey81)] flavor: Flavor,
+    #[values(true, false)] planned: bool,
+) {
+    survive_a_failover(flavor, planned, 0.2);
+}
+
+fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
+    let watched = Watched::start(flavor);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&watched.primary);
+    let target = watched.target();
+    let shared = Mutex::new(watched);
+    let fail = Once::between(at..0.9, |_| {
+        let mut watched = shared.lock().expect("no panic");
+        if planned {
+            let mut connection = watched.sentinels[0].connection();
+            // Refused until the Sentinels have discovered their nodes.
+            eventually("the failover begins", TIMEOUT, || {
+                redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
+            });
+        } else {
+            watched.primary.kill();
+        }
+    });
+    let report = sweep(&target, &slow(6_000), &fail, &Stop::new());
+    assert!(fail.was_done());
+    let watched = shared.into_inner().expect("no panic");
+    assert_eq!(report.outcome, Outcome::Done, "{report:?}");
+    assert_eq!(
+        report.shards[0].address.as_ref().map(ToString::to_string),
+        Some(watched.replica.address().to_string()),
+        "{report:?}"
+    );
+    assert_eq!(watched.replica.held(), loaded.live, "{report:?}");
+}
+
+#[test]
+fn an_announced_name_that_does_not_resolve_is_told_with_its_announcer_and_can_be_mapped() {
+    let primary = Server::start(Flavor::Redis70);
+    let (name, port) = ("redis-master.invalid", primary.port());
+    let sentinel = Server::with(Flavor::Redis70).sentinel_of_host("main", name, port).start();
+    let replica = Server::start(Flavor::Redis70);
+    redis::cmd("REPLICAOF").arg(name).arg(port).exec(&mut replica.connection()).expect("a replica");
+    let node = Server::with(Flavor::Redis70)
+        .arg("--cluster-enabled", "yes")
+        .arg("--cluster-announce-hostname", name)
+        .arg("--cluster-preferred-endpoint-type", "hostname")
+        .start();
+    redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383).exec(&mut node.connection()).expect("slots");
+    eventually("the node serves its slots", TIMEOUT, || {
+        let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut node.connection()).expect("an answer");
+        info.contains("cluster_state:ok").then_some(())
+    });
+    // A name may come to resolve during a failover, so that it is tried again for this long.
+    let options = Options { reconnect_timeout: Duration::from_millis(200), ..Options::default() };
+    for (url, announcer, server) in [
+        (format!("redis-sentinel://{}/main", sentinel.address()), "which the Sentinels announce", &primary),
+        (replica.url(), "which the replica names as its primary", &primary),
+        (format!("redis-cluster://{}", node.address()), "which the cluster announces", &node),
+    ] {
+        let target: Target = url.parse().expect("a target");
+        let report = sweep(&target, &options, &(), &Stop::new());
+        let message = report.message.expect("a sentence");
+        assert_eq!(report.reason, Some(FailureKind::Unreachable), "{message}");
+        for words in [name, announcer, "--address-map redis-master.invalid=HOST"] {
+            assert!(message.contains(words), "{words:?} is not in {message}");
+        }
+        let mapped = Target { address_map: format!("{name}=127.0.0.1").parse().expect("a map"), ..target.clone() };
+        let loaded = DataSet::new().prefix(announcer).live(4).stale(3).load(server);
+        let report = sweep(&mapped, &options, &(), &Stop::new());
+        assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{url}: {report:?}");
+
+        let misled = Target { address_map: format!("{name}=other.invalid").parse().expect("a map"), ..target };
+        let message = sweep(&misled, &options, &(), &Stop::new()).message.expect("a sentence");
+        assert!(message.contains("other.invalid") && message.contains("correct the address map"), "{message}");
+    }
+}
+
+/// The server hangs while its connections stay open: only the Sentinels show that it is no longer the primary.
+#[test]
+fn heavy_after_a_primary_hangs_the_one_that_sentinels_promote_is_swept() {
+    survive_a_hanging_primary(Flavor::Valkey91, 0.2);
+}
+
+fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
+    let watched = Watched::start(flavor);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&watched.primary);
+    let target = watched.target();
+    let shared = Mutex::new(watched);
+    let hang = Once::between(at..0.9, |_| shared.lock().expect("no panic").primary.pause());
+    let begun = std::time::Instant::now();
+    let report = sweep(&target, &slow(6_000), &hang, &Stop::new());
+    let took = begun.elapsed();
+    assert!(hang.was_done());
+    let watched = shared.into_inner().expect("no panic");
+    assert_eq!((report.outcome, watched.replica.held()), (Outcome::Done, loaded.live), "{report:?}");
+    assert!(took < Duration::from_secs(25), "a reply is waited for for 30 s; this took {took:?}");
+}
+
+#[test]
+fn an_unknown_name_is_reported_with_the_known_ones() {
+    let watched = Watched::start(Flavor::Valkey91);
+    let mut target = watched.target();
+    target.mode = Mode::Sentinel { name: "mian".into(), credentials: Credentials::default(), tls: SentinelTls::Same };
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Unsupported));
+    let message = report.message.expect("a sentence");
+    assert!(message.contains("\"mian\"") && message.contains("it monitors: main"), "{message}");
+}
+
+#[test]
+fn sentinels_have_a_password_of_their_own() {
+    let primary = Server::with(Flavor::Valkey91).password("data").start();
+    let loaded = DataSet::new().live(50).stale(50).load(&primary);
+    let sentinel = Server::with(Flavor::Valkey91).sentinel_of("main", &primary, 1).password("watch").start();
+    let url = format!("redis-sentinel://:data@{}/main", sentinel.address());
+    let target: Target = url.parse().expect("a target");
+
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Denied));
+    let message = report.message.expect("a sentence");
+    assert!(message.contains("--sentinel-password-file"), "{message}");
+
+    let credentials = Credentials { username: None, password: Some("watch".into()) };
+    let target = Target { mode: Mode::Sentinel { name: "main".into(), credentials, tls: SentinelTls::Same }, ..target };
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
+}
+
+#[test]
+fn a_server_that_is_not_a_sentinel_is_reported() {
+    let server = Server::start(Flavor::Redis70);
+    let target: Target = format!("redis-sentinel://{}/main", server.address()).parse().expect("a target");
+    let report = sweep(&target, &Options::default(), &(), &Stop::new());
+    assert_eq!(report.reason, Some(FailureKind::Unsupported));
+    assert!(report.message.as_ref().is_some_and(|message| message.contains("is not a Sentinel")), "{report:?}");
+    let _: Connection = server.connection();
+}
+
+#[rstest]
+#[ignore = "for make soak: minutes"]
+fn soak_every_failover_at_every_point(
+    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
+) {
+    for at in [0.1, 0.5, 0.8] {
+        survive_a_failover(flavor, true, at);
+        survive_a_failover(flavor, false, at);
+        survive_a_hanging_primary(flavor, at);
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests of the APIs: contracts, clients, authentication and authorization.
+
+mod access;
+#[path = "../common/mod.rs"]
+mod common;
+mod contract;
+mod openapi;
+mod own_api;
+mod refusals;
+mod schemathesis;
+mod sdk;
+mod sign_in;
+mod signature;
+mod terraform;

@@ -1,0 +1,19 @@
+//! Tests of a running service: its tasks, schedule, replicas, outages, registration and telemetry.
+
+mod background;
+#[path = "../common/mod.rs"]
+mod common;
+mod concurrency;
+mod exposure;
+mod incomplete;
+mod logs;
+mod metrics;
+mod modes;
+mod outages;
+mod registration;
+mod replicas;
+mod rotation;
+mod schedule;
+mod startup;
+mod tasks;
+mod traces;
