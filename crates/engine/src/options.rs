@@ -17,6 +17,9 @@ pub struct Limits {
     pub max_cpu: f64,
     /// Longest time that one slice should block other clients.
     pub max_slice: Duration,
+    /// The same over a path so long that slices take less than a tenth of the time even so; `None`: as `max_slice` says.
+    #[serde(default)]
+    pub distant_slice: Option<Duration>,
     /// How far the p90 of a PING may rise above the p90 before the sweep; beyond it the sweep backs off. `None`: no limit.
     pub guard: Option<Duration>,
     /// Keys scanned a second, at most; `None`: as many as `max_cpu` allows.
@@ -24,6 +27,20 @@ pub struct Limits {
     /// Keys reclaimed a second, at most; `None`: no limit.
     #[serde(alias = "releases_per_second")]
     pub reclaims_per_second: Option<u64>,
+}
+
+impl Limits {
+    /// Cursors that walk through a database at once over a long path, at most.
+    pub(crate) const CURSORS: u32 = 4;
+    /// Share of the time below which the p90 of clients does not depend on how long slices are, 0–1.
+    const SELDOM: f64 = 0.09;
+
+    /// Returns the limits over a path with this round trip, on which as many slices as there are cursors run in each.
+    pub(crate) fn over(self, round_trip: Duration) -> Self {
+        let seldom = round_trip.mul_f64(Self::SELDOM / f64::from(Self::CURSORS));
+        let longer = self.distant_slice.map(|longest| longest.min(seldom));
+        Self { max_slice: self.max_slice.max(longer.unwrap_or_default()), ..self }
+    }
 }
 
 /// A named set of limits.
@@ -57,14 +74,14 @@ impl Preset {
 
     /// Returns the limits of the preset.
     pub fn limits(self) -> Limits {
-        let (max_cpu, micros, guard) = match self {
-            Self::Gentle => (0.05, 100, Some(GUARD)),
-            Self::Normal => (0.25, 200, Some(GUARD)),
-            Self::Fast => (0.5, 500, Some(GUARD)),
-            Self::Max => (1.0, 1000, None),
+        let (max_cpu, micros, distant_micros, guard) = match self {
+            Self::Gentle => (0.05, 100, 250, Some(GUARD)),
+            Self::Normal => (0.25, 200, 400, Some(GUARD)),
+            Self::Fast => (0.5, 500, 500, Some(GUARD)),
+            Self::Max => (1.0, 1000, 1000, None),
         };
-        let max_slice = Duration::from_micros(micros);
-        Limits { max_cpu, max_slice, guard, keys_per_second: None, reclaims_per_second: None }
+        let (max_slice, distant_slice) = (Duration::from_micros(micros), Some(Duration::from_micros(distant_micros)));
+        Limits { max_cpu, max_slice, distant_slice, guard, keys_per_second: None, reclaims_per_second: None }
     }
 }
 
@@ -130,5 +147,24 @@ impl Default for Options {
             client_name: "keysweep".into(),
             checkpoint: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_longer_over_a_path_on_which_they_take_less_than_a_tenth_of_the_time() {
+        let normal = Preset::Normal.limits();
+        let slice = |millis: u64| normal.over(Duration::from_millis(millis)).max_slice;
+        assert_eq!([slice(0), slice(2)], [normal.max_slice; 2]);
+        assert_eq!([slice(12), slice(22), slice(500)].map(|slice| slice.as_micros()), [270, 400, 400]);
+        for millis in [12, 22, 500] {
+            let share = slice(millis).as_secs_f64() * f64::from(Limits::CURSORS) / (millis as f64 / 1e3);
+            assert!(share < 0.1, "{share} of the time over {millis} ms");
+        }
+        let given = Limits { distant_slice: None, ..normal };
+        assert_eq!(given.over(Duration::from_millis(22)).max_slice, normal.max_slice, "a given pause limit holds");
     }
 }

@@ -13,6 +13,7 @@ use super::{
     encode::{Digits, encode},
     error::{LinkError, ServerError},
     info::Info,
+    pipeline::Pipeline,
     reply::{ArrayHeader, Reply},
     resp::{Reader, Source},
     transport::{Dialer, Transport, is_idle},
@@ -34,6 +35,8 @@ pub struct Link {
     pub(super) wire: Wire,
     pub(super) reader: Reader,
     pub(super) out: Vec<u8>,
+    /// The shortest round trip of a single command.
+    round_trip: Duration,
 }
 
 impl Link {
@@ -48,27 +51,38 @@ impl Link {
         let stream = dialer.dial(address, CONNECT_TIMEOUT, stop)?;
         let wire =
             Wire { stream, stop: stop.clone(), timeout: CONNECT_TIMEOUT, deadline: Instant::now() + CONNECT_TIMEOUT };
-        let mut link = Self { wire, reader: Reader::default(), out: Vec::with_capacity(256) };
-        link.authenticate(credentials)?;
-        link.ping()?;
-        // Where the command is unknown or refused, only the name is missing.
-        match link.call(&[b"CLIENT", b"SETNAME", client_name.as_bytes()]) {
-            Ok(_) | Err(LinkError::Server(_)) => {}
-            Err(LinkError::Closed) => return Err(LinkError::ClosedAt("CLIENT SETNAME")),
-            Err(error) => return Err(error),
-        }
+        let out = Vec::with_capacity(256);
+        let mut link = Self { wire, reader: Reader::default(), out, round_trip: Duration::MAX };
+        link.greet(credentials, client_name)?;
         link.wire.timeout = REPLY_TIMEOUT;
         Ok(link)
     }
 
-    fn authenticate(&mut self, credentials: &Credentials) -> Result<(), LinkError> {
-        let Some(password) = &credentials.password else { return Ok(()) };
-        let password = password.expose_secret().as_bytes();
-        match &credentials.username {
-            Some(username) => self.call(&[b"AUTH", username.as_bytes(), password])?,
-            None => self.call(&[b"AUTH", password])?,
-        };
-        Ok(())
+    /// Authenticates, checks that the peer answers, and names the connection, in one round trip.
+    fn greet(&mut self, credentials: &Credentials, client_name: &str) -> Result<(), LinkError> {
+        self.out.clear();
+        if let Some(password) = &credentials.password {
+            let password = password.expose_secret().as_bytes();
+            match &credentials.username {
+                Some(username) => encode(&mut self.out, &[b"AUTH", username.as_bytes(), password]),
+                None => encode(&mut self.out, &[b"AUTH", password]),
+            }
+        }
+        encode(&mut self.out, &[b"PING"]);
+        encode(&mut self.out, &[b"CLIENT", b"SETNAME", client_name.as_bytes()]);
+        let sent = Instant::now();
+        self.send()?;
+        if credentials.password.is_some() {
+            self.receive()?;
+        }
+        answered(self.receive())?;
+        self.round_trip = sent.elapsed();
+        // Where the command is unknown or refused, only the name is missing.
+        match self.receive() {
+            Ok(_) | Err(LinkError::Server(_)) => Ok(()),
+            Err(LinkError::Closed) => Err(LinkError::ClosedAt("CLIENT SETNAME")),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the IP address of the node; `None` where the transport does not know.
@@ -83,13 +97,31 @@ impl Link {
 
     /// Sends one command and reads its reply; an error reply is [`LinkError::Server`].
     pub fn call(&mut self, words: &[&[u8]]) -> Result<Reply, LinkError> {
+        let sent = Instant::now();
+        self.send_command(words)?;
+        let reply = self.receive();
+        self.round_trip = self.round_trip.min(sent.elapsed());
+        reply
+    }
+
+    /// Sends one command. Its reply is the next one to receive.
+    pub(crate) fn send_command(&mut self, words: &[&[u8]]) -> Result<(), LinkError> {
         self.out.clear();
         encode(&mut self.out, words);
-        self.send()?;
+        self.send()
+    }
+
+    /// Receives the reply to a command that was sent before; an error reply is [`LinkError::Server`].
+    pub(crate) fn receive(&mut self) -> Result<Reply, LinkError> {
         match self.reader.reply(&mut self.wire)? {
             Reply::Error(text) => Err(LinkError::Server(ServerError(text))),
             reply => Ok(reply),
         }
+    }
+
+    /// Returns the shortest time that the reply to a single command has taken so far.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// Sends a command that the caller can do without. `None`: the server refuses it, in whatever words.
@@ -112,26 +144,9 @@ impl Link {
 
     /// Returns the fields of `INFO sections…`, in one round trip; `None` where INFO is refused.
     pub fn info(&mut self, sections: &[&str]) -> Result<Option<Info>, LinkError> {
-        self.out.clear();
-        // Servers before Redis 7.0 take one section in an INFO.
-        for section in sections {
-            encode(&mut self.out, &[b"INFO", section.as_bytes()]);
-        }
-        self.send()?;
-        let (mut text, mut refused) = (String::new(), None);
-        for _ in sections {
-            match self.reader.reply(&mut self.wire)? {
-                Reply::Error(error) => refused = refused.or(Some(ServerError(error))),
-                // The path of a file in it may have another encoding.
-                Reply::Bulk(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
-                _ => {}
-            }
-        }
-        match refused {
-            Some(error) if error.is_refusal() => Ok(None),
-            Some(error) => Err(LinkError::Server(error)),
-            None => Ok(Some(Info::read(&text))),
-        }
+        let mut pipeline = Pipeline::default();
+        pipeline.add_info(sections);
+        self.ask(&pipeline)?.info(sections.len())
     }
 
     /// Returns how many keys each of these slots holds on this node, in one round trip.
@@ -177,10 +192,7 @@ impl Link {
     /// that has renamed PING does not know it. An error that any other command would get is returned.
     pub fn ping(&mut self) -> Result<Duration, LinkError> {
         let sent = Instant::now();
-        match self.call(&[b"PING"]) {
-            Err(LinkError::Server(error)) if error.is_refusal() && !error.is_denied() => {}
-            result => drop(result?),
-        }
+        answered(self.call(&[b"PING"]))?;
         Ok(sent.elapsed())
     }
 
@@ -201,8 +213,17 @@ impl Link {
     }
 }
 
+/// Returns whether the reply to a PING shows that the peer answers: an error reply does as well, unless any other command would
+/// get it.
+fn answered(ping: Result<Reply, LinkError>) -> Result<(), LinkError> {
+    match ping {
+        Err(LinkError::Server(error)) if error.is_refusal() && !error.is_denied() => Ok(()),
+        result => result.map(drop),
+    }
+}
+
 /// Returns `None` for a refusal.
-fn optional<T>(result: Result<T, LinkError>) -> Result<Option<T>, LinkError> {
+pub(super) fn optional<T>(result: Result<T, LinkError>) -> Result<Option<T>, LinkError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(LinkError::Server(error)) if error.is_refusal() => Ok(None),

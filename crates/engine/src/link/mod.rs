@@ -27,4 +27,4 @@ pub use self::{
     slice::{Capabilities, SliceReply},
     transport::{Dialer, Transport},
 };
-pub(crate) use self::{role::ACTIVE_REPLICA, transport::ToSentinels};
+pub(crate) use self::{pipeline::Replies, role::ACTIVE_REPLICA, transport::ToSentinels};

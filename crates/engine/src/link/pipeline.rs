@@ -1,10 +1,12 @@
-//! Many commands in one round trip, for callers that write bulk data. A scan needs none: each of its slices is one
-//! transaction.
+//! Many commands in one round trip: what a scan asks before its first slice, and bulk data of other callers.
+
+use std::vec;
 
 use super::{
-    connection::Link,
+    connection::{Link, optional},
     encode::encode,
     error::{LinkError, ServerError},
+    info::Info,
     reply::Reply,
 };
 
@@ -20,6 +22,64 @@ impl Pipeline {
     pub fn add(&mut self, words: &[&[u8]]) {
         encode(&mut self.bytes, words);
         self.commands += 1;
+    }
+
+    /// Appends an INFO for each of these sections: servers before Redis 7.0 take one at a time.
+    pub(crate) fn add_info(&mut self, sections: &[&str]) {
+        sections.iter().for_each(|section| self.add(&[b"INFO", section.as_bytes()]));
+    }
+
+    /// Appends a CONFIG GET for each of these settings, by their exact names: a wildcard does not show hidden settings.
+    pub(crate) fn add_settings(&mut self, names: &[&str]) {
+        names.iter().for_each(|name| self.add(&[b"CONFIG", b"GET", name.as_bytes()]));
+    }
+}
+
+/// Replies to a pipeline, to be taken in the order of its commands.
+#[derive(Debug)]
+pub(crate) struct Replies(vec::IntoIter<Reply>);
+
+impl Replies {
+    /// Takes the reply to one command; an error reply is [`LinkError::Server`].
+    pub fn take(&mut self) -> Result<Reply, LinkError> {
+        match self.0.next() {
+            Some(Reply::Error(text)) => Err(LinkError::Server(ServerError(text))),
+            Some(reply) => Ok(reply),
+            None => Err(LinkError::Protocol("fewer replies than commands")),
+        }
+    }
+
+    /// Takes the reply to a command that the caller can do without. `None`: the server refuses it, in whatever words.
+    pub fn optional(&mut self) -> Result<Option<Reply>, LinkError> {
+        optional(self.take())
+    }
+
+    /// Takes the replies to INFO for so many sections; `None` where INFO is refused.
+    pub fn info(&mut self, sections: usize) -> Result<Option<Info>, LinkError> {
+        let (mut text, mut refused) = (String::new(), None);
+        for _ in 0..sections {
+            match self.take() {
+                // The path of a file in it may have another encoding.
+                Ok(Reply::Bulk(bytes)) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                Ok(_) => {}
+                Err(LinkError::Server(error)) => refused = refused.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        match refused {
+            Some(error) if error.is_refusal() => Ok(None),
+            Some(error) => Err(LinkError::Server(error)),
+            None => Ok(Some(Info::read(&text))),
+        }
+    }
+
+    /// Takes the reply to a CONFIG GET; `None` where CONFIG is refused or the setting unknown.
+    pub fn setting(&mut self) -> Result<Option<String>, LinkError> {
+        match self.take() {
+            Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
+            Ok(_) | Err(LinkError::Server(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -49,5 +109,10 @@ impl Link {
         self.out.extend_from_slice(&pipeline.bytes);
         self.send()?;
         (0..pipeline.commands).map(|_| self.reader.reply(&mut self.wire)).collect()
+    }
+
+    /// Sends all commands of a pipeline. Returns their replies. See [`Link::run`].
+    pub(crate) fn ask(&mut self, pipeline: &Pipeline) -> Result<Replies, LinkError> {
+        Ok(Replies(self.replies(pipeline)?.into_iter()))
     }
 }

@@ -12,15 +12,15 @@ use crate::{
 
 /// PINGs before the first slice, and the time between them.
 const PINGS: u32 = 20;
-const INTERVAL: Duration = Duration::from_millis(10);
+const INTERVAL: Duration = Duration::from_millis(5);
 /// How long to measure at a distance, at least.
-const TIME: Duration = Duration::from_millis(200);
+const TIME: Duration = Duration::from_millis(100);
 /// PINGs at a distance, at least: as many as a p90 takes.
 const DISTANT_PINGS: u32 = 10;
 /// PINGs without a guard, and at a distance where the server reports its event loop.
 const MIN_PINGS: u32 = 3;
 /// Round trip from which on a server is at a distance: the PINGs vary there with the network.
-const DISTANT: Duration = Duration::from_millis(1);
+pub(crate) const DISTANT: Duration = Duration::from_millis(1);
 
 /// Result of the measurement.
 pub(super) struct Baseline {
@@ -46,16 +46,17 @@ impl Baseline {
     }
 
     /// Measures latency and load. `known`: the p90 before the first slice of an earlier connection, when nothing had happened
-    /// yet of what made that one break. `before`: the state now.
+    /// yet of what made that one break. `before`: the state a moment ago, and when that was.
     pub fn guarded(
         link: &mut Link,
         probe: &mut Probe,
         limits: Limits,
         tolerance: Duration,
         known: Option<Duration>,
-        before: ServerState,
+        before: (ServerState, Instant),
         stop: &Stop,
     ) -> Result<Self, LinkError> {
+        let (before, sampled) = before;
         let started = Instant::now();
         for sent in 0..PINGS {
             let enough = if before.event_loop.is_some() { MIN_PINGS } else { DISTANT_PINGS };
@@ -66,13 +67,13 @@ impl Baseline {
             stop.wait_until(Instant::now() + INTERVAL);
         }
         let sample = ServerState::sample(link)?;
-        let elapsed = started.elapsed().as_secs_f64();
+        let elapsed = sampled.elapsed().as_secs_f64();
         let is_distant = probe.idle() > DISTANT;
         let event_loop = sample.event_loop.filter(|_| is_distant);
         let p90 = known.unwrap_or_else(|| probe.quantile(0.9));
         let threshold = match event_loop.zip(before.event_loop) {
             // An iteration that runs a slice is as long as that.
-            Some((now, before)) => now.mean_since(before).unwrap_or_default().max(limits.max_slice),
+            Some((now, before)) => now.mean_since(before).unwrap_or_default().max(limits.over(probe.idle()).max_slice),
             // The PINGs of a distant server vary, and so does their p90.
             None if is_distant => p90 + p90.saturating_sub(probe.idle()),
             None => p90,

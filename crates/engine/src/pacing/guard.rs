@@ -9,6 +9,9 @@ use std::time::Duration;
 const MIN_CPU: f64 = 0.01;
 /// Load of the main thread, the sweep's part included, beyond which the server is crowded and replies queue, 0–1.
 const CROWDED: f64 = 0.8;
+/// Share of the main thread up to which clients do not keep a server busy, 0–1: what they send during a slice is served right
+/// after it, and so they wait no longer beside a scan that uses the rest.
+const QUIET: f64 = 0.25;
 /// Part of the full CPU limit that is kept on a crowded server. With less a sweep might not finish.
 const KEPT_WHEN_CROWDED: f64 = 0.1;
 /// Part of the full CPU limit that is recovered in a second without a reason to back off.
@@ -66,6 +69,9 @@ impl Guard {
 
     /// Starts with the share of the main thread that clients leave free; `clients`: the load that they cause, 0–1.
     pub fn start_beside(&mut self, clients: f64) {
+        if clients <= QUIET {
+            return;
+        }
         self.crowded = clients > CROWDED;
         // The starting limit is the reaction to this reading.
         self.answered = true;
@@ -77,9 +83,9 @@ impl Guard {
         (self.full * KEPT_WHEN_CROWDED).max(MIN_CPU.min(self.full))
     }
 
-    /// Records the load of the main thread since the last reading, 0–1.
-    pub fn read_load(&mut self, busy: f64) {
-        (self.crowded, self.answered) = (busy > CROWDED, false);
+    /// Records the load of the main thread since the last reading, and the part of it that the sweep caused, 0–1.
+    pub fn read_load(&mut self, busy: f64, own: f64) {
+        (self.crowded, self.answered) = (busy > CROWDED && busy - own > QUIET, false);
     }
 
     /// Returns the share of the main thread that may be used now, 0–1.
@@ -142,21 +148,32 @@ mod tests {
     fn on_a_crowded_server_it_backs_off_once_a_reading_and_does_not_recover() {
         let mut guard = Guard::new(0.25, MILLI, MILLI);
         let at = |n: u64| Duration::from_millis(20 * n);
-        guard.read_load(0.95);
+        guard.read_load(0.95, 0.25);
         assert!(guard.judge(at(0), MILLI), "although the latency has not changed");
         (1..50).for_each(|n| assert!(!guard.judge(at(n), MILLI)));
         assert_eq!(guard.max_cpu(), 0.125);
         for n in 50..53 {
-            guard.read_load(0.9);
+            guard.read_load(0.9, 0.1);
             assert!(guard.judge(at(n), MILLI));
         }
-        guard.read_load(0.9);
+        guard.read_load(0.9, 0.02);
         assert!(!guard.judge(at(53), MILLI), "a tenth is kept, so that the sweep finishes");
         assert_eq!(guard.max_cpu(), 0.025);
-        guard.read_load(0.5);
+        guard.read_load(0.5, 0.02);
         guard.judge(at(53), MILLI);
         guard.judge(at(103), MILLI);
         assert!(guard.max_cpu() > 0.04, "it recovers when the load falls: {}", guard.max_cpu());
+    }
+
+    #[test]
+    fn a_server_that_is_busy_with_the_sweep_alone_is_not_crowded() {
+        let mut guard = Guard::new(0.9, MILLI, MILLI);
+        guard.start_beside(0.1);
+        guard.read_load(0.98, 0.88);
+        assert!(!guard.judge(Duration::ZERO, MILLI));
+        assert_eq!((guard.max_cpu(), guard.backoffs()), (0.9, 0));
+        guard.read_load(0.98, 0.6);
+        assert!(guard.judge(20 * MILLI, MILLI), "clients would use more");
     }
 
     /// A server in virtual time: the higher its load, by clients and the sweep, the longer a reply takes.

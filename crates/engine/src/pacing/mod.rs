@@ -14,7 +14,8 @@ mod throttle;
 
 pub use self::pace::{Decision, Pace};
 pub(crate) use self::{
+    baseline::DISTANT,
     cost::expected_cost,
     profile::PrimaryProfile,
-    throttle::{Next, StartedSlice, Throttle, ThrottleContext},
+    throttle::{Next, StartedSlice, Throttle, ThrottleContext, useful_cursors},
 };

@@ -54,7 +54,7 @@ impl Queries {
     /// Returns queries that begin at `now`, on a path with this round trip: the state was sampled just before, and PINGs were
     /// sent.
     pub fn new(now: Duration, round_trip: Duration) -> Self {
-        let due = Query::ALL.map(|query| if query == Query::Save { now } else { now + query.interval() });
+        let due = Query::ALL.map(|query| now + query.interval());
         Self { due, allowed: now, took: [round_trip; Query::ALL.len()], may_run: true }
     }
 

@@ -6,7 +6,7 @@ use super::throttle::{Throttle, ThrottleContext};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Link, RoleView},
-    server::{Expiry, ServerState, is_importing},
+    server::{Expiry, ServerState},
 };
 
 /// Time between two samples while the sweep is throttled.
@@ -26,21 +26,15 @@ impl Throttle<'_> {
 
     /// Whether expiry was live since the last sample, as far as the server reports it; without a reply: no.
     pub fn is_clean(&self, link: &mut Link) -> bool {
-        let importing = self.is_importing(link).unwrap_or(true);
-        let state = ServerState::sample(link);
-        !importing && state.is_ok_and(|state| state.expiry != Expiry::Paused && state.pauses == self.last_sample.pauses)
+        self.sample(link).is_ok_and(|(state, is_importing)| {
+            !is_importing && state.expiry != Expiry::Paused && state.pauses == self.last_sample.pauses
+        })
     }
 
-    fn sample(&self, link: &mut Link) -> Result<ServerState, ShardError> {
-        ServerState::sample(link).map_err(|error| ShardError::at(&self.address, error))
-    }
-
-    /// Whether the server is in import mode, as far as it reports that.
-    fn is_importing(&self, link: &mut Link) -> Result<bool, ShardError> {
-        match self.context.reports_import_mode {
-            true => is_importing(link).map_err(|error| ShardError::at(&self.address, error)),
-            false => Ok(false),
-        }
+    /// Samples the server's state, and whether it is in import mode as far as it reports that.
+    fn sample(&self, link: &mut Link) -> Result<(ServerState, bool), ShardError> {
+        let sample = ServerState::sample_with_import_mode(link, self.context.reports_import_mode);
+        sample.map_err(|error| ShardError::at(&self.address, error))
     }
 
     /// Samples the server's state, and waits during a background save and while expiry is paused. Returns whether expiry
@@ -50,8 +44,8 @@ impl Throttle<'_> {
         let mut clean = true;
         let started = Instant::now();
         let mut last = started;
-        let sample = loop {
-            let sample = self.sample(link)?;
+        let (sample, is_importing) = loop {
+            let (sample, is_importing) = self.sample(link)?;
             let paused = sample.expiry == Expiry::Paused;
             let saving = sample.saving && self.waits_for_saves();
             clean &= !paused;
@@ -60,7 +54,7 @@ impl Throttle<'_> {
                 self.state().pauses_sampled = None;
             }
             if !paused && !saving {
-                break sample;
+                break (sample, is_importing);
             }
             if started == last {
                 monitor.note(match paused {
@@ -75,7 +69,7 @@ impl Throttle<'_> {
             let throttled = &mut self.state().throttled;
             *(if paused { &mut throttled.paused } else { &mut throttled.fork }) += waited;
         };
-        if self.is_importing(link)? {
+        if is_importing {
             let sentence = format!(
                 "{} has begun to delete no expired key (import-mode yes); scan again when the import is over",
                 self.address

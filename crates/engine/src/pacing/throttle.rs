@@ -1,6 +1,7 @@
 //! When the next slice of one connection may run: the pace, the cost of slices, the queries between them and the guard.
 
 use std::{
+    num::NonZeroU64,
     sync::MutexGuard,
     thread,
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use crate::{
     monitor::Monitor,
     options::{Limits, Options},
     record::{Shard, ShardState, Throttled},
-    server::{EventLoop, ScanStatistics, ServerState},
+    server::{EventLoop, Expiry, ScanStatistics, ServerState},
     stop::{STOP_POLL, Stop},
     target::Address,
 };
@@ -29,8 +30,6 @@ use crate::{
 /// Shortest time between two samples of the state that gives a reliable load.
 const MIN_LOAD_TIME: Duration = Duration::from_millis(500);
 
-/// The most cursors that walk through a database at once.
-const MAX_CURSORS: f64 = 4.0;
 /// Several cursors pay where the round trip is longer than this many slices.
 const SLICES_PER_ROUND_TRIP: f64 = 3.0;
 /// Keyspaces below this many keys are swept without a guard: they are done before it could judge.
@@ -77,6 +76,16 @@ pub(crate) struct ThrottleContext<'a> {
     pub expected_cost: f64,
 }
 
+/// Returns how many cursors can use these limits together over a path with this round trip.
+pub(crate) fn useful_cursors(limits: Limits, round_trip: Duration) -> usize {
+    let slice = limits.over(round_trip).max_slice.as_secs_f64().max(1e-6);
+    let round_trip = round_trip.as_secs_f64();
+    if round_trip <= SLICES_PER_ROUND_TRIP * slice {
+        return 1;
+    }
+    (limits.max_cpu * (round_trip + slice) / slice).ceil().clamp(1.0, f64::from(Limits::CURSORS)) as usize
+}
+
 /// Decides when the next slice may run, for one connection.
 pub(crate) struct Throttle<'a> {
     pub(super) context: ThrottleContext<'a>,
@@ -91,6 +100,8 @@ pub(crate) struct Throttle<'a> {
     queries: Queries,
     /// CPU of the main thread at the last sample, and the time of that.
     last_cpu: Option<(Instant, Duration)>,
+    /// What slices have cost since then, seconds.
+    spent: f64,
     pub(super) last_sample: ServerState,
     /// The server's CPU and the backoffs that are recorded in the shard's state.
     cpu: Option<Duration>,
@@ -101,16 +112,19 @@ pub(crate) struct Throttle<'a> {
 }
 
 impl<'a> Throttle<'a> {
-    /// Measures the baseline, once for each primary, and starts.
+    /// Measures the baseline, once for each primary, and starts. `sample`: the server's state a moment ago, and when that was.
     pub fn start(
         link: &mut Link,
         address: &Address,
         context: ThrottleContext<'a>,
         profile: &mut PrimaryProfile,
         role: RoleView,
+        sample: (ServerState, Instant),
     ) -> Result<Self, ShardError> {
+        // By default the kernel ends a sleep up to 50 µs late, so that slices would bunch to catch up.
+        let _ = rustix::thread::set_current_timer_slack(Some(NonZeroU64::MIN));
+        let (last_sample, sampled) = sample;
         let started = Instant::now();
-        let last_sample = ServerState::sample(link).map_err(|error| ShardError::at(address, error))?;
         let attached = if let RoleView::Primary { replicas, .. } = role { replicas } else { 0 };
         let mut throttle = Self {
             context,
@@ -123,13 +137,15 @@ impl<'a> Throttle<'a> {
             event_loop: None,
             queries: Queries::new(Duration::ZERO, Duration::ZERO),
             last_cpu: None,
+            spent: 0.0,
             last_sample,
             cpu: last_sample.cpu,
             backoffs: 0,
             role,
             replicas: *profile.replicas.get_or_insert(attached),
         };
-        let baseline = throttle.measure_baseline(link, profile).map_err(|error| ShardError::at(address, error))?;
+        let baseline = throttle.measure_baseline(link, profile, sampled);
+        let baseline = baseline.map_err(|error| ShardError::at(address, error))?;
         throttle.begin(baseline, profile, attached > 0);
         let pauses = throttle.last_sample.pauses;
         throttle.state().pauses_sampled = Some(pauses);
@@ -137,20 +153,26 @@ impl<'a> Throttle<'a> {
     }
 
     /// Measures what clients feel before the first slice.
-    fn measure_baseline(&mut self, link: &mut Link, profile: &PrimaryProfile) -> Result<Baseline, LinkError> {
+    fn measure_baseline(
+        &mut self,
+        link: &mut Link,
+        profile: &PrimaryProfile,
+        sampled: Instant,
+    ) -> Result<Baseline, LinkError> {
         let keys = self.state().checkpoint.databases.iter().map(|database| database.keys).sum::<u64>();
-        let (probe, before, limits) = (&mut self.probe, self.last_sample, self.context.limits);
+        let (probe, before, limits) = (&mut self.probe, (self.last_sample, sampled), self.context.limits);
         match limits.guard.filter(|_| keys >= MIN_GUARDED_KEYS) {
             Some(tolerance) => {
                 Baseline::guarded(link, probe, limits, tolerance, profile.baseline_p90, before, self.context.stop)
             }
-            None => Baseline::unguarded(link, probe, before),
+            None => Baseline::unguarded(link, probe, before.0),
         }
     }
 
     /// Sets the guard, and the cost that the first slices are planned with.
     fn begin(&mut self, baseline: Baseline, profile: &mut PrimaryProfile, has_replicas: bool) {
         (self.last_sample, self.event_loop) = (baseline.sample, baseline.event_loop);
+        self.context.limits = self.context.limits.over(self.probe.idle());
         profile.baseline_p90 = profile.baseline_p90.or(baseline.p90);
         if baseline.p90.is_some() {
             self.state().baseline_p90 = baseline.p90;
@@ -169,6 +191,9 @@ impl<'a> Throttle<'a> {
         self.guard = baseline.guard;
         self.last_cpu = self.last_sample.main_thread_cpu.map(|cpu| (Instant::now(), cpu));
         self.queries = Queries::new(now, self.probe.idle());
+        if self.last_sample.saving || self.last_sample.expiry == Expiry::Paused {
+            self.queries.expedite(Query::State, now);
+        }
         self.probe.reset();
     }
 
@@ -185,13 +210,8 @@ impl<'a> Throttle<'a> {
     /// Returns how many cursors can use the CPU limit together: over a long path one of them waits for the network most of the
     /// time.
     pub fn useful_cursors(&self) -> usize {
-        let Limits { max_cpu, max_slice, .. } = self.context.limits;
-        let (round_trip, slice) = (self.probe.idle().as_secs_f64(), max_slice.as_secs_f64().max(1e-6));
         // Round trips cannot tell the cost of slices that wait for each other.
-        if round_trip <= SLICES_PER_ROUND_TRIP * slice || !self.cost.is_told() {
-            return 1;
-        }
-        (max_cpu * (round_trip + slice) / slice).ceil().clamp(1.0, MAX_CURSORS) as usize
+        if self.cost.is_told() { useful_cursors(self.context.limits, self.probe.idle()) } else { 1 }
     }
 
     /// Records the start of a slice.
@@ -211,6 +231,7 @@ impl<'a> Throttle<'a> {
             scan: slice.scan_time,
             excess: round_trip.map(|round_trip| round_trip.saturating_sub(self.probe.low())),
         });
+        self.spent += cost.as_secs_f64();
         let more = cost.as_secs_f64() - expected.as_secs_f64();
         self.pace.finish(at, more, self.cost.pause(cost), count, slice.returned + slice.reclaimed, slice.reclaimed);
         self.role = slice.role.clone();
@@ -281,6 +302,7 @@ impl<'a> Throttle<'a> {
         let now = self.now();
         let correction = self.cost.read(now, statistics);
         self.state().correct_server_time(correction);
+        self.spent += correction;
         let query = self.cost.record_query();
         self.pace.settle(now, correction + query.as_secs_f64());
         self.queries.postpone(Query::Cost, now);
@@ -290,7 +312,7 @@ impl<'a> Throttle<'a> {
         self.context.stop.cause().map_or(Ok(()), |cause| Err(cause.into()))
     }
 
-    /// Waits with the operating system's precision, and polls the stop only in the longest waits.
+    /// Waits as precisely as the operating system can, and polls the stop only in the longest waits.
     fn wait_until(&self, until: Instant) {
         let left = until.saturating_duration_since(Instant::now());
         match left < STOP_POLL {
@@ -333,6 +355,9 @@ impl<'a> Throttle<'a> {
 
     /// Takes in a sample of the server's state: its load, its CPU, and what slices cost.
     pub(super) fn take_in(&mut self, sample: &ServerState) {
+        if let Some(statistics) = sample.scan {
+            self.settle(statistics);
+        }
         self.read_load(sample.main_thread_cpu);
         if let Some((before, event_loop)) = self.event_loop.zip(sample.event_loop) {
             self.event_loop = Some(event_loop);
@@ -341,9 +366,6 @@ impl<'a> Throttle<'a> {
             }
         }
         self.record_cpu(sample.cpu);
-        if let Some(statistics) = sample.scan {
-            self.settle(statistics);
-        }
     }
 
     /// Passes the load of the main thread since the last sample to the guard.
@@ -352,9 +374,10 @@ impl<'a> Throttle<'a> {
         let now = Instant::now();
         if let Some((then, before)) = self.last_cpu.replace((now, cpu)) {
             let elapsed = now.duration_since(then);
+            let own = std::mem::take(&mut self.spent) / elapsed.as_secs_f64();
             // Too short a time between two samples gives no reliable load.
             if elapsed >= MIN_LOAD_TIME {
-                guard.read_load(cpu.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64());
+                guard.read_load(cpu.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64(), own);
             }
         }
     }

@@ -119,6 +119,11 @@ impl Order {
         Self::Blocks { slots, hot: hot.collect() }
     }
 
+    /// Whether a database with so many keys is divided into chunks where the order is a backward one.
+    pub(crate) fn is_divided(keys: u64) -> bool {
+        keys >= MIN_KEYS
+    }
+
     /// Whether the database is scanned in one go.
     pub(crate) fn is_forward(&self) -> bool {
         matches!(self, Self::Forward | Self::Backward { bits: 0 })
@@ -156,7 +161,7 @@ impl Order {
 
 /// Returns log2 of the number of chunks: more of them where a limited scan would walk too long within each.
 fn chunk_bits(keys: u64, speeds: Speeds) -> u32 {
-    if keys < MIN_KEYS {
+    if !Order::is_divided(keys) {
         return 0;
     }
     let rate = speeds.scanned.map_or(f64::INFINITY, |rate| rate.max(1) as f64);

@@ -1,12 +1,13 @@
 //! Further connections to the primary of a shard, for several cursors at once.
 
-use std::thread;
+use std::{ops::Range, thread, time::Duration};
 
 use super::{session::Session, sweeper::ShardSweeper};
 use crate::{
     failure::ShardError,
     link::{Info, Link},
     target::Address,
+    topology::Connector,
 };
 
 /// Part of the server's client limit up to which a scan opens further connections, 0–1.
@@ -21,33 +22,63 @@ impl Session {
         }
     }
 
-    /// Selects a database on a connection.
-    pub fn select(&mut self, connection: usize, database: u32) -> Result<(), ShardError> {
-        let selected = self.connection(connection).call(&[b"SELECT", database.to_string().as_bytes()]);
-        selected.map(drop).map_err(|error| ShardError::at(&self.address, error))
+    /// Selects a database on these connections, in one round trip.
+    pub fn select(&mut self, mut connections: Range<usize>, database: u32) -> Result<(), ShardError> {
+        let number = database.to_string();
+        let words: [&[u8]; 2] = [b"SELECT", number.as_bytes()];
+        let all = connections.clone();
+        let mut selected = connections.try_for_each(|index| self.connection(index).send_command(&words));
+        for index in all {
+            selected = selected.and_then(|()| self.connection(index).receive().map(drop));
+        }
+        selected.map_err(|error| ShardError::at(&self.address, error))
     }
 }
 
-impl ShardSweeper<'_> {
+impl<'a> ShardSweeper<'a> {
     /// Opens connections until there are `wanted`, as far as the server's client limit has room for them. Returns how many
     /// there are.
     pub(super) fn open_connections(&self, session: &mut Session, wanted: usize) -> usize {
-        let missing = wanted.saturating_sub(1 + session.others.len()).min(room(&session.info));
-        let (address, run_id) = (&session.address, session.info.text("run_id"));
-        // All at once: each takes some round trips. A connection that fails, or leads to another server, is one less.
-        let opened = thread::scope(|scope| {
-            let opened: Vec<_> = (0..missing).map(|_| scope.spawn(|| self.open_another(address, run_id))).collect();
-            opened.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect::<Vec<Link>>()
-        });
-        session.others.extend(opened);
+        session.others.extend(self.opener(session).open(wanted.saturating_sub(1 + session.others.len())));
         wanted.min(1 + session.others.len())
     }
 
-    fn open_another(&self, address: &Address, run_id: Option<&str>) -> Option<Link> {
-        let mut link = self.connector.open(address).ok()?;
-        link.set_reply_timeout(self.options.reply_timeout);
+    /// Returns what opens further connections of a session.
+    pub(super) fn opener(&self, session: &Session) -> Opener<'a> {
+        Opener {
+            connector: self.connector,
+            reply_timeout: self.options.reply_timeout,
+            address: session.address.clone(),
+            run_id: session.info.text("run_id").map(str::to_owned),
+            room: room(&session.info),
+        }
+    }
+}
+
+/// Opens further connections to the server process of a session.
+pub(super) struct Opener<'a> {
+    connector: Connector<'a>,
+    reply_timeout: Duration,
+    address: Address,
+    run_id: Option<String>,
+    room: usize,
+}
+
+impl Opener<'_> {
+    /// Opens so many connections at once, since each takes some round trips. One that fails, or leads to another server, is one
+    /// less.
+    pub fn open(&self, connections: usize) -> Vec<Link> {
+        thread::scope(|scope| {
+            let opened: Vec<_> = (0..connections.min(self.room)).map(|_| scope.spawn(|| self.open_one())).collect();
+            opened.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
+        })
+    }
+
+    fn open_one(&self) -> Option<Link> {
+        let mut link = self.connector.open(&self.address).ok()?;
+        link.set_reply_timeout(self.reply_timeout);
         let info = link.info(&["server"]).ok()??;
-        (run_id.is_some() && info.text("run_id") == run_id).then_some(link)
+        (self.run_id.is_some() && info.text("run_id") == self.run_id.as_deref()).then_some(link)
     }
 }
 

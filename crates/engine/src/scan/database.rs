@@ -36,14 +36,14 @@ impl ShardSweeper<'_> {
         self.state().database = Some(database.database);
         let is_only = database.database == 0 && self.state().checkpoint.databases.len() == 1;
         if !is_only {
-            session.select(0, database.database)?;
+            session.select(0..1, database.database)?;
         }
         let started = Instant::now();
         let walk = self.walk(session, index, database, several)?;
         let wanted = throttle.useful_cursors().min(walk.chunks_left()).max(1);
         let connections = self.open_connections(session, wanted);
-        for connection in 1..connections {
-            session.select(connection, database.database)?;
+        if !is_only {
+            session.select(1..connections, database.database)?;
         }
         let mut cursors = Cursors::new(walk, index, database.database, connections, session.keys(database.database));
         let swept = self.run_cursors(session, throttle, &mut cursors);

@@ -12,7 +12,7 @@ use crate::{
     link::{Capabilities, Info, Link, RoleView},
     pacing::PrimaryProfile,
     record::{Counters, DatabaseCheckpoint, ShardStatus},
-    server::{self, Check, Expiry, ExpirySettings, LazyFreeRegistry, ServerState, Setting, Verdict},
+    server::{self, Check, Expiry, ExpirySettings, Inquiry, LazyFreeRegistry, ServerState, Setting, Verdict},
     target::{Address, Mode},
     topology::{self, Primary, SlotSet},
 };
@@ -31,6 +31,8 @@ pub(super) struct Session {
     /// The server's INFO reply of the connection's start; empty where INFO is refused.
     pub info: Info,
     pub lazyfree: Option<LazyFreeLease>,
+    /// The server's state of the connection's start, and when it was sampled.
+    pub state: (ServerState, Instant),
     /// Slices run without a transaction until then, because the server is out of memory; `None`: it is not.
     pub plain_until: Option<Instant>,
 }
@@ -86,15 +88,17 @@ impl ShardSweeper<'_> {
             // Another server has other replicas, other permissions and other clients.
             self.profile = PrimaryProfile::default();
         }
+        primary.link.set_reply_timeout(self.options.reply_timeout);
+        let inquiry = Inquiry::make(&mut primary.link, &self.target().mode, self.stop());
+        let inquiry = inquiry.map_err(|error| ShardError::at(&primary.address, error))?;
         if !self.profile.is_checked() {
-            let checks = server::examine(&mut primary, self.connector, self.options.limits.keys_per_second);
+            let keys_per_second = self.options.limits.keys_per_second;
+            let checks = server::examine(&mut primary, &inquiry, self.connector, keys_per_second);
             self.apply_checks(&primary.address, checks.map_err(|error| ShardError::at(&primary.address, error))?)?;
         }
         let Primary { address, mut link, role } = primary;
-        link.set_reply_timeout(self.options.reply_timeout);
-        let failed = |error| ShardError::at(&address, error);
-        let info = link.info(&["server", "clients", "memory", "stats", "cluster", "keyspace"]).map_err(failed)?;
-        let mut capabilities = server::Rights::ask(&mut link).map_err(failed)?.capabilities;
+        let Inquiry { info, rights, skew, settings, state: sample, sampled, .. } = inquiry;
+        let mut capabilities = rights.capabilities;
         self.review_reply_cap(&mut link, &address)?;
         if role == RoleView::Unknown {
             self.warn(format!("{address} does not report its role; it is treated as a primary"));
@@ -113,15 +117,13 @@ impl ShardSweeper<'_> {
             return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
         }
         let info = info.unwrap_or_default();
-        let settings = ExpirySettings::read(&mut link, &info).map_err(failed)?;
         self.apply_check(&address, &settings.check())?;
         self.profile.plain_slices |= settings.nested_expiry == Setting::Off;
         capabilities.transaction &= !self.profile.plain_slices;
         // Later versions, and every Valkey, stop the clock during a transaction.
         let has_moving_clock = info.engine_version().is_some() && !info.is_since((0, 0), Some((7, 2)));
-        capabilities.time = has_moving_clock && capabilities.transaction && link.call(&[b"TIME"]).is_ok();
+        capabilities.time = has_moving_clock && capabilities.transaction && skew.is_some();
         let per_slot_tables = server::has_per_slot_tables(&info);
-        let sample = ServerState::sample(&mut link).map_err(failed)?;
 
         let mut state = self.state();
         state.server = info.engine_version().map(|version| format!("{} {version}", info.engine()));
@@ -170,6 +172,7 @@ impl ShardSweeper<'_> {
             settings,
             info,
             lazyfree: None,
+            state: (sample, sampled),
             plain_until: None,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    pacing::{Throttle, ThrottleContext, expected_cost},
-    record::Pass,
+    pacing::{DISTANT, Throttle, ThrottleContext, expected_cost, useful_cursors},
+    record::{Order, Pass},
     server::{self, Acquired, ExpirySettings, Setting, release_lazyfree},
     target::Address,
 };
@@ -39,33 +40,53 @@ impl ShardSweeper<'_> {
             reports_import_mode: session.settings.reports_import_mode(),
             expected_cost: expected_cost(&session.info),
         };
-        let role = session.role.clone();
-        let mut throttle = Throttle::start(&mut session.link, &session.address, context, &mut self.profile, role)?;
+        // While the latency is measured the network carries this as well.
+        let (opener, ahead) = (self.opener(&session), self.connections_ahead(&session));
+        let (address, role, state) = (session.address.clone(), session.role.clone(), session.state);
+        let (link, profile) = (&mut session.link, &mut self.profile);
+        let (throttle, others) = thread::scope(|scope| {
+            let opened = (ahead > 0).then(|| scope.spawn(|| opener.open(ahead)));
+            let throttle = Throttle::start(link, &address, context, profile, role, state);
+            (throttle, opened.and_then(|thread| thread.join().ok()).unwrap_or_default())
+        });
+        let mut throttle = throttle?;
+        session.others = others;
         self.acquire_lazyfree(&mut session)?;
         let swept = self.sweep_databases(&mut session, &mut throttle);
         self.profile.cost_per_unit = throttle.cost_per_unit().or(self.profile.cost_per_unit);
         if let Err(ShardError::Fatal(Failure { kind: FailureKind::Incomplete, .. })) = swept {
             // The sizes are worth reporting also where keys are missing; without a reply the report lacks them.
-            let _ = self.record_final_sizes(&mut session, &mut throttle);
+            let _ = self.record_end(&mut session, &mut throttle, false);
         }
         if let Err(ShardError::Stopped(_)) = swept {
             // A last sample, so that a later run need not repeat the last second. Without a reply it repeats it.
             if throttle.is_clean(&mut session.link) {
                 self.state().commit();
             }
-            let _ = self.record_final_sizes(&mut session, &mut throttle);
+            let _ = self.record_end(&mut session, &mut throttle, false);
         }
         if let (Err(ShardError::Stopped(_) | ShardError::Fatal(_)), Some(lease)) = (&swept, &session.lazyfree) {
             // The connection may be what failed; then the owner of the registry releases it later.
             let _ = release_lazyfree(&mut session.link, &*lease.registry, &session.address, &lease.run_id);
         }
         swept?;
-        self.record_remaining(&mut session);
+        self.record_end(&mut session, &mut throttle, true)?;
         if let Some(lease) = &session.lazyfree {
             let released = release_lazyfree(&mut session.link, &*lease.registry, &session.address, &lease.run_id);
             released.map_err(|error| ShardError::at(&session.address, error))?;
         }
-        self.record_final_sizes(&mut session, &mut throttle)
+        Ok(())
+    }
+
+    /// Returns how many further connections to open before the round trip was measured: those for the keyspace's largest
+    /// database, where the server is at a distance beyond doubt.
+    fn connections_ahead(&self, session: &Session) -> usize {
+        let keys = session.info.keyspace().iter().map(|line| line.keys).max().unwrap_or(0);
+        let is_wanted = session.link.round_trip() > DISTANT
+            && session.info.is_redis_or_valkey()
+            && session.state.0.scan.is_some()
+            && Order::is_divided(keys);
+        if is_wanted { useful_cursors(self.limits(), session.link.round_trip()) - 1 } else { 0 }
     }
 
     /// Turns on lazy frees while the sweep runs, where the options ask for it.
@@ -172,26 +193,28 @@ impl ShardSweeper<'_> {
         Ok(())
     }
 
-    /// Records what the scan has left. Without a reply the report lacks it.
-    fn record_remaining(&self, session: &mut Session) {
-        let Ok(Some(info)) = session.link.info(&["stats", "keyspace"]) else { return };
-        let mut state = self.state();
-        if let Some(after) = counters(&info, &state.checkpoint.databases) {
-            state.record_remaining(after);
-        }
-    }
-
-    /// Records the sizes after the sweep, once the server has freed what it frees in the background.
-    fn record_final_sizes(&mut self, session: &mut Session, throttle: &mut Throttle<'_>) -> Result<(), ShardError> {
+    /// Records the sizes once the server has freed what it frees in the background, and what the scan has left if `is_complete`.
+    fn record_end(
+        &mut self,
+        session: &mut Session,
+        throttle: &mut Throttle<'_>,
+        mut is_complete: bool,
+    ) -> Result<(), ShardError> {
         let deadline = Instant::now() + LAZY_FREE_TIMEOUT;
         loop {
-            let info = session.link.info(&["memory", "cpu", "persistence"]);
+            let info = session.link.info(&["memory", "cpu", "persistence", "stats", "keyspace"]);
             let Some(info) = info.map_err(|error| ShardError::at(&session.address, error))? else { return Ok(()) };
             if let Some(check) = server::failed_save(&info) {
                 // A warning is no error.
                 let _ = self.apply_check(&session.address, &check);
             }
             let mut state = self.state();
+            // Once: keys go on to expire.
+            if std::mem::take(&mut is_complete)
+                && let Some(after) = counters(&info, &state.checkpoint.databases)
+            {
+                state.record_remaining(after);
+            }
             state.checkpoint.used_memory_after = info.number("used_memory");
             state.checkpoint.rss_after = info.number("used_memory_rss");
             drop(state);

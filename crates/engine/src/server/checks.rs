@@ -5,9 +5,8 @@ use super::{
     clock::clock,
     cycle::order,
     distance::distance,
-    engine::engine_refusal,
-    rights::{Rights, cluster_rights},
-    settings::{ExpirySettings, config},
+    engine::engine_check,
+    inquiry::Inquiry,
     state::{Expiry, ServerState},
 };
 use crate::{
@@ -50,8 +49,9 @@ pub fn check(
             }
             Err(error) => return Err(failed(error)),
         };
-        let found = examine(&mut primary, connector, keys_per_second)
-            .map_err(|error| failed(ShardError::at(&primary.address, error)))?;
+        let inquiry = Inquiry::make(&mut primary.link, &target.mode, stop);
+        let found = inquiry.and_then(|inquiry| examine(&mut primary, &inquiry, connector, keys_per_second));
+        let found = found.map_err(|error| failed(ShardError::at(&primary.address, error)))?;
         // In a cluster each line names its primary.
         let prefix =
             if matches!(target.mode, Mode::Cluster) { format!("{}: ", primary.address) } else { String::new() };
@@ -76,43 +76,36 @@ fn role(primary: &Primary, target: &Target) -> Check {
     }
 }
 
-/// Runs the checks on one connected primary.
+/// Judges what one connected primary has answered, and asks it for what depends on that.
 pub(crate) fn examine(
     primary: &mut Primary,
+    inquiry: &Inquiry,
     connector: Connector<'_>,
     keys_per_second: Option<u64>,
 ) -> Result<Vec<Check>, LinkError> {
-    let link = &mut primary.link;
+    let (link, info) = (&mut primary.link, inquiry.info.as_ref());
     // Alone: what the others find would be no reason to scan it.
-    if let Some(check) = engine_refusal(link)? {
+    if let Some(check) = info.and_then(engine_check) {
         return Ok(vec![check]);
     }
-    let rights = Rights::ask(link)?;
-    // Each further reply may take a second after a stop.
-    if connector.stop.is_raised() {
-        return Err(LinkError::Stopped);
-    }
-    let mut checks = vec![rights.check(), clock(link, &primary.address, &primary.role, connector)?];
-    let info =
-        link.info(&["server", "clients", "memory", "persistence", "replication", "stats", "keyspace", "cluster"])?;
-    if matches!(connector.target.mode, Mode::Cluster) {
-        checks.push(cluster_rights(link, info.as_ref())?);
-    }
-    checks.push(ExpirySettings::read(link, info.as_ref().unwrap_or(&Info::default()))?.check());
+    let clock = clock(inquiry.skew, &primary.address, &primary.role, connector);
+    let mut checks = vec![inquiry.rights.check(), clock];
+    checks.extend(inquiry.cluster.map(|commands| commands.check(info)));
+    checks.push(inquiry.settings.check());
     let Some(info) = info else {
         let finding = "INFO is refused: sizes are unknown, paused expiry is not detected, and a lost connection starts the scan again";
         checks.push(Check::with_remedy(Verdict::Warning, "sizes", finding, "grant +info"));
         return Ok(checks);
     };
-    checks.push(distance(link, &info)?);
-    checks.push(subscribers(link, &info)?);
-    checks.push(append_only(link, &info)?);
-    checks.push(lazy_free(link)?);
-    checks.push(replication(&info, &primary.role));
-    checks.push(memory(&info, rights.out_of_memory));
-    checks.extend(failed_save(&info));
-    checks.push(order(&info, keys_per_second, connector.target.database));
-    checks.push(state(link)?);
+    checks.push(distance(link, info));
+    checks.push(subscribers(link, info, inquiry.events.as_deref())?);
+    checks.push(append_only(info, inquiry.fsync.as_deref()));
+    checks.push(lazy_free(inquiry.lazy_free.as_deref()));
+    checks.push(replication(info, &primary.role));
+    checks.push(memory(info, inquiry.rights.out_of_memory));
+    checks.extend(failed_save(info));
+    checks.push(order(info, keys_per_second, connector.target.database));
+    checks.push(state(&inquiry.state));
     if info.text("cluster_enabled") == Some("1") && !matches!(connector.target.mode, Mode::Cluster) {
         let finding = format!("{} is one node of a cluster; only this node is scanned", primary.address);
         checks.push(Check::with_remedy(
@@ -125,13 +118,12 @@ pub(crate) fn examine(
     Ok(checks)
 }
 
-/// Checks whether clients receive an event for each expired key.
-fn subscribers(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
+/// Checks whether clients receive an event for each expired key. `events`: the setting that decides which are published.
+fn subscribers(link: &mut Link, info: &Info, events: Option<&str>) -> Result<Check, LinkError> {
     let name = SUBSCRIBERS;
     let tracking: u64 = info.number("tracking_clients").unwrap_or(0);
-    let events = config(link, "notify-keyspace-events")?;
     // Where CONFIG is refused, subscribers to such a channel are the only sign.
-    let published = events.as_ref().is_none_or(|flags| flags.contains('x') || flags.contains('A'));
+    let published = events.is_none_or(|flags| flags.contains('x') || flags.contains('A'));
     let subscribed = published && {
         let channels = link.count_optional(&[b"PUBSUB", b"CHANNELS", b"__key*__:*"])?;
         let patterns = link.call_optional(&[b"PUBSUB", b"NUMPAT"])?;
@@ -161,12 +153,12 @@ fn subscribers(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
     })
 }
 
-fn append_only(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
+fn append_only(info: &Info, fsync: Option<&str>) -> Check {
     let name = "append-only file";
     if info.text("aof_enabled") != Some("1") {
-        return Ok(Check::ok(name, "off"));
+        return Check::ok(name, "off");
     }
-    Ok(match config(link, "appendfsync")?.as_deref() {
+    match fsync {
         Some("always") => Check::with_remedy(
             Verdict::Slower,
             name,
@@ -175,12 +167,12 @@ fn append_only(link: &mut Link, info: &Info) -> Result<Check, LinkError> {
         ),
         Some(policy) => Check::ok(name, format!("appendfsync {policy}")),
         None => Check::ok(name, "on; CONFIG is refused, so its policy is unknown"),
-    })
+    }
 }
 
-fn lazy_free(link: &mut Link) -> Result<Check, LinkError> {
+fn lazy_free(setting: Option<&str>) -> Check {
     let name = FREEING;
-    Ok(match config(link, "lazyfree-lazy-expire")?.as_deref() {
+    match setting {
         Some("no") => Check::with_remedy(
             Verdict::Warning,
             name,
@@ -189,7 +181,7 @@ fn lazy_free(link: &mut Link) -> Result<Check, LinkError> {
         ),
         Some(_) => Check::ok(name, "large values are freed in the background"),
         None => Check::ok(name, "CONFIG is refused, so it is unknown whether large values block"),
-    })
+    }
 }
 
 fn replication(info: &Info, role: &RoleView) -> Check {
@@ -254,9 +246,8 @@ fn memory(info: &Info, is_out_of_memory: bool) -> Check {
     }
 }
 
-fn state(link: &mut Link) -> Result<Check, LinkError> {
-    let state = ServerState::sample(link)?;
-    Ok(if state.expiry == Expiry::Paused {
+fn state(state: &ServerState) -> Check {
+    if state.expiry == Expiry::Paused {
         Check::with_remedy(
             Verdict::Slower,
             "state",
@@ -274,5 +265,5 @@ fn state(link: &mut Link) -> Result<Check, LinkError> {
         Check::ok("state", "no background save; this version does not report paused expiry")
     } else {
         Check::ok("state", "no background save, expiry is not paused")
-    })
+    }
 }

@@ -16,21 +16,13 @@ const MAX_OWN_SKEW: Duration = Duration::from_secs(2);
 /// How far it may differ at all: beyond it either of the two clocks is wrong, and it may be the server's.
 const REFUSED_OWN_SKEW: Duration = Duration::from_secs(60);
 
-/// Compares the primary's clock with its replicas' and this machine's.
-pub(super) fn clock(
-    link: &mut Link,
-    address: &Address,
-    role: &RoleView,
-    connector: Connector<'_>,
-) -> Result<Check, LinkError> {
+/// Compares the primary's clock with its replicas' and this machine's. `own`: the seconds by which the primary is ahead of this
+/// machine; `None` where TIME is refused.
+pub(super) fn clock(own: Option<f64>, address: &Address, role: &RoleView, connector: Connector<'_>) -> Check {
     let name = "clock";
-    let Some(own) = skew(link)? else {
-        return Ok(Check::with_remedy(
-            Verdict::Warning,
-            name,
-            "TIME is refused; clocks cannot be compared",
-            "grant +time",
-        ));
+    let Some(own) = own else {
+        let finding = "TIME is refused; clocks cannot be compared";
+        return Check::with_remedy(Verdict::Warning, name, finding, "grant +time");
     };
     // Override of the operator who knows about the clocks.
     let refused = if connector.target.allow_clock_skew { Verdict::Warning } else { Verdict::Refused };
@@ -42,15 +34,15 @@ pub(super) fn clock(
     if let Some((seconds, replica)) = &replica
         && seconds.abs() > MAX_REPLICA_SKEW.as_secs_f64()
     {
-        return Ok(Check::with_remedy(
+        return Check::with_remedy(
             refused,
             name,
             differs(*seconds, &format!("its replica {replica}'s")),
             "synchronise the clocks (NTP) first: a fast clock expires keys that are live elsewhere; --allow-clock-skew scans all the same",
-        ));
+        );
     }
     let finding = differs(own, "this machine's");
-    Ok(if own.abs() > REFUSED_OWN_SKEW.as_secs_f64() {
+    if own.abs() > REFUSED_OWN_SKEW.as_secs_f64() {
         let remedy = "synchronise the clocks (NTP) first: if it is the server's that is fast, it expires keys too early; --allow-clock-skew scans all the same";
         Check::with_remedy(refused, name, finding, remedy)
     } else if own.abs() > MAX_OWN_SKEW.as_secs_f64() {
@@ -59,7 +51,7 @@ pub(super) fn clock(
     } else {
         let seconds = replica.map_or(own.abs(), |(seconds, _)| own.abs().max(seconds.abs()));
         Check::ok(name, format!("the clocks are within {:.1} s", seconds.max(0.1)))
-    })
+    }
 }
 
 /// Returns the seconds by which the primary is ahead of the replica whose clock differs most, and that replica. `own`: the
@@ -77,13 +69,18 @@ fn replica_skew(own: f64, role: &RoleView, connector: Connector<'_>) -> Option<(
 /// Returns the seconds by which the server is ahead of this machine; `None` where TIME is refused.
 fn skew(link: &mut Link) -> Result<Option<f64>, LinkError> {
     let before = now();
-    let Some(reply) = link.call_optional(&[b"TIME"])? else { return Ok(None) };
-    let middle = (before + now()) / 2.0;
-    let Reply::Array(parts) = &reply else { return Ok(None) };
-    let part = |index: usize| parts.get(index).and_then(Reply::integer).map(|value| value as f64);
-    Ok(part(0).zip(part(1)).map(|(seconds, micros)| seconds + micros / 1e6 - middle))
+    let reply = link.call_optional(&[b"TIME"])?;
+    Ok(reply.and_then(|reply| ahead(&reply, (before + now()) / 2.0)))
 }
 
-fn now() -> f64 {
+/// Returns by how many seconds a reply to TIME is ahead of a time of this machine; `None`: it is no time.
+pub(super) fn ahead(reply: &Reply, own: f64) -> Option<f64> {
+    let Reply::Array(parts) = reply else { return None };
+    let part = |index: usize| parts.get(index).and_then(Reply::integer).map(|value| value as f64);
+    Some(part(0)? + part(1)? / 1e6 - own)
+}
+
+/// Returns this machine's time, seconds since 1970.
+pub(super) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

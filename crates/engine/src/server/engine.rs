@@ -1,7 +1,7 @@
 //! Engines that speak the protocol of Redis and gain nothing from a scan: they delete expired keys in ways of their own.
 
 use super::check::{Check, ENGINE, Verdict};
-use crate::link::{Link, LinkError};
+use crate::link::{Info, Link, LinkError};
 
 /// Returns why an engine gains nothing from a scan, a sentence; `None`: it may gain something. `engine`: its name as
 /// [`Info::engine`](crate::link::Info::engine) has it.
@@ -20,8 +20,11 @@ pub fn gains_nothing(engine: &str) -> Option<&'static str> {
 
 /// Refuses a server whose engine gains nothing from a scan; `None`: it is another one, or refuses INFO.
 pub(crate) fn engine_refusal(link: &mut Link) -> Result<Option<Check>, LinkError> {
-    let Some(info) = link.info(&["server"])? else { return Ok(None) };
-    let finding = gains_nothing(info.engine());
-    Ok(finding
-        .map(|finding| Check::with_remedy(Verdict::Refused, ENGINE, finding, "scan Redis and Valkey servers only")))
+    Ok(link.info(&["server"])?.and_then(|info| engine_check(&info)))
+}
+
+/// Returns the refusal of a server whose engine gains nothing from a scan.
+pub(super) fn engine_check(info: &Info) -> Option<Check> {
+    let finding = gains_nothing(info.engine())?;
+    Some(Check::with_remedy(Verdict::Refused, ENGINE, finding, "scan Redis and Valkey servers only"))
 }

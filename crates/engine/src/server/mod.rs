@@ -7,6 +7,7 @@ mod clock;
 mod cycle;
 mod distance;
 mod engine;
+mod inquiry;
 mod inspect;
 mod keyspace;
 mod lazyfree;
@@ -25,9 +26,10 @@ pub(crate) use self::{
     checks::{examine, failed_save, out_of_memory},
     cycle::{CycleOrder, FASTER, speeds, wake},
     engine::engine_refusal,
+    inquiry::Inquiry,
     keyspace::{find_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
     rights::Rights,
-    settings::{ExpirySettings, ReplyLimit, Setting, config, is_importing, reply_limit},
+    settings::{ExpirySettings, ReplyLimit, Setting, config, reply_limit},
     state::{EventLoop, Expiry, ScanStatistics, ServerState},
 };

@@ -2,7 +2,7 @@
 //! those that limit its reply.
 
 use super::check::{Check, Verdict};
-use crate::link::{Info, Link, LinkError, Reply};
+use crate::link::{Info, Link, LinkError, Pipeline, Replies};
 
 /// Redis since 8.2: with `no`, commands in a transaction delete no expired key.
 const NESTED_EXPIRY: &str = "lazyexpire-nested-arbitrary-keys";
@@ -32,13 +32,27 @@ pub(crate) struct ExpirySettings {
 }
 
 impl ExpirySettings {
-    /// Reads the settings by their exact names: a wildcard does not show hidden settings. `info`: the server's INFO reply;
-    /// without a version no setting counts as absent.
+    /// Reads the settings. `info`: the server's INFO reply; without a version no setting counts as absent.
     pub fn read(link: &mut Link, info: &Info) -> Result<Self, LinkError> {
+        let mut pipeline = Pipeline::default();
+        Self::add(&mut pipeline);
+        Self::take(&mut link.ask(&pipeline)?, info)
+    }
+
+    /// Adds the commands that ask for the settings.
+    pub fn add(pipeline: &mut Pipeline) {
+        pipeline.add_settings(&[NESTED_EXPIRY, IMPORT_MODE]);
+    }
+
+    /// Takes the replies.
+    pub fn take(replies: &mut Replies, info: &Info) -> Result<Self, LinkError> {
         let may_have = |is_since: bool| is_since || info.engine_version().is_none();
-        let nested_expiry = read(link, NESTED_EXPIRY, may_have(info.is_since((u32::MAX, 0), Some((8, 2)))))?;
-        let import_mode = read(link, IMPORT_MODE, may_have(info.is_since((8, 1), None)))?;
-        Ok(Self { nested_expiry, import_mode })
+        let nested_expiry = replies.setting()?;
+        let import_mode = replies.setting()?;
+        Ok(Self {
+            nested_expiry: setting(nested_expiry, may_have(info.is_since((u32::MAX, 0), Some((8, 2))))),
+            import_mode: setting(import_mode, may_have(info.is_since((8, 1), None))),
+        })
     }
 
     /// Whether the server has a setting that decides this and that it does not report.
@@ -77,29 +91,30 @@ impl ExpirySettings {
     }
 }
 
-/// Returns whether the server is in import mode, as far as it reports that.
-pub(crate) fn is_importing(link: &mut Link) -> Result<bool, LinkError> {
-    Ok(read(link, IMPORT_MODE, true)? == Setting::On)
+/// Adds the command that asks for the import mode.
+pub(super) fn add_import_mode(pipeline: &mut Pipeline) {
+    pipeline.add_settings(&[IMPORT_MODE]);
 }
 
-fn read(link: &mut Link, directive: &str, may_exist: bool) -> Result<Setting, LinkError> {
-    if !may_exist {
-        return Ok(Setting::Absent);
-    }
-    Ok(match config(link, directive)?.as_deref() {
+/// Takes the reply: whether the server is in import mode, as far as it reports that.
+pub(super) fn take_import_mode(replies: &mut Replies) -> Result<bool, LinkError> {
+    Ok(setting(replies.setting()?, true) == Setting::On)
+}
+
+fn setting(value: Option<String>, may_exist: bool) -> Setting {
+    match value.as_deref() {
+        _ if !may_exist => Setting::Absent,
         Some("yes") => Setting::On,
         Some("no") => Setting::Off,
         _ => Setting::Unread,
-    })
+    }
 }
 
-/// Returns a directive's value; `None` where CONFIG is refused or the directive unknown.
-pub(crate) fn config(link: &mut Link, directive: &str) -> Result<Option<String>, LinkError> {
-    match link.call(&[b"CONFIG", b"GET", directive.as_bytes()]) {
-        Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::text).map(str::to_owned)),
-        Ok(_) | Err(LinkError::Server(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Returns a setting's value; `None` where CONFIG is refused or the setting unknown.
+pub(crate) fn config(link: &mut Link, name: &str) -> Result<Option<String>, LinkError> {
+    let mut pipeline = Pipeline::default();
+    pipeline.add_settings(&[name]);
+    link.ask(&pipeline)?.setting()
 }
 
 /// The limit of the replies that a client may leave unread.
@@ -115,9 +130,11 @@ pub(crate) enum ReplyLimit {
 
 /// Returns the limit of the replies, above which the server closes the connection.
 pub(crate) fn reply_limit(link: &mut Link) -> Result<ReplyLimit, LinkError> {
+    let mut pipeline = Pipeline::default();
+    pipeline.add_settings(&["client-output-buffer-limit", "maxmemory-clients"]);
+    let mut replies = link.ask(&pipeline)?;
     // normal HARD SOFT SECONDS replica …
-    let buffers = config(link, "client-output-buffer-limit")?;
-    let memory = config(link, "maxmemory-clients")?;
+    let (buffers, memory) = (replies.setting()?, replies.setting()?);
     if buffers.is_none() && memory.is_none() {
         return Ok(ReplyLimit::Unread);
     }

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use crate::link::{Info, Link, LinkError, Reply};
+use super::settings::{add_import_mode, take_import_mode};
+use crate::link::{Info, Link, LinkError, Pipeline, Replies, Reply};
 
 /// Whether the server deletes expired keys now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub enum Expiry {
 
 /// Statistics of the commands that pause expiry. Redis 6.2 counts all of CLIENT as one.
 const PAUSING: [&str; 3] = ["client|pause", "failover", "shutdown"];
+
+/// The sections of INFO that hold the state.
+const SECTIONS: [&str; 6] = ["clients", "replication", "persistence", "stats", "cpu", "commandstats"];
 
 /// Statistics of the commands that migrate whole slots away from a node (Valkey 9).
 const MOVING_SLOTS: [&str; 2] = ["cluster|migrateslots", "cluster|syncslots"];
@@ -98,9 +102,32 @@ pub struct ServerState {
 impl ServerState {
     /// Samples the state.
     pub fn sample(link: &mut Link) -> Result<Self, LinkError> {
-        let Some(info) = link.info(&["clients", "replication", "persistence", "stats", "cpu", "commandstats"])? else {
-            return Ok(Self::default());
-        };
+        let mut pipeline = Pipeline::default();
+        Self::add(&mut pipeline);
+        let mut replies = link.ask(&pipeline)?;
+        Self::take(&mut replies, link)
+    }
+
+    /// Samples the state, and whether the server is in import mode where `asks_import_mode`.
+    pub fn sample_with_import_mode(link: &mut Link, asks_import_mode: bool) -> Result<(Self, bool), LinkError> {
+        let mut pipeline = Pipeline::default();
+        Self::add(&mut pipeline);
+        if asks_import_mode {
+            add_import_mode(&mut pipeline);
+        }
+        let mut replies = link.ask(&pipeline)?;
+        let state = Self::take(&mut replies, link)?;
+        Ok((state, asks_import_mode && take_import_mode(&mut replies)?))
+    }
+
+    /// Adds the commands of a sample.
+    pub(super) fn add(pipeline: &mut Pipeline) {
+        pipeline.add_info(&SECTIONS);
+    }
+
+    /// Takes the replies. `link` is asked for slot migrations where there were any.
+    pub(super) fn take(replies: &mut Replies, link: &mut Link) -> Result<Self, LinkError> {
+        let Some(info) = replies.info(SECTIONS.len())? else { return Ok(Self::default()) };
         let handing_over = info.text("master_failover_state").is_some_and(|state| state != "no-failover");
         let expiry = match info.text("paused_actions") {
             _ if handing_over => Expiry::Paused,

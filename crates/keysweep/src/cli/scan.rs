@@ -119,6 +119,8 @@ fn options(args: &ScanArgs) -> Options {
     let limits = Limits {
         max_cpu: args.max_cpu.unwrap_or(preset.max_cpu),
         max_slice: args.max_slice.map_or(preset.max_slice, Duration::from_micros),
+        // A limit that is given holds over any distance.
+        distant_slice: preset.distant_slice.filter(|_| args.max_slice.is_none()),
         keys_per_second: args.keys_per_second,
         reclaims_per_second: args.reclaims_per_second,
         ..preset
@@ -167,8 +169,8 @@ mod tests {
             "scan redis://h --pace gentle --max-cpu 50 --max-slice 300 --keys-per-second 7 --reclaims-per-second 8 \
              --parallel 3 --timeout 90s --reconnect-timeout 5s",
         );
-        let Limits { max_cpu, max_slice, keys_per_second, reclaims_per_second, .. } = options.limits;
-        assert_eq!((max_cpu, max_slice), (0.5, Duration::from_micros(300)));
+        let Limits { max_cpu, max_slice, distant_slice, keys_per_second, reclaims_per_second, .. } = options.limits;
+        assert_eq!((max_cpu, max_slice, distant_slice), (0.5, Duration::from_micros(300), None));
         assert_eq!((keys_per_second, reclaims_per_second), (Some(7), Some(8)));
         assert_eq!((options.pace.as_str(), options.parallel), ("gentle", 3));
         assert_eq!(options.timeout, Some(Duration::from_secs(90)));

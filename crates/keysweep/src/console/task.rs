@@ -61,6 +61,8 @@ struct ReportView {
     probe_before: String,
     probe_during: String,
     backoffs: String,
+    /// Keys that SCAN returned twice, about; `None`: none.
+    repeated: Option<String>,
     throttled: Vec<(&'static str, String)>,
     warnings: Vec<String>,
     shards: Vec<ShardView>,
@@ -134,6 +136,7 @@ impl ReportView {
             probe_before: format::latency_or_dash(report.totals.probe_seconds.baseline_p90),
             probe_during: format::latency_or_dash(report.totals.probe_seconds.during_p90),
             backoffs: format::count(report.totals.backoffs),
+            repeated: Some(report.totals.keys_repeated).filter(|keys| *keys > 0).map(format::count),
             throttled: throttled(&report.totals.throttled),
             json: serde_json::to_string_pretty(&report).unwrap_or_default(),
             warnings: report.warnings,
