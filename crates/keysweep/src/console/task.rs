@@ -6,7 +6,7 @@ use axum::{
     response::{Redirect, Response},
 };
 use jiff::Timestamp;
-use keysweep_engine::{Outcome, Report, ShardReport, Throttled};
+use keysweep_engine::{Outcome, Remaining, Report, ShardReport, Throttled};
 
 use super::{
     ConsoleState,
@@ -47,6 +47,8 @@ struct TaskPage {
 
 struct ReportView {
     memory: String,
+    left: String,
+    expiry_rate: Option<String>,
     memory_before: String,
     memory_after: String,
     rss: String,
@@ -82,6 +84,14 @@ struct ShardView {
     cpu_share: String,
     slice_p99: String,
     probe: String,
+}
+
+/// Returns how many stale keys a scan has left.
+fn stale_left(left: &Remaining) -> String {
+    match left.stale_keys {
+        0 => "none".to_owned(),
+        keys => format!("about {} ({})", format::count(keys), format::percent(left.share)),
+    }
 }
 
 /// Returns the reasons for which the scan was throttled, with the time spent on each.
@@ -120,8 +130,12 @@ fn shard(shard: ShardReport) -> ShardView {
 impl ReportView {
     fn new(report: Report) -> Self {
         let size = |bytes: Option<u64>| bytes.map_or_else(|| "–".to_owned(), units::size);
+        let left = report.totals.remaining;
+        let expired = left.and_then(|left| left.expired_per_second);
         Self {
             memory: format_reclaimed(bytes_reclaimed(&report)),
+            left: left.map_or_else(|| "unknown".to_owned(), |left| stale_left(&left)),
+            expiry_rate: expired.map(|rate| format!("about {} a second", format::count(rate.round() as u64))),
             memory_before: size(report.totals.used_memory_before),
             memory_after: size(report.totals.used_memory_after),
             rss: format!("{} → {}", size(report.totals.rss_before), size(report.totals.rss_after)),
@@ -195,4 +209,16 @@ pub(super) async fn cancel(State(state): State<ConsoleState>, request: Request) 
         _ => context.path(&format!("instances/{}", task.instance_id)),
     };
     Ok(Redirect::to(&format!("{page}?done=cancel")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_a_scan_has_left_are_shown_with_their_share() {
+        let left =
+            |stale_keys, share| stale_left(&Remaining { keys: 10_000, stale_keys, share, ..Remaining::default() });
+        assert_eq!((left(0, 0.0), left(1_234, 0.1234)), ("none".into(), "about 1,234 (12.3\u{a0}%)".into()));
+    }
 }

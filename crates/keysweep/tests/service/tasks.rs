@@ -40,6 +40,8 @@ fn a_created_task_scans_the_instance_and_its_record_has_the_numbers(
     assert_eq!((&task["status"], &task["exact"]), (&"success".into(), &true.into()), "{task:#}");
     assert_eq!(task["keys_reclaimed"], loaded.stale);
     assert_eq!(task["report"]["shards"][0]["address"], server.address().to_string());
+    let left = &task["report"]["remaining"];
+    assert_eq!((left["stale_keys"].as_u64(), left["expired_per_second"].as_f64()), (Some(0), Some(0.0)), "{task:#}");
     assert_eq!(task["progress"]["fraction"], 1.0);
     assert_eq!(size(&server), loaded.live);
     let histories = service.histories(&project, &instance);

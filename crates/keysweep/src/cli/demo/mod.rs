@@ -211,6 +211,14 @@ fn print_result(before: &Sample, after: &Sample, log: &ExpiryLog, task: &Value) 
             count(expired)
         ));
     }
+    let left = &report["remaining"];
+    if let (Some(keys), Some(share)) = (left["stale_keys"].as_u64(), left["share"].as_f64()) {
+        term::line(&format!(
+            "Its report says that about {} stale keys ({:.1} %) were left.",
+            count(keys),
+            share * 100.0
+        ));
+    }
 }
 
 fn print_next_steps(app: &App, task: &Value, server: &DemoServer) {
