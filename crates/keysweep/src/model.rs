@@ -3,6 +3,7 @@
 //! Rows are decoded into these types by the store. A column with a fixed set of values becomes an enum; a text that an
 //! operator or another version wrote becomes a [`Stored`] value, which may be unreadable without making its row so.
 
+mod adaptive;
 mod audit;
 mod auto_scan;
 mod credential;
@@ -19,6 +20,7 @@ mod window;
 use jiff::Timestamp;
 
 pub use self::{
+    adaptive::{Adaptive, Gathering, Hold, TargetShare},
     audit::{AuditEntry, AuditEvent, COMMAND_LINE},
     auto_scan::AutoScan,
     credential::{AccessKey, KeyHolder, Sealed, Token, TokenHolder},

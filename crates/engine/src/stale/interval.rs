@@ -1,7 +1,8 @@
 //! How often to scan so that the mean stale share keeps a target.
 //!
 //! A scan removes every stale key; until the next one they gather at the rate at which keys expire. The mean share is half of
-//! what has gathered at the end: x = λT/(2N), so that T = 2xN/λ. The server's own cycle only helps.
+//! what has gathered at the end: x = λT/(2N), so that T = 2xN/λ. The server's own cycle only helps: the higher the share, the
+//! more it removes, so that the share bends towards what the cycle holds.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +33,14 @@ impl ScanInterval {
         let (seconds, scan_seconds) = (seconds.unwrap_or(f64::INFINITY), scan_seconds.max(0.0));
         match scan_seconds > seconds * LONGEST_SCAN {
             true => Self::CannotHold((target * scan_seconds / LONGEST_SCAN / seconds).min(1.0)),
-            false => Self::Every(seconds.max(SHORTEST * scan_seconds).min(MAX_INTERVAL)),
+            false => Self::Every(seconds.max(shortest_interval(scan_seconds)).min(MAX_INTERVAL)),
         }
     }
+}
+
+/// Returns the shortest interval between scans of which one takes `scan_seconds`.
+pub fn shortest_interval(scan_seconds: f64) -> f64 {
+    SHORTEST * scan_seconds.max(0.0)
 }
 
 /// Returns the seconds between scans that hold a mean share of `target` of `keys` keys, where `rate` keys expire a second;
@@ -52,6 +58,40 @@ pub fn interval_from_regrowth(target: f64, regrowth: f64) -> Option<f64> {
 /// Returns the growth of the share a second, from the share that a scan found `seconds` after the one before it.
 pub fn regrowth(share: f64, seconds: f64) -> Option<f64> {
     (seconds > 0.0 && share >= 0.0).then(|| share / seconds)
+}
+
+/// Returns the even growth of the share, a second, whose scans hold the same mean share of `target` as those of a share that
+/// was found to have grown by `measured` a second over `seconds`.
+///
+/// `initial`: the growth right after a scan, when the cycle removes hardly a key, which is the keys that expire a second divided
+/// by all keys; `None`: unknown. Where the share grew less than that it bends, and is taken to approach its limit L as
+/// L(1 − e^(−at/L)) with the initial growth a: T = 2x/g with the measured g would leave its mean above the target. The result is
+/// 0 where the limit is below the target.
+pub fn even_growth(target: f64, initial: Option<f64>, measured: f64, seconds: f64) -> f64 {
+    match initial {
+        Some(initial) if 0.0 < measured && measured < initial && seconds > 0.0 => {
+            let limit = initial * seconds / inverse_mean_decay(measured / initial);
+            match target < limit {
+                true => 2.0 * target / (limit / initial * inverse_mean_decay(1.0 - target / limit)),
+                false => 0.0,
+            }
+        }
+        _ => measured,
+    }
+}
+
+/// Returns the u for which the mean of e^(−t) from 0 to u, (1 − e^(−u))/u, is `mean` (between 0 and 1).
+fn inverse_mean_decay(mean: f64) -> f64 {
+    let (mut low, mut high) = (0.0f64, 1.0 / mean.max(1e-12));
+    // The mean falls with u, and is below 1/u. 60 halvings leave less than the precision of a float.
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        match -(-middle).exp_m1() > mean * middle {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    high
 }
 
 /// Returns the running average of the regrowth after another measurement.
@@ -88,7 +128,51 @@ mod tests {
         assert_eq!((interval_from_regrowth(0.05, 0.0), interval_from_rate(0.05, 10, 0.0)), (None, None));
     }
 
+    #[test]
+    fn a_share_that_bends_allows_more_time_and_one_that_does_not_get_there_all_of_it() {
+        let even = |initial, measured| even_growth(0.05, initial, measured, 100.0);
+        for (initial, measured, expected) in [
+            (None, 0.0005, 0.0005),
+            (Some(0.001), 0.001, 0.001),
+            // Keys expire faster than they were seen to.
+            (Some(0.001), 0.002, 0.002),
+            (Some(0.001), 0.0, 0.0),
+            // After 100 seconds 4 % of the keys were stale: the cycle holds less than 5 %.
+            (Some(0.01), 0.0004, 0.0),
+        ] {
+            assert_eq!(even(initial, measured), expected, "{initial:?}, {measured}");
+        }
+        let bent = even(Some(0.002), 0.0009);
+        assert!((0.0009..0.002).contains(&bent), "the mean of 9 % that were gathered fast is above 4.5 %: {bent}");
+    }
+
+    /// Returns the share at the end of an interval and the mean over it, where the share bends towards a limit.
+    fn bent(initial: f64, limit: f64, seconds: f64) -> (f64, f64) {
+        let end = -limit * (-initial * seconds / limit).exp_m1();
+        (end, limit - limit * end / (initial * seconds))
+    }
+
     proptest! {
+        /// What is wrong with the rate at which keys expire matters little.
+        #[test]
+        fn intervals_settle_where_the_mean_share_is_the_target(
+            target in 0.005f64..0.3, initial in 1e-6f64..0.01, times in 1.05f64..50.0, wrong in 0.8f64..1.25,
+        ) {
+            for (wrong, tolerance) in [(1.0, 0.01), (wrong, 0.1)] {
+                let limit = times * target;
+                let (mut growth, mut share) = (initial * wrong, 0.0);
+                let mut average = None;
+                for _ in 0..60 {
+                    let seconds = interval_from_regrowth(target, growth).unwrap_or(f64::INFINITY).min(1e3 / initial);
+                    let (end, mean) = bent(initial, limit, seconds);
+                    let measured = regrowth(end, seconds).expect("a time");
+                    growth = smoothed(average, even_growth(target, Some(initial * wrong), measured, seconds));
+                    (average, share) = (Some(growth), mean);
+                }
+                prop_assert!((share / target - 1.0).abs() < tolerance, "{share} is not {target}, limit {limit}");
+            }
+        }
+
         /// Keys gather from nothing at an even rate, so that the mean is half of what a scan finds.
         #[test]
         fn the_mean_share_between_scans_is_the_target(

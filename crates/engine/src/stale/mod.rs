@@ -17,7 +17,10 @@ pub(crate) use self::sample::NORMAL;
 pub use self::{
     bytes::{BytesPerKey, BytesSlice, bytes_per_stale_key},
     cost::{CycleCost, reversion_seconds},
-    interval::{MAX_INTERVAL, ScanInterval, interval_from_rate, interval_from_regrowth, regrowth, smoothed},
+    interval::{
+        MAX_INTERVAL, ScanInterval, even_growth, interval_from_rate, interval_from_regrowth, regrowth,
+        shortest_interval, smoothed,
+    },
     law::{CycleSetting, EFFORTS, MAX_EFFORT, MIN_EFFORT, MIN_LAW_KEYS},
     reading::{Reading, expiry_rate},
     sample::{Sampled, Share, SliceSample, average_of_slots, fraction_share, slices_for, weighted_share},

@@ -1,6 +1,7 @@
 //! The native API: keysweep's own REST API, for what the DCS API has no operations for.
 
 mod audit;
+mod auto_scan;
 mod body;
 mod error;
 mod estimate;
@@ -68,6 +69,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(instances::resume))
         .routes(routes!(instances::test))
         .routes(routes!(estimate::estimate))
+        .routes(routes!(auto_scan::show, auto_scan::change))
         .routes(routes!(task::show))
         .routes(routes!(task::cancel))
         .routes(routes!(events::follow))

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use super::{
     Exit,
     client::{
-        Client, ClientArgs, ClientError,
+        ClientArgs, ClientError,
         fields::{count, time, yes},
     },
+    scan::percent,
     term,
 };
-use crate::units;
+use crate::{model::TargetShare, units};
 
 /// Arguments of `keysweep autoscan`.
 #[derive(Debug, Args)]
@@ -42,6 +43,9 @@ enum Command {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Change {
+    /// Scan as often as keeps the mean stale share below this, for example 5%, and enable automatic scans; 0 for a fixed interval
+    #[arg(long, value_name = "PERCENT", value_parser = below, allow_hyphen_values = true)]
+    below: Option<f64>,
     /// Enable automatic scans
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
@@ -69,12 +73,17 @@ pub fn run(args: &AutoscanArgs) -> Exit {
 
 fn try_run(args: &AutoscanArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
+    let (Command::Get { instance } | Command::Set { instance, .. }) = &args.command;
+    let id = client.instance_id(instance)?;
+    let native = client.native(&format!("instances/{id}/auto-scan"));
     let config = match &args.command {
-        Command::Get { instance } => client.get(&address(&client, instance)?)?,
-        Command::Set { instance, change } => {
-            let address = address(&client, instance)?;
-            let wanted = change.apply(client.get(&address)?);
-            client.put(&address, &wanted).map_err(|error| with_option(error, &wanted))?
+        Command::Get { .. } => client.get(&native)?,
+        Command::Set { change, .. } if change.below.is_some() => client.patch(&native, &change.body())?,
+        Command::Set { change, .. } => {
+            let dcs = client.dcs(&format!("instances/{id}/scan-expire-keys/autoscan-config"));
+            let wanted = change.apply(client.get(&dcs)?);
+            client.put(&dcs, &wanted).map_err(|error| with_option(error, &wanted))?;
+            client.get(&native)?
         }
     };
     if args.client.json {
@@ -85,11 +94,26 @@ fn try_run(args: &AutoscanArgs) -> Result<Exit, ClientError> {
     Ok(Exit::Done)
 }
 
-fn address(client: &Client, instance: &str) -> Result<String, ClientError> {
-    Ok(client.dcs(&format!("instances/{}/scan-expire-keys/autoscan-config", client.instance_id(instance)?)))
-}
-
 impl Change {
+    /// Returns the changes alone, for the native API.
+    fn body(&self) -> Value {
+        let enabled = match (self.enable, self.disable, self.below) {
+            (_, true, _) => Some(false),
+            (true, ..) => Some(true),
+            (_, _, Some(below)) if below > 0.0 => Some(true),
+            _ => None,
+        };
+        let fields = [
+            ("enable_auto_scan", enabled.map(Value::from)),
+            ("first_scan_at", self.first_scan_at.as_deref().map(Value::from)),
+            ("interval", self.interval.map(Value::from)),
+            ("timeout", self.timeout.map(Value::from)),
+            ("scan_keys_count", self.scan_keys_count.map(Value::from)),
+            ("below", self.below.map(Value::from)),
+        ];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+
     /// Returns the configuration with these changes. The service validates the values.
     fn apply(&self, mut config: Value) -> Value {
         if self.enable || self.disable {
@@ -137,17 +161,57 @@ fn seconds(text: &str) -> Result<i64, String> {
     i64::try_from(units::seconds(text)?).map_err(|_| "too long".to_owned())
 }
 
+/// Parses `5%`, or 0, which stands for a fixed interval.
+fn below(text: &str) -> Result<f64, String> {
+    if text.trim_end_matches('%') == "0" {
+        return Ok(0.0);
+    }
+    let share = percent(text).ok().filter(|share| TargetShare::new(*share).is_some());
+    share.ok_or_else(|| "expected a percentage from 0.1 to 50, or 0".to_owned())
+}
+
+/// Describes the interval of an adaptive auto-scan.
+fn adaptive(adaptive: &Value) -> String {
+    let every = format!("{:.0} s", adaptive["interval"].as_f64().unwrap_or_default());
+    let share = adaptive["expected_share"].as_f64().map(|share| format!("{:.1} %", share * 100.0));
+    match (adaptive["state"].as_str(), share) {
+        (Some("cannot_hold"), Some(share)) => format!(
+            "{every}: cannot hold the share by scanning, a mean of about {share} stays; a scan takes {:.0} s",
+            adaptive["scan_seconds"].as_f64().unwrap_or_default()
+        ),
+        (_, Some(share)) => format!("{every}, which keeps a mean of about {share}"),
+        (_, None) => format!("{every}, until scans have measured how fast stale keys gather"),
+    }
+}
+
 fn show(config: &Value) {
     let interval = match config["interval"].as_u64() {
+        _ if config["adaptive"].is_object() => adaptive(&config["adaptive"]),
         Some(0) => "0 s (after the previous run)".to_owned(),
         _ => format!("{} s", count(&config["interval"])),
     };
+    let below = config["below"].as_f64().map(|share| format!("{} %", (share * 1e5).round() / 1e3));
     term::pairs(vec![
         ("enabled", yes(&config["enable_auto_scan"])),
+        ("keep share below", below.unwrap_or_else(|| "- (fixed interval)".to_owned())),
         ("first scan at", time(&config["first_scan_at"])),
         ("interval", interval),
         ("timeout", format!("{} s", count(&config["timeout"]))),
         ("keys per 5 ms", count(&config["scan_keys_count"])),
+        ("next scan at", time(&config["next_scan_at"])),
         ("updated at", time(&config["updated_at"])),
     ]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_percentage_and_zero_ends_it() {
+        assert_eq!((below("5%"), below("2.5"), below("0"), below("0%")), (Ok(0.05), Ok(0.025), Ok(0.0), Ok(0.0)));
+        for text in ["", "-1", "51%", "0.05%", "half"] {
+            assert!(below(text).is_err(), "{text}");
+        }
+    }
 }

@@ -9,8 +9,8 @@ use super::{
     format::{self, typed_duration},
 };
 use crate::{
-    instances::{AutoScanFault, AutoScanUpdate},
-    model::AutoScan,
+    instances::{AutoScanFault, AutoScanUpdate, TargetUpdate},
+    model::{AutoScan, Hold, TargetShare},
     units,
 };
 
@@ -23,10 +23,13 @@ pub(super) struct AutoScanForm {
     pub(super) interval: String,
     pub(super) timeout: String,
     pub(super) scan_keys_count: String,
+    /// Percent; empty: the interval is fixed.
+    pub(super) below: String,
     pub(super) first_scan_at_error: &'static str,
     pub(super) interval_error: &'static str,
     pub(super) timeout_error: &'static str,
     pub(super) scan_keys_count_error: &'static str,
+    pub(super) below_error: &'static str,
 }
 
 impl AutoScanForm {
@@ -39,6 +42,7 @@ impl AutoScanForm {
             interval: typed_duration(config.interval),
             timeout: typed_duration(config.timeout),
             scan_keys_count: config.scan_keys_count.to_string(),
+            below: config.target.map_or_else(String::new, |target| target.to_string()),
             ..Self::default()
         }
     }
@@ -51,6 +55,7 @@ impl AutoScanForm {
             interval: form.text("interval").to_owned(),
             timeout: form.text("timeout").to_owned(),
             scan_keys_count: form.text("scan_keys_count").to_owned(),
+            below: form.text("below").to_owned(),
             ..Self::default()
         }
     }
@@ -67,6 +72,7 @@ impl AutoScanForm {
             interval: seconds(&self.interval),
             timeout: seconds(&self.timeout),
             scan_keys_count: self.scan_keys_count.parse().ok(),
+            target: target(&self.below),
         }
     }
 
@@ -86,6 +92,10 @@ impl AutoScanForm {
                 AutoScanFault::ScanKeysCount => {
                     self.scan_keys_count_error = "Give a whole number from 10 to 100000.";
                 }
+                AutoScanFault::Target => {
+                    self.below_error =
+                        "Give a percentage from 0.1 to 50, such as 5%, or leave it empty for a fixed interval.";
+                }
             }
         }
         self
@@ -95,6 +105,42 @@ impl AutoScanForm {
     pub(super) fn rate(&self) -> String {
         let per_second = self.scan_keys_count.parse::<u64>().ok().and_then(|count| count.checked_mul(200));
         per_second.map_or_else(String::new, |rate| format!("= at most {} keys per second", format::count(rate)))
+    }
+}
+
+/// Returns what an adaptive auto-scan does now, a sentence; `None`: its interval is fixed, or it is disabled.
+pub(super) fn describe(config: &AutoScan) -> Option<AdaptiveView> {
+    let adaptive = config.adaptive().filter(|_| config.enabled)?;
+    let every = format::seconds(adaptive.interval.as_secs_f64());
+    let target = adaptive.target;
+    let text = match (adaptive.hold, adaptive.expected_share) {
+        (Hold::CannotHold, Some(share)) => format!(
+            "{target} cannot be held by scanning: a scan takes too long for how fast stale keys gather. A scan every {every} \
+             keeps a mean of about {}. Raise the pace, the keys per 5 ms or the server's active-expire-effort.",
+            format::percent(share)
+        ),
+        (_, Some(share)) => {
+            format!("A scan every {every} keeps a mean stale share of about {}.", format::percent(share))
+        }
+        (_, None) => format!("The interval is {every} until scans have measured how fast stale keys gather."),
+    };
+    Some(AdaptiveView { is_held: adaptive.hold != Hold::CannotHold, text })
+}
+
+/// State of an adaptive auto-scan.
+pub(super) struct AdaptiveView {
+    pub(super) is_held: bool,
+    pub(super) text: String,
+}
+
+/// Reads `5%` or `5`; nothing is a fixed interval.
+fn target(text: &str) -> TargetUpdate {
+    match text.trim().trim_end_matches('%').trim_end() {
+        "" => TargetUpdate::Set(None),
+        percent => match percent.parse().ok().and_then(|percent: f64| TargetShare::new(percent / 100.0)) {
+            Some(target) => TargetUpdate::Set(Some(target)),
+            None => TargetUpdate::Invalid,
+        },
     }
 }
 
@@ -119,6 +165,7 @@ mod tests {
             enabled: true,
             first_scan_at: Some("2026-11-20T02:00:00.123Z".parse().expect("a time")),
             first_scan_text: Some("2026-11-20T02:00:00.123z".into()),
+            target: TargetShare::new(0.025),
             ..AutoScan::unset("i")
         };
         let update = AutoScanForm::saved(&saved, now).update(&saved, now);
@@ -134,13 +181,14 @@ mod tests {
             interval: "often".into(),
             timeout: "0".into(),
             scan_keys_count: "9".into(),
+            below: "all".into(),
             ..AutoScanForm::default()
         };
         let unset = AutoScan::unset("i");
         let faults = form.update(&unset, now).check(unset, now).expect_err("faults");
         let form = form.with_faults(&faults);
-        for error in [form.first_scan_at_error, form.interval_error, form.timeout_error, form.scan_keys_count_error] {
-            assert!(!error.is_empty());
-        }
+        let AutoScanForm { first_scan_at_error, interval_error, timeout_error, .. } = form;
+        let errors = [first_scan_at_error, interval_error, timeout_error, form.scan_keys_count_error, form.below_error];
+        assert!(errors.iter().all(|error| !error.is_empty()), "{errors:?}");
     }
 }

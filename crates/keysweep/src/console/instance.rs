@@ -10,7 +10,7 @@ use keysweep_engine::Report;
 
 use super::{
     ConsoleState, PageContext,
-    auto_scan::AutoScanForm,
+    auto_scan::{AdaptiveView, AutoScanForm, describe},
     chart::{Chart, Run},
     error::{ConsoleError, UNPROCESSABLE, rendered},
     format::{self, RelativeTime},
@@ -50,6 +50,7 @@ struct InstancePage {
     last: Option<LastView>,
     next: Option<RelativeTime>,
     form: AutoScanForm,
+    adaptive: Option<AdaptiveView>,
     /// `None`: the request refreshes the live parts only.
     history: Option<History>,
 }
@@ -217,6 +218,7 @@ impl ConsoleState {
                 detail: task.reason_detail.clone(),
             }),
             next: next_run(now, &config, instance, last_end).map(|next| RelativeTime::new(next, now)),
+            adaptive: describe(&config),
             form: form.unwrap_or_else(|| AutoScanForm::saved(&config, now)),
             live,
             history,

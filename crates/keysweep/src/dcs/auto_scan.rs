@@ -17,7 +17,7 @@ use super::{
     task_body::utc_millis,
 };
 use crate::{
-    instances::{AutoScanFault, AutoScanUpdate},
+    instances::{AutoScanFault, AutoScanUpdate, TargetUpdate},
     model::{AutoScan, Role},
 };
 
@@ -111,13 +111,14 @@ fn parse(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Resul
         interval: seconds(wanted.get("interval")),
         timeout: seconds(wanted.get("timeout")),
         scan_keys_count: count,
+        target: TargetUpdate::Unknown,
     };
     wish.check(before, now).map_err(|faults| match faults.first() {
         Some(AutoScanFault::FirstScanAt) => DcsError::FirstScanAt,
         Some(AutoScanFault::Interval) => DcsError::Interval,
         Some(AutoScanFault::Timeout) => DcsError::Timeout,
         Some(AutoScanFault::ScanKeysCount) => DcsError::ScanKeysCount,
-        None => DcsError::Internal,
+        Some(AutoScanFault::Target) | None => DcsError::Internal,
     })
 }
 

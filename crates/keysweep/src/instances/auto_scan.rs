@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{InstanceError, Instances};
-use crate::model::{AutoScan, Instance, now};
+use crate::model::{AutoScan, Instance, TargetShare, now};
 
 /// Keys every 5 ms. DCS documents at most 1000, and accepts more.
 const SCAN_KEYS_COUNT: std::ops::RangeInclusive<u32> = 10..=100_000;
@@ -28,6 +28,20 @@ pub struct AutoScanUpdate {
     pub timeout: Option<Duration>,
     /// Keys scanned every 5 ms at most.
     pub scan_keys_count: Option<u32>,
+    /// The mean stale share to keep.
+    pub target: TargetUpdate,
+}
+
+/// What becomes of the mean stale share to keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TargetUpdate {
+    /// The client does not know of it, as clients of DCS do not. A new interval is meant to apply, and ends the target.
+    #[default]
+    Unknown,
+    /// The share to keep; `None`: the interval is fixed.
+    Set(Option<TargetShare>),
+    /// Not a share within the range.
+    Invalid,
 }
 
 /// A missing or invalid value of auto-scan settings.
@@ -41,12 +55,14 @@ pub enum AutoScanFault {
     Timeout,
     /// Must be 10 to 100,000.
     ScanKeysCount,
+    /// Must be a share within the range.
+    Target,
 }
 
 impl AutoScanUpdate {
     /// Returns the settings to store in place of `before`, or what is wrong, in the order of the documentation.
     ///
-    /// An update that enables the auto-scan must have all four values, and valid ones. One that disables it may carry
+    /// An update that enables the auto-scan must have all four values of DCS, and valid ones. One that disables it may carry
     /// anything: valid values are stored, the others stay as they were.
     pub fn check(self, before: AutoScan, now: Timestamp) -> Result<AutoScan, Vec<AutoScanFault>> {
         let enabled = self.enabled;
@@ -57,6 +73,11 @@ impl AutoScanUpdate {
         let interval = self.interval.filter(|interval| *interval <= MAX_DURATION);
         let timeout = self.timeout.filter(|timeout| *timeout <= MAX_DURATION);
         let count = self.scan_keys_count.filter(|count| SCAN_KEYS_COUNT.contains(count));
+        let target = match self.target {
+            TargetUpdate::Set(target) => Some(target),
+            TargetUpdate::Unknown => Some(before.target.filter(|_| interval.is_none_or(|new| new == before.interval))),
+            TargetUpdate::Invalid => None,
+        };
         if !enabled {
             return Ok(AutoScan {
                 enabled,
@@ -65,6 +86,7 @@ impl AutoScanUpdate {
                 interval: interval.unwrap_or(before.interval),
                 timeout: timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(before.timeout),
                 scan_keys_count: count.unwrap_or(before.scan_keys_count),
+                target: target.unwrap_or(before.target),
                 ..before
             });
         }
@@ -73,16 +95,24 @@ impl AutoScanUpdate {
         let first_scan_at = self.first_scan_at.filter(|time| *time > now || stored == Some(time.as_millisecond()));
         let least = interval.unwrap_or_default() * 2;
         let timeout = timeout.filter(|timeout| *timeout >= least && *timeout > Duration::from_secs(1));
-        match (first_scan_at, interval, timeout, count) {
-            (Some(_), Some(interval), Some(timeout), Some(scan_keys_count)) => {
-                Ok(AutoScan { enabled, first_scan_at, first_scan_text, interval, timeout, scan_keys_count, ..before })
-            }
+        match (first_scan_at, interval, timeout, count, target) {
+            (Some(_), Some(interval), Some(timeout), Some(scan_keys_count), Some(target)) => Ok(AutoScan {
+                enabled,
+                first_scan_at,
+                first_scan_text,
+                interval,
+                timeout,
+                scan_keys_count,
+                target,
+                ..before
+            }),
             _ => {
                 let faults = [
                     (first_scan_at.is_none(), AutoScanFault::FirstScanAt),
                     (interval.is_none(), AutoScanFault::Interval),
                     (timeout.is_none(), AutoScanFault::Timeout),
                     (count.is_none(), AutoScanFault::ScanKeysCount),
+                    (target.is_none(), AutoScanFault::Target),
                 ];
                 Err(faults.into_iter().filter(|(is_invalid, _)| *is_invalid).map(|(_, fault)| fault).collect())
             }
@@ -125,11 +155,49 @@ impl Instances {
                 "interval_seconds": config.interval.as_secs(),
                 "timeout_seconds": config.timeout.as_secs(),
                 "scan_keys_count": config.scan_keys_count,
+                "below": config.target.map(TargetShare::share),
             });
             let store = self.audited(instance, actor, "auto_scan.set", &detail);
             if let Some(stored) = store.set_auto_scan(before.as_ref(), &config).await.map_err(InstanceError::from)? {
                 return Ok(stored);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_does_not_know_the_target_keeps_it_unless_it_sets_another_interval() {
+        let target = TargetShare::new(0.05);
+        let before = AutoScan { target, ..AutoScan::unset("i") };
+        let now = Timestamp::UNIX_EPOCH;
+        let update = |enabled, hours: u64, target| AutoScanUpdate {
+            enabled,
+            first_scan_at: "2030-01-01T00:00:00Z".parse().ok(),
+            interval: Some(Duration::from_secs(hours * 3_600)),
+            timeout: Some(Duration::from_secs(172_800)),
+            scan_keys_count: Some(10),
+            target,
+            ..AutoScanUpdate::default()
+        };
+        let other = TargetShare::new(0.1);
+        for enabled in [true, false] {
+            for (hours, update_of_target, expected) in [
+                (24, TargetUpdate::Unknown, target),
+                (12, TargetUpdate::Unknown, None),
+                (12, TargetUpdate::Set(other), other),
+                (24, TargetUpdate::Set(None), None),
+            ] {
+                let saved = update(enabled, hours, update_of_target).check(before.clone(), now).expect("valid");
+                assert_eq!(saved.target, expected, "{enabled}, {hours}, {update_of_target:?}");
+            }
+        }
+        let faults = update(true, 24, TargetUpdate::Invalid).check(before.clone(), now).expect_err("out of range");
+        assert_eq!(faults, [AutoScanFault::Target]);
+        let off = update(false, 24, TargetUpdate::Invalid).check(before, now).expect("disabling always works");
+        assert_eq!(off.target, target);
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use self::estimate::Estimates;
 pub use self::{
-    auto_scan::{AutoScanFault, AutoScanUpdate},
+    auto_scan::{AutoScanFault, AutoScanUpdate, TargetUpdate},
     connection::Connection,
     estimate::{ESTIMATE_TIMEOUT, EstimateError},
     polls::{CONCURRENT_POLLS, POLL_INTERVAL, PollError},

@@ -9,14 +9,24 @@ use prometheus_client::{
 };
 
 use super::OfInstance;
-use crate::{model::Status, store::Overview};
+use crate::{
+    model::{Hold, Status},
+    store::Overview,
+};
 
 type Whole = Gauge<u64, AtomicU64>;
-type Seconds = Gauge<f64, AtomicU64>;
+type Number = Gauge<f64, AtomicU64>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStatus {
     status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfNames {
+    instance_id: String,
+    name: String,
+    project: String,
 }
 
 /// No labels. A family can be absent from a scrape; a plain gauge cannot.
@@ -28,16 +38,19 @@ pub(super) struct FleetGauges {
     up: Whole,
     tasks: Family<OfStatus, Whole>,
     unattended: Family<Alone, Whole>,
-    longest_wait: Family<Alone, Seconds>,
-    schedule_lag: Family<Alone, Seconds>,
+    longest_wait: Family<Alone, Number>,
+    schedule_lag: Family<Alone, Number>,
+    info: Family<OfNames, Whole>,
     reachable: Family<OfInstance, Whole>,
     keys: Family<OfInstance, Whole>,
     keys_with_ttl: Family<OfInstance, Whole>,
     used_memory: Family<OfInstance, Whole>,
     max_memory: Family<OfInstance, Whole>,
-    last_success: Family<OfInstance, Seconds>,
-    auto_scan_interval: Family<OfInstance, Seconds>,
-    scans_since: Family<OfInstance, Seconds>,
+    last_success: Family<OfInstance, Number>,
+    auto_scan_interval: Family<OfInstance, Number>,
+    scans_since: Family<OfInstance, Number>,
+    target_share: Family<OfInstance, Number>,
+    cannot_hold: Family<OfInstance, Whole>,
 }
 
 impl FleetGauges {
@@ -64,6 +77,11 @@ impl FleetGauges {
             "Scheduler lag: age of the oldest due run not yet started",
             Unit::Seconds,
             self.schedule_lag.clone(),
+        );
+        registry.register(
+            "instance_info",
+            "Always 1, labelled with the names of instance and project",
+            self.info.clone(),
         );
         registry.register(
             "instance_reachable",
@@ -110,6 +128,16 @@ impl FleetGauges {
             Unit::Seconds,
             self.scans_since.clone(),
         );
+        registry.register(
+            "instance_target_share",
+            "Mean stale share that an adaptive auto-scan keeps, 0-1. Absent with a fixed interval and while no scans are due",
+            self.target_share.clone(),
+        );
+        registry.register(
+            "instance_cannot_hold",
+            "Whether the target share cannot be held by scanning: a scan takes more than a quarter of the interval that would hold it",
+            self.cannot_hold.clone(),
+        );
     }
 
     pub(super) fn show(&self, overview: &Overview) {
@@ -123,6 +151,12 @@ impl FleetGauges {
         self.schedule_lag.get_or_create(&Alone::new()).set(overview.schedule_lag.as_secs_f64());
         for instance in &overview.instances {
             let of = OfInstance::new(&instance.id);
+            let names = OfNames {
+                instance_id: instance.id.clone(),
+                name: instance.name.clone(),
+                project: instance.project.clone(),
+            };
+            self.info.get_or_create(&names).set(1);
             if let Some(reachable) = instance.reachable {
                 self.reachable.get_or_create(&of).set(reachable.into());
             }
@@ -141,6 +175,10 @@ impl FleetGauges {
             if let Some(interval) = instance.auto_scan_interval {
                 self.auto_scan_interval.get_or_create(&of).set(interval.as_secs_f64());
             }
+            if let Some(adaptive) = &instance.adaptive {
+                self.target_share.get_or_create(&of).set(adaptive.target.share());
+                self.cannot_hold.get_or_create(&of).set((adaptive.hold == Hold::CannotHold).into());
+            }
         }
     }
 
@@ -148,13 +186,15 @@ impl FleetGauges {
         self.up.set(0);
         self.tasks.clear();
         self.unattended.clear();
+        self.info.clear();
         for family in [&self.longest_wait, &self.schedule_lag] {
             family.clear();
         }
-        for family in [&self.reachable, &self.keys, &self.keys_with_ttl, &self.used_memory, &self.max_memory] {
+        let whole = [&self.reachable, &self.keys, &self.keys_with_ttl, &self.used_memory, &self.max_memory];
+        for family in whole.into_iter().chain([&self.cannot_hold]) {
             family.clear();
         }
-        for family in [&self.last_success, &self.auto_scan_interval, &self.scans_since] {
+        for family in [&self.last_success, &self.auto_scan_interval, &self.scans_since, &self.target_share] {
             family.clear();
         }
     }

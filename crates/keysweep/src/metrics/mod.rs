@@ -1,7 +1,8 @@
 //! Prometheus metrics on a listener of their own: counters of this process, and gauges read from the store at scrape time.
 //!
 //! Counters belong to one process, so the sum over replicas is the total. Gauges from the store are the same on every
-//! replica. Instances are labelled by id only: names, addresses and keys never appear.
+//! replica. Instances are labelled by id only; one metric has their names, for alerts and dashboards to join. Addresses and
+//! keys never appear.
 
 mod counts;
 mod fleet;

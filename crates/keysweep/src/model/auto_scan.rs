@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{Gathering, TargetShare};
+
 /// What DCS documents for an instance whose auto-scan was never set.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(86_400);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(172_800);
 const DEFAULT_SCAN_KEYS_COUNT: u32 = 10;
 
 /// The auto-scan settings of an instance. At most one per instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AutoScan {
     /// Id of the instance.
     pub instance_id: String,
@@ -26,6 +28,10 @@ pub struct AutoScan {
     pub timeout: Duration,
     /// Keys scanned every 5 ms at most.
     pub scan_keys_count: u32,
+    /// Mean stale share to keep, for which the interval adapts; `None`: the interval is fixed.
+    pub target: Option<TargetShare>,
+    /// What scans have measured for an adaptive interval. Settings are saved without it.
+    pub gathering: Option<Gathering>,
     /// When the settings were last changed.
     pub updated_at: Timestamp,
 }
@@ -41,6 +47,8 @@ impl AutoScan {
             interval: DEFAULT_INTERVAL,
             timeout: DEFAULT_TIMEOUT,
             scan_keys_count: DEFAULT_SCAN_KEYS_COUNT,
+            target: None,
+            gathering: None,
             updated_at: Timestamp::UNIX_EPOCH,
         }
     }

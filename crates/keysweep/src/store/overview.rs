@@ -6,13 +6,14 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
+    auto_scan::auto_scan,
     db::{Row, sql},
     instances::stats,
 };
-use crate::model::InstanceStats;
+use crate::model::{Adaptive, InstanceStats};
 
 /// The fleet at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Overview {
     /// Tasks that wait.
     pub waiting: u64,
@@ -29,10 +30,14 @@ pub struct Overview {
 }
 
 /// One instance in an [`Overview`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InstanceOverview {
     /// Its id.
     pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The name of its project.
+    pub project: String,
     /// What the last successful poll returned.
     pub stats: Option<InstanceStats>,
     /// Whether the last poll succeeded; `None` before the first one.
@@ -44,6 +49,8 @@ pub struct InstanceOverview {
     /// Since when its scans have been due: from the first one on, or since the instance was resumed. `None` without an
     /// interval.
     pub scans_since: Option<Timestamp>,
+    /// The mean stale share that its auto-scan keeps, and how; `None` with a fixed interval, and without an interval.
+    pub adaptive: Option<Adaptive>,
 }
 
 impl Store {
@@ -68,9 +75,9 @@ impl Store {
              FROM auto_scan WHERE enabled")
         .one(&mut snapshot)
         .await?;
-        let instances = sql("SELECT instance.id, instance.facts, instance.unreachable IS NOT NULL AS is_unreachable,
+        let instances = sql("SELECT auto_scan.*, instance.id, instance.name, project.name AS project, instance.facts, instance.unreachable IS NOT NULL AS is_unreachable,
                     CASE WHEN auto_scan.enabled AND NOT instance.paused AND auto_scan.first_scan_at <= $1
-                         THEN auto_scan.interval_us END AS interval_us,
+                         THEN auto_scan.interval_us END AS due_interval_us,
                     CASE WHEN auto_scan.enabled AND NOT instance.paused AND auto_scan.first_scan_at <= $1
                          THEN CASE WHEN instance.resumed_at > auto_scan.first_scan_at
                                    THEN instance.resumed_at ELSE auto_scan.first_scan_at END END AS scans_since,
@@ -78,7 +85,8 @@ impl Store {
                         SELECT finished_at FROM task WHERE task.instance_id = instance.id AND status = 'success'
                         ORDER BY seq DESC LIMIT 1
                     ) AS last_success
-             FROM instance LEFT JOIN auto_scan ON auto_scan.instance_id = instance.id
+             FROM instance JOIN project ON project.id = instance.project_id
+                  LEFT JOIN auto_scan ON auto_scan.instance_id = instance.id
              ORDER BY instance.id")
         .bind(now)
         .list(&mut snapshot, instance_overview)
@@ -103,8 +111,13 @@ fn elapsed(since: Option<Timestamp>, now: Timestamp) -> Duration {
 fn instance_overview(row: &Row) -> Result<InstanceOverview, StoreError> {
     // Metrics leave out stats that cannot be read; lists name them.
     let stats = stats(row).unwrap_or(None);
+    let interval: Option<Duration> = row.get("due_interval_us")?;
+    let config = interval.map(|_| auto_scan(row)).transpose()?;
+    let adaptive = config.and_then(|config| config.adaptive());
     Ok(InstanceOverview {
         id: row.get("id")?,
+        name: row.get("name")?,
+        project: row.get("project")?,
         reachable: match row.get("is_unreachable")? {
             true => Some(false),
             false => stats.is_some().then_some(true),
@@ -112,6 +125,7 @@ fn instance_overview(row: &Row) -> Result<InstanceOverview, StoreError> {
         stats,
         last_success: row.get("last_success")?,
         scans_since: row.get("scans_since")?,
-        auto_scan_interval: row.get("interval_us")?,
+        auto_scan_interval: adaptive.map(|adaptive| adaptive.interval).or(interval),
+        adaptive,
     })
 }

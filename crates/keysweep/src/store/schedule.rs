@@ -15,7 +15,7 @@ use super::{
 use crate::model::{AutoScan, Instance, NewTask, Task};
 
 /// An instance's schedule with everything that decides about its next run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The auto-scan settings.
     pub config: AutoScan,
@@ -25,8 +25,10 @@ pub struct Plan {
     pub handled: Option<Timestamp>,
     /// Whether a task of the instance is active.
     pub active: bool,
-    /// When the last task of the instance finished.
+    /// When the last task of the instance finished, where that decides: with interval 0, and with an adaptive one.
     pub last_end: Option<Timestamp>,
+    /// Id of the instance's last successful task, where the interval adapts to what scans measure.
+    pub last_scan: Option<String>,
 }
 
 impl Plan {
@@ -61,8 +63,14 @@ macro_rules! plans {
                     (
                         SELECT MAX(finished_at) FROM task
                         WHERE task.instance_id = instance.id AND status IN ('success', 'failed')
-                          AND auto_scan.interval_us = 0
-                    ) AS last_end
+                          AND (auto_scan.interval_us = 0 OR auto_scan.target_millionths IS NOT NULL)
+                    ) AS last_end,
+                    (
+                        SELECT id FROM task
+                        WHERE task.instance_id = instance.id AND status = 'success'
+                          AND auto_scan.target_millionths IS NOT NULL
+                        ORDER BY seq DESC LIMIT 1
+                    ) AS last_scan
              FROM auto_scan JOIN instance ON instance.id = auto_scan.instance_id
              WHERE enabled AND ",
             $conditions
@@ -151,5 +159,6 @@ fn plan(row: &Row) -> Result<Plan, StoreError> {
         handled: row.get("handled_at")?,
         active: row.get("is_active")?,
         last_end: row.get("last_end")?,
+        last_scan: row.get("last_scan")?,
     })
 }

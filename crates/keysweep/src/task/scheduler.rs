@@ -7,7 +7,7 @@ use super::{
     schedule::{Due, due},
 };
 use crate::{
-    model::{NewTask, ScanType, hosts},
+    model::{AutoScan, Gathering, NewTask, ScanType, hosts},
     random::new_id,
     store::{Plan, StoreError},
 };
@@ -33,6 +33,10 @@ impl Tasks {
     }
 
     async fn follow(&self, now: Timestamp, plan: &Plan) -> Result<bool, StoreError> {
+        if self.measure(plan).await? {
+            // The plan stays due, and is read again with what was measured.
+            return Ok(false);
+        }
         match due(now, plan) {
             Due::Nothing { next_check_at } => self.store.reschedule(plan, plan.handled, next_check_at).await?,
             Due::Skip { due_at, cause, next_check_at } => {
@@ -63,6 +67,27 @@ impl Tasks {
             }
         }
         Ok(false)
+    }
+
+    /// Saves what the last successful scan has measured for an adaptive interval, unless it is saved already. Returns whether
+    /// something was saved.
+    async fn measure(&self, plan: &Plan) -> Result<bool, StoreError> {
+        let (config, project) = (&plan.config, &plan.instance.project_id);
+        let (Some(target), Some(last)) = (config.target, &plan.last_scan) else { return Ok(false) };
+        if config.gathering.as_ref().is_some_and(|gathering| gathering.task_id == *last) {
+            return Ok(false);
+        }
+        let Some(scan) = self.store.task(project, last).await? else { return Ok(false) };
+        let Some(gathering) = Gathering::after(config.gathering.as_ref(), &scan, target) else { return Ok(false) };
+        self.store.record_gathering(&config.instance_id, &gathering).await?;
+        let saved = AutoScan { gathering: Some(gathering), ..config.clone() };
+        if let (Some(before), Some(after)) = (config.adaptive(), saved.adaptive())
+            && before.hold != after.hold
+        {
+            let (instance_id, hold) = (&config.instance_id, after.hold.as_str());
+            tracing::info!(instance_id, target = %target, hold, "adaptive auto-scan");
+        }
+        Ok(true)
     }
 }
 

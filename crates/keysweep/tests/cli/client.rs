@@ -352,3 +352,34 @@ fn an_auto_scan_is_set_by_field_and_an_invalid_value_names_its_option() {
     assert!(table.contains("2099-01-01 02:00:00 UTC") && table.contains("43,200 s"), "{table}");
     assert_eq!(set(&[]).status.code(), Some(2), "nothing to change is no change");
 }
+
+#[test]
+fn an_auto_scan_that_keeps_a_share_is_set_by_one_option_and_ended_by_an_interval() {
+    let remote = Remote::start(&nowhere(), "operator");
+    let set = |options: &[&str]| remote.run(&[&["autoscan", "set", "cache"], options].concat());
+    let state = || remote.json(&["autoscan", "get", "cache"]);
+    assert!(state()["below"].is_null() && state()["adaptive"].is_null());
+    for wrong in ["70%", "-5%", "some"] {
+        let output = set(&["--below", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", stderr(&output));
+        assert!(stderr(&output).contains("--below") && stderr(&output).contains("0.1 to 50"), "{}", stderr(&output));
+    }
+    let table = remote.text(&["autoscan", "set", "cache", "--below", "5%", "--first-scan-at", "2099-01-01T02:00:00Z"]);
+    assert!(table.contains("5 %") && table.contains("until scans have measured"), "{table}");
+    let config = state();
+    assert_eq!((&config["enable_auto_scan"], &config["below"]), (&true.into(), &0.05.into()), "{config:#}");
+    assert_eq!((&config["adaptive"]["state"], &config["scan_keys_count"]), (&"measuring".into(), &1_000.into()));
+
+    // The DCS API, which has no such field, keeps the share as long as its interval stays.
+    assert_eq!(set(&["--scan-keys-count", "500"]).status.code(), Some(0));
+    assert_eq!((&state()["below"], &state()["scan_keys_count"]), (&0.05.into(), &500.into()));
+    assert_eq!(set(&["--interval", "12h"]).status.code(), Some(0));
+    assert!(state()["below"].is_null() && state()["adaptive"].is_null(), "{:#}", state());
+    assert_eq!(set(&["--below", "2.5", "--disable"]).status.code(), Some(0));
+    assert_eq!((&state()["below"], &state()["enable_auto_scan"]), (&0.025.into(), &false.into()));
+    assert_eq!(set(&["--below", "0"]).status.code(), Some(0));
+    assert!(state()["below"].is_null(), "{:#}", state());
+    let output = set(&["--below", "5%", "--timeout", "1h"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("timeout 3600 is too short"), "{}", stderr(&output));
+}

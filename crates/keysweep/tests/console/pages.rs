@@ -45,7 +45,7 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
     let task =
         ended.text.split("href=\"").find(|rest| rest.contains("/tasks/")).and_then(|rest| rest.split('"').next());
     let report = visitor.get(task.expect("a link to the report"));
-    for word in ["Keys reclaimed", "Slice: median", "exact", "127.0.0.1"] {
+    for word in ["Keys reclaimed", "id=\"left\">none<", "Slice: median", "exact", "127.0.0.1"] {
         assert!(report.text.contains(word), "{word}: {}", report.text);
     }
     let list = visitor.get(&format!("/console/{}/instances", shop.project));
@@ -70,15 +70,20 @@ fn invalid_auto_scan_fields_have_errors_beside_them_and_valid_settings_are_saved
     let mut visitor = Visitor::signed_in(&service, "operator");
     let (page, action) = (visitor.get(&shop.page()), format!("{}/auto-scan", shop.page()));
     let good = [
+        ("below", "5%"),
         ("enabled", "on"),
         ("first_scan_at", "2100-01-01T02:00"),
         ("interval", "24h"),
         ("timeout", "48h"),
         ("scan_keys_count", "1000"),
     ];
-    for (field, value) in
-        [("first_scan_at", "2001-01-01T02:00"), ("interval", "daily"), ("timeout", "1h"), ("scan_keys_count", "9")]
-    {
+    for (field, value) in [
+        ("first_scan_at", "2001-01-01T02:00"),
+        ("interval", "daily"),
+        ("timeout", "1h"),
+        ("scan_keys_count", "9"),
+        ("below", "half"),
+    ] {
         let wrong = good.map(|(name, kept)| (name, if name == field { value } else { kept }));
         let answer = visitor.post(&action, &page, &wrong);
         assert_eq!(answer.status, 422, "{field}");
@@ -88,6 +93,7 @@ fn invalid_auto_scan_fields_have_errors_beside_them_and_valid_settings_are_saved
     }
     let page = visitor.submit(&action, &page, &good);
     assert!(page.text.contains("The auto-scan is saved") && page.text.contains("2100-01-01T02:00:00"), "{}", page.text);
+    assert!(page.text.contains("value=\"5%\"") && page.text.contains("until scans have measured"), "{}", page.text);
     let list = visitor.get(&format!("/console/{}/instances", shop.project));
     assert!(list.text.contains("2100-01-01 02:00:00 UTC"), "the next scan is shown: {}", list.text);
     let off = visitor.submit(&action, &page, &[("first_scan_at", ""), ("interval", ""), ("timeout", "")]);

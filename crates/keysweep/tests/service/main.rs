@@ -1,5 +1,6 @@
 //! Tests of a running service: its tasks, schedule, replicas, outages, registration and telemetry.
 
+mod adaptive;
 mod background;
 #[path = "../common/mod.rs"]
 mod common;

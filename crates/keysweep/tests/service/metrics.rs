@@ -125,9 +125,12 @@ fn promtool_accepts_the_metrics() {
     let text = service.scrape();
     promtool(&["check", "metrics"], &text).unwrap_or_else(|said| panic!("{said}"));
     promtool(&["check", "metrics"], "keysweep_camelCase 1\n").expect_err("promtool checks names");
-    // They contain neither names of instances nor addresses.
+    // One metric has the names of instances and projects; addresses and ids of projects are nowhere.
+    let named = format!(r#"keysweep_instance_info{{instance_id="{instance}",name="cache",project="test"}} 1"#);
+    assert!(text.lines().any(|line| line == named), "{text}");
+    let other: Vec<_> = text.lines().filter(|line| !line.starts_with("keysweep_instance_info{")).collect();
     for secret in ["cache", "127.0.0.1", &project] {
-        assert!(!text.contains(secret), "the metrics contain {secret}");
+        assert!(!other.join("\n").contains(secret), "the metrics contain {secret}");
     }
 }
 
@@ -147,7 +150,10 @@ fn all_metrics() -> BTreeMap<String, String> {
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
     let answer = service.send("PUT", &path, &[("content-type", "application/json")], &config);
     assert!(answer.status < 300, "{answer:?}");
-    let shown = ["keysweep_scan_duration_seconds_count", "keysweep_instance_auto_scan_interval_seconds{"];
+    let own = format!("/api/v1/projects/{project}/instances/{instance}/auto-scan");
+    let answer = service.send("PATCH", &own, &[("content-type", "application/json")], r#"{"below": 0.05}"#);
+    assert!(answer.status < 300, "{answer:?}");
+    let shown = ["keysweep_scan_duration_seconds_count", "keysweep_instance_target_share{"];
     let text = eventually("the task is counted, and a scan due", Duration::from_secs(15), || {
         Some(service.scrape()).filter(|text| shown.iter().all(|name| text.contains(name)))
     });

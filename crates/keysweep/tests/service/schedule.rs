@@ -31,6 +31,8 @@ fn a_scheduled_task_is_created_within_a_second_of_its_due_time_and_scans() {
         interval: Duration::from_secs(3_600),
         timeout: Duration::from_secs(600),
         scan_keys_count: 1_000,
+        target: None,
+        gathering: None,
         updated_at: Timestamp::now(),
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -90,6 +92,8 @@ fn a_running_scan_pauses_when_its_window_closes_and_resumes_when_it_opens() {
         interval: Duration::from_secs(3_600),
         timeout: Duration::from_secs(600),
         scan_keys_count: 20,
+        target: None,
+        gathering: None,
         updated_at: Timestamp::now(),
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -82,6 +82,8 @@ impl Setup {
                 interval: Duration::from_secs(3_600),
                 timeout: Duration::from_secs(600),
                 scan_keys_count: 1_000,
+                target: None,
+                gathering: None,
                 updated_at: Timestamp::now(),
             })
             .collect();

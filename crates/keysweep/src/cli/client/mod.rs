@@ -66,6 +66,14 @@ impl Client {
         self.send(&Method::PUT, target, Some(body))
     }
 
+    /// Sends a PATCH request.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn patch(&self, target: &str, body: &Value) -> Result<Value, ClientError> {
+        self.send(&Method::PATCH, target, Some(body))
+    }
+
     /// Returns the ID of an instance given by name or ID.
     ///
     /// # Errors

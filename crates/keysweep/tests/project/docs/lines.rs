@@ -131,6 +131,7 @@ pub const REMOTE: &[Line] = &[
         "\"scan_keys_count\":500",
     ),
     good("autoscan get cache", "\"enable_auto_scan\":true"),
+    good("autoscan set cache --below 5%", "\"below\":0.05"),
     good("autoscan set cache --disable", "\"enable_auto_scan\":false"),
     good("task create cache", "\"status\":\"waiting\""),
     good("task watch {id}", "\"status\":\"success\""),

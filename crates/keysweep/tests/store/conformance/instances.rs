@@ -232,6 +232,8 @@ async fn the_last_auto_scan_configuration_is_kept(store: Fresh) {
         interval: Duration::ZERO,
         timeout: Duration::from_secs(2),
         scan_keys_count: 100_000,
+        target: None,
+        gathering: None,
         updated_at: time(1),
     };
     assert_eq!(store.schedule(&config).await.expect("kept"), config);
@@ -255,6 +257,8 @@ async fn of_two_auto_scan_changes_at_once_the_second_is_refused(store: Fresh) {
         interval: Duration::from_secs(60),
         timeout: Duration::from_secs(600),
         scan_keys_count: count,
+        target: None,
+        gathering: None,
         updated_at: time(changed),
     };
     let (first, second) = (set(true, 10, 1), set(false, 20, 2));

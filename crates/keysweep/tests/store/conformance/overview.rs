@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{AutoScan, Instance, InstanceStats},
+    model::{AutoScan, Instance, InstanceStats, TargetShare},
     store::{InstanceOverview, Overview},
 };
 use keysweep_engine::Inspection;
@@ -70,6 +70,9 @@ async fn an_instance_shows_the_stats_of_its_last_poll(store: Fresh) {
         last_success: None,
         auto_scan_interval: None,
         scans_since: None,
+        adaptive: None,
+        name: instance.name.clone(),
+        project: "cache".into(),
     };
     assert_eq!(overview(&store, 0).await.instances, [unknown]);
 
@@ -108,6 +111,8 @@ async fn an_unchecked_schedule_lags(store: Fresh) {
         interval: Duration::from_secs(60),
         timeout: Duration::from_secs(600),
         scan_keys_count: 10,
+        target: None,
+        gathering: None,
         updated_at: time(0),
     };
     store.schedule(&settings).await.expect("set");
@@ -119,6 +124,14 @@ async fn an_unchecked_schedule_lags(store: Fresh) {
     let seen = overview(&store, 104).await;
     assert_eq!(seen.schedule_lag, Duration::from_secs(4));
     assert_eq!(seen.instances[0].auto_scan_interval, Some(Duration::from_secs(60)));
+    let target = TargetShare::new(0.05);
+    let settings = store.schedule(&AutoScan { target, updated_at: time(105), ..settings }).await.expect("set");
+    let adaptive = overview(&store, 200).await.instances.remove(0).adaptive.expect("a target");
+    assert_eq!(
+        (Some(adaptive.target), adaptive.interval),
+        (target, Duration::from_secs(60)),
+        "nothing is measured yet"
+    );
     store.schedule(&AutoScan { enabled: false, ..settings }).await.expect("set");
     let seen = overview(&store, 200).await;
     assert_eq!((seen.schedule_lag, seen.instances[0].auto_scan_interval), (Duration::ZERO, None));
@@ -134,6 +147,8 @@ async fn scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_pause
         interval: Duration::from_secs(60),
         timeout: Duration::from_secs(600),
         scan_keys_count: 10,
+        target: None,
+        gathering: None,
         updated_at: time(0),
     };
     store.schedule(&settings).await.expect("set");

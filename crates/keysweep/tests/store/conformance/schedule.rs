@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{AutoScan, Instance, NewTask, ScanType, Status, Stored},
-    store::{PageRequest, Plan},
+    model::{AutoScan, Gathering, Hold, Instance, NewTask, Reason, ScanType, Status, Stored, TargetShare},
+    store::{Heartbeat, PageRequest, Plan, TaskResult},
     task::Tasks,
 };
+use keysweep_engine::{Outcome, Remaining, Report, Totals};
 use tokio::task::JoinSet;
 
-use crate::conformance::fresh::{Fresh, assert_missing, at, id, manual, plain_instance, success, time};
+use crate::conformance::fresh::{Fresh, assert_missing, at, heartbeat, id, manual, plain_instance, success, time};
 
 on_every_engine!(
     settings_come_back_and_replace_what_was_set_before,
@@ -23,6 +24,8 @@ on_every_engine!(
     a_changed_instance_is_due_at_once,
     a_task_that_finishes_between_the_check_and_the_start_counts_as_the_last,
     with_interval_zero_the_end_of_the_last_run_decides,
+    an_adaptive_auto_scan_learns_from_every_successful_scan,
+    a_target_is_saved_and_refused_like_the_other_settings,
 );
 
 const HOUR: i64 = 3_600;
@@ -36,6 +39,8 @@ fn hourly(instance: &Instance) -> AutoScan {
         interval: Duration::from_secs(3_600),
         timeout: Duration::from_secs(600),
         scan_keys_count: 10,
+        target: None,
+        gathering: None,
         updated_at: time(0),
     }
 }
@@ -75,7 +80,8 @@ async fn a_plan_is_due_at_its_time_and_when_its_settings_change(store: Fresh) {
     let instance = store.instance_of_its_own("cache").await;
     let settings = hourly(&instance);
     store.schedule(&settings).await.expect("set");
-    let expected = Plan { config: settings.clone(), instance, handled: None, active: false, last_end: None };
+    let config = settings.clone();
+    let expected = Plan { config, instance, handled: None, active: false, last_end: None, last_scan: None };
     let plans = due(&store, 10).await;
     assert_eq!(plans, std::slice::from_ref(&expected), "a new one is looked at at once");
     store.reschedule(&plans[0], None, time(HOUR)).await.expect("noted");
@@ -222,4 +228,99 @@ async fn with_interval_zero_the_end_of_the_last_run_decides(store: Fresh) {
     assert_eq!(due(&store, HOUR + 101).await[0].last_end, Some(time(HOUR + 100)));
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 159))).keep_schedule().await.expect("kept"), 0);
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 160))).keep_schedule().await.expect("kept"), 1);
+}
+
+/// Returns settings that keep a mean stale share of 5 %.
+fn adaptive(instance: &Instance) -> AutoScan {
+    AutoScan { target: TargetShare::new(0.05), ..hourly(instance) }
+}
+
+/// Returns the result of a scan of one second that left a thousand keys.
+fn scanned(reclaimed: u64, expired_per_second: f64) -> TaskResult {
+    let remaining = Remaining { keys: 1_000, expired_per_second: Some(expired_per_second), ..Remaining::default() };
+    let report = Report {
+        target: String::new(),
+        outcome: Outcome::Done,
+        reason: None,
+        message: None,
+        pace: "normal".into(),
+        totals: Totals { remaining: Some(remaining), ..Totals::default() },
+        warnings: Vec::new(),
+        shards: Vec::new(),
+    };
+    let scanned = 1_000 + reclaimed;
+    let heartbeat = Heartbeat { used: Duration::from_secs(1), reclaimed, ..heartbeat(scanned) };
+    TaskResult { heartbeat, report: Some(serde_json::to_string(&report).expect("JSON")), ..success(scanned) }
+}
+
+async fn an_adaptive_auto_scan_learns_from_every_successful_scan(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.schedule(&adaptive(&instance)).await.expect("set");
+    let tick = |seconds| {
+        let tasks = Tasks::new(store.with_clock(at(seconds)));
+        async move { tasks.keep_schedule().await.expect("kept") }
+    };
+    assert_eq!(tick(HOUR).await, 1, "the first run is due at its time");
+    let claim = store.claimed(at(HOUR), "w").await;
+    // Half of the keys were stale, and 1 % of those that are left expire a second.
+    store.with_clock(at(HOUR + 1)).finish(&claim.lease, &scanned(1_000, 10.0)).await.expect("ended");
+    assert_eq!(tick(HOUR + 2).await, 0);
+    let saved = store.auto_scan(&instance.id).await.expect("read").expect("settings");
+    let measured = saved.gathering.clone().expect("measured");
+    assert_eq!((measured.task_id, measured.started_at, measured.keys), (claim.task.id, time(HOUR), 1_000));
+    assert_eq!((measured.expiry_rate, measured.growth, measured.share), (Some(10.0), None, 0.5));
+    let found = saved.adaptive().expect("adaptive");
+    assert_eq!((found.hold, found.interval), (Hold::Holding, Duration::from_secs(10)), "T = 2xN/λ");
+    assert_eq!(tick(HOUR + 9).await, 0);
+    assert_eq!(tick(HOUR + 10).await, 1);
+
+    // A scan that a user starts measures as well, and delays the next one.
+    let claim = store.claimed(at(HOUR + 10), "w").await;
+    store.with_clock(at(HOUR + 11)).finish(&claim.lease, &scanned(53, 5.0)).await.expect("ended");
+    store.waiting(&instance, at(HOUR + 15)).await;
+    let claim = store.claimed(at(HOUR + 15), "w").await;
+    store.with_clock(at(HOUR + 16)).finish(&claim.lease, &scanned(26, 5.0)).await.expect("ended");
+    assert_eq!(tick(HOUR + 17).await, 0);
+    let saved = store.auto_scan(&instance.id).await.expect("read").expect("settings");
+    assert_eq!(saved.gathering.expect("measured").task_id, claim.task.id);
+
+    // A failed one does not.
+    store.waiting(&instance, at(HOUR + 18)).await;
+    let claim = store.claimed(at(HOUR + 18), "w").await;
+    let failed = TaskResult { outcome: Err((Reason::Unreachable, "gone".into())), ..success(9) };
+    store.with_clock(at(HOUR + 19)).finish(&claim.lease, &failed).await.expect("ended");
+    let before = due(&store, HOUR + 80).await.remove(0);
+    assert_eq!(before.last_end, Some(time(HOUR + 19)));
+    assert!(
+        before.last_scan.is_some_and(|last| Some(last) == before.config.gathering.map(|measured| measured.task_id))
+    );
+}
+
+async fn a_target_is_saved_and_refused_like_the_other_settings(store: Fresh) {
+    let settings = adaptive(&store.instance_of_its_own("cache").await);
+    store.schedule(&settings).await.expect("set");
+    assert_eq!(store.auto_scan(&settings.instance_id).await.expect("read"), Some(settings.clone()));
+    let again = AutoScan { updated_at: time(9), ..settings.clone() };
+    assert_eq!(store.set_auto_scan(Some(&settings), &again).await.expect("kept"), Some(settings.clone()));
+    let other = AutoScan { target: TargetShare::new(0.1), updated_at: time(10), ..settings.clone() };
+    assert_eq!(store.set_auto_scan(Some(&settings), &other).await.expect("kept"), Some(other.clone()));
+    let fixed = AutoScan { target: None, updated_at: time(11), ..settings.clone() };
+    assert_eq!(store.set_auto_scan(Some(&settings), &fixed).await.expect("answered"), None, "it has changed since");
+    assert_eq!(store.set_auto_scan(Some(&other), &fixed).await.expect("kept"), Some(fixed.clone()));
+    // What scans have measured stays, whatever becomes of the settings.
+    let measured = Gathering {
+        task_id: id("scan"),
+        started_at: time(0),
+        finished_at: time(1),
+        scan_seconds: 0.5,
+        keys: 7,
+        share: 0.25,
+        expiry_rate: Some(0.5),
+        growth: None,
+        target: settings.target.expect("a target"),
+    };
+    store.record_gathering(&settings.instance_id, &measured).await.expect("kept");
+    let saved = store.schedule(&AutoScan { updated_at: time(12), ..settings }).await.expect("kept");
+    assert_eq!(saved.gathering, Some(measured));
+    assert_missing(store.schedule(&AutoScan { instance_id: id("gone"), ..saved }).await, "instance");
 }

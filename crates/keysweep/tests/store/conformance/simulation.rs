@@ -265,6 +265,8 @@ impl World {
             interval: Duration::from_secs(interval),
             timeout: Duration::from_secs(600),
             scan_keys_count: 10,
+            target: None,
+            gathering: None,
             updated_at: time(self.clock),
         };
         let before = self.store.auto_scan(&settings.instance_id).await.expect("read");
