@@ -7,9 +7,11 @@ mod adaptive;
 mod audit;
 mod auto_scan;
 mod credential;
+mod estimate;
 mod host;
 mod id;
 mod instance;
+mod labels;
 mod project;
 mod stats;
 mod stored;
@@ -24,9 +26,14 @@ pub use self::{
     audit::{AuditEntry, AuditEvent, COMMAND_LINE},
     auto_scan::AutoScan,
     credential::{AccessKey, KeyHolder, Sealed, Token, TokenHolder},
+    estimate::{
+        DEFAULT_TARGET, EstimatePoint, EstimatedPrimary, InstanceEstimate, LatestEstimate, Mark, MarkKind,
+        PrimaryPoint, Sampling,
+    },
     host::hosts,
     id::{InvalidField, check_id, check_name, is_id, is_name, other_form},
     instance::{Instance, UnreadableField},
+    labels::{Label, Labels},
     project::Project,
     stats::InstanceStats,
     stored::Stored,

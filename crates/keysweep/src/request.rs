@@ -22,6 +22,12 @@ pub fn query_value(query: &str, name: &str) -> Option<String> {
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
+/// Returns every value of a parameter in a query, decoded.
+pub fn query_values(query: &str, name: &str) -> Vec<String> {
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+}
+
 /// Id of a request, as answers (`X-Request-Id`) and the log show it.
 #[derive(Debug, Clone, Default)]
 pub struct RequestId(pub String);

@@ -70,6 +70,7 @@ mod tests {
             finding,
             databases: Vec::new(),
             notes: Vec::new(),
+            used_memory: None,
             cycle,
         }
     }

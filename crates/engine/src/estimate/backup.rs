@@ -41,6 +41,7 @@ pub fn estimate_rdb(source: impl BufRead, name: &str, now: u64) -> Result<Estima
         finding,
         databases,
         notes: vec![note],
+        used_memory: None,
         cycle: super::cycle::Cycle::default(),
     };
     let primaries = vec![primary];

@@ -158,6 +158,7 @@ impl Shard {
                 })
                 .collect(),
             notes,
+            used_memory: after.as_ref().and_then(|after| after.info.number("used_memory")),
             cycle,
         })
     }

@@ -112,6 +112,8 @@ pub struct PrimaryEstimate {
     pub databases: Vec<DatabaseEstimate>,
     /// What the finding lacks, and why.
     pub notes: Vec<String>,
+    /// Bytes that the primary's data takes, as INFO reports them; `None`: INFO is refused, or a file was read.
+    pub used_memory: Option<u64>,
     /// What the primary reports about its expiry cycle.
     #[serde(skip)]
     pub cycle: Cycle,
@@ -292,6 +294,7 @@ mod tests {
             finding: Finding { hz, steady, expiry_rate: rate, predicted_share: Some(0.1), ..part(1_000, Some(0.1)) },
             databases: Vec::new(),
             notes: Vec::new(),
+            used_memory: None,
             cycle: Cycle::default(),
         };
         let total =

@@ -38,6 +38,8 @@ pub struct PrimaryEstimateView {
     databases: Vec<DatabaseEstimateView>,
     /// What the estimate lacks, and why.
     notes: Vec<String>,
+    /// Bytes that the data of the primary takes.
+    used_memory: Option<u64>,
 }
 
 /// Estimate of one database.
@@ -95,25 +97,25 @@ pub struct FindingView {
 
 impl From<Estimate> for EstimateView {
     fn from(Estimate { target, total, primaries }: Estimate) -> Self {
-        Self { target, total: total.into(), primaries: primaries.into_iter().map(Into::into).collect() }
+        Self { target, total: FindingView::from(&total), primaries: primaries.into_iter().map(Into::into).collect() }
     }
 }
 
 impl From<PrimaryEstimate> for PrimaryEstimateView {
-    fn from(PrimaryEstimate { address, source, finding, databases, notes, .. }: PrimaryEstimate) -> Self {
+    fn from(PrimaryEstimate { address, source, finding, databases, notes, used_memory, .. }: PrimaryEstimate) -> Self {
         let databases = databases.into_iter().map(Into::into).collect();
-        Self { address, source, finding: finding.into(), databases, notes }
+        Self { address, source, finding: FindingView::from(&finding), databases, notes, used_memory }
     }
 }
 
 impl From<DatabaseEstimate> for DatabaseEstimateView {
     fn from(DatabaseEstimate { database, finding }: DatabaseEstimate) -> Self {
-        Self { database, finding: finding.into() }
+        Self { database, finding: FindingView::from(&finding) }
     }
 }
 
-impl From<Finding> for FindingView {
-    fn from(found: Finding) -> Self {
+impl From<&Finding> for FindingView {
+    fn from(found: &Finding) -> Self {
         Self {
             keys: found.keys,
             keys_with_ttl: found.keys_with_ttl,
@@ -141,7 +143,8 @@ impl From<Finding> for FindingView {
 ///
 /// Counts on a replica at the instance's pace, and reclaims nothing; without a replica the answer is the server's own running
 /// average. The method sample samples the primary: it reclaims the stale keys of the sample, and is refused for at least
-/// five minutes after the last one. Takes up to 30 seconds.
+/// five minutes after the last one. Takes up to 30 seconds. The result becomes the latest estimate of the instance and part of
+/// its history.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/estimate", tag = "instances", operation_id = "estimate_instance",
     params(

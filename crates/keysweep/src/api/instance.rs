@@ -1,5 +1,7 @@
 //! The representation of an instance: what the API shows of it, and what it accepts to register or change one.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use keysweep_engine::{Mode, SentinelTls};
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::{
     instances::Connection,
-    model::{Instance, InstanceStats, Stored},
+    model::{Instance, InstanceStats, Labels, Stored},
 };
 
 /// An instance. Its password is never shown.
@@ -31,6 +33,10 @@ pub struct InstanceView {
     pub(super) window: Option<String>,
     /// Whether the window applies to manual scans as well.
     pub(super) window_binds_manual: bool,
+    /// Labels, as an object from names to values.
+    pub(super) labels: BTreeMap<String, String>,
+    /// How the service estimates the stale keys in the background: off, replica or primary.
+    pub(super) sampling: &'static str,
     /// Whether the instance accepts no new tasks.
     pub(super) paused: bool,
     /// Stats of the last successful poll.
@@ -121,6 +127,16 @@ enum Pace {
     Max,
 }
 
+/// How stale keys are estimated in the background.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "documents the texts of `Sampling`")]
+enum Sampling {
+    Off,
+    Replica,
+    Primary,
+}
+
 /// An instance to register.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +161,13 @@ pub struct NewInstanceBody {
     pub(super) window: Option<String>,
     /// Whether the window applies to manual scans as well [default: false].
     pub(super) window_binds_manual: Option<bool>,
+    /// Labels, as an object from names to values: at most 32, of letters, digits, `-`, `_`, `.` and in names `/`, 63 characters
+    /// each.
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    /// How the service estimates the stale keys in the background: off; replica: on a replica, where nothing is reclaimed;
+    /// primary: without a replica by samples of the primary, which reclaim the stale keys of the sample [default: replica].
+    #[schema(value_type = Option<Sampling>)]
+    pub(super) sampling: Option<String>,
 }
 
 /// Changes of an instance; fields that are left out keep their values.
@@ -168,6 +191,11 @@ pub struct InstanceChangeBody {
     pub(super) window: Option<String>,
     /// Whether the window applies to manual scans as well.
     pub(super) window_binds_manual: Option<bool>,
+    /// Labels, as an object from names to values; they replace all earlier ones.
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    /// How the service estimates the stale keys in the background: off, replica or primary.
+    #[schema(value_type = Option<Sampling>)]
+    pub(super) sampling: Option<String>,
 }
 
 /// How an instance's nodes are reached, apart from its URL. Secrets are stored encrypted and never shown.
@@ -251,6 +279,8 @@ impl From<&Instance> for InstanceView {
             manage_lazyfree: instance.manage_lazyfree,
             window: instance.window.as_ref().map(Stored::to_string),
             window_binds_manual: instance.window_binds_manual,
+            labels: instance.labels.value().map_or_else(|_| BTreeMap::new(), |labels: &Labels| labels.as_map().clone()),
+            sampling: instance.sampling.as_str(),
             paused: instance.paused,
             stats: instance.stats.as_ref().map(StatsView::from),
             unreachable: instance.unreachable.clone(),

@@ -1,5 +1,7 @@
 //! Operations on instances: register, change, pause, resume, test and remove.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::{Request, State},
@@ -14,7 +16,8 @@ use super::{
 };
 use crate::{
     instances::{Connection, InstanceChange, InstanceError, NewInstance, PollError},
-    model::{Instance, Role},
+    model::{Instance, InvalidField, Label, Labels, Role, Sampling, UnknownName},
+    request::query_values,
 };
 
 fn preset(pace: Option<&str>) -> Result<Option<Preset>, ApiError> {
@@ -23,6 +26,21 @@ fn preset(pace: Option<&str>) -> Result<Option<Preset>, ApiError> {
         name.parse().map_err(|_| unknown())
     };
     pace.map(read).transpose()
+}
+
+fn labels(labels: Option<BTreeMap<String, String>>) -> Result<Option<Labels>, ApiError> {
+    labels.map(Labels::new).transpose().map_err(|error| ApiError::Invalid(error.to_string()))
+}
+
+fn sampling(sampling: Option<&str>) -> Result<Option<Sampling>, ApiError> {
+    sampling.map(str::parse).transpose().map_err(|error: UnknownName| ApiError::Invalid(error.to_string()))
+}
+
+/// Returns the labels by which a query selects instances.
+pub(super) fn wanted_labels(query: &str) -> Result<Vec<Label>, ApiError> {
+    let labels = query_values(query, "label");
+    let labels = labels.iter().map(|label| label.parse()).collect::<Result<_, InvalidField>>();
+    labels.map_err(|error| ApiError::Invalid(error.to_string()))
 }
 
 impl ApiState {
@@ -42,14 +60,20 @@ impl ApiState {
 }
 
 /// List a project's instances by name
+///
+/// With labels, only the instances that have all of them.
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/instances", tag = "instances", operation_id = "list_registered_instances",
-    params(("project_id" = String, Path, description = "Project")),
+    params(
+        ("project_id" = String, Path, description = "Project"),
+        ("label" = Option<Vec<String>>, Query, description = "A label that the instances have, as name=value; repeatable"),
+    ),
     responses((status = 200, body = InstancesView), OnProject)
 )]
 pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Json<InstancesView>, ApiError> {
     let authorized = state.authorize(request, Role::Reader).await?;
-    let instances = state.instances.list(&authorized.project_id).await?;
+    let labels = wanted_labels(&authorized.query)?;
+    let instances = state.instances.select(&authorized.project_id, &labels).await?;
     Ok(Json(InstancesView { instances: instances.iter().map(InstanceView::from).collect() }))
 }
 
@@ -68,6 +92,7 @@ pub(super) async fn add(
     let authorized = state.authorize(request, Role::Admin).await?;
     let wanted: NewInstanceBody = body::read(&authorized.body)?;
     let connection = wanted.connection.map(Connection::from);
+    let labels = labels(wanted.labels)?;
     let new = NewInstance {
         name: &wanted.name,
         url: &wanted.url,
@@ -78,6 +103,8 @@ pub(super) async fn add(
         manage_lazyfree: wanted.manage_lazyfree.unwrap_or_default(),
         window: wanted.window.as_deref(),
         window_binds_manual: wanted.window_binds_manual.unwrap_or_default(),
+        labels: labels.as_ref(),
+        sampling: sampling(wanted.sampling.as_deref())?.unwrap_or_default(),
         by: authorized.caller.name.as_deref(),
     };
     let mut instance = state.instances.add(&authorized.project_id, new).await?;
@@ -117,6 +144,8 @@ pub(super) async fn change(State(state): State<ApiState>, request: Request) -> R
         manage_lazyfree: wanted.manage_lazyfree,
         window: wanted.window,
         window_binds_manual: wanted.window_binds_manual,
+        labels: labels(wanted.labels)?,
+        sampling: sampling(wanted.sampling.as_deref())?,
         paused: None,
     };
     let changed = state.instances.change(&instance, change, authorized.caller.name.as_deref()).await?;

@@ -5,6 +5,7 @@ mod auto_scan;
 mod body;
 mod error;
 mod estimate;
+mod estimates;
 mod events;
 mod instance;
 mod instances;
@@ -70,6 +71,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(instances::test))
         .routes(routes!(estimate::estimate))
         .routes(routes!(auto_scan::show, auto_scan::change))
+        .routes(routes!(estimates::list))
         .routes(routes!(task::show))
         .routes(routes!(task::cancel))
         .routes(routes!(events::follow))

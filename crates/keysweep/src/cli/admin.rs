@@ -3,7 +3,7 @@
 mod access;
 mod data;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use keysweep_engine::Preset;
@@ -16,7 +16,7 @@ use crate::{
     config::{FileConfig, StoreArgs},
     identity::Identity,
     instances::{InstanceChange, Instances, NewInstance},
-    model::{COMMAND_LINE, Stored},
+    model::{COMMAND_LINE, Label, Labels, Sampling, Stored},
 };
 
 /// Arguments of `keysweep admin`.
@@ -108,6 +108,13 @@ enum Instance {
         /// Apply the maintenance window to manual scans too
         #[arg(long, requires = "window")]
         window_binds_manual: bool,
+        /// Label by which the instance can be selected; repeatable
+        #[arg(long = "label", value_name = "NAME=VALUE")]
+        labels: Vec<Label>,
+        /// How the service estimates its stale keys in the background: off, replica (reclaims nothing) or primary (samples
+        /// reclaim their stale keys)
+        #[arg(long, value_name = "HOW", default_value = "replica")]
+        sampling: Sampling,
     },
     /// Reject new tasks for an instance; an active task continues
     Pause {
@@ -138,6 +145,9 @@ enum Instance {
         /// Name or ID of the project
         #[arg(long)]
         project: String,
+        /// List only instances with this label; repeatable
+        #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
+        labels: Vec<Label>,
     },
 }
 
@@ -211,7 +221,10 @@ impl Instance {
                 manage_lazyfree,
                 window,
                 window_binds_manual,
+                labels,
+                sampling,
             } => {
+                let labels = Labels::try_from(labels)?;
                 let connection = connection.read().map_err(anyhow::Error::msg)?;
                 let password = password.read().map_err(anyhow::Error::msg)?;
                 let new = NewInstance {
@@ -224,6 +237,8 @@ impl Instance {
                     manage_lazyfree,
                     window: window.as_deref(),
                     window_binds_manual,
+                    labels: Some(&labels),
+                    sampling,
                     by: COMMAND_LINE,
                 };
                 let project = identity.project(&project).await?;
@@ -244,8 +259,8 @@ impl Instance {
                 instances.remove(&instance, COMMAND_LINE).await?;
                 Ok(Output::done())
             }
-            Self::List { project } => {
-                let instances = instances.list(&identity.project(&project).await?.id).await?;
+            Self::List { project, labels } => {
+                let instances = instances.select(&identity.project(&project).await?.id, &labels).await?;
                 let rows = instances.iter().map(|instance| {
                     let stats = instance.stats.as_ref().map_or_else(
                         || "no data yet".to_owned(),
@@ -266,7 +281,8 @@ impl Instance {
                     json!({
                         "id": instance.id, "name": instance.name, "url": instance.url.text(), "username": instance.username,
                         "pace": instance.pace.text(), "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
-                        "window": instance.window.as_ref().map(Stored::text), "window_binds_manual": instance.window_binds_manual, "stats": instance.stats, "unreachable": instance.unreachable,
+                        "window": instance.window.as_ref().map(Stored::text), "window_binds_manual": instance.window_binds_manual,
+                        "labels": instance.labels.value().map(Labels::as_map).unwrap_or(&BTreeMap::new()), "sampling": instance.sampling.as_str(), "stats": instance.stats, "unreachable": instance.unreachable,
                         "problems": instance.problems(),
                         "created_at": instance.created_at,
                     })

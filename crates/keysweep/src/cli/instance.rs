@@ -11,7 +11,7 @@ use super::{
     },
     term,
 };
-use crate::units::size;
+use crate::{model::Label, units::size};
 
 /// Arguments of `keysweep instance`.
 #[derive(Debug, Args)]
@@ -25,7 +25,11 @@ pub struct InstanceArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the instances of the project
-    List,
+    List {
+        /// List only instances with this label; repeatable
+        #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
+        labels: Vec<Label>,
+    },
     /// Show an instance and the stats of its last poll
     Show {
         /// Name or id of the instance
@@ -41,7 +45,7 @@ pub fn run(args: &InstanceArgs) -> Exit {
 fn try_run(args: &InstanceArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
     let (response, show): (Value, fn(&Value)) = match &args.command {
-        Command::List => (client.get(&client.native("instances"))?, list),
+        Command::List { labels } => (client.get(&client.native(&format!("instances{}", label_query(labels))))?, list),
         Command::Show { instance } => {
             let id = client.instance_id(instance)?;
             (client.get(&client.native(&format!("instances/{id}")))?, show)
@@ -55,6 +59,23 @@ fn try_run(args: &InstanceArgs) -> Result<Exit, ClientError> {
     Ok(Exit::Done)
 }
 
+/// Returns the query that selects instances by labels.
+fn label_query(labels: &[Label]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for label in labels {
+        query.append_pair("label", &label.to_string());
+    }
+    let query = query.finish();
+    if query.is_empty() { query } else { format!("?{query}") }
+}
+
+/// Formats labels as `env=prod,team=web`.
+fn labels(instance: &Value) -> String {
+    let labels = instance["labels"].as_object().into_iter().flatten();
+    let labels: Vec<String> = labels.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or(""))).collect();
+    if labels.is_empty() { "-".into() } else { labels.join(",") }
+}
+
 fn list(response: &Value) {
     let row = |instance: &Value| {
         let stats = &instance["stats"];
@@ -62,13 +83,14 @@ fn list(response: &Value) {
             text(&instance["id"]),
             text(&instance["name"]),
             text(&instance["url"]),
+            labels(instance),
             server(instance),
             count(&stats["keys"]),
             memory(&stats["used_memory"]),
         ]
     };
     let rows = response["instances"].as_array().into_iter().flatten().map(row).collect();
-    term::table(&["id", "name", "url", "server", "keys", "used memory"], rows);
+    term::table(&["id", "name", "url", "labels", "server", "keys", "used memory"], rows);
 }
 
 fn show(instance: &Value) {
@@ -85,6 +107,8 @@ fn show(instance: &Value) {
         ("password", if instance["has_password"] == true { "stored".into() } else { "none".into() }),
         ("pace", text(&instance["pace"])),
         ("window", text(&instance["window"])),
+        ("labels", labels(instance)),
+        ("sampling", text(&instance["sampling"])),
         ("paused", yes(&instance["paused"])),
         ("lazyfree-lazy-expire", lazyfree.into()),
         ("server", server(instance)),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     instances::{Connection, InstanceChange, InstanceError, NewInstance},
-    model::{Instance, InvalidField, Role, Stored},
+    model::{Instance, InvalidField, Labels, Role, Sampling, Stored, UnknownName},
     secrets::Secret,
 };
 
@@ -31,7 +31,15 @@ struct EditPage {
     is_new: bool,
     form: EditForm,
     paces: [&'static str; 4],
+    samplings: [(&'static str, &'static str); 3],
 }
+
+/// Names of the samplings, with what they mean.
+const SAMPLINGS: [(Sampling, &str); 3] = [
+    (Sampling::Off, "off"),
+    (Sampling::Replica, "on a replica (reclaims nothing)"),
+    (Sampling::Primary, "on a replica, else samples of the primary (reclaim the stale keys of the sample)"),
+];
 
 /// The form as shown: with typed or with saved values. Secrets are never shown.
 #[derive(Default)]
@@ -44,6 +52,9 @@ struct EditForm {
     window: String,
     window_binds_manual: bool,
     manage_lazyfree: bool,
+    /// As `env=prod team=web`.
+    labels: String,
+    sampling: String,
     sentinel_username: String,
     ca: String,
     certificate: String,
@@ -55,7 +66,14 @@ struct EditForm {
     url_error: String,
     pace_error: String,
     window_error: String,
+    labels_error: String,
+    sampling_error: String,
     connection_error: String,
+}
+
+/// Writes labels as they are typed.
+fn spaced(labels: &Labels) -> String {
+    labels.iter().map(|label| label.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// Converts the line ends of browsers to those that are stored.
@@ -76,6 +94,8 @@ impl EditForm {
             window: instance.window.as_ref().map(Stored::to_string).unwrap_or_default(),
             window_binds_manual: instance.window_binds_manual,
             manage_lazyfree: instance.manage_lazyfree,
+            labels: instance.labels.value().map_or_else(|_| String::new(), spaced),
+            sampling: instance.sampling.to_string(),
             sentinel_username: text(&instance.sentinel_username),
             ca: unix_lines(&text(&instance.ca_pem)),
             certificate: unix_lines(&text(&instance.cert_pem)),
@@ -98,6 +118,8 @@ impl EditForm {
             window: text("window"),
             window_binds_manual: form.is_ticked("window_binds_manual"),
             manage_lazyfree: form.is_ticked("manage_lazyfree"),
+            labels: text("labels"),
+            sampling: text("sampling"),
             sentinel_username: text("sentinel_username"),
             ca: unix_lines(form.text("ca")),
             certificate: unix_lines(form.text("certificate")),
@@ -134,6 +156,8 @@ impl EditForm {
                 "instance name" => self.name_error = text,
                 "maintenance window" => self.window_error = text,
                 "pace" => self.pace_error = text,
+                "label" => self.labels_error = text,
+                "sampling" => self.sampling_error = text,
                 _ => self.url_error = text,
             },
             InstanceError::Taken { .. } => self.name_error = text,
@@ -185,10 +209,25 @@ fn pace(form: &Fields) -> Result<Option<Preset>, InstanceError> {
     form.given("pace").map(|name| name.parse().map_err(|_: String| invalid(name))).transpose()
 }
 
+/// Returns the chosen sampling; `None` if the form has none.
+fn sampling(form: &Fields) -> Result<Option<Sampling>, InstanceError> {
+    let invalid =
+        |value: String| InvalidField { field: "sampling", value, remedy: "use off, replica or primary" }.into();
+    form.given("sampling").map(|name| name.parse().map_err(|_: UnknownName| invalid(name))).transpose()
+}
+
+/// Returns what the form says about scans and estimates: pace, sampling and labels.
+fn scanning(form: &Fields) -> Result<(Option<Preset>, Option<Sampling>, Labels), InstanceError> {
+    Ok((pace(form)?, sampling(form)?, Labels::typed(form.text("labels"))?))
+}
+
 fn page(context: &PageContext, instance: Option<&Instance>, mut form: EditForm) -> Response {
     // The list cannot show an unknown pace. Preselecting the saved one keeps a second save from changing it.
     if form.pace.parse::<Preset>().is_err() {
         form.pace = instance.map_or_else(|| Preset::default().to_string(), |instance| instance.pace.to_string());
+    }
+    if form.sampling.parse::<Sampling>().is_err() {
+        form.sampling = instance.map_or_else(Sampling::default, |instance| instance.sampling).to_string();
     }
     let (title, back, action) = match instance {
         Some(instance) => {
@@ -199,7 +238,8 @@ fn page(context: &PageContext, instance: Option<&Instance>, mut form: EditForm) 
     };
     let shell = context.shell(title, Tab::Instances, action.clone());
     let paces = Preset::ALL.map(Preset::as_str);
-    rendered(&EditPage { shell, back, action, is_new: instance.is_none(), form, paces })
+    let samplings = SAMPLINGS.map(|(sampling, text)| (sampling.as_str(), text));
+    rendered(&EditPage { shell, back, action, is_new: instance.is_none(), form, paces, samplings })
 }
 
 pub(super) async fn blank(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
@@ -215,15 +255,17 @@ pub(super) async fn add(State(state): State<ConsoleState>, request: Request) -> 
         let form = EditForm::typed(form, false).with_fault(error)?;
         Ok((UNPROCESSABLE, page(&context, None, form)).into_response())
     };
-    let pace = match pace(form) {
-        Ok(pace) => pace.unwrap_or_default(),
+    let (pace, sampling, labels) = match scanning(form) {
+        Ok(scanning) => scanning,
         Err(error) => return again(error),
     };
     let new = NewInstance {
         name: form.verbatim("name"),
         url: url.expose(),
         connection: Some(&connection),
-        pace,
+        pace: pace.unwrap_or_default(),
+        labels: Some(&labels),
+        sampling: sampling.unwrap_or_default(),
         manage_lazyfree: form.is_ticked("manage_lazyfree"),
         window: window.as_deref(),
         window_binds_manual: form.is_ticked("window_binds_manual"),
@@ -255,8 +297,8 @@ pub(super) async fn change(State(state): State<ConsoleState>, request: Request) 
     let again = |typed: EditForm, error| {
         Ok((UNPROCESSABLE, page(&context, Some(&instance), typed.with_fault(error)?)).into_response())
     };
-    let pace = match pace(form) {
-        Ok(pace) => pace,
+    let (pace, sampling, labels) = match scanning(form) {
+        Ok(scanning) => scanning,
         Err(error) => return again(typed, error),
     };
     let change = InstanceChange {
@@ -267,6 +309,8 @@ pub(super) async fn change(State(state): State<ConsoleState>, request: Request) 
         manage_lazyfree: Some(typed.manage_lazyfree),
         window: Some(typed.window.clone()),
         window_binds_manual: Some(typed.window_binds_manual),
+        labels: Some(labels),
+        sampling,
         paused: None,
     };
     match state.instances.change(&instance, change, context.user()).await {

@@ -29,6 +29,11 @@ impl Fields {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
+    /// Returns every value of a field, trimmed.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.trim())
+    }
+
     /// Returns whether a checkbox is ticked.
     pub(super) fn is_ticked(&self, name: &str) -> bool {
         !self.text(name).is_empty()

@@ -13,13 +13,14 @@ use super::{
     ConsoleState, PageContext,
     error::{ConsoleError, rendered},
     format::{self, RelativeTime},
+    labels::{LabelLink, Selection},
     live::LiveView,
     shell::{Shell, Tab},
     status::Badge,
 };
 use crate::{
     instances::Totals,
-    model::{AutoScan, Instance, Role, Task, TaskDetail},
+    model::{AutoScan, Instance, Label, Role, Task, TaskDetail},
     task::schedule::next_run,
     units,
 };
@@ -37,8 +38,9 @@ struct InstancesPage {
     /// Totals of the servers of all instances that match the search, on all pages.
     total: Total,
     search: String,
+    /// Labels by which the page selects instances.
+    filters: Vec<LabelLink>,
     has_any: bool,
-
     can_search: bool,
     earlier: Option<String>,
     later: Option<String>,
@@ -55,6 +57,7 @@ struct InstanceRow {
     href: String,
     name: String,
     url: String,
+    labels: Vec<LabelLink>,
     badge: Badge,
     /// Progress of the active scan, 0–100.
     percent: Option<u64>,
@@ -97,7 +100,13 @@ impl ConsoleState {
 }
 
 impl InstanceRow {
-    fn new(context: &PageContext, instance: &Instance, activity: &Activity, now: Timestamp) -> Self {
+    fn new(
+        context: &PageContext,
+        selection: &Selection<'_>,
+        instance: &Instance,
+        activity: &Activity,
+        now: Timestamp,
+    ) -> Self {
         let newest = activity.newest.get(&instance.id);
         let live = activity.active.get(&instance.id).and_then(|detail| LiveView::new(detail, instance, now));
         let last_end = newest.and_then(|task| task.finished_at);
@@ -113,6 +122,7 @@ impl InstanceRow {
             href: context.instance_path(instance),
             name: instance.name.clone(),
             url: instance.url.to_string(),
+            labels: selection.with(instance),
             badge: Badge::of_instance(instance, newest),
             percent: live.map(|live| live.percent),
             keys: known(format::count, stats.map(|stats| stats.keys)),
@@ -133,10 +143,16 @@ pub(super) async fn enter(State(state): State<ConsoleState>, request: Request) -
 pub(super) async fn list(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let context = state.authorize(request, Role::Reader).await?;
     let (now, search) = (Timestamp::now(), context.query.text("search").to_owned());
+    // A label that nothing can have selects nothing, and a link with one is not followed.
+    let labels: Vec<Label> = context.query.all("label").filter_map(|label| label.parse().ok()).collect();
+    let selection = Selection { path: context.path("instances"), search: &search, labels };
     let mut instances = state.instances.list(&context.project.id).await?;
     let (has_any, can_search) = (!instances.is_empty(), instances.len() > FEW);
     let wanted = search.to_lowercase();
-    instances.retain(|found| found.name.to_lowercase().contains(&wanted) || found.url.text().contains(&wanted));
+    instances.retain(|found| {
+        let is_found = found.name.to_lowercase().contains(&wanted) || found.url.text().contains(&wanted);
+        is_found && found.has_labels(&selection.labels)
+    });
     let Totals { keys, stale_keys, used_memory } = Totals::of(&instances);
     let total = Total {
         instances: format::count(instances.len() as u64),
@@ -148,17 +164,12 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let shown = instances.chunks(PAGE).nth(page).unwrap_or_default();
     let activity = state.activity(&context.project.id, shown).await?;
     let rows: Vec<InstanceRow> =
-        shown.iter().map(|instance| InstanceRow::new(&context, instance, &activity, now)).collect();
-    let query = |page: usize| {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        if !search.is_empty() {
-            query.append_pair("search", &search);
-        }
-        format!("{}?{}", context.path("instances"), query.append_pair("page", &page.to_string()).finish())
-    };
+        shown.iter().map(|instance| InstanceRow::new(&context, &selection, instance, &activity, now)).collect();
+    let query = |page: usize| selection.href(&selection.labels, page);
     let earlier = page.checked_sub(1).map(query);
     let later = (instances.len() > (page + 1) * PAGE).then(|| query(page + 1));
     let is_active = rows.iter().any(|row| row.percent.is_some());
     let shell = context.shell("Instances", Tab::Instances, query(page)).live(is_active);
-    Ok(rendered(&InstancesPage { shell, rows, total, search, has_any, can_search, earlier, later }))
+    let filters = selection.filters();
+    Ok(rendered(&InstancesPage { shell, rows, total, search, filters, has_any, can_search, earlier, later }))
 }

@@ -1,30 +1,28 @@
-//! Estimates of how many keys are stale.
+//! Estimates of how many keys are stale, on request.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use keysweep_engine::{
     Estimate, EstimateRequest, Failure, FailureKind, Method, Stop, StopOnDrop, estimate, stale::reversion_seconds,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{InstanceError, Instances};
 use crate::{
-    model::{Instance, ScanType},
+    model::{DEFAULT_TARGET, EstimatePoint, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType, now},
+    store::StoreError,
     units::whole_seconds,
 };
 
 /// How long an estimate may take.
 pub const ESTIMATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most estimates that one process makes at a time; each has a thread of its own.
+/// Most estimates on request that one process makes at a time; each has a thread of its own.
 const CONCURRENT_ESTIMATES: usize = 4;
 /// Most keys that are counted on each replica, so that the count ends in time.
 const MAX_COUNTED: u64 = 1_000_000;
 /// Shortest time between two samples of an instance.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(300);
+pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(300);
 /// Longest time between two samples of an instance.
 const MAX_SAMPLE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
@@ -49,51 +47,44 @@ pub enum EstimateError {
         whole_seconds(*.0)
     )]
     TooSoon(Duration),
-    /// The instance's settings cannot be read.
+    /// The instance's settings cannot be read, or the store failed.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+}
+
+impl From<StoreError> for EstimateError {
+    fn from(error: StoreError) -> Self {
+        Self::Instance(error.into())
+    }
 }
 
 /// What the estimates of one process share.
 #[derive(Clone)]
 pub(super) struct Estimates {
     permits: Arc<Semaphore>,
-    /// When each instance may be sampled again.
-    sampled: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Default for Estimates {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)), sampled: Arc::default() }
+        Self { permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)) }
     }
 }
 
-impl Estimates {
-    /// Reserves a sample of an instance, so that no other one begins meanwhile.
-    fn reserve(&self, instance: &str, now: Instant) -> Result<(), EstimateError> {
-        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
-        sampled.retain(|_, due| *due > now);
-        match sampled.get(instance) {
-            Some(due) => Err(EstimateError::TooSoon(*due - now)),
-            None => {
-                sampled.insert(instance.to_owned(), now + SAMPLE_INTERVAL);
-                Ok(())
-            }
-        }
-    }
-
-    /// Sets when an instance may be sampled again, or at once if the sample has failed.
-    fn set_next(&self, instance: &str, next: Option<Instant>) {
-        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
-        match next {
-            Some(next) => sampled.insert(instance.to_owned(), next),
-            None => sampled.remove(instance),
-        };
-    }
+/// How an instance is estimated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// The method; `None`: a replica, else a sample or INFO.
+    pub method: Option<Method>,
+    /// Whether the primaries may be sampled.
+    pub may_sample: bool,
+    /// Most keys that are counted on each replica.
+    pub max_counted: u64,
+    /// How long the estimate may take.
+    pub timeout: Duration,
 }
 
 /// Returns how long to wait after a sample: until the share has returned to what the servers hold, and five minutes at least.
-fn sample_interval(found: &Estimate) -> Duration {
+pub(super) fn sample_interval(found: &Estimate) -> Duration {
     let reversions = found.primaries.iter().filter_map(|primary| {
         let finding = &primary.finding;
         reversion_seconds(finding.share_of_expiring?, finding.keys_with_ttl, finding.expiry_rate?)
@@ -102,27 +93,58 @@ fn sample_interval(found: &Estimate) -> Duration {
     longest.clamp(SAMPLE_INTERVAL, MAX_SAMPLE_INTERVAL)
 }
 
+/// Returns whether an estimate has sampled a primary, although the caller may have left the method open.
+pub(super) fn has_sampled(found: &Estimate) -> bool {
+    found.primaries.iter().any(|primary| primary.finding.method == Some(Method::Sample))
+}
+
 impl Instances {
-    /// Estimates how many of an instance's keys are stale, at the instance's pace and within half a minute. Only the method
-    /// `sample` reclaims keys. `None`: counts on a replica, or reads the servers' own averages.
+    /// Estimates how many of an instance's keys are stale, at the instance's pace and within half a minute, and saves the
+    /// result as the instance's latest estimate. Only the method `sample` reclaims keys. `None`: counts on a replica, or reads
+    /// the servers' own averages.
     pub async fn estimate(&self, instance: &Instance, method: Option<Method>) -> Result<Estimate, EstimateError> {
         let permit = self.estimates.permits.clone().try_acquire_owned().map_err(|_| EstimateError::Busy)?;
+        let wanted = Wanted {
+            method,
+            may_sample: method == Some(Method::Sample),
+            max_counted: MAX_COUNTED,
+            timeout: ESTIMATE_TIMEOUT,
+        };
+        let found = self.estimate_as(instance, wanted, Some(permit)).await?;
+        let record = InstanceEstimate::new(found.clone(), DEFAULT_TARGET, now());
+        match self.store.record_estimate(instance, &record, super::sampling::next_estimate(&found)).await {
+            // Removed, or with another URL by now: the estimate is about another server.
+            Ok(()) | Err(StoreError::Missing(_)) => Ok(found),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Estimates an instance, and keeps the time between samples of it over all replicas. `permit`: held until the estimate has
+    /// ended, also where its caller does not wait.
+    pub(super) async fn estimate_as(
+        &self,
+        instance: &Instance,
+        wanted: Wanted,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Estimate, EstimateError> {
         self.check_readable(instance, ScanType::Manual)?;
         let (target, dialer) = self.connect_to(instance)?;
-        let is_sample = method == Some(Method::Sample);
-        if is_sample {
-            self.estimates.reserve(&instance.id, Instant::now())?;
+        if wanted.may_sample {
+            let wait = self.store.reserve_sample(&instance.id, SAMPLE_INTERVAL.max(wanted.timeout)).await;
+            if let Some(wait) = wait.map_err(super::gone)? {
+                return Err(EstimateError::TooSoon(wait));
+            }
         }
         let request = EstimateRequest {
-            method,
-            no_reclaim: !is_sample,
+            method: wanted.method,
+            no_reclaim: !wanted.may_sample,
             limits: instance.pace.value().copied().unwrap_or_default().limits(),
-            max_counted: MAX_COUNTED,
+            max_counted: wanted.max_counted,
             ..EstimateRequest::default()
         };
         // A caller that disconnects ends the count.
         let count = StopOnDrop(Stop::new());
-        let stop = count.0.within(Some(ESTIMATE_TIMEOUT));
+        let stop = count.0.within(Some(wanted.timeout));
         let estimated = tokio::task::spawn_blocking(move || {
             let estimated = estimate(&*dialer, &target, &request, &stop);
             drop(permit);
@@ -130,15 +152,35 @@ impl Instances {
         });
         let estimated =
             estimated.await.unwrap_or_else(|panic| Err(Failure::new(FailureKind::Internal, panic.to_string())));
-        if is_sample {
-            let next = estimated.as_ref().ok().map(|found| Instant::now() + sample_interval(found));
-            self.estimates.set_next(&instance.id, next);
+        if wanted.may_sample {
+            // A sample that failed does not count.
+            let sampled = estimated.as_ref().ok().filter(|found| has_sampled(found));
+            let wait = sampled.map_or(Duration::ZERO, sample_interval);
+            match self.store.set_next_sample(&instance.id, wait).await {
+                Ok(()) | Err(StoreError::Missing(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         estimated.map_err(|failure| match failure.kind {
             // Only the timeout interrupts an estimate whose caller still waits.
             FailureKind::Interrupted | FailureKind::Timeout => EstimateError::TooLong,
             _ => EstimateError::Server(failure),
         })
+    }
+
+    /// Returns the latest estimate of an instance.
+    pub async fn latest_estimate(&self, instance: &Instance) -> Result<LatestEstimate, InstanceError> {
+        Ok(self.store.latest_estimate(&instance.id).await?)
+    }
+
+    /// Returns an instance's history of estimates and marks from a time on, oldest first.
+    pub async fn estimates_since(
+        &self,
+        instance: &Instance,
+        from: Timestamp,
+    ) -> Result<(Vec<EstimatePoint>, Vec<Mark>), InstanceError> {
+        let points = self.store.estimates_since(&instance.id, from).await?;
+        Ok((points, self.store.marks_since(&instance.id, from).await?))
     }
 }
 
@@ -147,21 +189,6 @@ mod tests {
     use keysweep_engine::{Finding, PrimaryEstimate};
 
     use super::*;
-
-    #[test]
-    fn an_instance_is_not_sampled_again_before_its_time() {
-        let (estimates, now) = (Estimates::default(), Instant::now());
-        assert!(estimates.reserve("one", now).is_ok());
-        let Err(EstimateError::TooSoon(wait)) = estimates.reserve("one", now) else { panic!("it is too soon") };
-        assert_eq!(wait, SAMPLE_INTERVAL);
-        assert!(estimates.reserve("two", now).is_ok(), "another instance is independent of it");
-        estimates.set_next("one", Some(now + Duration::from_secs(1_000)));
-        let Err(error) = estimates.reserve("one", now + SAMPLE_INTERVAL) else { panic!("it is too soon") };
-        assert!(error.to_string().contains("again in 700 s"), "{error}");
-        assert!(estimates.reserve("one", now + Duration::from_secs(1_000)).is_ok());
-        estimates.set_next("one", None);
-        assert!(estimates.reserve("one", now).is_ok(), "a sample that failed does not count");
-    }
 
     #[test]
     fn the_next_sample_waits_for_the_share_to_return() {
@@ -179,6 +206,7 @@ mod tests {
                 },
                 databases: Vec::new(),
                 notes: Vec::new(),
+                used_memory: None,
                 cycle: keysweep_engine::Cycle::default(),
             }],
         };

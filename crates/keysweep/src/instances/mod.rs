@@ -1,9 +1,10 @@
-//! Instances: their settings, the connections to their servers, the polls of these, and their auto-scans.
+//! Instances: their settings, the connections to their servers, the polls and estimates of these, and their auto-scans.
 
 mod auto_scan;
 mod connection;
 mod estimate;
 mod polls;
+mod sampling;
 mod settings;
 mod targets;
 mod totals;
@@ -18,6 +19,7 @@ pub use self::{
     connection::Connection,
     estimate::{ESTIMATE_TIMEOUT, EstimateError},
     polls::{CONCURRENT_POLLS, POLL_INTERVAL, PollError},
+    sampling::CONCURRENT_SAMPLINGS,
     settings::{InstanceChange, NewInstance},
     targets::{AllowedTargets, RangeError},
     totals::Totals,

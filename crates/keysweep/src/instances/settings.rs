@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Connection, InstanceError, Instances, connection::check_plain, gone, taken};
 use crate::{
-    model::{Instance, Stored, Window, check_id, check_name, now, other_form},
+    model::{Instance, Label, Labels, Sampling, Stored, Window, check_id, check_name, now, other_form},
     random::new_id,
     secrets::field,
 };
@@ -32,6 +32,10 @@ pub struct NewInstance<'a> {
     pub window: Option<&'a str>,
     /// Whether the window binds manual scans, too.
     pub window_binds_manual: bool,
+    /// Labels by which operators select instances.
+    pub labels: Option<&'a Labels>,
+    /// How its stale keys are estimated in the background.
+    pub sampling: Sampling,
     /// Name of the user who registers it, for the audit trail.
     pub by: Option<&'a str>,
 }
@@ -54,6 +58,10 @@ pub struct InstanceChange {
     pub window: Option<String>,
     /// Whether the window binds manual scans, too.
     pub window_binds_manual: Option<bool>,
+    /// All its labels.
+    pub labels: Option<Labels>,
+    /// How its stale keys are estimated in the background.
+    pub sampling: Option<Sampling>,
     /// Whether it accepts no new tasks.
     pub paused: Option<bool>,
 }
@@ -78,6 +86,8 @@ impl Instances {
             window: window.map(Into::into),
             window_binds_manual: new.window_binds_manual,
             manage_lazyfree: new.manage_lazyfree,
+            labels: new.labels.cloned().unwrap_or_default().into(),
+            sampling: new.sampling,
             ..Instance::new(id, project_id.to_owned(), new.name.to_owned(), String::new(), now())
         };
         self.set_url(&mut instance, new.url, new.password)?;
@@ -153,6 +163,14 @@ impl Instances {
             detail.insert("window_binds_manual".into(), binds.into());
             changed.window_binds_manual = binds;
         }
+        if let Some(labels) = change.labels {
+            detail.insert("labels".into(), json!(labels.as_map()));
+            changed.labels = labels.into();
+        }
+        if let Some(sampling) = change.sampling {
+            detail.insert("sampling".into(), sampling.as_str().into());
+            changed.sampling = sampling;
+        }
         if let Some(paused) = change.paused {
             detail.insert("paused".into(), paused.into());
             changed.paused = paused;
@@ -183,6 +201,13 @@ impl Instances {
     /// Returns all instances of a project, by name.
     pub async fn list(&self, project_id: &str) -> Result<Vec<Instance>, InstanceError> {
         Ok(self.store.instances(project_id).await?)
+    }
+
+    /// Returns the instances of a project that have all of these labels, by name.
+    pub async fn select(&self, project_id: &str, labels: &[Label]) -> Result<Vec<Instance>, InstanceError> {
+        let mut instances = self.list(project_id).await?;
+        instances.retain(|instance| instance.has_labels(labels));
+        Ok(instances)
     }
 
     /// Returns the instance of this id or, where there is none, of this name.

@@ -30,7 +30,7 @@ pub struct InvalidField {
 }
 
 impl InvalidField {
-    fn new(field: &'static str, value: &str, remedy: &'static str) -> Self {
+    pub(super) fn new(field: &'static str, value: &str, remedy: &'static str) -> Self {
         Self { field, value: value.chars().take(80).collect(), remedy }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use keysweep_engine::{Address, AddressMap, Preset, Target};
 
-use super::{InstanceStats, ScanType, Sealed, Stored, Window};
+use super::{InstanceStats, Label, Labels, Sampling, ScanType, Sealed, Stored, Window};
 
 /// A server, replication group or cluster that is scanned as one.
 ///
@@ -46,6 +46,10 @@ pub struct Instance {
     pub window_binds_manual: bool,
     /// Whether scans may turn `lazyfree-lazy-expire` on while they run.
     pub manage_lazyfree: bool,
+    /// Labels by which operators select instances.
+    pub labels: Stored<Labels>,
+    /// How its stale keys are estimated in the background.
+    pub sampling: Sampling,
     /// Whether the instance accepts no new task.
     pub paused: bool,
     /// What the last successful poll returned.
@@ -95,6 +99,8 @@ impl Instance {
             window: None,
             window_binds_manual: false,
             manage_lazyfree: false,
+            labels: Labels::default().into(),
+            sampling: Sampling::default(),
             paused: false,
             stats: None,
             stats_error: None,
@@ -120,6 +126,11 @@ impl Instance {
         self.window.is_some() && (scan_type == ScanType::Auto || self.window_binds_manual)
     }
 
+    /// Returns whether the instance has all of these labels.
+    pub fn has_labels(&self, wanted: &[Label]) -> bool {
+        wanted.is_empty() || self.labels.value().is_ok_and(|labels| labels.have(wanted))
+    }
+
     /// Returns every stored field that cannot be read, in the order of declaration.
     pub fn unreadable_fields(&self) -> Vec<UnreadableField> {
         let map = self.address_map.as_ref();
@@ -129,6 +140,7 @@ impl Instance {
             unreadable("address_map", map),
             unreadable("pace", Some(&self.pace)),
             unreadable("window", window),
+            unreadable("labels", Some(&self.labels)),
             self.stats_error.clone().map(|cause| UnreadableField { field: "stats", cause }),
         ];
         fields.into_iter().flatten().collect()
@@ -144,7 +156,7 @@ impl Instance {
     pub fn blocking_field(&self, scan_type: ScanType) -> Option<UnreadableField> {
         self.unreadable_fields().into_iter().find(|unreadable| match unreadable.field {
             "window" => self.is_bound_by_window(scan_type),
-            "stats" => false,
+            "labels" | "stats" => false,
             _ => true,
         })
     }
@@ -172,11 +184,12 @@ mod tests {
             address_map: Some(Stored::read("a:1=b")),
             pace: Stored::read("gentel"),
             window: Some(Stored::read("02:00-05:00 Mars/Olympus")),
+            labels: Stored::read("[]"),
             stats_error: Some("version 9 is not known".into()),
             ..instance()
         };
         let named: Vec<String> = changed.unreadable_fields().iter().map(ToString::to_string).collect();
-        let expected = ["url", "address_map", "pace", "window", "stats"];
+        let expected = ["url", "address_map", "pace", "window", "labels", "stats"];
         assert_eq!(named.len(), expected.len(), "{named:?}");
         for (sentence, field) in named.iter().zip(expected) {
             assert!(sentence.starts_with(&format!("the stored {field} cannot be read: ")), "{sentence}");

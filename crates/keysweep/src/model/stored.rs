@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use keysweep_engine::Preset;
 
-use super::Window;
+use super::{Labels, Window};
 
 /// A stored text with the value read from it, or with the reason why this version cannot read it.
 ///
@@ -43,6 +43,12 @@ where
 impl From<Preset> for Stored<Preset> {
     fn from(pace: Preset) -> Self {
         Self { text: pace.to_string(), value: Ok(pace) }
+    }
+}
+
+impl From<Labels> for Stored<Labels> {
+    fn from(labels: Labels) -> Self {
+        Self { text: labels.to_string(), value: Ok(labels) }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Store, StoreError,
     db::{Row, Statement, lock, sql, unreadable},
+    estimates::{first_estimate, forget_estimates},
     hosts::hosts_after_move,
     merge::three_way_merge,
 };
@@ -21,9 +22,10 @@ impl Store {
         let insert = sql("INSERT INTO instance (
                  name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem, client_key,
                  server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
-                 id, project_id, facts, facts_at, unreachable, created_at
+                 labels, sampling, id, project_id, facts, facts_at, unreachable, created_at, estimate_at
              ) VALUES (
-                 $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
+                 $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+                 $24, $25
              )");
         bind_settings(insert, instance)
             .bind(&instance.id)
@@ -32,6 +34,7 @@ impl Store {
             .bind(instance.stats.as_ref().map(|stats| stats.seen_at))
             .bind(instance.unreachable.as_deref())
             .bind(instance.created_at)
+            .bind(first_estimate(instance))
             .refers_to("project")
             .execute(&mut tx)
             .await?;
@@ -53,7 +56,7 @@ impl Store {
     }
 
     /// Applies the change from `before` to `after` to a registered instance, but never to its id, project, stats and time of
-    /// registration. Changes that others made meanwhile stay; the stats are removed when the URL changes, and the end of a
+    /// registration. Changes that others made meanwhile stay; stats and estimates are removed when the URL changes, and the end of a
     /// pause is recorded with its time. Returns the changed instance. `Missing` when it does not exist, `Taken` when another
     /// instance of the project has its name.
     pub async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
@@ -77,15 +80,19 @@ impl Store {
         .await?;
         if instance.url != url {
             hosts_after_move(&mut tx, &instance).await?;
+            forget_estimates(&mut tx, &instance.id).await?;
         }
         let update = sql("UPDATE instance SET
                  name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6,
                  ca_pem = $7, cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12,
-                 off_peak_window = $13, window_binds_manual = $14, manage_lazyfree = $15, paused = $16,
-                 resumed_at = CASE WHEN $16 THEN NULL WHEN paused THEN $19 ELSE resumed_at END,
+                 off_peak_window = $13, window_binds_manual = $14, manage_lazyfree = $15, paused = $16, labels = $17,
+                 sampling = $18,
+                 resumed_at = CASE WHEN $16 THEN NULL WHEN paused THEN $21 ELSE resumed_at END,
                  facts = CASE WHEN url = $2 THEN facts END, facts_at = CASE WHEN url = $2 THEN facts_at END,
-                 unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END
-             WHERE id = $17 AND project_id = $18");
+                 unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END,
+                 estimate_at = CASE WHEN url = $2 AND sampling = $18 THEN estimate_at END,
+                 sample_at = CASE WHEN url = $2 THEN sample_at END
+             WHERE id = $19 AND project_id = $20");
         bind_settings(update, &instance)
             .bind(&instance.id)
             .bind(&instance.project_id)
@@ -161,7 +168,7 @@ impl Store {
     }
 }
 
-/// Binds `$1` to `$16`, what an operator sets, in the order of both statements.
+/// Binds `$1` to `$18`, what an operator sets, in the order of both statements.
 fn bind_settings(statement: Statement, instance: &Instance) -> Statement {
     statement
         .bind(&instance.name)
@@ -180,6 +187,8 @@ fn bind_settings(statement: Statement, instance: &Instance) -> Statement {
         .bind(instance.window_binds_manual)
         .bind(instance.manage_lazyfree)
         .bind(instance.paused)
+        .bind(instance.labels.text())
+        .bind(instance.sampling)
 }
 
 /// Reads an instance. The one place where its columns become fields.
@@ -207,6 +216,8 @@ pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
         window: row.get("off_peak_window")?,
         window_binds_manual: row.get("window_binds_manual")?,
         manage_lazyfree: row.get("manage_lazyfree")?,
+        labels: row.get("labels")?,
+        sampling: row.get("sampling")?,
         paused: row.get("paused")?,
         stats,
         stats_error,

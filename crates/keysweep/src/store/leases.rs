@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, lock, sql},
     hosts::remove_hosts,
+    marks::insert_mark,
     tasks::DOCUMENT_VERSION,
 };
-use crate::model::{Lease, Reason, ScanType, Status, Stored, Window};
+use crate::model::{Lease, MarkKind, Reason, ScanType, Status, Stored, Window};
 
 /// What a worker reports about its task, about once a second.
 ///
@@ -116,6 +118,8 @@ impl Store {
     pub async fn finish(&self, lease: &Lease, result: &TaskResult) -> Result<HeartbeatOutcome, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
+        // The mark refers to the instance, and instances are locked before everything that belongs to them.
+        lock("SELECT 1 FROM instance WHERE id = $1 FOR KEY SHARE").bind(&lease.instance_id).execute(&mut tx).await?;
         let recorded = record(&mut tx, lease, &result.heartbeat, result.report.as_deref()).await?;
         let Some(cancel_requested) = recorded else { return Ok(HeartbeatOutcome::Lost) };
         let (status, reason, detail) = match &result.outcome {
@@ -135,6 +139,16 @@ impl Store {
         .await?;
         remove_hosts(&mut tx, &lease.task_id).await?;
         release(&mut tx, &lease.instance_id).await?;
+        // A task that never reached its server has changed nothing there.
+        if result.heartbeat.scanned > 0 {
+            let detail = json!({
+                "task_id": lease.task_id,
+                "status": status.as_str(),
+                "keys_scanned": result.heartbeat.scanned,
+                "keys_reclaimed": result.heartbeat.reclaimed,
+            });
+            insert_mark(&mut tx, now, &lease.instance_id, MarkKind::Scan, &detail).await?;
+        }
         self.commit(tx).await?;
         Ok(HeartbeatOutcome::Held { cancel_requested, closed_until: None })
     }

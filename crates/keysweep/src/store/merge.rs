@@ -35,6 +35,8 @@ pub(super) fn three_way_merge(current: Instance, before: &Instance, after: &Inst
     merged.window_binds_manual =
         pick(&current.window_binds_manual, &before.window_binds_manual, &after.window_binds_manual);
     merged.manage_lazyfree = pick(&current.manage_lazyfree, &before.manage_lazyfree, &after.manage_lazyfree);
+    merged.labels = pick(&current.labels, &before.labels, &after.labels);
+    merged.sampling = pick(&current.sampling, &before.sampling, &after.sampling);
     merged.paused = pick(&current.paused, &before.paused, &after.paused);
     if merged.url != current.url {
         // The stats are those of another server.

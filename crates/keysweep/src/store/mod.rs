@@ -18,12 +18,14 @@ mod claims;
 mod clock;
 mod db;
 mod error;
+mod estimates;
 mod handle;
 mod health;
 mod hosts;
 mod instances;
 mod lazyfree;
 mod leases;
+mod marks;
 mod merge;
 mod overview;
 mod projects;
@@ -40,6 +42,7 @@ pub use self::{
     clock::Clock,
     db::{Import, OpenError, backup},
     error::StoreError,
+    estimates::Pruned,
     handle::Store,
     leases::{Heartbeat, HeartbeatOutcome, TaskResult},
     overview::{InstanceOverview, Overview},

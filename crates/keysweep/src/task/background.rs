@@ -1,6 +1,6 @@
-//! Work beside the tasks: keeping the schedule, polling instances, and restoring server settings after crashes.
+//! Work beside the tasks: keeping the schedule, polling and estimating instances, and restoring server settings after crashes.
 //!
-//! Polling and restoring are apart from the loop that claims tasks, because they wait for servers, and an unresponsive server
+//! Polling, estimating and restoring are apart from the loop that claims tasks, because they wait for servers, and an unresponsive server
 //! must delay neither a task nor the end of the process.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{Tasks, lazyfree::restore_abandoned};
 use crate::{
-    instances::{CONCURRENT_POLLS, Instances},
+    instances::{CONCURRENT_POLLS, CONCURRENT_SAMPLINGS, Instances},
     store::Store,
 };
 
@@ -23,6 +23,11 @@ const SCHEDULE_INTERVAL: Duration = Duration::from_millis(500);
 const RESTORE_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two searches for instances that are due to be polled: short, so that a new instance is soon polled.
 const DUE_POLLS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two searches for instances that are due to be estimated.
+const DUE_ESTIMATES_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two searches for estimates that are too old to be kept.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Keeps the schedule until shutdown. Every replica does; the store lets one of them create each run.
 pub async fn keep_schedule(tasks: Tasks, mut shutdown: watch::Receiver<bool>) {
@@ -45,7 +50,7 @@ pub async fn keep_schedule(tasks: Tasks, mut shutdown: watch::Receiver<bool>) {
     }
 }
 
-/// Polls instances and restores settings until shutdown.
+/// Polls and estimates instances and restores settings until shutdown.
 pub(super) async fn serve_instances(store: Store, instances: Instances, mut shutdown: watch::Receiver<bool>) {
     let stop = Stop::new();
     let _stop = StopOnDrop(stop.clone());
@@ -53,6 +58,8 @@ pub(super) async fn serve_instances(store: Store, instances: Instances, mut shut
         () = wait_for_shutdown(&mut shutdown) => {}
         () = restore(&store, &instances, &stop) => {}
         () = poll(&instances, &stop) => {}
+        () = estimate(&instances, &stop) => {}
+        () = prune(&instances) => {}
     }
 }
 
@@ -78,6 +85,33 @@ async fn poll(instances: &Instances, stop: &Stop) {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn estimate(instances: &Instances, stop: &Stop) {
+    let mut ticks = every(DUE_ESTIMATES_INTERVAL);
+    loop {
+        ticks.tick().await;
+        loop {
+            match instances.estimate_due_instances(stop).await {
+                Ok(estimated) if estimated >= CONCURRENT_SAMPLINGS && !stop.is_raised() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "the results of estimates cannot be stored; retrying");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn prune(instances: &Instances) {
+    let mut ticks = every(PRUNE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = instances.prune_estimates().await {
+            tracing::debug!(%error, "old estimates cannot be removed; retrying");
         }
     }
 }

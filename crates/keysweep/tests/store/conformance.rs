@@ -20,6 +20,7 @@ macro_rules! on_every_engine {
 
 mod access;
 mod documents;
+mod estimates;
 mod fresh;
 mod instances;
 mod lazyfree;

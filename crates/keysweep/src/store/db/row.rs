@@ -7,7 +7,7 @@ use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::Sq
 
 use super::error;
 use crate::{
-    model::{Reason, Role, ScanType, Sealed, Status, Stored},
+    model::{MarkKind, Reason, Role, Sampling, ScanType, Sealed, Status, Stored},
     store::error::StoreError,
 };
 
@@ -109,6 +109,8 @@ cells! {
     Sealed: Vec<u8>, |_column, bytes| Ok(Sealed(bytes));
     Status: String, |column, name| name.parse().map_err(|error| unreadable(column, error));
     ScanType: String, |column, name| name.parse().map_err(|error| unreadable(column, error));
+    Sampling: String, |column, name| name.parse().map_err(|error| unreadable(column, error));
+    MarkKind: String, |column, name| name.parse().map_err(|error| unreadable(column, error));
     Role: String, |column, name| name.parse().map_err(|error| unreadable(column, error));
     Reason: String, |_column, code| Ok(Reason::from(code));
 }

@@ -10,7 +10,7 @@ use super::{
     session::{DbConnection, DbSession, bounded},
 };
 use crate::{
-    model::{Reason, Role, ScanType, Sealed, Status},
+    model::{MarkKind, Reason, Role, Sampling, ScanType, Sealed, Status},
     store::error::StoreError,
 };
 
@@ -58,6 +58,8 @@ bindable! {
     String => Text, |text| text;
     Status => Text, |status| status.as_str().to_owned();
     ScanType => Text, |scan_type| scan_type.as_str().to_owned();
+    Sampling => Text, |sampling| sampling.as_str().to_owned();
+    MarkKind => Text, |kind| kind.as_str().to_owned();
     Role => Text, |role| role.as_str().to_owned();
     &Reason => Text, |reason| reason.as_str().to_owned();
     &[u8] => Bytes, |bytes| bytes.to_vec();

@@ -8,7 +8,7 @@ use keysweep::{
     store::{Claim, Clock, Created, Heartbeat, Store, StoreError, TaskResult},
 };
 use keysweep_harness::Postgres;
-use sqlx::{Connection, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 /// Duration of leases in these tests.
@@ -104,7 +104,21 @@ impl Fresh {
         self.run("UPDATE task_document SET version = 9").await;
     }
 
-    async fn run(&self, sql: &'static str) {
+    /// Gives every estimate a version that this one does not know.
+    pub async fn change_estimate_versions(&self) {
+        self.run("UPDATE estimate SET version = 9").await;
+        self.run("UPDATE estimate_point SET version = 9").await;
+    }
+
+    /// Adds marks to an instance's history at once.
+    pub async fn insert_marks(&self, instance_id: &str, count: u32) {
+        let values = format!("('{instance_id}', {START}000000, 'scan', '{{}}')");
+        let rows = vec![values; count as usize].join(",");
+        self.run(format!("INSERT INTO mark (instance_id, happened_at, kind, detail) VALUES {rows}")).await;
+    }
+
+    async fn run(&self, sql: impl Into<String>) {
+        let sql = AssertSqlSafe(sql.into());
         match &self.place {
             Place::Sqlite(folder) => {
                 let url = format!("sqlite:{}", folder.path().join("store.db").display());

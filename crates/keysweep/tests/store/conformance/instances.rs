@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep::model::{AutoScan, Instance, InstanceStats, Project, Sealed, Stored};
+use keysweep::model::{AutoScan, Instance, InstanceStats, Labels, Project, Sampling, Sealed, Stored};
 use keysweep_engine::Inspection;
 
 use crate::conformance::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, time};
@@ -43,6 +43,8 @@ fn full_instance(project: &Project) -> Instance {
         window: Some(Stored::read("02:00-05:00 Europe/Paris")),
         window_binds_manual: true,
         manage_lazyfree: true,
+        labels: Labels::typed("env=prod,team=web").expect("labels").into(),
+        sampling: Sampling::Primary,
         paused: true,
         stats: Some(stats(1)),
         unreachable: Some("connection refused".into()),
@@ -80,6 +82,7 @@ async fn settings_that_cannot_be_read_come_back_as_they_are_stored(store: Fresh)
         address_map: Some(Stored::read("10.0.0.1")),
         pace: Stored::read("gentel"),
         window: Some(Stored::read("02:00-05:00 Mars/Olympus")),
+        labels: Stored::read("{\"-\":1}"),
         ..plain_instance(&project, "bad")
     };
     store.add_instance(&bad).await.expect("added");
@@ -91,6 +94,7 @@ async fn settings_that_cannot_be_read_come_back_as_they_are_stored(store: Fresh)
         listed[0].address_map.as_ref().and_then(|map| map.value().err()),
         listed[0].pace.value().err(),
         listed[0].window.as_ref().and_then(|window| window.value().err()),
+        listed[0].labels.value().err(),
     ];
     assert!(errors.iter().all(Option::is_some), "none has a default: {errors:?}");
     assert!(listed[1].url.value().is_ok() && listed[1].pace.value().is_ok());

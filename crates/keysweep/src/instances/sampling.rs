@@ -1,0 +1,100 @@
+//! Background estimates: each instance that allows them is estimated by one of the replicas, every five minutes at most.
+
+use std::time::Duration;
+
+use keysweep_engine::{Estimate, Stop};
+use tokio::task::JoinSet;
+
+use super::{
+    EstimateError, InstanceError, Instances,
+    estimate::{SAMPLE_INTERVAL, Wanted, has_sampled, sample_interval},
+};
+use crate::{
+    model::{DEFAULT_TARGET, Instance, InstanceEstimate, Sampling, now},
+    store::StoreError,
+};
+
+/// Most instances that one replica estimates in the background at a time.
+pub const CONCURRENT_SAMPLINGS: usize = 8;
+/// How long a background estimate may take; the primaries of a cluster are estimated one after the other.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a replica has an instance to itself. Longer than the timeout, so that no other one begins meanwhile.
+const LEASE: Duration = Duration::from_secs(180);
+/// Keys that are counted on each replica: they give the share within ±0.35 %.
+const MAX_COUNTED: u64 = 300_000;
+/// Longest time between two estimates that reclaim nothing, so that the history has one an hour and a batch of expired keys
+/// is noticed.
+const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Part of the interval by which estimates are spread.
+const SPREAD: f64 = 0.1;
+/// Instances whose oldest history is removed at a time.
+const PRUNED: u32 = 1_000;
+
+/// Returns how long after an estimate the next one is due: after the time constant of the servers' cycle, and five minutes at
+/// least. An estimate that sampled nothing is repeated within an hour.
+pub(super) fn next_estimate(found: &Estimate) -> Duration {
+    let interval = sample_interval(found);
+    let interval = if has_sampled(found) { interval } else { interval.min(MAX_INTERVAL) };
+    interval.mul_f64(1.0 + rand::random_range(0.0..SPREAD))
+}
+
+impl Instances {
+    /// Estimates the instances that are due, at most [`CONCURRENT_SAMPLINGS`], and saves the results. Returns how many there
+    /// were.
+    pub async fn estimate_due_instances(&self, stop: &Stop) -> Result<usize, StoreError> {
+        let due = self.store.claim_estimates(LEASE, CONCURRENT_SAMPLINGS as u32).await?;
+        let (count, mut estimates) = (due.len(), JoinSet::new());
+        for instance in due {
+            let instances = self.clone();
+            estimates.spawn(async move { instances.estimate_in_background(&instance).await });
+        }
+        while !estimates.is_empty() {
+            if stop.is_raised() {
+                break;
+            }
+            // A failed estimate is stored with its instance; only the store's own failure ends the round.
+            if let Some(Ok(Err(error))) = estimates.join_next().await {
+                return Err(error);
+            }
+        }
+        Ok(count)
+    }
+
+    async fn estimate_in_background(&self, instance: &Instance) -> Result<(), StoreError> {
+        let wanted = Wanted {
+            method: None,
+            may_sample: instance.sampling == Sampling::Primary,
+            max_counted: MAX_COUNTED,
+            timeout: TIMEOUT,
+        };
+        let stored = match self.estimate_as(instance, wanted, None).await {
+            Ok(found) => {
+                let next = next_estimate(&found);
+                let record = InstanceEstimate::new(found, DEFAULT_TARGET, now());
+                self.store.record_estimate(instance, &record, next).await
+            }
+            // The latest sample is newer than another one could be.
+            Err(EstimateError::TooSoon(wait)) => self.store.defer_estimate(instance, wait).await,
+            Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
+            Err(error) => {
+                tracing::debug!(instance_id = instance.id, %error, "background estimate failed");
+                self.store.record_estimate_failure(instance, &error.to_string(), SAMPLE_INTERVAL).await
+            }
+        };
+        match stored {
+            // Removed, or with another URL by now: the estimate is about another server.
+            Err(StoreError::Missing(_)) => Ok(()),
+            stored => stored,
+        }
+    }
+
+    /// Removes estimates and marks that are older than 90 days.
+    pub async fn prune_estimates(&self) -> Result<(), StoreError> {
+        loop {
+            let pruned = self.store.prune_estimates(PRUNED).await?;
+            if pruned.points < u64::from(PRUNED) && pruned.marks < u64::from(PRUNED) {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Stored estimates of stale keys: the latest of an instance, its history, and what happened meanwhile.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use keysweep_engine::{Estimate, Finding, PrimaryEstimate, PrimaryVerdict, stale::Advice};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{UnknownName, named};
+
+/// Stale share to stay below where no other target is set, 0–1.
+pub const DEFAULT_TARGET: f64 = 0.1;
+
+/// How the service estimates the stale keys of an instance by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sampling {
+    /// Not at all.
+    Off,
+    /// On a replica in sync, where nothing is reclaimed; without one, what INFO and the law say.
+    #[default]
+    Replica,
+    /// On a replica in sync, else by samples of the primary, which reclaim the stale keys of the sample.
+    Primary,
+}
+
+named!(Sampling, "sampling", { Off = "off", Replica = "replica", Primary = "primary" });
+
+/// What was found of one primary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EstimatedPrimary {
+    /// Address of the primary.
+    pub address: String,
+    /// The finding. Its share is a hint or a prediction where `approximate` says so.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// Whether the share is a hint (INFO) or a prediction, and no measurement.
+    pub approximate: bool,
+    /// Bytes that the data of the primary takes; `None`: unknown.
+    pub used_memory: Option<u64>,
+    /// What to do about the stale keys.
+    pub verdict: Advice,
+}
+
+impl EstimatedPrimary {
+    /// Returns what an estimate says of a primary, with the verdict for a target share (0–1).
+    pub fn new(primary: PrimaryEstimate, target: f64) -> Self {
+        let PrimaryVerdict { share, is_approximate, advice } = primary.verdict(target);
+        let finding = Finding { share: share.map(|share| share.share), ..primary.finding };
+        Self {
+            address: primary.address,
+            finding,
+            approximate: is_approximate,
+            used_memory: primary.used_memory,
+            verdict: advice,
+        }
+    }
+}
+
+/// What was found of an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceEstimate {
+    /// When the estimate was made.
+    pub taken_at: Timestamp,
+    /// All primaries together, as far as their shares were measured.
+    pub total: Finding,
+    /// Each primary.
+    pub primaries: Vec<EstimatedPrimary>,
+}
+
+impl InstanceEstimate {
+    /// Returns what an estimate says of an instance, with the verdicts for a target share (0–1).
+    pub fn new(found: Estimate, target: f64, taken_at: Timestamp) -> Self {
+        let primaries = found.primaries.into_iter().map(|primary| EstimatedPrimary::new(primary, target)).collect();
+        Self { taken_at, total: found.total, primaries }
+    }
+}
+
+/// What the store has of an instance's stale keys.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LatestEstimate {
+    /// The latest estimate; `None`: there was none yet, or another version of keysweep made it.
+    pub estimate: Option<InstanceEstimate>,
+    /// Why there is no newer one, a sentence; `None`: the latest attempt succeeded.
+    pub failure: Option<String>,
+}
+
+/// One primary at one time of the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PrimaryPoint {
+    /// Address of the primary.
+    pub address: String,
+    /// Keys in memory, stale keys included.
+    pub keys: u64,
+    /// Stale keys as a share of all keys, 0–1.
+    pub share: Option<f64>,
+    /// Lower end of its 95 % interval.
+    pub share_low: Option<f64>,
+    /// Upper end of its 95 % interval.
+    pub share_high: Option<f64>,
+    /// Whether the share is a hint (INFO) or a prediction, and no measurement.
+    pub approximate: bool,
+    /// Bytes of the stale keys.
+    pub bytes: Option<u64>,
+    /// Keys that expire a second.
+    pub expiry_rate: Option<f64>,
+    /// Bytes that the data of the primary takes.
+    pub used_memory: Option<u64>,
+}
+
+impl From<&EstimatedPrimary> for PrimaryPoint {
+    fn from(primary: &EstimatedPrimary) -> Self {
+        let finding = &primary.finding;
+        Self {
+            address: primary.address.clone(),
+            keys: finding.keys,
+            share: finding.share,
+            share_low: finding.share_low,
+            share_high: finding.share_high,
+            approximate: primary.approximate,
+            bytes: finding.bytes,
+            expiry_rate: finding.expiry_rate,
+            used_memory: primary.used_memory,
+        }
+    }
+}
+
+/// An instance at one time of its history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EstimatePoint {
+    /// When the estimate was made.
+    pub taken_at: Timestamp,
+    /// Its primaries.
+    pub primaries: Vec<PrimaryPoint>,
+}
+
+/// What a mark of the history says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkKind {
+    /// A scan ended.
+    Scan,
+    /// Settings of the servers were changed.
+    Config,
+}
+
+named!(MarkKind, "kind of mark", { Scan = "scan", Config = "config" });
+
+/// What happened to an instance at one time of its history, beside estimates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// When it happened.
+    pub happened_at: Timestamp,
+    /// What happened.
+    pub kind: MarkKind,
+    /// JSON, without key names and secrets.
+    pub detail: Value,
+}

@@ -1,0 +1,276 @@
+//! Estimates of stale keys: when each instance is due for one, the latest, and the history of 90 days.
+//!
+//! An instance has one row of history an hour, the last estimate of that hour, and after seven days one a day. A row holds all
+//! primaries, so that the rows of an instance are bounded whatever the size of its cluster.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use super::{
+    Store, StoreError,
+    clock::after,
+    db::{DbSession, Row, sql},
+    instances::instance,
+};
+use crate::model::{EstimatePoint, Instance, InstanceEstimate, LatestEstimate, PrimaryPoint};
+
+/// The form of the JSON that this version writes.
+const VERSION: u32 = 1;
+/// Microseconds of an hour.
+const HOUR: i64 = 3_600_000_000;
+/// Hours after which one row a day is kept.
+const HOURLY: i64 = 7 * 24;
+/// Hours after which no row is kept, and no mark.
+const DAILY: i64 = 90 * 24;
+/// Most primaries in a row of the history: the largest ones.
+const MAX_PRIMARIES: usize = 256;
+
+/// Shortest time from the registration of an instance to its first background estimate.
+const FIRST_AFTER: Duration = Duration::from_secs(60);
+/// Seconds over which those first estimates are spread.
+const FIRST_SPREAD: u64 = 240;
+
+/// What [`Store::prune_estimates`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Rows of estimates.
+    pub points: u64,
+    /// Marks.
+    pub marks: u64,
+}
+
+impl Store {
+    /// Claims up to `limit` instances whose background estimate is due, the longest due first. No other replica claims them
+    /// for the time of the lease. Instances that are paused, unreachable or being scanned are left out.
+    pub async fn claim_estimates(&self, lease: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        // Those that another replica claims at this moment are left to it.
+        let claimed = sql("UPDATE instance SET estimate_at = $1 WHERE id IN (
+                 SELECT id FROM instance
+                 WHERE sampling <> 'off' AND NOT paused AND facts IS NOT NULL AND unreachable IS NULL
+                     AND (estimate_at IS NULL OR estimate_at <= $2)
+                     AND NOT EXISTS (
+                         SELECT 1 FROM task
+                         WHERE task.instance_id = instance.id AND task.status IN ('waiting', 'running')
+                     )
+                 ORDER BY estimate_at NULLS FIRST LIMIT $3 /*! FOR UPDATE SKIP LOCKED */
+             ) RETURNING *")
+        .bind(after(now, lease))
+        .bind(now)
+        .bind(limit)
+        .list(&mut tx, instance)
+        .await?;
+        self.commit(tx).await?;
+        Ok(claimed)
+    }
+
+    /// Saves an estimate of an instance as its latest and in its history, and when the next one is due in the background.
+    /// `Missing` when the instance does not exist or has another URL by now.
+    pub async fn record_estimate(
+        &self,
+        instance: &Instance,
+        found: &InstanceEstimate,
+        next: Duration,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        set_due(&mut tx, instance, after(now, next)).await?;
+        let latest = json(found)?;
+        sql("INSERT INTO estimate (instance_id, taken_at, version, latest, failure) VALUES ($1, $2, $3, $4, NULL)
+             ON CONFLICT (instance_id) DO UPDATE SET
+                 taken_at = excluded.taken_at, version = excluded.version, latest = excluded.latest, failure = NULL")
+        .bind(&instance.id)
+        .bind(found.taken_at)
+        .bind(VERSION)
+        .bind(latest)
+        .execute(&mut tx)
+        .await?;
+        let mut primaries: Vec<PrimaryPoint> = found.primaries.iter().map(PrimaryPoint::from).collect();
+        if primaries.len() > MAX_PRIMARIES {
+            primaries.sort_by_key(|primary| std::cmp::Reverse(primary.keys));
+            primaries.truncate(MAX_PRIMARIES);
+        }
+        let hour = found.taken_at.as_microsecond().div_euclid(HOUR);
+        sql("INSERT INTO estimate_point (instance_id, hour, taken_at, version, primaries) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (instance_id, hour) DO UPDATE SET
+                 taken_at = excluded.taken_at, version = excluded.version, primaries = excluded.primaries")
+        .bind(&instance.id)
+        .bind(hour)
+        .bind(found.taken_at)
+        .bind(VERSION)
+        .bind(json(&primaries)?)
+        .execute(&mut tx)
+        .await?;
+        sql("DELETE FROM estimate_point WHERE instance_id = $1 AND (
+                 hour < $3 OR hour < $2 AND EXISTS (
+                     SELECT 1 FROM estimate_point AS later
+                     WHERE later.instance_id = $1 AND later.hour > estimate_point.hour
+                         AND later.hour / 24 = estimate_point.hour / 24
+                 )
+             )")
+        .bind(&instance.id)
+        .bind(hour - HOURLY)
+        .bind(hour - DAILY)
+        .execute(&mut tx)
+        .await?;
+        self.commit(tx).await
+    }
+
+    /// Saves why an estimate failed, and when the next one is due; the latest estimate stays. `Missing` when the instance
+    /// does not exist or has another URL by now.
+    pub async fn record_estimate_failure(
+        &self,
+        instance: &Instance,
+        cause: &str,
+        next: Duration,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        set_due(&mut tx, instance, after(now, next)).await?;
+        sql("INSERT INTO estimate (instance_id, failure) VALUES ($1, $2)
+             ON CONFLICT (instance_id) DO UPDATE SET failure = excluded.failure")
+        .bind(&instance.id)
+        .bind(cause)
+        .execute(&mut tx)
+        .await?;
+        self.commit(tx).await
+    }
+
+    /// Saves that the next background estimate of an instance is due after a time.
+    pub async fn defer_estimate(&self, instance: &Instance, next: Duration) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        set_due(&mut tx, instance, after(now, next)).await?;
+        self.commit(tx).await
+    }
+
+    /// Reserves a sample of an instance's primaries for a time, so that no replica takes another one meanwhile. Returns `None`,
+    /// or how long to wait where the last sample forbids another one. `Missing` when the instance does not exist.
+    pub async fn reserve_sample(&self, instance_id: &str, time: Duration) -> Result<Option<Duration>, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        let reserved = sql("UPDATE instance SET sample_at = $1
+             WHERE id = $2 AND (sample_at IS NULL OR sample_at <= $3)")
+        .bind(after(now, time))
+        .bind(instance_id)
+        .bind(now)
+        .execute(&mut tx)
+        .await?;
+        if reserved == 0 {
+            let row = sql("SELECT sample_at FROM instance WHERE id = $1").bind(instance_id).optional(&mut tx).await?;
+            let until: Option<Timestamp> = row.ok_or(StoreError::Missing("instance"))?.get("sample_at")?;
+            let wait = until.map_or(Duration::ZERO, |until| until.duration_since(now).unsigned_abs());
+            return Ok(Some(wait));
+        }
+        self.commit(tx).await?;
+        Ok(None)
+    }
+
+    /// Saves when an instance's primaries may be sampled again; zero: at once. `Missing` when the instance does not exist.
+    pub async fn set_next_sample(&self, instance_id: &str, wait: Duration) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        sql("UPDATE instance SET sample_at = $1 WHERE id = $2")
+            .bind(after(now, wait))
+            .bind(instance_id)
+            .change("instance", &mut tx)
+            .await?;
+        self.commit(tx).await
+    }
+
+    /// Returns the latest estimate of an instance.
+    pub async fn latest_estimate(&self, instance_id: &str) -> Result<LatestEstimate, StoreError> {
+        let found = sql("SELECT * FROM estimate WHERE instance_id = $1").bind(instance_id);
+        let row = found.optional(&mut self.reader().await?).await?;
+        Ok(row.as_ref().map(latest).transpose()?.unwrap_or_default())
+    }
+
+    /// Returns the latest estimate of every instance that has one, with the instance's id. The cost grows with the instances
+    /// and their primaries.
+    pub async fn latest_estimates(&self) -> Result<Vec<(String, InstanceEstimate)>, StoreError> {
+        let rows = sql("SELECT * FROM estimate WHERE latest IS NOT NULL ORDER BY instance_id");
+        let read = |row: &Row| Ok((row.get("instance_id")?, latest(row)?.estimate));
+        let found = rows.list(&mut self.reader().await?, read).await?;
+        Ok(found.into_iter().filter_map(|(id, estimate)| Some((id, estimate?))).collect())
+    }
+
+    /// Returns an instance's history from a time on, oldest first.
+    pub async fn estimates_since(&self, instance_id: &str, from: Timestamp) -> Result<Vec<EstimatePoint>, StoreError> {
+        let rows =
+            sql("SELECT * FROM estimate_point WHERE instance_id = $1 AND hour >= $2 AND taken_at >= $3 ORDER BY hour")
+                .bind(instance_id)
+                .bind(from.as_microsecond().div_euclid(HOUR))
+                .bind(from);
+        let read = |row: &Row| {
+            let primaries = readable(row, "primaries")?;
+            Ok(primaries.map(|primaries| (row.get("taken_at"), primaries)))
+        };
+        let points = rows.list(&mut self.reader().await?, read).await?;
+        points.into_iter().flatten().map(|(at, primaries)| Ok(EstimatePoint { taken_at: at?, primaries })).collect()
+    }
+
+    /// Removes up to `limit` points and marks each that are older than 90 days, of any instance. Estimates remove those of
+    /// their own instance; this verb is for instances that are not estimated any more.
+    pub async fn prune_estimates(&self, limit: u32) -> Result<Pruned, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        let oldest = now.as_microsecond().div_euclid(HOUR) - DAILY;
+        let points = sql("DELETE FROM estimate_point WHERE (instance_id, hour) IN (
+                 SELECT instance_id, hour FROM estimate_point WHERE hour < $1 LIMIT $2
+             )")
+        .bind(oldest)
+        .bind(limit)
+        .execute(&mut tx)
+        .await?;
+        let marks = sql("DELETE FROM mark WHERE seq IN (SELECT seq FROM mark WHERE happened_at < $1 LIMIT $2)")
+            .bind(oldest * HOUR)
+            .bind(limit)
+            .execute(&mut tx)
+            .await?;
+        self.commit(tx).await?;
+        Ok(Pruned { points, marks })
+    }
+}
+
+/// Returns when the first background estimate of a new instance is due: one to five minutes after its registration, so that
+/// those of instances that are registered together are spread.
+pub(super) fn first_estimate(instance: &Instance) -> Timestamp {
+    let hash = instance.id.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    after(instance.created_at, FIRST_AFTER + Duration::from_secs(hash % FIRST_SPREAD))
+}
+
+/// Saves when the next background estimate is due, if the instance still has this URL.
+async fn set_due(tx: &mut DbSession, instance: &Instance, due: Timestamp) -> Result<(), StoreError> {
+    sql("UPDATE instance SET estimate_at = $1 WHERE id = $2 AND url = $3")
+        .bind(due)
+        .bind(&instance.id)
+        .bind(instance.url.text())
+        .change("instance", tx)
+        .await
+}
+
+/// Removes the estimates of an instance that has another URL by now: they are about another server.
+pub(super) async fn forget_estimates(tx: &mut DbSession, instance_id: &str) -> Result<(), StoreError> {
+    sql("DELETE FROM estimate WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
+    sql("DELETE FROM estimate_point WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
+    sql("DELETE FROM mark WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::Internal(format!("an estimate cannot be written: {error}")))
+}
+
+/// Reads a JSON column; `None` where another version wrote it: the next estimate replaces it.
+fn readable<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Option<T>, StoreError> {
+    let (version, json): (Option<u32>, Option<String>) = (row.get("version")?, row.get(column)?);
+    Ok(json.filter(|_| version == Some(VERSION)).and_then(|json| serde_json::from_str(&json).ok()))
+}
+
+fn latest(row: &Row) -> Result<LatestEstimate, StoreError> {
+    Ok(LatestEstimate { estimate: readable(row, "latest")?, failure: row.get("failure")? })
+}

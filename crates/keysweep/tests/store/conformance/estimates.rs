@@ -1,0 +1,271 @@
+//! Estimates: who makes the next one, the latest, the history and its marks.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keysweep::{
+    model::{EstimatedPrimary, Instance, InstanceEstimate, LatestEstimate, Mark, MarkKind, Sampling, Stored},
+    store::{Pruned, Store},
+};
+use keysweep_engine::{
+    Finding, Inspection, Method,
+    stale::{Advice, Code},
+};
+use serde_json::json;
+
+use crate::conformance::fresh::{Fresh, LEASE, assert_missing, at, id, plain_instance, success, time};
+
+on_every_engine!(
+    first_estimates_are_spread_over_minutes,
+    a_background_estimate_is_claimed_once,
+    instances_that_may_not_be_estimated_are_left_out,
+    a_sample_is_reserved_for_all_replicas,
+    the_latest_estimate_comes_back,
+    an_estimate_of_another_version_is_left_out,
+    the_history_keeps_an_hour_then_a_day,
+    estimates_end_with_the_url_of_their_server,
+    marks_are_bounded_and_age,
+    a_finished_scan_leaves_a_mark,
+);
+
+const HOUR: i64 = 3_600;
+const DAY: i64 = 24 * HOUR;
+const SOON: Duration = Duration::from_secs(300);
+
+fn estimate(taken_at: Timestamp, shares: &[f64]) -> InstanceEstimate {
+    let primary = |(number, share): (usize, &f64)| EstimatedPrimary {
+        address: format!("10.0.0.{number}:6379"),
+        finding: Finding {
+            keys: 1_000,
+            keys_with_ttl: 900,
+            share: Some(*share),
+            share_low: Some(share / 2.0),
+            bytes: Some(u64::MAX),
+            method: Some(Method::Replica),
+            expiry_rate: Some(12.5),
+            ..Finding::default()
+        },
+        approximate: number == 1,
+        used_memory: Some(1 << 40),
+        verdict: Advice {
+            code: Code::ScanOnce,
+            reason: "a batch has expired".into(),
+            remedy: None,
+            interval_seconds: None,
+            setting: None,
+        },
+    };
+    let primaries = shares.iter().enumerate().map(primary).collect();
+    InstanceEstimate { taken_at, total: Finding { keys: 1_000, ..Finding::default() }, primaries }
+}
+
+/// Adds an instance whose server has answered and whose first estimate is due.
+async fn polled(store: &Fresh, name: &str) -> Instance {
+    let instance = store.instance_of_its_own(name).await;
+    record_poll(store, &instance).await;
+    store.with_clock(at(0)).defer_estimate(&instance, Duration::ZERO).await.expect("due");
+    instance
+}
+
+async fn record_poll(store: &Store, instance: &Instance) {
+    let stats = keysweep::model::InstanceStats { server: Inspection::default(), seen_at: time(0) };
+    store.record_stats(instance, &stats).await.expect("kept");
+}
+
+async fn claimed(store: &Store, now: i64, limit: u32) -> Vec<String> {
+    let claimed = store.with_clock(at(now)).claim_estimates(LEASE, limit).await.expect("claimed");
+    let mut names: Vec<String> = claimed.into_iter().map(|instance| instance.name).collect();
+    names.sort();
+    names
+}
+
+async fn a_background_estimate_is_claimed_once(store: Fresh) {
+    let one = polled(&store, "one").await;
+    polled(&store, "two").await;
+    let first = claimed(&store, 0, 1).await;
+    let second = claimed(&store, 1, 8).await;
+    assert_eq!((first.len(), second.len()), (1, 1), "another replica takes the rest");
+    assert_ne!(first, second);
+    assert_eq!(claimed(&store, 14, 8).await, [""; 0]);
+    store.with_clock(at(14)).record_estimate(&one, &estimate(time(14), &[0.1]), SOON).await.expect("kept");
+    assert_eq!(claimed(&store, 16, 8).await, ["two"], "its replica has died");
+    assert_eq!(claimed(&store, 313, 8).await, ["two"]);
+    assert_eq!(claimed(&store, 314, 8).await, ["one"]);
+    store.with_clock(at(315)).defer_estimate(&one, SOON).await.expect("deferred");
+    assert_eq!(claimed(&store, 614, 8).await, ["two"]);
+    assert_missing(store.defer_estimate(&Instance { id: id("absent"), ..one }, SOON).await, "instance");
+}
+
+async fn first_estimates_are_spread_over_minutes(store: Fresh) {
+    let project = store.project("shop").await;
+    for number in 0..40 {
+        let instance = plain_instance(&project, &format!("{number}"));
+        store.add_instance(&instance).await.expect("added");
+        record_poll(&store, &instance).await;
+    }
+    let mut due = Vec::new();
+    for minute in 1..=5 {
+        let store = store.with_clock(at(minute * 60 - 1));
+        due.push(store.claim_estimates(Duration::from_secs(3_600), 40).await.expect("claimed").len());
+    }
+    assert!(due[0] == 0 && due[1..].iter().all(|due| (1..40).contains(due)), "{due:?}");
+    assert_eq!(due.iter().sum::<usize>(), 40);
+}
+
+async fn instances_that_may_not_be_estimated_are_left_out(store: Fresh) {
+    let off = polled(&store, "off").await;
+    let changed = Instance { sampling: Sampling::Off, ..off.clone() };
+    store.update_instance(&off, &changed).await.expect("changed");
+    let paused = polled(&store, "paused").await;
+    store.update_instance(&paused, &Instance { paused: true, ..paused.clone() }).await.expect("changed");
+    let lost = polled(&store, "lost").await;
+    store.record_unreachable(&lost, "away").await.expect("kept");
+    let new = store.instance_of_its_own("never polled").await;
+    store.with_clock(at(0)).defer_estimate(&new, Duration::ZERO).await.expect("due");
+    let scanned = polled(&store, "scanned").await;
+    let task = store.waiting(&scanned, at(0)).await;
+    assert_eq!(claimed(&store, 1, 8).await, [""; 0]);
+    store.with_clock(at(2)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
+    assert_eq!(claimed(&store, 3, 8).await, ["scanned"]);
+    store.update_instance(&changed, &Instance { sampling: Sampling::Primary, ..changed.clone() }).await.expect("on");
+    assert_eq!(claimed(&store, 4, 8).await, ["off"], "due at once");
+}
+
+async fn a_sample_is_reserved_for_all_replicas(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let reserve = |now| {
+        let (store, id) = (store.with_clock(at(now)), instance.id.clone());
+        async move { store.reserve_sample(&id, SOON).await.expect("answered").map(|wait| wait.as_secs()) }
+    };
+    assert_eq!(reserve(0).await, None);
+    assert_eq!(reserve(100).await, Some(200));
+    store.with_clock(at(100)).set_next_sample(&instance.id, Duration::from_secs(1_000)).await.expect("kept");
+    assert_eq!(reserve(1_099).await, Some(1));
+    assert_eq!(reserve(1_100).await, None);
+    store.with_clock(at(1_101)).set_next_sample(&instance.id, Duration::ZERO).await.expect("kept");
+    assert_eq!(reserve(1_101).await, None, "a sample that failed does not count");
+    let absent = id("absent");
+    assert_missing(store.reserve_sample(&absent, SOON).await, "instance");
+    assert_missing(store.set_next_sample(&absent, SOON).await, "instance");
+}
+
+async fn the_latest_estimate_comes_back(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), LatestEstimate::default());
+    store.record_estimate_failure(&instance, "refuses INFO", SOON).await.expect("kept");
+    let failure = Some("refuses INFO".to_owned());
+    let nothing = LatestEstimate { estimate: None, failure: failure.clone() };
+    assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), nothing);
+    assert_eq!(store.latest_estimates().await.expect("read"), []);
+    let found = estimate(time(10), &[0.1, 0.2]);
+    store.record_estimate(&instance, &found, SOON).await.expect("kept");
+    let latest = LatestEstimate { estimate: Some(found.clone()), failure: None };
+    assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), latest);
+    store.record_estimate_failure(&instance, "refuses INFO", SOON).await.expect("kept");
+    let both = LatestEstimate { failure, ..latest };
+    assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), both, "the latest estimate stays");
+    assert_eq!(store.latest_estimates().await.expect("read"), [(instance.id.clone(), found.clone())]);
+    let absent = Instance { id: id("absent"), ..instance };
+    assert_missing(store.record_estimate(&absent, &found, SOON).await, "instance");
+    assert_missing(store.record_estimate_failure(&absent, "gone", SOON).await, "instance");
+}
+
+async fn an_estimate_of_another_version_is_left_out(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.record_estimate(&instance, &estimate(time(10), &[0.1]), SOON).await.expect("kept");
+    store.change_estimate_versions().await;
+    assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), LatestEstimate::default());
+    assert_eq!(store.latest_estimates().await.expect("read"), []);
+    assert_eq!(store.estimates_since(&instance.id, time(0)).await.expect("read"), []);
+    let found = estimate(time(20), &[0.1]);
+    store.record_estimate(&instance, &found, SOON).await.expect("the next one replaces it");
+    assert_eq!(store.latest_estimate(&instance.id).await.expect("read").estimate, Some(found));
+    assert_eq!(store.estimates_since(&instance.id, time(0)).await.expect("read").len(), 1);
+}
+
+async fn the_history_keeps_an_hour_then_a_day(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let record = |second: i64| {
+        let (store, instance) = (&store, &instance);
+        async move {
+            let found = estimate(time(second), &[second as f64]);
+            store.with_clock(at(second)).record_estimate(instance, &found, SOON).await.expect("kept");
+        }
+    };
+    let kept = || async {
+        let points = store.estimates_since(&instance.id, time(-DAY)).await.expect("read");
+        points.into_iter().map(|point| point.primaries[0].share.expect("a share") as i64).collect::<Vec<_>>()
+    };
+    record(0).await;
+    record(HOUR - 1).await;
+    assert_eq!(kept().await, [HOUR - 1], "the last of an hour");
+    record(HOUR).await;
+    record(2 * HOUR).await;
+    record(DAY + HOUR).await;
+    assert_eq!(kept().await, [HOUR - 1, HOUR, 2 * HOUR, DAY + HOUR]);
+    let since = store.estimates_since(&instance.id, time(2 * HOUR)).await.expect("read");
+    assert_eq!(since.len(), 2);
+    let point = &since[0];
+    let primary = &point.primaries[0];
+    assert_eq!((point.taken_at, primary.address.as_str()), (time(2 * HOUR), "10.0.0.0:6379"));
+    assert_eq!((primary.expiry_rate, primary.used_memory, primary.bytes), (Some(12.5), Some(1 << 40), Some(u64::MAX)));
+    record(9 * DAY).await;
+    assert_eq!(kept().await, [2 * HOUR, DAY + HOUR, 9 * DAY], "the last of a day");
+    record(90 * DAY + 2 * HOUR).await;
+    assert_eq!(kept().await, [2 * HOUR, DAY + HOUR, 9 * DAY, 90 * DAY + 2 * HOUR], "90 days");
+    assert_eq!(
+        store.with_clock(at(91 * DAY)).prune_estimates(10).await.expect("pruned"),
+        Pruned { points: 1, marks: 0 }
+    );
+    assert_eq!(kept().await.len(), 3, "an instance that is not estimated any more loses its history as well");
+    record(92 * DAY).await;
+    assert_eq!(kept().await, [9 * DAY, 90 * DAY + 2 * HOUR, 92 * DAY]);
+}
+
+async fn estimates_end_with_the_url_of_their_server(store: Fresh) {
+    let before = polled(&store, "cache").await;
+    store.record_estimate(&before, &estimate(time(0), &[0.1]), SOON).await.expect("kept");
+    store.mark(&before.id, MarkKind::Config, &json!({})).await.expect("kept");
+    let renamed = Instance { name: "renamed".into(), ..before.clone() };
+    store.update_instance(&before, &renamed).await.expect("changed");
+    assert!(store.latest_estimate(&before.id).await.expect("read").estimate.is_some());
+    let moved = Instance { url: Stored::read("redis://elsewhere.example"), ..renamed.clone() };
+    store.update_instance(&renamed, &moved).await.expect("changed");
+    assert_eq!(store.latest_estimate(&before.id).await.expect("read"), LatestEstimate::default());
+    assert_eq!(store.estimates_since(&before.id, time(-DAY)).await.expect("read"), []);
+    assert_eq!(store.marks_since(&before.id, time(-DAY)).await.expect("read"), []);
+    let late = store.record_estimate(&before, &estimate(time(1), &[0.1]), SOON).await;
+    assert_missing(late, "instance");
+}
+
+async fn marks_are_bounded_and_age(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let detail = json!({ "parameter": "hz", "value": 20 });
+    store.with_clock(at(0)).mark(&instance.id, MarkKind::Config, &detail).await.expect("kept");
+    let mark = Mark { happened_at: time(0), kind: MarkKind::Config, detail };
+    assert_eq!(store.marks_since(&instance.id, time(0)).await.expect("read"), [mark]);
+    assert_eq!(store.marks_since(&instance.id, time(1)).await.expect("read"), []);
+    let pruned = |day: i64| {
+        let store = store.with_clock(at(day * DAY));
+        async move { store.prune_estimates(10).await.expect("pruned").marks }
+    };
+    assert_eq!((pruned(89).await, pruned(91).await, pruned(91).await), (0, 1, 0));
+    store.insert_marks(&instance.id, 2_000).await;
+    store.with_clock(at(5)).mark(&instance.id, MarkKind::Config, &json!({})).await.expect("kept");
+    let marks = store.marks_since(&instance.id, time(-DAY)).await.expect("read");
+    assert_eq!((marks.len(), marks.last().map(|mark| mark.happened_at)), (2_000, Some(time(5))));
+    assert_missing(store.mark(&id("absent"), MarkKind::Scan, &json!({})).await, "instance");
+}
+
+async fn a_finished_scan_leaves_a_mark(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    store.waiting(&instance, at(0)).await;
+    let claim = store.with_clock(at(1)).claim("worker", LEASE, 1).await.expect("answered").expect("a claim");
+    store.with_clock(at(2)).finish(&claim.lease, &success(1_000)).await.expect("ended");
+    let marks = store.marks_since(&instance.id, time(0)).await.expect("read");
+    assert_eq!(marks.len(), 1);
+    assert_eq!((marks[0].kind, marks[0].happened_at), (MarkKind::Scan, time(2)));
+    let detail = &marks[0].detail;
+    assert_eq!((&detail["keys_reclaimed"], &detail["keys_scanned"]), (&json!(100), &json!(1_000)));
+    assert_eq!((&detail["task_id"], &detail["status"]), (&json!(claim.task.id), &json!("success")));
+}
