@@ -22,6 +22,7 @@ mod connections;
 mod console;
 mod dcs;
 mod iam;
+mod inventory;
 mod loopback;
 mod request;
 mod router;

@@ -15,6 +15,7 @@ mod labels;
 mod project;
 mod stats;
 mod stored;
+mod survey;
 mod task;
 mod user;
 mod window;
@@ -37,6 +38,7 @@ pub use self::{
     project::Project,
     stats::InstanceStats,
     stored::Stored,
+    survey::{Survey, SurveyOrder, SurveyRow, SurveyStatus},
     task::{LazyFreeHold, Lease, NewTask, Reason, ScanType, Status, Task, TaskDetail},
     user::{Grant, Role, User, UserRoles},
     window::{Window, WindowError, closed_until},

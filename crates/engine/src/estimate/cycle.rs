@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     failure::ShardError,
     link::{Info, Keyspace, Link, LinkError},
@@ -17,7 +19,7 @@ const DEFAULT_DATABASES: u32 = 16;
 const MIN_CYCLE_SECONDS: f64 = 0.01;
 
 /// A primary's expiry cycle.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cycle {
     /// Keys that expire, by database; `None`: not in steady state, or INFO is refused.
     pub workload: Option<Workload>,

@@ -16,7 +16,7 @@ use utoipa::{
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL},
     identity::IdentityError,
-    instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError},
+    instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError, SurveyError},
     model::Role,
     request::BodyError,
     surface::{Unhandled, error_responses, retry_after},
@@ -231,6 +231,16 @@ impl From<EstimateError> for ApiError {
             EstimateError::Busy => Self::TooMany(error.to_string(), ESTIMATE_TIMEOUT),
             EstimateError::TooSoon(wait) => Self::TooMany(error.to_string(), wait),
             EstimateError::Instance(error) => error.into(),
+        }
+    }
+}
+
+impl From<SurveyError> for ApiError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::Target(_) | SurveyError::Nothing | SurveyError::TooMany(_) => Self::Invalid(error.to_string()),
+            SurveyError::Running(_) => Self::Conflict(error.to_string()),
+            SurveyError::Instance(error) => error.into(),
         }
     }
 }

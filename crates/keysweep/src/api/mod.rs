@@ -10,6 +10,7 @@ mod events;
 mod instance;
 mod instances;
 mod streams;
+mod survey;
 mod task;
 
 use axum::{Router, extract::Request};
@@ -72,6 +73,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(estimate::estimate))
         .routes(routes!(auto_scan::show, auto_scan::change))
         .routes(routes!(estimates::list))
+        .routes(routes!(survey::create))
+        .routes(routes!(survey::show))
         .routes(routes!(task::show))
         .routes(routes!(task::cancel))
         .routes(routes!(events::follow))

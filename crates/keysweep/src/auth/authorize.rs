@@ -24,7 +24,7 @@ pub struct Authorized {
     pub role: Role,
     /// Id of the project in the path.
     pub project_id: String,
-    /// Id of the instance or task in the path; empty if the path names neither.
+    /// Id of the instance, task or survey in the path; empty if the path names none of them.
     pub subject_id: String,
     /// The query, still encoded.
     pub query: String,
@@ -85,7 +85,7 @@ impl Authenticator {
 
 impl Caller {
     /// Checks the ids in a request's path and the caller's role. The first id in the path is the project's, the second
-    /// one that of an instance or a task.
+    /// one that of an instance, a task or a survey.
     pub async fn authorize(self, parts: &mut Parts, needed: Role) -> Result<Authorized, Denied> {
         let params = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| Denied::Path)?;
         let mut ids = params.iter().map(|(_, id)| id.to_owned());

@@ -4,8 +4,7 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 
-use super::login::secret_file;
-use crate::instances::Connection;
+use crate::{instances::Connection, secrets::secret_file};
 
 /// Options for TLS, Sentinels and announced addresses.
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! `keysweep survey`: the stale share of many servers, and what to do about each.
 
 use std::{
-    cmp::Reverse,
+    path::PathBuf,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -9,21 +9,22 @@ use std::{
     thread,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::HumanCount;
-use keysweep_engine::{
-    EstimateRequest, Failure, FailureKind, Finding, PrimaryEstimate, PrimaryVerdict, Stop, Target, estimate,
-    stale::{Advice, Code},
-};
-use serde::Serialize;
+use keysweep_engine::{EstimateRequest, Failure, Method, Stop, Target, estimate};
 
 use super::{
     Exit,
     login::{Login, with_options},
     scan::percent,
+    signals::stop_on_signals,
     term,
 };
-use crate::units::size;
+use crate::{
+    inventory::Inventory,
+    model::{EstimatedPrimary, Label, SurveyOrder, SurveyRow},
+    units::size,
+};
 
 /// Targets that are estimated at a time; within one of them one primary at a time.
 const CONCURRENCY: usize = 8;
@@ -32,16 +33,22 @@ const CONCURRENCY: usize = 8;
 #[derive(Debug, Args)]
 pub struct SurveyArgs {
     /// URLs of the targets, as for scan
-    #[arg(required_unless_present = "socket", conflicts_with = "socket")]
+    #[arg(required_unless_present_any = ["socket", "inventory"], conflicts_with = "socket")]
     urls: Vec<String>,
     #[command(flatten)]
     login: Login,
+    /// Survey the servers of this inventory as well (YAML)
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    inventory: Option<PathBuf>,
+    /// Survey only servers of the inventory with this label; repeatable
+    #[arg(short = 'l', long = "label", value_name = "NAME=VALUE", requires = "inventory")]
+    labels: Vec<Label>,
     /// Never reclaim a key: servers without a replica are not sampled
     #[arg(long)]
     no_reclaim: bool,
-    /// Order of the rows
-    #[arg(long, value_name = "ORDER", value_enum, default_value = "bytes")]
-    sort: Order,
+    /// Order of the rows: bytes (most stale bytes first), share or name
+    #[arg(long, value_name = "ORDER", default_value = "bytes")]
+    sort: SurveyOrder,
     /// Stale share to stay below, in percent
     #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "10")]
     below: f64,
@@ -53,38 +60,15 @@ pub struct SurveyArgs {
     csv: bool,
 }
 
-/// Order of the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Order {
-    /// Most stale bytes first
-    Bytes,
-    /// Highest stale share first
-    Share,
-    /// By name
-    Name,
-}
-
-/// What was found of one primary.
-#[derive(Debug, Clone, Serialize)]
-struct Row {
-    /// The target, without credentials.
+/// A target with the name of its rows.
+struct Named {
     name: String,
-    /// The primary; null: the target was not reached.
-    address: Option<String>,
-    #[serde(flatten)]
-    finding: Finding,
-    /// Whether the share is a hint (INFO) or a prediction, and no measurement.
-    approximate: bool,
-    verdict: Advice,
+    target: Target,
 }
 
 /// Estimates all targets, prints a row for each primary, and fails if a target was not reached.
 pub fn run(args: &SurveyArgs) -> Exit {
-    let urls: Vec<Option<&str>> = match args.urls.is_empty() {
-        true => vec![None],
-        false => args.urls.iter().map(|url| Some(url.as_str())).collect(),
-    };
-    let (targets, stop) = match args.login.prepare_all(&urls) {
+    let (targets, stop) = match targets(args) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
@@ -93,7 +77,7 @@ pub fn run(args: &SurveyArgs) -> Exit {
     if stop.is_raised() {
         return Exit::Interrupted;
     }
-    sort(&mut rows, args.sort);
+    args.sort.sort(&mut rows);
     match (args.json, args.csv) {
         (true, _) => term::json(&rows),
         (_, true) => rows_as_csv(&rows),
@@ -105,8 +89,50 @@ pub fn run(args: &SurveyArgs) -> Exit {
     }
 }
 
+/// Returns the targets of the URLs and of the inventory, and a stop that signals raise.
+fn targets(args: &SurveyArgs) -> Result<(Vec<Named>, Stop), Exit> {
+    let mut targets = Vec::new();
+    if let Some(path) = &args.inventory {
+        targets = from_inventory(path, &args.labels).map_err(|sentence| {
+            term::error(&sentence);
+            Exit::Usage
+        })?;
+    }
+    let urls: Vec<Option<&str>> = match args.urls.is_empty() && args.inventory.is_none() {
+        true => vec![None],
+        false => args.urls.iter().map(|url| Some(url.as_str())).collect(),
+    };
+    if urls.is_empty() {
+        let stop = stop_on_signals().map_err(|error| {
+            term::error(&format!("cannot install signal handlers: {error}"));
+            Exit::Failed
+        })?;
+        return Ok((targets, stop));
+    }
+    let (others, stop) = args.login.prepare_all(&urls)?;
+    targets.extend(others.into_iter().map(|target| Named { name: target.to_string(), target }));
+    Ok((targets, stop))
+}
+
+/// Returns the servers of an inventory that have all of these labels.
+fn from_inventory(path: &std::path::Path, labels: &[Label]) -> Result<Vec<Named>, String> {
+    let mut inventory = Inventory::read(path).map_err(|error| error.to_string())?;
+    inventory.select(labels);
+    if inventory.entries.is_empty() {
+        let wanted = labels.iter().map(|label| format!(" -l {label}")).collect::<String>();
+        return Err(format!(
+            "the inventory {} has no instance{}{wanted}",
+            path.display(),
+            if wanted.is_empty() { "" } else { " with" }
+        ));
+    }
+    let named = |entry: &crate::inventory::Entry| Ok(Named { name: entry.name.clone(), target: entry.target()? });
+    let targets = inventory.entries.iter().map(named).collect::<Result<_, crate::inventory::InventoryError>>();
+    targets.map_err(|error| error.to_string())
+}
+
 /// Returns the rows of all targets, and whether one was not reached.
-fn survey(targets: &[Target], request: &EstimateRequest, below: f64, stop: &Stop) -> (Vec<Row>, bool) {
+fn survey(targets: &[Named], request: &EstimateRequest, below: f64, stop: &Stop) -> (Vec<SurveyRow>, bool) {
     let (next, found) = (AtomicUsize::new(0), Mutex::new((Vec::new(), false)));
     thread::scope(|scope| {
         for _ in 0..CONCURRENCY.min(targets.len()) {
@@ -124,75 +150,54 @@ fn survey(targets: &[Target], request: &EstimateRequest, below: f64, stop: &Stop
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn rows_of(target: &Target, request: &EstimateRequest, below: f64, stop: &Stop) -> (Vec<Row>, bool) {
+fn rows_of(named: &Named, request: &EstimateRequest, below: f64, stop: &Stop) -> (Vec<SurveyRow>, bool) {
+    let Named { name, target } = named;
     let dialer = target.dialer().map_err(Failure::from);
     match dialer.and_then(|dialer| estimate(&*dialer, target, request, stop)) {
-        Ok(found) => (found.primaries.into_iter().map(|primary| row(target, primary, below)).collect(), false),
-        Err(failure) => (vec![unreached(target, &failure)], true),
-    }
-}
-
-fn row(target: &Target, primary: PrimaryEstimate, below: f64) -> Row {
-    let PrimaryVerdict { share, is_approximate, advice } = primary.verdict(below);
-    let mut finding = primary.finding;
-    finding.share = share.map(|share| share.share);
-    Row {
-        name: target.to_string(),
-        address: Some(primary.address),
-        finding,
-        approximate: is_approximate,
-        verdict: advice,
-    }
-}
-
-fn unreached(target: &Target, failure: &Failure) -> Row {
-    let code = match failure.kind {
-        FailureKind::Unsupported => Code::Unsupported,
-        _ => Code::Unknown,
-    };
-    let verdict =
-        Advice { code, reason: with_options(&failure.message), remedy: None, interval_seconds: None, setting: None };
-    Row { name: target.to_string(), address: None, finding: Finding::default(), approximate: false, verdict }
-}
-
-fn sort(rows: &mut [Row], order: Order) {
-    let by_name = |one: &Row, other: &Row| (&one.name, &one.address).cmp(&(&other.name, &other.address));
-    match order {
-        Order::Name => rows.sort_by(by_name),
-        Order::Bytes => rows.sort_by(|one, other| {
-            Reverse(one.finding.bytes).cmp(&Reverse(other.finding.bytes)).then_with(|| by_name(one, other))
-        }),
-        Order::Share => rows.sort_by(|one, other| {
-            let share = |row: &Row| row.finding.share.unwrap_or(-1.0);
-            share(other).total_cmp(&share(one)).then_with(|| by_name(one, other))
-        }),
+        Ok(found) => {
+            let row = |primary| SurveyRow::of(name.clone(), EstimatedPrimary::new(primary, below));
+            (found.primaries.into_iter().map(row).collect(), false)
+        }
+        Err(failure) => {
+            let reason = with_options(&failure.message);
+            (vec![SurveyRow::unreached(name.clone(), &failure, reason)], true)
+        }
     }
 }
 
 /// Formats a share with half of its interval; a hint or a prediction is marked.
-fn share(row: &Row) -> String {
-    let Some(share) = row.finding.share else { return "unknown".into() };
-    match (row.approximate, row.finding.share_low, row.finding.share_high) {
+fn share(row: &SurveyRow) -> String {
+    let Some(share) = row.share else { return "unknown".into() };
+    match (row.approximate, row.share_low, row.share_high) {
         (true, ..) => format!("≈ {:.1} %", share * 100.0),
         (_, Some(low), Some(high)) if high > low => format!("{:.1} ±{:.1} %", share * 100.0, (high - low) * 50.0),
         _ => format!("{:.1} %", share * 100.0),
     }
 }
 
-fn print(rows: &[Row]) {
-    let unknown = || "-".to_owned();
-    let cells = |row: &Row| {
-        let finding = &row.finding;
+/// Returns the name of a row: of an instance of the inventory, and of the primary.
+fn title(row: &SurveyRow) -> String {
+    match &row.address {
+        Some(address) if row.name.contains("://") => address.clone(),
+        Some(address) => format!("{} {address}", row.name),
+        None => row.name.clone(),
+    }
+}
+
+fn print(rows: &[SurveyRow]) {
+    let unknown = || "–".to_owned();
+    let count = |count: Option<u64>| count.map_or_else(unknown, |count| HumanCount(count).to_string());
+    let cells = |row: &SurveyRow| {
         vec![
-            row.address.clone().unwrap_or_else(|| row.name.clone()),
-            HumanCount(finding.keys).to_string(),
-            HumanCount(finding.keys_with_ttl).to_string(),
+            title(row),
+            count(row.keys),
+            count(row.keys_with_ttl),
             share(row),
-            finding.bytes.map_or_else(unknown, size),
-            finding.expiry_rate.map_or_else(unknown, |rate| format!("{rate:.0}")),
-            finding.effort.map_or_else(unknown, |effort| effort.to_string()),
-            finding.hz.map_or_else(unknown, |hz| hz.to_string()),
-            finding.predicted_share.map_or_else(unknown, |share| format!("{:.1} %", share * 100.0)),
+            row.bytes.map_or_else(unknown, size),
+            row.expiry_rate.map_or_else(unknown, |rate| format!("{rate:.0}")),
+            row.effort.map_or_else(unknown, |effort| effort.to_string()),
+            row.hz.map_or_else(unknown, |hz| hz.to_string()),
+            row.predicted_share.map_or_else(unknown, |share| format!("{:.1} %", share * 100.0)),
             row.verdict.code.as_str().to_owned(),
         ]
     };
@@ -201,12 +206,11 @@ fn print(rows: &[Row]) {
     term::table(&header, rows.iter().map(cells).collect());
     for row in rows {
         let remedy = row.verdict.remedy.as_ref().map_or(String::new(), |remedy| format!("; {remedy}"));
-        let name = row.address.as_ref().unwrap_or(&row.name);
-        term::line(&format!("{name}: {}: {}{remedy}.", row.verdict.code.as_str(), row.verdict.reason));
+        term::line(&format!("{}: {}: {}{remedy}.", title(row), row.verdict.code.as_str(), row.verdict.reason));
     }
 }
 
-fn rows_as_csv(rows: &[Row]) {
+fn rows_as_csv(rows: &[SurveyRow]) {
     term::line(
         "name,address,keys,keys_with_ttl,share,share_low,share_high,approximate,bytes,bytes_low,bytes_high,method,expiry_rate,effort,hz,predicted_share,verdict,reason,remedy",
     );
@@ -215,28 +219,27 @@ fn rows_as_csv(rows: &[Row]) {
     }
 }
 
-fn csv_line(row: &Row) -> String {
+fn csv_line(row: &SurveyRow) -> String {
     fn text(value: Option<impl ToString>) -> String {
         value.map_or(String::new(), |value| value.to_string())
     }
-    let finding = &row.finding;
     let fields = [
         row.name.clone(),
         text(row.address.as_ref()),
-        finding.keys.to_string(),
-        finding.keys_with_ttl.to_string(),
-        text(finding.share),
-        text(finding.share_low),
-        text(finding.share_high),
+        text(row.keys),
+        text(row.keys_with_ttl),
+        text(row.share),
+        text(row.share_low),
+        text(row.share_high),
         row.approximate.to_string(),
-        text(finding.bytes),
-        text(finding.bytes_low),
-        text(finding.bytes_high),
-        text(finding.method.map(keysweep_engine::Method::as_str)),
-        text(finding.expiry_rate),
-        text(finding.effort),
-        text(finding.hz),
-        text(finding.predicted_share),
+        text(row.bytes),
+        text(row.bytes_low),
+        text(row.bytes_high),
+        text(row.method.map(Method::as_str)),
+        text(row.expiry_rate),
+        text(row.effort),
+        text(row.hz),
+        text(row.predicted_share),
         row.verdict.code.as_str().to_owned(),
         row.verdict.reason.clone(),
         text(row.verdict.remedy.as_ref()),
@@ -258,9 +261,14 @@ fn quoted(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use keysweep_engine::{
+        Finding,
+        stale::{Advice, Code},
+    };
+
     use super::*;
 
-    fn row(name: &str, share: Option<f64>, bytes: Option<u64>) -> Row {
+    fn row(name: &str, share: Option<f64>, bytes: Option<u64>) -> SurveyRow {
         let verdict = Advice {
             code: Code::ScanOnce,
             reason: "30.0 % are stale, and \"more\"".into(),
@@ -275,21 +283,15 @@ mod tests {
             share_high: share.map(|share| share + 0.02),
             ..Finding::default()
         };
-        Row { name: name.into(), address: Some(format!("{name}:1")), finding, approximate: false, verdict }
-    }
-
-    #[test]
-    fn rows_are_sorted_with_the_unknown_last() {
-        let rows = || vec![row("a", None, None), row("b", Some(0.1), Some(5)), row("c", Some(0.3), Some(2))];
-        let sorted = |order| {
-            let mut rows = rows();
-            sort(&mut rows, order);
-            rows.into_iter().map(|row| row.name).collect::<String>()
+        let primary = EstimatedPrimary {
+            address: format!("{name}:1"),
+            finding,
+            approximate: false,
+            used_memory: None,
+            verdict,
+            cycle: keysweep_engine::Cycle::default(),
         };
-        assert_eq!(
-            (sorted(Order::Bytes), sorted(Order::Share), sorted(Order::Name)),
-            ("bca".into(), "cba".into(), "abc".into())
-        );
+        SurveyRow::of(name.into(), primary)
     }
 
     #[test]
@@ -300,10 +302,16 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_was_not_reached_has_unknown_keys() {
+        let line = csv_line(&SurveyRow::unknown("a".into(), Code::Unknown, "refused".into()));
+        assert!(line.starts_with("a,,,,,,,false,,"), "{line}");
+    }
+
+    #[test]
     fn an_approximate_share_is_marked() {
         let found = row("a", Some(0.3), None);
         assert_eq!(share(&found), "30.0 ±1.0 %");
-        assert_eq!(share(&Row { approximate: true, ..found }), "≈ 30.0 %");
+        assert_eq!(share(&SurveyRow { approximate: true, ..found }), "≈ 30.0 %");
         assert_eq!(share(&row("a", None, None)), "unknown");
     }
 }

@@ -13,7 +13,7 @@ use super::shell::assets_version;
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL, SignInError},
     identity::IdentityError,
-    instances::InstanceError,
+    instances::{InstanceError, SurveyError},
     model::Role,
     request::BodyError,
     surface::{Unhandled, retry_after},
@@ -239,6 +239,15 @@ impl From<InstanceError> for ConsoleError {
                 tracing::error!(error = %other, "a request failed");
                 Self::Internal
             }
+        }
+    }
+}
+
+impl From<SurveyError> for ConsoleError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::Instance(error) => error.into(),
+            other => Self::Conflict(other.to_string()),
         }
     }
 }

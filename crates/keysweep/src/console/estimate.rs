@@ -58,7 +58,7 @@ impl PrimaryRow {
         let dash = || "–".to_owned();
         Self {
             address: primary.address.clone(),
-            share: format_share(primary),
+            share: share_text(finding.share, finding.share_low, finding.share_high, primary.approximate),
             bytes: finding.bytes.map_or_else(dash, units::size),
             rate: finding.expiry_rate.map_or_else(dash, |rate| format!("{rate:.0}")),
             predicted: finding.predicted_share.map_or_else(dash, format::percent),
@@ -69,11 +69,10 @@ impl PrimaryRow {
 }
 
 /// Formats a share with half of its interval; a hint or a prediction is marked.
-pub(super) fn format_share(primary: &EstimatedPrimary) -> String {
-    let finding = &primary.finding;
-    match (finding.share, finding.share_low, finding.share_high) {
+pub(super) fn share_text(share: Option<f64>, low: Option<f64>, high: Option<f64>, is_approximate: bool) -> String {
+    match (share, low, high) {
         (None, ..) => "–".to_owned(),
-        (Some(share), ..) if primary.approximate => format!("≈\u{a0}{}", format::percent(share)),
+        (Some(share), ..) if is_approximate => format!("≈\u{a0}{}", format::percent(share)),
         (Some(share), Some(low), Some(high)) if high > low => {
             format!("{:.1}\u{a0}±{}", share * 100.0, format::percent((high - low) / 2.0))
         }

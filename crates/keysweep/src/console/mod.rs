@@ -18,6 +18,7 @@ mod protection;
 mod shell;
 mod sign_in;
 mod status;
+mod survey;
 mod task;
 
 use axum::{
@@ -145,6 +146,7 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/console/{project}/instances", get(instances::list))
         .route("/console/{project}/add", get(edit::blank).post(edit::add))
         .route("/console/{project}/audit", get(audit::list))
+        .route("/console/{project}/survey", get(survey::show).post(survey::create))
         .route("/console/{project}/instances/{instance}", get(instance::show))
         .route("/console/{project}/instances/{instance}/scan", get(back).post(instance::scan))
         .route("/console/{project}/instances/{instance}/test", get(back).post(instance::test))

@@ -27,6 +27,8 @@ pub(super) fn assets_version() -> &'static str {
 pub(super) enum Tab {
     /// The instances and their pages.
     Instances,
+    /// The survey.
+    Survey,
     /// The audit trail.
     Audit,
 }
@@ -60,6 +62,14 @@ pub(super) struct Shell {
 impl Shell {
     pub(super) fn is_on_instances(&self) -> bool {
         self.tab == Tab::Instances
+    }
+
+    pub(super) fn is_on_survey(&self) -> bool {
+        self.tab == Tab::Survey
+    }
+
+    pub(super) fn is_on_audit(&self) -> bool {
+        self.tab == Tab::Audit
     }
 
     pub(super) fn is_admin(&self) -> bool {
@@ -116,6 +126,7 @@ fn done(what: &str) -> Option<Notice> {
         "test" => "The server answers and can be scanned.",
         "pause" => "The instance is paused: an active scan continues, new scans are refused.",
         "resume" => "The instance accepts scans again.",
+        "survey" => "The survey is created. Its rows appear as instances are estimated.",
         "remove" => "The instance and its history are removed.",
         _ => return None,
     };

@@ -62,11 +62,16 @@ impl From<StoreError> for EstimateError {
 #[derive(Clone)]
 pub(super) struct Estimates {
     permits: Arc<Semaphore>,
+    /// Permits of the surveys.
+    pub(super) surveys: Arc<Semaphore>,
 }
 
 impl Default for Estimates {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)) }
+        Self {
+            permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)),
+            surveys: Arc::new(Semaphore::new(super::survey::CONCURRENCY)),
+        }
     }
 }
 
@@ -154,7 +159,8 @@ impl Instances {
             estimated.await.unwrap_or_else(|panic| Err(Failure::new(FailureKind::Internal, panic.to_string())));
         if wanted.may_sample {
             // A sample that failed does not count.
-            let sampled = estimated.as_ref().ok().filter(|found| has_sampled(found));
+            let is_sample = |found: &&Estimate| wanted.method == Some(Method::Sample) || has_sampled(found);
+            let sampled = estimated.as_ref().ok().filter(is_sample);
             let wait = sampled.map_or(Duration::ZERO, sample_interval);
             match self.store.set_next_sample(&instance.id, wait).await {
                 Ok(()) | Err(StoreError::Missing(_)) => {}

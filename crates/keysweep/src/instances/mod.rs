@@ -6,6 +6,7 @@ mod estimate;
 mod polls;
 mod sampling;
 mod settings;
+mod survey;
 mod targets;
 mod totals;
 
@@ -21,6 +22,7 @@ pub use self::{
     polls::{CONCURRENT_POLLS, POLL_INTERVAL, PollError},
     sampling::CONCURRENT_SAMPLINGS,
     settings::{InstanceChange, NewInstance},
+    survey::{MAX_INSTANCES, SurveyError, SurveyRequest},
     targets::{AllowedTargets, RangeError},
     totals::Totals,
 };

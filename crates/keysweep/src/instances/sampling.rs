@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a replica has an instance to itself. Longer than the timeout, so that no other one begins meanwhile.
 const LEASE: Duration = Duration::from_secs(180);
 /// Keys that are counted on each replica: they give the share within ±0.35 %.
-const MAX_COUNTED: u64 = 300_000;
+pub(super) const MAX_COUNTED: u64 = 300_000;
 /// Longest time between two estimates that reclaim nothing, so that the history has one an hour and a batch of expired keys
 /// is noticed.
 const MAX_INTERVAL: Duration = Duration::from_secs(3_600);

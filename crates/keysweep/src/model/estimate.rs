@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
-use keysweep_engine::{Estimate, Finding, PrimaryEstimate, PrimaryVerdict, stale::Advice};
+use keysweep_engine::{Cycle, Estimate, Finding, Method, PrimaryEstimate, PrimaryVerdict, stale::Advice};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,6 +40,9 @@ pub struct EstimatedPrimary {
     pub used_memory: Option<u64>,
     /// What to do about the stale keys.
     pub verdict: Advice,
+    /// What the verdict is based on beside the finding.
+    #[serde(default)]
+    pub cycle: Cycle,
 }
 
 impl EstimatedPrimary {
@@ -53,7 +56,27 @@ impl EstimatedPrimary {
             approximate: is_approximate,
             used_memory: primary.used_memory,
             verdict: advice,
+            cycle: primary.cycle,
         }
+    }
+
+    /// Returns the same with the verdict for another target share (0–1).
+    pub fn for_target(self, target: f64) -> Self {
+        let mut finding = self.finding;
+        if self.approximate && finding.method != Some(Method::Info) {
+            // Predicted, and predicted again: as a finding it would pass for a measurement.
+            finding.share = None;
+        }
+        let primary = PrimaryEstimate {
+            address: self.address,
+            source: String::new(),
+            finding,
+            databases: Vec::new(),
+            notes: Vec::new(),
+            used_memory: self.used_memory,
+            cycle: self.cycle,
+        };
+        Self::new(primary, target)
     }
 }
 
@@ -73,6 +96,12 @@ impl InstanceEstimate {
     pub fn new(found: Estimate, target: f64, taken_at: Timestamp) -> Self {
         let primaries = found.primaries.into_iter().map(|primary| EstimatedPrimary::new(primary, target)).collect();
         Self { taken_at, total: found.total, primaries }
+    }
+
+    /// Returns the same with the verdicts for another target share (0–1).
+    pub fn for_target(self, target: f64) -> Self {
+        let primaries = self.primaries.into_iter().map(|primary| primary.for_target(target)).collect();
+        Self { primaries, ..self }
     }
 }
 
@@ -154,4 +183,48 @@ pub struct Mark {
     pub kind: MarkKind,
     /// JSON, without key names and secrets.
     pub detail: Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use keysweep_engine::stale::{Code, Workload};
+
+    use super::*;
+
+    #[test]
+    fn a_stored_estimate_has_a_verdict_for_any_target() {
+        let cycle = Cycle {
+            workload: Some(Workload::split(1_000.0, &[(1_000_000, 1_000_000, None)], 16)),
+            hz: Some(10),
+            effort: Some(1),
+            may_configure: true,
+            ..Cycle::default()
+        };
+        let primary = |share, method| PrimaryEstimate {
+            address: "one:1".into(),
+            source: "one:1".into(),
+            finding: Finding {
+                keys: 1_000_000,
+                keys_with_ttl: 1_000_000,
+                share,
+                method,
+                hz: Some(10),
+                effort: Some(1),
+                predicted_share: cycle.predicted_share(),
+                ..Finding::default()
+            },
+            databases: Vec::new(),
+            notes: Vec::new(),
+            used_memory: Some(1 << 30),
+            cycle: cycle.clone(),
+        };
+        for (share, method) in [(Some(0.16), Some(Method::Sample)), (None, Some(Method::Info)), (None, None)] {
+            let stored = serde_json::to_string(&EstimatedPrimary::new(primary(share, method), 0.1)).expect("JSON");
+            let read: EstimatedPrimary = serde_json::from_str(&stored).expect("readable");
+            assert_eq!(read.verdict.code, Code::SetEffort);
+            let at_half = read.for_target(0.5);
+            assert_eq!(at_half, EstimatedPrimary::new(primary(share, method), 0.5), "{share:?} by {method:?}");
+            assert_eq!((at_half.verdict.code, at_half.approximate), (Code::Pointless, share.is_none()));
+        }
+    }
 }

@@ -3,11 +3,13 @@
 mod key_file;
 mod rotation;
 mod secret;
+mod text;
 mod vault;
 
 pub use self::{
     rotation::{Rotated, RotationError, rotate},
     secret::Secret,
+    text::{secret_file, secret_from_stdin, secret_variable},
     vault::{Vault, VaultError},
 };
 

@@ -31,6 +31,7 @@ mod overview;
 mod projects;
 mod schedule;
 mod secrets;
+mod surveys;
 mod tasks;
 mod timing;
 mod tokens;

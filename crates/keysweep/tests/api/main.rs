@@ -4,6 +4,7 @@ mod access;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;
+mod estimates;
 mod openapi;
 mod own_api;
 mod refusals;

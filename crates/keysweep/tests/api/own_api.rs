@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
 
-fn installation() -> (Installation, String) {
+pub fn installation() -> (Installation, String) {
     let installation = installation!();
     let project = id(&installation.admin(&["project", "add", "shop"]));
     (installation, format!("/api/v1/projects/{project}"))
 }
 
-fn post(service: &Service, path: &str, body: &Value) -> Answer {
+pub fn post(service: &Service, path: &str, body: &Value) -> Answer {
     service.send("POST", path, &[], if body.is_null() { String::new() } else { body.to_string() })
 }
 
-fn error(answer: &Answer) -> (u16, &str) {
+pub fn error(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["error"]["code"].as_str().unwrap_or_default())
 }
 

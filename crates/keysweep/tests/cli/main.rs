@@ -5,3 +5,4 @@ mod command_line;
 mod data;
 mod demo;
 mod package;
+mod survey;

@@ -180,6 +180,12 @@ async function everything() {
   await page.locator("#list tbody tr").first().waitFor();
   await inspect(page, "instances");
 
+  // A survey, whose rows appear without the page being loaded again.
+  await page.getByRole("link", { name: "Survey" }).click();
+  await page.getByRole("button", { name: "Survey" }).click();
+  await page.getByText("2 of 2 instances").waitFor();
+  await inspect(page, "survey");
+
   // An empty project, and a server that does not exist.
   await page.locator(".menu summary").focus();
   await page.keyboard.press("Enter");

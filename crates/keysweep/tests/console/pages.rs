@@ -200,3 +200,56 @@ fn a_scan_of_a_cluster_is_reported_shard_by_shard() {
     let reclaimed = format!("id=\"reclaimed\">{}<", thousands(stale));
     assert!(report.text.contains(&reclaimed), "{}", report.text);
 }
+
+#[test]
+fn instances_are_selected_by_label_and_surveyed_without_script() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(900).stale(300).load(&server);
+    let _replica = server.replica();
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "admin");
+    let add = format!("/console/{}/add", shop.project);
+    let blank = visitor.get(&add);
+    let fields = [("name", "sessions"), ("url", &server.url()), ("labels", "env=prod, team=web"), ("sampling", "off")];
+    let wrong = visitor.post(&add, &blank, &[("name", "x"), ("url", &server.url()), ("labels", "env")]);
+    assert_eq!(wrong.status, 422);
+    assert!(wrong.text.contains("id=\"labels-fault\"") && wrong.text.contains("NAME=VALUE"), "{}", wrong.text);
+    let page = visitor.submit(&add, &blank, &fields);
+    assert!(page.text.contains("env=prod") && page.text.contains("Background estimates are off"), "{}", page.text);
+    let edit = page.text.split("href=\"").find(|rest| rest.contains("/edit\"")).expect("a link");
+    let edit = edit.split('"').next().expect("a path").to_owned();
+    let form = visitor.get(&edit);
+    assert!(form.text.contains("value=\"env=prod team=web\""), "{}", form.text);
+    assert!(form.text.contains("<option value=\"off\" selected>"), "{}", form.text);
+
+    let list = format!("/console/{}/instances", shop.project);
+    let all = visitor.get(&list);
+    assert!(all.text.contains("sessions") && all.text.contains(">cache<"), "{}", all.text);
+    let link = all.text.split("href=\"").find(|rest| rest.contains("label=env%3Dprod")).expect("a label is a link");
+    let link = link.split('"').next().expect("a path").replace("&amp;", "&").replace("&#38;", "&");
+    let selected = visitor.get(&link);
+    assert!(selected.text.contains("sessions") && !selected.text.contains(">cache<"), "{}", selected.text);
+    assert!(selected.text.contains("env=prod ×"), "the selection can be left: {}", selected.text);
+
+    let survey = format!("/console/{}/survey", shop.project);
+    let page = visitor.get(&survey);
+    assert!(page.text.contains("There was no survey"), "{}", page.text);
+    let wrong = visitor.post(&survey, &page, &[("labels", "env=none"), ("below", "10")]);
+    assert!(wrong.status == 422 && wrong.text.contains("No instance has these labels"), "{}", wrong.text);
+    let wrong = visitor.post(&survey, &page, &[("labels", ""), ("below", "all")]);
+    assert!(wrong.status == 422 && wrong.text.contains("id=\"below-fault\""), "{}", wrong.text);
+    let page = visitor.submit(&survey, &page, &[("labels", ""), ("below", "10")]);
+    assert!(page.text.contains("The survey is created"), "{}", page.text);
+    let done = eventually("the survey to end", Duration::from_secs(30), || {
+        let page = visitor.get(&format!("{survey}?sort=name"));
+        page.text.contains("2 of 2 instances").then_some(page)
+    });
+    let (cache, sessions) = (done.text.find(">cache<").expect("a row"), done.text.find(">sessions<").expect("a row"));
+    assert!(cache < sessions, "sorted by name");
+    assert!(done.text.contains("unknown") && done.text.contains("1,200"), "{}", done.text);
+    let mut reader = Visitor::signed_in(&service, "reader");
+    let seen = reader.get(&survey);
+    assert!(seen.text.contains("sessions") && !seen.text.contains("<button class=\"primary\""), "{}", seen.text);
+    assert_eq!(reader.post(&survey, &seen, &[("below", "10")]).status, 403);
+}

@@ -61,6 +61,7 @@ const RANKS: &[(&str, u32)] = &[
     ("task", 6),
     ("identity", 7),
     ("instances", 7),
+    ("inventory", 6),
     ("metrics", 8),
     ("secrets", 8),
     ("connections", 10),

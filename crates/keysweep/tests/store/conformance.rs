@@ -31,4 +31,5 @@ mod people;
 mod schedule;
 mod secrets;
 mod simulation;
+mod surveys;
 mod tasks;

@@ -4,7 +4,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Output, term};
-use crate::{cli::login::secret_from_stdin, identity::Identity, model::Role, secrets::Secret};
+use crate::{
+    identity::Identity,
+    model::Role,
+    secrets::{Secret, secret_from_stdin},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Project {

@@ -33,6 +33,8 @@ fn operations() -> Vec<Operation> {
         V2,
         "/api/v1/projects/{project_id}/instances",
         "/api/v1/projects/{project_id}/instances/{instance_id}",
+        "/api/v1/projects/{project_id}/instances/{instance_id}/estimates",
+        "/api/v1/projects/{project_id}/survey/{survey_id}",
         "/api/v1/projects/{project_id}/tasks/{task_id}",
         "/api/v1/projects/{project_id}/tasks/{task_id}/events",
     ];
@@ -44,6 +46,7 @@ fn operations() -> Vec<Operation> {
         ("PUT", V2, "operator", OFF, 200),
         ("POST", "/api/v1/projects/{project_id}/tasks/{task_id}/cancel", "operator", "", 200),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/estimate", "operator", "", 409),
+        ("POST", "/api/v1/projects/{project_id}/survey", "operator", "", 201),
         ("POST", "/api/v1/projects/{project_id}/instances", "admin", new.as_str(), 201),
         ("PATCH", own, "admin", "{}", 200),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/pause", "admin", "", 200),
@@ -68,13 +71,14 @@ struct Ids {
     /// An instance without tasks, which can be removed.
     spare: String,
     task: String,
+    survey: String,
 }
 
 impl Ids {
     fn fill(&self, operation: &Operation) -> String {
         let instance = if operation.method == "DELETE" { &self.spare } else { &self.instance };
         let path = operation.path.replace("{project_id}", &self.project);
-        path.replace("{instance_id}", instance).replace("{task_id}", &self.task)
+        path.replace("{instance_id}", instance).replace("{task_id}", &self.task).replace("{survey_id}", &self.survey)
     }
 }
 
@@ -94,7 +98,9 @@ fn two_projects_with_users(installation: &Installation) -> ([Ids; 2], Service) {
         let task = id(&with_token(&service, &operator, "POST", &scan_path(&project, &instance), "").body);
         let url = format!("redis://127.0.0.1:{}", free_port());
         let spare = installation.register_another(&project, "spare", &url, &[]);
-        Ids { project, instance, spare, task }
+        let survey =
+            id(&with_token(&service, &operator, "POST", &format!("/api/v1/projects/{project}/survey"), "").body);
+        Ids { project, instance, spare, task, survey }
     });
     (ids, service)
 }
@@ -104,7 +110,7 @@ fn each_role_has_exactly_the_operations_of_the_table() {
     let installation = installation!();
     let ([ours, theirs], service) = two_projects_with_users(&installation);
     let nothing = || OTHER.to_owned();
-    let nowhere = Ids { project: nothing(), instance: nothing(), spare: nothing(), task: nothing() };
+    let nowhere = Ids { project: nothing(), instance: nothing(), spare: nothing(), task: nothing(), survey: nothing() };
     let across = Ids { project: ours.project.clone(), ..theirs.clone() };
     let absent = Ids { project: ours.project.clone(), ..nowhere.clone() };
     for (rank, role) in ROLES.into_iter().enumerate() {

@@ -51,6 +51,7 @@ pub const SCANS: &[Line] = &[
     good("survey {locked} --user default --password-file {password} --csv", "name,address,keys"),
     good("survey {locked} --password-stdin", "too few to matter"),
     good("survey --socket {socket}", "pointless"),
+    good("survey --inventory {inventory} --label env=test", "carts 127.0.0.1:"),
     good("survey {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example", "too few to matter"),
     good(
         "survey {watched} --sentinel-user default --sentinel-password-file {password} --sentinel-tls same \
@@ -96,7 +97,11 @@ pub const ADMIN: &[Line] = &[
     good("instance resume cache --project shop", ""),
     good("instance list --project shop", "\"paused\":false"),
     good("instance remove cache --project shop", ""),
-    good("instance add piped {locked} --project shop --password-stdin", "id"),
+    good(
+        "instance add piped {locked} --project shop --password-stdin --label env=prod --label team=web --sampling primary",
+        "id",
+    ),
+    good("instance list --project shop --label team=web", "\"sampling\":\"primary\""),
     good("instance remove piped --project shop", ""),
     good(
         "instance add encrypted {tls} --project shop --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example",
@@ -125,6 +130,7 @@ pub const SERVICE: &str = "--endpoint {endpoint} --project shop --credentials {c
 /// `instance`, `autoscan` and `task`, run in this order.
 pub const REMOTE: &[Line] = &[
     good("instance list", "\"name\":\"cache\""),
+    good("instance list --label env=absent", "{\"instances\":[]}"),
     good("instance show cache", "\"name\":\"cache\""),
     good(
         "autoscan set cache --enable --first-scan-at 2099-01-01T02:00:00Z --interval 24h --timeout 48h --scan-keys-count 500",

@@ -44,6 +44,7 @@ impl Places {
             ("backup", file("backup.db")),
             ("next_key", file("next.key")),
             ("pages", file("pages")),
+            ("inventory", file("fleet.yaml")),
             ("window", "02:00-05:00 Europe/Paris".to_owned()),
             ("ca", text(&authority.file())),
             ("cert", text(&issued.certificate)),
@@ -112,6 +113,12 @@ fn servers(places: &mut Places) -> [Server; 5] {
     for server in [&plain, &locked, &encrypted] {
         DataSet::new().live(200).stale(100).load(server);
     }
+    let inventory = format!(
+        "instances:\n  - name: sessions\n    url: {}\n    labels: {{env: prod}}\n  - name: carts\n    url: redis://{}\n    labels: {{env: test}}\n    password_file: password\n",
+        plain.url(),
+        locked.address()
+    );
+    fs::write(&places.values["inventory"], inventory).expect("written");
     let replica = plain.replica();
     places.put("server", plain.url());
     places.put("replica", replica.url());

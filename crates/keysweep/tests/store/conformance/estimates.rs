@@ -8,7 +8,7 @@ use keysweep::{
     store::{Pruned, Store},
 };
 use keysweep_engine::{
-    Finding, Inspection, Method,
+    Cycle, Finding, Inspection, Method,
     stale::{Advice, Code},
 };
 use serde_json::json;
@@ -54,6 +54,7 @@ fn estimate(taken_at: Timestamp, shares: &[f64]) -> InstanceEstimate {
             interval_seconds: None,
             setting: None,
         },
+        cycle: Cycle::default(),
     };
     let primaries = shares.iter().enumerate().map(primary).collect();
     InstanceEstimate { taken_at, total: Finding { keys: 1_000, ..Finding::default() }, primaries }

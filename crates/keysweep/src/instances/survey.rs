@@ -1,0 +1,211 @@
+//! Surveys: the instances of a project are estimated one after the other, and each of their primaries gets a verdict.
+//!
+//! A survey runs in the process that created it. Its rows are in the store, so that every replica shows them; a survey whose
+//! process has ended is interrupted, and is not resumed: another one takes as long as the rest of it.
+
+use std::time::Duration;
+
+use keysweep_engine::{Failure, FailureKind, Method, stale::Code};
+use tokio::task::JoinSet;
+
+use super::{
+    EstimateError, InstanceError, Instances,
+    estimate::Wanted,
+    sampling::{MAX_COUNTED, next_estimate},
+};
+use crate::{
+    model::{
+        AuditEvent, DEFAULT_TARGET, Instance, InstanceEstimate, Labels, Sampling, Survey, SurveyRow, SurveyStatus, now,
+    },
+    random::new_id,
+    store::StoreError,
+};
+
+/// Instances that the surveys of one process estimate at a time; the primaries of each one after the other.
+pub(super) const CONCURRENCY: usize = 8;
+/// Most instances of one survey.
+pub const MAX_INSTANCES: usize = 1_000;
+/// How long the estimate of one instance may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a survey counts as running without another row: longer than an estimate, and than the wait for a permit behind
+/// those of other projects.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// What to survey.
+#[derive(Debug, Clone)]
+pub struct SurveyRequest {
+    /// Stale share to stay below, 0–1.
+    pub target: f64,
+    /// Labels that the instances have.
+    pub labels: Labels,
+    /// Whether no key is reclaimed, whatever the instances allow.
+    pub no_reclaim: bool,
+}
+
+impl Default for SurveyRequest {
+    fn default() -> Self {
+        Self { target: DEFAULT_TARGET, labels: Labels::default(), no_reclaim: false }
+    }
+}
+
+/// Why there is no survey.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// The target is no share.
+    #[error("invalid below {0}: give a share above 0 and below 1, for example 0.1 for 10 %")]
+    Target(f64),
+    /// No instance has the labels.
+    #[error("no instance has these labels; leave some out")]
+    Nothing,
+    /// Too many instances have the labels.
+    #[error("{0} instances are too many for one survey, at most {MAX_INSTANCES}; select some of them by labels")]
+    TooMany(usize),
+    /// Another survey of the project runs; holds its id.
+    #[error("survey {0} of this project is running; wait until it is done")]
+    Running(String),
+    /// The instances cannot be read, or the store failed.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+}
+
+impl From<StoreError> for SurveyError {
+    fn from(error: StoreError) -> Self {
+        Self::Instance(error.into())
+    }
+}
+
+impl Instances {
+    /// Creates a survey of a project's instances and runs it in this process. Returns it as it is then, without rows.
+    pub async fn start_survey(
+        &self,
+        project_id: &str,
+        request: SurveyRequest,
+        by: Option<&str>,
+    ) -> Result<Survey, SurveyError> {
+        if !(request.target > 0.0 && request.target < 1.0) {
+            return Err(SurveyError::Target(request.target));
+        }
+        let labels: Vec<_> = request.labels.iter().collect();
+        let instances = self.select(project_id, &labels).await?;
+        match instances.len() {
+            0 => return Err(SurveyError::Nothing),
+            1..=MAX_INSTANCES => {}
+            many => return Err(SurveyError::TooMany(many)),
+        }
+        let survey = Survey {
+            id: new_id(),
+            project_id: project_id.to_owned(),
+            triggered_by: by.map(str::to_owned),
+            created_at: now(),
+            finished_at: None,
+            status: SurveyStatus::Running,
+            target: request.target,
+            labels: request.labels.clone(),
+            instances: instances.len() as u64,
+            surveyed: 0,
+            rows: Vec::new(),
+        };
+        let event =
+            AuditEvent { project_id: Some(project_id), actor: by, action: "survey.create", subject: &survey.id };
+        let detail = serde_json::json!({
+            "instances": survey.instances, "labels": request.labels.as_map(), "below": request.target,
+            "no_reclaim": request.no_reclaim,
+        });
+        let store = self.store.with_audit(vec![event.entry(&detail)]);
+        if let Some(running) = store.add_survey(&survey, LEASE).await? {
+            return Err(SurveyError::Running(running));
+        }
+        tracing::info!(survey_id = survey.id, instances = survey.instances, triggered_by = by, "survey created");
+        let (this, id) = (self.clone(), survey.id.clone());
+        tokio::spawn(async move {
+            if let Err(error) = this.run_survey(&id, instances, &request).await {
+                tracing::warn!(survey_id = id, %error, "survey interrupted");
+            }
+        });
+        Ok(survey)
+    }
+
+    /// Returns a survey of a project with its rows.
+    pub async fn survey(&self, project_id: &str, id: &str) -> Result<Option<Survey>, InstanceError> {
+        Ok(self.store.survey(project_id, id).await?)
+    }
+
+    /// Returns the newest survey of a project with its rows.
+    pub async fn latest_survey(&self, project_id: &str) -> Result<Option<Survey>, InstanceError> {
+        Ok(self.store.latest_survey(project_id).await?)
+    }
+
+    async fn run_survey(&self, id: &str, instances: Vec<Instance>, request: &SurveyRequest) -> Result<(), StoreError> {
+        let mut running = JoinSet::new();
+        for instance in instances {
+            // The semaphore is never closed.
+            let Ok(permit) = self.estimates.surveys.clone().acquire_owned().await else { break };
+            let (this, id, request) = (self.clone(), id.to_owned(), request.clone());
+            running.spawn(async move {
+                let _permit = permit;
+                let rows = this.survey_rows(&instance, &request).await?;
+                this.store.add_survey_rows(&id, &instance.id, &rows, LEASE).await
+            });
+            while let Some(ended) = running.try_join_next() {
+                saved(ended)?;
+            }
+        }
+        while let Some(ended) = running.join_next().await {
+            saved(ended)?;
+        }
+        self.store.finish_survey(id).await
+    }
+
+    /// Estimates an instance, as its sampling allows, and returns its rows.
+    async fn survey_rows(&self, instance: &Instance, request: &SurveyRequest) -> Result<Vec<SurveyRow>, StoreError> {
+        let wanted = Wanted {
+            // What INFO says needs no count.
+            method: (instance.sampling == Sampling::Off).then_some(Method::Info),
+            may_sample: instance.sampling == Sampling::Primary && !request.no_reclaim,
+            max_counted: MAX_COUNTED,
+            timeout: TIMEOUT,
+        };
+        let found = match self.estimate_as(instance, wanted, None).await {
+            Ok(found) => {
+                let next = next_estimate(&found);
+                match self
+                    .store
+                    .record_estimate(instance, &InstanceEstimate::new(found.clone(), DEFAULT_TARGET, now()), next)
+                    .await
+                {
+                    // Removed, or with another URL by now; the rows of this survey stand nevertheless.
+                    Ok(()) | Err(StoreError::Missing(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                Ok(InstanceEstimate::new(found, request.target, now()))
+            }
+            // The latest estimate is that sample, or newer.
+            Err(EstimateError::TooSoon(_)) => match self.store.latest_estimate(&instance.id).await?.estimate {
+                Some(latest) => Ok(latest.for_target(request.target)),
+                None => Err((Code::Unknown, "a sample is being taken; survey again in a few minutes".to_owned())),
+            },
+            Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
+            Err(EstimateError::Server(Failure { kind: FailureKind::Unsupported, message })) => {
+                Err((Code::Unsupported, message))
+            }
+            Err(error) => Err((Code::Unknown, error.to_string())),
+        };
+        let name = || instance.name.clone();
+        let mut rows = match found {
+            Ok(found) => found.primaries.into_iter().map(|primary| SurveyRow::of(name(), primary)).collect(),
+            Err((code, reason)) => vec![SurveyRow::unknown(name(), code, reason)],
+        };
+        for row in &mut rows {
+            row.instance_id = Some(instance.id.clone());
+        }
+        Ok(rows)
+    }
+}
+
+/// Passes on the failure to save rows. A crash leaves an instance without rows, and the survey goes on.
+fn saved(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
+    ended.unwrap_or_else(|error| {
+        tracing::error!(%error, "the survey of an instance crashed");
+        Ok(())
+    })
+}

@@ -1,0 +1,197 @@
+//! Labels and sampling of instances, and the estimates that the service makes by itself.
+
+use std::time::Duration;
+
+use keysweep_harness::{DataSet, Flavor, Server, Service, eventually, id};
+use serde_json::{Value, json};
+
+use super::own_api::{error, installation, post};
+
+fn patch(service: &Service, path: &str, body: &Value) -> keysweep_harness::Answer {
+    service.send("PATCH", path, &[], body.to_string())
+}
+
+#[test]
+fn instances_are_selected_by_their_labels() {
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let instances = format!("{base}/instances");
+    let url = "redis://127.0.0.1:1";
+    let new = |name: &str, labels: Value| json!({ "name": name, "url": url, "labels": labels });
+    let cart = post(&service, &instances, &new("cart", json!({ "env": "prod", "team": "web" })));
+    assert_eq!((cart.status, &cart.body["labels"]["env"]), (201, &"prod".into()), "{cart:?}");
+    assert_eq!(cart.body["sampling"], "replica", "nothing is reclaimed unless it was agreed to");
+    installation.admin(&[
+        "instance",
+        "add",
+        "feed",
+        url,
+        "--project",
+        "shop",
+        "--label",
+        "env=prod",
+        "--label",
+        "zone=",
+        "--sampling",
+        "off",
+    ]);
+    post(&service, &instances, &json!({ "name": "test", "url": url }));
+    let listed = |query: &str| {
+        let answer = service.get(&format!("{instances}{query}"));
+        let names = answer["instances"].as_array().expect("a list").iter().map(|instance| instance["name"].to_string());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(listed(""), "\"cart\" \"feed\" \"test\"");
+    assert_eq!(listed("?label=env%3Dprod"), "\"cart\" \"feed\"");
+    assert_eq!(listed("?label=env=prod&label=team=web"), "\"cart\"");
+    assert_eq!(listed("?label=zone="), "\"feed\"");
+    assert_eq!(listed("?label=env=test"), "");
+    let by_client = installation.command(&["instance", "list", "--json", "-l", "env=prod", "-l", "team=web"]);
+    let output = { by_client }.env("KEYSWEEP_ENDPOINT", &service.base).output().expect("it runs");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(
+        (printed["instances"].as_array().map(Vec::len), &printed["instances"][0]["name"]),
+        (Some(1), &"cart".into())
+    );
+    let by_admin = installation.admin(&["instance", "list", "--project", "shop", "-l", "zone="]);
+    assert_eq!(
+        (&by_admin[0]["name"], &by_admin[0]["sampling"], &by_admin[1]),
+        (&"feed".into(), &"off".into(), &Value::Null)
+    );
+
+    let path = format!("{instances}/{}", id(&cart.body));
+    let changed = patch(&service, &path, &json!({ "labels": { "env": "test" }, "sampling": "off" }));
+    assert_eq!((&changed.body["labels"], &changed.body["sampling"]), (&json!({ "env": "test" }), &"off".into()));
+    let kept = patch(&service, &path, &json!({ "name": "carts" }));
+    assert_eq!((&kept.body["labels"], &kept.body["sampling"]), (&json!({ "env": "test" }), &"off".into()));
+    let many: serde_json::Map<String, Value> = (0..33).map(|number| (format!("n{number}"), "x".into())).collect();
+    for (wrong, words) in [
+        (json!({ "labels": { "-env": "prod" } }), "invalid label"),
+        (json!({ "labels": { "env": "a b" } }), "at most 63"),
+        (json!({ "labels": many }), "at most 32"),
+        (json!({ "labels": { "env": 1 } }), "not of the documented type"),
+        (json!({ "sampling": "always" }), "off, replica, primary"),
+    ] {
+        let refused = patch(&service, &path, &wrong);
+        assert_eq!(error(&refused), (400, "invalid"), "{wrong}");
+        assert!(refused.body.to_string().contains(words), "{words}: {refused:?}");
+    }
+    assert_eq!(error(&service.request("GET", &format!("{instances}?label=env"))), (400, "invalid"));
+    assert_eq!(service.get(&path)["labels"], json!({ "env": "test" }));
+}
+
+#[test]
+fn the_service_samples_a_primary_only_where_that_was_agreed_to() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(18_000).stale(6_000).load(&server);
+    let keys = || redis::cmd("DBSIZE").query::<u64>(&mut server.connection()).expect("a size");
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let new = json!({ "name": "cache", "url": server.url(), "sampling": "off" });
+    let path = format!("{base}/instances/{}", id(&post(&service, &format!("{base}/instances"), &new).body));
+    let estimates = |service: &Service| service.get(&format!("{path}/estimates"));
+    assert_eq!(estimates(&service), json!({ "latest": null, "failure": null, "points": [], "marks": [] }));
+    let estimated = |service: &Service, method: &str| {
+        eventually("a background estimate", Duration::from_secs(20), || {
+            let found = estimates(service);
+            (found["latest"]["total"]["method"] == method).then_some(found)
+        })
+    };
+
+    patch(&service, &path, &json!({ "sampling": "replica" }));
+    let hint = estimated(&service, "info");
+    assert_eq!((keys(), &hint["latest"]["total"]["reclaimed"]), (24_000, &0.into()), "no key was reclaimed");
+    assert_eq!(hint["latest"]["primaries"][0]["share_low"], Value::Null, "{hint:#}");
+
+    patch(&service, &path, &json!({ "sampling": "primary" }));
+    let sample = estimated(&service, "sample");
+    let (latest, primary) = (&sample["latest"], &sample["latest"]["primaries"][0]);
+    assert!(
+        keys() < 24_000 && latest["total"]["reclaimed"].as_u64().is_some_and(|reclaimed| reclaimed > 0),
+        "{sample:#}"
+    );
+    assert_eq!(
+        (&primary["approximate"], &primary["verdict"]["code"]),
+        (&false.into(), &"scan_once".into()),
+        "{primary:#}"
+    );
+    let (low, high) = (primary["share_low"].as_f64(), primary["share_high"].as_f64());
+    assert!(low.is_some_and(|low| low < 0.25) && high.is_some_and(|high| high > 0.2), "{primary:#}");
+    let point = &sample["points"][0]["primaries"][0];
+    assert_eq!((&point["share"], &point["address"]), (&primary["share"], &server.address().to_string().into()));
+    assert!(point["used_memory"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{point:#}");
+    assert_eq!(sample["points"].as_array().map(Vec::len), Some(1), "one an hour");
+
+    // The time between samples holds for requests as well, and after a restart.
+    let again = post(&service, &format!("{path}/estimate?method=sample"), &Value::Null);
+    assert_eq!(error(&again), (429, "too_many"), "{again:?}");
+    drop(service);
+    let service = installation.serve(&["--no-auth"]);
+    let again = post(&service, &format!("{path}/estimate?method=sample"), &Value::Null);
+    assert_eq!(error(&again), (429, "too_many"), "{again:?}");
+    assert_eq!(estimates(&service)["latest"]["total"]["method"], "sample");
+    let later = service.get(&format!("{path}/estimates?from=2100-01-01T00:00:00Z"));
+    assert_eq!((&later["points"], later["latest"].is_object()), (&json!([]), true));
+    assert_eq!(error(&service.request("GET", &format!("{path}/estimates?from=yesterday"))), (400, "invalid"));
+}
+
+#[test]
+fn a_survey_has_a_row_for_each_primary_and_says_what_is_unknown() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(900).stale(300).load(&server);
+    let _replica = server.replica();
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let instances = format!("{base}/instances");
+    for (name, url, env) in [
+        ("cache", server.url(), "prod"),
+        ("lost", "redis://127.0.0.1:1".into(), "prod"),
+        ("test", server.url(), "test"),
+    ] {
+        post(&service, &instances, &json!({ "name": name, "url": url, "labels": { "env": env } }));
+    }
+    let surveys = format!("{base}/survey");
+    let created = post(&service, &surveys, &json!({ "labels": { "env": "prod" }, "below": 0.2 }));
+    assert_eq!(
+        (created.status, &created.body["status"], &created.body["instances"]),
+        (201, &"running".into(), &2.into())
+    );
+    let path = format!("{surveys}/{}", id(&created.body));
+    let meanwhile = post(&service, &surveys, &Value::Null);
+    assert_eq!(error(&meanwhile), (409, "conflict"), "{meanwhile:?}");
+    let done = service.wait_for(&path, |survey| survey["status"] == "done");
+    assert_eq!(
+        (&done["surveyed"], &done["below"], &done["labels"]),
+        (&2.into(), &0.2.into(), &json!({ "env": "prod" }))
+    );
+    let [cache, lost] = done["rows"].as_array().expect("rows").as_slice() else { panic!("{done:#}") };
+    assert_eq!(
+        (&cache["name"], &cache["keys"], &cache["share"], &cache["approximate"]),
+        (&"cache".into(), &1_200.into(), &0.25.into(), &false.into())
+    );
+    assert_eq!(
+        (&cache["address"], &cache["method"], &cache["verdict"]["code"]),
+        (&server.address().to_string().into(), &"replica".into(), &"scan_once".into())
+    );
+    for field in ["address", "keys", "keys_with_ttl", "share", "bytes", "reclaimed", "used_memory"] {
+        assert_eq!((lost["name"].as_str(), &lost[field]), (Some("lost"), &Value::Null), "{field} is unknown");
+    }
+    assert_eq!(lost["verdict"]["code"], "unknown");
+    assert!(lost["verdict"]["reason"].as_str().is_some_and(|reason| reason.contains("127.0.0.1:1")), "{lost:#}");
+    let by_name = service.get(&format!("{path}?sort=name"));
+    assert_eq!(by_name["rows"][1]["name"], "lost");
+    assert_eq!(error(&service.request("GET", &format!("{path}?sort=size"))), (400, "invalid"));
+    for (body, words) in [
+        (json!({ "below": 1.5 }), "invalid below 1.5"),
+        (json!({ "labels": { "env": "none" } }), "no instance"),
+        (json!({ "labels": { "-": "x" } }), "invalid label"),
+        (json!({ "belov": 0.1 }), "unknown field"),
+    ] {
+        let refused = post(&service, &surveys, &body);
+        assert!(refused.status == 400 && refused.body.to_string().contains(words), "{words}: {refused:?}");
+    }
+    assert_eq!(error(&service.request("GET", &format!("{surveys}/{}", "0".repeat(32)))), (404, "not_found"));
+    let audit = service.get(&format!("{base}/audit?limit=1"));
+    let entry = &audit["entries"][0];
+    assert_eq!((&entry["action"], &entry["subject"]), (&"survey.create".into(), &created.body["id"]));
+}

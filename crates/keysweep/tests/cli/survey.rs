@@ -1,0 +1,73 @@
+//! `keysweep survey` of an inventory.
+
+use std::fs;
+
+use keysweep_harness::{DataSet, Flavor, Server, free_port, installation};
+use serde_json::Value;
+
+#[test]
+fn an_inventory_is_surveyed_by_label_and_what_is_unknown_is_no_zero() {
+    let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
+    DataSet::new().live(900).stale(300).load(&server);
+    let installation = installation!();
+    let file = |name: &str, text: &str| {
+        let path = installation.folder().join(name);
+        fs::write(&path, text).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    file("carts.secret", "hunter2-hunter2\n");
+    let inventory = file(
+        "fleet.yaml",
+        &format!(
+            "instances:
+  - name: carts
+    url: redis://{}
+    labels: {{env: prod}}
+    password_file: carts.secret
+  - name: lost
+    url: redis://127.0.0.1:{}
+    labels: {{env: prod}}
+  - name: test
+    url: redis://127.0.0.1:1
+    labels: {{env: test}}
+    password_env: NOT_SET_ANYWHERE
+",
+            server.address(),
+            free_port()
+        ),
+    );
+    let arguments = ["survey", "--inventory", &inventory, "-l", "env=prod", "--sort", "name", "--json"];
+    let output = installation.run(&arguments);
+    assert_eq!(output.status.code(), Some(1), "one was not reached: {output:?}");
+    let rows: Value = serde_json::from_slice(&output.stdout).expect("one JSON array");
+    let [carts, lost] = rows.as_array().expect("rows").as_slice() else { panic!("{rows:#}") };
+    assert_eq!(
+        (&carts["name"], &carts["keys"], &carts["address"]),
+        (&"carts".into(), &1_200.into(), &server.address().to_string().into())
+    );
+    for field in ["address", "keys", "keys_with_ttl", "share", "bytes", "reclaimed"] {
+        assert_eq!((&lost["name"], &lost[field]), (&"lost".into(), &Value::Null), "{field}");
+    }
+    let printed = installation.run(&arguments[..7]);
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    let line = printed.lines().find(|line| line.starts_with("lost")).expect("a row").to_owned();
+    assert!(line.contains('–') && !line.contains(" 0 "), "{line}");
+
+    for (text, words) in [
+        (
+            "instances:\n  - name: a\n    url: redis://h\n    pasword: hunter2-hunter2\n",
+            "line 4: unknown field \"pasword\"",
+        ),
+        ("instances:\n  - name: a\n    url: redis://:hunter2-hunter2@h\n", "line 2: url: holds a password"),
+        ("instances: []\n", "has no instance"),
+    ] {
+        let wrong = file("wrong.yaml", text);
+        let output = installation.run(&["survey", "--inventory", &wrong]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words) && said.contains("wrong.yaml") && !said.contains("hunter2"), "{said}");
+    }
+    let unset = installation.run(&["survey", "--inventory", &inventory]);
+    let said = String::from_utf8_lossy(&unset.stderr).into_owned();
+    assert!(unset.status.code() == Some(2) && said.contains("NOT_SET_ANYWHERE"), "{said}");
+}
