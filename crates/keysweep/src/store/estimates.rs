@@ -238,8 +238,10 @@ impl Store {
 /// Returns when the first background estimate of a new instance is due: one to five minutes after its registration, so that
 /// those of instances that are registered together are spread.
 pub(super) fn first_estimate(instance: &Instance) -> Timestamp {
-    let hash = instance.id.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-    after(instance.created_at, FIRST_AFTER + Duration::from_secs(hash % FIRST_SPREAD))
+    // FNV-1a: an operator may have chosen ids that differ in one digit.
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = instance.id.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    after(instance.created_at, FIRST_AFTER + Duration::from_secs((hash >> 32) % FIRST_SPREAD))
 }
 
 /// Saves when the next background estimate is due, if the instance still has this URL.
