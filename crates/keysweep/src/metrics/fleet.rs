@@ -8,9 +8,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::OfInstance;
+use super::{OfInstance, stale::StaleGauges};
 use crate::{
-    model::{Hold, Status},
+    model::{Hold, InstanceEstimate, Status},
     store::Overview,
 };
 
@@ -51,6 +51,7 @@ pub(super) struct FleetGauges {
     scans_since: Family<OfInstance, Number>,
     target_share: Family<OfInstance, Number>,
     cannot_hold: Family<OfInstance, Whole>,
+    stale: StaleGauges,
 }
 
 impl FleetGauges {
@@ -138,10 +139,12 @@ impl FleetGauges {
             "Whether the target share cannot be held by scanning: a scan takes more than a quarter of the interval that would hold it",
             self.cannot_hold.clone(),
         );
+        self.stale.register(registry);
     }
 
-    pub(super) fn show(&self, overview: &Overview) {
+    pub(super) fn show(&self, overview: &Overview, estimates: &[(String, InstanceEstimate)]) {
         self.show_nothing();
+        self.stale.show(estimates);
         self.up.set(1);
         for (status, tasks) in [(Status::Waiting, overview.waiting), (Status::Running, overview.running)] {
             self.tasks.get_or_create(&OfStatus { status: status.as_str() }).set(tasks);
@@ -187,6 +190,7 @@ impl FleetGauges {
         self.tasks.clear();
         self.unattended.clear();
         self.info.clear();
+        self.stale.clear();
         for family in [&self.longest_wait, &self.schedule_lag] {
             family.clear();
         }

@@ -8,6 +8,7 @@ mod counts;
 mod fleet;
 mod listener;
 mod process;
+mod stale;
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub use self::{
     listener::serve,
 };
 use self::{fleet::FleetGauges, process::Process};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Minimum interval between two queries of the store: several scrapers cost one query.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
@@ -104,10 +105,11 @@ impl Metrics {
         if refreshed_at.is_some_and(|then| then.elapsed() < REFRESH_INTERVAL) {
             return;
         }
-        match self.store.overview().await {
-            Ok(overview) => {
+        let read = async { Ok::<_, StoreError>((self.store.overview().await?, self.store.latest_estimates().await?)) };
+        match read.await {
+            Ok((overview, estimates)) => {
                 self.counts.keep_only(&overview.instances);
-                self.fleet.show(&overview);
+                self.fleet.show(&overview, &estimates);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot read instance metrics from the database");

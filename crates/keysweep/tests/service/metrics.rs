@@ -138,9 +138,14 @@ fn promtool_accepts_the_metrics() {
 fn all_metrics() -> BTreeMap<String, String> {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(2_000).stale(1_000).load(&server);
+    let _replica = server.replica();
     let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
+    let own = format!("/api/v1/projects/{project}/instances/{instance}");
+    // On a replica an estimate measures everything that a metric shows.
+    let answer = service.request("POST", &format!("{own}/estimate"));
+    assert!(answer.status < 300, "{answer:?}");
     scan(&service, &project, &instance);
     // The interval appears once scans are due.
     let first = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
@@ -150,10 +155,10 @@ fn all_metrics() -> BTreeMap<String, String> {
     let path = format!("/v2/{project}/instances/{instance}/scan-expire-keys/autoscan-config");
     let answer = service.send("PUT", &path, &[("content-type", "application/json")], &config);
     assert!(answer.status < 300, "{answer:?}");
-    let own = format!("/api/v1/projects/{project}/instances/{instance}/auto-scan");
-    let answer = service.send("PATCH", &own, &[("content-type", "application/json")], r#"{"below": 0.05}"#);
+    let body = r#"{"below": 0.05}"#;
+    let answer = service.send("PATCH", &format!("{own}/auto-scan"), &[("content-type", "application/json")], body);
     assert!(answer.status < 300, "{answer:?}");
-    let shown = ["keysweep_scan_duration_seconds_count", "keysweep_instance_target_share{"];
+    let shown = ["keysweep_scan_duration_seconds_count", "keysweep_instance_target_share{", "keysweep_stale_share{"];
     let text = eventually("the task is counted, and a scan due", Duration::from_secs(15), || {
         Some(service.scrape()).filter(|text| shown.iter().all(|name| text.contains(name)))
     });
