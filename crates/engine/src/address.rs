@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Longest host name, bytes.
+const MAX_HOST: usize = 255;
 /// Prefix of a socket's path where an address is written.
 const UNIX: &str = "unix:";
 
@@ -109,6 +111,12 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// Whether a server may announce this host: a text of up to 255 bytes without spaces and control characters, which could
+/// drive a terminal or fill a checkpoint.
+pub(crate) fn is_host(host: &str) -> bool {
+    host.len() <= MAX_HOST && !host.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// Splits `host`, `host:port`, `[address]` or `[address]:port` into the host without brackets and the text of its port.

@@ -160,6 +160,18 @@ impl ShardError {
                     "{address} does not speak the Redis protocol ({detail}); check that the port belongs to a Redis or Valkey server and does not require TLS"
                 ),
             ),
+            LinkError::TooLarge { bytes, elements } => fatal(
+                Unsupported,
+                format!(
+                    "{address} answers with more than {bytes} bytes or {elements} elements, more than a Redis or Valkey server sends for this command; check that the port belongs to one"
+                ),
+            ),
+            LinkError::TooManyDatabases(most) => fatal(
+                Refused,
+                format!(
+                    "{address} has keys in more than {most} databases, the most that are scanned at once; name one in the URL"
+                ),
+            ),
             LinkError::Server(error) => match error.code() {
                 "LOADING" => {
                     unreachable(format!("{address} is still loading its data set; try again when it has finished"))

@@ -3,7 +3,10 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, Receiver},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -41,7 +44,8 @@ pub struct Service {
     pub base: String,
     /// URL of the metrics, if the service exposes them.
     pub metrics: Option<String>,
-    log: Receiver<String>,
+    /// Shared by tests that send requests in several threads.
+    log: Mutex<Receiver<String>>,
 }
 
 /// A response of the service.
@@ -89,7 +93,7 @@ impl Service {
             metrics = metrics.or_else(|| entry["metrics"].as_str().map(|address| format!("http://{address}/metrics")));
             seen.push(line);
         };
-        Self { child, base: format!("http://{address}"), metrics, log }
+        Self { child, base: format!("http://{address}"), metrics, log: Mutex::new(log) }
     }
 
     /// Sends a request without a body, following redirects.
@@ -165,8 +169,9 @@ impl Service {
     /// Reads the log until a line contains these words, and returns that line.
     pub fn wait_for_log(&self, words: &str) -> String {
         let deadline = Instant::now() + TIMEOUT;
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let line = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let line = log.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let line = line.unwrap_or_else(|_| panic!("{words:?} is not in the log"));
             if line.contains(words) {
                 return line;
@@ -177,6 +182,23 @@ impl Service {
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Returns the most memory that the process has held at a time (peak RSS), bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Returns the memory that the process holds (RSS), bytes.
+    pub fn resident_memory(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number");
+        kibibytes * 1024
     }
 
     /// Returns the CPU time of the service.
@@ -206,7 +228,8 @@ impl Service {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
-                return (status.code(), self.log.iter().collect());
+                let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+                return (status.code(), log.iter().collect());
             }
             assert!(Instant::now() < deadline, "the service does not exit on SIGTERM");
             thread::sleep(Duration::from_millis(10));

@@ -2,7 +2,7 @@
 //! that arrive.
 #![no_main]
 
-use keysweep_engine::link::{LinkError, Reader, Source};
+use keysweep_engine::link::{LinkError, Reader, ReplyLimit, Source};
 use libfuzzer_sys::fuzz_target;
 
 /// Returns the input in pieces of a size that the input itself selects.
@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
     let source = || Pieces { bytes, size: usize::from(*size) + 1 };
     let mut one = source();
     let mut reader = Reader::default();
-    while reader.reply(&mut one).is_ok() {}
+    while reader.reply(&mut one, &mut ReplyLimit::ROLE.budget()).is_ok() {}
     let mut other = source();
     let mut reader = Reader::default();
     while reader.scan_reply(&mut other).is_ok() {}

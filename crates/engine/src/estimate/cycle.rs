@@ -69,7 +69,7 @@ impl Snapshot {
         let Some(expired) = info.number("expired_keys") else { return Ok(None) };
         let fields = |name: &str| info.number::<u64>(name).unwrap_or(0);
         let reading = Reading {
-            run_id: info.text("run_id").unwrap_or_default().to_owned(),
+            run_id: info.run_id().unwrap_or_default(),
             at: since.elapsed().as_secs_f64(),
             expired,
             // The two engines have different names for it.

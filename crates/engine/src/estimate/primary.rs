@@ -142,6 +142,7 @@ impl Shard {
             notes.push(format!("the primary {} cannot be reached, so that its expiry rate is unknown", self.address));
         }
         let parts = databases.iter().map(|(_, finding)| finding);
+        let lines = after.as_ref().map(|after| after.info.keyspace()).unwrap_or_default();
         let finding = match databases.is_empty() {
             true => Finding::default().with_share(Share::default(), request.method.unwrap_or(Method::Replica)),
             false => Finding::sum(parts),
@@ -154,7 +155,7 @@ impl Shard {
                 .into_iter()
                 .map(|(database, finding)| DatabaseEstimate {
                     database,
-                    finding: of_database(finding, database, &cycle, after.as_ref()),
+                    finding: of_database(finding, database, &cycle, &lines),
                 })
                 .collect(),
             notes,
@@ -250,13 +251,13 @@ fn with_cycle(finding: Finding, cycle: &Cycle) -> Finding {
 }
 
 /// Adds what is known of the cycle in one database.
-fn of_database(finding: Finding, database: u32, cycle: &Cycle, after: Option<&Snapshot>) -> Finding {
-    let lines = after.map(|after| after.info.keyspace()).unwrap_or_default();
-    let index = lines.iter().position(|line| line.database == database);
+fn of_database(finding: Finding, database: u32, cycle: &Cycle, lines: &[Keyspace]) -> Finding {
+    let index = lines.binary_search_by_key(&database, |line| line.database).ok();
     let load = cycle.workload.as_ref().zip(index).and_then(|(workload, index)| workload.databases.get(index).copied());
     let workload = load.zip(cycle.workload.as_ref()).map(|(load, workload)| Workload {
         databases: vec![load],
         configured_databases: workload.configured_databases,
     });
-    with_cycle(finding, &Cycle { workload, ..cycle.clone() })
+    let Cycle { hz, effort, cost, may_configure, .. } = *cycle;
+    with_cycle(finding, &Cycle { workload, hz, effort, cost, may_configure })
 }

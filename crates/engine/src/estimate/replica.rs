@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Capabilities, Info, Keyspace, Link, RoleView},
+    link::{Capabilities, Info, Keyspace, Link, RoleView, saturating_sum},
     pacing::{Decision, Pace},
     record::Scale,
     server::{has_per_slot_tables, slot_scale},
@@ -59,7 +59,7 @@ impl Replica {
     /// Counts its databases, all keys up to the request's limit and a part of them beyond it.
     pub fn count(&mut self, request: &Request, connector: Connector<'_>) -> Result<Vec<(u32, Finding)>, ShardError> {
         let lines = databases(&self.info, connector.target);
-        let keys: u64 = lines.iter().map(|line| line.keys).sum();
+        let keys = saturating_sum(lines.iter().map(|line| line.keys));
         let upto = (request.max_counted as f64 / keys.max(1) as f64).min(1.0);
         let failed = |error| ShardError::at(&self.address, error);
         let mut pacer = Pacer {
@@ -153,7 +153,7 @@ impl Pacer {
 /// Returns the bytes of a database as a share of the data set: as if all keys had the same size. The stale part of them is
 /// calculated by [`Finding::scaled`].
 fn bytes(info: &Info, line: &Keyspace) -> Option<Bytes> {
-    let all: u64 = info.keyspace().iter().map(|line| line.keys).sum();
+    let all = saturating_sum(info.keyspace().iter().map(|line| line.keys));
     let share = if all == 0 { 0.0 } else { line.keys as f64 / all as f64 };
     let bytes = info.number::<u64>("used_memory_dataset")? as f64 * share;
     Some(Bytes { bytes, interval: None })

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cycle::Cycle;
-use crate::stale::Share;
+use crate::{link::saturating_sum, stale::Share};
 
 /// How an estimate was made, the most reliable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -182,16 +182,16 @@ impl Finding {
     /// Returns the finding of several parts together.
     pub(super) fn sum<'a>(parts: impl Iterator<Item = &'a Self> + Clone) -> Self {
         let sum = Self::of_keys(
-            parts.clone().map(|part| part.keys).sum(),
-            parts.clone().map(|part| part.keys_with_ttl).sum(),
+            saturating_sum(parts.clone().map(|part| part.keys)),
+            saturating_sum(parts.clone().map(|part| part.keys_with_ttl)),
         );
         let known = || parts.clone().filter(|part| part.share.is_some());
-        let unknown = sum.keys - known().map(|part| part.keys).sum::<u64>();
+        let unknown = sum.keys.saturating_sub(saturating_sum(known().map(|part| part.keys)));
         let method = parts.clone().filter_map(|part| part.method).max();
         let shares: Vec<(Share, f64)> = known().filter_map(|part| Some((part.interval()?, part.keys as f64))).collect();
         let sum = match method {
             Some(method) if unknown as f64 <= MAX_UNKNOWN * sum.keys as f64 && !shares.is_empty() => {
-                let stale = known().filter_map(|part| part.stale_keys).sum();
+                let stale = saturating_sum(known().filter_map(|part| part.stale_keys));
                 // The average of the server has no interval.
                 let is_certain = known().all(|part| part.share_high.is_some());
                 let found = sum.with_share(Share::combined(&shares), method);
@@ -207,7 +207,7 @@ impl Finding {
             method => Self { method, ..sum },
         };
         let seconds = parts.clone().filter_map(|part| part.server_seconds).reduce(|sum, part| sum + part);
-        let reclaimed = parts.map(|part| part.reclaimed).sum();
+        let reclaimed = saturating_sum(parts.map(|part| part.reclaimed));
         Self { reclaimed, server_seconds: seconds, ..sum }
     }
 

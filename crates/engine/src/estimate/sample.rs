@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Capabilities, Info, Keyspace, Link, RoleView},
+    link::{Capabilities, Info, Keyspace, Link, RoleView, saturating_sum},
     record::{Scale, fraction, in_slot},
     server::{self, ExpirySettings, ScanStatistics, Setting, has_per_slot_tables, slot_scale},
     stale::{BytesSlice, NORMAL, Share, SliceSample, bytes_per_stale_key, slices_for, weighted_share},
@@ -49,12 +49,12 @@ pub(super) fn sample(
     let failed = |error| ShardError::at(address, error);
     refuse(link, address, info)?;
     let lines = databases(info, connector.target);
-    let keys: u64 = lines.iter().map(|line| line.keys).sum();
+    let keys = saturating_sum(lines.iter().map(|line| line.keys));
     let mut budget = Budget::start(link, address)?;
     let mut found = Sample { databases: Vec::new(), notes: Vec::new() };
     let mut planned: Vec<(Keyspace, u32)> = Vec::new();
     for line in lines {
-        let part = (u64::from(request.slices) * line.keys / keys.max(1)) as u32;
+        let part = (f64::from(request.slices) * line.keys as f64 / keys.max(1) as f64) as u32;
         match slices_for(line.keys, part.max(MIN_SLICES.min(request.slices)), request.count) {
             Some(slices) => planned.push((line, slices)),
             None => {

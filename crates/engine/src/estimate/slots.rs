@@ -23,6 +23,9 @@ const KEYS_PER_CALL: usize = 50;
 /// Most keys of a slot that are read.
 const MAX_KEYS: usize = 2_000;
 
+/// Size of a key from which on it is an absurd one.
+const MAX_KEY_BYTES: i64 = 1 << 40;
+
 /// What was found in one slot.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct SlotCount {
@@ -95,7 +98,7 @@ fn count_slot(link: &mut Link, slot: u16) -> Result<SlotCount, LinkError> {
         for answer in link.replies(&asked)?.chunks_exact(2) {
             // -2: the key is hidden. One that was deleted meanwhile has no size.
             if answer[0].integer() == Some(-2)
-                && let Some(bytes) = answer[1].integer().filter(|bytes| *bytes > 0)
+                && let Some(bytes) = answer[1].integer().filter(|bytes| (1..MAX_KEY_BYTES).contains(bytes))
             {
                 count.stale += 1;
                 count.bytes += bytes as u64;

@@ -9,6 +9,7 @@ use std::{
 use secrecy::ExposeSecret;
 
 use super::{
+    budget::{Budget, ReplyLimit},
     cause,
     encode::{Digits, encode},
     error::{LinkError, ServerError},
@@ -99,7 +100,7 @@ impl Link {
     pub fn call(&mut self, words: &[&[u8]]) -> Result<Reply, LinkError> {
         let sent = Instant::now();
         self.send_command(words)?;
-        let reply = self.receive();
+        let reply = self.receive_of(ReplyLimit::of(words));
         self.round_trip = self.round_trip.min(sent.elapsed());
         reply
     }
@@ -111,12 +112,21 @@ impl Link {
         self.send()
     }
 
-    /// Receives the reply to a command that was sent before; an error reply is [`LinkError::Server`].
+    /// Receives the reply to a command with a short one that was sent before; an error reply is [`LinkError::Server`].
     pub(crate) fn receive(&mut self) -> Result<Reply, LinkError> {
-        match self.reader.reply(&mut self.wire)? {
+        self.receive_of(ReplyLimit::SHORT)
+    }
+
+    fn receive_of(&mut self, limit: ReplyLimit) -> Result<Reply, LinkError> {
+        match self.read_reply(&mut limit.budget())? {
             Reply::Error(text) => Err(LinkError::Server(ServerError(text))),
             reply => Ok(reply),
         }
+    }
+
+    /// Reads the next reply within a budget.
+    pub(super) fn read_reply(&mut self, budget: &mut Budget) -> Result<Reply, LinkError> {
+        self.reader.reply(&mut self.wire, budget)
     }
 
     /// Returns the shortest time that the reply to a single command has taken so far.
@@ -159,9 +169,9 @@ impl Link {
         let mut counts = Vec::with_capacity(slots.len());
         let mut refused = None;
         for _ in slots {
-            match self.reader.reply(&mut self.wire)? {
+            match self.read_reply(&mut ReplyLimit::SHORT.budget())? {
                 Reply::Error(text) => refused = Some(text),
-                reply => counts.push(reply.integer().unwrap_or(0).max(0) as u64),
+                reply => counts.push(reply.keys().unwrap_or(0)),
             }
         }
         refused.map_or(Ok(counts), |text| Err(LinkError::Server(ServerError(text))))
@@ -178,10 +188,9 @@ impl Link {
         let (mut counts, mut refused) = (Vec::with_capacity(databases.len()), None);
         for _ in databases {
             for _ in 0..2 {
-                match self.reader.reply(&mut self.wire)? {
+                match self.read_reply(&mut ReplyLimit::SHORT.budget())? {
                     Reply::Error(text) => refused = Some(text),
-                    Reply::Integer(keys) => counts.push(keys.max(0) as u64),
-                    _ => {}
+                    reply => counts.extend(reply.keys().filter(|_| matches!(reply, Reply::Integer(_)))),
                 }
             }
         }

@@ -38,6 +38,17 @@ pub enum LinkError {
     /// The peer does not speak RESP, or sends invalid RESP.
     #[error("not the Redis protocol: {0}")]
     Protocol(&'static str),
+    /// A reply has more bytes or elements than any server sends for this command.
+    #[error("a reply of more than {bytes} bytes or {elements} elements")]
+    TooLarge {
+        /// Most bytes that it may have.
+        bytes: usize,
+        /// Most elements that it may have.
+        elements: usize,
+    },
+    /// INFO lists more databases than are scanned.
+    #[error("more than {0} databases hold keys")]
+    TooManyDatabases(usize),
     /// The server replied with an error; the connection stays usable.
     #[error("{0}")]
     Server(ServerError),

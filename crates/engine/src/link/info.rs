@@ -2,6 +2,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use super::error::LinkError;
+
+/// Most fields that are kept. A server with all statistics, modules and 10,000 databases has some 12,000.
+const MAX_FIELDS: usize = 20_000;
+/// Most databases with keys.
+const MAX_DATABASES: usize = 10_000;
+
+/// Most CPU time of a server that is believed, seconds: that of a thousand cores for a century.
+const MAX_CPU_SECONDS: f64 = 3.2e12;
+/// Longest run ID that is kept, characters.
+const RUN_ID: usize = 64;
 /// Longest version that is kept, characters; real ones have a dozen.
 const VERSION: usize = 32;
 
@@ -32,9 +43,16 @@ impl Info {
         // Names of sections are kept as fields without a value.
         let fields = text
             .lines()
-            .filter_map(|line| if line.starts_with("# ") { Some((line, "")) } else { line.split_once(':') });
+            .filter_map(|line| if line.starts_with("# ") { Some((line, "")) } else { line.split_once(':') })
+            .take(MAX_FIELDS);
         let plain = |value: &str| value.trim().chars().filter(|c| !c.is_control()).collect();
         Self(fields.map(|(name, value)| (name.trim_end().to_owned(), plain(value))).collect())
+    }
+
+    /// Returns itself, unless more databases hold keys than are scanned at once.
+    pub(super) fn with_few_databases(self) -> Result<Self, LinkError> {
+        let databases = self.0.iter().filter(|(name, value)| keyspace_line(name, value).is_some()).count();
+        if databases > MAX_DATABASES { Err(LinkError::TooManyDatabases(MAX_DATABASES)) } else { Ok(self) }
     }
 
     /// Whether the reply lists the databases that hold keys: a server may leave the section out, and it may be empty.
@@ -52,12 +70,23 @@ impl Info {
         self.text(field)?.parse().ok()
     }
 
+    /// Returns the ID of the server process, cut after 64 characters; real ones have 40.
+    pub fn run_id(&self) -> Option<String> {
+        self.text("run_id").map(|id| id.chars().take(RUN_ID).collect())
+    }
+
     /// Returns the databases that hold keys, by number.
     pub fn keyspace(&self) -> Vec<Keyspace> {
         let mut databases: Vec<Keyspace> =
             self.0.iter().filter_map(|(name, value)| keyspace_line(name, value)).collect();
         databases.sort_by_key(|line| line.database);
         databases
+    }
+
+    /// Returns a database that holds keys.
+    pub fn database(&self, number: u32) -> Option<Keyspace> {
+        let name = format!("db{number}");
+        keyspace_line(&name, self.text(&name)?)
     }
 
     /// Returns the CPU of the thread that serves clients, since the start; `None` on servers that do not report it.
@@ -88,7 +117,8 @@ impl Info {
     }
 
     fn seconds(&self, user: &str, system: &str) -> Option<Duration> {
-        Duration::try_from_secs_f64(self.number::<f64>(user)? + self.number::<f64>(system)?).ok()
+        let seconds = self.number::<f64>(user)? + self.number::<f64>(system)?;
+        Duration::try_from_secs_f64(seconds.min(MAX_CPU_SECONDS)).ok()
     }
 
     /// Returns `valkey`, `redis`, or one of the engines that report a version of their own beside that of Redis.
@@ -127,6 +157,11 @@ impl Info {
     }
 }
 
+/// Returns a sum that stays at the greatest number instead of overflowing: what servers report may be absurd.
+pub(crate) fn saturating_sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
     let database = name.strip_prefix("db")?.parse().ok()?;
     let count =
@@ -157,6 +192,20 @@ mod tests {
         assert!(Info::read("# Keyspace\r\n").lists_databases());
         assert!(Info::read("db0:keys=1,expires=0,avg_ttl=0\r\n").lists_databases());
         assert!(!Info::read("# Server\r\nredis_version:7.0.15\r\n").lists_databases());
+    }
+
+    #[test]
+    fn more_databases_than_are_scanned_are_an_error_and_absurd_numbers_saturate() {
+        let lines = |count: u32| {
+            let line = |number| format!("db{number}:keys=18446744073709551615,expires=1,avg_ttl=0\r\n");
+            Info::read(&(0..count).map(line).collect::<String>())
+        };
+        let many = lines(10_000).with_few_databases().expect("as many as may be");
+        assert_eq!(saturating_sum(many.keyspace().iter().map(|line| line.keys)), u64::MAX);
+        assert!(matches!(lines(10_001).with_few_databases(), Err(LinkError::TooManyDatabases(10_000))));
+        assert!(matches!(lines(200_000).with_few_databases(), Err(LinkError::TooManyDatabases(_))));
+        let cpu = Info::read("used_cpu_user:1e300\r\nused_cpu_sys:1e300\r\n").cpu().expect("a time");
+        assert!(cpu.checked_add(cpu).is_some());
     }
 
     #[test]

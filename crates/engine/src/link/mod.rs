@@ -1,5 +1,6 @@
 //! One connection to one node: sends commands, reads replies within deadlines, and runs slices.
 
+mod budget;
 mod cause;
 pub mod certificate;
 mod connection;
@@ -16,6 +17,7 @@ mod tls;
 mod transport;
 
 pub use self::{
+    budget::{Budget, ReplyLimit},
     connection::{CONNECT_TIMEOUT, Link, REPLY_TIMEOUT},
     dial::{Endpoint, Guarded, Plain},
     error::{LinkError, ServerError},
@@ -27,4 +29,4 @@ pub use self::{
     slice::{Capabilities, SliceReply},
     transport::{Dialer, Transport},
 };
-pub(crate) use self::{pipeline::Replies, role::ACTIVE_REPLICA, transport::ToSentinels};
+pub(crate) use self::{info::saturating_sum, pipeline::Replies, role::ACTIVE_REPLICA, transport::ToSentinels};

@@ -3,6 +3,7 @@
 use std::vec;
 
 use super::{
+    budget::ReplyLimit,
     connection::{Link, optional},
     encode::encode,
     error::{LinkError, ServerError},
@@ -14,14 +15,15 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Pipeline {
     bytes: Vec<u8>,
-    commands: usize,
+    /// The limit of the reply to each command.
+    limits: Vec<ReplyLimit>,
 }
 
 impl Pipeline {
     /// Appends a command.
     pub fn add(&mut self, words: &[&[u8]]) {
         encode(&mut self.bytes, words);
-        self.commands += 1;
+        self.limits.push(ReplyLimit::of(words));
     }
 
     /// Appends an INFO for each of these sections: servers before Redis 7.0 take one at a time.
@@ -69,7 +71,7 @@ impl Replies {
         match refused {
             Some(error) if error.is_refusal() => Ok(None),
             Some(error) => Err(LinkError::Server(error)),
-            None => Ok(Some(Info::read(&text))),
+            None => Info::read(&text).with_few_databases().map(Some),
         }
     }
 
@@ -93,22 +95,32 @@ impl Link {
     /// The connection failed, or the server answered with an error. All replies are read before an error reply is
     /// returned, so that the link stays usable.
     pub fn run(&mut self, pipeline: &Pipeline) -> Result<(), LinkError> {
-        let refused = self.replies(pipeline)?.into_iter().find_map(|reply| match reply {
-            Reply::Error(text) => Some(text),
-            _ => None,
-        });
+        self.send_pipeline(pipeline)?;
+        let mut refused = None;
+        for _ in &pipeline.limits {
+            if let Reply::Error(text) = self.read_reply(&mut ReplyLimit::SHORT.budget())? {
+                refused.get_or_insert(text);
+            }
+        }
         refused.map_or(Ok(()), |text| Err(LinkError::Server(ServerError(text))))
     }
 
-    /// Sends all commands of a pipeline and returns their replies, errors among them. See [`Link::run`].
+    /// Sends all commands of a pipeline and returns their replies, errors among them, each within its limit and all within one.
+    /// See [`Link::run`].
     ///
     /// # Errors
     /// The connection failed.
     pub fn replies(&mut self, pipeline: &Pipeline) -> Result<Vec<Reply>, LinkError> {
+        self.send_pipeline(pipeline)?;
+        // All replies are held at the same time.
+        let mut all = ReplyLimit::TOPOLOGY.budget();
+        pipeline.limits.iter().map(|limit| all.within(*limit, |budget| self.read_reply(budget))).collect()
+    }
+
+    fn send_pipeline(&mut self, pipeline: &Pipeline) -> Result<(), LinkError> {
         self.out.clear();
         self.out.extend_from_slice(&pipeline.bytes);
-        self.send()?;
-        (0..pipeline.commands).map(|_| self.reader.reply(&mut self.wire)).collect()
+        self.send()
     }
 
     /// Sends all commands of a pipeline. Returns their replies. See [`Link::run`].

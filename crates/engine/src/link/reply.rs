@@ -1,5 +1,9 @@
 //! Replies of a server, as values.
 
+/// Most keys that a count is taken for. A server would need terabytes for as many; a larger number is an absurd one, and sums
+/// of absurd ones would overflow.
+const MAX_KEYS: u64 = 1 << 36;
+
 /// A whole reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -33,6 +37,11 @@ impl Reply {
             Self::Integer(value) => Some(*value),
             other => other.text()?.parse().ok(),
         }
+    }
+
+    /// Returns the value as a number of keys, 0 to 2^36.
+    pub fn keys(&self) -> Option<u64> {
+        self.integer().map(|keys| (keys.max(0) as u64).min(MAX_KEYS))
     }
 }
 

@@ -5,16 +5,15 @@
 //! ever exists as a value that could be logged.
 
 use super::{
+    budget::{Budget, ReplyLimit},
     error::LinkError,
     reply::{ArrayHeader, Reply, ScanReply},
 };
 
 /// Bytes held at once. A reply's header lines must fit; key names need not.
 const BUFFER: usize = 64 * 1024;
-/// Longest bulk string that is read whole (`INFO` is some kilobytes, `CLUSTER NODES` of a large cluster a few hundred).
-const MAX_BULK: i64 = 16 * 1024 * 1024;
-/// Most elements of an array that is read whole.
-const MAX_ARRAY: i64 = 100_000;
+/// Most strings of an array that are skipped; a slice returns some thousands of keys.
+const MAX_SKIPPED: i64 = 10_000_000;
 /// Longest bulk string that is skipped: the servers' own limit for a string.
 const MAX_SKIP: i64 = 512 * 1024 * 1024;
 /// Deepest nesting of arrays.
@@ -40,32 +39,41 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// Reads one reply whole.
-    pub fn reply(&mut self, source: &mut dyn Source) -> Result<Reply, LinkError> {
-        self.nested_reply(source, 0)
+    /// Reads one reply whole, within a budget. After an error the rest of the reply is unread.
+    pub fn reply(&mut self, source: &mut dyn Source, budget: &mut Budget) -> Result<Reply, LinkError> {
+        self.nested_reply(source, budget, 0)
     }
 
-    fn nested_reply(&mut self, source: &mut dyn Source, depth: u8) -> Result<Reply, LinkError> {
+    fn nested_reply(&mut self, source: &mut dyn Source, budget: &mut Budget, depth: u8) -> Result<Reply, LinkError> {
         if depth > MAX_DEPTH {
             return Err(LinkError::Protocol("arrays nested too deeply"));
         }
+        budget.take_element()?;
         let (kind, line) = self.header(source)?;
         Ok(match kind {
-            b'+' => Reply::Simple(readable(line)),
-            b'-' => Reply::Error(readable(line)),
+            b'+' | b'-' => {
+                let text = readable(line);
+                budget.take_bytes(text.len())?;
+                if kind == b'+' { Reply::Simple(text) } else { Reply::Error(text) }
+            }
             b':' => Reply::Integer(integer(line)?),
-            b'$' => match length(line, MAX_BULK)? {
-                None => Reply::Nil,
-                Some(length) => Reply::Bulk(self.bulk(source, length)?),
-            },
-            b'*' => match length(line, MAX_ARRAY)? {
+            b'$' => match length(line, MAX_SKIP)? {
                 None => Reply::Nil,
                 Some(length) => {
+                    budget.take_bytes(length as usize)?;
+                    Reply::Bulk(self.bulk(source, length)?)
+                }
+            },
+            b'*' => match length(line, i64::MAX)? {
+                None => Reply::Nil,
+                Some(length) => {
+                    budget.allows_elements(length)?;
                     // The length is the peer's claim: memory follows what really arrives.
                     let mut items = Vec::with_capacity(length.min(64) as usize);
                     for _ in 0..length {
-                        items.push(self.nested_reply(source, depth + 1)?);
+                        items.push(self.nested_reply(source, budget, depth + 1)?);
                     }
+                    items.shrink_to_fit();
                     Reply::Array(items)
                 }
             },
@@ -77,7 +85,7 @@ impl Reader {
     pub fn array_header(&mut self, source: &mut dyn Source) -> Result<ArrayHeader, LinkError> {
         let (kind, line) = self.header(source)?;
         match kind {
-            b'*' => Ok(length(line, MAX_ARRAY)?.map_or(ArrayHeader::Nil, ArrayHeader::Length)),
+            b'*' => Ok(length(line, MAX_SKIPPED)?.map_or(ArrayHeader::Nil, ArrayHeader::Length)),
             b'-' => Ok(ArrayHeader::Error(readable(line))),
             _ => Err(LinkError::Protocol("something other than an array where one was due")),
         }
@@ -101,7 +109,7 @@ impl Reader {
     pub fn string_count(&mut self, source: &mut dyn Source) -> Result<ArrayHeader, LinkError> {
         let (kind, line) = self.header(source)?;
         let strings = match kind {
-            b'*' => length(line, i64::MAX)?,
+            b'*' => length(line, MAX_SKIPPED)?,
             b'-' => return Ok(ArrayHeader::Error(readable(line))),
             _ => return Err(LinkError::Protocol("something other than an array of strings where one was due")),
         };
@@ -113,7 +121,7 @@ impl Reader {
 
     fn cursor(&mut self, source: &mut dyn Source) -> Result<u64, LinkError> {
         let malformed = LinkError::Protocol("a SCAN cursor that is not a number");
-        match self.nested_reply(source, MAX_DEPTH)? {
+        match self.nested_reply(source, &mut ReplyLimit::SHORT.budget(), MAX_DEPTH)? {
             Reply::Bulk(digits) => std::str::from_utf8(&digits).ok().and_then(|d| d.parse().ok()).ok_or(malformed),
             _ => Err(malformed),
         }
@@ -236,147 +244,4 @@ fn readable(line: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Returns bytes in pieces of the given sizes, then reports a closed connection.
-    struct Pieces<'a> {
-        bytes: &'a [u8],
-        sizes: Vec<usize>,
-    }
-
-    impl Source for Pieces<'_> {
-        fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, LinkError> {
-            let size = self.sizes.pop().unwrap_or(self.bytes.len()).clamp(1, buffer.len()).min(self.bytes.len());
-            if size == 0 {
-                return Err(LinkError::Closed);
-            }
-            buffer[..size].copy_from_slice(&self.bytes[..size]);
-            self.bytes = &self.bytes[size..];
-            Ok(size)
-        }
-    }
-
-    fn read(bytes: &[u8], sizes: Vec<usize>) -> Result<Reply, LinkError> {
-        Reader::default().reply(&mut Pieces { bytes, sizes })
-    }
-
-    fn encode(reply: &Reply, out: &mut Vec<u8>) {
-        match reply {
-            Reply::Simple(text) => out.extend(format!("+{text}\r\n").bytes()),
-            Reply::Error(text) => out.extend(format!("-{text}\r\n").bytes()),
-            Reply::Integer(value) => out.extend(format!(":{value}\r\n").bytes()),
-            Reply::Nil => out.extend(b"$-1\r\n"),
-            Reply::Bulk(bytes) => {
-                out.extend(format!("${}\r\n", bytes.len()).bytes());
-                out.extend(bytes);
-                out.extend(b"\r\n");
-            }
-            Reply::Array(items) => {
-                out.extend(format!("*{}\r\n", items.len()).bytes());
-                items.iter().for_each(|item| encode(item, out));
-            }
-        }
-    }
-
-    fn scan_page(cursor: u64, keys: &[Vec<u8>]) -> Vec<u8> {
-        let keys = keys.iter().cloned().map(Reply::Bulk).collect();
-        let mut out = Vec::new();
-        encode(&Reply::Array(vec![Reply::Bulk(cursor.to_string().into_bytes()), Reply::Array(keys)]), &mut out);
-        out
-    }
-
-    #[test]
-    fn a_reply_split_at_every_byte_reads_the_same() {
-        let reply = Reply::Array(vec![
-            Reply::Simple("QUEUED".into()),
-            Reply::Error("NOPERM no".into()),
-            Reply::Array(vec![
-                Reply::Bulk(b"mas\r\nter".to_vec()),
-                Reply::Integer(-12),
-                Reply::Nil,
-                Reply::Array(vec![]),
-            ]),
-        ]);
-        let mut bytes = Vec::new();
-        encode(&reply, &mut bytes);
-        for split in 1..bytes.len() {
-            assert_eq!(read(&bytes, vec![split]).expect("a whole reply"), reply, "split at {split}");
-        }
-        assert_eq!(read(&bytes, vec![1; bytes.len()]).expect("a whole reply"), reply, "byte by byte");
-    }
-
-    #[test]
-    fn a_reply_cut_at_every_byte_is_an_error() {
-        let bytes = scan_page(7, &[b"a".to_vec(), b"\r\n$1".to_vec()]);
-        for cut in 0..bytes.len() {
-            let mut source = Pieces { bytes: &bytes[..cut], sizes: vec![] };
-            assert!(matches!(Reader::default().scan_reply(&mut source), Err(LinkError::Closed)), "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn keys_larger_than_the_buffer_are_skipped() {
-        let bytes = scan_page(u64::MAX, &[vec![b'k'; 3 * BUFFER], b"last".to_vec()]);
-        let mut source = Pieces { bytes: &bytes, sizes: vec![] };
-        let reply = Reader::default().scan_reply(&mut source).expect("a page");
-        assert_eq!(reply, ScanReply::Page { cursor: u64::MAX, keys: 2 });
-    }
-
-    #[test]
-    fn other_protocols_are_detected_at_their_first_byte() {
-        for greeting in
-            [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x03\x00\x02\x02\x28"]
-        {
-            assert!(matches!(read(greeting, vec![3]), Err(LinkError::Protocol(_))));
-        }
-    }
-
-    #[test]
-    fn an_announced_length_allocates_no_memory_until_the_elements_arrive() {
-        assert!(matches!(read(b"*100000\r\n", vec![]), Err(LinkError::Closed)));
-        assert!(matches!(read(b"*100001\r\n", vec![]), Err(LinkError::Protocol(_))));
-        assert!(matches!(read(b"$99999999999\r\n", vec![]), Err(LinkError::Protocol(_))));
-    }
-
-    fn any_reply() -> impl Strategy<Value = Reply> {
-        let leaf = prop_oneof![
-            "[ -~]{0,20}".prop_map(Reply::Simple),
-            "[ -~]{0,20}".prop_map(Reply::Error),
-            (-1_000_000_000i64..1_000_000_000).prop_map(Reply::Integer),
-            prop::collection::vec(any::<u8>(), 0..80).prop_map(Reply::Bulk),
-            Just(Reply::Nil),
-        ];
-        leaf.prop_recursive(4, 40, 6, |inner| prop::collection::vec(inner, 0..6).prop_map(Reply::Array))
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_a_server_may_say_is_read_as_said(reply in any_reply(), sizes in prop::collection::vec(1usize..9, 0..60)) {
-            let mut bytes = Vec::new();
-            encode(&reply, &mut bytes);
-            prop_assert_eq!(read(&bytes, sizes).expect("a whole reply"), reply);
-        }
-
-        #[test]
-        fn keys_are_counted_however_the_bytes_arrive(
-            cursor in any::<u64>(),
-            keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..30),
-            sizes in prop::collection::vec(1usize..50, 0..60),
-        ) {
-            let bytes = scan_page(cursor, &keys);
-            let reply = Reader::default().scan_reply(&mut Pieces { bytes: &bytes, sizes }).expect("a page");
-            prop_assert_eq!(reply, ScanReply::Page { cursor, keys: keys.len() as u64 });
-        }
-
-        #[test]
-        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), first in prop::sample::select(&b"+-:$*"[..])) {
-            let mut framed = vec![first];
-            framed.extend(&bytes);
-            let _ = read(&framed, vec![]);
-            let _ = Reader::default().scan_reply(&mut Pieces { bytes: &framed, sizes: vec![] });
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,10 @@
 //! The role of a node, as ROLE reports it.
 
 use super::reply::Reply;
-use crate::target::Address;
+use crate::{address::is_host, target::Address};
+
+/// Most replicas whose addresses are kept: each may be connected to, and a server may name any.
+const MAX_ADDRESSES: usize = 32;
 
 /// Role of the node that ran a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +15,7 @@ pub enum RoleView {
         max_lag: u64,
         /// Attached replicas.
         replicas: usize,
-        /// Their addresses, as the primary reports them.
+        /// The addresses of the first 32, as the primary reports them.
         addresses: Vec<Address>,
     },
     /// A replica, on which SCAN deletes nothing.
@@ -47,11 +50,11 @@ impl RoleView {
                     _ => None,
                 });
                 let max_lag = acknowledged.map(|at| offset.saturating_sub(at).max(0)).max().unwrap_or(0);
-                let addresses = replicas.iter().filter_map(address_of).collect();
+                let addresses = replicas.iter().filter_map(address_of).take(MAX_ADDRESSES).collect();
                 Self::Primary { max_lag: max_lag as u64, replicas: replicas.len(), addresses }
             }
             (Some("slave" | "replica"), Some(host), Some(port)) => match (host.text(), port.integer()) {
-                (Some(host), Some(port)) if u16::try_from(port).is_ok() => {
+                (Some(host), Some(port)) if u16::try_from(port).is_ok() && is_host(host) => {
                     let in_sync = items.get(3).and_then(Reply::text).is_none_or(|state| state == "connected");
                     Self::Replica { host: host.to_owned(), port: port as u16, in_sync }
                 }
@@ -72,7 +75,8 @@ impl RoleView {
 fn address_of(replica: &Reply) -> Option<Address> {
     let Reply::Array(fields) = replica else { return None };
     let port = fields.get(1)?.integer()?;
-    Some(Address::tcp(fields.first()?.text()?, u16::try_from(port).ok()?))
+    let host = fields.first()?.text().filter(|host| is_host(host))?;
+    Some(Address::tcp(host, u16::try_from(port).ok()?))
 }
 
 #[cfg(test)]
@@ -88,6 +92,27 @@ mod tests {
         for (state, expected) in [("connected", true), ("connect", false), ("connecting", false), ("sync", false)] {
             let role = RoleView::read(&texts(&["slave", "a", "6379", state, "-1"]));
             assert_eq!(role, RoleView::Replica { host: "a".into(), port: 6379, in_sync: expected }, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_primary_keeps_the_addresses_of_a_few_replicas_and_of_plain_hosts() {
+        let replica = |host: &str| texts(&[host, "6379", "7"]);
+        let primary = |replicas: Vec<Reply>| {
+            let fields = vec![Reply::Bulk(b"master".to_vec()), Reply::Integer(9), Reply::Array(replicas)];
+            RoleView::read(&Reply::Array(fields))
+        };
+        let RoleView::Primary { max_lag, replicas, addresses } = primary(vec![replica("a"); 4_000]) else {
+            panic!("a primary")
+        };
+        assert_eq!((max_lag, replicas, addresses.len()), (2, 4_000, MAX_ADDRESSES));
+        let odd = ["a\u{1b}[2J", "a b", &"a".repeat(256)];
+        let RoleView::Primary { addresses, .. } = primary(odd.iter().map(|host| replica(host)).collect()) else {
+            panic!("a primary")
+        };
+        assert_eq!(addresses, []);
+        for host in odd {
+            assert_eq!(RoleView::read(&texts(&["slave", host, "6379", "connected", "9"])), RoleView::Unknown);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    budget::ReplyLimit,
     connection::Link,
     encode::{Digits, encode},
     error::{LinkError, ServerError},
@@ -76,7 +77,7 @@ impl Link {
         let mut refused = None;
         for _ in 0..=queued {
             // `+OK` for MULTI and `+QUEUED` for the rest, or the cause of the EXECABORT that follows.
-            if let Reply::Error(text) = self.reader.reply(&mut self.wire)? {
+            if let Reply::Error(text) = self.read_reply(&mut ReplyLimit::SHORT.budget())? {
                 refused.get_or_insert(text);
             }
         }
@@ -126,7 +127,7 @@ impl Link {
     /// Reads the replies. Reads all of them even if one is an error, so that the next slice reads its own.
     fn read_slice(&mut self, capabilities: Capabilities) -> Result<SliceReply, LinkError> {
         let role = match capabilities.role {
-            true => Some(self.reader.reply(&mut self.wire)?),
+            true => Some(self.read_reply(&mut ReplyLimit::ROLE.budget())?),
             false => None,
         };
         let before = self.read_size(capabilities)?;
@@ -143,7 +144,7 @@ impl Link {
         for reply in [&role, &before, &begun, &ended, &after].into_iter().flatten() {
             refused(reply)?;
         }
-        let size = |reply: &Option<Reply>| reply.as_ref().and_then(Reply::integer).map(|size| size.max(0) as u64);
+        let size = |reply: &Option<Reply>| reply.as_ref().and_then(Reply::keys);
         let sizes = size(&before).zip(size(&after));
         match scan {
             ScanReply::Page { cursor, keys } => Ok(SliceReply {
@@ -163,14 +164,14 @@ impl Link {
         if !capabilities.time {
             return Ok(None);
         }
-        self.reader.reply(&mut self.wire).map(Some)
+        self.read_reply(&mut ReplyLimit::SHORT.budget()).map(Some)
     }
 
     fn read_memory(&mut self, capabilities: Capabilities) -> Result<Option<u64>, LinkError> {
         if !capabilities.memory {
             return Ok(None);
         }
-        let reply = self.reader.reply(&mut self.wire)?;
+        let reply = self.read_reply(&mut ReplyLimit::SHORT.budget())?;
         Ok(reply.text().and_then(|text| Info::read(text).number("used_memory")))
     }
 
@@ -178,16 +179,16 @@ impl Link {
         if !capabilities.dbsize {
             return Ok(None);
         }
-        self.reader.reply(&mut self.wire).map(Some)
+        self.read_reply(&mut ReplyLimit::SHORT.budget()).map(Some)
     }
 }
 
 /// Returns the time between two TIME replies; `None`: the clock stands still.
 fn scan_time(begun: Option<&Reply>, ended: Option<&Reply>) -> Option<Duration> {
     let micros = |reply: Option<&Reply>| match reply? {
-        Reply::Array(parts) => Some(parts.first()?.integer()? * 1_000_000 + parts.get(1)?.integer()?),
+        Reply::Array(parts) => parts.first()?.integer()?.checked_mul(1_000_000)?.checked_add(parts.get(1)?.integer()?),
         _ => None,
     };
-    let elapsed = u64::try_from(micros(ended)? - micros(begun)?).ok().filter(|elapsed| *elapsed > 0)?;
+    let elapsed = u64::try_from(micros(ended)?.checked_sub(micros(begun)?)?).ok().filter(|elapsed| *elapsed > 0)?;
     Some(Duration::from_micros(elapsed))
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     failure::ShardError,
-    link::{Link, LinkError, RoleView, SliceReply},
+    link::{Link, LinkError, RoleView, SliceReply, saturating_sum},
     monitor::Monitor,
     options::{Limits, Options},
     record::{Shard, ShardState, Throttled},
@@ -159,7 +159,7 @@ impl<'a> Throttle<'a> {
         profile: &PrimaryProfile,
         sampled: Instant,
     ) -> Result<Baseline, LinkError> {
-        let keys = self.state().checkpoint.databases.iter().map(|database| database.keys).sum::<u64>();
+        let keys = saturating_sum(self.state().checkpoint.databases.iter().map(|database| database.keys));
         let (probe, before, limits) = (&mut self.probe, (self.last_sample, sampled), self.context.limits);
         match limits.guard.filter(|_| keys >= MIN_GUARDED_KEYS) {
             Some(tolerance) => {

@@ -60,11 +60,12 @@ impl Add for Remaining {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        let keys = self.keys + other.keys;
+        let keys = self.keys.saturating_add(other.keys);
+        let stale_keys = self.stale_keys.saturating_add(other.stale_keys);
         Self {
             keys,
-            stale_keys: self.stale_keys + other.stale_keys,
-            share: share(self.stale_keys + other.stale_keys, keys),
+            stale_keys,
+            share: share(stale_keys, keys),
             expired_per_second: self.expired_per_second.zip(other.expired_per_second).map(|(left, right)| left + right),
         }
     }

@@ -122,8 +122,10 @@ impl ShardState {
     /// Records a slice of the database at `index` that blocked the server for `cost`. `walk`: where it led to. `repeated`: keys
     /// of it that were returned before, an estimate.
     pub fn record_slice(&mut self, index: usize, slice: &SliceReply, repeated: f64, walk: &Walk, cost: Duration) {
-        self.checkpoint.keys_reclaimed += slice.reclaimed;
-        self.checkpoint.keys_scanned += slice.returned + slice.reclaimed;
+        let checkpoint = &mut self.checkpoint;
+        // A server may claim any number of keys, slice after slice.
+        checkpoint.keys_reclaimed = checkpoint.keys_reclaimed.saturating_add(slice.reclaimed);
+        checkpoint.keys_scanned = checkpoint.keys_scanned.saturating_add(slice.returned + slice.reclaimed);
         self.checkpoint.keys_repeated += repeated;
         let database = &mut self.checkpoint.databases[index];
         let (from, upto) = (database.share, walk.fraction().max(database.share));

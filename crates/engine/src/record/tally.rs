@@ -48,12 +48,12 @@ impl Tally {
     pub fn record(&mut self, slice: &SliceReply, repeated: f64, early: f64) {
         let Some((before, after)) = slice.sizes else { return };
         let (first, last) = self.sizes.unwrap_or((before, before));
-        self.churn += before.abs_diff(last);
+        self.churn = self.churn.saturating_add(before.abs_diff(last));
         self.sizes = Some((first, after));
         self.returned += slice.returned;
         self.returned_early += (slice.returned as f64 - repeated) * early;
         self.repeated += repeated;
-        self.reclaimed += slice.reclaimed;
+        self.reclaimed = self.reclaimed.saturating_add(slice.reclaimed);
         self.slices += 1;
     }
 

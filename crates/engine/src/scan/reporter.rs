@@ -9,6 +9,7 @@ use std::{
 
 use super::shard_map::ShardMap;
 use crate::{
+    link::saturating_sum,
     monitor::Monitor,
     record::{Checkpoint, Progress, Shard, ShardCheckpoint, ShardStatus, VERSION, eta},
     target::Address,
@@ -73,8 +74,8 @@ impl<'a> ProgressReporter<'a> {
         let elapsed = self.started.elapsed();
         // A shard that started again has all its work ahead, whatever an earlier run had done.
         self.before = self.before.min(fraction);
-        let keys_scanned = progresses.iter().map(|shard| shard.keys_scanned).sum();
-        let keys_reclaimed = progresses.iter().map(|shard| shard.keys_reclaimed).sum();
+        let keys_scanned = saturating_sum(progresses.iter().map(|shard| shard.keys_scanned));
+        let keys_reclaimed = saturating_sum(progresses.iter().map(|shard| shard.keys_reclaimed));
         let mut progress = Progress {
             fraction,
             keys_scanned,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, ShardError},
-    link::Dialer,
+    link::{Dialer, saturating_sum},
     monitor::Monitor,
     options::Options,
     pacing::PrimaryProfile,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Time between two refreshes of the topology while shards are swept.
 const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Primaries that are asked for their numbers of keys at a time: each takes a thread and a connection.
+const COUNTS_AT_A_TIME: usize = 64;
 
 /// Sweeps a target, over TCP or TLS as its URL says.
 pub fn sweep(target: &Target, options: &Options, monitor: &dyn Monitor, stop: &Stop) -> Report {
@@ -208,23 +211,26 @@ fn watch_topology(connector: Connector<'_>, shard_map: &ShardMap<'_>) {
     }
 }
 
-/// Asks every primary for its number of keys, all at once: a shard that waits for its turn has a weight in the progress. A
+/// Asks every primary for its number of keys, many at once: a shard that waits for its turn has a weight in the progress. A
 /// primary that does not answer gets the average of the others.
 fn load_key_counts(shards: &[Arc<Shard>], shard_map: &ShardMap<'_>, connector: Connector<'_>) {
-    thread::scope(|scope| {
-        for shard in shards.iter().filter(|shard| shard.state().keys.is_none()) {
-            // A thread that cannot be started costs only precision.
-            let _ = thread::Builder::new().name("keysweep-counts".into()).spawn_scoped(scope, move || {
-                let Location::At(node) = shard_map.locate(shard) else { return };
-                let info = connector.open(&node.address).and_then(|mut link| link.info(&["keyspace"]));
-                if let Ok(Some(info)) = info {
-                    shard.state().keys = Some(info.keyspace().iter().map(|line| line.keys).sum());
-                }
-            });
-        }
+    let uncounted: Vec<_> = shards.iter().filter(|shard| shard.state().keys.is_none()).collect();
+    uncounted.chunks(COUNTS_AT_A_TIME).for_each(|some| {
+        thread::scope(|scope| {
+            for shard in some {
+                // A thread that cannot be started costs only precision.
+                let _ = thread::Builder::new().name("keysweep-counts".into()).spawn_scoped(scope, move || {
+                    let Location::At(node) = shard_map.locate(shard) else { return };
+                    let info = connector.open(&node.address).and_then(|mut link| link.info(&["keyspace"]));
+                    if let Ok(Some(info)) = info {
+                        shard.state().keys = Some(saturating_sum(info.keyspace().iter().map(|line| line.keys)));
+                    }
+                });
+            }
+        })
     });
     let counts: Vec<u64> = shard_map.shards().iter().filter_map(|shard| shard.state().keys).collect();
-    let average = counts.iter().sum::<u64>() / (counts.len().max(1) as u64);
+    let average = saturating_sum(counts.iter().copied()) / (counts.len().max(1) as u64);
     for shard in shards {
         shard.state().keys.get_or_insert(average);
     }

@@ -17,6 +17,9 @@ use crate::{
     topology::{self, Primary, SlotSet},
 };
 
+/// Most databases of all shards of a scan: each takes some 300 bytes of the checkpoint, which is stored every second.
+const MAX_DATABASES: usize = 20_000;
+
 /// A connection that is ready for slices.
 pub(super) struct Session {
     pub address: Address,
@@ -46,12 +49,12 @@ pub(super) struct LazyFreeLease {
 impl Session {
     /// Returns how many keys a database held when the connection was made; `None`: the server does not report it.
     pub fn keys(&self, database: u32) -> Option<u64> {
-        self.info.keyspace().iter().find(|line| line.database == database).map(|line| line.keys)
+        self.info.database(database).map(|line| line.keys)
     }
 
     /// Returns the mean TTL that is left in a database; `None`: the server does not report it.
     pub fn mean_ttl(&self, database: u32) -> Option<Duration> {
-        self.info.keyspace().iter().find(|line| line.database == database)?.mean_ttl
+        self.info.database(database)?.mean_ttl
     }
 }
 
@@ -61,8 +64,8 @@ pub(super) fn counters(info: &Info, databases: &[DatabaseCheckpoint]) -> Option<
     let lines = info.keyspace().into_iter().filter(|line| is_scanned(line.database));
     let counters = Counters { expired: info.number("expired_keys")?, ..Counters::default() };
     Some(lines.fold(counters, |sum, line| Counters {
-        keys: sum.keys + line.keys,
-        with_ttl: sum.with_ttl + line.expires,
+        keys: sum.keys.saturating_add(line.keys),
+        with_ttl: sum.with_ttl.saturating_add(line.expires),
         ..sum
     }))
 }
@@ -103,7 +106,7 @@ impl ShardSweeper<'_> {
         if role == RoleView::Unknown {
             self.warn(format!("{address} does not report its role; it is treated as a primary"));
         }
-        let run_id = info.as_ref().and_then(|info| info.text("run_id")).map(str::to_owned);
+        let run_id = info.as_ref().and_then(Info::run_id);
         let databases = match info.as_ref().filter(|info| info.lists_databases()) {
             Some(info) => info.keyspace().into_iter().map(|line| (line.database, line.keys)).collect(),
             None => server::find_databases(&mut link, &address, capabilities, self.target().database)?,
@@ -116,6 +119,7 @@ impl ShardSweeper<'_> {
             );
             return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
         }
+        self.check_database_count(&address, databases.len())?;
         let info = info.unwrap_or_default();
         self.apply_check(&address, &settings.check())?;
         self.profile.plain_slices |= settings.nested_expiry == Setting::Off;
@@ -175,6 +179,20 @@ impl ShardSweeper<'_> {
             state: (sample, sampled),
             plain_until: None,
         })
+    }
+
+    /// Fails where all shards together have more databases than a checkpoint may list. `databases`: those of this shard.
+    fn check_database_count(&self, address: &Address, databases: usize) -> Result<(), ShardError> {
+        let shards = self.shard_map.shards();
+        let others = shards.iter().filter(|shard| !std::ptr::eq(&raw const ***shard, self.shard));
+        let all = others.map(|shard| shard.state().checkpoint.databases.len()).sum::<usize>() + databases;
+        if all <= MAX_DATABASES {
+            return Ok(());
+        }
+        let sentence = format!(
+            "{address} and the other primaries have keys in more than {MAX_DATABASES} databases, the most that are scanned at once; name one in the URL"
+        );
+        Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)))
     }
 
     /// Whether the server in the URL has led to another one.

@@ -5,6 +5,7 @@ use std::{ops::Add, time::Duration};
 use super::shard_map::ShardMap;
 use crate::{
     failure::{Failure, FailureKind},
+    link::saturating_sum,
     options::Options,
     record::{ProbeSeconds, Report, ShardReport, Throttled, Totals, nanoseconds, outcome, quantiles},
     target::Target,
@@ -39,8 +40,8 @@ pub(super) fn report(
         pace: options.pace.clone(),
         totals: Totals {
             exact: shard_map.is_exact(),
-            keys_scanned: totals().map(|shard| shard.keys_scanned).sum(),
-            keys_reclaimed: totals().map(|shard| shard.keys_reclaimed).sum(),
+            keys_scanned: saturating_sum(totals().map(|shard| shard.keys_scanned)),
+            keys_reclaimed: saturating_sum(totals().map(|shard| shard.keys_reclaimed)),
             keys_repeated: totals().map(|shard| shard.keys_repeated).sum(),
             used_memory_before: used.0,
             used_memory_after: used.1,

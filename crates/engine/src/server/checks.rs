@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, ShardError},
-    link::{Dialer, Info, Link, LinkError, RoleView},
+    link::{Dialer, Info, Link, LinkError, RoleView, saturating_sum},
     stop::Stop,
     target::{Mode, Target},
     topology::{self, Connector, Primary},
@@ -191,8 +191,8 @@ fn replication(info: &Info, role: &RoleView) -> Check {
         return Check::ok(name, "none");
     }
     let backlog: u64 = info.number("repl_backlog_size").unwrap_or(0);
-    let keys_with_ttl: u64 = info.keyspace().iter().map(|line| line.expires).sum();
-    let deletes = (keys_with_ttl as f64 * USUAL_STALE_SHARE) as u64 * BYTES_PER_DELETE;
+    let keys_with_ttl = saturating_sum(info.keyspace().iter().map(|line| line.expires));
+    let deletes = ((keys_with_ttl as f64 * USUAL_STALE_SHARE) as u64).saturating_mul(BYTES_PER_DELETE);
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0));
     match backlog > 0 && deletes > backlog {
         true => Check::with_remedy(

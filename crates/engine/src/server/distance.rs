@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check::{Check, Verdict};
-use crate::link::{Info, Link};
+use crate::link::{Info, Link, saturating_sum};
 
 /// Keys that are scanned in one round trip at pace normal, about: four cursors with a slice each.
 const KEYS_PER_ROUND_TRIP: f64 = 1_000.0;
@@ -12,17 +12,17 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Judges the shortest round trip so far. `info`: the server's keyspace.
 pub(super) fn distance(link: &Link, info: &Info) -> Check {
-    check(link.round_trip(), info.keyspace().iter().map(|line| line.keys).sum())
+    check(link.round_trip(), saturating_sum(info.keyspace().iter().map(|line| line.keys)))
 }
 
 fn check(round_trip: Duration, keys: u64) -> Check {
     let name = "round trip";
     let milliseconds = round_trip.as_secs_f64() * 1e3;
-    let network = round_trip.mul_f64(keys as f64 / KEYS_PER_ROUND_TRIP);
-    if network < Duration::from_secs(1) {
+    // A server may claim to hold any number of keys.
+    let seconds = round_trip.as_secs_f64() * (keys as f64 / KEYS_PER_ROUND_TRIP);
+    if seconds < 1.0 {
         return Check::ok(name, format!("{milliseconds:.1} ms"));
     }
-    let seconds = network.as_secs_f64();
     let duration = match seconds / 60.0 {
         minutes if minutes >= 120.0 => format!("{:.0} hours", minutes / 60.0),
         minutes if minutes >= 2.0 => format!("{minutes:.0} minutes"),
@@ -30,7 +30,7 @@ fn check(round_trip: Duration, keys: u64) -> Check {
     };
     let finding =
         format!("{milliseconds:.1} ms: the network alone takes about {duration} for {keys} keys at pace normal");
-    match network > LONG {
+    match seconds > LONG.as_secs_f64() {
         true => {
             let remedy = "run keysweep nearer to the server, or raise --max-slice for more keys in each round trip";
             Check::with_remedy(Verdict::Slower, name, finding, remedy)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::Dialer,
+    link::{Dialer, saturating_sum},
     stop::{Cause, Stop},
     target::{Address, Target},
     topology::{self, Connector},
@@ -83,19 +83,20 @@ fn ask(connector: Connector<'_>) -> Result<Inspection, ShardError> {
             primary.link.info(&wanted).map_err(|error| ShardError::at(&primary.address, error))?.unwrap_or_default();
         let wanted = |database: u32| connector.target.database.is_none_or(|only| only == database);
         let keyspace: Vec<_> = info.keyspace().into_iter().filter(|line| wanted(line.database)).collect();
-        sum.run_ids.extend(info.text("run_id").map(str::to_owned));
+        sum.run_ids.extend(info.run_id());
         sum.primaries.push(primary.address.clone());
         sum.ips.extend(primary.link.peer());
         sum.engine = info.engine().to_owned();
         sum.engine_version = info.engine_version().unwrap_or_default().to_owned();
         sum.cluster |= info.text("cluster_enabled") == Some("1");
-        sum.keys += keyspace.iter().map(|line| line.keys).sum::<u64>();
-        let with_ttl = keyspace.iter().map(|line| line.expires).sum::<u64>();
-        sum.keys_with_ttl += with_ttl;
+        let add = |sum: &mut u64, number: u64| *sum = sum.saturating_add(number);
+        add(&mut sum.keys, saturating_sum(keyspace.iter().map(|line| line.keys)));
+        let with_ttl = saturating_sum(keyspace.iter().map(|line| line.expires));
+        add(&mut sum.keys_with_ttl, with_ttl);
         let stale = info.number::<f64>("expired_stale_perc").map(|percent| (with_ttl as f64 * percent / 100.0) as u64);
-        sum.stale_keys = sum.stale_keys.zip(stale).map(|(sum, stale)| sum + stale);
-        sum.used_memory += info.number("used_memory").unwrap_or(0);
-        sum.max_memory += info.number("maxmemory").unwrap_or(0);
+        sum.stale_keys = sum.stale_keys.zip(stale).map(|(sum, stale)| sum.saturating_add(stale));
+        add(&mut sum.used_memory, info.number("used_memory").unwrap_or(0));
+        add(&mut sum.max_memory, info.number("maxmemory").unwrap_or(0));
     }
     Ok(sum)
 }

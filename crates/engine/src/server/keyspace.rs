@@ -55,6 +55,11 @@ pub(crate) fn find_databases(
                 let some = first..databases.min(first + DATABASES_PER_CALL);
                 let keys = link.count_keys_in_databases(some.clone()).map_err(failed)?;
                 found.extend(some.zip(keys).filter(|(_, keys)| *keys > 0));
+                if found.len() > MAX_UNCOUNTED_DATABASES as usize {
+                    return denied(format!(
+                        "{address} has keys in more than {MAX_UNCOUNTED_DATABASES} databases, the most that are scanned at once; name one in the URL"
+                    ));
+                }
             }
             found
         }

@@ -152,7 +152,7 @@ enum Released {
 /// operator stays.
 fn restore(link: &mut Link, run_id: &str) -> Result<Released, LinkError> {
     let info = link.info(&["server"])?.unwrap_or_default();
-    if info.text("run_id") != Some(run_id) {
+    if info.run_id().as_deref() != Some(run_id) {
         return Ok(Released::Untouched);
     }
     match value(link)?.as_deref() {

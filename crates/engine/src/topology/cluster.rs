@@ -7,10 +7,16 @@ use super::{
     node::{PrimaryNode, mark_misdirected, my_id},
 };
 use crate::{
+    address::is_host,
     failure::{Failure, FailureKind, ShardError},
     link::{Link, LinkError, Reply},
     target::{Address, AddressMap},
 };
+
+/// Most primaries of a cluster: Redis and Valkey recommend at most 1,000 nodes.
+const MAX_PRIMARIES: usize = 1_000;
+/// Most replicas of a primary that are known by their addresses.
+const MAX_REPLICAS: usize = 32;
 
 /// Asks a node for the primaries and their slots. Returns also whether the node sees the whole cluster: a node that is cut
 /// off from the others keeps describing an earlier topology.
@@ -38,8 +44,17 @@ pub(super) fn describe(
         Err(LinkError::Server(_)) => true,
         Err(error) => return Err(ShardError::at(asked, error)),
     };
+    if !is_plain(&reply) {
+        let detail = "CLUSTER SLOTS with a text that is no host, ID or slot";
+        return Err(ShardError::at(asked, LinkError::Protocol(detail)));
+    }
     let own_id = my_id(link).map_err(|error| ShardError::at(asked, error))?;
     let mut nodes = read(&reply, asked, own_id.as_deref(), link.peer(), &connector.target.address_map);
+    if nodes.len() > MAX_PRIMARIES {
+        let sentence =
+            format!("{asked} names more than {MAX_PRIMARIES} primaries, the most of a cluster that is scanned");
+        return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
+    }
     mark_misdirected(&mut nodes, connector);
     match nodes.is_empty() {
         true => {
@@ -48,6 +63,16 @@ pub(super) fn describe(
             Err(ShardError::Unreachable(Failure::new(FailureKind::Unreachable, sentence)))
         }
         false => Ok((nodes, whole)),
+    }
+}
+
+/// Whether all texts of a reply may be hosts or IDs. An entry that is left out would leave its slots out of the scan.
+fn is_plain(reply: &Reply) -> bool {
+    match reply {
+        Reply::Array(items) => items.iter().all(is_plain),
+        Reply::Simple(text) => is_host(text),
+        Reply::Bulk(bytes) => std::str::from_utf8(bytes).is_ok_and(is_host),
+        Reply::Integer(_) | Reply::Nil | Reply::Error(_) => true,
     }
 }
 
@@ -74,12 +99,17 @@ fn read(
             continue;
         };
         let index = nodes.iter().position(|node| node.id.as_deref() == Some(primary.id)).unwrap_or_else(|| {
-            let replicas = fields[3..].iter().filter_map(Announced::read).map(|node| resolver.address(&node)).collect();
+            let replicas = fields[3..].iter().filter_map(Announced::read).take(MAX_REPLICAS);
+            let replicas = replicas.map(|node| resolver.address(&node)).collect();
             let node = PrimaryNode::alone(resolver.address(&primary));
             nodes.push(PrimaryNode { id: Some(primary.id.to_owned()), replicas, ..node });
             nodes.len() - 1
         });
         nodes[index].slots.add_range(first, last);
+        // The caller refuses them: each further one would cost two kilobytes and a search.
+        if nodes.len() > MAX_PRIMARIES {
+            break;
+        }
     }
     nodes.sort_by_key(|node| node.slots.next_from(0));
     nodes
@@ -190,6 +220,15 @@ mod tests {
         assert_eq!(address(null(Some("10.0.0.2")), "192.0.2.1"), "asked:7", "behind a load balancer");
         assert_eq!(address(null(Some("10.9.9.9")), "192.0.2.1"), "mapped:70");
         assert_eq!(address(null(None), "10.0.0.1"), "asked:7");
+    }
+
+    #[test]
+    fn a_reply_with_texts_that_are_no_hosts_is_not_read() {
+        let range = |host: &str| Reply::Array(vec![range(0, 9, &[node(Some(host), 7, "id", Some("10.0.0.2"))])]);
+        assert!(is_plain(&range("a.example")) && is_plain(&range("fd00::1")) && is_plain(&range("")));
+        for host in ["a\u{1b}[2J", "a b", &"a".repeat(256)] {
+            assert!(!is_plain(&range(host)), "{host:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{connector::Connector, database::find_database, node::PrimaryNode, scout::Scout};
 use crate::{
+    address::is_host,
     failure::{Failure, FailureKind, ShardError},
     link::{ACTIVE_REPLICA, Info, Link, LinkError, Reply, RoleView},
     target::{Address, Mode},
@@ -117,7 +118,7 @@ fn no_data_node(address: &Address) -> Failure {
 fn role_from_info(replication: &Info) -> RoleView {
     match (replication.text("role"), replication.text("master_host"), replication.number("master_port")) {
         (Some("master" | ACTIVE_REPLICA), ..) => RoleView::PRIMARY,
-        (Some("slave"), Some(host), Some(port)) => {
+        (Some("slave"), Some(host), Some(port)) if is_host(host) => {
             let in_sync = replication.text("master_link_status").is_none_or(|status| status == "up");
             RoleView::Replica { host: host.to_owned(), port, in_sync }
         }

@@ -2,10 +2,15 @@
 
 use super::{connector::Connector, node::PrimaryNode};
 use crate::{
+    address::is_host,
     failure::{Failure, FailureKind, ShardError},
     link::{Link, LinkError, Reply},
     target::{Address, Credentials},
 };
+
+/// Names of monitored primaries that a message lists, and characters of each.
+const NAMES_SHOWN: usize = 10;
+const NAME_SHOWN: usize = 64;
 
 /// Asks a Sentinel for the primary.
 pub(super) fn ask(
@@ -29,6 +34,9 @@ pub(super) fn ask(
         }
         Err(error) => return Err(ShardError::at(asked, error)),
     };
+    if matches!(reply, Reply::Array(_)) && address(&reply).is_none() {
+        return Err(ShardError::at(asked, LinkError::Protocol("an address that is none")));
+    }
     match address(&reply) {
         Some(address) => Ok(PrimaryNode::alone(connector.target.address_map.dialled(address))),
         None => {
@@ -58,10 +66,11 @@ pub(super) fn denied(asked: &Address, credentials: &Credentials, error: ShardErr
 fn address(reply: &Reply) -> Option<Address> {
     let Reply::Array(parts) = reply else { return None };
     let port = u16::try_from(parts.get(1)?.integer()?).ok()?;
-    Some(Address::tcp(parts.first()?.text()?, port))
+    let host = parts.first()?.text().filter(|host| is_host(host))?;
+    Some(Address::tcp(host, port))
 }
 
-/// Returns the names of the primaries that a Sentinel monitors; empty where it refuses the question.
+/// Returns the names of the first primaries that a Sentinel monitors; empty where it refuses the question.
 fn names(link: &mut Link) -> Result<Vec<String>, LinkError> {
     let reply = match link.call(&[b"SENTINEL", b"MASTERS"]) {
         Ok(reply) => reply,
@@ -72,7 +81,8 @@ fn names(link: &mut Link) -> Result<Vec<String>, LinkError> {
     let name = |primary: &Reply| {
         let Reply::Array(fields) = primary else { return None };
         let at = fields.iter().position(|field| field.text() == Some("name"))?;
-        fields.get(at + 1)?.text().map(str::to_owned)
+        let name = fields.get(at + 1)?.text()?;
+        Some(name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect())
     };
-    Ok(primaries.iter().filter_map(name).collect())
+    Ok(primaries.iter().filter_map(name).take(NAMES_SHOWN).collect())
 }
