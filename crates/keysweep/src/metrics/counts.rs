@@ -50,6 +50,7 @@ pub struct Counts {
     wait: Histogram,
     running: Gauge,
     lease_losses: Counter,
+    clock: Gauge<f64, AtomicU64>,
     scans: Histograms,
     slices: Histograms,
     probes: Histograms,
@@ -76,6 +77,7 @@ impl Default for Counts {
             wait: Histogram::new(WAIT),
             running: Gauge::default(),
             lease_losses: Counter::default(),
+            clock: Gauge::default(),
             scans: histograms(|| Histogram::new(SCAN)),
             slices: histograms(|| Histogram::new(SLICE)),
             probes: histograms(|| Histogram::new(PROBE)),
@@ -105,6 +107,12 @@ impl Counts {
         );
         registry.register("scans_running", "Scans running in this process", self.running.clone());
         registry.register("lease_losses", "Leases this process lost while it ran a task", self.lease_losses.clone());
+        registry.register_with_unit(
+            "clock_difference",
+            "Time by which the clock of this process is ahead of the database's; beyond 2 s its worker claims no task",
+            Unit::Seconds,
+            self.clock.clone(),
+        );
         registry.register_with_unit(
             "scan_duration",
             "Running time of tasks finished by this process, including the time of earlier workers",
@@ -142,6 +150,11 @@ impl Counts {
             self.backoffs.clone(),
         );
         registry.register_with_unit("throttled", "Time scans waited, by reason", Unit::Seconds, self.throttled.clone());
+    }
+
+    /// Records by how many seconds this process's clock is ahead of the database's.
+    pub fn clock_read(&self, seconds: f64) {
+        self.clock.set(seconds);
     }
 
     /// Counts a finished task: a success, or a failure for this reason.

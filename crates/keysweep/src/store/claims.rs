@@ -21,6 +21,34 @@ pub const MAX_ATTEMPTS: u32 = 5;
 const BATCH: u32 = 20;
 const BATCHES: u32 = 10;
 
+/// Limits of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimLimits {
+    /// Scans on one host at a time, over all workers.
+    pub per_host: u32,
+    /// Scans that this worker runs at a time.
+    pub places: u32,
+}
+
+impl From<u32> for ClaimLimits {
+    /// Limits a claim per host alone.
+    fn from(per_host: u32) -> Self {
+        Self { per_host, places: u32::MAX }
+    }
+}
+
+impl ClaimLimits {
+    /// Returns the places of a worker that one project may have while another one waits: three quarters.
+    fn of_a_project(self) -> u32 {
+        self.places - self.places / 4
+    }
+
+    /// Returns the places after which the last one is kept for projects that run nothing. A worker with one place keeps none.
+    fn shared(self) -> u32 {
+        if self.places > 1 { self.places - 1 } else { 1 }
+    }
+}
+
 /// A task that a worker has claimed, with all that it needs to run it.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -51,18 +79,27 @@ struct Candidate {
 
 impl Store {
     /// Claims a running task whose lease has expired or was released, or else a waiting one, for `lease`. Of the waiting
-    /// ones, takes the oldest of the project with the fewest running scans; none with a host on which `per_host` scans run
-    /// already, and none before its time or outside its instance's window, unless it is to be cancelled. A task whose window
-    /// is closed stays as it is until the window opens.
+    /// ones, takes the oldest of the project with the fewest running scans; none with a host on which as many scans run
+    /// already as may, and none before its time or outside its instance's window, unless it is to be cancelled. A task whose
+    /// window is closed stays as it is until the window opens.
+    ///
+    /// While another project waits, one project gets no more than three quarters of the worker's places; and while there is a
+    /// project with instances that runs nothing, the last place is kept for such projects.
     ///
     /// Taking over an expired lease counts as an attempt if the worker before made no progress; after [`MAX_ATTEMPTS`] in a
     /// row the task ends as failed (crashed) instead, and the next one is claimed. Either way its count is no longer exact:
     /// what the worker before reclaimed after its last heartbeat is in no count.
-    pub async fn claim(&self, owner: &str, lease: Duration, per_host: u32) -> Result<Option<Claim>, StoreError> {
+    pub async fn claim(
+        &self,
+        owner: &str,
+        lease: Duration,
+        limits: impl Into<ClaimLimits>,
+    ) -> Result<Option<Claim>, StoreError> {
+        let limits = limits.into();
         let mut tx = self.begin().await?;
         tx.queue(Queue::Claims).await?;
         let now = self.now(&mut tx).await?;
-        let claim = next(&mut tx, now, owner, lease, per_host).await?;
+        let claim = next(&mut tx, now, owner, lease, limits).await?;
         // Tasks that were deferred or have crashed are written even when none was claimed.
         self.commit(tx).await?;
         Ok(claim)
@@ -74,12 +111,12 @@ async fn next(
     now: Timestamp,
     owner: &str,
     lease: Duration,
-    per_host: u32,
+    limits: ClaimLimits,
 ) -> Result<Option<Claim>, StoreError> {
     // Locked by other verbs at this moment: heartbeats, ends, cancels and changes of the instance go first.
     let mut busy: Vec<String> = Vec::new();
     for _ in 0..BATCHES {
-        let candidates = candidates(tx, now, per_host, &busy).await?;
+        let candidates = candidates(tx, now, owner, limits, &busy).await?;
         if candidates.is_empty() {
             return Ok(None);
         }
@@ -106,13 +143,15 @@ async fn next(
 async fn candidates(
     tx: &mut DbSession,
     now: Timestamp,
-    per_host: u32,
+    owner: &str,
+    limits: ClaimLimits,
     busy: &[String],
 ) -> Result<Vec<Candidate>, StoreError> {
     // Without MATERIALIZED, SQLite determines the full hosts again for each waiting task; with JOIN in place of CROSS JOIN, it
     // reads the hosts of all tasks to find those of the scans.
     let mut candidates = sql("WITH scan AS MATERIALIZED (
-             SELECT task.id, task.project_id FROM task JOIN lease ON lease.instance_id = task.instance_id
+             SELECT task.id, task.project_id, CASE lease.owner WHEN $4 THEN 1 ELSE 0 END AS is_own
+             FROM task JOIN lease ON lease.instance_id = task.instance_id
              WHERE task.status = 'running' AND lease.owner IS NOT NULL AND lease.expires_at > $1
          ),
          full_host AS MATERIALIZED (
@@ -122,18 +161,29 @@ async fn candidates(
          blocked AS MATERIALIZED (
              SELECT task_host.task_id FROM full_host CROSS JOIN task_host WHERE task_host.host = full_host.host
          ),
-         project_load AS MATERIALIZED (SELECT project_id, COUNT(*) AS scans FROM scan GROUP BY project_id),
+         project_load AS MATERIALIZED (
+             SELECT project_id, COUNT(*) AS scans, SUM(is_own) AS own_scans FROM scan GROUP BY project_id
+         ),
+         kept AS MATERIALIZED (
+             SELECT (SELECT COUNT(*) FROM scan WHERE is_own = 1) >= $6 AND EXISTS (
+                 SELECT 1 FROM project
+                 WHERE NOT EXISTS (SELECT 1 FROM project_load WHERE project_load.project_id = project.id)
+                   AND EXISTS (SELECT 1 FROM instance WHERE instance.project_id = project.id)
+             ) AS is_kept
+         ),
          next AS MATERIALIZED (
              SELECT task.seq, task.status = 'waiting' AS is_waiting,
-                    CASE task.status WHEN 'waiting' THEN COALESCE(project_load.scans, 0) ELSE 0 END AS scans
-             FROM task
+                    CASE task.status WHEN 'waiting' THEN COALESCE(project_load.scans, 0) ELSE 0 END AS scans,
+                    CASE WHEN task.status = 'waiting' AND project_load.own_scans >= $5 THEN 1 ELSE 0 END AS is_last
+             FROM task CROSS JOIN kept
              LEFT JOIN lease ON lease.instance_id = task.instance_id
              LEFT JOIN project_load ON project_load.project_id = task.project_id
              WHERE task.status IN ('waiting', 'running')
                AND (lease.instance_id IS NULL OR lease.owner IS NULL OR lease.expires_at <= $1)
                AND (task.not_before IS NULL OR task.not_before <= $1 OR task.cancel_requested)
                AND task.id NOT IN (SELECT task_id FROM blocked)
-             ORDER BY is_waiting, scans, task.seq
+               AND NOT (kept.is_kept AND project_load.scans IS NOT NULL)
+             ORDER BY is_waiting, is_last, scans, task.seq
              LIMIT $3
          )
          SELECT task.id, task.instance_id, lease.epoch, lease.owner IS NULL AS is_free, task.attempts,
@@ -142,10 +192,13 @@ async fn candidates(
          FROM next
          JOIN task ON task.seq = next.seq
          LEFT JOIN lease ON lease.instance_id = task.instance_id
-         ORDER BY next.is_waiting, next.scans, next.seq")
+         ORDER BY next.is_waiting, next.is_last, next.scans, next.seq")
     .bind(now)
-    .bind(per_host)
+    .bind(limits.per_host)
     .bind(BATCH + busy.len() as u32)
+    .bind(owner)
+    .bind(limits.of_a_project())
+    .bind(limits.shared())
     .list(tx, candidate)
     .await?;
     candidates.retain(|candidate| !busy.contains(&candidate.task_id));

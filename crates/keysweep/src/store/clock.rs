@@ -34,6 +34,27 @@ impl Clock {
     }
 }
 
+/// How far this machine's clock is from the database's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockDifference {
+    /// Microseconds by which this machine is ahead, taking the database's answer for the middle of the round trip.
+    pub micros: i64,
+    /// The round trip to the database.
+    pub round_trip: Duration,
+}
+
+impl ClockDifference {
+    /// Returns the difference in seconds, negative if this machine is behind.
+    pub fn seconds(self) -> f64 {
+        self.micros as f64 / 1e6
+    }
+
+    /// Whether the clocks differ by more than this, whichever way the round trip was slow.
+    pub fn exceeds(self, most: Duration) -> bool {
+        Duration::from_micros(self.micros.unsigned_abs()) > most + self.round_trip / 2
+    }
+}
+
 /// Returns the time after `duration`, or the latest one that there is.
 pub(super) fn after(time: Timestamp, duration: Duration) -> Timestamp {
     time.checked_add(duration).unwrap_or(Timestamp::MAX)

@@ -3,13 +3,14 @@
 use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    clock::Clock,
+    clock::{Clock, ClockDifference},
     db::{self, Access, DbSession, Import, OpenError, Pool, sql},
     error::StoreError,
     health::WriteHealth,
@@ -67,6 +68,7 @@ impl Store {
 
     /// Checks that the database answers and, after a failed write, that it takes writes again; used by `/readyz`.
     pub async fn ping(&self) -> Result<(), StoreError> {
+        self.pool.check_file()?;
         sql("SELECT 1 FROM project LIMIT 1").optional(&mut self.reader().await?).await?;
         self.health.settle(self.try_to_write()).await
     }
@@ -107,6 +109,19 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Returns how far this machine's clock is from the database's; `None`: it is the same clock, as with SQLite.
+    pub async fn clock_difference(&self) -> Result<Option<ClockDifference>, StoreError> {
+        let mut session = self.reader().await?;
+        if !session.has_own_clock() {
+            return Ok(None);
+        }
+        let (before, begun) = (Timestamp::now(), Instant::now());
+        let answered = self.now(&mut session).await?;
+        let round_trip = begun.elapsed();
+        let middle = before.as_microsecond().saturating_add(round_trip.as_micros() as i64 / 2);
+        Ok(Some(ClockDifference { micros: middle.saturating_sub(answered.as_microsecond()), round_trip }))
+    }
+
     /// Opens a session for one statement that reads.
     pub(super) async fn reader(&self) -> Result<DbSession, StoreError> {
         DbSession::open(&self.pool, Access::Read, Meter::new(&self.timing.read, None)).await
@@ -119,7 +134,10 @@ impl Store {
 
     /// Begins a transaction that writes.
     pub(super) async fn begin(&self) -> Result<DbSession, StoreError> {
-        DbSession::open(&self.pool, Access::Write, Meter::new(&self.timing.write, Some(&self.health))).await
+        let meter = Meter::new(&self.timing.write, Some(&self.health));
+        // What is written to a file that has been removed is lost.
+        meter.note(self.pool.check_file())?;
+        DbSession::open(&self.pool, Access::Write, meter).await
     }
 
     /// Inserts the handle's audit entries and commits.
@@ -169,7 +187,7 @@ mod tests {
 
     fn pools(store: &Store) -> (&SqlitePool, &SqlitePool) {
         match &store.pool {
-            Pool::Sqlite { writer, readers } => (writer, readers),
+            Pool::Sqlite { writer, readers, .. } => (writer, readers),
             Pool::Postgres(_) => unreachable!("opened on SQLite"),
         }
     }

@@ -7,12 +7,12 @@ use std::sync::{
 
 use super::StoreError;
 
-/// Set by a write that found the database unavailable, until a later write goes through.
+/// Set by a write that failed and was not its caller's fault, until a later write goes through.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WriteHealth(Arc<AtomicBool>);
 
 impl WriteHealth {
-    /// Notes that a write found the database unavailable.
+    /// Notes that a write failed.
     pub fn doubt(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

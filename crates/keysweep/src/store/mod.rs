@@ -39,8 +39,8 @@ mod users;
 
 pub use self::{
     audit::AuditPage,
-    claims::{Claim, MAX_ATTEMPTS},
-    clock::Clock,
+    claims::{Claim, ClaimLimits, MAX_ATTEMPTS},
+    clock::{Clock, ClockDifference},
     db::{Import, OpenError, backup},
     error::StoreError,
     estimates::Pruned,

@@ -46,13 +46,17 @@ impl Meter {
         Self { begun: Instant::now(), metrics: metrics.clone(), health: health.cloned() }
     }
 
-    /// Notes when a step of the verb found the database unavailable, which ends the verb.
+    /// Notes when a step of the verb found the database unavailable, which ends the verb. A write that fails for any reason but
+    /// its caller's raises doubt about whether the database takes writes.
     pub fn note<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(done, Err(StoreError::Unavailable(_))) {
             self.metrics.unavailable.inc();
-            if let Some(health) = &self.health {
-                health.doubt();
-            }
+        }
+        let is_callers = |error: &StoreError| matches!(error, StoreError::Taken { .. } | StoreError::Missing(_));
+        if let (Err(error), Some(health)) = (&done, &self.health)
+            && !is_callers(error)
+        {
+            health.doubt();
         }
         done
     }

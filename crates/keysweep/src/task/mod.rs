@@ -1,6 +1,7 @@
 //! Expired key scan tasks: creating, watching and cancelling them, the schedule, and the workers that carry them out.
 
 pub mod background;
+pub mod clock;
 pub mod schedule;
 mod scheduler;
 pub mod state;
@@ -16,6 +17,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::sync::Notify;
 
+use self::clock::{ClockOff, ClockWatch};
 use crate::{
     metrics::Counts,
     model::{AuditEvent, Instance, NewTask, ScanType, Task, TaskDetail, hosts},
@@ -49,6 +51,17 @@ pub enum TaskError {
     Store(#[from] StoreError),
 }
 
+/// Why a process is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The worker claims nothing.
+    #[error(transparent)]
+    Clock(#[from] ClockOff),
+}
+
 /// The tasks of a store. Clones share them.
 #[derive(Clone)]
 pub struct Tasks {
@@ -60,6 +73,8 @@ pub struct Tasks {
     traces: Traces,
     /// Task records of each kind that an instance keeps.
     history_retention: u32,
+    /// Whether this process's clock lets its worker claim tasks.
+    clock: ClockWatch,
 }
 
 impl Tasks {
@@ -71,6 +86,7 @@ impl Tasks {
             counts: Counts::default(),
             traces: Traces::default(),
             history_retention: HISTORY_RETENTION,
+            clock: ClockWatch::default(),
         }
     }
 
@@ -196,8 +212,9 @@ impl Tasks {
         Ok(self.store.tasks(&instance.id, request).await?)
     }
 
-    /// Checks that the store answers.
-    pub async fn ready(&self) -> Result<(), TaskError> {
-        Ok(self.store.ping().await?)
+    /// Checks that the store answers and takes writes, and that the clock lets this process's worker claim tasks.
+    pub async fn ready(&self) -> Result<(), Unready> {
+        self.store.ping().await?;
+        Ok(self.clock.verdict()?)
     }
 }

@@ -15,7 +15,12 @@ use super::{
     background::{serve_instances, wait_for_shutdown},
     drive::{LEASE, drive},
 };
-use crate::{instances::Instances, random::new_id, store::Claim, telemetry::traces::SpanId};
+use crate::{
+    instances::Instances,
+    random::new_id,
+    store::{Claim, ClaimLimits},
+    telemetry::traces::SpanId,
+};
 
 /// Limits of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +65,11 @@ impl Worker {
         let background =
             tokio::spawn(serve_instances(self.tasks.store.clone(), self.instances.clone(), shutdown.clone()));
         while !*shutdown.borrow() {
+            let counts = self.tasks.counts();
+            let may_claim =
+                self.tasks.clock.allows_claims(&self.tasks.store, |seconds| counts.clock_read(seconds)).await;
             // Never inside a select: a claim dropped half-way would leave a lease without a worker.
-            while let Some((permit, claim, span)) = self.claim().await {
+            while may_claim && let Some((permit, claim, span)) = self.claim().await {
                 let allow_clock_skew = self.limits.allow_clock_skew;
                 let instances = self.instances.clone();
                 let drive = drive(self.tasks.clone(), instances, claim, span, allow_clock_skew, shutdown.clone());
@@ -88,7 +96,8 @@ impl Worker {
     async fn claim(&self) -> Option<(OwnedSemaphorePermit, Claim, SpanId)> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let since = SystemTime::now();
-        match self.tasks.store.claim(&self.owner, LEASE, self.limits.per_host).await {
+        let limits = ClaimLimits { per_host: self.limits.per_host, places: self.limits.concurrency };
+        match self.tasks.store.claim(&self.owner, LEASE, limits).await {
             Ok(claim) => {
                 let claim = claim?;
                 let (task_id, lease) = (&claim.task.id, &claim.lease);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use keysweep_harness::{DataSet, Flavor, Installation, Loaded, Postgres, Server, Service, eventually, installation};
+use serde_json::Value;
 use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
 
 fn loaded() -> (Server, Loaded) {
@@ -74,6 +75,31 @@ fn on_a_full_disk_a_create_fails_with_500_and_the_service_recovers_when_there_is
     assert_refuses(&service, &project, &instance);
     std::fs::remove_file(&filler).expect("it is ours");
     assert_recovers(&service, &project, &instance, &loaded);
+}
+
+#[test]
+fn a_removed_database_file_takes_no_writes_and_no_empty_one_replaces_it() {
+    let (server, loaded) = loaded();
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let (file, aside) = (installation.database(), installation.folder().join("aside.db"));
+    std::fs::rename(&file, &aside).expect("it is ours");
+    let refused = service.create_scan(&project, &instance);
+    assert_eq!((refused.status, &refused.body["id"]), (500, &Value::Null), "{refused:?}");
+    let unready = service.request("GET", "/readyz");
+    let reason = unready.body["reason"].as_str().unwrap_or_default();
+    assert!(unready.status == 503 && reason.contains("put the backup back"), "{unready:?}");
+    std::fs::rename(&aside, &file).expect("it is ours");
+    assert_recovers(&service, &project, &instance, &loaded);
+    service.terminate();
+    std::fs::rename(&file, &aside).expect("it is ours");
+    let refused = installation.run(&["admin", "project", "list"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("put the backup of the database back"), "{said}");
+    assert!(!file.exists(), "no empty database is left behind");
+    std::fs::rename(installation.key_file(), installation.folder().join("aside.key")).expect("it is ours");
+    assert!(installation.run(&["admin", "project", "list"]).status.success(), "a new one, as told");
 }
 
 #[tokio::test(flavor = "multi_thread")]

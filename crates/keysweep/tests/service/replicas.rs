@@ -6,16 +6,16 @@ use std::{
 };
 
 use keysweep_harness::{
-    DataSet, Flavor, Installation, Postgres, ScanTask, Server, Service, Stalls, eventually, scan_path,
+    DataSet, Flavor, Installation, Postgres, ScanTask, Server, Service, Stalls, SteppedClock, eventually, scan_path,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
-const SERVE: &[&str] = &["--no-auth", "--host-concurrency", "16"];
+pub(crate) const SERVE: &[&str] = &["--no-auth", "--host-concurrency", "16"];
 
 /// A number from the environment, or the default.
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
@@ -63,6 +63,44 @@ fn while_the_database_is_unavailable_health_checks_fail_and_the_service_recovers
 }
 
 #[test]
+fn a_replica_whose_clock_is_off_claims_nothing_until_it_is_right_again() {
+    let database = Postgres::start();
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(100).stale(20).load(&server);
+    let installation = Installation::on_postgres(BINARY, &database);
+    let (project, instance) = installation.register(&server.url());
+    let clock = SteppedClock::new(installation.folder());
+    clock.step(-30);
+    let metrics = [SERVE, &["--metrics-listen", "127.0.0.1:0"]].concat();
+    let off = installation.serve_with(&metrics, &clock.environment());
+    let unready = eventually("it says so", Duration::from_secs(10), || {
+        Some(off.request("GET", "/readyz")).filter(|answer| answer.status == 503)
+    });
+    let reason = unready.body["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("30.0 s behind the database's") && reason.contains("NTP"), "{reason}");
+    let difference = off.scrape();
+    let difference = difference.lines().find_map(|line| line.strip_prefix("keysweep_clock_difference_seconds "));
+    assert!(
+        difference.is_some_and(|seconds| seconds.starts_with("-30") || seconds.starts_with("-29.9")),
+        "{difference:?}"
+    );
+    // Both replicas take requests; the healthy one carries the tasks out.
+    let healthy = installation.serve(SERVE);
+    let task = off.scan(&project, &instance);
+    assert_eq!(off.wait_until_finished(&task)["status"], "success");
+    drop(healthy);
+    let waiting = off.scan(&project, &instance);
+    let begun = Instant::now();
+    eventually("it is not claimed", Duration::from_secs(10), || {
+        assert_eq!(off.task(&waiting)["status"], "waiting");
+        (begun.elapsed() > Duration::from_secs(3)).then_some(())
+    });
+    clock.step(0);
+    assert_eq!(off.wait_until_finished(&waiting)["status"], "success", "after three good readings");
+    assert_eq!(off.request("GET", "/readyz").status, 200);
+}
+
+#[test]
 fn a_cancel_reaches_a_scan_on_another_replica_within_two_seconds() {
     let database = Postgres::start();
     let server = Server::start(Flavor::Valkey91);
@@ -102,7 +140,7 @@ fn a_cancel_reaches_a_scan_on_another_replica_within_two_seconds() {
 }
 
 /// What a test's own triggers write down of leases and tasks, apart from keysweep's idea of them.
-const WITNESS: &str = "
+pub(crate) const WITNESS: &str = "
 CREATE TABLE seen_lease (instance_id TEXT, epoch BIGINT, owner TEXT);
 CREATE TABLE seen_task (seq BIGSERIAL, id TEXT, before TEXT, after TEXT);
 CREATE FUNCTION see_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -6,6 +6,7 @@
 
 mod copy;
 mod error;
+mod file;
 mod open;
 mod postgres;
 mod row;

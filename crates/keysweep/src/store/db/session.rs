@@ -8,7 +8,7 @@ use std::{
 use sqlx::{Database, PgPool, Postgres, Sqlite, SqlitePool, Transaction, pool::PoolConnection};
 use tokio::time::Instant;
 
-use super::error;
+use super::{error, file::OpenFile};
 use crate::store::{error::StoreError, timing::Meter};
 
 /// How long one verb may take, including the wait for a connection.
@@ -24,6 +24,8 @@ pub enum Pool {
         writer: SqlitePool,
         /// Read-only connections.
         readers: SqlitePool,
+        /// The file that they have open.
+        file: OpenFile,
     },
     /// A PostgreSQL database, which replicas share.
     Postgres(PgPool),
@@ -62,10 +64,18 @@ impl Pool {
         })
     }
 
+    /// Checks that the SQLite file at its path is the one that is open, and complete.
+    pub fn check_file(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite { file, .. } => file.check(),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Closes all connections once the verbs under way have ended, and leaves no file beside the database.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite { writer, readers, .. } => {
                 // The readers first: the last connection that may write puts the log back into the file.
                 readers.close().await;
                 writer.close().await;

@@ -16,6 +16,7 @@ use sqlx::{
 
 use super::{
     error,
+    file::OpenFile,
     open::{OpenError, UpgradeError},
     session::{Pool, TIMEOUT},
 };
@@ -53,7 +54,9 @@ impl Pool {
                 .max_lifetime(None)
                 .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         };
+        let file = OpenFile::at(path).map_err(|why| OpenError::File { path: path.clone(), why })?;
         Ok(Self::Sqlite {
+            file,
             writer: pool().max_connections(1).connect_lazy_with(options.clone()),
             readers: pool().max_connections(READERS).connect_lazy_with(options.read_only(true)),
         })

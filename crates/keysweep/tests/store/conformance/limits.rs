@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keysweep::{
     model::{Instance, NewTask, Project, ScanType, Status, Stored, hosts},
-    store::{Created, HeartbeatOutcome, PageRequest},
+    store::{ClaimLimits, Created, HeartbeatOutcome, PageRequest},
 };
 
 use crate::conformance::fresh::{Fresh, LEASE, at, heartbeat, manual, plain_instance, success, time};
@@ -15,6 +15,8 @@ on_every_engine!(
     a_dead_workers_scan_does_not_count_on_its_host,
     a_task_whose_instance_has_moved_counts_on_its_new_host,
     projects_take_turns_however_much_one_of_them_asks_for,
+    the_last_place_of_a_worker_is_kept_for_a_project_that_runs_nothing,
+    a_project_gets_three_quarters_of_a_workers_places_while_another_waits,
     a_task_that_waits_for_its_window_is_not_claimed_before,
     a_deferred_task_continues_when_its_window_opens,
     a_cancelled_task_does_not_wait_for_its_window,
@@ -149,6 +151,57 @@ async fn projects_take_turns_however_much_one_of_them_asks_for(store: Fresh) {
     }
     let expected = ["greedy0", "modest0", "greedy1", "modest1", "greedy2", "greedy3", "greedy4", "greedy5"];
     assert_eq!(order, expected);
+}
+
+/// Adds a project with this many waiting tasks.
+async fn waiting_project(store: &Fresh, name: &str, tasks: usize) -> Project {
+    let project = store.project(name).await;
+    for number in 0..tasks {
+        let instance = plain_instance(&project, &format!("{name}{number}"));
+        store.add_instance(&instance).await.expect("added");
+        store.waiting(&instance, at(0)).await;
+    }
+    project
+}
+
+async fn the_last_place_of_a_worker_is_kept_for_a_project_that_runs_nothing(store: Fresh) {
+    let claim = async |owner: &str, places: u32| {
+        let limits = ClaimLimits { per_host: 100, places };
+        let claim = store.with_clock(at(1)).claim(owner, LEASE, limits).await.expect("no failure");
+        claim.map(|claim| claim.instance.name)
+    };
+    waiting_project(&store, "greedy", 9).await;
+    for number in 0..4 {
+        assert_eq!(claim("w", 4).await, Some(format!("greedy{number}")), "it is the only project");
+    }
+    let modest = store.project("modest").await;
+    assert_eq!(claim("w", 5).await, Some("greedy4".into()), "the other project has no instance");
+    let instance = plain_instance(&modest, "modest0");
+    store.add_instance(&instance).await.expect("added");
+    assert_eq!(claim("w", 6).await, None, "the sixth place is kept");
+    assert_eq!(claim("other", 2).await, Some("greedy5".into()), "each worker keeps one of its own");
+    assert_eq!(claim("other", 2).await, None);
+    assert_eq!(claim("small", 1).await, Some("greedy6".into()), "a worker with one place keeps none");
+    store.waiting(&instance, at(0)).await;
+    assert_eq!(claim("w", 6).await, Some("modest0".into()));
+    assert_eq!(claim("other", 2).await, Some("greedy7".into()), "every project runs something");
+}
+
+async fn a_project_gets_three_quarters_of_a_workers_places_while_another_waits(store: Fresh) {
+    let claim = async |owner: &str| {
+        let limits = ClaimLimits { per_host: 100, places: 4 };
+        store.with_clock(at(1)).claim(owner, LEASE, limits).await.expect("no failure").expect("a task").instance.name
+    };
+    // Another worker runs so many scans of the busy project that the greedy one would come first again and again.
+    waiting_project(&store, "busy", 6).await;
+    for _ in 0..4 {
+        claim("elsewhere").await;
+    }
+    waiting_project(&store, "greedy", 5).await;
+    let claims = [claim("w").await, claim("w").await, claim("w").await, claim("w").await];
+    assert_eq!(claims, ["greedy0", "greedy1", "greedy2", "busy4"]);
+    let claims = [claim("third").await, claim("third").await];
+    assert_eq!(claims, ["greedy3", "greedy4"], "its places of each worker are counted");
 }
 
 async fn a_task_that_waits_for_its_window_is_not_claimed_before(store: Fresh) {

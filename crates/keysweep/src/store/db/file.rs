@@ -1,0 +1,139 @@
+//! The SQLite file that is open, compared with the one at its path. SQLite goes on writing to a file that was removed or
+//! replaced, where no later start finds what it wrote.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::store::error::StoreError;
+
+/// The begin of every SQLite file.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// Length of the header, bytes.
+const HEADER: usize = 100;
+
+/// Identity of an open file.
+#[derive(Debug, Clone)]
+pub struct OpenFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenFile {
+    /// Returns the identity of the file at this path. Logs when every user of this machine can read it.
+    pub fn at(path: &Path) -> Result<Self, StoreError> {
+        let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error.to_string()))?;
+        if let Some(warning) = exposure(path, metadata.mode()) {
+            tracing::warn!("{warning}");
+        }
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Checks that the file is still at its path, and as long as its header says.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let failed = |cause: &str| Err(unavailable(&self.path, cause));
+        let Ok(mut file) = File::open(&self.path) else { return failed("was removed, or cannot be read") };
+        let Ok(metadata) = file.metadata() else { return failed("cannot be read") };
+        if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
+            return failed("was replaced while it was open");
+        }
+        let mut header = [0; HEADER];
+        if file.read_exact(&mut header).is_err() || !header.starts_with(MAGIC) {
+            return failed("was truncated or overwritten");
+        }
+        if metadata.len() < length(&header) {
+            return failed("was truncated");
+        }
+        Ok(())
+    }
+}
+
+/// Returns the length of a file by its header: pages times their size. Pages that only the log holds are not among them.
+fn length(header: &[u8; HEADER]) -> u64 {
+    let page_size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]])) * page_size
+}
+
+fn unavailable(path: &Path, cause: &str) -> StoreError {
+    StoreError::Unavailable(format!(
+        "the database file {} {cause}; stop the service, put the backup back, and start it again",
+        path.display()
+    ))
+}
+
+/// Returns the warning where others than the owner and the group can read the file.
+fn exposure(path: &Path, mode: u32) -> Option<String> {
+    (mode & 0o007 != 0).then(|| {
+        let path = path.display();
+        format!("the database file {path} can be read by every user (mode {:03o}); run: chmod 600 {path}", mode & 0o777)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Project, store::Store};
+
+    async fn store(folder: &Path) -> (Store, PathBuf) {
+        let path = folder.join("keysweep.db");
+        (Store::open_sqlite(&path).await.expect("a store"), path)
+    }
+
+    fn project(id: u32) -> Project {
+        let id = format!("{id:032}");
+        Project { name: id.clone(), id, created_at: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    /// Damages the file of an open store. Then it must neither be ready nor accept a write, until the file is put back.
+    async fn refuses_writes(cause: &str, damage: impl Fn(&Path)) {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (store, path) = store(folder.path()).await;
+        store.add_project(&project(1)).await.expect("added");
+        store.ping().await.expect("it is ready");
+        let kept = path.with_extension("kept");
+        fs::hard_link(&path, &kept).expect("linked");
+        let bytes = fs::read(&path).expect("read");
+        damage(&path);
+        let (ready, added) = (store.ping().await, store.add_project(&project(2)).await);
+        for error in [ready.expect_err("not ready"), added.expect_err("a write that would be lost")] {
+            let sentence = error.to_string();
+            assert!(sentence.contains(cause) && sentence.contains("put the backup back"), "{sentence}");
+        }
+        fs::write(&kept, bytes).expect("written");
+        fs::rename(&kept, &path).or_else(|_| fs::copy(&kept, &path).map(drop)).expect("put back");
+        store.ping().await.expect("it is ready again");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_truncated_removed_or_replaced_takes_no_writes() {
+        refuses_writes("was removed", |path| fs::remove_file(path).expect("removed")).await;
+        refuses_writes("was truncated", |path| {
+            File::options().write(true).open(path).and_then(|file| file.set_len(0)).expect("truncated");
+        })
+        .await;
+        refuses_writes("was truncated", |path| {
+            File::options().write(true).open(path).and_then(|file| file.set_len(4_096)).expect("truncated");
+        })
+        .await;
+        refuses_writes("was replaced", |path| {
+            let other = path.with_extension("other");
+            fs::copy(path, &other).expect("copied");
+            fs::rename(&other, path).expect("replaced");
+        })
+        .await;
+    }
+
+    #[test]
+    fn a_file_that_every_user_can_read_is_named_with_its_remedy() {
+        let warning = exposure(Path::new("/var/lib/keysweep.db"), 0o100_644).expect("a warning");
+        assert!(warning.contains("mode 644") && warning.contains("chmod 600 /var/lib/keysweep.db"), "{warning}");
+        assert_eq!(exposure(Path::new("/var/lib/keysweep.db"), 0o100_640), None);
+    }
+}
