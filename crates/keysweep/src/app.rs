@@ -2,13 +2,13 @@
 
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     auth::Authenticator,
     config::{Database, StoreSettings},
-    connections::{self, Bounds, Peers, Routes},
+    connections::{self, Bounds, Peers, PlainListener, Routes},
     iam::CatalogSettings,
     identity::Identity,
     instances::{AllowedTargets, Instances},
@@ -60,6 +60,7 @@ pub struct Opened {
 /// Opens the store and the key file that its secrets are encrypted with. The key file is created when it is absent and no
 /// secret has been encrypted yet.
 pub async fn open(settings: &StoreSettings) -> anyhow::Result<Opened> {
+    refuse_lost_database(settings)?;
     let store = open_store(settings).await?;
     match open_core(&store, settings).await {
         Ok((identity, instances)) => Ok(Opened { store, identity, instances }),
@@ -68,6 +69,24 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<Opened> {
             Err(error)
         }
     }
+}
+
+/// Refuses to begin with an empty SQLite file where the key file beside it shows that there was another: a service that lost its
+/// database would otherwise start as if it had never had one.
+fn refuse_lost_database(settings: &StoreSettings) -> anyhow::Result<()> {
+    let Database::Sqlite(path) = &settings.database else { return Ok(()) };
+    let mut beside = path.clone().into_os_string();
+    beside.push(".key");
+    // A key file that is kept elsewhere, as by systemd or Kubernetes, is there before the first start.
+    let is_lost = settings.key_file.as_os_str() == beside && settings.key_file.exists() && !path.exists();
+    ensure!(
+        !is_lost,
+        "the database {} is gone, and its key file {} is still there; put the backup of the database back, or move the key \
+         file away to begin with an empty database",
+        path.display(),
+        settings.key_file.display()
+    );
+    Ok(())
 }
 
 async fn open_core(store: &Store, settings: &StoreSettings) -> anyhow::Result<(Identity, Instances)> {
@@ -187,7 +206,7 @@ impl App {
                         let listener = TlsListener::new(listener, certificate.clone(), proxies)?;
                         tokio::spawn(connections::serve(listener, routes, bounds, down))
                     }
-                    None => tokio::spawn(connections::serve(listener, routes, bounds, down)),
+                    None => tokio::spawn(connections::serve(PlainListener::new(listener), routes, bounds, down)),
                 });
                 Some(address)
             }

@@ -3,6 +3,7 @@
 //! the process may open, and all places that others need.
 
 mod peers;
+mod plain;
 mod progress;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use self::progress::Progress;
 pub use self::{
     peers::{PeerPermit, Peers},
+    plain::{Complaints, PlainListener},
     progress::WriteLimits,
 };
 use crate::request::PeerAddress;

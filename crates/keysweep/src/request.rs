@@ -1,7 +1,7 @@
 //! What authentication and all API surfaces read from a request: its id, its peer, and its body, bounded in size and time.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -59,6 +59,17 @@ impl Peer {
     }
 }
 
+/// The part of an IPv6 address that names a client's network. A client chooses the rest itself.
+const NETWORK: u128 = !0 << 64;
+
+/// Returns the address that stands for a client: an IPv4 address, or the /64 network of an IPv6 address.
+pub fn client_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        address => address,
+    }
+}
+
 /// Why a body could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
@@ -91,6 +102,13 @@ mod tests {
     use futures_util::{StreamExt, stream};
 
     use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_client() {
+        let network = |address: &str| client_network(address.parse().expect("an address")).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!((network("::ffff:192.0.2.7"), network("192.0.2.7")), ("192.0.2.7".into(), "192.0.2.7".into()));
+    }
 
     #[tokio::test]
     async fn an_incomplete_body_times_out() {

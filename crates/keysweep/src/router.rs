@@ -8,7 +8,10 @@ use std::{
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header::ACCEPT},
+    http::{
+        HeaderName, HeaderValue, StatusCode, Version,
+        header::{ACCEPT, HOST, STRICT_TRANSPORT_SECURITY},
+    },
     middleware::{self, Next, map_response},
     response::{IntoResponse, Response},
     routing::get,
@@ -116,7 +119,17 @@ pub fn router(
     Router::new()
         .fallback(Surfaces::dispatch)
         .with_state(surfaces)
+        .layer(map_response(move |response: Response| async move { with_strict_transport(secure, response) }))
         .layer(middleware::from_fn_with_state(proxies, identify))
+}
+
+/// Tells browsers that have come by TLS to come by nothing else for a year.
+fn with_strict_transport(secure: bool, mut response: Response) -> Response {
+    if secure {
+        let year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, year);
+    }
+    response
 }
 
 /// Returns the health probes.
@@ -173,6 +186,15 @@ fn logged(path: &str) -> String {
     shown
 }
 
+/// Whether a request names its host as HTTP/1.1 requires it: proxies and signatures depend on which one it is.
+fn has_one_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match hosts.next() {
+        None => request.version() < Version::HTTP_11,
+        Some(_) => hosts.next().is_none(),
+    }
+}
+
 /// Gives every request an id, every answer that id, and the log one line per request.
 async fn identify(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     let id = RequestId(new_id());
@@ -187,7 +209,10 @@ async fn identify(State(proxies): State<TrustedProxies>, mut request: Request, n
     let started = Instant::now();
     // Lines that handlers log carry the id as well.
     let span = tracing::info_span!("request", request_id = id.0);
-    let mut response = next.run(request).instrument(span).await;
+    let mut response = match has_one_host(&request) {
+        true => next.run(request).instrument(span).await,
+        false => (StatusCode::BAD_REQUEST, "a request of HTTP/1.1 has one Host header\n").into_response(),
+    };
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -230,6 +255,16 @@ mod tests {
 
     fn json_of((status, _, body): (u16, HeaderMap, String)) -> (u16, Value) {
         (status, serde_json::from_str(&body).expect("JSON"))
+    }
+
+    #[test]
+    fn answers_over_tls_tell_browsers_to_come_by_nothing_else() {
+        let header = |secure| {
+            let answer = with_strict_transport(secure, Response::new(Body::empty()));
+            answer.headers().get(STRICT_TRANSPORT_SECURITY).cloned()
+        };
+        assert_eq!(header(true), Some(HeaderValue::from_static("max-age=31536000")));
+        assert_eq!(header(false), None, "a proxy may serve the same name without TLS");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio_rustls::{
 };
 
 use crate::{
-    connections::{PeerPermit, Peers},
+    connections::{Complaints, PeerPermit, Peers},
     proxies::TrustedProxies,
 };
 
@@ -36,8 +36,6 @@ const MAX_HANDSHAKES: usize = 128;
 const MAX_HANDSHAKES_OF_ONE: u32 = 16;
 /// Most connections that wait for the server after their handshake.
 const MAX_READY: usize = 64;
-/// How long to wait before the next accept if the system has no file descriptors left.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The files of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +138,7 @@ impl TlsListener {
         let (connected, ready) = mpsc::channel(MAX_READY);
         let accepting = tokio::spawn(async move {
             let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+            let mut complaints = Complaints::default();
             // The semaphore is never closed.
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
                 match listener.accept().await {
@@ -149,10 +148,7 @@ impl TlsListener {
                         let permits = (permit, counted);
                         drop(tokio::spawn(handshake(certificate.acceptor(), stream, peer, connected.clone(), permits)))
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "connection not accepted");
-                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-                    }
+                    Err(error) => complaints.wait_after(&error).await,
                 }
             }
         });

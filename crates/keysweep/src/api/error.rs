@@ -228,7 +228,7 @@ impl From<EstimateError> for ApiError {
     fn from(error: EstimateError) -> Self {
         match error {
             EstimateError::Server(_) | EstimateError::TooLong => Self::Server(error.to_string()),
-            EstimateError::Busy => Self::TooMany(error.to_string(), ESTIMATE_TIMEOUT),
+            EstimateError::Busy(_) => Self::TooMany(error.to_string(), ESTIMATE_TIMEOUT),
             EstimateError::TooSoon(wait) => Self::TooMany(error.to_string(), wait),
             EstimateError::Instance(error) => error.into(),
         }

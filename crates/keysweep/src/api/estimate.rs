@@ -12,7 +12,10 @@ use super::{
     ApiState,
     error::{ApiError, OnServer},
 };
-use crate::{model::Role, request::query_value};
+use crate::{
+    model::{Role, exact_in_json},
+    request::query_value,
+};
 
 /// An estimate: the object that `keysweep estimate --json` prints.
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,9 +58,9 @@ pub struct DatabaseEstimateView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FindingView {
     /// Keys in memory, stale keys included.
-    keys: u64,
+    keys: Option<u64>,
     /// Keys with a TTL among them.
-    keys_with_ttl: u64,
+    keys_with_ttl: Option<u64>,
     /// Stale keys as a share of all keys.
     share: Option<f64>,
     /// Lower end of its 95 % interval.
@@ -117,16 +120,16 @@ impl From<DatabaseEstimate> for DatabaseEstimateView {
 impl From<&Finding> for FindingView {
     fn from(found: &Finding) -> Self {
         Self {
-            keys: found.keys,
-            keys_with_ttl: found.keys_with_ttl,
+            keys: exact_in_json(found.keys),
+            keys_with_ttl: exact_in_json(found.keys_with_ttl),
             share: found.share,
             share_low: found.share_low,
             share_high: found.share_high,
             share_of_expiring: found.share_of_expiring,
-            stale_keys: found.stale_keys,
-            bytes: found.bytes,
-            bytes_low: found.bytes_low,
-            bytes_high: found.bytes_high,
+            stale_keys: found.stale_keys.and_then(exact_in_json),
+            bytes: found.bytes.and_then(exact_in_json),
+            bytes_low: found.bytes_low.and_then(exact_in_json),
+            bytes_high: found.bytes_high.and_then(exact_in_json),
             method: found.method,
             reclaimed: found.reclaimed,
             server_seconds: found.server_seconds,

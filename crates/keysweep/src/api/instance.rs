@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::{
     instances::Connection,
-    model::{Instance, InstanceStats, Labels, Stored},
+    model::{Instance, InstanceStats, Labels, Stored, exact_in_json},
 };
 
 /// An instance. Its password is never shown.
@@ -95,16 +95,17 @@ pub struct StatsView {
     pub(super) engine_version: String,
     /// standalone, sentinel or cluster.
     pub(super) mode: String,
-    /// Keys of the database that the URL names, or of all; as are `keys_with_ttl` and `stale_keys`.
-    pub(super) keys: u64,
-    pub(super) keys_with_ttl: u64,
+    /// Keys of the database that the URL names, or of all; as are `keys_with_ttl` and `stale_keys`. Null, as other numbers, if the
+    /// servers report an absurd one, above 2^53.
+    pub(super) keys: Option<u64>,
+    pub(super) keys_with_ttl: Option<u64>,
     /// Estimated stale keys, by the servers' own running average, which lags behind by minutes; null if the servers do not
     /// report it.
     pub(super) stale_keys: Option<u64>,
     /// Bytes.
-    pub(super) used_memory: u64,
+    pub(super) used_memory: Option<u64>,
     /// Bytes; 0: no limit.
-    pub(super) max_memory: u64,
+    pub(super) max_memory: Option<u64>,
     /// The primaries, as `host:port`.
     pub(super) primaries: Vec<String>,
     pub(super) seen_at: Timestamp,
@@ -254,11 +255,11 @@ impl From<&InstanceStats> for StatsView {
             engine: stats.engine.clone(),
             engine_version: stats.engine_version.clone(),
             mode: stats.mode().to_owned(),
-            keys: stats.keys,
-            keys_with_ttl: stats.keys_with_ttl,
-            stale_keys: stats.stale_keys,
-            used_memory: stats.used_memory,
-            max_memory: stats.max_memory,
+            keys: exact_in_json(stats.keys),
+            keys_with_ttl: exact_in_json(stats.keys_with_ttl),
+            stale_keys: stats.stale_keys.and_then(exact_in_json),
+            used_memory: exact_in_json(stats.used_memory),
+            max_memory: exact_in_json(stats.max_memory),
             primaries: stats.primaries.iter().map(ToString::to_string).collect(),
             seen_at: stats.seen_at,
         }

@@ -40,7 +40,7 @@ use crate::{
     identity::{Identity, IdentityError, is_unscoped},
     instances::Instances,
     model::{Grant, Role},
-    request::{BodyError, ForwardedHost, Peer, read_body},
+    request::{BodyError, ForwardedHost, Peer, client_network, read_body},
     secrets::Secret,
 };
 
@@ -276,7 +276,7 @@ impl Authenticator {
         let signed = SignedRequest { method, path: uri.path(), query: uri.query().unwrap_or(""), headers, body };
         let now = Timestamp::now();
         let prepared = authorization.prepare(signed, now)?;
-        let attempt = (authorization.access.clone(), Peer::of(extensions));
+        let attempt = (authorization.access.clone(), client_network(Peer::of(extensions)));
         let is_known = self.lockouts.signed.contains(&attempt, Instant::now());
         if !is_known && self.lockouts.signatures.is_locked(&attempt, Instant::now()) {
             return Err(AuthError::Locked);
@@ -297,7 +297,7 @@ impl Authenticator {
             }
         };
         self.lockouts.signed.succeeded(attempt, Instant::now());
-        if !repeatable && !self.identity.is_first_use(&prepared.signature, prepared.good_until).await? {
+        if !repeatable && !self.identity.is_first_use(&prepared.signature, prepared.remembered_until).await? {
             return Err(AuthError::Repeated);
         }
         let credential = Credential::Key(authorization.access);

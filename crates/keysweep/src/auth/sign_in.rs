@@ -12,6 +12,7 @@ use super::{Authenticator, Caller, Credential, Permissions};
 use crate::{
     identity::{IdentityError, IssuedToken, NewToken, is_unscoped},
     model::{Grant, Project, Role, TokenHolder, User, is_id, is_name},
+    request::client_network,
     secrets::Secret,
     units::whole_seconds,
 };
@@ -174,6 +175,8 @@ impl Authenticator {
     /// Returns the user of this name and password, unless too many attempts failed before.
     async fn check(&self, name: String, password: Secret, peer: IpAddr) -> Result<User, SignInError> {
         let lockouts = &self.lockouts;
+        // A client chooses the rest of an IPv6 address itself.
+        let peer = client_network(peer);
         let pair = (name, peer);
         let now = Instant::now();
         let is_known = lockouts.signed_in.contains(&pair, now);

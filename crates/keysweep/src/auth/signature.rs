@@ -83,7 +83,7 @@ impl Authorization {
     pub fn prepare(&self, request: SignedRequest<'_>, now: Timestamp) -> Result<Prepared, SignatureError> {
         let (date, signed_at) = self.date(request.headers, now)?;
         let to_sign = string_to_sign(request, &self.signed_headers, date)?;
-        Ok(Prepared { to_sign, signature: self.signature.clone(), good_until: signed_at + CLOCK_WINDOW })
+        Ok(Prepared { to_sign, signature: self.signature.clone(), remembered_until: signed_at + 2 * CLOCK_WINDOW })
     }
 
     fn date<'a>(&self, headers: &'a HeaderMap, now: Timestamp) -> Result<(&'a str, Timestamp), SignatureError> {
@@ -106,8 +106,9 @@ pub struct Prepared {
     to_sign: String,
     /// The signature in the request.
     pub signature: Vec<u8>,
-    /// End of the clock window, after which the request is refused.
-    pub good_until: Timestamp,
+    /// Until when the signature is remembered, so that it is taken once: for a clock window after it has become too old here,
+    /// since the clock of another replica may be that far behind.
+    pub remembered_until: Timestamp,
 }
 
 impl Prepared {
@@ -179,6 +180,17 @@ mod tests {
 
     fn minimal_canonical(body_hash: &str) -> String {
         format!("GET\n/v2/x/\n\nx-sdk-date:{DATE}\n\nx-sdk-date\n{body_hash}")
+    }
+
+    #[test]
+    fn a_signature_is_remembered_for_as_long_as_any_replica_may_take_it() {
+        let headers = headers(&[("x-sdk-date", DATE)]);
+        let header = authorization(&minimal_canonical(&hex::encode(Sha256::digest(b""))), "x-sdk-date");
+        let authorization = Authorization::parse(&header).expect("well formed");
+        let prepared = authorization.prepare(minimal(&headers), "2026-11-24T08:30:00Z".parse().expect("a time"));
+        // A replica whose clock is 15 minutes behind takes it until 09:00 by the clock of the others.
+        let until = prepared.expect("well formed").remembered_until;
+        assert_eq!(until, "2026-11-24T09:00:00Z".parse::<Timestamp>().expect("a time"));
     }
 
     #[test]

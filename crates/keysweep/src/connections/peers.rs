@@ -2,14 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::proxies::TrustedProxies;
-
-/// The part of an IPv6 address that names a client's network. A client chooses the rest itself.
-const NETWORK: u128 = !0 << 64;
+use crate::{proxies::TrustedProxies, request::client_network};
 
 type Counts = Arc<Mutex<HashMap<IpAddr, u32>>>;
 
@@ -34,10 +31,7 @@ impl Peers {
         if self.exempt.trust(client) {
             return Some(PeerPermit(None));
         }
-        let client = match client {
-            IpAddr::V4(_) => client,
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
-        };
+        let client = client_network(client);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(client).or_default();
         if *count >= self.limit {

@@ -1,6 +1,9 @@
 //! Estimates of how many keys are stale, on request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use keysweep_engine::{
@@ -19,6 +22,8 @@ use crate::{
 pub const ESTIMATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most estimates on request that one process makes at a time; each has a thread of its own.
 const CONCURRENT_ESTIMATES: usize = 4;
+/// Most of them of one project, so that there is always room for another.
+const ESTIMATES_OF_A_PROJECT: usize = 2;
 /// Most keys that are counted on each replica, so that the count ends in time.
 const MAX_COUNTED: u64 = 1_000_000;
 /// Shortest time between two samples of an instance.
@@ -39,8 +44,8 @@ pub enum EstimateError {
     )]
     TooLong,
     /// Too many estimates are in progress; after [`ESTIMATE_TIMEOUT`] they have finished.
-    #[error("{CONCURRENT_ESTIMATES} estimates are in progress already; try again when one has finished")]
-    Busy,
+    #[error("{0} estimates are in progress already; try again when one has finished")]
+    Busy(&'static str),
     /// The instance was sampled a short time ago; holds how long to wait.
     #[error(
         "the primaries of this instance were sampled a short time ago; sample them again in {} s, or choose a method that reclaims nothing",
@@ -62,6 +67,8 @@ impl From<StoreError> for EstimateError {
 #[derive(Clone)]
 pub(super) struct Estimates {
     permits: Arc<Semaphore>,
+    /// The projects of the estimates in progress, each as often as it has any.
+    projects: Arc<Mutex<Vec<String>>>,
     /// Permits of the surveys.
     pub(super) surveys: Arc<Semaphore>,
 }
@@ -70,8 +77,38 @@ impl Default for Estimates {
     fn default() -> Self {
         Self {
             permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)),
+            projects: Arc::default(),
             surveys: Arc::new(Semaphore::new(super::survey::CONCURRENCY)),
         }
+    }
+}
+
+/// An estimate in progress.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    project: String,
+    projects: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = projects.iter().position(|project| *project == self.project) {
+            projects.swap_remove(index);
+        }
+    }
+}
+
+impl Estimates {
+    /// Takes a place for an estimate of this project.
+    fn begin(&self, project: &str) -> Result<Place, EstimateError> {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        if projects.iter().filter(|running| *running == project).count() >= ESTIMATES_OF_A_PROJECT {
+            return Err(EstimateError::Busy("two of this project's"));
+        }
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| EstimateError::Busy("four"))?;
+        projects.push(project.to_owned());
+        Ok(Place { _permit: permit, project: project.to_owned(), projects: Arc::clone(&self.projects) })
     }
 }
 
@@ -108,14 +145,14 @@ impl Instances {
     /// result as the instance's latest estimate. Only the method `sample` reclaims keys. `None`: counts on a replica, or reads
     /// the servers' own averages.
     pub async fn estimate(&self, instance: &Instance, method: Option<Method>) -> Result<Estimate, EstimateError> {
-        let permit = self.estimates.permits.clone().try_acquire_owned().map_err(|_| EstimateError::Busy)?;
+        let place = self.estimates.begin(&instance.project_id)?;
         let wanted = Wanted {
             method,
             may_sample: method == Some(Method::Sample),
             max_counted: MAX_COUNTED,
             timeout: ESTIMATE_TIMEOUT,
         };
-        let found = self.estimate_as(instance, wanted, Some(permit)).await?;
+        let found = self.estimate_as(instance, wanted, place).await?;
         let record = InstanceEstimate::new(found.clone(), DEFAULT_TARGET, now());
         match self.store.record_estimate(instance, &record, super::sampling::next_estimate(&found)).await {
             // Removed, or with another URL by now: the estimate is about another server.
@@ -130,7 +167,7 @@ impl Instances {
         &self,
         instance: &Instance,
         wanted: Wanted,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: impl Send + 'static,
     ) -> Result<Estimate, EstimateError> {
         self.check_readable(instance, ScanType::Manual)?;
         let (target, dialer) = self.connect_to(instance)?;
@@ -195,6 +232,18 @@ mod tests {
     use keysweep_engine::{Finding, PrimaryEstimate};
 
     use super::*;
+
+    #[test]
+    fn a_project_leaves_places_for_the_estimates_of_others() {
+        let estimates = Estimates::default();
+        let (first, _second) = (estimates.begin("one").expect("a place"), estimates.begin("one").expect("a place"));
+        let Err(EstimateError::Busy(which)) = estimates.begin("one") else { panic!("a third place") };
+        assert!(which.contains("this project"), "{which}");
+        let (_third, _fourth) = (estimates.begin("two").expect("a place"), estimates.begin("two").expect("a place"));
+        assert!(matches!(estimates.begin("three"), Err(EstimateError::Busy("four"))));
+        drop(first);
+        assert!(estimates.begin("three").is_ok(), "a place that was given back");
+    }
 
     #[test]
     fn the_next_sample_waits_for_the_share_to_return() {

@@ -67,7 +67,7 @@ impl Instances {
             max_counted: MAX_COUNTED,
             timeout: TIMEOUT,
         };
-        let stored = match self.estimate_as(instance, wanted, None).await {
+        let stored = match self.estimate_as(instance, wanted, ()).await {
             Ok(found) => {
                 let next = next_estimate(&found);
                 let record = InstanceEstimate::new(found, DEFAULT_TARGET, now());

@@ -165,7 +165,7 @@ impl Instances {
             max_counted: MAX_COUNTED,
             timeout: TIMEOUT,
         };
-        let found = match self.estimate_as(instance, wanted, None).await {
+        let found = match self.estimate_as(instance, wanted, ()).await {
             Ok(found) => {
                 let next = next_estimate(&found);
                 match self

@@ -46,7 +46,8 @@ impl Totals {
         servers.values().fold(Self::default(), |sum, server| {
             let databases = || server.databases.values();
             let (keys, stale_keys) = server.whole.unwrap_or_else(|| {
-                (databases().map(|(keys, _)| keys).sum(), databases().map(|(_, stale)| stale).sum())
+                let sum = |all: &mut dyn Iterator<Item = u64>| all.fold(0, u64::saturating_add);
+                (sum(&mut databases().map(|(keys, _)| *keys)), sum(&mut databases().map(|(_, stale)| *stale)))
             });
             Self {
                 keys: sum.keys.saturating_add(keys),

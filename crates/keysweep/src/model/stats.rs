@@ -11,6 +11,14 @@ const OTHER_ENGINE: &str = "other";
 /// Major version of the oldest Redis that can be scanned. DCS refuses older ones, too.
 const OLDEST_MAJOR: u32 = 4;
 
+/// The greatest number that every reader of JSON takes as it is: many have no other numbers than those of floating point.
+const MAX_IN_JSON: u64 = 1 << 53;
+
+/// Returns a number for JSON; `None`: it is absurd, and would be read as another one.
+pub fn exact_in_json(number: u64) -> Option<u64> {
+    (number <= MAX_IN_JSON).then_some(number)
+}
+
 /// The statistics of an instance, as its servers reported them to the last poll. Stored as versioned JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceStats {
@@ -78,6 +86,12 @@ mod tests {
     fn redis_4_and_unknown_versions_are_supported(#[case] engine: &str, #[case] version: &str, #[case] is: bool) {
         let server = Inspection { engine: engine.into(), engine_version: version.into(), ..Inspection::default() };
         assert_eq!(InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH }.unsupported().is_none(), is);
+    }
+
+    #[test]
+    fn a_number_that_json_cannot_carry_is_unknown() {
+        assert_eq!(exact_in_json(1 << 53), Some(1 << 53));
+        assert_eq!((exact_in_json((1 << 53) + 1), exact_in_json(u64::MAX)), (None, None));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The audit trail.
 
+use jiff::Timestamp;
+
 use super::{
     Store, StoreError,
     db::{Row, sql},
@@ -24,6 +26,27 @@ impl Store {
             .bind(page.limit)
             .list(&mut self.reader().await?, audit_entry)
             .await
+    }
+}
+
+/// Entries that are removed in one transaction, at most.
+const PRUNED: u32 = 1_000;
+
+impl Store {
+    /// Removes the oldest entries that are older than `before`, at most 1,000. Returns how many.
+    pub async fn prune_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        // Entries are in the order of their time, so that only the oldest ones need to be read.
+        let removed =
+            sql("DELETE FROM audit WHERE seq IN (SELECT seq FROM audit ORDER BY seq LIMIT $1) AND happened_at < $2")
+                .bind(PRUNED)
+                .bind(before)
+                .execute(&mut tx)
+                .await?;
+        if removed > 0 {
+            self.commit(tx).await?;
+        }
+        Ok(removed)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use keysweep_engine::{Stop, StopOnDrop};
 use tokio::{
     sync::watch,
@@ -14,6 +15,7 @@ use tokio::{
 use super::{Tasks, lazyfree::restore_abandoned};
 use crate::{
     instances::{CONCURRENT_POLLS, CONCURRENT_SAMPLINGS, Instances},
+    model::now,
     store::Store,
 };
 
@@ -21,12 +23,14 @@ use crate::{
 const SCHEDULE_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two searches for settings that crashed workers left changed.
 const RESTORE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long entries of the audit trail are kept: a year, and what an audit of it takes.
+const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 24 * 3_600);
 /// Time between two searches for instances that are due to be polled: short, so that a new instance is soon polled.
 const DUE_POLLS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time between two searches for instances that are due to be estimated.
 const DUE_ESTIMATES_INTERVAL: Duration = Duration::from_secs(5);
-/// Time between two searches for estimates that are too old to be kept.
+/// Time between two searches for estimates and audit entries that are too old to be kept.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Keeps the schedule until shutdown. Every replica does; the store lets one of them create each run.
@@ -60,6 +64,7 @@ pub(super) async fn serve_instances(store: Store, instances: Instances, mut shut
         () = poll(&instances, &stop) => {}
         () = estimate(&instances, &stop) => {}
         () = prune(&instances) => {}
+        () = prune_audit(&store) => {}
     }
 }
 
@@ -68,6 +73,25 @@ async fn restore(store: &Store, instances: &Instances, stop: &Stop) {
     loop {
         ticks.tick().await;
         restore_abandoned(store, instances, stop).await;
+    }
+}
+
+/// Removes entries of the audit trail that are older than it is kept.
+async fn prune_audit(store: &Store) {
+    let mut ticks = every(PRUNE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let before = now().checked_sub(AUDIT_RETENTION).unwrap_or(Timestamp::MIN);
+        loop {
+            match store.prune_audit(before).await {
+                Ok(0) => break,
+                Ok(removed) => tracing::info!(removed, "old entries of the audit trail removed"),
+                Err(error) => {
+                    tracing::debug!(%error, "old entries of the audit trail cannot be removed; retrying");
+                    break;
+                }
+            }
+        }
     }
 }
 

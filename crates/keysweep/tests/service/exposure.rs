@@ -57,6 +57,25 @@ fn hang_up(service: &Service) {
 }
 
 #[test]
+fn a_request_without_a_host_or_with_two_is_refused() {
+    let installation = installation!();
+    let service = installation.serve(&[]);
+    for (head, status) in [
+        ("GET /healthz HTTP/1.1\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\n", "200"),
+        ("GET /healthz HTTP/1.0\r\n", "200"),
+    ] {
+        let mut stream = TcpStream::connect(service.base.trim_start_matches("http://")).expect("a connection");
+        write!(stream, "{head}Connection: close\r\n\r\n").expect("it is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head:?}: {answer}");
+    }
+}
+
+#[test]
 fn sighup_replaces_the_certificate_unless_the_new_one_is_invalid() {
     let authority = Authority::new();
     let (first, second) = (authority.issue(&["localhost"]), authority.issue(&["localhost"]));

@@ -110,7 +110,7 @@ impl Client {
         let status = response.status().as_u16();
         let text =
             response.body_mut().read_to_string().map_err(|error| ClientError::unreachable(self.origin(), &error))?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let body = plain(serde_json::from_str(&text).unwrap_or(Value::Null));
         match status {
             200..=299 if body.is_object() => Ok(body),
             _ => Err(error::read(self, status, &body, clock_skew)),
@@ -122,8 +122,36 @@ impl Client {
     }
 }
 
+/// Returns a body without the control characters in its texts: the service may be another one than is believed, and could drive the
+/// terminal. Line breaks and tabs stay.
+fn plain(value: Value) -> Value {
+    let text = |text: String| text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect::<String>();
+    match value {
+        Value::String(found) => Value::String(text(found)),
+        Value::Array(items) => Value::Array(items.into_iter().map(plain).collect()),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (text(name), plain(value))).collect(),
+        other => other,
+    }
+}
+
 /// Returns how far the local clock is ahead of a Date header, seconds.
 fn clock_skew(date: &HeaderValue) -> Option<i64> {
     let theirs = jiff::fmt::rfc2822::parse(date.to_str().ok()?).ok()?.timestamp();
     Some(Timestamp::now().duration_since(theirs).as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_service_answers_drives_the_terminal() {
+        let body = json!({
+            "name\u{1b}": "\u{1b}[2Jcache\u{9b}31m\r", "list": [{ "message": "two\nlines\u{7}" }], "keys": 7, "none": null,
+        });
+        let expected = json!({ "name": "[2Jcache31m", "list": [{ "message": "two\nlines" }], "keys": 7, "none": null });
+        assert_eq!(plain(body), expected);
+    }
 }

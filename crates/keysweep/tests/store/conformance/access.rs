@@ -20,6 +20,7 @@ on_every_engine!(
     old_tokens_are_forgotten_when_new_ones_are_kept,
     a_signature_is_new_once_until_its_time_is_over,
     the_audit_trail_is_read_newest_first_page_by_page,
+    old_entries_of_the_audit_trail_are_removed,
     a_change_and_its_audit_entry_are_committed_together_or_not_at_all,
 );
 
@@ -220,6 +221,28 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
     let rest = store.audit(&id("shop"), AuditPage { before: Some(first[1].seq), limit: 2 }).await.expect("read");
     assert_eq!(seconds(&rest), [time(1)]);
     assert_eq!(store.audit(&id("other"), AuditPage { before: None, limit: 2 }).await.expect("read"), []);
+}
+
+async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {
+    let shop = store.project("shop").await;
+    for second in 1..=4 {
+        let entry = AuditEntry {
+            seq: 0,
+            happened_at: time(second),
+            project_id: Some(shop.id.clone()),
+            actor: None,
+            action: "project.add".into(),
+            subject: shop.id.clone(),
+            detail: None,
+        };
+        let name = second.to_string();
+        let made = Project { id: id(&name), name, created_at: time(0) };
+        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
+    }
+    let removed = [store.prune_audit(time(3)).await.expect("removed"), store.prune_audit(time(3)).await.expect("none")];
+    assert_eq!(removed, [2, 0]);
+    let left = store.audit(&shop.id, AuditPage { before: None, limit: 9 }).await.expect("read");
+    assert_eq!(left.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(4), time(3)]);
 }
 
 async fn a_change_and_its_audit_entry_are_committed_together_or_not_at_all(store: Fresh) {
