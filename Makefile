@@ -31,12 +31,13 @@ check: ## Runs the unit tests only, in less than a minute
 	@scripts/toolchain cc nextest
 	cargo nextest run --workspace --lib --bins
 
-lint: ## Checks format, clippy, documentation, migrations, and the use, licences and sources of dependencies
+lint: ## Checks format, clippy, documentation, migrations, and the use, licences, sources and advisories of dependencies
 	@scripts/toolchain cc deny machete
 	cargo fmt --all --check
 	scripts/migrations
 	cargo machete
 	cargo deny check bans licenses sources
+	scripts/advisories
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --workspace
 

@@ -74,10 +74,28 @@ fn every_file_is_yaml_and_says_what_it_is() {
             document["kind"].as_str().expect("a kind").to_owned()
         })
         .collect();
-    assert_eq!(kinds, ["ServiceAccount", "Deployment", "Service", "PodDisruptionBudget", "PodMonitor"]);
+    assert_eq!(
+        kinds,
+        ["ServiceAccount", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"]
+    );
     for file in ["datasources/prometheus.yml", "dashboards/keysweep.yml"] {
         assert_eq!(documents(&format!("deploy/grafana/provisioning/{file}"))[0]["apiVersion"], 1, "{file}");
     }
+}
+
+#[test]
+fn the_examples_are_guarded() {
+    let compose = &documents("deploy/compose.yml")[0];
+    let password = compose["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"].as_str();
+    assert!(password.is_some_and(|password| password.contains(":?")), "Grafana's own password is admin");
+    let limits = deployment()["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"].clone();
+    assert!(limits["cpu"].is_string() && limits["memory"].is_string(), "{limits}");
+    assert!(read("deploy/kubernetes/keysweep.yaml").contains("sslmode=verify-full"));
+    let policy = documents("deploy/kubernetes/keysweep.yaml");
+    let policy = policy.iter().find(|document| document["kind"] == "NetworkPolicy").expect("a policy");
+    let labels = &deployment()["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels, "it selects the pods");
+    assert!(policy["spec"]["egress"].to_string().contains("169.254.0.0/16"), "{policy}");
 }
 
 #[test]
@@ -98,8 +116,8 @@ fn every_variable_that_a_container_is_given_is_one_that_keysweep_reads() {
         let text = read(file);
         let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
         for word in words.filter(|word| word.starts_with("KEYSWEEP_")) {
-            // Logging reads the first, compose reads the second.
-            let known = ["KEYSWEEP_LOG", "KEYSWEEP_DB_PASSWORD"].contains(&word);
+            // Logging reads the first, compose reads the others.
+            let known = ["KEYSWEEP_LOG", "KEYSWEEP_DB_PASSWORD", "KEYSWEEP_GRAFANA_PASSWORD"].contains(&word);
             assert!(known || help.contains(&format!("[env: {word}")), "{file}: nothing reads {word}");
             seen += 1;
         }
@@ -157,6 +175,7 @@ fn secrets_and_databases_of_every_folder_stay_out_of_the_image() {
         "deploy/data/keysweep.db",
         "deploy/keysweep.db-wal",
         "deploy/postgres.password",
+        "deploy/grafana.password",
         "deploy/key.json",
     ] {
         assert!(ignored.lines().any(|pattern| matches(pattern, path)), "{path} would get into the image");
