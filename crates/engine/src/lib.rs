@@ -15,6 +15,7 @@
 mod address;
 mod estimate;
 mod failure;
+mod hold;
 pub mod link;
 mod monitor;
 mod options;
@@ -35,6 +36,11 @@ pub use self::{
         Verdict as PrimaryVerdict, estimate, estimate_rdb,
     },
     failure::{Failure, FailureKind, REQUIRES_PASSWORD},
+    hold::{
+        Baseline, BaselineRecord, BaselineRegistry, Change, HoldState, HoldStatus, Holder, HolderHost,
+        Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RestoreOutcome, Restored, Values,
+        restore,
+    },
     monitor::Monitor,
     options::{Limits, Options, Preset},
     pacing::{Decision, Pace},

@@ -16,6 +16,7 @@
 mod binaries;
 mod certificates;
 mod child;
+mod churn;
 mod clock;
 mod cluster;
 mod command;
@@ -38,6 +39,7 @@ mod vendor;
 pub use binaries::Flavor;
 pub use certificates::{Authority, Issued};
 pub use child::KilledOnDrop;
+pub use churn::Churn;
 pub use clock::SteppedClock;
 pub use cluster::Cluster;
 pub use condition::eventually;

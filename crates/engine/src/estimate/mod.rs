@@ -10,6 +10,7 @@ mod request;
 mod sample;
 mod slots;
 
+pub(crate) use self::sample::sample_share;
 pub use self::{
     advice::Verdict,
     backup::estimate_rdb,

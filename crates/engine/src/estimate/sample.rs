@@ -94,6 +94,22 @@ pub(super) fn sample(
     Ok(found)
 }
 
+/// Samples the stale share of all databases of a primary, with the slices of an estimate; `None`: it has too few keys. Returns
+/// how many keys the sample has reclaimed, too.
+///
+/// # Errors
+/// As those of [`sample`].
+pub(crate) fn sample_share(
+    link: &mut Link,
+    address: &Address,
+    info: &Info,
+    connector: Connector<'_>,
+) -> Result<(Option<Share>, u64), ShardError> {
+    let found = sample(link, address, info, &Request::default(), connector)?;
+    let sum = Finding::sum(found.databases.iter().map(|(_, finding)| finding));
+    Ok((sum.interval(), sum.reclaimed))
+}
+
 impl Sample {
     /// Corrects the time that was measured from this side by what the server reports.
     fn charge(&mut self, factor: f64) {

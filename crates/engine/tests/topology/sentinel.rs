@@ -2,8 +2,11 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use keysweep_engine::{Credentials, FailureKind, Mode, Options, Outcome, SentinelTls, Stop, Target, sweep};
-use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
+use keysweep_engine::{
+    Address, BaselineRecord, BaselineRegistry, Change, Credentials, FailureKind, HoldLevel, HoldPolicy, Holder,
+    HolderHost, Mode, Options, Outcome, SentinelTls, Stop, Target, sweep,
+};
+use keysweep_harness::{Churn, DataSet, Flavor, Server, eventually, free_port};
 use redis::Connection;
 use rstest::rstest;
 
@@ -160,6 +163,95 @@ fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
     let watched = shared.into_inner().expect("no panic");
     assert_eq!((report.outcome, watched.replica.held()), (Outcome::Done, loaded.live), "{report:?}");
     assert!(took < Duration::from_secs(25), "a reply is waited for for 30 s; this took {took:?}");
+}
+
+/// Records in memory, and scans nothing.
+#[derive(Default)]
+struct Memory(Mutex<Vec<BaselineRecord>>);
+
+impl BaselineRegistry for Memory {
+    fn find(&self, address: &Address) -> Result<Option<BaselineRecord>, String> {
+        Ok(self.0.lock().expect("no panic").iter().find(|record| record.address == *address).cloned())
+    }
+
+    fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
+        let records = self.0.lock().expect("no panic").clone();
+        Ok(records.into_iter().filter(|record| record.target == target && !record.is_restored).collect())
+    }
+
+    fn save(&self, record: &BaselineRecord) -> Result<(), String> {
+        self.remove(&record.address)?;
+        self.0.lock().expect("no panic").push(record.clone());
+        Ok(())
+    }
+
+    fn remove(&self, address: &Address) -> Result<(), String> {
+        self.0.lock().expect("no panic").retain(|record| record.address != *address);
+        Ok(())
+    }
+}
+
+impl HolderHost for Memory {
+    fn registry(&self) -> &dyn BaselineRegistry {
+        self
+    }
+
+    fn may_write(&self) -> bool {
+        true
+    }
+
+    fn scan(&self, _: &Address) {}
+
+    fn is_scanning(&self, _: &Address) -> bool {
+        false
+    }
+
+    fn changed(&self, _: &Change) {}
+}
+
+/// CONFIG SET is not replicated: the new primary has its own settings, and the old one would keep what was written.
+#[test]
+fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back() {
+    let watched = Watched::start(Flavor::Valkey91);
+    let effort = |server: &Server| -> Vec<String> {
+        redis::cmd("CONFIG").arg("GET").arg("active-expire-effort").query(&mut server.connection()).expect("a value")
+    };
+    let own = effort(&watched.primary);
+    let churn = Churn::start(&watched.primary, 1_500, Duration::from_secs(8));
+    let policy = HoldPolicy {
+        level: HoldLevel::Hold,
+        below: 0.05,
+        interval_seconds: 1,
+        settle_floor_seconds: 1,
+        ..HoldPolicy::default()
+    };
+    let (target, host, stop, mut holder) = (watched.target(), Memory::default(), Stop::new(), Holder::new(policy));
+    let dialer = target.dialer().expect("a dialer");
+    let mut round = || {
+        std::thread::sleep(Duration::from_millis(500));
+        // During a failover the Sentinels may name no primary for a moment.
+        let _ = holder.round(&*dialer, &target, &host, &stop);
+    };
+    eventually("the effort is raised", TIMEOUT * 3, || {
+        round();
+        (effort(&watched.primary) != own).then_some(())
+    });
+    assert_eq!(effort(&watched.replica), own, "CONFIG SET is not replicated");
+    drop(churn);
+    let mut connection = watched.sentinels[0].connection();
+    eventually("the failover begins", TIMEOUT, || {
+        redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
+    });
+    eventually("the demoted node has its own settings", TIMEOUT, || {
+        round();
+        (effort(&watched.primary) == own).then_some(())
+    });
+    let records = host.0.lock().expect("no panic").clone();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0].baseline.setting().effort.to_string(), own[1]);
+    let restored = holder.finish(&*dialer, &target, &host);
+    assert!(restored.iter().all(keysweep_engine::Restored::is_done), "{restored:?}");
+    assert_eq!((effort(&watched.primary), effort(&watched.replica)), (own.clone(), own));
 }
 
 #[test]

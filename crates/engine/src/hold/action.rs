@@ -1,0 +1,61 @@
+//! What a controller decides, and what became of it.
+
+use super::{baseline::Parameter, state::HoldState};
+use crate::stale::CycleSetting;
+
+/// What to do now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Scan the primary: a batch has expired.
+    Scan,
+    /// Write one value.
+    Write {
+        /// Which setting.
+        parameter: Parameter,
+        /// The settings that must be found before.
+        from: CycleSetting,
+        /// The value.
+        value: u32,
+    },
+    /// Restore the server's own settings.
+    Restore,
+}
+
+/// Outcome of a write or of a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The settings are these now.
+    Done(CycleSetting),
+    /// Nothing was written, for this cause.
+    Failed(String),
+    /// Whether anything was written is unknown: the connection broke.
+    Unknown,
+}
+
+/// A decision with its reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The state from now on.
+    pub state: HoldState,
+    /// Why, one sentence.
+    pub sentence: String,
+    /// What to do.
+    pub action: Action,
+    /// The setting that would be written next.
+    pub advised: Option<CycleSetting>,
+}
+
+impl Decision {
+    /// Returns a decision to do nothing.
+    pub fn stay(state: HoldState, sentence: impl Into<String>) -> Self {
+        Self { state, sentence: sentence.into(), action: Action::None, advised: None }
+    }
+
+    /// Returns a decision to write one value.
+    pub fn write(from: CycleSetting, (parameter, value): (Parameter, u32), sentence: String) -> Self {
+        let action = Action::Write { parameter, from, value };
+        Self { state: HoldState::Settling, sentence, action, advised: Some(parameter.with(from, value)) }
+    }
+}

@@ -1,0 +1,107 @@
+//! Why a server must have its own settings now, whatever its stale share is.
+
+use super::{history::History, model::Model, policy::Policy, sentences::percent, signals::Signals};
+use crate::stale::CycleSetting;
+
+/// Rise of the latency probe that counts as a broken limit, seconds.
+const PROBE_RISE: f64 = 0.005;
+/// Weight of a new probe in the running average.
+const WEIGHT: f64 = 0.3;
+/// Factor by which a measured stall or load may exceed its limit: both scatter.
+const SCATTER: f64 = 1.25;
+/// Successive intervals in which a signal has to be seen that chance can cause once.
+const REPEATED: u32 = 2;
+
+/// Signals that are compared with earlier ones.
+#[derive(Debug, Clone, Default)]
+pub struct Alarms {
+    replicas: usize,
+    probe: Option<f64>,
+    slow_probes: u32,
+}
+
+impl Alarms {
+    /// Returns alarms that know nothing but the replicas.
+    pub fn new(replicas: usize) -> Self {
+        Self { replicas, ..Self::default() }
+    }
+
+    /// Returns what is wrong. `differs`: the server has other settings than its own; what is wrong without them is taken as
+    /// usual afterwards.
+    pub fn check(&mut self, signals: &Signals, history: &History, differs: bool) -> Option<String> {
+        let is_slow = matches!((signals.probe, self.probe), (Some(probe), Some(usual)) if probe > usual + PROBE_RISE);
+        self.slow_probes = if is_slow { self.slow_probes + 1 } else { 0 };
+        if let Some(probe) = signals.probe.filter(|_| !is_slow || !differs) {
+            self.probe = Some(self.probe.map_or(probe, |usual| usual + WEIGHT * (probe - usual)));
+        }
+        let is_missing = self.replicas > signals.replicas;
+        if !is_missing || !differs {
+            self.replicas = signals.replicas;
+        }
+        for (is_raised, sentence) in [
+            (signals.is_saving, "a background save runs"),
+            (signals.is_resyncing, "a replica receives a full copy"),
+            (signals.is_paused, "expiry is paused"),
+            (is_missing, "a replica is missing"),
+            (history.capped >= REPEATED, "the cycle reaches its own time limit"),
+            (self.slow_probes >= REPEATED, "the latency has risen by more than 5 ms"),
+        ] {
+            if is_raised {
+                return Some(sentence.into());
+            }
+        }
+        None
+    }
+}
+
+/// Returns which limit of a policy the cycle breaks by what was measured.
+pub fn broken_limit(policy: &Policy, model: &Model<'_>, baseline: CycleSetting, hz: u32, load: f64) -> Option<String> {
+    let stall = load / f64::from(hz.max(1)) - model.stall(baseline);
+    let cpu = load - model.cpu(baseline);
+    if stall * 1e3 > policy.max_added_stall_ms * SCATTER {
+        return Some(format!("a cycle blocks clients for {:.1} ms more", stall * 1e3));
+    }
+    (cpu > policy.max_added_cpu * SCATTER).then(|| format!("the cycle takes {} of a core more", percent(cpu)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stale::{CycleCost, Workload};
+
+    fn check(alarms: &mut Alarms, signals: &Signals, differs: bool) -> Option<String> {
+        alarms.check(signals, &History::default(), differs)
+    }
+
+    #[test]
+    fn a_replica_that_goes_is_missed_while_settings_are_raised_and_accepted_without() {
+        let with = |replicas| Signals { replicas, ..Signals::default() };
+        let mut alarms = Alarms::new(2);
+        assert_eq!(check(&mut alarms, &with(1), true).as_deref(), Some("a replica is missing"));
+        assert!(check(&mut alarms, &with(1), true).is_some(), "still missing");
+        assert!(check(&mut alarms, &with(1), false).is_some());
+        assert_eq!(check(&mut alarms, &with(1), true), None);
+    }
+
+    #[test]
+    fn one_slow_probe_is_chance_and_two_are_not() {
+        let with = |millis: f64| Signals { probe: Some(millis / 1e3), ..Signals::default() };
+        let mut alarms = Alarms::default();
+        assert_eq!(check(&mut alarms, &with(1.0), true), None);
+        assert_eq!(check(&mut alarms, &with(9.0), true), None);
+        assert!(check(&mut alarms, &with(9.0), true).is_some_and(|sentence| sentence.contains("latency")));
+        assert_eq!(check(&mut alarms, &with(1.0), true), None);
+    }
+
+    #[test]
+    fn a_measured_stall_or_load_above_its_limit_is_named() {
+        let workload = Workload::split(1_000.0, &[(100_000, 100_000, None)], 16);
+        let model =
+            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        let broken =
+            |hz, load| broken_limit(&Policy::default(), &model, CycleSetting::default(), hz, load).unwrap_or_default();
+        assert_eq!(broken(10, 0.01), "");
+        assert!(broken(10, 0.02).contains("ms more"), "{}", broken(10, 0.02));
+        assert!(broken(100, 0.05).contains("of a core more"), "{}", broken(100, 0.05));
+    }
+}

@@ -1,0 +1,364 @@
+//! Decides, from one observation to the next, what to do about one primary. Pure: signals and times in, decisions out.
+
+use std::collections::VecDeque;
+
+use super::{
+    action::{Action, Decision, Outcome},
+    alarms::Alarms,
+    baseline::{Baseline, Parameter},
+    history::History,
+    learned::{Learned, is_batch},
+    model::Model,
+    policy::{Level, Policy},
+    signals::{MIN_SAMPLED, Signals},
+    state::HoldStatus,
+};
+use crate::stale::{CycleSetting, Share, Workload, reversion_seconds};
+
+/// Seconds between two scans of batches.
+const SCAN_INTERVAL: f64 = 600.0;
+/// A share has followed a change after so many time constants.
+const FOLLOWED: f64 = 3.0;
+/// Seconds between two samples, at least, and in intervals.
+const MIN_SAMPLE_SECONDS: f64 = 30.0;
+const SAMPLE_INTERVALS: f64 = 5.0;
+/// Seconds of the cycle in an interval from which its cost is calibrated: the counter has steps of a millisecond.
+const MIN_CYCLE_SECONDS: f64 = 0.01;
+/// Settled samples above the target after which it cannot be held.
+const MISSED: u32 = 2;
+
+/// Holds one primary below a target.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    pub(super) policy: Policy,
+    pub(super) history: History,
+    pub(super) run_id: Option<String>,
+    pub(super) baseline: Option<Baseline>,
+    /// The settings that are expected to be found; `None`: not read yet from this server process.
+    pub(super) expected: Option<CycleSetting>,
+    /// A write whose outcome is unknown.
+    pub(super) pending: Option<(Parameter, u32)>,
+    pub(super) learned: Learned,
+    pub(super) alarms: Alarms,
+    pub(super) share: Option<(f64, Share)>,
+    /// A sample that was taken for the next step.
+    pub(super) sample: Option<Share>,
+    pub(super) sampled_at: Option<f64>,
+    pub(super) changed_at: f64,
+    pub(super) settle_until: f64,
+    pub(super) back_off: Option<(f64, String)>,
+    pub(super) writes: VecDeque<f64>,
+    pub(super) scan: Scan,
+    /// Settled samples above the target while no write would help, and the time of the last.
+    pub(super) missed: (u32, f64),
+    /// Why the last write failed.
+    pub(super) failure: Option<String>,
+    pub(super) is_foreign: bool,
+    /// Whether a restore has left a value of someone else.
+    pub(super) has_left: bool,
+}
+
+/// Scan of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Scan {
+    /// There was none.
+    None,
+    /// Asked for at this time.
+    Asked(f64),
+    /// It runs.
+    Running,
+    /// It ended at this time.
+    Ended(f64),
+}
+
+impl Controller {
+    /// Returns a controller that has seen nothing yet. `baseline`: as recorded by an earlier holder.
+    pub fn new(policy: Policy, baseline: Option<Baseline>) -> Self {
+        Self {
+            policy,
+            history: History::default(),
+            run_id: None,
+            baseline,
+            expected: None,
+            pending: None,
+            learned: Learned::default(),
+            alarms: Alarms::default(),
+            share: None,
+            sample: None,
+            sampled_at: None,
+            changed_at: f64::NEG_INFINITY,
+            settle_until: f64::NEG_INFINITY,
+            back_off: None,
+            writes: VecDeque::new(),
+            scan: Scan::None,
+            missed: (0, f64::NEG_INFINITY),
+            failure: None,
+            is_foreign: false,
+            has_left: false,
+        }
+    }
+
+    /// Replaces the policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.held();
+    }
+
+    /// Returns the baseline with what was written over it; `None`: nothing was read yet.
+    pub fn baseline(&self) -> Option<&Baseline> {
+        self.baseline.as_ref()
+    }
+
+    /// Adds a value that is about to be written to the baseline. The caller records it before it writes.
+    pub fn intend(&mut self, parameter: Parameter, value: u32) -> Option<&Baseline> {
+        self.pending = Some((parameter, value));
+        let baseline = self.baseline.as_mut()?;
+        baseline.add(parameter, value);
+        Some(baseline)
+    }
+
+    /// Receives the outcome of a write.
+    pub fn written(&mut self, now: f64, outcome: Outcome) {
+        match outcome {
+            Outcome::Done(setting) => {
+                (self.expected, self.pending, self.failure) = (Some(setting), None, None);
+                self.writes.push_back(now);
+                self.settle(now);
+            }
+            Outcome::Failed(cause) => {
+                (self.pending, self.failure) = (None, Some(cause));
+                self.settle(now);
+            }
+            Outcome::Unknown => {
+                self.writes.push_back(now);
+                self.settle(now);
+            }
+        }
+    }
+
+    /// Receives the outcome of a restore.
+    pub fn restored(&mut self, now: f64, outcome: Outcome) {
+        match outcome {
+            Outcome::Done(setting) => {
+                (self.expected, self.pending, self.failure) = (Some(setting), None, None);
+                self.has_left = self.baseline.as_ref().is_some_and(|baseline| baseline.setting() != setting);
+                self.settle(now);
+            }
+            Outcome::Failed(cause) => self.failure = Some(cause),
+            Outcome::Unknown => {}
+        }
+    }
+
+    /// Whether a sample should be taken before the next step.
+    pub fn wants_sample(&self, now: f64, signals: &Signals) -> bool {
+        let is_possible = signals.is_primary
+            && self.policy.level != Level::Observe
+            && !signals.is_saving
+            && !signals.is_paused
+            && !signals.is_resyncing
+            && !signals.is_scanning
+            && signals.keys().0 >= MIN_SAMPLED;
+        if !is_possible || now < self.settle_until || self.history.range().is_none() {
+            return false;
+        }
+        let Some(sampled_at) = self.sampled_at else { return true };
+        let since = now - sampled_at;
+        let has_moved = self.is_steady(now, signals) && sampled_at < self.last_change();
+        // Whether a batch has expired, or more keys expire from now on, decides what is done.
+        let has_shifted = self.history.shifted_at.is_some_and(|at| sampled_at < at);
+        let spacing = (SAMPLE_INTERVALS * self.policy.interval().as_secs_f64()).max(MIN_SAMPLE_SECONDS);
+        since >= spacing.max(self.reversion(signals).unwrap_or(0.0))
+            || ((has_moved || has_shifted) && since >= self.floor())
+    }
+
+    /// Receives a sample of the stale share, or that none could be taken.
+    pub fn sampled(&mut self, now: f64, share: Option<Share>) {
+        self.sampled_at = Some(now);
+        let in_order = |share: &Share| 0.0 <= share.low && share.low <= share.share && share.share <= share.high;
+        self.sample = share.filter(in_order).filter(|share| share.high <= 1.0);
+    }
+
+    /// Decides.
+    pub fn step(&mut self, now: f64, signals: &Signals) -> (HoldStatus, Action) {
+        let signals = signals.clone().sane();
+        if self.run_id.as_ref() != Some(&signals.run_id) {
+            self.begin(now, &signals);
+        }
+        self.history.observe(now, &signals);
+        self.follow_scan(now, &signals);
+        self.compare(&signals);
+        let workload =
+            self.history.rate().map(|rate| Workload::split(rate, &signals.databases, signals.configured_databases));
+        self.learn(now, &signals, workload.as_ref());
+        let model = workload.as_ref().map(|workload| self.model(&signals, workload));
+        let baseline = self.baseline.as_ref().map(Baseline::setting);
+        let share_at = |setting: Option<CycleSetting>| Some(model.as_ref()?.share(setting?));
+        let (expected, without) = (share_at(signals.configured), share_at(baseline));
+        let Decision { state, sentence, action, advised } = self.decide(now, &signals, model.as_ref());
+        let status = HoldStatus {
+            state,
+            sentence,
+            share: self.share.map(|(_, share)| share),
+            expected,
+            without,
+            rate: self.history.rate(),
+            setting: signals.configured,
+            baseline,
+            advised: advised.filter(|_| action == Action::None),
+            stall_seconds: self.history.load.zip(signals.hz).map(|(load, hz)| load / f64::from(hz)),
+            cycle_cpu: self.history.load,
+        };
+        (status, action)
+    }
+
+    /// Begins with a new server process: nothing that was measured holds for it.
+    fn begin(&mut self, now: f64, signals: &Signals) {
+        if self.run_id.is_some() {
+            self.settle_until = now + self.floor();
+        }
+        self.run_id = Some(signals.run_id.clone());
+        (self.history, self.learned, self.alarms) =
+            (History::default(), Learned::default(), Alarms::new(signals.replicas));
+        (self.share, self.sample, self.sampled_at) = (None, None, None);
+        (self.expected, self.pending, self.back_off) = (None, None, None);
+        self.scan = Scan::None;
+        self.is_foreign = false;
+        self.held();
+    }
+
+    /// Compares the settings that were found with those that were left, and adopts what an earlier holder wrote.
+    fn compare(&mut self, signals: &Signals) {
+        let Some(found) = signals.configured else { return };
+        let Some(baseline) = self.baseline.as_ref().filter(|baseline| baseline.is_written()) else {
+            // Nothing was written: what is found is the server's own.
+            self.baseline = Some(Baseline::of(found));
+            self.expected = Some(found);
+            return;
+        };
+        let is_known = |parameter: Parameter| {
+            let value = parameter.of(found);
+            match self.expected {
+                Some(expected) => {
+                    value == parameter.of(expected)
+                        || value == baseline.values(parameter).baseline
+                        || self.pending == Some((parameter, value))
+                }
+                // Another process of the server, or of keysweep: any value that was ever written may be found.
+                None => baseline.knows(parameter, value),
+            }
+        };
+        self.is_foreign = !Parameter::ALL.into_iter().all(is_known);
+        if !self.is_foreign {
+            (self.expected, self.pending) = (Some(found), None);
+        }
+    }
+
+    fn follow_scan(&mut self, now: f64, signals: &Signals) {
+        self.scan = match (self.scan, signals.is_scanning) {
+            (_, true) => Scan::Running,
+            (Scan::Running, false) => {
+                // What the scan has left is known at once.
+                (self.changed_at, self.settle_until) = (now, now + self.floor());
+                self.held();
+                Scan::Ended(now)
+            }
+            // It did not start.
+            (Scan::Asked(at), false) if now > at => Scan::Ended(now),
+            (scan, _) => scan,
+        };
+    }
+
+    pub(super) fn model<'a>(&self, signals: &Signals, workload: &'a Workload) -> Model<'a> {
+        let factor = signals.hz.zip(signals.configured).map(|(hz, set)| f64::from(hz) / f64::from(set.hz));
+        Model {
+            workload,
+            cost: self.learned.cost,
+            offset: self.learned.offset,
+            hz_factor: factor.unwrap_or(1.0),
+            is_capped: signals.is_capped,
+        }
+    }
+
+    /// Takes in the last sample and what the cycle takes, in steady state.
+    fn learn(&mut self, now: f64, signals: &Signals, workload: Option<&Workload>) {
+        let sample = self.sample.take();
+        if let Some(share) = sample {
+            self.share = Some((now, share));
+        }
+        let (Some(workload), Some(setting)) = (workload, signals.configured) else { return };
+        if !self.has_law(workload) || !self.is_steady(now, signals) {
+            return;
+        }
+        let model = self.model(signals, workload);
+        let (law, expected) = (model.law(setting), model.cpu(setting));
+        if let Some(load) = self.history.load
+            && load * self.policy.interval().as_secs_f64() >= MIN_CYCLE_SECONDS
+        {
+            self.learned.calibrate(load, expected);
+        }
+        // A batch says nothing about the law, unless a scan has just removed it.
+        if let Some(share) = sample.filter(|share| !is_batch(*share, law) || !self.may_scan(now)) {
+            self.learned.add(now, share, law);
+        }
+    }
+
+    fn settle(&mut self, now: f64) {
+        let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
+        let rate = self.history.rate().unwrap_or(0.0);
+        let follow = reversion_seconds(share, self.history.with_ttl, rate).unwrap_or(0.0);
+        (self.changed_at, self.settle_until) = (now, now + self.floor().max(FOLLOWED * follow));
+        self.held();
+    }
+
+    /// Forgets samples above the target.
+    pub(super) fn held(&mut self) {
+        self.missed = (0, f64::NEG_INFINITY);
+    }
+
+    /// Counts a settled sample above the target, or an observation in each settling time where there are no samples. Returns
+    /// whether there are enough to say that the target cannot be held.
+    pub(super) fn missed(&mut self, now: f64) -> bool {
+        let (count, last) = self.missed;
+        let is_new = self.share.is_none_or(|(at, _)| at > last) && now - last >= self.floor();
+        if is_new {
+            self.missed = (count + 1, now);
+        }
+        self.missed.0 >= MISSED
+    }
+
+    fn floor(&self) -> f64 {
+        self.policy.settle_floor_seconds as f64
+    }
+
+    fn last_change(&self) -> f64 {
+        self.changed_at.max(self.history.shifted_at.unwrap_or(f64::NEG_INFINITY))
+    }
+
+    fn reversion(&self, signals: &Signals) -> Option<f64> {
+        let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
+        reversion_seconds(share, signals.keys().1, self.history.rate()?)
+    }
+
+    /// Whether the share has followed the last change of settings and rate.
+    fn is_steady(&self, now: f64, signals: &Signals) -> bool {
+        let follow = self.reversion(signals).map_or(0.0, |seconds| FOLLOWED * seconds);
+        now >= self.settle_until && now - self.last_change() >= follow && self.history.range().is_some()
+    }
+
+    /// Whether the share was sampled since the rate last changed, as far as it can be.
+    pub(super) fn has_sampled(&self, signals: &Signals) -> bool {
+        let shifted_at = self.history.shifted_at.unwrap_or(f64::NEG_INFINITY);
+        signals.keys().0 < MIN_SAMPLED || self.sampled_at.is_some_and(|at| at >= shifted_at)
+    }
+
+    pub(super) fn may_scan(&self, now: f64) -> bool {
+        !matches!(self.scan, Scan::Ended(at) if now - at < SCAN_INTERVAL)
+    }
+
+    pub(super) fn has_law(&self, workload: &Workload) -> bool {
+        workload.follows_the_law() && !self.history.has_field_ttls && !self.history.is_bursty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

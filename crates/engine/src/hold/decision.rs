@@ -1,0 +1,132 @@
+//! How a controller decides: first whether anything may be held now, then how.
+
+use super::{
+    action::{Action, Decision},
+    alarms::broken_limit,
+    baseline::Baseline,
+    controller::{Controller, Scan},
+    model::Model,
+    policy::Level,
+    sentences::setting as shown,
+    signals::Signals,
+    state::HoldState,
+    steady::Basis,
+};
+/// Seconds with the server's own settings after a limit was broken.
+const BACK_OFF: f64 = 600.0;
+/// Settings that are raised or lowered a day, at most.
+const WRITES_A_DAY: usize = 12;
+const DAY: f64 = 86_400.0;
+
+impl Controller {
+    /// Decides what to do now.
+    pub(super) fn decide(&mut self, now: f64, signals: &Signals, model: Option<&Model<'_>>) -> Decision {
+        let Some(found) = signals.configured else {
+            let sentence = "active-expire-effort or hz cannot be read; grant +config|get, on Redis 6.0 or later";
+            return Decision::stay(HoldState::Measuring, sentence);
+        };
+        let baseline = self.baseline.as_ref().map_or(found, Baseline::setting);
+        let differs = found != baseline;
+        let is_off = self.policy.level == Level::Observe;
+        let restore = |state, reason: &str| {
+            let sentence = format!("{reason}; the server's own settings, {}, are restored", shown(baseline));
+            let action = if signals.may_write { Action::Restore } else { Action::None };
+            Decision { action, ..Decision::stay(state, sentence) }
+        };
+        match (is_off, differs) {
+            (true, true) if self.has_left => {
+                return Decision::stay(HoldState::Off, format!("{} was set by others and is left", shown(found)));
+            }
+            (true, true) => return restore(HoldState::Restoring, "holding ends"),
+            (true, false) => return Decision::stay(HoldState::Off, "nothing is held"),
+            (false, _) if self.is_foreign => {
+                let sentence = format!(
+                    "{} was found, which keysweep did not write; nothing is written until the settings are restored",
+                    shown(found)
+                );
+                return Decision::stay(HoldState::Foreign, sentence);
+            }
+            (false, true) if !signals.is_primary => {
+                return restore(HoldState::Restoring, "the node is no longer a primary");
+            }
+            (false, false) if !signals.is_primary => {
+                return Decision::stay(HoldState::Measuring, "the node is a replica, where nothing expires");
+            }
+            _ => {}
+        }
+        if !signals.may_write && self.policy.level == Level::Hold {
+            let sentence = "changes cannot be recorded now, so that nothing is written";
+            return Decision::stay(HoldState::Measuring, sentence);
+        }
+        let no_write = match (self.policy.level, self.learned.misfits(now)) {
+            (Level::Hold, false) => None,
+            (Level::Hold, true) => Some("the model does not fit this server"),
+            _ => Some("the level is advise"),
+        };
+        if let Some(reason) = no_write.filter(|_| differs) {
+            return restore(HoldState::Restoring, reason);
+        }
+        let alarm = self.alarms.check(signals, &self.history, differs).or_else(|| {
+            let is_quiet = now >= self.settle_until && !signals.is_scanning;
+            let model = model.filter(|model| differs && is_quiet && self.has_law(model.workload))?;
+            broken_limit(&self.policy, model, baseline, signals.hz?, self.history.load?)
+        });
+        if let Some(reason) = alarm.clone().filter(|_| differs) {
+            self.back_off = Some((now + BACK_OFF, reason));
+        }
+        if let Some((until, reason)) = self.back_off.clone() {
+            if differs {
+                return restore(HoldState::BackingOff, &reason);
+            }
+            if now < until {
+                let sentence = format!("{reason}; the server keeps its own settings for {:.0} s more", until - now);
+                return Decision::stay(HoldState::BackingOff, sentence);
+            }
+            self.back_off = None;
+        }
+        if matches!(self.scan, Scan::Asked(_) | Scan::Running) {
+            return Decision::stay(HoldState::Scanning, "a scan runs, after which the share is sampled");
+        }
+        if now < self.settle_until {
+            let sentence = format!("the share follows a change for {:.0} s more", self.settle_until - now);
+            return Decision::stay(HoldState::Settling, self.failure.clone().unwrap_or(sentence));
+        }
+        if let Some(reason) = alarm {
+            return Decision::stay(HoldState::Measuring, format!("{reason}; nothing is raised meanwhile"));
+        }
+        let fresh = self.share.filter(|(at, _)| *at > self.changed_at).map(|(_, share)| share);
+        let basis = Basis { now, signals, found, baseline, fresh };
+        let decision = match model.filter(|model| self.has_law(model.workload)) {
+            Some(model) => self.by_law(&basis, model),
+            None if self.history.rate().is_none() && !self.history.has_field_ttls => {
+                Decision::stay(HoldState::Measuring, "how many keys expire a second is being measured")
+            }
+            None => self.by_measurement(&basis),
+        };
+        self.allowed(now, decision, no_write)
+    }
+
+    /// Turns what may not be done into advice.
+    fn allowed(&mut self, now: f64, decision: Decision, no_write: Option<&str>) -> Decision {
+        while self.writes.front().is_some_and(|at| now - at >= DAY) {
+            self.writes.pop_front();
+        }
+        let advice = |state, why: String| Decision {
+            state,
+            sentence: format!("{}; not done, since {why}", decision.sentence),
+            action: Action::None,
+            advised: decision.advised,
+        };
+        match (&decision.action, no_write) {
+            (Action::Write { .. } | Action::Scan, Some(why)) => advice(HoldState::Advising, why.to_owned()),
+            (Action::Write { .. }, None) if self.writes.len() >= WRITES_A_DAY => {
+                advice(HoldState::CannotHold, format!("{WRITES_A_DAY} changes a day are used up"))
+            }
+            (Action::Scan, None) => {
+                self.scan = Scan::Asked(now);
+                decision
+            }
+            _ => decision,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Holds the primaries of one target: observes each in every round, lets its controller decide, and does that.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    baseline::BaselineRecord,
+    host::{Change, HolderHost},
+    node::Node,
+    policy::Policy,
+    restore::{RestoreOutcome, Restored, restore},
+    state::HoldStatus,
+};
+use crate::{
+    failure::{Failure, FailureKind, ShardError},
+    link::Dialer,
+    stop::Stop,
+    target::{Address, Mode, Target},
+    topology::{self, Connector, Scout},
+};
+
+/// Name of the connections in `CLIENT LIST`.
+const CLIENT_NAME: &str = "keysweep:hold";
+/// How long restoring all servers may take at the end.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is known of one server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeStatus {
+    /// Its address.
+    pub address: Address,
+    /// What is known.
+    pub status: HoldStatus,
+}
+
+/// Holds the primaries of one target.
+pub struct Holder {
+    policy: Policy,
+    begun: Instant,
+    nodes: BTreeMap<Address, Node>,
+    /// Whether the servers that earlier holders have changed are known.
+    has_records: bool,
+}
+
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Holder").field("policy", &self.policy).field("nodes", &self.statuses()).finish()
+    }
+}
+
+impl Holder {
+    /// Returns a holder that has seen nothing yet.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, begun: Instant::now(), nodes: BTreeMap::new(), has_records: false }
+    }
+
+    /// Replaces the policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        for node in self.nodes.values_mut() {
+            node.set_policy(policy);
+        }
+    }
+
+    /// Returns the policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Returns what is known of each server.
+    pub fn statuses(&self) -> Vec<NodeStatus> {
+        let status =
+            |(address, node): (&Address, &Node)| NodeStatus { address: address.clone(), status: node.status.clone() };
+        self.nodes.iter().map(status).collect()
+    }
+
+    /// Observes every primary once and does what its controller decides.
+    ///
+    /// # Errors
+    /// The primaries cannot be found, or the records cannot be read. Servers that are known already are observed nevertheless.
+    pub fn round(
+        &mut self,
+        dialer: &dyn Dialer,
+        target: &Target,
+        host: &dyn HolderHost,
+        stop: &Stop,
+    ) -> Result<(), Failure> {
+        let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
+        if !self.has_records {
+            let records = host.registry().unrestored(&target.to_string());
+            let unreadable =
+                |cause| Failure::new(FailureKind::Refused, format!("earlier changes are unknown: {cause}"));
+            for record in records.map_err(unreadable)? {
+                let address = record.address.clone();
+                self.nodes.insert(address.clone(), Node::new(address, self.policy, Some(record)));
+            }
+            self.has_records = true;
+        }
+        let found = primaries(connector).map_err(|error| error.into_failure(target.seed()));
+        let mut result = found.as_ref().map(|_| ()).map_err(Clone::clone);
+        for address in found.iter().flatten() {
+            if self.nodes.contains_key(address) {
+                continue;
+            }
+            match host.registry().find(address) {
+                Ok(record) => {
+                    let node = Node::new(address.clone(), self.policy, record);
+                    self.nodes.insert(address.clone(), node);
+                }
+                Err(cause) => {
+                    let sentence = format!("whether {address} was changed before is unknown: {cause}");
+                    result = Err(Failure::new(FailureKind::Refused, sentence));
+                }
+            }
+        }
+        let listed = found.ok();
+        for (address, node) in &mut self.nodes {
+            let is_listed = listed.as_ref().map(|listed| listed.contains(address));
+            node.round(is_listed, self.begun, connector, host);
+            if stop.is_raised() {
+                return result;
+            }
+        }
+        // A server that left the target is forgotten once it has its own settings.
+        if let Some(listed) = listed {
+            self.nodes.retain(|address, node| listed.contains(address) || !node.has_own_settings());
+        }
+        result
+    }
+
+    /// Restores the settings of all servers. Returns what became of each that was changed.
+    pub fn finish(&mut self, dialer: &dyn Dialer, target: &Target, host: &dyn HolderHost) -> Vec<Restored> {
+        // The stop that ended the rounds must not end this.
+        let stop = Stop::new().within(Some(RESTORE_TIMEOUT));
+        let name = target.to_string();
+        let records = self.nodes.values().filter_map(|node| node.record(&name)).collect::<Vec<_>>();
+        self.nodes.clear();
+        let restored = records.iter().map(|record| {
+            let restored = restore(dialer, target, record, &stop);
+            if matches!(restored.outcome, RestoreOutcome::Restored { .. } | RestoreOutcome::Unchanged) {
+                // Where this fails the record says that the server is to be restored, which then changes nothing.
+                let _ = host.registry().save(&BaselineRecord { is_restored: true, ..record.clone() });
+            }
+            if let RestoreOutcome::Restored { from, to } = restored.outcome {
+                let (address, reason) = (record.address.clone(), "holding ends".into());
+                host.changed(&Change { address, from, to, reason, is_restore: true });
+            }
+            restored
+        });
+        restored.collect()
+    }
+}
+
+fn primaries(connector: Connector<'_>) -> Result<Vec<Address>, ShardError> {
+    match connector.target.mode {
+        Mode::Server => Ok(vec![topology::primary(connector)?.address]),
+        _ => Ok(Scout::new(connector).refresh()?.into_iter().map(|node| node.address).collect()),
+    }
+}

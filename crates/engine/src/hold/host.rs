@@ -1,0 +1,37 @@
+//! What a holder needs of the program around it.
+
+use super::baseline::BaselineRegistry;
+use crate::{stale::CycleSetting, target::Address};
+
+/// What a holder needs of the program around it.
+pub trait HolderHost: Sync {
+    /// Returns where baselines are recorded.
+    fn registry(&self) -> &dyn BaselineRegistry;
+
+    /// Whether changes are this process's to make, and can be recorded.
+    fn may_write(&self) -> bool;
+
+    /// Starts a scan of one primary, which has a batch of stale keys.
+    fn scan(&self, address: &Address);
+
+    /// Whether that scan runs.
+    fn is_scanning(&self, address: &Address) -> bool;
+
+    /// Receives each change, for an audit trail.
+    fn changed(&self, change: &Change);
+}
+
+/// A change of one server's settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The server.
+    pub address: Address,
+    /// Its settings before.
+    pub from: CycleSetting,
+    /// Its settings now.
+    pub to: CycleSetting,
+    /// Why.
+    pub reason: String,
+    /// Whether these are its own settings.
+    pub is_restore: bool,
+}

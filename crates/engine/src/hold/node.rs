@@ -1,0 +1,185 @@
+//! One server of a target that is held: its connection, its controller, and what the controller decided last.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    action::{Action, Outcome},
+    baseline::{Baseline, BaselineRecord, Parameter},
+    controller::Controller,
+    host::{Change, HolderHost},
+    observation::observe,
+    policy::Policy,
+    state::{HoldState, HoldStatus},
+    writer,
+};
+use crate::{
+    estimate::sample_share, failure::ShardError, link::Link, stale::CycleSetting, target::Address, topology::Connector,
+};
+
+/// How long to wait for each reply: a round must not take longer than a few intervals.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One server.
+pub struct Node {
+    address: Address,
+    link: Option<Link>,
+    controller: Controller,
+    run_id: String,
+    /// Keys that samples have reclaimed from this server process: they count as expired there.
+    reclaimed: u64,
+    /// What is known of it.
+    pub status: HoldStatus,
+}
+
+impl Node {
+    /// Returns a server that was not observed yet. `record`: of an earlier holder.
+    pub fn new(address: Address, policy: Policy, record: Option<BaselineRecord>) -> Self {
+        let (run_id, baseline) = record.map(|record| (record.run_id, record.baseline)).unzip();
+        Self {
+            address,
+            link: None,
+            controller: Controller::new(policy, baseline),
+            run_id: run_id.unwrap_or_default(),
+            reclaimed: 0,
+            status: HoldStatus { state: HoldState::Measuring, ..HoldStatus::default() },
+        }
+    }
+
+    /// Replaces the policy.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.controller.set_policy(policy);
+    }
+
+    /// Whether nothing is to be restored.
+    pub fn has_own_settings(&self) -> bool {
+        !self.controller.baseline().is_some_and(Baseline::is_written)
+            || (self.status.setting.is_some() && !self.status.differs())
+    }
+
+    /// Returns the record of this server; `None`: nothing was written to it.
+    pub fn record(&self, target: &str) -> Option<BaselineRecord> {
+        let baseline = self.controller.baseline().filter(|baseline| baseline.is_written())?.clone();
+        let (address, run_id) = (self.address.clone(), self.run_id.clone());
+        Some(BaselineRecord { target: target.to_owned(), address, run_id, is_restored: false, baseline })
+    }
+
+    /// Observes the server, decides and acts. `is_listed`: whether the topology names it as a primary; `None`: the topology is
+    /// unknown.
+    pub fn round(&mut self, is_listed: Option<bool>, begun: Instant, connector: Connector<'_>, host: &dyn HolderHost) {
+        let was_open = self.link.is_some();
+        let mut result = self.attempt(is_listed, begun, connector, host);
+        // An idle connection may have been closed by the server.
+        if was_open && matches!(result, Err(ShardError::Unreachable(_))) && !connector.stop.is_raised() {
+            self.link = None;
+            result = self.attempt(is_listed, begun, connector, host);
+        }
+        if let Err(error) = result {
+            self.link = None;
+            self.status.state = HoldState::Measuring;
+            self.status.sentence = error.into_failure(&self.address).message;
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        is_listed: Option<bool>,
+        begun: Instant,
+        connector: Connector<'_>,
+        host: &dyn HolderHost,
+    ) -> Result<(), ShardError> {
+        let address = self.address.clone();
+        let failed = |error| ShardError::at(&address, error);
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => {
+                let mut link = connector.open_node(&address)?;
+                link.set_reply_timeout(REPLY_TIMEOUT);
+                link
+            }
+        };
+        let now = || begun.elapsed().as_secs_f64();
+        let (mut signals, info) = observe(&mut link, begun).map_err(failed)?;
+        if signals.run_id != self.run_id {
+            self.reclaimed = 0;
+        }
+        if let Some(reading) = &mut signals.reading {
+            reading.expired = reading.expired.saturating_sub(self.reclaimed);
+        }
+        signals.is_primary &= is_listed.unwrap_or(true);
+        (signals.is_scanning, signals.may_write) = (host.is_scanning(&address), host.may_write());
+        if self.controller.wants_sample(now(), &signals) {
+            let share = match sample_share(&mut link, &address, &info, connector) {
+                Ok((share, reclaimed)) => {
+                    self.reclaimed += reclaimed;
+                    share
+                }
+                // A right is missing, or the server must not be sampled now.
+                Err(ShardError::Fatal(_)) => None,
+                Err(error) => return Err(error),
+            };
+            self.controller.sampled(now(), share);
+        }
+        let (status, action) = self.controller.step(now(), &signals);
+        let sentence = status.sentence.clone();
+        (self.status, self.run_id) = (status, signals.run_id);
+        let outcome = match action {
+            Action::None => {
+                self.link = Some(link);
+                return Ok(());
+            }
+            Action::Scan => {
+                host.scan(&address);
+                self.link = Some(link);
+                return Ok(());
+            }
+            Action::Write { parameter, from, value } => {
+                let outcome = self.write(&mut link, from, parameter, value, connector, host);
+                self.controller.written(now(), outcome.clone());
+                outcome
+            }
+            Action::Restore => {
+                let baseline = self.controller.baseline().cloned();
+                let restored = baseline.map(|baseline| writer::restore(&mut link, &baseline));
+                let outcome = match restored {
+                    Some(Ok(outcome)) => outcome,
+                    _ => Outcome::Unknown,
+                };
+                self.controller.restored(now(), outcome.clone());
+                outcome
+            }
+        };
+        if let (Outcome::Done(to), Some(from)) = (&outcome, self.status.setting) {
+            self.status.setting = Some(*to);
+            let is_restore = Some(*to) == self.status.baseline;
+            if is_restore && let Some(record) = self.record(&connector.target.to_string()) {
+                // Where this fails the record says that the server is to be restored, which then changes nothing.
+                let _ = host.registry().save(&BaselineRecord { is_restored: true, ..record });
+            }
+            if from != *to {
+                host.changed(&Change { address, from, to: *to, reason: sentence, is_restore });
+            }
+        }
+        if outcome != Outcome::Unknown {
+            self.link = Some(link);
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        link: &mut Link,
+        from: CycleSetting,
+        parameter: Parameter,
+        value: u32,
+        connector: Connector<'_>,
+        host: &dyn HolderHost,
+    ) -> Outcome {
+        let (controller, target) = (&mut self.controller, connector.target.to_string());
+        let (address, run_id) = (&self.address, &self.run_id);
+        writer::write(link, from, parameter, value, |parameter, value| {
+            let baseline = controller.intend(parameter, value).ok_or("the server's own settings are unknown")?.clone();
+            let (target, address, run_id) = (target.clone(), address.clone(), run_id.clone());
+            host.registry().save(&BaselineRecord { target, address, run_id, is_restored: false, baseline })
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Restores a server's own settings from a record, whatever became of the process that wrote over them.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    action::Outcome,
+    baseline::{BaselineRecord, Parameter},
+    observation::setting,
+    sentences::setting as shown,
+    writer,
+};
+use crate::{
+    failure::{FailureKind, ShardError},
+    link::{Dialer, Info, Link, LinkError},
+    stale::CycleSetting,
+    stop::Stop,
+    target::{Address, Target},
+    topology::Connector,
+};
+
+/// Name of the connections in `CLIENT LIST`.
+const CLIENT_NAME: &str = "keysweep:restore";
+/// How long to wait before an unreachable server is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What became of the settings of one server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreOutcome {
+    /// The server's own settings were restored.
+    Restored {
+        /// The settings before.
+        from: CycleSetting,
+        /// The settings now.
+        to: CycleSetting,
+    },
+    /// The server had its own settings already.
+    Unchanged,
+    /// A setting has a value that keysweep did not write, and was left.
+    Foreign(CycleSetting),
+    /// Nothing was restored, for this cause.
+    Failed(String),
+}
+
+/// A server whose settings were to be restored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The server.
+    pub address: Address,
+    /// What became of its settings.
+    pub outcome: RestoreOutcome,
+    /// Whether a written value may be in the server's configuration file: the server was restarted with it, or ran CONFIG
+    /// REWRITE, which Sentinels send at every reconfiguration.
+    pub may_be_in_file: bool,
+}
+
+impl Restored {
+    /// Whether the server has its own settings, or those of others.
+    pub fn is_done(&self) -> bool {
+        !matches!(self.outcome, RestoreOutcome::Failed(_))
+    }
+}
+
+/// Restores the settings of one server. Retries while it cannot be reached, until the stop is raised or its deadline passes.
+pub fn restore(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, stop: &Stop) -> Restored {
+    let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
+    loop {
+        match attempt(connector, record) {
+            Ok(restored) => return restored,
+            Err(ShardError::Unreachable(_)) if !stop.is_raised() => stop.wait_until(Instant::now() + RETRY_INTERVAL),
+            Err(error) => {
+                let failure = match error {
+                    ShardError::Stopped(FailureKind::Timeout | FailureKind::Interrupted) => {
+                        format!("{} cannot be reached; run keysweep restore when it can", record.address)
+                    }
+                    error => error.into_failure(&record.address).message,
+                };
+                let outcome = RestoreOutcome::Failed(failure);
+                return Restored { address: record.address.clone(), outcome, may_be_in_file: false };
+            }
+        }
+    }
+}
+
+fn attempt(connector: Connector<'_>, record: &BaselineRecord) -> Result<Restored, ShardError> {
+    let mut link = connector.open_node(&record.address)?;
+    through(&mut link, record).map_err(|error| ShardError::at(&record.address, error))
+}
+
+/// Restores the settings of the server behind a link.
+pub fn through(link: &mut Link, record: &BaselineRecord) -> Result<Restored, LinkError> {
+    let info = link.info(&["server", "commandstats"])?.unwrap_or_default();
+    let before = setting(link)?;
+    let outcome = match writer::restore(link, &record.baseline)? {
+        Outcome::Done(now) => match before {
+            _ if now != record.baseline.setting() => RestoreOutcome::Foreign(now),
+            Some(from) if from != now => RestoreOutcome::Restored { from, to: now },
+            _ => RestoreOutcome::Unchanged,
+        },
+        Outcome::Failed(cause) => RestoreOutcome::Failed(format!("{}: {cause}", record.address)),
+        Outcome::Unknown => RestoreOutcome::Failed(format!("{}: the connection broke", record.address)),
+    };
+    let was_written = before.is_some_and(|before| is_written(record, before));
+    let restarted = was_written && info.text("run_id").is_some_and(|run_id| run_id != record.run_id);
+    let may_be_in_file = record.baseline.is_written() && (restarted || has_rewritten(&info));
+    Ok(Restored { address: record.address.clone(), outcome, may_be_in_file })
+}
+
+/// Whether one of the settings has a value that keysweep wrote and that is not the server's own.
+fn is_written(record: &BaselineRecord, setting: CycleSetting) -> bool {
+    Parameter::ALL.into_iter().any(|parameter| {
+        let (values, value) = (record.baseline.values(parameter), parameter.of(setting));
+        value != values.baseline && values.written.contains(&value)
+    })
+}
+
+/// Whether the server has run CONFIG REWRITE since its start. Before Redis 7.0 the subcommands are not counted apart.
+fn has_rewritten(info: &Info) -> bool {
+    info.command("config|rewrite").is_some_and(|(calls, _)| calls > 0)
+}
+
+impl std::fmt::Display for Restored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = &self.address;
+        match &self.outcome {
+            RestoreOutcome::Restored { from, to } => {
+                write!(f, "{address}: restored {}, was {}", shown(*to), shown(*from))?;
+            }
+            RestoreOutcome::Unchanged => write!(f, "{address}: has its own settings")?,
+            RestoreOutcome::Foreign(found) => {
+                write!(f, "{address}: {} was set by others and is left", shown(*found))?;
+            }
+            RestoreOutcome::Failed(cause) => f.write_str(cause)?,
+        }
+        match self.may_be_in_file {
+            true => f.write_str(
+                "; its configuration file may contain a value that keysweep wrote: check active-expire-effort and hz there",
+            ),
+            false => Ok(()),
+        }
+    }
+}

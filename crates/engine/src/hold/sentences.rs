@@ -1,0 +1,95 @@
+//! Sentences about holding a target, for people: what is done, why, and what would help.
+
+use super::{
+    goal::{Goal, Limits, Search},
+    model::Model,
+    policy::Policy,
+};
+use crate::stale::{CycleSetting, Share, interval_from_rate};
+
+/// Formats a share in percent.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Formats a sample with its interval.
+pub fn sampled(share: Share) -> String {
+    format!("{} ({:.1} to {:.1} %) are stale", percent(share.share), share.low * 100.0, share.high * 100.0)
+}
+
+/// Formats a setting.
+pub fn setting(setting: CycleSetting) -> String {
+    format!("effort {} at hz {}", setting.effort, setting.hz)
+}
+
+/// Says what would hold a target that is not held within the limits of a policy.
+pub fn remedy(model: &Model<'_>, policy: &Policy, baseline: CycleSetting, current: CycleSetting) -> String {
+    let search = Search { limits: Limits::of_server(), share: model, load: model, baseline, target: policy.below };
+    let Goal { setting: best, reaches } = search.goal(current);
+    if !reaches {
+        let scans = interval_from_rate(policy.below, model.workload.keys(), model.workload.rate());
+        let scans = scans
+            .map(|seconds| format!("; scans every {} would, if each takes a quarter of it at most", time(seconds)));
+        return format!("no setting holds it, the best is {}{}", percent(model.share(best)), scans.unwrap_or_default());
+    }
+    let mut limits = Vec::new();
+    if best.effort > policy.max_effort {
+        limits.push(format!("max_effort {}", best.effort));
+    }
+    if best.hz > current.hz.max(policy.max_hz.unwrap_or(0)) {
+        limits.push(format!("max_hz {}", best.hz));
+    }
+    let (stall, cpu) = (model.stall(best) - model.stall(baseline), model.cpu(best) - model.cpu(baseline));
+    if stall * 1e3 > policy.max_added_stall_ms {
+        limits.push(format!("max_added_stall {:.1} ms", (stall * 1e4).ceil() / 10.0));
+    }
+    if cpu > policy.max_added_cpu {
+        limits.push(format!("max_added_cpu {:.1} %", (cpu * 1e3).ceil() / 10.0));
+    }
+    let allow = if limits.is_empty() { String::new() } else { format!("; it takes {}", limits.join(", ")) };
+    format!("{} would hold {}{allow}", setting(best), percent(model.share(best)))
+}
+
+/// Formats seconds in whole minutes or hours, rounded down.
+fn time(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    match (seconds / 3_600, seconds / 60) {
+        (0, 0) => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, _) => format!("{hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stale::{CycleCost, Workload};
+
+    const E1: CycleSetting = CycleSetting { effort: 1, hz: 10 };
+
+    fn remedy_at(rate: f64, below: f64) -> String {
+        let workload = Workload::split(rate, &[(500_000, 500_000, None)], 16);
+        let model =
+            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        remedy(&model, &Policy { below, ..Policy::default() }, E1, CycleSetting { effort: 4, hz: 10 })
+    }
+
+    #[test]
+    fn what_would_hold_the_target_is_named_with_the_limits_that_it_takes() {
+        let sentence = remedy_at(20_000.0, 0.1);
+        assert!(
+            sentence.starts_with("effort 9 at hz 10 would hold") && sentence.contains("max_effort 9"),
+            "{sentence}"
+        );
+        assert!(sentence.contains("max_added_stall 2."), "{sentence}");
+    }
+
+    #[test]
+    fn where_no_setting_holds_it_scans_are_named() {
+        let sentence = remedy_at(50_000.0, 0.02);
+        assert!(
+            sentence.contains("no setting holds it, the best is") && sentence.contains("scans every"),
+            "{sentence}"
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! A simulated server for the tests of the controller: the law with its time limits, and what operators, Sentinels and broken
+//! connections do to a real one.
+
+use super::{
+    action::Outcome,
+    baseline::{Baseline, Parameter},
+    signals::Signals,
+};
+use crate::stale::{CycleCost, CycleSetting, Reading, Share};
+
+/// Keys a second that a scan visits.
+const SCANNED: f64 = 100_000.0;
+
+/// A server whose share follows the law.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub run: u32,
+    pub setting: CycleSetting,
+    /// What the configuration file has.
+    pub file: CycleSetting,
+    pub is_primary: bool,
+    pub is_saving: bool,
+    pub replicas: usize,
+    /// Keys that expire a second.
+    pub rate: f64,
+    /// Keys, all with a TTL.
+    pub keys: f64,
+    /// Stale keys as a share of the keys.
+    pub share: f64,
+    pub scan_left: Option<f64>,
+    /// Added to every measured share, and to the share that the law holds: a server that the law does not fit.
+    pub bias: f64,
+    expired: f64,
+    cycle_seconds: f64,
+    caps: f64,
+    /// Keys that were removed a second in the last interval.
+    pub removed: f64,
+}
+
+impl Server {
+    pub fn new(setting: CycleSetting, rate: f64, keys: f64) -> Self {
+        Self {
+            run: 1,
+            setting,
+            file: setting,
+            is_primary: true,
+            is_saving: false,
+            replicas: 1,
+            rate,
+            keys,
+            share: setting.held_share(rate),
+            scan_left: None,
+            bias: 0.0,
+            expired: 0.0,
+            cycle_seconds: 0.0,
+            caps: 0.0,
+            removed: rate,
+        }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, seconds: f64) {
+        let before = self.share;
+        let held = (self.setting.held_share(self.rate) + self.bias).max(0.001);
+        let cost = CycleCost::default();
+        let visits = 1.0 / (2.0 * self.share.clamp(1e-4, 0.5));
+        let hz = f64::from(self.setting.hz);
+        let most = self.setting.cycle_limit() * hz / (cost.visit * visits + cost.removal);
+        if self.rate > 0.0 {
+            let reversion = (2.0 * self.share.max(held) * self.keys / self.rate).max(1e-3);
+            self.share = held + (self.share - held) * (-seconds / reversion).exp();
+        }
+        // A batch is spread evenly: a loop meets half as many of its keys as in steady state, and its time limit bounds it.
+        let wanted = self.setting.held_rate((before / 2.0).min(0.49));
+        let drained = before - (wanted.min(most) - self.rate).max(0.0) * seconds / self.keys;
+        if before > held {
+            self.share = self.share.min(drained.max(held));
+            if wanted > most {
+                self.caps += hz * seconds;
+            }
+        }
+        if let Some(left) = &mut self.scan_left {
+            *left -= seconds;
+            self.share = self.share.min(0.002);
+            if *left <= 0.0 {
+                self.scan_left = None;
+            }
+        }
+        let gone = (before - self.share) * self.keys + self.rate * seconds;
+        self.removed = (gone / seconds).max(0.0);
+        self.expired += self.removed * seconds;
+        // Behind a scan the cycle finds little.
+        let cycled = self.setting.held_rate(self.share.clamp(1e-3, 0.49)).min(self.removed);
+        self.cycle_seconds += cost.load(cycled, self.share.max(1e-3)) * seconds;
+    }
+
+    pub fn scan(&mut self) {
+        self.scan_left = Some(self.keys / SCANNED);
+    }
+
+    /// Keys expire together that were not stale before.
+    pub fn batch(&mut self, share: f64) {
+        self.share = (self.share + share).min(0.9);
+    }
+
+    pub fn restart(&mut self, rewritten: bool) {
+        if rewritten {
+            self.file = self.setting;
+        }
+        self.run += 1;
+        self.setting = self.file;
+        (self.expired, self.cycle_seconds, self.caps) = (0.0, 0.0, 0.0);
+    }
+
+    /// Sets the statistics back (CONFIG RESETSTAT).
+    pub fn reset_statistics(&mut self) {
+        (self.expired, self.cycle_seconds, self.caps) = (0.0, 0.0, 0.0);
+    }
+
+    pub fn signals(&self, now: f64) -> Signals {
+        let run_id = self.run.to_string();
+        let reading = Reading { run_id: run_id.clone(), at: now, expired: self.expired as u64, ..Reading::default() };
+        Signals {
+            run_id,
+            is_primary: self.is_primary,
+            reading: Some(reading),
+            databases: vec![(self.keys as u64, self.keys as u64, None)],
+            configured_databases: 16,
+            configured: Some(self.setting),
+            hz: Some(self.setting.hz),
+            cycle_seconds: Some(self.cycle_seconds),
+            time_caps: Some(self.caps as u64),
+            is_saving: self.is_saving,
+            replicas: self.replicas,
+            probe: Some(1e-4),
+            is_scanning: self.scan_left.is_some(),
+            may_write: true,
+            ..Signals::default()
+        }
+    }
+
+    pub fn sample(&self, random: &mut fastrand::Rng) -> Share {
+        let share = (self.share + (random.f64() - 0.5) * 0.01).clamp(0.0, 1.0);
+        Share { share, low: (share - 0.01).max(0.0), high: (share + 0.01).min(1.0) }
+    }
+
+    /// Writes as the writer does: compares, records, sets.
+    pub fn write(
+        &mut self,
+        from: CycleSetting,
+        parameter: Parameter,
+        value: u32,
+        record: impl FnOnce() -> bool,
+    ) -> Outcome {
+        if self.setting != from {
+            return Outcome::Failed("set meanwhile".into());
+        }
+        if !record() {
+            return Outcome::Failed("the record cannot be written".into());
+        }
+        self.setting = parameter.with(from, value);
+        Outcome::Done(self.setting)
+    }
+
+    /// Restores as the writer does.
+    pub fn restore(&mut self, baseline: &Baseline) -> Outcome {
+        for parameter in Parameter::ALL {
+            if baseline.knows(parameter, parameter.of(self.setting)) {
+                self.setting = parameter.with(self.setting, baseline.values(parameter).baseline);
+            }
+        }
+        Outcome::Done(self.setting)
+    }
+}

@@ -1,0 +1,150 @@
+//! How a controller decides in steady state: by the law, or by samples where there is none.
+
+use super::{
+    action::{Action, Decision},
+    baseline::Parameter,
+    controller::Controller,
+    goal::{Limits, Search},
+    learned::is_batch,
+    model::Model,
+    sentences::{percent, remedy, sampled, setting as shown},
+    signals::{MIN_SAMPLED, Signals},
+    state::HoldState,
+};
+use crate::stale::{CycleSetting, Share, Workload};
+
+/// Part of the target above which the expected share is lowered.
+const TRIGGER: f64 = 0.95;
+/// Keys with a TTL below which nothing is worth holding.
+const MIN_HELD: u64 = 3_000;
+/// Factor by which one step of the effort raises the load where no law predicts it, at most.
+const STEP_LOAD: f64 = 1.5;
+
+/// What a decision in steady state rests on.
+pub struct Basis<'a> {
+    /// The time, seconds.
+    pub now: f64,
+    /// The observation.
+    pub signals: &'a Signals,
+    /// The settings that were found.
+    pub found: CycleSetting,
+    /// The server's own settings.
+    pub baseline: CycleSetting,
+    /// The last sample, if nothing was changed since.
+    pub fresh: Option<Share>,
+}
+
+impl Controller {
+    /// Decides by the law.
+    pub(super) fn by_law(&mut self, basis: &Basis<'_>, model: &Model<'_>) -> Decision {
+        let Basis { now, signals, found, baseline, fresh } = *basis;
+        let (below, expected) = (self.policy.below, model.share(found));
+        let Some((low, high)) = self.history.range() else {
+            return Decision::stay(HoldState::Measuring, "how many keys expire a second is being measured");
+        };
+        if !self.has_sampled(signals) {
+            return Decision::stay(HoldState::Measuring, "the share is to be sampled first");
+        }
+        if let Some(share) = fresh.filter(|share| share.share > below && is_batch(*share, expected)) {
+            let sentence = format!("{}, and the cycle would hold {}", sampled(share), percent(expected));
+            // Raised on a backlog, the cycle would block clients for long.
+            return match self.may_scan(now) {
+                true => Decision {
+                    action: Action::Scan,
+                    ..Decision::stay(HoldState::Scanning, format!("{sentence}: a batch has expired"))
+                },
+                false => Decision::stay(HoldState::Measuring, format!("{sentence}; the last scan is too recent")),
+            };
+        }
+        let at = |rate: f64| Workload::split(rate, &signals.databases, signals.configured_databases);
+        // Two rates have to agree: one spike of expiring keys changes nothing. The costs are those of the higher rate.
+        let (fewer, more) = (at(low), at(high));
+        let (fewer, more) = (Model { workload: &fewer, ..model.clone() }, Model { workload: &more, ..model.clone() });
+        let search = |share| Search { limits: Limits::of(&self.policy), share, load: &more, baseline, target: below };
+        if fewer.share(found) > below * TRIGGER {
+            let search = search(&fewer);
+            if let Some(write) = search.next(found, search.goal(found).setting) {
+                let next = write.0.with(found, write.1);
+                let reason = format!(
+                    "{low:.0} keys expire a second: {} holds {}, {} would hold {}",
+                    shown(found),
+                    percent(expected),
+                    shown(next),
+                    percent(fewer.share(next))
+                );
+                return Decision::write(found, write, reason);
+            }
+        } else if more.share(found) < below / 2.0
+            && fresh.is_none_or(|share| share.high < below / 2.0)
+            && let Some(write) = search(&more).lower(found)
+        {
+            let next = write.0.with(found, write.1);
+            let reason = format!(
+                "about {} are stale, below half of the target: {} holds {}",
+                percent(more.share(found)),
+                shown(next),
+                percent(more.share(next))
+            );
+            return Decision::write(found, write, reason);
+        }
+        self.stay(basis, model, expected)
+    }
+
+    /// Keeps the setting: the target is held, or the limits are reached.
+    fn stay(&mut self, basis: &Basis<'_>, model: &Model<'_>, expected: f64) -> Decision {
+        let Basis { now, found, baseline, fresh, .. } = *basis;
+        let below = self.policy.below;
+        let share = fresh.map_or_else(|| format!("about {} are stale", percent(expected)), sampled);
+        if fresh.map_or(expected, |share| share.share) <= below {
+            self.held();
+            let without = match found == baseline {
+                true => String::new(),
+                false => format!("; it would be {} at {}", percent(model.share(baseline)), shown(baseline)),
+            };
+            let sentence = format!("{share}, below {}, at {}{without}", percent(below), shown(found));
+            return Decision::stay(HoldState::Holding, sentence);
+        }
+        let sentence = format!("{share}, above {}, at {}", percent(below), shown(found));
+        if !self.missed(now) {
+            return Decision::stay(HoldState::Measuring, sentence);
+        }
+        let remedy = remedy(model, &self.policy, baseline, found);
+        Decision::stay(HoldState::CannotHold, format!("{sentence}: the limits are reached; {remedy}"))
+    }
+
+    /// Decides where there is no law: in steps of one, by what samples say.
+    pub(super) fn by_measurement(&mut self, basis: &Basis<'_>) -> Decision {
+        let Basis { now, signals, found, baseline, fresh } = *basis;
+        let (below, (keys, with_ttl)) = (self.policy.below, signals.keys());
+        if with_ttl < MIN_HELD && found == baseline {
+            let sentence = format!("{with_ttl} keys with a TTL are too few to matter");
+            return Decision::stay(HoldState::Holding, sentence);
+        }
+        let Some(share) = fresh else {
+            let why = if keys < MIN_SAMPLED { "too few keys for samples" } else { "no sample yet" };
+            let sentence = format!("how the share follows the settings is unknown here, and there are {why}");
+            return Decision::stay(HoldState::Measuring, sentence);
+        };
+        let step = |effort: u8, why: &str| {
+            let next = CycleSetting { effort, ..found };
+            let reason = format!("{}, {why}, where no law holds: one step to {}", sampled(share), shown(next));
+            Decision::write(found, (Parameter::Effort, u32::from(effort)), reason)
+        };
+        let load = self.history.load.unwrap_or(f64::INFINITY) * STEP_LOAD;
+        let stall = load / f64::from(signals.hz.unwrap_or(10));
+        let is_light = stall * 1e3 <= self.policy.max_added_stall_ms && load <= self.policy.max_added_cpu;
+        if share.low > below && found.effort < self.policy.max_effort && is_light {
+            return step(found.effort + 1, "above the target");
+        }
+        if share.high < below / 2.0 && found.effort > baseline.effort {
+            return step(found.effort - 1, "below half of the target");
+        }
+        if share.share <= below {
+            self.held();
+            let sentence = format!("{}, below {}, at {}", sampled(share), percent(below), shown(found));
+            return Decision::stay(HoldState::Holding, sentence);
+        }
+        let state = if self.missed(now) { HoldState::CannotHold } else { HoldState::Measuring };
+        Decision::stay(state, format!("{}, above {}: the limits are reached", sampled(share), percent(below)))
+    }
+}
