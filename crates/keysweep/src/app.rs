@@ -9,6 +9,7 @@ use crate::{
     auth::Authenticator,
     config::{Database, StoreSettings},
     connections::{self, Bounds, Peers, PlainListener, Routes},
+    hold::{Holds, RestoreFile, keeper::keep_holds},
     iam::CatalogSettings,
     identity::Identity,
     instances::{AllowedTargets, Instances},
@@ -145,6 +146,7 @@ pub struct App {
     shutdown: watch::Sender<bool>,
     schedule: JoinHandle<()>,
     worker: JoinHandle<()>,
+    holder: JoinHandle<()>,
     /// The servers of the API and of the metrics.
     servers: Vec<JoinHandle<std::io::Result<()>>>,
 }
@@ -174,6 +176,8 @@ impl App {
         let Opened { store, identity, instances } = open(settings).await?;
         let tasks =
             Tasks::new(store.clone()).traced(roles.traces.clone()).with_history_retention(roles.history_retention);
+        let holds =
+            Holds::new(store.clone(), instances.clone(), tasks.clone(), RestoreFile::in_data(&settings.data_folder()));
         let (shutdown, down) = watch::channel(false);
         let mut servers = Vec::new();
         let metrics = match metrics_listener {
@@ -195,7 +199,15 @@ impl App {
                 let auth = auth.reached_at(roles.catalog.public_host());
                 let exposure =
                     Exposure { secure: certificate.is_some(), catalog: roles.catalog, proxies: roles.proxies.clone() };
-                let router = router(identity.clone(), instances.clone(), tasks.clone(), auth, down.clone(), exposure);
+                let router = router(
+                    identity.clone(),
+                    instances.clone(),
+                    tasks.clone(),
+                    holds.clone(),
+                    auth,
+                    down.clone(),
+                    exposure,
+                );
                 let routes = Routes { all: router, reserved: reserved(tasks.clone(), !roles.authenticate) };
                 let proxies = roles.proxies;
                 let peers = Peers::new(MAX_CONNECTIONS_OF_ONE, proxies.clone());
@@ -213,6 +225,7 @@ impl App {
             None => None,
         };
         let schedule = tokio::spawn(keep_schedule(tasks.clone(), down.clone()));
+        let holder = tokio::spawn(keep_holds(holds, down.clone()));
         let worker = tokio::spawn(Worker::new(tasks, instances.clone(), roles.limits).run(down));
         Ok(Self {
             address,
@@ -225,6 +238,7 @@ impl App {
             shutdown,
             schedule,
             worker,
+            holder,
             servers,
         })
     }
@@ -249,6 +263,9 @@ impl App {
         }
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "worker crashed");
+        }
+        if let Err(error) = self.holder.await {
+            tracing::error!(%error, "holder crashed");
         }
         for server in self.servers {
             match tokio::time::timeout(DRAIN_TIMEOUT, server).await {

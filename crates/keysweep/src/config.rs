@@ -149,6 +149,17 @@ pub struct StoreSettings {
     pub allowed_targets: Option<Vec<String>>,
 }
 
+impl StoreSettings {
+    /// Returns the folder of data beside the store: that of the SQLite file, else the default one, else that of the key file.
+    pub fn data_folder(&self) -> PathBuf {
+        let folder = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+        match &self.database {
+            Database::Sqlite(path) => folder(path),
+            Database::Postgres(_) => data_folder().unwrap_or_else(|_| folder(&self.key_file)),
+        }
+    }
+}
+
 impl FileConfig {
     /// Reads the config file; without a path, returns an empty one.
     ///
@@ -175,7 +186,7 @@ impl StoreArgs {
     pub fn resolve(&self, file: &FileConfig) -> anyhow::Result<StoreSettings> {
         let database: Database = match self.database.as_ref().or(file.database.as_ref()) {
             Some(url) => url.parse()?,
-            None => Database::Sqlite(data_home()?.join("keysweep").join("keysweep.db")),
+            None => Database::Sqlite(data_folder()?.join("keysweep.db")),
         };
         let key_file = match (self.key_file.as_ref().or(file.key_file.as_ref()), &database) {
             (Some(path), _) => path.clone(),
@@ -198,10 +209,17 @@ impl StoreArgs {
 const KEY_ON_POSTGRES: &str = "with PostgreSQL all replicas share one key; generate it with: (umask 077; head -c 32 \
                                /dev/urandom | base64 > keysweep.key)";
 
-fn data_home() -> anyhow::Result<PathBuf> {
+/// Returns the folder of data where no option names one.
+///
+/// # Errors
+/// Neither XDG_DATA_HOME nor HOME is set.
+pub fn data_folder() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
-    home.context("neither XDG_DATA_HOME nor HOME is set; choose the location of the data with --database sqlite:PATH")
+    let home = home.context(
+        "neither XDG_DATA_HOME nor HOME is set; choose the location of the data with --database sqlite:PATH or --data-dir",
+    )?;
+    Ok(home.join("keysweep"))
 }
 
 #[cfg(test)]

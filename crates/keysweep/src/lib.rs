@@ -5,6 +5,7 @@ pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod hold;
 pub mod identity;
 pub mod instances;
 pub mod metrics;

@@ -8,6 +8,7 @@ mod audit;
 mod auto_scan;
 mod credential;
 mod estimate;
+mod hold;
 mod host;
 mod id;
 mod instance;
@@ -31,6 +32,7 @@ pub use self::{
         DEFAULT_TARGET, EstimatePoint, EstimatedPrimary, InstanceEstimate, LatestEstimate, Mark, MarkKind,
         PrimaryPoint, Sampling,
     },
+    hold::{HeldInstance, HeldServer, HoldLease},
     host::hosts,
     id::{InvalidField, check_id, check_name, is_id, is_name, other_form},
     instance::{Instance, UnreadableField},

@@ -27,6 +27,7 @@ use crate::{
     auth::Authenticator,
     console::{self, ConsoleError, ConsoleState},
     dcs::{self, DcsError, DcsState},
+    hold::Holds,
     iam::{self, CatalogSettings, IamError, IamState},
     identity::Identity,
     instances::Instances,
@@ -96,6 +97,7 @@ pub fn router(
     identity: Identity,
     instances: Instances,
     tasks: Tasks,
+    holds: Holds,
     auth: Authenticator,
     shutdown: watch::Receiver<bool>,
     Exposure { secure, catalog, proxies }: Exposure,
@@ -111,10 +113,11 @@ pub fn router(
         identity: identity.clone(),
         instances: instances.clone(),
         tasks: tasks.clone(),
+        holds: holds.clone(),
         auth: auth.clone(),
         secure,
     });
-    let api = api::router(ApiState { identity, instances, tasks, auth, shutdown, streams: Streams::default() });
+    let api = api::router(ApiState { identity, instances, tasks, holds, auth, shutdown, streams: Streams::default() });
     let surfaces = Surfaces::new(dcs.merge(others), api, iam::router(iam), console, local_only);
     Router::new()
         .fallback(Surfaces::dispatch)

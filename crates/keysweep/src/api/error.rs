@@ -15,6 +15,7 @@ use utoipa::{
 
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL},
+    hold::HoldError,
     identity::IdentityError,
     instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError, SurveyError},
     model::Role,
@@ -220,6 +221,15 @@ impl From<InstanceError> for ApiError {
                 tracing::error!(error = %other, "a request failed");
                 Self::Internal
             }
+        }
+    }
+}
+
+impl From<HoldError> for ApiError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Policy(error) => Self::Invalid(error.to_string()),
+            HoldError::Instance(error) => error.into(),
         }
     }
 }

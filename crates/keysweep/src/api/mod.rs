@@ -7,6 +7,7 @@ mod error;
 mod estimate;
 mod estimates;
 mod events;
+mod hold;
 mod instance;
 mod instances;
 mod streams;
@@ -21,6 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use self::{error::ApiError, streams::Streams};
 use crate::{
     auth::{Authenticator, Authorized},
+    hold::Holds,
     identity::Identity,
     instances::Instances,
     model::{Instance, Role},
@@ -35,6 +37,8 @@ pub struct ApiState {
     pub instances: Instances,
     /// Scan tasks.
     pub tasks: Tasks,
+    /// How stale shares are held.
+    pub holds: Holds,
     /// Checks credentials and roles.
     pub auth: Authenticator,
     /// Ends event streams when the process shuts down, so that open streams do not delay it.
@@ -75,6 +79,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(estimates::list))
         .routes(routes!(survey::create))
         .routes(routes!(survey::show))
+        .routes(routes!(hold::show, hold::set))
+        .routes(routes!(hold::restore))
         .routes(routes!(task::show))
         .routes(routes!(task::cancel))
         .routes(routes!(events::follow))

@@ -6,17 +6,19 @@ mod data;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use keysweep_engine::Preset;
+use keysweep_engine::{HoldLevel, HoldPolicy, Preset};
 use serde_json::{Value, json};
 
 use self::access::{AccessKey, Project, User};
-use super::{connection::ConnectionArgs, login::Password, term};
+use super::{connection::ConnectionArgs, login::Password, scan::percent, term};
 use crate::{
     app::{self, Opened},
     config::{FileConfig, StoreArgs},
+    hold,
     identity::Identity,
     instances::{InstanceChange, Instances, NewInstance},
     model::{COMMAND_LINE, Label, Labels, Sampling, Stored},
+    store::Store,
 };
 
 /// Arguments of `keysweep admin`.
@@ -116,6 +118,26 @@ enum Instance {
         #[arg(long, value_name = "HOW", default_value = "replica")]
         sampling: Sampling,
     },
+    /// Set whether and how the stale share of an instance is held; options that are left out keep their values
+    Set {
+        /// Name or ID of the instance
+        instance: String,
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+        /// observe, advise, or hold, which lets keysweep change settings of the instance's servers
+        #[arg(long, value_name = "LEVEL", required = true)]
+        hold_level: HoldLevel,
+        /// Share of all keys below which the stale keys are held, in percent, from 2 to 30
+        #[arg(long, value_name = "PERCENT", value_parser = percent)]
+        hold_below: Option<f64>,
+        /// Highest active-expire-effort to write
+        #[arg(long, value_name = "N")]
+        hold_max_effort: Option<u8>,
+        /// Highest hz to write, at most 100; without it hz is not written
+        #[arg(long, value_name = "N")]
+        hold_max_hz: Option<u32>,
+    },
     /// Reject new tasks for an instance; an active task continues
     Pause {
         /// Name or ID of the instance
@@ -168,7 +190,7 @@ pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
                 StoreCommand::Project(project) => project.run(&identity).await,
                 StoreCommand::User(user) => user.run(&identity).await,
                 StoreCommand::AccessKey(key) => key.run(&identity).await,
-                StoreCommand::Instance(instance) => instance.run(&identity, &instances).await,
+                StoreCommand::Instance(instance) => instance.run(&store, &identity, &instances).await,
             };
             app::close(&store).await;
             output?
@@ -208,7 +230,7 @@ impl Output {
 }
 
 impl Instance {
-    async fn run(self, identity: &Identity, instances: &Instances) -> anyhow::Result<Output> {
+    async fn run(self, store: &Store, identity: &Identity, instances: &Instances) -> anyhow::Result<Output> {
         match self {
             Self::Add {
                 name,
@@ -250,6 +272,20 @@ impl Instance {
                     ));
                 }
                 Ok(Output::one(&[("id", &instance.id)]))
+            }
+            Self::Set { instance, project, hold_level, hold_below, hold_max_effort, hold_max_hz } => {
+                let instance = instances.find(&identity.project(&project).await?.id, &instance).await?;
+                let before = hold::get(store, &instance).await?.policy;
+                let policy = HoldPolicy {
+                    level: hold_level,
+                    below: hold_below.unwrap_or(before.below),
+                    max_effort: hold_max_effort.unwrap_or(before.max_effort),
+                    max_hz: hold_max_hz.or(before.max_hz),
+                    ..before
+                };
+                let set = hold::set(store, &instance, policy, COMMAND_LINE).await?.policy;
+                let below = format!("{:.1} %", set.below * 100.0);
+                Ok(Output::one(&[("hold", set.level.as_str()), ("below", &below)]))
             }
             Self::Pause { instance, project } => set_paused(identity, instances, &project, &instance, true).await,
             Self::Resume { instance, project } => set_paused(identity, instances, &project, &instance, false).await,

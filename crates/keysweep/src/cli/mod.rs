@@ -7,9 +7,11 @@ mod connection;
 mod demo;
 mod estimate;
 mod exit;
+mod hold;
 mod instance;
 mod login;
 mod pages;
+mod restore;
 mod scan;
 mod serve;
 mod signals;
@@ -38,6 +40,10 @@ enum Command {
     Estimate(estimate::EstimateArgs),
     /// Estimate many targets, and say what to do about each
     Survey(survey::SurveyArgs),
+    /// Hold the stale share of a target below a percentage, until interrupted
+    Hold(hold::HoldArgs),
+    /// Restore the settings of servers that were changed to hold their stale share
+    Restore(restore::RestoreArgs),
     /// Serve the API and run its tasks
     Serve(serve::ServeArgs),
     /// Run tasks without serving the API
@@ -67,6 +73,8 @@ impl Cli {
             Command::Scan(args) => scan::run(args),
             Command::Estimate(args) => estimate::run(args),
             Command::Survey(args) => survey::run(&args),
+            Command::Hold(args) => hold::run(&args),
+            Command::Restore(args) => restore::run(&args),
             Command::Serve(args) => finish(serve::serve(args)),
             Command::Worker(args) => finish(serve::work(args)),
             Command::Admin(args) => finish(admin::run(args)),

@@ -12,6 +12,7 @@ use url::form_urlencoded;
 use super::shell::assets_version;
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL, SignInError},
+    hold::HoldError,
     identity::IdentityError,
     instances::{InstanceError, SurveyError},
     model::Role,
@@ -226,6 +227,15 @@ impl From<IdentityError> for ConsoleError {
     fn from(error: IdentityError) -> Self {
         tracing::error!(%error, "a request failed");
         Self::Internal
+    }
+}
+
+impl From<HoldError> for ConsoleError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Policy(error) => Self::Conflict(error.to_string()),
+            HoldError::Instance(error) => error.into(),
+        }
     }
 }
 

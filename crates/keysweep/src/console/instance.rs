@@ -15,6 +15,7 @@ use super::{
     error::{ConsoleError, UNPROCESSABLE, rendered},
     estimate::EstimateView,
     format::{self, RelativeTime},
+    hold::{HoldForm, HoldPart},
     instances::format_stale,
     labels::{LabelLink, Selection},
     live::LiveView,
@@ -55,8 +56,16 @@ struct InstancePage {
     next: Option<RelativeTime>,
     form: AutoScanForm,
     adaptive: Option<AdaptiveView>,
+    hold: HoldPart,
     /// `None`: the request refreshes the live parts only.
     history: Option<History>,
+}
+
+/// Forms to show instead of saved settings, since they were not saved.
+#[derive(Default)]
+struct Typed {
+    auto_scan: Option<AutoScanForm>,
+    hold: Option<HoldForm>,
 }
 
 struct StatsView {
@@ -168,12 +177,12 @@ impl ConsoleState {
         })
     }
 
-    /// Renders the page. `form`: an auto-scan form to show instead of the saved settings.
+    /// Renders the page.
     async fn instance_page(
         &self,
         context: &PageContext,
         instance: &Instance,
-        form: Option<AutoScanForm>,
+        typed: Typed,
         notice: Option<Notice>,
     ) -> Result<Response, ConsoleError> {
         let now = Timestamp::now();
@@ -225,7 +234,8 @@ impl ConsoleState {
             }),
             next: next_run(now, &config, instance, last_end).map(|next| RelativeTime::new(next, now)),
             adaptive: describe(&config),
-            form: form.unwrap_or_else(|| AutoScanForm::saved(&config, now)),
+            form: typed.auto_scan.unwrap_or_else(|| AutoScanForm::saved(&config, now)),
+            hold: HoldPart::new(self.holds.get(instance).await?, typed.hold),
             live,
             history,
             path,
@@ -251,7 +261,7 @@ impl ConsoleState {
         let notice = Notice { is_good: false, text: format!("{otherwise}{failure}.") };
         // The poll has saved its result, also for a server that cannot be scanned.
         let polled = self.instances.get(&instance.project_id, &instance.id).await?;
-        self.instance_page(context, polled.as_ref().unwrap_or(instance), None, Some(notice)).await
+        self.instance_page(context, polled.as_ref().unwrap_or(instance), Typed::default(), Some(notice)).await
     }
 }
 
@@ -271,7 +281,7 @@ fn to_page(context: &PageContext, instance: &Instance, done: &str) -> Redirect {
 
 pub(super) async fn show(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Reader).await?;
-    state.instance_page(&context, &instance, None, None).await
+    state.instance_page(&context, &instance, Typed::default(), None).await
 }
 
 pub(super) async fn scan(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
@@ -304,7 +314,8 @@ pub(super) async fn remove(State(state): State<ConsoleState>, request: Request) 
     let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
     if !context.form.is_ticked("sure") {
         let text = "Nothing was removed: tick the box beside the button first.".to_owned();
-        return state.instance_page(&context, &instance, None, Some(Notice { is_good: false, text })).await;
+        let notice = Some(Notice { is_good: false, text });
+        return state.instance_page(&context, &instance, Typed::default(), notice).await;
     }
     state.instances.remove(&instance, context.user()).await?;
     Ok(Redirect::to(&format!("{}?done=remove", context.path("instances"))).into_response())
@@ -336,10 +347,25 @@ pub(super) async fn set_auto_scan(
         Ok(_) => Ok(to_page(&context, &instance, "auto-scan").into_response()),
         Err(Unsaved::Failed(error)) => Err(error.into()),
         Err(Unsaved::Faults(faults)) => {
-            let form = form.with_faults(&faults);
+            let typed = Typed { auto_scan: Some(form.with_faults(&faults)), ..Typed::default() };
             let text = "The auto-scan is not saved: see the errors beside the fields.".to_owned();
             let notice = Some(Notice { is_good: false, text });
-            Ok((UNPROCESSABLE, state.instance_page(&context, &instance, Some(form), notice).await?).into_response())
+            Ok((UNPROCESSABLE, state.instance_page(&context, &instance, typed, notice).await?).into_response())
         }
     }
+}
+
+pub(super) async fn set_hold(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
+    let form = HoldForm::typed(&context.form);
+    let error = match form.policy(state.holds.get(&instance).await?.policy) {
+        Ok(policy) => {
+            state.holds.set(&instance, policy, context.user()).await?;
+            return Ok(to_page(&context, &instance, "hold").into_response());
+        }
+        Err(error) => error,
+    };
+    let typed = Typed { hold: Some(HoldForm { error, ..form }), ..Typed::default() };
+    let notice = Notice { is_good: false, text: "The target is not saved: see the error in the form.".to_owned() };
+    Ok((UNPROCESSABLE, state.instance_page(&context, &instance, typed, Some(notice)).await?).into_response())
 }

@@ -10,6 +10,7 @@ mod error;
 mod estimate;
 mod fields;
 mod format;
+mod hold;
 mod instance;
 mod instances;
 mod labels;
@@ -33,6 +34,7 @@ use self::{cookies::Cookies, fields::Fields, protection::FormKey};
 pub use self::{error::ConsoleError, protection::security_headers};
 use crate::{
     auth::{Authenticator, Authorized},
+    hold::Holds,
     identity::Identity,
     instances::Instances,
     model::{Instance, Project, Role},
@@ -48,6 +50,8 @@ pub struct ConsoleState {
     pub instances: Instances,
     /// Scan tasks.
     pub tasks: Tasks,
+    /// How stale shares are held.
+    pub holds: Holds,
     /// Checks sessions and roles.
     pub auth: Authenticator,
     /// Whether the listener speaks TLS, so that cookies are for TLS only.
@@ -154,6 +158,7 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/console/{project}/instances/{instance}/resume", get(back).post(instance::resume))
         .route("/console/{project}/instances/{instance}/remove", get(back).post(instance::remove))
         .route("/console/{project}/instances/{instance}/auto-scan", get(back).post(instance::set_auto_scan))
+        .route("/console/{project}/instances/{instance}/hold", get(back).post(instance::set_hold))
         .route("/console/{project}/instances/{instance}/edit", get(edit::filled).post(edit::change))
         .route("/console/{project}/tasks/{task}", get(task::show))
         .route("/console/{project}/tasks/{task}/cancel", get(back).post(task::cancel))

@@ -60,6 +60,7 @@ pub struct Counts {
     cpu: Family<OfInstance, Gauge<f64, AtomicU64>>,
     backoffs: Family<OfInstance, Counter>,
     throttled: Family<OfReason, Seconds>,
+    hold_writes: Family<OfInstance, Counter>,
     /// Ids of the instances that have series, so that series of removed instances can be dropped.
     scanned_instances: Arc<Mutex<HashSet<String>>>,
 }
@@ -87,6 +88,7 @@ impl Default for Counts {
             cpu: Family::default(),
             backoffs: Family::default(),
             throttled: Family::default(),
+            hold_writes: Family::default(),
             scanned_instances: Arc::default(),
         }
     }
@@ -150,6 +152,11 @@ impl Counts {
             self.backoffs.clone(),
         );
         registry.register_with_unit("throttled", "Time scans waited, by reason", Unit::Seconds, self.throttled.clone());
+        registry.register(
+            "hold_writes",
+            "Changes of active-expire-effort or hz that hold a stale share, and restores of a server's own settings",
+            self.hold_writes.clone(),
+        );
     }
 
     /// Records by how many seconds this process's clock is ahead of the database's.
@@ -171,6 +178,17 @@ impl Counts {
     /// Counts a lease that another worker took over while this process ran the task.
     pub fn lease_lost(&self) {
         self.lease_losses.inc();
+    }
+
+    /// Counts from now on the changes of the settings of an instance's servers.
+    pub fn hold_started(&self, instance_id: &str) {
+        self.scanned_instances.lock().unwrap_or_else(PoisonError::into_inner).insert(instance_id.to_owned());
+        drop(self.hold_writes.get_or_create(&OfInstance::new(instance_id)));
+    }
+
+    /// Counts a change of the settings of an instance's server.
+    pub fn hold_written(&self, instance_id: &str) {
+        self.hold_writes.get_or_create(&OfInstance::new(instance_id)).inc();
     }
 
     /// Counts a scan as running until the returned value is dropped.
@@ -217,7 +235,7 @@ impl Counts {
         for histograms in [&self.scans, &self.slices, &self.probes] {
             histograms.remove(&of);
         }
-        for counters in [&self.scanned, &self.reclaimed, &self.memory, &self.backoffs] {
+        for counters in [&self.scanned, &self.reclaimed, &self.memory, &self.backoffs, &self.hold_writes] {
             counters.remove(&of);
         }
         self.cpu.remove(&of);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use keysweep_engine::{HoldLevel, HoldState};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
@@ -10,7 +11,7 @@ use prometheus_client::{
 
 use super::{OfInstance, stale::StaleGauges};
 use crate::{
-    model::{Hold, InstanceEstimate, Status},
+    model::{HeldInstance, Hold, InstanceEstimate, Status},
     store::Overview,
 };
 
@@ -27,6 +28,12 @@ struct OfNames {
     instance_id: String,
     name: String,
     project: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfHold {
+    instance_id: String,
+    state: &'static str,
 }
 
 /// No labels. A family can be absent from a scrape; a plain gauge cannot.
@@ -52,6 +59,10 @@ pub(super) struct FleetGauges {
     target_share: Family<OfInstance, Number>,
     cannot_hold: Family<OfInstance, Whole>,
     stale: StaleGauges,
+    hold_state: Family<OfHold, Whole>,
+    hold_target: Family<OfInstance, Number>,
+    config_differs: Family<OfInstance, Whole>,
+    cycle_stall: Family<OfInstance, Number>,
 }
 
 impl FleetGauges {
@@ -140,6 +151,46 @@ impl FleetGauges {
             self.cannot_hold.clone(),
         );
         self.stale.register(registry);
+        registry.register(
+            "hold_state",
+            "Servers of an instance whose stale share is to be held, by state",
+            self.hold_state.clone(),
+        );
+        registry.register(
+            "hold_target_ratio",
+            "Share of all keys below which the stale keys are held, 0 to 1",
+            self.hold_target.clone(),
+        );
+        registry.register(
+            "config_differs_from_baseline",
+            "Servers whose active-expire-effort or hz is not their own",
+            self.config_differs.clone(),
+        );
+        registry.register_with_unit(
+            "cycle_stall",
+            "Time for which one cycle of the server's own expiry blocks clients, of the slowest server that is held",
+            Unit::Seconds,
+            self.cycle_stall.clone(),
+        );
+    }
+
+    /// Shows the instances whose stale share is to be held.
+    pub(super) fn show_holds(&self, holds: &[HeldInstance]) {
+        for hold in holds.iter().filter(|hold| hold.policy.level != HoldLevel::Observe || hold.changed) {
+            let of = OfInstance::new(&hold.instance_id);
+            // Every state is there: Prometheus sees no increase in a series that first appears as 1.
+            for state in HoldState::ALL {
+                let servers = hold.servers.iter().filter(|server| server.status.state == state).count();
+                let of = OfHold { instance_id: hold.instance_id.clone(), state: state.as_str() };
+                self.hold_state.get_or_create(&of).set(servers as u64);
+            }
+            self.hold_target.get_or_create(&of).set(hold.policy.below);
+            let differs = hold.servers.iter().filter(|server| server.status.differs()).count();
+            self.config_differs.get_or_create(&of).set(differs as u64);
+            if let Some(stall) = hold.servers.iter().filter_map(|server| server.status.stall_seconds).reduce(f64::max) {
+                self.cycle_stall.get_or_create(&of).set(stall);
+            }
+        }
     }
 
     pub(super) fn show(&self, overview: &Overview, estimates: &[(String, InstanceEstimate)]) {
@@ -194,8 +245,12 @@ impl FleetGauges {
         for family in [&self.longest_wait, &self.schedule_lag] {
             family.clear();
         }
+        self.hold_state.clear();
         let whole = [&self.reachable, &self.keys, &self.keys_with_ttl, &self.used_memory, &self.max_memory];
-        for family in whole.into_iter().chain([&self.cannot_hold]) {
+        for family in whole.into_iter().chain([&self.cannot_hold, &self.config_differs]) {
+            family.clear();
+        }
+        for family in [&self.hold_target, &self.cycle_stall] {
             family.clear();
         }
         for family in [&self.last_success, &self.auto_scan_interval, &self.scans_since, &self.target_share] {

@@ -105,11 +105,15 @@ impl Metrics {
         if refreshed_at.is_some_and(|then| then.elapsed() < REFRESH_INTERVAL) {
             return;
         }
-        let read = async { Ok::<_, StoreError>((self.store.overview().await?, self.store.latest_estimates().await?)) };
+        let read = async {
+            let (overview, estimates) = (self.store.overview().await?, self.store.latest_estimates().await?);
+            Ok::<_, StoreError>((overview, estimates, self.store.holds().await?))
+        };
         match read.await {
-            Ok((overview, estimates)) => {
+            Ok((overview, estimates, holds)) => {
                 self.counts.keep_only(&overview.instances);
                 self.fleet.show(&overview, &estimates);
+                self.fleet.show_holds(&holds);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot read instance metrics from the database");

@@ -21,6 +21,7 @@ mod error;
 mod estimates;
 mod handle;
 mod health;
+mod hold;
 mod hosts;
 mod instances;
 mod lazyfree;
@@ -45,6 +46,7 @@ pub use self::{
     error::StoreError,
     estimates::Pruned,
     handle::Store,
+    hold::HoldRenewal,
     leases::{Heartbeat, HeartbeatOutcome, TaskResult},
     overview::{InstanceOverview, Overview},
     schedule::{DuePlans, Plan},

@@ -148,6 +148,6 @@ pub(super) fn every(period: Duration) -> Interval {
 }
 
 /// Waits until the process is to shut down. A dropped sender is a shutdown as well.
-pub(super) async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
+pub async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|is_shutdown| *is_shutdown).await;
 }

@@ -183,6 +183,17 @@ fn heavy_one_signal_ends_a_demo_whose_server_hangs() {
     assert_eq!(demo.ends().status.code(), Some(0));
 }
 
+#[test]
+fn heavy_a_demo_ends_by_holding_the_stale_share_beside_what_it_would_be_without() {
+    let (printed, stdout) = io::pipe().expect("a pipe");
+    let demo = Interrupted::start(100_000, stdout);
+    let mut lines = BufReader::new(printed).lines().map(|line| line.expect("text"));
+    let holds = |line: &String| line.contains("% stale at effort ") && line.contains("% without (");
+    assert!(lines.any(|line| holds(&line)), "the demo holds the stale share");
+    demo.signal(Signal::INT);
+    assert_eq!(demo.ends().status.code(), Some(0));
+}
+
 /// Returns a full pipe.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");

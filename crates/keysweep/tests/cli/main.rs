@@ -4,5 +4,6 @@ mod client;
 mod command_line;
 mod data;
 mod demo;
+mod hold;
 mod package;
 mod survey;

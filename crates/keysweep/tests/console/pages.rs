@@ -50,8 +50,16 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
     }
     let list = visitor.get(&format!("/console/{}/instances", shop.project));
     assert!(list.text.contains("sessions") && list.text.contains("1,000 reclaimed"), "{}", list.text);
+    let target =
+        |below| [("hold_level", "advise"), ("hold_below", below), ("hold_max_effort", "7"), ("hold_max_hz", "")];
+    let wrong = visitor.post(&format!("{path}/hold"), &ended, &target("99"));
+    assert!(wrong.status == 422 && wrong.text.contains("invalid below 0.99"), "{}", wrong.text);
+    let page = visitor.submit(&format!("{path}/hold"), &ended, &target("8"));
+    assert!(page.text.contains("The target is saved") && page.text.contains("value=\"8\""), "{}", page.text);
     let audit = visitor.get(&format!("/console/{}/audit", shop.project));
-    assert!(audit.text.contains("task.create") && audit.text.contains("instance.add"), "{}", audit.text);
+    for action in ["task.create", "instance.add", "hold.set"] {
+        assert!(audit.text.contains(action), "{action}: {}", audit.text);
+    }
     let (_, log) = service.terminate();
     assert!(!log.join("").contains("hunter2"));
 }

@@ -6,6 +6,7 @@ mod background;
 mod common;
 mod concurrency;
 mod exposure;
+mod hold;
 mod hostile_servers;
 mod incomplete;
 mod logs;

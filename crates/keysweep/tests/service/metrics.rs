@@ -158,7 +158,17 @@ fn all_metrics() -> BTreeMap<String, String> {
     let body = r#"{"below": 0.05}"#;
     let answer = service.send("PATCH", &format!("{own}/auto-scan"), &[("content-type", "application/json")], body);
     assert!(answer.status < 300, "{answer:?}");
-    let shown = ["keysweep_scan_duration_seconds_count", "keysweep_instance_target_share{", "keysweep_stale_share{"];
+    let hold = r#"{"level": "advise", "interval_seconds": 1}"#;
+    let path = format!("/api/v1/projects/{project}/instances/{instance}/hold");
+    let answer = service.send("PUT", &path, &[("content-type", "application/json")], hold);
+    assert!(answer.status < 300, "{answer:?}");
+    let shown = [
+        "keysweep_scan_duration_seconds_count",
+        "keysweep_instance_target_share{",
+        "keysweep_stale_share{",
+        "keysweep_cycle_stall_seconds{",
+        "keysweep_hold_writes_total{",
+    ];
     let text = eventually("the task is counted, and a scan due", Duration::from_secs(15), || {
         Some(service.scrape()).filter(|text| shown.iter().all(|name| text.contains(name)))
     });

@@ -22,6 +22,7 @@ mod access;
 mod documents;
 mod estimates;
 mod fresh;
+mod hold;
 mod instances;
 mod lazyfree;
 mod leases;

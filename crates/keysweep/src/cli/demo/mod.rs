@@ -1,6 +1,7 @@
 //! `keysweep demo`: the main use case end to end on a disposable server, through the public API.
 
 mod cleanup;
+mod hold;
 mod loader;
 mod server;
 
@@ -105,14 +106,16 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         if !args.once {
             print_next_steps(&app, &task, &server);
         }
-        Ok(())
+        let field = |name: &str| task[name].as_str().unwrap_or_default();
+        Ok(format!("{}/api/v1/projects/{}/instances/{}/hold", base(&app)?, field("project_id"), field("instance_id")))
     });
     if shown.is_ok() && !args.once {
         term::line("\nA background writer keeps setting 2,000 keys a second. Ctrl-C ends everything.");
-        while !stop.is_raised() {
-            stop.wait_until(Instant::now() + Duration::from_secs(3600));
-        }
     }
+    let shown = shown.and_then(|path| match args.once {
+        true => Ok(()),
+        false => hold::run(&agent(), &path, &mut link, &log, stop),
+    });
     // A stop of its own: raising `stop` here would look like Ctrl-C.
     writing.raise();
     runtime.block_on(app.stop());
@@ -152,9 +155,7 @@ fn scan(runtime: &tokio::runtime::Runtime, app: &App, server: &DemoServer, stop:
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);
     term::line(&format!("The web console is at {base}/console; it requires no password here."));
     term::line(&format!("POST {create}"));
-    let config = ureq::Agent::config_builder().timeout_global(Some(REQUEST_TIMEOUT));
-    // A proxy from the environment cannot reach this machine.
-    let agent: ureq::Agent = config.proxy(None).build().into();
+    let agent = agent();
     let created: Value = agent.post(&create).send_empty()?.body_mut().read_json()?;
     let id = created["id"].as_str().context("the response has no task ID")?;
     let detail = format!("{base}/api/v1/projects/{}/tasks/{id}", instance.project_id);
@@ -176,6 +177,13 @@ fn scan(runtime: &tokio::runtime::Runtime, app: &App, server: &DemoServer, stop:
             _ => stop.wait_until(Instant::now() + POLL_INTERVAL),
         }
     }
+}
+
+/// Returns a client of the API.
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(REQUEST_TIMEOUT));
+    // A proxy from the environment cannot reach this machine.
+    config.proxy(None).build().into()
 }
 
 fn print_result(before: &Sample, after: &Sample, log: &ExpiryLog, task: &Value) {

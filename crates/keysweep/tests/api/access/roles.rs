@@ -36,6 +36,7 @@ fn operations() -> Vec<Operation> {
         "/api/v1/projects/{project_id}/instances/{instance_id}/estimates",
         "/api/v1/projects/{project_id}/instances/{instance_id}/auto-scan",
         "/api/v1/projects/{project_id}/survey/{survey_id}",
+        "/api/v1/projects/{project_id}/instances/{instance_id}/hold",
         "/api/v1/projects/{project_id}/tasks/{task_id}",
         "/api/v1/projects/{project_id}/tasks/{task_id}/events",
     ];
@@ -49,8 +50,10 @@ fn operations() -> Vec<Operation> {
         ("POST", "/api/v1/projects/{project_id}/tasks/{task_id}/cancel", "operator", "", 200),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/estimate", "operator", "", 409),
         ("POST", "/api/v1/projects/{project_id}/survey", "operator", "", 201),
+        ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/hold/restore", "operator", "", 200),
         ("POST", "/api/v1/projects/{project_id}/instances", "admin", new.as_str(), 201),
         ("PATCH", own, "admin", "{}", 200),
+        ("PUT", "/api/v1/projects/{project_id}/instances/{instance_id}/hold", "admin", r#"{"level":"advise"}"#, 200),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/pause", "admin", "", 200),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/resume", "admin", "", 200),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/test", "admin", "", 200),

@@ -59,6 +59,37 @@ pub const SCANS: &[Line] = &[
         "localhost:",
     ),
     Line { typed: "estimate --rdb {password} --method rdb", code: 2, says: "not an RDB file" },
+    good(
+        "hold {server} --below 8 --level advise --max-effort 9 --max-hz 30 --max-added-stall 0.5 --max-added-cpu 2 \
+         --interval 1s --settle-floor 15s --timeout 1s --data-dir {data}",
+        "measuring",
+    ),
+    good("hold --socket {socket} --timeout 1s --data-dir {data}", "measuring"),
+    good("hold {locked} --user default --password-file {password} --timeout 1s --data-dir {data}", "measuring"),
+    good("hold {locked} --password-stdin --timeout 1s --data-dir {data}", "measuring"),
+    good(
+        "hold {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example --timeout 1s --data-dir {data}",
+        "measuring",
+    ),
+    good(
+        "hold {watched} --sentinel-user default --sentinel-password-file {password} --sentinel-tls same \
+         --address-map 127.0.0.1=localhost --timeout 1s --data-dir {data}",
+        "localhost:",
+    ),
+    good("restore --all --data-dir {data}", "nothing to restore"),
+    good("restore --all --inventory {inventory} --data-dir {data}", "nothing to restore"),
+    good("restore --socket {socket} --file {data}/restore.json --forget", "nothing to restore"),
+    good("restore {locked} --user default --password-file {password} --data-dir {data}", "nothing to restore"),
+    good("restore {locked} --password-stdin --data-dir {data}", "nothing to restore"),
+    good(
+        "restore {tls} --cacert {ca} --cert {cert} --key {cert_key} --sni cache.example --data-dir {data}",
+        "nothing to restore",
+    ),
+    good(
+        "restore {watched} --sentinel-user default --sentinel-password-file {password} --sentinel-tls same \
+         --address-map 127.0.0.1=localhost --data-dir {data}",
+        "nothing to restore",
+    ),
 ];
 
 /// Options before every line of [`ADMIN`].
@@ -95,6 +126,11 @@ pub const ADMIN: &[Line] = &[
     good("instance pause cache --project shop", ""),
     good("instance list --project shop", "\"paused\":true"),
     good("instance resume cache --project shop", ""),
+    good(
+        "instance set cache --project shop --hold-level advise --hold-below 8 --hold-max-effort 9 --hold-max-hz 30",
+        "\"hold\":\"advise\"",
+    ),
+    good("instance set cache --project shop --hold-level observe", "\"below\":\"8.0 %\""),
     good("instance list --project shop", "\"paused\":false"),
     good("instance remove cache --project shop", ""),
     good(

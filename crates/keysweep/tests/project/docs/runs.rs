@@ -45,6 +45,7 @@ impl Places {
             ("next_key", file("next.key")),
             ("pages", file("pages")),
             ("inventory", file("fleet.yaml")),
+            ("data", file("data")),
             ("window", "02:00-05:00 Europe/Paris".to_owned()),
             ("ca", text(&authority.file())),
             ("cert", text(&issued.certificate)),

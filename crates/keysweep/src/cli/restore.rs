@@ -1,0 +1,122 @@
+//! `keysweep restore`: restores the servers' own settings from the file in which they were recorded.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use keysweep_engine::{BaselineRecord, BaselineRegistry, Failure, Target, restore};
+
+use super::{Exit, hold::restore_file, login::Login, term};
+use crate::{
+    hold::RestoreFile,
+    inventory::{Inventory, InventoryError},
+};
+
+/// How long to try to reach each server.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Arguments of `keysweep restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// URL of the target that was held; its user and password are used, and those in the file have none
+    #[arg(required_unless_present_any = ["all", "socket"], conflicts_with = "all")]
+    url: Option<String>,
+    /// Restore every server in the file
+    #[arg(long)]
+    all: bool,
+    /// Take user, password and TLS files of each server from this inventory (YAML)
+    #[arg(long, value_name = "FILE", requires = "all")]
+    inventory: Option<PathBuf>,
+    #[command(flatten)]
+    login: Login,
+    /// The file in which the servers' own settings were recorded [default: restore.json in the data folder]
+    #[arg(long, value_name = "FILE", conflicts_with = "data_dir")]
+    file: Option<PathBuf>,
+    /// Folder of restore.json [default: $XDG_DATA_HOME/keysweep]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Remove the records of restored servers, so that values found later count as their own
+    #[arg(long)]
+    forget: bool,
+}
+
+/// Restores and prints what became of each server.
+pub fn run(args: &RestoreArgs) -> Exit {
+    let file = match &args.file {
+        Some(path) => Ok(RestoreFile::at(path)),
+        None => restore_file(args.data_dir.as_ref()),
+    };
+    let records = file.and_then(|file| Ok((file.records().map_err(anyhow::Error::msg)?, file)));
+    let (records, file) = match records {
+        Ok(found) => found,
+        Err(error) => {
+            term::error(&format!("{error:#}"));
+            return Exit::Usage;
+        }
+    };
+    let known = match args.inventory.as_deref().map_or_else(|| Ok(Vec::new()), targets_of) {
+        Ok(known) => known,
+        Err(error) => {
+            term::error(&error.to_string());
+            return Exit::Usage;
+        }
+    };
+    let urls: Vec<Option<&str>> = match args.all {
+        true => records.iter().map(|record| Some(record.target.as_str())).collect(),
+        false => vec![args.url.as_deref()],
+    };
+    let (targets, stop) = match args.login.prepare_all(&urls) {
+        Ok(prepared) => prepared,
+        Err(exit) => return exit,
+    };
+    let chosen: Vec<(&BaselineRecord, &Target)> = match args.all {
+        true => {
+            let of_inventory = |record: &BaselineRecord| known.iter().find(|one| one.to_string() == record.target);
+            records.iter().zip(&targets).map(|(one, target)| (one, of_inventory(one).unwrap_or(target))).collect()
+        }
+        false => {
+            let target = &targets[0];
+            let name = target.to_string();
+            let is_of = |record: &&BaselineRecord| record.target == name || record.address == *target.seed();
+            records.iter().filter(is_of).map(|record| (record, target)).collect()
+        }
+    };
+    if chosen.is_empty() {
+        term::note(&format!("{} has no record of it: nothing to restore", file.path().display()));
+        return Exit::Done;
+    }
+    let mut exit = Exit::Done;
+    for (record, target) in chosen {
+        let dialer = match target.dialer().map_err(Failure::from) {
+            Ok(dialer) => dialer,
+            Err(failure) => {
+                term::error(&failure.message);
+                exit = Exit::from(failure.kind);
+                continue;
+            }
+        };
+        let restored = restore(&*dialer, target, record, &stop.within(Some(TIMEOUT)));
+        if !restored.is_done() {
+            term::error(&restored.to_string());
+            exit = Exit::Failed;
+            continue;
+        }
+        term::line(&restored.to_string());
+        let recorded = match args.forget {
+            true => file.remove(&record.address),
+            false => file.save(&BaselineRecord { is_restored: true, ..record.clone() }),
+        };
+        if let Err(cause) = recorded {
+            term::error(&cause);
+            exit = Exit::Failed;
+        }
+    }
+    exit
+}
+
+/// Returns the targets of an inventory, with their credentials.
+fn targets_of(path: &Path) -> Result<Vec<Target>, InventoryError> {
+    Inventory::read(path)?.entries.iter().map(|entry| entry.target()).collect()
+}

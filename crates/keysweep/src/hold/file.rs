@@ -1,0 +1,181 @@
+//! The file of the servers' own settings. It survives the loss of the store and of the process that changed them, and contains
+//! no secret: `keysweep restore` needs nothing else but passwords.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+/// Name of the file in a data folder.
+const NAME: &str = "restore.json";
+/// Name of the file beside it that processes lock while they change it.
+const LOCK: &str = "restore.lock";
+/// Version of the format.
+const VERSION: u32 = 1;
+
+/// What the file contains.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    version: u32,
+    records: Vec<BaselineRecord>,
+}
+
+/// The file of the servers' own settings. Several processes may share it.
+#[derive(Debug, Clone)]
+pub struct RestoreFile {
+    path: PathBuf,
+}
+
+impl RestoreFile {
+    /// Returns the file in a data folder, which is created if it does not exist.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn in_folder(folder: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("--data-dir {}", folder.display()))?;
+        Ok(Self { path: folder.join(NAME) })
+    }
+
+    /// Returns the file in a data folder, which is created with the first record.
+    pub fn in_data(folder: &Path) -> Self {
+        Self { path: folder.join(NAME) }
+    }
+
+    /// Returns a file by its own path.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Returns the path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns all records; none if there is no file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not such a file; the message names it.
+    pub fn records(&self) -> Result<Vec<BaselineRecord>, String> {
+        let failed = |cause: String| format!("{}: {cause}", self.path.display());
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let contents: Contents = serde_json::from_str(&text).map_err(|error| {
+            failed(format!("not a file of settings to restore ({error}); mend it, or move it away"))
+        })?;
+        match contents.version {
+            VERSION => Ok(contents.records),
+            version => Err(failed(format!("version {version} of the format is unknown; use a newer keysweep"))),
+        }
+    }
+
+    /// Changes the records. The file is replaced as a whole, and durable when this returns.
+    fn change(&self, change: impl FnOnce(&mut Vec<BaselineRecord>)) -> Result<(), String> {
+        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(failed)?;
+        let lock = File::create(folder.join(LOCK)).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let mut records = self.records()?;
+        change(&mut records);
+        let text = serde_json::to_string_pretty(&Contents { version: VERSION, records })
+            .map_err(|error| failed(io::Error::other(error)))?;
+        let replace = || -> io::Result<()> {
+            let mut file = NamedTempFile::new_in(folder)?;
+            writeln!(file, "{text}")?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path).map_err(|error| error.error)?;
+            // The name is durable only with its folder.
+            File::open(folder)?.sync_all()
+        };
+        replace().map_err(failed)
+    }
+}
+
+impl BaselineRegistry for RestoreFile {
+    fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
+        Ok(self.records()?.into_iter().filter(|record| record.target == target && !record.is_restored).collect())
+    }
+
+    fn find(&self, address: &Address) -> Result<Option<BaselineRecord>, String> {
+        Ok(self.records()?.into_iter().find(|record| record.address == *address))
+    }
+
+    fn save(&self, record: &BaselineRecord) -> Result<(), String> {
+        self.change(|records| {
+            records.retain(|one| one.address != record.address);
+            records.push(record.clone());
+        })
+    }
+
+    fn remove(&self, address: &Address) -> Result<(), String> {
+        self.change(|records| records.retain(|one| one.address != *address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keysweep_engine::{Baseline, Parameter, stale::CycleSetting};
+
+    use super::*;
+
+    fn record(port: u16, effort: u8) -> BaselineRecord {
+        let mut baseline = Baseline::of(CycleSetting { effort: 1, hz: 10 });
+        baseline.add(Parameter::Effort, u32::from(effort));
+        BaselineRecord {
+            target: format!("redis://one:{port}"),
+            address: Address::tcp("one", port),
+            run_id: "abc".into(),
+            is_restored: false,
+            baseline,
+        }
+    }
+
+    #[test]
+    fn a_record_replaces_that_of_the_same_server_and_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_folder(&folder.path().join("data")).expect("a file");
+        assert_eq!(file.records(), Ok(Vec::new()));
+        for one in [record(1, 4), record(2, 4), record(1, 7)] {
+            file.save(&one).expect("saved");
+        }
+        assert_eq!(file.records(), Ok(vec![record(2, 4), record(1, 7)]));
+        assert_eq!(file.find(&Address::tcp("one", 1)), Ok(Some(record(1, 7))));
+        file.remove(&Address::tcp("one", 2)).expect("removed");
+        assert_eq!(file.records(), Ok(vec![record(1, 7)]));
+    }
+
+    #[test]
+    fn processes_that_record_at_the_same_time_lose_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_folder(folder.path()).expect("a file");
+        std::thread::scope(|scope| {
+            for port in 1..9 {
+                let file = file.clone();
+                scope.spawn(move || file.save(&record(port, 4)).expect("saved"));
+            }
+        });
+        assert_eq!(file.records().map(|records| records.len()), Ok(8));
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_named_and_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_folder(folder.path()).expect("a file");
+        for (text, part) in [("{", "mend it"), (r#"{"version":2,"records":[]}"#, "version 2")] {
+            fs::write(file.path(), text).expect("written");
+            let error = file.save(&record(1, 4)).expect_err(text);
+            assert!(error.contains(part) && error.contains("restore.json"), "{error}");
+            assert_eq!(fs::read_to_string(file.path()).expect("still there"), text);
+        }
+    }
+}

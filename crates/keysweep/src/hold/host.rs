@@ -1,0 +1,103 @@
+//! What a holder needs of the service: records in the store and in the file, scans as tasks, changes in the audit trail.
+
+use std::time::{Duration, Instant};
+
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Change, HolderHost};
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use super::Holds;
+use crate::model::{AuditEvent, HoldLease, Instance, MarkKind, Status};
+
+/// How long a worker may change servers after the store answered last.
+const STORE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The service around the holder of one instance.
+pub(super) struct Host {
+    pub holds: Holds,
+    pub lease: HoldLease,
+    pub instance: Instance,
+    /// The holder calls from a blocking thread; the store runs in this runtime.
+    pub runtime: Handle,
+    /// When the lease was renewed last.
+    pub renewed_at: Instant,
+}
+
+impl BaselineRegistry for Host {
+    fn unrestored(&self, _: &str) -> Result<Vec<BaselineRecord>, String> {
+        let found = self.runtime.block_on(self.holds.store.baselines(&self.lease.instance_id));
+        let found = found.map_err(|error| error.to_string())?;
+        Ok(found.into_iter().filter(|record| !record.is_restored).collect())
+    }
+
+    fn find(&self, address: &Address) -> Result<Option<BaselineRecord>, String> {
+        let found = self.runtime.block_on(self.holds.store.baseline(&self.lease.instance_id, address));
+        match found.map_err(|error| error.to_string())? {
+            Some(record) => Ok(Some(record)),
+            // The store may have been lost, or replaced by an older backup.
+            None => self.holds.file.find(address),
+        }
+    }
+
+    fn save(&self, record: &BaselineRecord) -> Result<(), String> {
+        let saved = self.runtime.block_on(self.holds.store.save_baseline(&self.lease, record));
+        match saved.map_err(|error| error.to_string())? {
+            true => self.holds.file.save(record),
+            false => Err("another worker holds the instance".into()),
+        }
+    }
+
+    fn remove(&self, address: &Address) -> Result<(), String> {
+        self.holds.file.remove(address)
+    }
+}
+
+impl HolderHost for Host {
+    fn registry(&self) -> &dyn BaselineRegistry {
+        self
+    }
+
+    fn may_write(&self) -> bool {
+        self.renewed_at.elapsed() < STORE_TIMEOUT
+    }
+
+    fn scan(&self, _: &Address) {
+        let created = self.runtime.block_on(self.holds.tasks.submit(&self.instance, Some("(hold)".into())));
+        match created {
+            Ok(task) => tracing::info!(instance_id = self.instance.id, task_id = task.id, "a batch is scanned"),
+            Err(error) => {
+                tracing::warn!(instance_id = self.instance.id, %error, "a batch of stale keys cannot be scanned");
+            }
+        }
+    }
+
+    /// Whether any task scans the instance: what it reclaims counts as expired.
+    fn is_scanning(&self, _: &Address) -> bool {
+        let newest = self.runtime.block_on(self.holds.tasks.newest(std::slice::from_ref(&self.instance)));
+        newest.is_ok_and(|tasks| tasks.iter().any(|task| task.status == Status::Running))
+    }
+
+    fn changed(&self, Change { address, from, to, reason, is_restore }: &Change) {
+        let action = if *is_restore { "hold.restore" } else { "hold.write" };
+        tracing::info!(
+            instance_id = self.instance.id,
+            effort = to.effort,
+            hz = to.hz,
+            reason,
+            "{}",
+            if *is_restore { "settings restored" } else { "settings changed" }
+        );
+        self.holds.counts.hold_written(&self.instance.id);
+        let event = AuditEvent {
+            project_id: Some(&self.instance.project_id),
+            actor: Some("(hold)"),
+            action,
+            subject: &self.instance.id,
+        };
+        let detail = json!({ "server": address, "from": from, "to": to, "reason": reason });
+        let store = self.holds.store.with_audit(vec![event.entry(&detail)]);
+        if let Err(error) = self.runtime.block_on(store.mark(&self.instance.id, MarkKind::Config, &detail)) {
+            tracing::warn!(instance_id = self.instance.id, %error, "a change of settings is missing from the audit trail and the history");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The workers that hold: one for each instance, under a lease. A worker that dies leaves values within the policy's limits,
+//! and the next one adopts them.
+
+use std::time::{Duration, Instant};
+
+use keysweep_engine::{HoldLevel, HoldPolicy, HoldState, Holder, Stop, StopOnDrop};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+
+use super::{Holds, host::Host};
+use crate::{
+    model::{HeldServer, HoldLease, Instance},
+    store::HoldRenewal,
+    task::background::wait_for_shutdown,
+};
+
+/// How long a lease lasts without a renewal. Where a round over servers that do not answer takes longer, the next worker adopts
+/// what this one has recorded.
+const LEASE: Duration = Duration::from_secs(20);
+/// Time between two renewals, after which a changed policy is known at the latest.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two claims.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(2);
+/// Instances that one process holds at a time.
+const MAX_HOLDS: usize = 256;
+
+/// Holds instances until shutdown. Leases are released then, and the settings stay for the next worker.
+pub async fn keep_holds(holds: Holds, mut shutdown: watch::Receiver<bool>) {
+    let (mut keepers, mut is_failing) = (JoinSet::new(), false);
+    while !*shutdown.borrow() {
+        let free = (MAX_HOLDS - keepers.len().min(MAX_HOLDS)) as u32;
+        match holds.store.claim_holds(&holds.owner, LEASE, free).await {
+            Ok(leases) => {
+                is_failing = false;
+                for lease in leases {
+                    keepers.spawn(keep(holds.clone(), lease, shutdown.clone()));
+                }
+            }
+            Err(error) if !is_failing => {
+                is_failing = true;
+                tracing::warn!(%error, "instances to hold cannot be claimed; retrying");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = wait_for_shutdown(&mut shutdown) => {}
+            () = tokio::time::sleep(CLAIM_INTERVAL) => {}
+        }
+        while let Some(ended) = keepers.try_join_next() {
+            log_crash(ended);
+        }
+    }
+    while let Some(ended) = keepers.join_next().await {
+        log_crash(ended);
+    }
+}
+
+fn log_crash(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "holder crashed; its lease will expire and another worker take over");
+    }
+}
+
+/// What one worker holds.
+struct Keeper {
+    holds: Holds,
+    lease: HoldLease,
+    stop: Stop,
+    holder: Option<Holder>,
+    /// When the next round is due.
+    due: Instant,
+    renewed_at: Instant,
+    servers: Option<Vec<HeldServer>>,
+    /// Whether all servers have their own settings, as far as is known.
+    is_settled: bool,
+}
+
+/// Holds one instance until shutdown, until another worker has the lease, or until there is nothing left to hold.
+async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool>) {
+    holds.counts.hold_started(&lease.instance_id);
+    let stop = Stop::new();
+    let _stop = StopOnDrop(stop.clone());
+    let now = Instant::now();
+    let mut keeper =
+        Keeper { holds, lease, stop, holder: None, due: now, renewed_at: now, servers: None, is_settled: false };
+    let mut known: Option<(Instance, HoldPolicy)> = None;
+    loop {
+        let renewed = keeper.holds.store.renew_hold(&keeper.lease, LEASE, keeper.servers.as_deref()).await;
+        match renewed {
+            Ok(HoldRenewal::Held(instance, hold)) => {
+                keeper.renewed_at = Instant::now();
+                let level = if instance.paused { HoldLevel::Observe } else { hold.policy.level };
+                let policy = HoldPolicy { level, ..hold.policy };
+                if known.as_ref().is_none_or(|(_, before)| *before != policy) {
+                    keeper.due = Instant::now();
+                }
+                known = Some((*instance, policy));
+            }
+            Ok(HoldRenewal::Lost) => {
+                tracing::warn!(instance_id = keeper.lease.instance_id, "another worker holds this instance now");
+                return;
+            }
+            Ok(HoldRenewal::Gone) => {
+                if let Some((instance, policy)) = known {
+                    let policy = HoldPolicy { level: HoldLevel::Observe, ..policy };
+                    let _ = keeper.round(&instance, policy).await;
+                }
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "a lease cannot be renewed; retrying"),
+        }
+        if let Some((instance, policy)) = &known
+            && Instant::now() >= keeper.due
+        {
+            let begun = Instant::now();
+            keeper.is_settled = keeper.round(instance, *policy).await;
+            keeper.due = begun + policy.interval();
+            if policy.level == HoldLevel::Observe && keeper.is_settled {
+                let servers = keeper.servers.as_deref();
+                // Another worker claims the instance again if this fails.
+                drop(keeper.holds.store.renew_hold(&keeper.lease, LEASE, servers).await);
+                drop(keeper.holds.store.release_hold(&keeper.lease, false).await);
+                return;
+            }
+        }
+        let pause = keeper.due.saturating_duration_since(Instant::now()).min(RENEWAL_INTERVAL);
+        tokio::select! {
+            () = wait_for_shutdown(&mut shutdown) => {
+                drop(keeper.holds.store.release_hold(&keeper.lease, !keeper.is_settled).await);
+                return;
+            }
+            () = tokio::time::sleep(pause.max(Duration::from_millis(200))) => {}
+        }
+    }
+}
+
+impl Keeper {
+    /// One round over the servers of an instance. Returns whether none of them has other settings than its own.
+    async fn round(&mut self, instance: &Instance, policy: HoldPolicy) -> bool {
+        let (target, dialer) = match self.holds.instances.connect_to(instance) {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!(instance_id = instance.id, %error, "the instance cannot be held");
+                return false;
+            }
+        };
+        let mut holder = self.holder.take().unwrap_or_else(|| Holder::new(policy));
+        if *holder.policy() != policy {
+            holder.set_policy(policy);
+        }
+        let host = Host {
+            holds: self.holds.clone(),
+            lease: self.lease.clone(),
+            instance: instance.clone(),
+            runtime: Handle::current(),
+            renewed_at: self.renewed_at,
+        };
+        let stop = self.stop.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let found = holder.round(&*dialer, &target, &host, &stop);
+            (holder, found)
+        });
+        let (holder, found) = match done.await {
+            Ok(done) => done,
+            Err(panic) => {
+                tracing::error!(%panic, "holder crashed");
+                return false;
+            }
+        };
+        if let Err(failure) = &found {
+            tracing::debug!(instance_id = instance.id, %failure, "not every server of the instance is held");
+        }
+        let statuses = holder.statuses();
+        let is_settled = found.is_ok()
+            && statuses.iter().all(|node| match policy.level {
+                // A value of others was left, or the server has its own.
+                HoldLevel::Observe => node.status.state == HoldState::Off,
+                _ => node.status.setting.is_some() && !node.status.differs(),
+            });
+        self.servers =
+            Some(statuses.into_iter().map(|node| HeldServer { address: node.address, status: node.status }).collect());
+        self.holder = Some(holder);
+        is_settled
+    }
+}

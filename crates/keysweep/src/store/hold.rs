@@ -1,0 +1,196 @@
+//! Holding stale shares: policies, the leases of the workers that hold, and the servers' own settings.
+
+use std::time::Duration;
+
+use keysweep_engine::{Address, BaselineRecord, HoldPolicy};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Store, StoreError,
+    clock::after,
+    db::{DbSession, Row, sql, unreadable},
+    instances::instance,
+};
+use crate::model::{HeldInstance, HeldServer, HoldLease, Instance};
+
+/// The store's answer to the renewal of a lease.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HoldRenewal {
+    /// The worker has the lease. Holds the instance and the policy as they are now.
+    Held(Box<Instance>, HeldInstance),
+    /// Another worker has it.
+    Lost,
+    /// The instance was removed.
+    Gone,
+}
+
+impl Store {
+    /// Returns how an instance is held, if that was ever set.
+    pub async fn hold(&self, instance_id: &str) -> Result<Option<HeldInstance>, StoreError> {
+        let found = sql("SELECT * FROM hold WHERE instance_id = $1").bind(instance_id);
+        found.optional(&mut self.reader().await?).await?.as_ref().map(hold).transpose()
+    }
+
+    /// Returns how all instances are held, for metrics.
+    pub async fn holds(&self) -> Result<Vec<HeldInstance>, StoreError> {
+        sql("SELECT * FROM hold ORDER BY instance_id").list(&mut self.reader().await?, hold).await
+    }
+
+    /// Sets how an instance is held. `Missing` when it does not exist.
+    pub async fn set_hold(&self, instance_id: &str, policy: &HoldPolicy) -> Result<HeldInstance, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        let set = sql("INSERT INTO hold (instance_id, level, policy, updated_at, changed, epoch)
+             VALUES ($1, $2, $3, $4, $5, 0)
+             ON CONFLICT (instance_id) DO UPDATE SET
+                 level = excluded.level, policy = excluded.policy, updated_at = excluded.updated_at
+             RETURNING *")
+        .bind(instance_id)
+        .bind(policy.level.as_str())
+        .bind(to_json(policy)?)
+        .bind(now)
+        .bind(false)
+        .refers_to("instance")
+        .one(&mut tx)
+        .await?;
+        self.commit(tx).await?;
+        hold(&set)
+    }
+
+    /// Claims instances that are to be held, or whose servers are to get their own settings back, and that no worker holds.
+    pub async fn claim_holds(&self, owner: &str, lease: Duration, limit: u32) -> Result<Vec<HoldLease>, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        let claimed = sql("UPDATE hold SET owner = $1, epoch = epoch + 1, expires_at = $2
+             WHERE instance_id IN (
+                 SELECT instance_id FROM hold
+                 WHERE (changed OR level <> 'observe' AND EXISTS (
+                         SELECT 1 FROM instance WHERE instance.id = hold.instance_id AND NOT instance.paused
+                     )) AND (owner IS NULL OR expires_at <= $3)
+                 ORDER BY instance_id LIMIT $4 /*!FOR UPDATE SKIP LOCKED*/
+             )
+             RETURNING instance_id, epoch")
+        .bind(owner)
+        .bind(after(now, lease))
+        .bind(now)
+        .bind(limit)
+        .list(&mut tx, |row| {
+            Ok(HoldLease { instance_id: row.get("instance_id")?, owner: owner.to_owned(), epoch: row.get("epoch")? })
+        })
+        .await?;
+        self.commit(tx).await?;
+        Ok(claimed)
+    }
+
+    /// Renews a lease and saves what is known of the servers. An expired lease is renewed as long as no other worker has taken
+    /// it over.
+    pub async fn renew_hold(
+        &self,
+        lease: &HoldLease,
+        renew: Duration,
+        servers: Option<&[HeldServer]>,
+    ) -> Result<HoldRenewal, StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        let renewed = sql("UPDATE hold SET expires_at = $1, status = COALESCE($2, status),
+                 reported_at = CASE WHEN $2 IS NULL THEN reported_at ELSE $3 END
+             WHERE instance_id = $4 AND owner = $5 AND epoch = $6
+             RETURNING *")
+        .bind(after(now, renew))
+        .bind(servers.map(to_json).transpose()?)
+        .bind(now)
+        .bind(&lease.instance_id)
+        .bind(&lease.owner)
+        .bind(lease.epoch)
+        .optional(&mut tx)
+        .await?;
+        let found = sql("SELECT * FROM instance WHERE id = $1").bind(&lease.instance_id).optional(&mut tx).await?;
+        self.commit(tx).await?;
+        Ok(match (renewed, found) {
+            (_, None) => HoldRenewal::Gone,
+            (None, Some(_)) => HoldRenewal::Lost,
+            (Some(renewed), Some(found)) => HoldRenewal::Held(Box::new(instance(&found)?), hold(&renewed)?),
+        })
+    }
+
+    /// Releases a lease. `changed`: whether a server may have other settings than its own.
+    pub async fn release_hold(&self, lease: &HoldLease, changed: bool) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sql("UPDATE hold SET owner = NULL, expires_at = NULL, changed = $1
+             WHERE instance_id = $2 AND owner = $3 AND epoch = $4")
+        .bind(changed)
+        .bind(&lease.instance_id)
+        .bind(&lease.owner)
+        .bind(lease.epoch)
+        .execute(&mut tx)
+        .await?;
+        self.commit(tx).await
+    }
+
+    /// Records a server's own settings and what is about to be written over them; `false`: the lease is lost, and nothing may
+    /// be written.
+    pub async fn save_baseline(&self, lease: &HoldLease, record: &BaselineRecord) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        if !mark_changed(&mut tx, lease).await? {
+            return Ok(false);
+        }
+        sql("INSERT INTO hold_baseline (instance_id, address, record) VALUES ($1, $2, $3)
+             ON CONFLICT (instance_id, address) DO UPDATE SET record = excluded.record")
+        .bind(&lease.instance_id)
+        .bind(record.address.to_string())
+        .bind(to_json(record)?)
+        .execute(&mut tx)
+        .await?;
+        self.commit(tx).await?;
+        Ok(true)
+    }
+
+    /// Returns the recorded settings of a server of an instance.
+    pub async fn baseline(&self, instance_id: &str, address: &Address) -> Result<Option<BaselineRecord>, StoreError> {
+        let found = sql("SELECT record FROM hold_baseline WHERE instance_id = $1 AND address = $2")
+            .bind(instance_id)
+            .bind(address.to_string())
+            .optional(&mut self.reader().await?)
+            .await?;
+        found.as_ref().map(|row| from_json(row, "record")).transpose()
+    }
+
+    /// Returns the recorded settings of all servers of an instance.
+    pub async fn baselines(&self, instance_id: &str) -> Result<Vec<BaselineRecord>, StoreError> {
+        sql("SELECT record FROM hold_baseline WHERE instance_id = $1 ORDER BY address")
+            .bind(instance_id)
+            .list(&mut self.reader().await?, |row| from_json(row, "record"))
+            .await
+    }
+}
+
+async fn mark_changed(tx: &mut DbSession, lease: &HoldLease) -> Result<bool, StoreError> {
+    let marked = sql("UPDATE hold SET changed = $1 WHERE instance_id = $2 AND owner = $3 AND epoch = $4")
+        .bind(true)
+        .bind(&lease.instance_id)
+        .bind(&lease.owner)
+        .bind(lease.epoch)
+        .execute(tx)
+        .await?;
+    Ok(marked > 0)
+}
+
+fn hold(row: &Row) -> Result<HeldInstance, StoreError> {
+    let servers: Option<String> = row.get("status")?;
+    Ok(HeldInstance {
+        instance_id: row.get("instance_id")?,
+        policy: from_json(row, "policy")?,
+        updated_at: row.get("updated_at")?,
+        changed: row.get("changed")?,
+        servers: servers.map_or_else(|| Ok(Vec::new()), |_| from_json(row, "status"))?,
+        reported_at: row.get("reported_at")?,
+    })
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
+    serde_json::from_str(&row.get::<String>(column)?).map_err(|error| unreadable(column, error))
+}
+
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Internal(error.to_string()))
+}

@@ -1,0 +1,102 @@
+//! Policies of holding, the leases of the workers that hold, and the servers' own settings.
+
+use std::time::Duration;
+
+use keysweep::{
+    model::{HeldServer, HoldLease, Instance},
+    store::HoldRenewal,
+};
+use keysweep_engine::{
+    Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, stale::CycleSetting,
+};
+
+use crate::conformance::fresh::{Fresh, at};
+
+on_every_engine!(
+    a_policy_is_stored_and_replaced,
+    one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over,
+    a_worker_without_the_lease_records_nothing,
+    an_instance_whose_servers_were_changed_is_claimed_until_they_are_restored,
+);
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn policy(level: HoldLevel) -> HoldPolicy {
+    HoldPolicy { level, below: 0.08, max_hz: Some(30), ..HoldPolicy::default() }
+}
+
+fn record(effort: u32) -> BaselineRecord {
+    let mut baseline = Baseline::of(CycleSetting { effort: 1, hz: 10 });
+    baseline.add(Parameter::Effort, effort);
+    let address = Address::tcp("cache.example", 6379);
+    BaselineRecord { target: "redis://a".into(), address, run_id: "run".into(), is_restored: false, baseline }
+}
+
+async fn claimed(store: &Fresh, second: i64, owner: &str) -> Vec<HoldLease> {
+    store.with_clock(at(second)).claim_holds(owner, LEASE, 10).await.expect("claimed")
+}
+
+async fn a_policy_is_stored_and_replaced(store: Fresh) {
+    let instance = store.instance_of_its_own("a").await;
+    assert_eq!(store.hold(&instance.id).await.expect("read"), None);
+    for level in [HoldLevel::Advise, HoldLevel::Hold] {
+        let set = store.set_hold(&instance.id, &policy(level)).await.expect("set");
+        assert_eq!(store.hold(&instance.id).await.expect("read").as_ref(), Some(&set));
+        assert_eq!((set.policy, set.changed, set.servers.len()), (policy(level), false, 0));
+    }
+    assert!(store.set_hold("unknown", &policy(HoldLevel::Hold)).await.is_err());
+    assert_eq!(store.holds().await.expect("read").len(), 1);
+}
+
+async fn one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over(store: Fresh) {
+    let (held, observed) = (store.instance_of_its_own("a").await, store.instance_of_its_own("b").await);
+    store.set_hold(&held.id, &policy(HoldLevel::Hold)).await.expect("set");
+    store.set_hold(&observed.id, &policy(HoldLevel::Observe)).await.expect("set");
+    let first = claimed(&store, 1, "one").await;
+    assert_eq!(first.iter().map(|lease| &lease.instance_id).collect::<Vec<_>>(), [&held.id]);
+    assert_eq!(claimed(&store, 2, "two").await, []);
+    let status = HoldStatus { state: HoldState::Holding, sentence: "held".into(), ..HoldStatus::default() };
+    let servers = [HeldServer { address: record(4).address, status }];
+    let renewed = store.with_clock(at(3)).renew_hold(&first[0], LEASE, Some(&servers)).await.expect("renewed");
+    let HoldRenewal::Held(instance, hold) = renewed else { panic!("{renewed:?}") };
+    assert_eq!((instance.id, hold.servers), (held.id.clone(), servers.to_vec()));
+    assert_eq!(claimed(&store, 62, "two").await, [], "the renewal counts");
+    let second = claimed(&store, 64, "two").await;
+    assert_eq!(second[0].epoch, first[0].epoch + 1);
+    let lost = store.with_clock(at(65)).renew_hold(&first[0], LEASE, None).await.expect("an answer");
+    assert_eq!(lost, HoldRenewal::Lost);
+    assert_eq!(store.hold(&held.id).await.expect("read").map(|hold| hold.servers.len()), Some(1), "kept");
+    store.remove_instance(&held.project_id, &held.id).await.expect("removed");
+    let gone = store.with_clock(at(66)).renew_hold(&second[0], LEASE, None).await.expect("an answer");
+    assert_eq!(gone, HoldRenewal::Gone);
+}
+
+async fn a_worker_without_the_lease_records_nothing(store: Fresh) {
+    let instance = store.instance_of_its_own("a").await;
+    store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    let first = claimed(&store, 1, "one").await.remove(0);
+    assert!(store.save_baseline(&first, &record(4)).await.expect("saved"));
+    let second = claimed(&store, 100, "two").await.remove(0);
+    assert!(!store.save_baseline(&first, &record(7)).await.expect("an answer"), "the lease is lost");
+    assert_eq!(store.baseline(&instance.id, &record(4).address).await.expect("read"), Some(record(4)));
+    assert!(store.save_baseline(&second, &record(9)).await.expect("saved"));
+    assert_eq!(store.baselines(&instance.id).await.expect("read"), [record(9)]);
+}
+
+async fn an_instance_whose_servers_were_changed_is_claimed_until_they_are_restored(store: Fresh) {
+    let instance = store.instance_of_its_own("a").await;
+    store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    let lease = claimed(&store, 1, "one").await.remove(0);
+    store.save_baseline(&lease, &record(4)).await.expect("saved");
+    store.release_hold(&lease, true).await.expect("released");
+    store.set_hold(&instance.id, &policy(HoldLevel::Observe)).await.expect("set");
+    let lease = claimed(&store, 2, "two").await.remove(0);
+    store.release_hold(&lease, false).await.expect("released");
+    assert_eq!(claimed(&store, 3, "three").await, [], "there is nothing left to hold or restore");
+    store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    let paused = Instance { paused: true, ..instance.clone() };
+    let paused = store.update_instance(&instance, &paused).await.expect("paused");
+    assert_eq!(claimed(&store, 4, "four").await, [], "a paused instance is not held");
+    store.update_instance(&paused, &Instance { paused: false, ..paused.clone() }).await.expect("resumed");
+    assert_eq!(claimed(&store, 5, "five").await.len(), 1);
+}
