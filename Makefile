@@ -22,7 +22,7 @@ prepare: servers ## Installs the servers and tools of the tests
 	@scripts/promtool
 	@scripts/packages curl
 
-soak: prepare ## Runs the simulation 20,000 times, the replica test 100 times, ten times the API fuzzing, and every connection fault at every point
+soak: prepare ## Runs the simulation 20,000 times, the replica test 100 times, ten times the API fuzzing, every connection fault at every point, and chaos (KEYSWEEP_CHAOS_MINUTES=30)
 	@scripts/toolchain cc nextest
 	KEYSWEEP_SOAK=10 KEYSWEEP_ROUNDS=100 cargo nextest run --workspace --profile soak -E 'test(/simulation|two_replicas/) or test(/^schemathesis::/)'
 	cargo nextest run --workspace --profile soak --run-ignored only -E 'test(soak_)'

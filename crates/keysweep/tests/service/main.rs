@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod background;
+mod chaos;
 #[path = "../common/mod.rs"]
 mod common;
 mod concurrency;
