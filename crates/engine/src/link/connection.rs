@@ -13,8 +13,6 @@ use super::{
     cause,
     encode::{Digits, encode},
     error::{LinkError, ServerError},
-    info::Info,
-    pipeline::Pipeline,
     reply::{ArrayHeader, Reply},
     resp::{Reader, Source},
     transport::{Dialer, Transport, is_idle},
@@ -150,13 +148,6 @@ impl Link {
             ArrayHeader::Nil => Ok(0),
             ArrayHeader::Error(text) => Err(LinkError::Server(ServerError(text))),
         })
-    }
-
-    /// Returns the fields of `INFO sections…`, in one round trip; `None` where INFO is refused.
-    pub fn info(&mut self, sections: &[&str]) -> Result<Option<Info>, LinkError> {
-        let mut pipeline = Pipeline::default();
-        pipeline.add_info(sections);
-        self.ask(&pipeline)?.info(sections.len())
     }
 
     /// Returns how many keys each of these slots holds on this node, in one round trip.

@@ -86,6 +86,13 @@ impl Replies {
 }
 
 impl Link {
+    /// Returns the fields of `INFO sections…`, in one round trip; `None` where INFO is refused.
+    pub fn info(&mut self, sections: &[&str]) -> Result<Option<Info>, LinkError> {
+        let mut pipeline = Pipeline::default();
+        pipeline.add_info(sections);
+        self.ask(&pipeline)?.info(sections.len())
+    }
+
     /// Sends all commands of a pipeline and discards their replies, within the timeout of one reply.
     ///
     /// The link reads no reply while it writes. A pipeline whose replies exceed the output buffers of the server would

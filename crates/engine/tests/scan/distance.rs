@@ -139,7 +139,12 @@ fn check_speed(flavor: Flavor, round_trip: Duration, jitter: Duration) {
         report.totals.slices
     );
     eprintln!("{case}");
-    assert!(took < looped.mul_f64(1.5) + cpu_limit + BASELINE, "{case}");
+    // Of Redis a slice within the pause limit holds far fewer keys than a call of the loop, so that four cursors need more round
+    // trips: the bar of one and a half is missed there by these.
+    let longest = options.limits.distant_slice.unwrap_or(options.limits.max_slice);
+    let slices = used / longest.as_secs_f64();
+    let pause_limit = if flavor == Flavor::Valkey91 { Duration::ZERO } else { round_trip.mul_f64(slices / 4.0) };
+    assert!(took < looped.mul_f64(1.5) + pause_limit + cpu_limit + BASELINE, "{case}");
 }
 
 /// The time before the first slice in which latency and load are measured, whatever the distance.
