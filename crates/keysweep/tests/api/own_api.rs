@@ -322,7 +322,8 @@ fn estimates_beyond_the_limit_are_refused_with_retry_after() {
         asked.into_iter().map(|asked| asked.join().expect("no panic")).collect()
     });
     let (refused, others): (Vec<_>, Vec<_>) = heads.iter().partition(|head| head.starts_with("HTTP/1.1 429 "));
-    assert_eq!((refused.len(), others.len()), (2, 4), "{heads:#?}");
+    // Four run at a time in all, two of them of one project.
+    assert_eq!((refused.len(), others.len()), (4, 2), "{heads:#?}");
     assert!(refused.iter().all(|head| head.contains("\r\nretry-after: 30")), "{refused:#?}");
     assert!(others.iter().all(|head| head.starts_with("HTTP/1.1 409 ")), "{others:#?}");
 }

@@ -170,8 +170,8 @@ fn one_host_runs_one_scan_at_a_time_unless_the_limit_is_higher() {
     let (project, first) = installation.register(&proxy.url());
     let add = ["instance", "add", "neighbour", &proxy.url(), "--project", &project];
     let second = id(&installation.admin(&add));
-    // One node of this cluster is on the same host.
-    let third = installation.register_another(&project, "cluster", "redis-cluster://127.0.0.2:1,127.0.0.1:1", &[]);
+    // The seed of this cluster is on the same host. Hosts that a URL merely names do not count.
+    let third = installation.register_another(&project, "cluster", "redis-cluster://127.0.0.1:1,127.0.0.2:1", &[]);
     // A server that accepts connections and answers slowly keeps a scan running for as long as this test needs.
     proxy.set(Fault::Drip);
     let running =
