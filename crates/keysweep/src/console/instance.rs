@@ -17,8 +17,9 @@ use super::{
     format::{self, RelativeTime},
     hold::{HoldForm, HoldPart},
     instances::format_stale,
-    labels::{LabelLink, Selection},
+    labels::LabelLink,
     live::LiveView,
+    selection::Selection,
     shell::{Notice, Shell, Tab},
     status::Badge,
 };
@@ -223,7 +224,7 @@ impl ConsoleState {
             pace: instance.pace.to_string(),
             window: instance.window.as_ref().map_or_else(|| "any time".to_owned(), Stored::to_string),
             manages_lazyfree: instance.manage_lazyfree,
-            labels: Selection { path: context.path("instances"), search: "", labels: Vec::new() }.with(instance),
+            labels: Selection::all(context.path("instances")).with(instance),
             estimate: EstimateView::new(self.instances.latest_estimate(instance).await?, instance.sampling, now),
             last: newest.as_ref().filter(|task| !task.status.is_active()).map(|task| LastView {
                 href: context.path(&format!("tasks/{}", task.id)),

@@ -13,8 +13,9 @@ use super::{
     ConsoleState, PageContext,
     error::{ConsoleError, rendered},
     format::{self, RelativeTime},
-    labels::{LabelLink, Selection},
+    labels::LabelLink,
     live::LiveView,
+    selection::{Choice, Selection},
     shell::{Shell, Tab},
     status::Badge,
 };
@@ -40,6 +41,13 @@ struct InstancesPage {
     search: String,
     /// Labels by which the page selects instances.
     filters: Vec<LabelLink>,
+    states: Vec<Choice>,
+    orders: Vec<Choice>,
+    /// Words of state and order in the address, which a search keeps.
+    state: &'static str,
+    sort: &'static str,
+    /// Which of the instances are on this page, as `1–50 of 300`.
+    range: String,
     has_any: bool,
     can_search: bool,
     earlier: Option<String>,
@@ -145,14 +153,11 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let (now, search) = (Timestamp::now(), context.query.text("search").to_owned());
     // A label that nothing can have selects nothing, and a link with one is not followed.
     let labels: Vec<Label> = context.query.all("label").filter_map(|label| label.parse().ok()).collect();
-    let selection = Selection { path: context.path("instances"), search: &search, labels };
+    let (state_word, sort_word) = (context.query.text("state"), context.query.text("sort"));
+    let selection = Selection::new(context.path("instances"), &search, labels, state_word, sort_word);
     let mut instances = state.instances.list(&context.project.id).await?;
     let (has_any, can_search) = (!instances.is_empty(), instances.len() > FEW);
-    let wanted = search.to_lowercase();
-    instances.retain(|found| {
-        let is_found = found.name.to_lowercase().contains(&wanted) || found.url.text().contains(&wanted);
-        is_found && found.has_labels(&selection.labels)
-    });
+    let states = selection.apply(&mut instances);
     let Totals { keys, stale_keys, used_memory } = Totals::of(&instances);
     let total = Total {
         instances: format::count(instances.len() as u64),
@@ -170,6 +175,23 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let later = (instances.len() > (page + 1) * PAGE).then(|| query(page + 1));
     let is_active = rows.iter().any(|row| row.percent.is_some());
     let shell = context.shell("Instances", Tab::Instances, query(page)).live(is_active);
-    let filters = selection.filters();
-    Ok(rendered(&InstancesPage { shell, rows, total, search, filters, has_any, can_search, earlier, later }))
+    let (filters, orders) = (selection.filters(), selection.orders());
+    let (state, sort) = (selection.state_word(), selection.sort_word());
+    let range = format!("{}–{} of {}", page * PAGE + 1, page * PAGE + rows.len(), instances.len());
+    Ok(rendered(&InstancesPage {
+        shell,
+        rows,
+        total,
+        search,
+        filters,
+        states,
+        orders,
+        state,
+        sort,
+        range,
+        has_any,
+        can_search,
+        earlier,
+        later,
+    }))
 }

@@ -16,6 +16,7 @@ mod instances;
 mod labels;
 mod live;
 mod protection;
+mod selection;
 mod shell;
 mod sign_in;
 mod status;

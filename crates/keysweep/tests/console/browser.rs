@@ -23,6 +23,9 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     }
     installation.admin(&["project", "add", "warehouse"]);
     installation.admin(&["user", "grant", "admin", "--project", "warehouse", "--role", "admin"]);
+    // The longest addresses are those of clusters.
+    let ports = [free_port(), free_port(), free_port()].map(|port| format!("127.0.0.1:{port}")).join(",");
+    installation.admin(&["instance", "add", "checkout", &format!("redis-cluster://{ports}"), "--project", "shop"]);
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
     DataSet::new().live(LIVE).stale(STALE).load(&server);
     let seasoned = Server::start(Flavor::Valkey91);

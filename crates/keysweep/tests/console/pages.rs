@@ -182,6 +182,12 @@ fn many_instances_are_shown_page_by_page_and_found_by_name() {
     assert!(page.text.contains("shard-17<") && !page.text.contains("shard-18<"), "{}", page.text);
     let page = visitor.get(&format!("{list}?search=127.0.0.2&page=1"));
     assert!(page.text.contains("shard-00<") && !page.text.contains("rel=\"prev\""), "50 fill one page: {}", page.text);
+    let page = visitor.get(&format!("{list}?sort=name&page=1"));
+    assert!(page.text.contains("51–53 of 53"), "{}", page.text);
+    shop.installation.admin(&["instance", "pause", "shard-07", "--project", "shop"]);
+    let page = visitor.get(&format!("{list}?state=paused"));
+    assert!(page.text.contains("shard-07<") && !page.text.contains("shard-08<"), "{}", page.text);
+    assert!(page.text.contains("All (53)") && page.text.contains("Paused (1)"), "{}", page.text);
     let page = visitor.get(&format!("{list}?search=%3Cb%3E"));
     assert!(page.text.contains("No instance has") && !page.text.contains("<b>"), "{}", page.text);
 }
