@@ -7,8 +7,9 @@ help: ## Lists these targets
 
 demo: ## Scans a temporary server full of stale keys (ARGS=--once: exits after the scan)
 	@scripts/toolchain cc
-	cargo build --release -p keysweep
-	@server=$$(scripts/demo-server) && KEYSWEEP_DEMO_SERVER=$$server exec cargo run --release -q -p keysweep -- demo $(ARGS)
+	@echo 'building keysweep, which takes a few minutes the first time'
+	@cargo build --quiet --profile demo -p keysweep
+	@server=$$(scripts/demo-server) && KEYSWEEP_DEMO_SERVER=$$server exec target/demo/keysweep demo $(ARGS)
 
 test: prepare ## Runs all tests, against real servers
 	cargo test -q --doc --workspace

@@ -176,7 +176,7 @@ fn heavy_one_signal_ends_a_demo_whose_server_hangs() {
     let (printed, stdout) = io::pipe().expect("a pipe");
     let demo = Interrupted::start(100_000, stdout);
     let mut lines = BufReader::new(printed).lines().map(|line| line.expect("text"));
-    assert!(lines.any(|line| line.starts_with("POST http")), "the demo started its scan");
+    assert!(lines.any(|line| line.starts_with("The web console is at ")), "the demo starts its scan");
     kill_process(demo.server_process().expect("a server"), Signal::STOP).expect("it can be sent signals");
     eventually("the server is stopped", STEP_TIMEOUT, || demo.server_is_stopped().then_some(()));
     demo.signal(Signal::INT);

@@ -24,7 +24,6 @@ pub fn run(agent: &ureq::Agent, path: &str, link: &mut Link, log: &ExpiryLog, st
         "\nNow keysweep holds the stale share below {:.0} %, with the server's own expiry cycle:",
         TARGET * 100.0
     ));
-    term::line(&format!("PUT {path}"));
     agent.put(path).send_json(&policy).context("the target cannot be set")?;
     while !stop.is_raised() {
         stop.wait_until(Instant::now() + LINE_INTERVAL);

@@ -104,13 +104,13 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         let after = Sample::take(&mut link, &log)?;
         print_result(&before, &after, &log, &task);
         if !args.once {
-            print_next_steps(&app, &task, &server);
+            print_next_steps(&app, &server);
         }
         let field = |name: &str| task[name].as_str().unwrap_or_default();
         Ok(format!("{}/api/v1/projects/{}/instances/{}/hold", base(&app)?, field("project_id"), field("instance_id")))
     });
     if shown.is_ok() && !args.once {
-        term::line("\nA background writer keeps setting 2,000 keys a second. Ctrl-C ends everything.");
+        term::line("A background writer keeps setting 2,000 keys a second. Ctrl-C ends everything.");
     }
     let shown = shown.and_then(|path| match args.once {
         true => Ok(()),
@@ -154,7 +154,6 @@ fn scan(runtime: &tokio::runtime::Runtime, app: &App, server: &DemoServer, stop:
     let base = base(app)?;
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);
     term::line(&format!("The web console is at {base}/console; it requires no password here."));
-    term::line(&format!("POST {create}"));
     let agent = agent();
     let created: Value = agent.post(&create).send_empty()?.body_mut().read_json()?;
     let id = created["id"].as_str().context("the response has no task ID")?;
@@ -229,16 +228,10 @@ fn print_result(before: &Sample, after: &Sample, log: &ExpiryLog, task: &Value) 
     }
 }
 
-fn print_next_steps(app: &App, task: &Value, server: &DemoServer) {
+fn print_next_steps(app: &App, server: &DemoServer) {
     let Ok(base) = base(app) else { return };
-    let field = |name: &str| task[name].as_str().unwrap_or_default().to_owned();
-    let instance = format!("{base}/v2/{}/instances/{}", field("project_id"), field("instance_id"));
-    term::line(&format!(
-        "\nThe API is at {base} (it requires no credentials here), the web console at {base}/console. Start another scan, list all scans:"
-    ));
-    term::line(&format!("  curl -X POST {instance}/scan-expire-keys-task"));
-    term::line(&format!("  curl {instance}/auto-expire/histories"));
-    term::line(&format!("Without the service:\n  keysweep scan {}", server.url()));
+    term::line(&format!("\nScan once more, without the service: keysweep scan {}", server.url()));
+    term::line(&format!("Start scans in the web console: {base}/console"));
 }
 
 fn base(app: &App) -> anyhow::Result<String> {
