@@ -118,7 +118,10 @@ fn every_variable_that_a_container_is_given_is_one_that_keysweep_reads() {
         for word in words.filter(|word| word.starts_with("KEYSWEEP_")) {
             // Logging reads the first, compose reads the others.
             let known = ["KEYSWEEP_LOG", "KEYSWEEP_DB_PASSWORD", "KEYSWEEP_GRAFANA_PASSWORD"].contains(&word);
-            assert!(known || help.contains(&format!("[env: {word}")), "{file}: nothing reads {word}");
+            assert!(
+                known || help.split(|c: char| !c.is_ascii_uppercase() && c != '_').any(|name| name == word),
+                "{file}: nothing reads {word}"
+            );
             seen += 1;
         }
     }
@@ -182,5 +185,24 @@ fn secrets_and_databases_of_every_folder_stay_out_of_the_image() {
     }
     for path in ["Cargo.toml", "crates/keysweep/src/main.rs", "deploy/compose.yml"] {
         assert!(!ignored.lines().any(|pattern| matches(pattern, path)), "{path} is needed");
+    }
+}
+
+#[test]
+fn workflows_and_issue_templates_are_yaml_and_call_targets_that_exist() {
+    let makefile = read("Makefile");
+    let mut calls = 0;
+    for file in ["ci", "release"] {
+        let workflow = &documents(&format!(".github/workflows/{file}.yml"))[0];
+        let steps = workflow["jobs"][file]["steps"].as_array().expect("steps");
+        for target in steps.iter().filter_map(|step| step["run"].as_str()?.strip_prefix("make ")) {
+            assert!(makefile.contains(&format!("\n{target}:")), "{file}.yml calls make {target}");
+            calls += 1;
+        }
+    }
+    assert_eq!(calls, 3);
+    for file in ["bug", "feature"] {
+        let template = &documents(&format!(".github/ISSUE_TEMPLATE/{file}.yml"))[0];
+        assert!(template["body"].as_array().is_some_and(|body| !body.is_empty()), "{file}.yml");
     }
 }
