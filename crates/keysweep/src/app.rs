@@ -174,6 +174,10 @@ impl App {
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
         let Opened { store, identity, instances } = open(settings).await?;
+        if roles.listen.is_some() && roles.authenticate && identity.users().await?.is_empty() {
+            let key_file = settings.key_file.display();
+            tracing::warn!(%key_file, "no users yet: run `keysweep init`, which needs no restart; key_file holds the master key");
+        }
         let tasks =
             Tasks::new(store.clone()).traced(roles.traces.clone()).with_history_retention(roles.history_retention);
         let holds =
@@ -213,6 +217,8 @@ impl App {
                 let peers = Peers::new(MAX_CONNECTIONS_OF_ONE, proxies.clone());
                 let (bounds, down) = (Bounds::new(MAX_CONNECTIONS, RESERVED_CONNECTIONS, peers), down.clone());
                 let address = listener.local_addr()?;
+                let scheme = if certificate.is_some() { "https" } else { "http" };
+                tracing::info!("the web console is at {scheme}://{address}/console");
                 servers.push(match &certificate {
                     Some(certificate) => {
                         let listener = TlsListener::new(listener, certificate.clone(), proxies)?;

@@ -19,17 +19,17 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std:
 pub struct StoreArgs {
     /// Database: sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/NAME [default: sqlite:keysweep.db in
     /// $XDG_DATA_HOME/keysweep]
-    #[arg(long, value_name = "URL", env = "KEYSWEEP_DATABASE", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "KEYSWEEP_DATABASE", hide_env_values = true, global = true)]
     pub database: Option<String>,
     /// Config file (TOML)
-    #[arg(long, value_name = "FILE", env = "KEYSWEEP_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "KEYSWEEP_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// Master key that encrypts stored secrets: 32 random bytes in base64 [default with SQLite: path of the database
     /// + .key; required with PostgreSQL]
-    #[arg(long, value_name = "PATH", env = "KEYSWEEP_KEY_FILE")]
+    #[arg(long, value_name = "PATH", env = "KEYSWEEP_KEY_FILE", global = true)]
     pub key_file: Option<PathBuf>,
     /// Addresses the service may connect to, as CIDR or CIDR:PORTS, comma-separated [default: private and loopback ranges]
-    #[arg(long, value_name = "RANGES", env = "KEYSWEEP_ALLOWED_TARGETS", value_delimiter = ',')]
+    #[arg(long, value_name = "RANGES", env = "KEYSWEEP_ALLOWED_TARGETS", value_delimiter = ',', global = true)]
     pub allowed_targets: Option<Vec<String>>,
 }
 

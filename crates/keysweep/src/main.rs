@@ -1,4 +1,4 @@
-//! keysweep: releases the memory that expired keys still hold in Redis and Valkey.
+//! keysweep: reclaims the memory of expired keys in Redis and Valkey.
 
 use std::process::ExitCode;
 

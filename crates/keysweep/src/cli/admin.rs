@@ -6,9 +6,11 @@ mod data;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use indicatif::HumanCount;
 use keysweep_engine::{HoldLevel, HoldPolicy, Preset};
 use serde_json::{Value, json};
 
+pub(super) use self::access::ask_new_password;
 use self::access::{AccessKey, Project, User};
 use super::{connection::ConnectionArgs, login::Password, scan::percent, term};
 use crate::{
@@ -265,12 +267,7 @@ impl Instance {
                 };
                 let project = identity.project(&project).await?;
                 let instance = instances.add(&project.id, new).await?;
-                // Registration does not require a reachable server; the first poll stores the instance stats.
-                if let Err(cause) = instances.poll(&instance).await {
-                    term::note(&format!(
-                        "registered, but the server is unreachable: {cause}. Edit the instance in the console, or remove and add it"
-                    ));
-                }
+                confirm(instances, &instance).await;
                 Ok(Output::one(&[("id", &instance.id)]))
             }
             Self::Set { instance, project, hold_level, hold_below, hold_max_effort, hold_max_hz } => {
@@ -327,6 +324,24 @@ impl Instance {
             }
         }
     }
+}
+
+/// Polls a new instance, and prints what its server is, or why it cannot be reached: registration does not require that.
+pub(super) async fn confirm(instances: &Instances, instance: &crate::model::Instance) {
+    let name = &instance.name;
+    term::note(&match instances.poll(instance).await {
+        Ok(stats) => {
+            let engine = match stats.engine.as_str() {
+                "redis" => "Redis",
+                "valkey" => "Valkey",
+                other => other,
+            };
+            format!("{name} added: {engine} {}, {} keys", stats.engine_version, HumanCount(stats.keys))
+        }
+        Err(cause) => format!(
+            "{name} added, but its server is unreachable: {cause}. Edit the instance in the console, or remove and add it"
+        ),
+    });
 }
 
 async fn set_paused(

@@ -8,6 +8,7 @@ mod demo;
 mod estimate;
 mod exit;
 mod hold;
+mod init;
 mod instance;
 mod login;
 mod pages;
@@ -24,10 +25,19 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use self::exit::Exit;
 use crate::openapi;
 
+/// The version; release builds add commit and date.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("KEYSWEEP_COMMIT"));
+
 /// Reclaims the memory of expired keys in Redis and Valkey while clients keep running
 #[derive(Debug, Parser)]
-#[command(name = "keysweep", version, max_term_width = 100)]
+#[command(name = "keysweep", version = VERSION, max_term_width = 100)]
 pub struct Cli {
+    /// When to color the output; NO_COLOR disables it as well
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"], global = true, help_heading = "Output")]
+    color: String,
+    /// Print results and errors only, without progress and notes
+    #[arg(short, long, global = true, help_heading = "Output")]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -44,6 +54,8 @@ enum Command {
     Hold(hold::HoldArgs),
     /// Restore the settings of servers that were changed to hold their stale share
     Restore(restore::RestoreArgs),
+    /// Create project, administrator, access key and first instance of a new installation
+    Init(init::InitArgs),
     /// Serve the API and run its tasks
     Serve(serve::ServeArgs),
     /// Run tasks without serving the API
@@ -69,12 +81,14 @@ enum Command {
 impl Cli {
     /// Runs the command and returns its exit code.
     pub fn run(self) -> Exit {
+        term::configure(&self.color, self.quiet);
         match self.command {
             Command::Scan(args) => scan::run(args),
             Command::Estimate(args) => estimate::run(args),
             Command::Survey(args) => survey::run(&args),
             Command::Hold(args) => hold::run(&args),
             Command::Restore(args) => restore::run(&args),
+            Command::Init(args) => finish(init::run(args)),
             Command::Serve(args) => finish(serve::serve(args)),
             Command::Worker(args) => finish(serve::work(args)),
             Command::Admin(args) => finish(admin::run(args)),

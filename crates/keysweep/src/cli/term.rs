@@ -2,13 +2,18 @@
 //! error, so that a pipe receives the result alone.
 
 use std::{
-    io::{IsTerminal, Write, stderr, stdout},
-    sync::Mutex,
+    io::{IsTerminal, Write, stderr, stdin, stdout},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use anstream::ColorChoice;
+use clap::builder::Styles;
 use comfy_table::{Table, presets::NOTHING};
-use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Report, ShardReport};
 use serde::Serialize;
 
@@ -19,15 +24,36 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Resolution of the progress bar.
 const STEPS: u64 = 10_000;
 
-/// Prints an error.
-pub fn error(sentence: &str) {
-    // A closed standard error must not end the program.
-    let _ = writeln!(stderr(), "error: {sentence}");
+/// Whether progress and notes are left out.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Sets when to color, "auto", "always" or "never", and whether to leave out progress and notes.
+pub fn configure(color: &str, quiet: bool) {
+    match color {
+        "always" => ColorChoice::Always.write_global(),
+        "never" => ColorChoice::Never.write_global(),
+        _ => {}
+    }
+    QUIET.store(quiet, Ordering::Relaxed);
 }
 
-/// Prints a note to standard error.
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints an error, in the style of the command line's parser.
+pub fn error(sentence: &str) {
+    let style = Styles::styled();
+    let error = style.get_error();
+    // A closed standard error must not end the program.
+    let _ = writeln!(anstream::stderr(), "{error}error:{error:#} {sentence}");
+}
+
+/// Prints a note to standard error, unless output is quiet.
 pub fn note(sentence: &str) {
-    let _ = writeln!(stderr(), "{sentence}");
+    if !is_quiet() {
+        let _ = writeln!(stderr(), "{sentence}");
+    }
 }
 
 /// Prints a line of the result.
@@ -56,6 +82,24 @@ pub fn pretty_json(value: &impl Serialize) {
     }
 }
 
+/// Asks a question on the terminal; an empty answer is the default.
+///
+/// # Errors
+/// Standard input cannot be read, or ends.
+pub fn ask(question: &str, default: &str) -> anyhow::Result<String> {
+    let suggestion = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+    let _ = write!(stderr(), "{question}{suggestion}: ");
+    let _ = stderr().flush();
+    let mut answer = String::new();
+    if stdin().read_line(&mut answer)? == 0 {
+        anyhow::bail!("standard input ended before the answer");
+    }
+    Ok(match answer.trim() {
+        "" => default.to_owned(),
+        answer => answer.to_owned(),
+    })
+}
+
 /// Prompts for a secret without echo.
 ///
 /// # Errors
@@ -79,6 +123,12 @@ pub fn pairs(rows: Vec<(&str, String)>) {
     line(&table.to_string());
 }
 
+/// Returns a bar on standard error, or a hidden one if output is quiet.
+fn bar(length: u64) -> ProgressBar {
+    let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    ProgressBar::with_draw_target(Some(length), target)
+}
+
 /// Progress bar that counts up to a known number.
 pub struct Counter(ProgressBar);
 
@@ -88,7 +138,7 @@ impl Counter {
         if !stderr().is_terminal() {
             note(label);
         }
-        let bar = ProgressBar::new(upto);
+        let bar = bar(upto);
         let style = ProgressStyle::with_template("{bar:32} {human_pos:>9} of {human_len}  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(label.to_owned());
@@ -115,8 +165,8 @@ pub struct Live {
 impl Live {
     /// Shows an empty bar.
     pub fn new() -> Self {
-        let bar = ProgressBar::new(STEPS);
-        let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {msg}");
+        let bar = bar(STEPS);
+        let style = ProgressStyle::with_template("{bar:20} {percent:>3} %  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, next_line: Mutex::new(Instant::now() + LINE_INTERVAL) }
     }
@@ -173,8 +223,30 @@ fn progress_text(progress: &Progress) -> String {
 /// Stale share after a scan from which the report mentions it, 0–1.
 const WORTH_REPORTING: f64 = 0.005;
 
-/// Prints the report of a scan.
+/// Returns what a scan did, in one sentence.
+fn sentence(report: &Report) -> String {
+    let totals = &report.totals;
+    let reclaimed = match (totals.keys_reclaimed, totals.exact) {
+        (1, true) => "1 expired key".to_owned(),
+        (keys, true) => format!("{} expired keys", HumanCount(keys)),
+        (keys, false) => format!("at least {} expired keys", HumanCount(keys)),
+    };
+    let memory = match (totals.used_memory_before, totals.used_memory_after) {
+        (Some(before), Some(after)) => format!(", {} → {}", size(before), size(after)),
+        _ => String::new(),
+    };
+    let left = totals.remaining.map(|left| format!("; {:.1} % stale left", left.share * 100.0)).unwrap_or_default();
+    let begin = match report.outcome {
+        Outcome::Done => "Reclaimed",
+        Outcome::Failed => "Stopped after reclaiming",
+    };
+    format!("{begin} {reclaimed}{memory}, in {:.1} s{left}.", totals.elapsed_seconds)
+}
+
+/// Prints the report of a scan: what it did in one sentence, then the details.
 pub fn report(report: &Report) {
+    line(&sentence(report));
+    line("");
     let outcome = match report.outcome {
         Outcome::Done => "done".to_owned(),
         Outcome::Failed => format!("failed ({})", report.reason.map_or("", |reason| reason.as_str())),

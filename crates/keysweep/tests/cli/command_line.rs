@@ -242,6 +242,22 @@ fn invalid_arguments_are_rejected_before_any_change(#[case] arguments: &[&str], 
 }
 
 #[test]
+fn errors_are_colored_only_where_that_was_asked_for_and_no_color_counts() {
+    let installation = installation!();
+    let run = |arguments: &[&str], no_color: bool| {
+        let mut command = installation.command(&[&["admin", "user", "remove", "nobody"], arguments].concat());
+        if no_color {
+            command.env("NO_COLOR", "1");
+        }
+        stderr(&command.output().expect("it runs")).contains('\u{1b}')
+    };
+    // The output of a test is no terminal.
+    assert!(!run(&[], false) && !run(&["--color", "never"], false));
+    assert!(run(&["--color", "always"], false));
+    assert!(!run(&[], true));
+}
+
+#[test]
 fn a_registered_password_is_neither_shown_nor_stored_in_plain_text() {
     let server = Server::with(Flavor::Redis70).password("visible-nowhere").start();
     let installation = installation!();
@@ -255,15 +271,18 @@ fn a_registered_password_is_neither_shown_nor_stored_in_plain_text() {
     let (url, file_name) = (format!("redis://127.0.0.1:{}", server.port()), file.display().to_string());
     let add = |name| vec!["admin", "instance", "add", name, &url, "--project", &project];
     let by_file = installation.run(&[add("by file"), vec!["--password-file", &file_name]].concat());
-    assert_eq!((by_file.status.code(), stderr(&by_file)), (Some(0), String::new()), "it was polled");
+    let polled = |name: &str| (Some(0), format!("{name} added: Redis 7.0.15, 0 keys\n"));
+    assert_eq!((by_file.status.code(), stderr(&by_file)), polled("by file"));
     let named = format!("redis://default@127.0.0.1:{}", server.port());
     let by_user = ["admin", "instance", "add", "by user", &named, "--project", &project, "--password-file", &file_name];
     let by_user = installation.run(&by_user);
-    assert_eq!((by_user.status.code(), stderr(&by_user)), (Some(0), String::new()), "it was polled");
+    assert_eq!((by_user.status.code(), stderr(&by_user)), polled("by user"));
+    let quiet = installation.run(&[add("quiet"), vec!["--password-file", &file_name, "-q"]].concat());
+    assert_eq!((quiet.status.code(), stderr(&quiet)), (Some(0), String::new()));
     fs::remove_file(file).expect("it is there");
     let by_stdin =
         run_with_input(&installation, &[add("by input"), vec!["--password-stdin"]].concat(), "visible-nowhere\n");
-    assert_eq!((by_stdin.status.code(), stderr(&by_stdin)), (Some(0), String::new()), "it was polled");
+    assert_eq!((by_stdin.status.code(), stderr(&by_stdin)), polled("by input"));
     let without = installation.run(&add("without"));
     assert!(stderr(&without).contains("requires a password"), "{}", stderr(&without));
     for entry in fs::read_dir(installation.folder()).expect("the folder") {

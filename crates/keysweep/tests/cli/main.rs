@@ -5,5 +5,6 @@ mod command_line;
 mod data;
 mod demo;
 mod hold;
+mod init;
 mod package;
 mod survey;

@@ -155,12 +155,12 @@ impl PasswordSource {
         if self.password_stdin {
             return Ok(Some(secret_from_stdin()?.into()));
         }
-        if self.password_prompt { Ok(Some(prompt()?)) } else { Ok(None) }
+        if self.password_prompt { Ok(Some(ask_new_password()?)) } else { Ok(None) }
     }
 }
 
 /// Prompts twice, because the input is not echoed.
-fn prompt() -> anyhow::Result<Secret> {
+pub(in crate::cli) fn ask_new_password() -> anyhow::Result<Secret> {
     let (password, repeated) = (term::ask_secret("New password: ")?, term::ask_secret("Repeat the password: ")?);
     match password == repeated {
         true => Ok(password.into()),
@@ -180,7 +180,7 @@ impl User {
             Self::Revoke { name, project } => identity.revoke(&name, &project).await?,
             Self::Passwd { name, none: true, .. } => identity.set_password(&name, None).await?,
             Self::Passwd { name, password, .. } => {
-                let password = password.read()?.map_or_else(prompt, Ok)?;
+                let password = password.read()?.map_or_else(ask_new_password, Ok)?;
                 identity.set_password(&name, Some(password)).await?;
             }
             Self::Disable { name } => identity.disable_user(&name, true).await?,

@@ -214,6 +214,10 @@ pub const PAGES: &[Line] = &[
 /// Lines covered by other tests, with their files.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     ("demo --once --keys 300000", "tests/cli/demo.rs"),
+    (
+        "init --database sqlite:d --config c --key-file k --allowed-targets r --project p --admin a --password-stdin --credentials f --url redis://h --instance i --server-password-file f",
+        "tests/cli/init.rs",
+    ),
     ("admin copy --to postgres://h/d", "tests/cli/data.rs"),
     ("admin user passwd ada --password-prompt", "tests/cli/command_line.rs"),
     ("admin user add ada --project p --role reader --password-prompt", "tests/cli/command_line.rs"),

@@ -96,7 +96,7 @@ impl Places {
         let [said, error] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         assert_eq!(output.status.code(), Some(code), "{line}\n{said}\n{error}");
         assert!(said.contains(says) || error.contains(says), "{line}\n{said}\n{error}");
-        assert!(!error.contains("the server is unreachable"), "{line}\n{error}");
+        assert!(!error.contains("server is unreachable"), "{line}\n{error}");
         said
     }
 }

@@ -25,11 +25,27 @@ fn built() -> Command {
 }
 
 /// Returns every command without subcommands, such as `admin user add`, with its options and those of its parents, such as
-/// `--database` of `admin`.
+/// `--database` of `admin`, but for those of [`everywhere`].
 pub fn commands() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
     walk(&built(), "", &BTreeSet::new(), &mut found);
+    let everywhere = everywhere();
+    for options in found.values_mut() {
+        options.retain(|option| !everywhere.contains(option));
+    }
     found
+}
+
+/// Returns the options of every command.
+pub fn everywhere() -> BTreeSet<String> {
+    built().get_arguments().filter_map(|argument| argument.get_long()).map(|name| format!("--{name}")).collect()
+}
+
+/// Returns all options of all commands, but for `--help`.
+pub fn options() -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = commands().into_values().flatten().chain(everywhere()).collect();
+    all.remove("--help");
+    all
 }
 
 fn walk(command: &Command, path: &str, above: &BTreeSet<String>, found: &mut BTreeMap<String, BTreeSet<String>>) {
