@@ -182,7 +182,7 @@ impl ShardError {
                 "NOAUTH" => fatal(Denied, format!("{address} {REQUIRES_PASSWORD}")),
                 "NOPERM" => fatal(
                     Denied,
-                    format!("{address} refuses a command ({error}); grant the user what docs/operations.md lists"),
+                    format!("{address} refuses a command ({error}); grant the user what docs/servers.md lists"),
                 ),
                 "DENIED" => fatal(
                     Denied,

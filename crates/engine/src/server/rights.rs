@@ -4,7 +4,7 @@ use super::check::{Check, Verdict};
 use crate::link::{Capabilities, Info, Link, LinkError, Pipeline, Replies, Reply, ServerError};
 
 /// Page with the commands that a scan uses.
-const GRANT: &str = "grant the user the commands that docs/operations.md lists";
+const GRANT: &str = "grant the user the commands that docs/servers.md lists";
 
 /// What the user may do on a server.
 pub(crate) struct Rights {

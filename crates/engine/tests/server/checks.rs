@@ -79,7 +79,7 @@ fn paused_expiry_is_reported_before_the_sweep() {
 fn a_user_who_may_not_scan_is_refused_and_one_with_the_documented_rule_is_not() {
     let server = Server::start(Flavor::Valkey91);
     let loaded = DataSet::new().live(20).stale(30).database(1).stale(5).load(&server);
-    let documented = include_str!("../../../../docs/operations.md");
+    let documented = include_str!("../../../../docs/servers.md");
     let rule = documented.lines().find_map(|line| line.trim().strip_prefix("ACL SETUSER sweeper ")).expect("the rule");
     let rule: Vec<&str> = rule.split(' ').collect();
     run(&server, &[&["ACL", "SETUSER", "sweeper"], rule.as_slice()].concat());

@@ -1,4 +1,4 @@
-//! The rights in docs/operations.md suffice, and a missing one is named before the sweep begins.
+//! The rights in docs/servers.md suffice, and a missing one is named before the sweep begins.
 
 use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, Verdict, check, sweep};
 use keysweep_harness::{Cluster, DataSet, Flavor, Server, VendorProxy, Words};
@@ -6,10 +6,10 @@ use rstest::rstest;
 
 /// Returns the documented rules for this user.
 fn documented(user: &str) -> Vec<String> {
-    let page = include_str!("../../../../docs/operations.md");
+    let page = include_str!("../../../../docs/servers.md");
     let lines = page.lines().filter_map(|line| line.trim().strip_prefix("ACL SETUSER ")?.strip_prefix(user));
     let rights: Vec<String> = lines.flat_map(str::split_whitespace).map(str::to_owned).collect();
-    assert!(!rights.is_empty(), "docs/operations.md has a rule for {user}");
+    assert!(!rights.is_empty(), "docs/servers.md has a rule for {user}");
     rights
 }
 

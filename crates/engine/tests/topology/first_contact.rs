@@ -92,7 +92,7 @@ fn the_user_may_not_scan() {
     let rules = ["on", ">secret", "~*", "+@all", "-scan"];
     redis::cmd("ACL").arg("SETUSER").arg("sweeper").arg(&rules).exec(&mut connection).expect("a user");
     let report = scan(&format!("redis://sweeper:secret@127.0.0.1:{}", server.port()));
-    assert_fails(&report, FailureKind::Denied, &["SCAN", "docs/operations.md"]);
+    assert_fails(&report, FailureKind::Denied, &["SCAN", "docs/servers.md"]);
 }
 
 #[test]
