@@ -6,8 +6,15 @@ pub mod sdk;
 pub mod tokens;
 pub mod web;
 
+use std::path::{Path, PathBuf};
+
 use keysweep_harness::Installation;
 use sqlx::{Connection, SqliteConnection};
+
+/// Returns the folder of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
+}
 
 /// Breaks the database of a running service by renaming a table.
 #[tokio::main(flavor = "current_thread")]

@@ -5,12 +5,17 @@ use std::{
     fs::File,
     io::{ErrorKind, Write},
     path::Path,
+    process::Command,
     time::Duration,
 };
 
-use keysweep_harness::{DataSet, Flavor, Installation, Loaded, Postgres, Server, Service, eventually, installation};
-use serde_json::Value;
+use keysweep_harness::{
+    DataSet, Flavor, Installation, Loaded, Postgres, Server, Service, eventually, free_port, installation,
+};
+use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Executor, sqlite::SqliteConnectOptions};
+
+use crate::common::root;
 
 fn loaded() -> (Server, Loaded) {
     let server = Server::start(Flavor::Valkey91);
@@ -75,6 +80,28 @@ fn on_a_full_disk_a_create_fails_with_500_and_the_service_recovers_when_there_is
     assert_refuses(&service, &project, &instance);
     std::fs::remove_file(&filler).expect("it is ours");
     assert_recovers(&service, &project, &instance, &loaded);
+}
+
+/// The last process to close a SQLite database deletes its log, and has to see that the service has it open: also a program with an
+/// older SQLite than keysweep's, which finds that out by the locks on the file alone.
+#[test]
+fn another_program_that_opens_and_closes_the_database_costs_the_service_no_write() {
+    let installation = installation!();
+    let (project, _) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
+    let service = installation.serve(&["--no-auth"]);
+    let register = |name: &str| {
+        let body = json!({ "name": name, "url": format!("redis://127.0.0.1:{}", free_port()) });
+        let path = format!("/api/v1/projects/{project}/instances");
+        assert_eq!(service.send("POST", &path, &[], body.to_string()).status, 201, "{name}");
+    };
+    register("before");
+    let script = "import sqlite3, sys; file = sqlite3.connect(sys.argv[1]); file.execute('SELECT 1 FROM project'); file.close()";
+    let mut python = Command::new(root().join(".cache/venv/bin/python"));
+    assert!(python.args(["-c", script]).arg(installation.database()).status().expect("it starts").success());
+    register("after");
+    let listed = installation.admin(&["instance", "list", "--project", &project]);
+    let names: Vec<_> = listed.as_array().expect("a list").iter().map(|one| one["name"].clone()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::store::error::StoreError;
@@ -15,34 +15,36 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Length of the header, bytes.
 const HEADER: usize = 100;
 
-/// Identity of an open file.
+/// The file of a store. Stays open as long as the store: when a process closes any descriptor of a file, the system drops all
+/// of the process's locks on it, SQLite's among them. The next process to close the database would then delete the log that
+/// this one goes on writing to.
 #[derive(Debug, Clone)]
 pub struct OpenFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    file: Arc<File>,
 }
 
 impl OpenFile {
-    /// Returns the identity of the file at this path. Logs when every user of this machine can read it.
+    /// Opens the file at this path. Logs when every user of this machine can read it.
     pub fn at(path: &Path) -> Result<Self, StoreError> {
-        let metadata = fs::metadata(path).map_err(|error| unavailable(path, &error.to_string()))?;
+        let opened = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+        let (file, metadata) = opened.map_err(|error| unavailable(path, &error.to_string()))?;
         if let Some(warning) = exposure(path, metadata.mode()) {
             tracing::warn!("{warning}");
         }
-        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self { path: path.to_owned(), file: Arc::new(file) })
     }
 
-    /// Checks that the file is still at its path, and as long as its header says.
+    /// Checks that the file is still at its path, and as long as its header says. Opens and closes nothing.
     pub fn check(&self) -> Result<(), StoreError> {
         let failed = |cause: &str| Err(unavailable(&self.path, cause));
-        let Ok(mut file) = File::open(&self.path) else { return failed("was removed, or cannot be read") };
-        let Ok(metadata) = file.metadata() else { return failed("cannot be read") };
-        if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
+        let Ok(at_path) = fs::metadata(&self.path) else { return failed("was removed, or cannot be read") };
+        let Ok(metadata) = self.file.metadata() else { return failed("cannot be read") };
+        if (at_path.dev(), at_path.ino()) != (metadata.dev(), metadata.ino()) {
             return failed("was replaced while it was open");
         }
         let mut header = [0; HEADER];
-        if file.read_exact(&mut header).is_err() || !header.starts_with(MAGIC) {
+        if self.file.read_exact_at(&mut header, 0).is_err() || !header.starts_with(MAGIC) {
             return failed("was truncated or overwritten");
         }
         if metadata.len() < length(&header) {
