@@ -7,16 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::ShardError,
     link::{Info, Keyspace, Link, LinkError},
-    server::{ServerState, config},
-    stale::{CycleCost, CycleSetting, Reading, Workload, expiry_rate},
+    server::{DEFAULT_DATABASES, ServerState, config, cycle_seconds, reading},
+    stale::{CycleCost, CycleSetting, MIN_CYCLE_SECONDS, Reading, Workload, expiry_rate},
     target::Address,
 };
-
-/// Databases of a server that does not say how many it has: the servers' own default.
-const DEFAULT_DATABASES: u32 = 16;
-
-/// Time of the cycle from which its cost is calibrated, seconds: the counter has steps of a millisecond.
-const MIN_CYCLE_SECONDS: f64 = 0.01;
 
 /// A primary's expiry cycle.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -66,17 +60,8 @@ impl Snapshot {
         let pauses = ServerState::sample(link).map_err(failed)?.pauses;
         let sections = ["server", "memory", "stats", "persistence", "cluster", "keyspace"];
         let Some(info) = link.info(&sections).map_err(failed)? else { return Ok(None) };
-        let Some(expired) = info.number("expired_keys") else { return Ok(None) };
-        let fields = |name: &str| info.number::<u64>(name).unwrap_or(0);
-        let reading = Reading {
-            run_id: info.run_id().unwrap_or_default(),
-            at: since.elapsed().as_secs_f64(),
-            expired,
-            // The two engines have different names for it.
-            expired_fields: fields("expired_fields") + fields("expired_subkeys"),
-            pauses,
-        };
-        let cycle_seconds = info.number::<f64>("expire_cycle_cpu_milliseconds").map(|millis| millis / 1e3);
+        let Some(reading) = reading(&info, since.elapsed().as_secs_f64(), pauses) else { return Ok(None) };
+        let cycle_seconds = cycle_seconds(&info);
         Ok(Some(Self { info, reading, cycle_seconds }))
     }
 }

@@ -1,7 +1,7 @@
 //! Why a server must have its own settings now, whatever its stale share is.
 
-use super::{history::History, model::Model, policy::Policy, sentences::percent, signals::Signals};
-use crate::stale::CycleSetting;
+use super::{history::History, model::Model, policy::Policy, signals::Signals};
+use crate::stale::{CycleSetting, percent};
 
 /// Rise of the latency probe that counts as a broken limit, seconds.
 const PROBE_RISE: f64 = 0.005;

@@ -6,13 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::{stale::CycleSetting, target::Address};
 
 /// A setting that is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parameter {
     /// `active-expire-effort`.
-    #[serde(rename = "active-expire-effort")]
     Effort,
     /// `hz`.
-    #[serde(rename = "hz")]
     Hz,
 }
 
@@ -142,12 +140,6 @@ pub trait BaselineRegistry: Send + Sync {
     /// # Errors
     /// The cause: nothing may be written to the server then.
     fn save(&self, record: &BaselineRecord) -> Result<(), String>;
-
-    /// Removes the record of a server: values that are found later count as its own.
-    ///
-    /// # Errors
-    /// The cause; the record stays.
-    fn remove(&self, address: &Address) -> Result<(), String>;
 }
 
 #[cfg(test)]

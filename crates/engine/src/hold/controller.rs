@@ -7,13 +7,13 @@ use super::{
     alarms::Alarms,
     baseline::{Baseline, Parameter},
     history::History,
-    learned::{Learned, is_batch},
+    learned::Learned,
     model::Model,
     policy::{Level, Policy},
-    signals::{MIN_SAMPLED, Signals},
+    signals::Signals,
     state::HoldStatus,
 };
-use crate::stale::{CycleSetting, Share, Workload, reversion_seconds};
+use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, MIN_SAMPLED_KEYS, Share, Workload, is_batch, reversion_seconds};
 
 /// Seconds between two scans of batches.
 const SCAN_INTERVAL: f64 = 600.0;
@@ -22,8 +22,6 @@ const FOLLOWED: f64 = 3.0;
 /// Seconds between two samples, at least, and in intervals.
 const MIN_SAMPLE_SECONDS: f64 = 30.0;
 const SAMPLE_INTERVALS: f64 = 5.0;
-/// Seconds of the cycle in an interval from which its cost is calibrated: the counter has steps of a millisecond.
-const MIN_CYCLE_SECONDS: f64 = 0.01;
 /// Settled samples above the target after which it cannot be held.
 const MISSED: u32 = 2;
 
@@ -157,7 +155,7 @@ impl Controller {
             && !signals.is_paused
             && !signals.is_resyncing
             && !signals.is_scanning
-            && signals.keys().0 >= MIN_SAMPLED;
+            && signals.keys().0 >= MIN_SAMPLED_KEYS;
         if !is_possible || now < self.settle_until || self.history.range().is_none() {
             return false;
         }
@@ -297,7 +295,7 @@ impl Controller {
             self.learned.calibrate(load, expected);
         }
         // A batch says nothing about the law, unless a scan has just removed it.
-        if let Some(share) = sample.filter(|share| !is_batch(*share, law) || !self.may_scan(now)) {
+        if let Some(share) = sample.filter(|share| !is_batch(share.low, law) || !self.may_scan(now)) {
             self.learned.add(now, share, law);
         }
     }
@@ -348,7 +346,7 @@ impl Controller {
     /// Whether the share was sampled since the rate last changed, as far as it can be.
     pub(super) fn has_sampled(&self, signals: &Signals) -> bool {
         let shifted_at = self.history.shifted_at.unwrap_or(f64::NEG_INFINITY);
-        signals.keys().0 < MIN_SAMPLED || self.sampled_at.is_some_and(|at| at >= shifted_at)
+        signals.keys().0 < MIN_SAMPLED_KEYS || self.sampled_at.is_some_and(|at| at >= shifted_at)
     }
 
     pub(super) fn may_scan(&self, now: f64) -> bool {

@@ -1,18 +1,12 @@
 //! Which setting holds a target within an operator's limits, and the next single write towards it.
 
 use super::{baseline::Parameter, model::Model, policy::Policy};
-use crate::stale::{CycleSetting, MAX_ADVISED_HZ, MAX_EFFORT};
+use crate::stale::{CycleSetting, HZ_STEP, LIMIT_PART, MARGIN, MAX_ADVISED_HZ, MAX_EFFORT, next_hz};
 
-/// Part of the target that a setting has to hold by the model: the law is right within a point.
-pub const MARGIN: f64 = 0.85;
-/// Part of its own time limit that a cycle may take: beyond the limit the server adds fast cycles of up to half a core.
-const LIMIT_PART: f64 = 0.5;
 /// Part of a limit from which on the effort is raised by one at a time.
 const NEAR: f64 = 0.8;
 /// Most steps of the effort in one write.
 const MAX_STEP: u8 = 3;
-/// Values of hz that are written are multiples of this.
-const HZ_STEP: u32 = 10;
 /// Difference of the share from which on a stronger setting is better.
 const WORTH: f64 = 1e-3;
 
@@ -140,7 +134,7 @@ impl Search<'_> {
 
 /// Returns the values of hz from the current one up to a limit.
 fn rates(current: u32, max: Option<u32>) -> impl Iterator<Item = u32> {
-    let first = (current / HZ_STEP + 1) * HZ_STEP;
+    let first = next_hz(current);
     let last = max.filter(|max| *max > current);
     let steps = last.map(|max| (first..max).step_by(HZ_STEP as usize).chain([max]));
     std::iter::once(current).chain(steps.into_iter().flatten())

@@ -9,15 +9,6 @@ const MISFIT: f64 = 0.05;
 /// For how long, seconds.
 const MISFIT_SECONDS: f64 = 3_600.0;
 
-/// What the share may exceed the expected one by before it is a batch, and the share from which on it can be one.
-const BATCH_EXCESS: f64 = 0.03;
-const BATCH_SHARE: f64 = 0.1;
-
-/// Whether a share is more than the cycle would leave: keys that expired together, which a scan removes.
-pub fn is_batch(share: Share, expected: f64) -> bool {
-    share.low > BATCH_SHARE.max(expected + BATCH_EXCESS)
-}
-
 /// Corrections of the model for one server process.
 #[derive(Debug, Clone, Default)]
 pub struct Learned {

@@ -174,12 +174,10 @@ impl Node {
         connector: Connector<'_>,
         host: &dyn HolderHost,
     ) -> Outcome {
-        let (controller, target) = (&mut self.controller, connector.target.to_string());
-        let (address, run_id) = (&self.address, &self.run_id);
+        let target = connector.target.to_string();
         writer::write(link, from, parameter, value, |parameter, value| {
-            let baseline = controller.intend(parameter, value).ok_or("the server's own settings are unknown")?.clone();
-            let (target, address, run_id) = (target.clone(), address.clone(), run_id.clone());
-            host.registry().save(&BaselineRecord { target, address, run_id, is_restored: false, baseline })
+            self.controller.intend(parameter, value);
+            host.registry().save(&self.record(&target).ok_or("the server's own settings are unknown")?)
         })
     }
 }

@@ -5,14 +5,12 @@ use std::time::Instant;
 use super::signals::Signals;
 use crate::{
     link::{ACTIVE_REPLICA, Info, Link, LinkError},
-    server::{Expiry, ServerState, config},
-    stale::{CycleSetting, Reading},
+    server::{DEFAULT_DATABASES, Expiry, ServerState, config, cycle_seconds, reading},
+    stale::CycleSetting,
 };
 
 /// PINGs of one probe.
 const PINGS: usize = 20;
-/// Databases of a server that does not say how many it has.
-const DEFAULT_DATABASES: u32 = 16;
 /// Major version of Redis builds between releases, whose fast cycle is repaired.
 const UNRELEASED: &str = "255.";
 
@@ -21,25 +19,17 @@ pub fn observe(link: &mut Link, since: Instant) -> Result<(Signals, Info), LinkE
     let state = ServerState::sample(link)?;
     let info = link.info(&["server", "memory", "stats", "persistence", "replication", "cluster", "keyspace"])?;
     let info = info.unwrap_or_default();
-    let fields = |name: &str| info.number::<u64>(name).unwrap_or(0);
-    let reading = info.number("expired_keys").map(|expired| Reading {
-        run_id: info.text("run_id").unwrap_or_default().to_owned(),
-        at: since.elapsed().as_secs_f64(),
-        expired,
-        // The two engines have different names for it.
-        expired_fields: fields("expired_fields") + fields("expired_subkeys"),
-        pauses: state.pauses,
-    });
+    let reading = reading(&info, since.elapsed().as_secs_f64(), state.pauses);
     let replicas = Replicas::read(&info);
     let signals = Signals {
-        run_id: info.text("run_id").unwrap_or_default().to_owned(),
+        run_id: info.run_id().unwrap_or_default(),
         is_primary: matches!(info.text("role"), Some("master" | ACTIVE_REPLICA)),
         reading,
         databases: info.keyspace().iter().map(|line| (line.keys, line.expires, line.mean_ttl)).collect(),
         configured_databases: number(link, "databases")?.unwrap_or(DEFAULT_DATABASES),
         configured: setting(link)?,
         hz: info.number("hz"),
-        cycle_seconds: info.number::<f64>("expire_cycle_cpu_milliseconds").map(|millis| millis / 1e3),
+        cycle_seconds: cycle_seconds(&info),
         time_caps: info.number("expired_time_cap_reached_count"),
         is_saving: state.saving,
         is_resyncing: replicas.syncing > 0,

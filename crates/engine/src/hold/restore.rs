@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     action::Outcome,
     baseline::{BaselineRecord, Parameter},
@@ -26,8 +24,7 @@ const CLIENT_NAME: &str = "keysweep:restore";
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What became of the settings of one server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RestoreOutcome {
     /// The server's own settings were restored.
     Restored {
@@ -45,7 +42,7 @@ pub enum RestoreOutcome {
 }
 
 /// A server whose settings were to be restored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Restored {
     /// The server.
     pub address: Address,
@@ -103,7 +100,7 @@ pub fn through(link: &mut Link, record: &BaselineRecord) -> Result<Restored, Lin
         Outcome::Unknown => RestoreOutcome::Failed(format!("{}: the connection broke", record.address)),
     };
     let was_written = before.is_some_and(|before| is_written(record, before));
-    let restarted = was_written && info.text("run_id").is_some_and(|run_id| run_id != record.run_id);
+    let restarted = was_written && info.run_id().is_some_and(|run_id| run_id != record.run_id);
     let may_be_in_file = record.baseline.is_written() && (restarted || has_rewritten(&info));
     Ok(Restored { address: record.address.clone(), outcome, may_be_in_file })
 }

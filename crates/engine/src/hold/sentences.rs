@@ -5,12 +5,7 @@ use super::{
     model::Model,
     policy::Policy,
 };
-use crate::stale::{CycleSetting, Share, interval_from_rate};
-
-/// Formats a share in percent.
-pub fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
-}
+use crate::stale::{CycleSetting, Share, interval_from_rate, percent};
 
 /// Formats a sample with its interval.
 pub fn sampled(share: Share) -> String {

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use crate::stale::{CycleSetting, Reading};
 
-/// Keys below which no sample is taken.
-pub const MIN_SAMPLED: u64 = 20_000;
-
 /// One observation of a primary.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Signals {
@@ -62,6 +59,8 @@ impl Signals {
 
     /// Returns the keys of all databases, and those with a TTL.
     pub fn keys(&self) -> (u64, u64) {
-        self.databases.iter().fold((0, 0), |(keys, ttl), database| (keys + database.0, ttl + database.1))
+        self.databases
+            .iter()
+            .fold((0, 0), |(keys, ttl), database| (keys.saturating_add(database.0), ttl.saturating_add(database.1)))
     }
 }

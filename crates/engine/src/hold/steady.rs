@@ -5,13 +5,12 @@ use super::{
     baseline::Parameter,
     controller::Controller,
     goal::{Limits, Search},
-    learned::is_batch,
     model::Model,
-    sentences::{percent, remedy, sampled, setting as shown},
-    signals::{MIN_SAMPLED, Signals},
+    sentences::{remedy, sampled, setting as shown},
+    signals::Signals,
     state::HoldState,
 };
-use crate::stale::{CycleSetting, Share, Workload};
+use crate::stale::{CycleSetting, MIN_SAMPLED_KEYS, Share, Workload, is_batch, percent};
 
 /// Part of the target above which the expected share is lowered.
 const TRIGGER: f64 = 0.95;
@@ -45,7 +44,7 @@ impl Controller {
         if !self.has_sampled(signals) {
             return Decision::stay(HoldState::Measuring, "the share is to be sampled first");
         }
-        if let Some(share) = fresh.filter(|share| share.share > below && is_batch(*share, expected)) {
+        if let Some(share) = fresh.filter(|share| share.share > below && is_batch(share.low, expected)) {
             let sentence = format!("{}, and the cycle would hold {}", sampled(share), percent(expected));
             // Raised on a backlog, the cycle would block clients for long.
             return match self.may_scan(now) {
@@ -121,7 +120,7 @@ impl Controller {
             return Decision::stay(HoldState::Holding, sentence);
         }
         let Some(share) = fresh else {
-            let why = if keys < MIN_SAMPLED { "too few keys for samples" } else { "no sample yet" };
+            let why = if keys < MIN_SAMPLED_KEYS { "too few keys for samples" } else { "no sample yet" };
             let sentence = format!("how the share follows the settings is unknown here, and there are {why}");
             return Decision::stay(HoldState::Measuring, sentence);
         };

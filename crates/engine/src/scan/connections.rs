@@ -49,7 +49,7 @@ impl<'a> ShardSweeper<'a> {
             connector: self.connector,
             reply_timeout: self.options.reply_timeout,
             address: session.address.clone(),
-            run_id: session.info.text("run_id").map(str::to_owned),
+            run_id: session.info.run_id(),
             room: room(&session.info),
         }
     }
@@ -78,7 +78,7 @@ impl Opener<'_> {
         let mut link = self.connector.open(&self.address).ok()?;
         link.set_reply_timeout(self.reply_timeout);
         let info = link.info(&["server"]).ok()??;
-        (self.run_id.is_some() && info.text("run_id") == self.run_id.as_deref()).then_some(link)
+        (self.run_id.is_some() && info.run_id() == self.run_id).then_some(link)
     }
 }
 

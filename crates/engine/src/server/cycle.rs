@@ -6,7 +6,11 @@ use super::check::{Check, Verdict};
 use crate::{
     link::Info,
     record::{Order, Scale, Speeds},
+    stale::Reading,
 };
+
+/// Databases of a server that does not say how many it has: the servers' own default.
+pub(crate) const DEFAULT_DATABASES: u32 = 16;
 
 /// A forward scan that takes longer than this share of the mean TTL leaves a wake that the cycle stays in.
 const SLOW: f64 = 0.4;
@@ -40,6 +44,25 @@ pub(crate) fn speeds(info: &Info, keys_per_second: Option<u64>) -> Speeds {
     let expired = info.number::<f64>("expired_keys").zip(info.number::<f64>("uptime_in_seconds"));
     let expired = expired.map(|(keys, seconds)| keys / seconds.max(1.0));
     Speeds { scanned: keys_per_second, expired, ..Speeds::default() }
+}
+
+/// Returns what INFO (sections server and stats) reports about expired keys; `None`: not how many. `at`: seconds of the clock that
+/// is common to the readings. `pauses`: as in [`super::ServerState`].
+pub(crate) fn reading(info: &Info, at: f64, pauses: u64) -> Option<Reading> {
+    let fields = |name: &str| info.number::<u64>(name).unwrap_or(0);
+    Some(Reading {
+        run_id: info.run_id().unwrap_or_default(),
+        at,
+        expired: info.number("expired_keys")?,
+        // The two engines have different names for it.
+        expired_fields: fields("expired_fields").saturating_add(fields("expired_subkeys")),
+        pauses,
+    })
+}
+
+/// Returns the seconds of the main thread that the cycle has taken since the start, by INFO (section stats).
+pub(crate) fn cycle_seconds(info: &Info) -> Option<f64> {
+    info.number::<f64>("expire_cycle_cpu_milliseconds").map(|millis| millis / 1e3)
 }
 
 /// Returns the warning about a forward scan of `keys` keys in whose wake the cycle may stay; `None`: the scan is fast enough, or

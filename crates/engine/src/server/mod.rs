@@ -24,7 +24,7 @@ pub use self::{
 };
 pub(crate) use self::{
     checks::{examine, failed_save, out_of_memory},
-    cycle::{CycleOrder, FASTER, speeds, wake},
+    cycle::{CycleOrder, DEFAULT_DATABASES, FASTER, cycle_seconds, reading, speeds, wake},
     engine::engine_refusal,
     inquiry::Inquiry,
     keyspace::{find_databases, has_per_slot_tables, slot_scale},

@@ -102,10 +102,7 @@ pub struct ServerState {
 impl ServerState {
     /// Samples the state.
     pub fn sample(link: &mut Link) -> Result<Self, LinkError> {
-        let mut pipeline = Pipeline::default();
-        Self::add(&mut pipeline);
-        let mut replies = link.ask(&pipeline)?;
-        Self::take(&mut replies, link)
+        Ok(Self::sample_with_import_mode(link, false)?.0)
     }
 
     /// Samples the state, and whether the server is in import mode where `asks_import_mode`.

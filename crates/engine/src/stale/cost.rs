@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Time of the cycle from which its cost is calibrated, seconds: the counter has steps of a millisecond.
+pub(crate) const MIN_CYCLE_SECONDS: f64 = 0.01;
+
 /// Cost of the expiry cycle, in seconds of the main thread for each key.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CycleCost {

@@ -13,7 +13,6 @@ mod steer;
 mod verdict;
 mod workload;
 
-pub(crate) use self::sample::NORMAL;
 pub use self::{
     bytes::{BytesPerKey, BytesSlice, bytes_per_stale_key},
     cost::{CycleCost, reversion_seconds},
@@ -27,4 +26,10 @@ pub use self::{
     steer::{MAX_ADVISED_HZ, MAX_STALL, weakest_setting},
     verdict::{Advice, Basis, Code, advise},
     workload::{DatabaseLoad, Workload},
+};
+pub(crate) use self::{
+    cost::MIN_CYCLE_SECONDS,
+    sample::{MIN_SAMPLED_KEYS, NORMAL},
+    steer::{HZ_STEP, LIMIT_PART, next_hz},
+    verdict::{MARGIN, is_batch, percent},
 };

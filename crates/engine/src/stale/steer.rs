@@ -11,9 +11,9 @@ pub const MAX_ADVISED_HZ: u32 = 100;
 /// Longest cycle that is accepted before more, shorter cycles are advised, seconds.
 pub const MAX_STALL: f64 = 0.002;
 /// Values of hz that are advised are multiples of this.
-const HZ_STEP: u32 = 10;
+pub(crate) const HZ_STEP: u32 = 10;
 /// Part of its time limit that a cycle may take: beyond the limit the server adds fast cycles of up to half a core.
-const LIMIT_PART: f64 = 0.5;
+pub(crate) const LIMIT_PART: f64 = 0.5;
 
 /// Returns the weakest setting at or above the current one, but not the current one itself, that holds `target` (a share of
 /// all keys) in steady state: the lowest effort at the current hz, and a higher hz only to shorten cycles beyond
@@ -53,8 +53,12 @@ pub(super) fn best_share(workload: &Workload, current: CycleSetting, cost: Cycle
 
 /// Returns the settings with the same effort and a higher hz, the lowest first.
 fn faster(setting: CycleSetting) -> impl Iterator<Item = CycleSetting> {
-    let first = (setting.hz / HZ_STEP + 1) * HZ_STEP;
-    (first..=MAX_ADVISED_HZ).step_by(HZ_STEP as usize).map(move |hz| CycleSetting { hz, ..setting })
+    (next_hz(setting.hz)..=MAX_ADVISED_HZ).step_by(HZ_STEP as usize).map(move |hz| CycleSetting { hz, ..setting })
+}
+
+/// Returns the lowest hz above the current one that is advised.
+pub(crate) fn next_hz(current: u32) -> u32 {
+    (current / HZ_STEP + 1) * HZ_STEP
 }
 
 fn is_safe(workload: &Workload, setting: CycleSetting, cost: CycleCost) -> bool {

@@ -97,7 +97,12 @@ const BATCH_SHARE: f64 = 0.1;
 /// Interval from which scans are preferred to another setting, seconds.
 const LONG_INTERVAL: f64 = 3_600.0;
 /// Part of the target that a setting has to hold: the law is right within a point.
-const MARGIN: f64 = 0.85;
+pub(crate) const MARGIN: f64 = 0.85;
+
+/// Whether a share is more than the cycle would leave: keys that expired together, which a scan removes.
+pub(crate) fn is_batch(share: f64, predicted: f64) -> bool {
+    share > BATCH_SHARE.max(predicted + BATCH_EXCESS)
+}
 
 /// Returns the verdict.
 pub fn advise(basis: &Basis) -> Advice {
@@ -115,23 +120,23 @@ pub fn advise(basis: &Basis) -> Advice {
     if share.high < target {
         return advice(
             Code::Pointless,
-            format!("at most {} are stale, below {}", points(share.high), points(target)),
+            format!("at most {} are stale, below {}", percent(share.high), percent(target)),
             None,
         );
     }
     if let Some(bytes) = basis.bytes.filter(|bytes| *bytes < SMALL_BYTES && share.share < SMALL_SHARE) {
-        let reason = format!("{} are stale, in no more than {} MiB", points(share.share), bytes.div_ceil(1 << 20));
+        let reason = format!("{} are stale, in no more than {} MiB", percent(share.share), bytes.div_ceil(1 << 20));
         return advice(Code::Pointless, reason, None);
     }
     let predicted = law.map(|workload| workload.held_share(basis.setting));
-    if share.share > predicted.unwrap_or(0.0) + BATCH_EXCESS && share.share > BATCH_SHARE {
+    if is_batch(share.share, predicted.unwrap_or(0.0)) {
         let reason = match predicted {
             Some(predicted) => format!(
                 "{} are stale, and the server's own cycle would hold {}: a batch has expired",
-                points(share.share),
-                points(predicted)
+                percent(share.share),
+                percent(predicted)
             ),
-            None => format!("{} are stale, and how many keys expire a second is unknown", points(share.share)),
+            None => format!("{} are stale, and how many keys expire a second is unknown", percent(share.share)),
         };
         return advice(Code::ScanOnce, reason, Some("run keysweep scan once, then estimate again".into()));
     }
@@ -151,7 +156,7 @@ fn hold(basis: &Basis, workload: &Workload, law: Option<&Workload>) -> Advice {
         interval_seconds: Some(seconds),
         ..advice(
             Code::ScanEvery,
-            format!("{rate:.0} keys expire a second; a scan every {} holds {}", time(seconds), points(target)),
+            format!("{rate:.0} keys expire a second; a scan every {} holds {}", time(seconds), percent(target)),
             Some(format!("keysweep autoscan set INSTANCE --enable --interval {}", time(seconds))),
         )
     };
@@ -169,8 +174,11 @@ fn hold(basis: &Basis, workload: &Workload, law: Option<&Workload>) -> Advice {
         (None, ScanInterval::CannotHold(by_scans)) => {
             let by_setting = law.filter(|_| basis.may_configure).map(|law| best_share(law, basis.setting, basis.cost));
             let best = by_setting.map_or(by_scans, |best| best.min(by_scans));
-            let reason =
-                format!("{rate:.0} keys expire a second; {} is not held, the best is {}", points(target), points(best));
+            let reason = format!(
+                "{rate:.0} keys expire a second; {} is not held, the best is {}",
+                percent(target),
+                percent(best)
+            );
             let remedy = (!basis.may_configure)
                 .then(|| "raise active-expire-effort, which some providers offer as a parameter of the service".into());
             advice(Code::CannotHold, reason, remedy)
@@ -189,8 +197,8 @@ fn steer(basis: &Basis, workload: &Workload, setting: CycleSetting) -> Advice {
     let reason = format!(
         "{:.0} keys expire a second, of which the server holds {} now and {} with this setting",
         workload.rate(),
-        points(workload.held_share(basis.setting)),
-        points(workload.held_share(setting))
+        percent(workload.held_share(basis.setting)),
+        percent(workload.held_share(setting))
     );
     Advice { setting: Some(setting), ..advice(Code::SetEffort, reason, Some(commands.join("; "))) }
 }
@@ -199,7 +207,8 @@ fn advice(code: Code, reason: String, remedy: Option<String>) -> Advice {
     Advice { code, reason, remedy, interval_seconds: None, setting: None }
 }
 
-fn points(share: f64) -> String {
+/// Formats a share in percent.
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 

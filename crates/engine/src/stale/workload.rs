@@ -53,12 +53,12 @@ impl Workload {
 
     /// Returns all keys.
     pub fn keys(&self) -> u64 {
-        self.databases.iter().map(|database| database.keys).sum()
+        self.databases.iter().map(|database| database.keys).fold(0, u64::saturating_add)
     }
 
     /// Returns the keys with a TTL.
     pub fn with_ttl(&self) -> u64 {
-        self.databases.iter().map(|database| database.with_ttl).sum()
+        self.databases.iter().map(|database| database.with_ttl).fold(0, u64::saturating_add)
     }
 
     /// Returns the keys that expire a second.
