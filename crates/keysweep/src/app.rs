@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     auth::Authenticator,
-    config::{Database, StoreSettings},
+    config::{Database, StoreSettings, key_file_beside},
     connections::{self, Bounds, Peers, PlainListener, Routes},
     hold::{Holds, RestoreFile, keeper::keep_holds},
     iam::CatalogSettings,
@@ -76,10 +76,8 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<Opened> {
 /// database would otherwise start as if it had never had one.
 fn refuse_lost_database(settings: &StoreSettings) -> anyhow::Result<()> {
     let Database::Sqlite(path) = &settings.database else { return Ok(()) };
-    let mut beside = path.clone().into_os_string();
-    beside.push(".key");
     // A key file that is kept elsewhere, as by systemd or Kubernetes, is there before the first start.
-    let is_lost = settings.key_file.as_os_str() == beside && settings.key_file.exists() && !path.exists();
+    let is_lost = settings.key_file == key_file_beside(path) && settings.key_file.exists() && !path.exists();
     ensure!(
         !is_lost,
         "the database {} is gone, and its key file {} is still there; put the backup of the database back, or move the key \

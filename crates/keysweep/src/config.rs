@@ -190,11 +190,7 @@ impl StoreArgs {
         };
         let key_file = match (self.key_file.as_ref().or(file.key_file.as_ref()), &database) {
             (Some(path), _) => path.clone(),
-            (None, Database::Sqlite(path)) => {
-                let mut path = path.clone().into_os_string();
-                path.push(".key");
-                path.into()
-            }
+            (None, Database::Sqlite(path)) => key_file_beside(path),
             (None, Database::Postgres(_)) => bail!("--key-file: {KEY_ON_POSTGRES}"),
         };
         if matches!(database, Database::Postgres(_)) && !key_file.exists() {
@@ -203,6 +199,13 @@ impl StoreArgs {
         let allowed_targets = self.allowed_targets.clone().or_else(|| file.allowed_targets.clone());
         Ok(StoreSettings { database, key_file, allowed_targets })
     }
+}
+
+/// Returns the path of the key file of a SQLite database for which none is given.
+pub fn key_file_beside(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".key");
+    path.into()
 }
 
 /// Why keysweep does not generate a key for PostgreSQL, and the command that does.

@@ -85,6 +85,8 @@ pub struct Entry {
     pub labels: Labels,
     path: PathBuf,
     place: Place,
+    /// Without the secrets that the entry names.
+    target: Target,
     raw: RawEntry,
 }
 
@@ -184,7 +186,7 @@ impl Entry {
                 return Err(format!("{field}_file and {field}_env: give one of the two"));
             }
         }
-        Ok(Self { name: raw.name.clone(), labels, path: path.to_owned(), place, raw })
+        Ok(Self { name: raw.name.clone(), labels, path: path.to_owned(), place, target, raw })
     }
 
     /// Returns the target, with the secrets that the entry names.
@@ -202,7 +204,7 @@ impl Entry {
     fn read_target(&self) -> Result<Target, String> {
         let raw = &self.raw;
         let password = self.secret("password", raw.password_file.as_deref(), raw.password_env.as_deref())?;
-        let (mut target, _) = Target::parse(&raw.url, password.is_some()).map_err(|error| format!("url: {error}"))?;
+        let mut target = self.target.clone();
         if let Some(username) = &raw.username {
             target.credentials.username = Some(username.clone());
         }

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 
 pub use self::{
     adaptive::{Adaptive, Gathering, Hold, TargetShare},
-    audit::{AuditEntry, AuditEvent, COMMAND_LINE},
+    audit::{AuditEntry, AuditEvent, COMMAND_LINE, HOLD},
     auto_scan::AutoScan,
     credential::{AccessKey, KeyHolder, Sealed, Token, TokenHolder},
     estimate::{
@@ -96,4 +96,4 @@ macro_rules! named {
         }
     };
 }
-use named;
+pub(crate) use named;

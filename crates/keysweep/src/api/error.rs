@@ -18,7 +18,7 @@ use crate::{
     hold::HoldError,
     identity::IdentityError,
     instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError, SurveyError},
-    model::Role,
+    model::{InvalidField, Role, UnknownName},
     request::BodyError,
     surface::{Unhandled, error_responses, retry_after},
     task::TaskError,
@@ -222,6 +222,18 @@ impl From<InstanceError> for ApiError {
                 Self::Internal
             }
         }
+    }
+}
+
+impl From<InvalidField> for ApiError {
+    fn from(error: InvalidField) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<UnknownName> for ApiError {
+    fn from(error: UnknownName) -> Self {
+        Self::Invalid(error.to_string())
     }
 }
 

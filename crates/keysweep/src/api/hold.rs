@@ -41,7 +41,7 @@ pub struct HoldBody {
 impl HoldBody {
     fn policy(self) -> Result<HoldPolicy, ApiError> {
         let default = HoldPolicy::default();
-        let policy = HoldPolicy {
+        Ok(HoldPolicy {
             level: self.level.parse().map_err(ApiError::Invalid)?,
             below: self.below.unwrap_or(default.below),
             max_effort: self.max_effort.unwrap_or(default.max_effort),
@@ -50,8 +50,7 @@ impl HoldBody {
             max_added_cpu: self.max_added_cpu.unwrap_or(default.max_added_cpu),
             interval_seconds: self.interval_seconds.unwrap_or(default.interval_seconds),
             settle_floor_seconds: self.settle_floor_seconds.unwrap_or(default.settle_floor_seconds),
-        };
-        policy.validated().map_err(|error| ApiError::Invalid(error.to_string()))
+        })
     }
 }
 

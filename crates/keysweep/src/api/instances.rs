@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     instances::{Connection, InstanceChange, InstanceError, NewInstance, PollError},
-    model::{Instance, InvalidField, Label, Labels, Role, Sampling, UnknownName},
+    model::{Instance, InvalidField, Label, Labels, Role, Sampling},
     request::query_values,
 };
 
@@ -29,18 +29,17 @@ fn preset(pace: Option<&str>) -> Result<Option<Preset>, ApiError> {
 }
 
 fn labels(labels: Option<BTreeMap<String, String>>) -> Result<Option<Labels>, ApiError> {
-    labels.map(Labels::new).transpose().map_err(|error| ApiError::Invalid(error.to_string()))
+    Ok(labels.map(Labels::new).transpose()?)
 }
 
 fn sampling(sampling: Option<&str>) -> Result<Option<Sampling>, ApiError> {
-    sampling.map(str::parse).transpose().map_err(|error: UnknownName| ApiError::Invalid(error.to_string()))
+    Ok(sampling.map(str::parse).transpose()?)
 }
 
 /// Returns the labels by which a query selects instances.
-pub(super) fn wanted_labels(query: &str) -> Result<Vec<Label>, ApiError> {
+fn wanted_labels(query: &str) -> Result<Vec<Label>, ApiError> {
     let labels = query_values(query, "label");
-    let labels = labels.iter().map(|label| label.parse()).collect::<Result<_, InvalidField>>();
-    labels.map_err(|error| ApiError::Invalid(error.to_string()))
+    Ok(labels.iter().map(|label| label.parse()).collect::<Result<_, InvalidField>>()?)
 }
 
 impl ApiState {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     instances::SurveyRequest,
-    model::{Labels, Role, Survey, SurveyOrder, SurveyRow, UnknownName},
+    model::{Labels, Role, Survey, SurveyOrder, SurveyRow},
     request::query_value,
 };
 
@@ -172,7 +172,7 @@ pub(super) async fn create(
         true => NewSurveyBody::default(),
         false => body::read(&authorized.body)?,
     };
-    let labels = wanted.labels.map(Labels::new).transpose().map_err(|error| ApiError::Invalid(error.to_string()))?;
+    let labels = wanted.labels.map(Labels::new).transpose()?;
     let defaults = SurveyRequest::default();
     let request = SurveyRequest {
         target: wanted.below.unwrap_or(defaults.target),
@@ -199,7 +199,7 @@ pub(super) async fn show(State(state): State<ApiState>, request: Request) -> Res
     let authorized = state.authorize(request, Role::Reader).await?;
     let order: SurveyOrder = match query_value(&authorized.query, "sort") {
         None => SurveyOrder::default(),
-        Some(name) => name.parse().map_err(|error: UnknownName| ApiError::Invalid(error.to_string()))?,
+        Some(name) => name.parse()?,
     };
     let survey = state.instances.survey(&authorized.project_id, &authorized.subject_id).await?;
     let mut survey = survey.ok_or(ApiError::NotFound("survey"))?;

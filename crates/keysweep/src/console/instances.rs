@@ -15,7 +15,7 @@ use super::{
     format::{self, RelativeTime},
     labels::LabelLink,
     live::LiveView,
-    selection::{Choice, Selection},
+    selection::{Choice, Selection, State as Shown},
     shell::{Shell, Tab},
     status::Badge,
 };
@@ -43,9 +43,10 @@ struct InstancesPage {
     filters: Vec<LabelLink>,
     states: Vec<Choice>,
     orders: Vec<Choice>,
-    /// Words of state and order in the address, which a search keeps.
-    state: &'static str,
-    sort: &'static str,
+    /// The state that is shown.
+    state: Shown,
+    /// Parameters of the address that a search keeps.
+    kept: Vec<(&'static str, &'static str)>,
     /// Which of the instances are on this page, as `1–50 of 300`.
     range: String,
     has_any: bool,
@@ -176,7 +177,7 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let is_active = rows.iter().any(|row| row.percent.is_some());
     let shell = context.shell("Instances", Tab::Instances, query(page)).live(is_active);
     let (filters, orders) = (selection.filters(), selection.orders());
-    let (state, sort) = (selection.state_word(), selection.sort_word());
+    let (state, kept) = (selection.state, selection.kept());
     let range = format!("{}–{} of {}", page * PAGE + 1, page * PAGE + rows.len(), instances.len());
     Ok(rendered(&InstancesPage {
         shell,
@@ -187,7 +188,7 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
         states,
         orders,
         state,
-        sort,
+        kept,
         range,
         has_any,
         can_search,

@@ -1,9 +1,9 @@
 //! What the list of instances shows, and in which order: search, labels, state and order are kept in the address of the page.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, fmt, str::FromStr};
 
 use super::labels::LabelLink;
-use crate::model::{Instance, Label, Labels};
+use crate::model::{Instance, Label, Labels, UnknownName, named};
 
 /// Order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,13 +18,17 @@ pub(super) enum Sort {
     Name,
 }
 
+named!(Sort, "order of instances", { Stale = "stale", Share = "share", Memory = "memory", Name = "name" });
+
 impl Sort {
-    const ALL: [(Self, &'static str, &'static str); 4] = [
-        (Self::Stale, "stale", "Stale keys"),
-        (Self::Share, "share", "Stale share"),
-        (Self::Memory, "memory", "Used memory"),
-        (Self::Name, "name", "Name"),
-    ];
+    fn text(self) -> &'static str {
+        match self {
+            Self::Stale => "Stale keys",
+            Self::Share => "Stale share",
+            Self::Memory => "Used memory",
+            Self::Name => "Name",
+        }
+    }
 
     /// Sorts instances that are sorted by name.
     fn apply(self, instances: &mut [Instance]) {
@@ -55,9 +59,16 @@ pub(super) enum State {
     Paused,
 }
 
+named!(State, "state of instances", { All = "all", Unreachable = "unreachable", Paused = "paused" });
+
 impl State {
-    const ALL: [(Self, &'static str, &'static str); 3] =
-        [(Self::All, "", "All"), (Self::Unreachable, "unreachable", "Unreachable"), (Self::Paused, "paused", "Paused")];
+    fn text(self) -> &'static str {
+        match self {
+            Self::All => "All",
+            Self::Unreachable => "Unreachable",
+            Self::Paused => "Paused",
+        }
+    }
 
     fn matches(self, instance: &Instance) -> bool {
         match self {
@@ -94,8 +105,7 @@ impl<'c> Selection<'c> {
 
     /// Returns what an address selects. An unknown word counts as none: a link with one is not followed.
     pub(super) fn new(path: String, search: &'c str, labels: Vec<Label>, state: &str, sort: &str) -> Self {
-        let state = State::ALL.into_iter().find(|(_, word, _)| *word == state).map_or(State::All, |found| found.0);
-        let sort = Sort::ALL.into_iter().find(|(_, word, _)| *word == sort).map_or(Sort::Stale, |found| found.0);
+        let (state, sort) = (state.parse().unwrap_or_default(), sort.parse().unwrap_or_default());
         Self { path, search, labels, state, sort }
     }
 
@@ -107,10 +117,10 @@ impl<'c> Selection<'c> {
             let is_found = found.name.to_lowercase().contains(&wanted) || found.url.text().contains(&wanted);
             is_found && found.has_labels(&self.labels)
         });
-        let choices = State::ALL.into_iter().map(|(state, _, text)| {
+        let choices = State::ALL.iter().map(|&state| {
             let count = instances.iter().filter(|instance| state.matches(instance)).count();
             let href = Self { state, ..self.clone() }.href(&self.labels, 0);
-            Choice { text: format!("{text} ({count})"), href, is_current: state == self.state }
+            Choice { text: format!("{} ({count})", state.text()), href, is_current: state == self.state }
         });
         let choices = choices.collect();
         instances.retain(|instance| self.state.matches(instance));
@@ -120,9 +130,9 @@ impl<'c> Selection<'c> {
 
     /// Returns links to the same instances in each order.
     pub(super) fn orders(&self) -> Vec<Choice> {
-        let choices = Sort::ALL.into_iter().map(|(sort, _, text)| {
+        let choices = Sort::ALL.iter().map(|&sort| {
             let href = Self { sort, ..self.clone() }.href(&self.labels, 0);
-            Choice { text: text.to_owned(), href, is_current: sort == self.sort }
+            Choice { text: sort.text().to_owned(), href, is_current: sort == self.sort }
         });
         choices.collect()
     }
@@ -136,23 +146,15 @@ impl<'c> Selection<'c> {
         for label in labels {
             query.append_pair("label", &label.to_string());
         }
-        for (name, word) in [("state", self.state_word()), ("sort", self.sort_word())] {
-            if !word.is_empty() {
-                query.append_pair(name, word);
-            }
-        }
+        query.extend_pairs(self.kept());
         format!("{}?{}", self.path, query.append_pair("page", &page.to_string()).finish())
     }
 
-    /// Returns the word of the state in addresses; empty: all.
-    pub(super) fn state_word(&self) -> &'static str {
-        State::ALL.into_iter().find(|found| found.0 == self.state).map_or("", |found| found.1)
-    }
-
-    /// Returns the word of the order in addresses; empty: the usual one.
-    pub(super) fn sort_word(&self) -> &'static str {
-        let word = Sort::ALL.into_iter().find(|found| found.0 == self.sort).map_or("", |found| found.1);
-        if self.sort == Sort::default() { "" } else { word }
+    /// Returns the parameters of state and order, which a search keeps; those that are the usual ones are left out.
+    pub(super) fn kept(&self) -> Vec<(&'static str, &'static str)> {
+        let state = (self.state != State::default()).then(|| ("state", self.state.as_str()));
+        let sort = (self.sort != Sort::default()).then(|| ("sort", self.sort.as_str()));
+        state.into_iter().chain(sort).collect()
     }
 
     /// Returns the labels of an instance, each with a link to the instances that have it, too.

@@ -13,6 +13,7 @@ use super::{
     error::{ConsoleError, UNPROCESSABLE, rendered},
     estimate::share_text,
     format::{self, RelativeTime},
+    selection::Choice,
     shell::{Shell, Tab},
     status::Badge,
 };
@@ -28,7 +29,7 @@ struct SurveyPage {
     shell: Shell,
     path: String,
     survey: Option<SurveyView>,
-    orders: Vec<OrderLink>,
+    orders: Vec<Choice>,
     labels: String,
     below: String,
     labels_error: String,
@@ -63,13 +64,6 @@ struct RowView {
     reason: String,
     /// A command, or a change of rights.
     remedy: Option<String>,
-}
-
-/// A link that sorts the rows in another order.
-struct OrderLink {
-    text: &'static str,
-    href: String,
-    is_current: bool,
 }
 
 impl RowView {
@@ -140,8 +134,8 @@ impl ConsoleState {
         let survey = self.instances.latest_survey(&context.project.id).await?;
         let survey = survey.map(|survey| SurveyView::new(context, survey, order, now));
         let is_running = survey.as_ref().is_some_and(|survey| survey.is_running);
-        let link = |(order_of, text): (SurveyOrder, &'static str)| OrderLink {
-            text,
+        let link = |(order_of, text): (SurveyOrder, &str)| Choice {
+            text: text.to_owned(),
             href: format!("{path}?sort={order_of}"),
             is_current: order_of == order,
         };

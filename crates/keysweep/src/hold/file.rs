@@ -99,6 +99,14 @@ impl RestoreFile {
         };
         replace().map_err(failed)
     }
+
+    /// Removes the record of a server: values that are found later count as its own.
+    ///
+    /// # Errors
+    /// The cause; the record stays.
+    pub fn remove(&self, address: &Address) -> Result<(), String> {
+        self.change(|records| records.retain(|one| one.address != *address))
+    }
 }
 
 impl BaselineRegistry for RestoreFile {
@@ -115,10 +123,6 @@ impl BaselineRegistry for RestoreFile {
             records.retain(|one| one.address != record.address);
             records.push(record.clone());
         })
-    }
-
-    fn remove(&self, address: &Address) -> Result<(), String> {
-        self.change(|records| records.retain(|one| one.address != *address))
     }
 }
 

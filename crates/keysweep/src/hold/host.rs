@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::Holds;
-use crate::model::{AuditEvent, HoldLease, Instance, MarkKind, Status};
+use crate::model::{AuditEvent, HOLD, HoldLease, Instance, MarkKind, Status};
 
 /// How long a worker may change servers after the store answered last.
 const STORE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -46,10 +46,6 @@ impl BaselineRegistry for Host {
             false => Err("another worker holds the instance".into()),
         }
     }
-
-    fn remove(&self, address: &Address) -> Result<(), String> {
-        self.holds.file.remove(address)
-    }
 }
 
 impl HolderHost for Host {
@@ -62,7 +58,7 @@ impl HolderHost for Host {
     }
 
     fn scan(&self, _: &Address) {
-        let created = self.runtime.block_on(self.holds.tasks.submit(&self.instance, Some("(hold)".into())));
+        let created = self.runtime.block_on(self.holds.tasks.submit(&self.instance, Some(HOLD.into())));
         match created {
             Ok(task) => tracing::info!(instance_id = self.instance.id, task_id = task.id, "a batch is scanned"),
             Err(error) => {
@@ -90,7 +86,7 @@ impl HolderHost for Host {
         self.holds.counts.hold_written(&self.instance.id);
         let event = AuditEvent {
             project_id: Some(&self.instance.project_id),
-            actor: Some("(hold)"),
+            actor: Some(HOLD),
             action,
             subject: &self.instance.id,
         };

@@ -9,7 +9,7 @@ use serde_json::json;
 
 pub use self::file::RestoreFile;
 use crate::{
-    instances::{InstanceError, Instances},
+    instances::{InstanceError, Instances, gone},
     metrics::Counts,
     model::{AuditEvent, HeldInstance, Instance},
     random::new_id,
@@ -42,10 +42,7 @@ pub enum HoldError {
 
 impl From<StoreError> for HoldError {
     fn from(error: StoreError) -> Self {
-        Self::Instance(match error {
-            StoreError::Missing(what) => InstanceError::Gone(what),
-            error => error.into(),
-        })
+        Self::Instance(gone(error))
     }
 }
 

@@ -11,7 +11,7 @@ use keysweep_engine::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{InstanceError, Instances};
+use super::{InstanceError, Instances, polls::unless_moved, sampling::next_estimate};
 use crate::{
     model::{DEFAULT_TARGET, EstimatePoint, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType, now},
     store::StoreError,
@@ -153,12 +153,14 @@ impl Instances {
             timeout: ESTIMATE_TIMEOUT,
         };
         let found = self.estimate_as(instance, wanted, place).await?;
+        self.save_estimate(instance, &found).await?;
+        Ok(found)
+    }
+
+    /// Saves what was found as the instance's latest estimate, and when the next one is due.
+    pub(super) async fn save_estimate(&self, instance: &Instance, found: &Estimate) -> Result<(), StoreError> {
         let record = InstanceEstimate::new(found.clone(), DEFAULT_TARGET, now());
-        match self.store.record_estimate(instance, &record, super::sampling::next_estimate(&found)).await {
-            // Removed, or with another URL by now: the estimate is about another server.
-            Ok(()) | Err(StoreError::Missing(_)) => Ok(found),
-            Err(error) => Err(error.into()),
-        }
+        unless_moved(self.store.record_estimate(instance, &record, next_estimate(found)).await)
     }
 
     /// Estimates an instance, and keeps the time between samples of it over all replicas. `permit`: held until the estimate has
@@ -199,10 +201,7 @@ impl Instances {
             let is_sample = |found: &&Estimate| wanted.method == Some(Method::Sample) || has_sampled(found);
             let sampled = estimated.as_ref().ok().filter(is_sample);
             let wait = sampled.map_or(Duration::ZERO, sample_interval);
-            match self.store.set_next_sample(&instance.id, wait).await {
-                Ok(()) | Err(StoreError::Missing(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+            unless_moved(self.store.set_next_sample(&instance.id, wait).await)?;
         }
         estimated.map_err(|failure| match failure.kind {
             // Only the timeout interrupts an estimate whose caller still waits.

@@ -133,7 +133,7 @@ fn taken<'v>(value_of: impl Fn(&str) -> &'v str) -> impl Fn(StoreError) -> Insta
 }
 
 /// For a change of a row that was read before.
-fn gone(error: StoreError) -> InstanceError {
+pub(crate) fn gone(error: StoreError) -> InstanceError {
     match error {
         StoreError::Missing(what) => InstanceError::Gone(what),
         other => other.into(),

@@ -63,7 +63,7 @@ impl Instances {
             if instance.unreachable.is_none() {
                 tracing::warn!(instance_id = instance.id, cause, "poll failed");
             }
-            unless_moved(self.store.record_unreachable(instance, &cause).await)?;
+            unless_moved(self.store.record_unreachable(instance, &cause).await).map_err(InstanceError::from)?;
         }
         polled
     }
@@ -85,15 +85,15 @@ impl Instances {
             Err(failure) => return Err(PollError::Server(failure)),
         };
         // Stored for an unsupported server, too, so that the next task for it is refused at once.
-        unless_moved(self.store.record_stats(instance, &stats).await)?;
+        unless_moved(self.store.record_stats(instance, &stats).await).map_err(InstanceError::from)?;
         failure.map_or(Ok(stats), |failure| Err(PollError::Server(failure)))
     }
 }
 
 /// Ignores that an instance was removed or has another URL by now: the result is about another server.
-fn unless_moved(stored: Result<(), StoreError>) -> Result<(), InstanceError> {
+pub(super) fn unless_moved(stored: Result<(), StoreError>) -> Result<(), StoreError> {
     match stored {
         Err(StoreError::Missing(_)) => Ok(()),
-        stored => Ok(stored?),
+        stored => stored,
     }
 }

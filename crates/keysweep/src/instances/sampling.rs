@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use keysweep_engine::{Estimate, Stop};
+use keysweep_engine::Estimate;
 use tokio::task::JoinSet;
 
 use super::{
     EstimateError, InstanceError, Instances,
     estimate::{SAMPLE_INTERVAL, Wanted, has_sampled, sample_interval},
+    polls::unless_moved,
 };
 use crate::{
-    model::{DEFAULT_TARGET, Instance, InstanceEstimate, Sampling, now},
+    model::{Instance, Sampling},
     store::StoreError,
 };
 
@@ -27,8 +28,6 @@ pub(super) const MAX_COUNTED: u64 = 300_000;
 const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Part of the interval by which estimates are spread.
 const SPREAD: f64 = 0.1;
-/// Instances whose oldest history is removed at a time.
-const PRUNED: u32 = 1_000;
 
 /// Returns how long after an estimate the next one is due: after the time constant of the servers' cycle, and five minutes at
 /// least. An estimate that sampled nothing is repeated within an hour.
@@ -41,19 +40,16 @@ pub(super) fn next_estimate(found: &Estimate) -> Duration {
 impl Instances {
     /// Estimates the instances that are due, at most [`CONCURRENT_SAMPLINGS`], and saves the results. Returns how many there
     /// were.
-    pub async fn estimate_due_instances(&self, stop: &Stop) -> Result<usize, StoreError> {
+    pub async fn estimate_due_instances(&self) -> Result<usize, StoreError> {
         let due = self.store.claim_estimates(LEASE, CONCURRENT_SAMPLINGS as u32).await?;
         let (count, mut estimates) = (due.len(), JoinSet::new());
         for instance in due {
             let instances = self.clone();
             estimates.spawn(async move { instances.estimate_in_background(&instance).await });
         }
-        while !estimates.is_empty() {
-            if stop.is_raised() {
-                break;
-            }
+        while let Some(estimated) = estimates.join_next().await {
             // A failed estimate is stored with its instance; only the store's own failure ends the round.
-            if let Some(Ok(Err(error))) = estimates.join_next().await {
+            if let Ok(Err(error)) = estimated {
                 return Err(error);
             }
         }
@@ -68,11 +64,7 @@ impl Instances {
             timeout: TIMEOUT,
         };
         let stored = match self.estimate_as(instance, wanted, ()).await {
-            Ok(found) => {
-                let next = next_estimate(&found);
-                let record = InstanceEstimate::new(found, DEFAULT_TARGET, now());
-                self.store.record_estimate(instance, &record, next).await
-            }
+            Ok(found) => self.save_estimate(instance, &found).await,
             // The latest sample is newer than another one could be.
             Err(EstimateError::TooSoon(wait)) => self.store.defer_estimate(instance, wait).await,
             Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
@@ -81,20 +73,6 @@ impl Instances {
                 self.store.record_estimate_failure(instance, &error.to_string(), SAMPLE_INTERVAL).await
             }
         };
-        match stored {
-            // Removed, or with another URL by now: the estimate is about another server.
-            Err(StoreError::Missing(_)) => Ok(()),
-            stored => stored,
-        }
-    }
-
-    /// Removes estimates and marks that are older than 90 days.
-    pub async fn prune_estimates(&self) -> Result<(), StoreError> {
-        loop {
-            let pruned = self.store.prune_estimates(PRUNED).await?;
-            if pruned.points < u64::from(PRUNED) && pruned.marks < u64::from(PRUNED) {
-                return Ok(());
-            }
-        }
+        unless_moved(stored)
     }
 }

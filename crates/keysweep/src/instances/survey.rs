@@ -5,14 +5,10 @@
 
 use std::time::Duration;
 
-use keysweep_engine::{Failure, FailureKind, Method, stale::Code};
+use keysweep_engine::{Method, stale::Code};
 use tokio::task::JoinSet;
 
-use super::{
-    EstimateError, InstanceError, Instances,
-    estimate::Wanted,
-    sampling::{MAX_COUNTED, next_estimate},
-};
+use super::{EstimateError, InstanceError, Instances, estimate::Wanted, sampling::MAX_COUNTED};
 use crate::{
     model::{
         AuditEvent, DEFAULT_TARGET, Instance, InstanceEstimate, Labels, Sampling, Survey, SurveyRow, SurveyStatus, now,
@@ -165,35 +161,25 @@ impl Instances {
             max_counted: MAX_COUNTED,
             timeout: TIMEOUT,
         };
+        let name = || instance.name.clone();
+        let unknown = |reason| SurveyRow::unknown(name(), Code::Unknown, reason);
         let found = match self.estimate_as(instance, wanted, ()).await {
             Ok(found) => {
-                let next = next_estimate(&found);
-                match self
-                    .store
-                    .record_estimate(instance, &InstanceEstimate::new(found.clone(), DEFAULT_TARGET, now()), next)
-                    .await
-                {
-                    // Removed, or with another URL by now; the rows of this survey stand nevertheless.
-                    Ok(()) | Err(StoreError::Missing(_)) => {}
-                    Err(error) => return Err(error),
-                }
+                self.save_estimate(instance, &found).await?;
                 Ok(InstanceEstimate::new(found, request.target, now()))
             }
             // The latest estimate is that sample, or newer.
             Err(EstimateError::TooSoon(_)) => match self.store.latest_estimate(&instance.id).await?.estimate {
                 Some(latest) => Ok(latest.for_target(request.target)),
-                None => Err((Code::Unknown, "a sample is being taken; survey again in a few minutes".to_owned())),
+                None => Err(unknown("a sample is being taken; survey again in a few minutes".to_owned())),
             },
             Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
-            Err(EstimateError::Server(Failure { kind: FailureKind::Unsupported, message })) => {
-                Err((Code::Unsupported, message))
-            }
-            Err(error) => Err((Code::Unknown, error.to_string())),
+            Err(EstimateError::Server(failure)) => Err(SurveyRow::unreached(name(), &failure, failure.message.clone())),
+            Err(error) => Err(unknown(error.to_string())),
         };
-        let name = || instance.name.clone();
         let mut rows = match found {
             Ok(found) => found.primaries.into_iter().map(|primary| SurveyRow::of(name(), primary)).collect(),
-            Err((code, reason)) => vec![SurveyRow::unknown(name(), code, reason)],
+            Err(row) => vec![row],
         };
         for row in &mut rows {
             row.instance_id = Some(instance.id.clone());

@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::Metrics;
 use crate::{
-    connections::{self, Bounds, Peers, Routes},
+    connections::{self, Bounds, Peers, PlainListener, Routes},
     proxies::TrustedProxies,
 };
 
@@ -28,7 +28,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let all = Router::new().route("/metrics", get(scrape)).with_state(metrics).merge(probes);
     let bounds = Bounds::new(CONNECTIONS, 0, Peers::new(CONNECTIONS, TrustedProxies::default()));
-    connections::serve(listener, Routes { all, reserved: Router::new() }, bounds, shutdown).await
+    connections::serve(PlainListener::new(listener), Routes { all, reserved: Router::new() }, bounds, shutdown).await
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {

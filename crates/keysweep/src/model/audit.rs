@@ -8,6 +8,9 @@ use super::now;
 /// The actor of changes made on the command line, where access to the database permits every change.
 pub const COMMAND_LINE: Option<&str> = Some("(command line)");
 
+/// The actor of what a worker does to hold the stale share of an instance.
+pub const HOLD: &str = "(hold)";
+
 /// An entry of the audit trail: an actor changed a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {

@@ -111,10 +111,10 @@ impl Store {
 
     /// Returns how far this machine's clock is from the database's; `None`: it is the same clock, as with SQLite.
     pub async fn clock_difference(&self) -> Result<Option<ClockDifference>, StoreError> {
-        let mut session = self.reader().await?;
-        if !session.has_own_clock() {
+        if !self.pool.has_own_clock() {
             return Ok(None);
         }
+        let mut session = self.reader().await?;
         let (before, begun) = (Timestamp::now(), Instant::now());
         let answered = self.now(&mut session).await?;
         let round_trip = begun.elapsed();

@@ -16,7 +16,7 @@ use super::{Tasks, lazyfree::restore_abandoned};
 use crate::{
     instances::{CONCURRENT_POLLS, CONCURRENT_SAMPLINGS, Instances},
     model::now,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// A scheduled run is due to the second; this leaves half of one to create its task.
@@ -27,11 +27,12 @@ const RESTORE_INTERVAL: Duration = Duration::from_secs(60);
 const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 24 * 3_600);
 /// Time between two searches for instances that are due to be polled: short, so that a new instance is soon polled.
 const DUE_POLLS_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Time between two searches for instances that are due to be estimated.
 const DUE_ESTIMATES_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two searches for estimates and audit entries that are too old to be kept.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Instances whose oldest history is removed at a time.
+const PRUNED: u32 = 1_000;
 
 /// Keeps the schedule until shutdown. Every replica does; the store lets one of them create each run.
 pub async fn keep_schedule(tasks: Tasks, mut shutdown: watch::Receiver<bool>) {
@@ -62,8 +63,8 @@ pub(super) async fn serve_instances(store: Store, instances: Instances, mut shut
         () = wait_for_shutdown(&mut shutdown) => {}
         () = restore(&store, &instances, &stop) => {}
         () = poll(&instances, &stop) => {}
-        () = estimate(&instances, &stop) => {}
-        () = prune(&instances) => {}
+        () = estimate(&instances) => {}
+        () = prune_estimates(&store) => {}
         () = prune_audit(&store) => {}
     }
 }
@@ -76,18 +77,20 @@ async fn restore(store: &Store, instances: &Instances, stop: &Stop) {
     }
 }
 
-/// Removes entries of the audit trail that are older than it is kept.
-async fn prune_audit(store: &Store) {
-    let mut ticks = every(PRUNE_INTERVAL);
+/// Does a round each `period`, and the next one at once where a round had `most` to do: then more is due.
+async fn repeat<F>(period: Duration, most: usize, failed: &str, mut round: impl FnMut() -> F)
+where
+    F: Future<Output = Result<usize, StoreError>>,
+{
+    let mut ticks = every(period);
     loop {
         ticks.tick().await;
-        let before = now().checked_sub(AUDIT_RETENTION).unwrap_or(Timestamp::MIN);
         loop {
-            match store.prune_audit(before).await {
-                Ok(0) => break,
-                Ok(removed) => tracing::info!(removed, "old entries of the audit trail removed"),
+            match round().await {
+                Ok(done) if done >= most => {}
+                Ok(_) => break,
                 Err(error) => {
-                    tracing::debug!(%error, "old entries of the audit trail cannot be removed; retrying");
+                    tracing::debug!(%error, "{failed}; retrying");
                     break;
                 }
             }
@@ -96,48 +99,34 @@ async fn prune_audit(store: &Store) {
 }
 
 async fn poll(instances: &Instances, stop: &Stop) {
-    let mut ticks = every(DUE_POLLS_INTERVAL);
-    loop {
-        ticks.tick().await;
-        // When more instances are due than are polled at a time, the next ones follow at once.
-        loop {
-            match instances.poll_due_instances(stop).await {
-                Ok(polled) if polled >= CONCURRENT_POLLS && !stop.is_raised() => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(%error, "the results of polls cannot be stored; retrying");
-                    break;
-                }
-            }
-        }
-    }
+    let failed = "the results of polls cannot be stored";
+    repeat(DUE_POLLS_INTERVAL, CONCURRENT_POLLS, failed, || instances.poll_due_instances(stop)).await;
 }
 
-async fn estimate(instances: &Instances, stop: &Stop) {
-    let mut ticks = every(DUE_ESTIMATES_INTERVAL);
-    loop {
-        ticks.tick().await;
-        loop {
-            match instances.estimate_due_instances(stop).await {
-                Ok(estimated) if estimated >= CONCURRENT_SAMPLINGS && !stop.is_raised() => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(%error, "the results of estimates cannot be stored; retrying");
-                    break;
-                }
-            }
-        }
-    }
+async fn estimate(instances: &Instances) {
+    let failed = "the results of estimates cannot be stored";
+    repeat(DUE_ESTIMATES_INTERVAL, CONCURRENT_SAMPLINGS, failed, || instances.estimate_due_instances()).await;
 }
 
-async fn prune(instances: &Instances) {
-    let mut ticks = every(PRUNE_INTERVAL);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = instances.prune_estimates().await {
-            tracing::debug!(%error, "old estimates cannot be removed; retrying");
+/// Removes estimates and marks that are older than they are kept.
+async fn prune_estimates(store: &Store) {
+    let prune = async || {
+        let pruned = store.prune_estimates(PRUNED).await?;
+        Ok(pruned.points.max(pruned.marks) as usize)
+    };
+    repeat(PRUNE_INTERVAL, PRUNED as usize, "old estimates cannot be removed", prune).await;
+}
+
+/// Removes entries of the audit trail that are older than it is kept.
+async fn prune_audit(store: &Store) {
+    let prune = async || {
+        let removed = store.prune_audit(now().checked_sub(AUDIT_RETENTION).unwrap_or(Timestamp::MIN)).await?;
+        if removed > 0 {
+            tracing::info!(removed, "old entries of the audit trail removed");
         }
-    }
+        Ok(removed as usize)
+    };
+    repeat(PRUNE_INTERVAL, 1, "old entries of the audit trail cannot be removed", prune).await;
 }
 
 /// Returns an interval that ticks at once and then every `period`; a late tick does not make the next ones hurry.

@@ -22,11 +22,6 @@ impl DbSession {
         }
     }
 
-    /// Whether the database has a clock of its own.
-    pub fn has_own_clock(&self) -> bool {
-        matches!(self.connection, DbConnection::Postgres(_))
-    }
-
     /// Waits for an advisory lock and holds it until the transaction ends, where rows alone cannot order what verbs decide.
     pub async fn queue(&mut self, queue: Queue) -> Result<(), StoreError> {
         let wait = lock("SELECT pg_advisory_xact_lock(CAST($1 AS INT), CAST($2 AS INT))");

@@ -24,7 +24,7 @@ pub enum Pool {
         writer: SqlitePool,
         /// Read-only connections.
         readers: SqlitePool,
-        /// The file that they have open.
+        /// The file that they have open; closed after them.
         file: OpenFile,
     },
     /// A PostgreSQL database, which replicas share.
@@ -62,6 +62,11 @@ impl Pool {
             }
             (Self::Postgres(pool), Access::Write) => DbConnection::Postgres(Handle::Within(pool.begin().await?)),
         })
+    }
+
+    /// Whether the database has a clock of its own.
+    pub fn has_own_clock(&self) -> bool {
+        matches!(self, Self::Postgres(_))
     }
 
     /// Checks that the SQLite file at its path is the one that is open, and complete.
