@@ -219,7 +219,7 @@ impl Behaviour {
                 bulk(out, &info(&format!("{fields}{cpu}{}", (0..100).map(line).collect::<String>())))
             }
             Hostility::Pages => {
-                let cursor: u64 = command[1].parse().unwrap_or(0);
+                let cursor: u64 = command.get(1).and_then(|word| word.parse().ok()).unwrap_or(0);
                 let cursor = cursor.wrapping_add(1).max(1).to_string();
                 write!(out, "*2\r\n${}\r\n{cursor}\r\n*1\r\n$1\r\nk\r\n", cursor.len())
             }

@@ -180,13 +180,9 @@ impl BaselineRegistry for Memory {
     }
 
     fn save(&self, record: &BaselineRecord) -> Result<(), String> {
-        self.remove(&record.address)?;
-        self.0.lock().expect("no panic").push(record.clone());
-        Ok(())
-    }
-
-    fn remove(&self, address: &Address) -> Result<(), String> {
-        self.0.lock().expect("no panic").retain(|record| record.address != *address);
+        let mut records = self.0.lock().expect("no panic");
+        records.retain(|one| one.address != record.address);
+        records.push(record.clone());
         Ok(())
     }
 }

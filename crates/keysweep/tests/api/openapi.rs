@@ -10,6 +10,8 @@ use std::{
 use keysweep_harness::{DataSet, Flavor, Server, id, installation};
 use serde_json::{Value, json};
 
+use crate::common::root;
+
 fn document() -> Value {
     serde_json::to_value(keysweep::openapi::document()).expect("JSON")
 }
@@ -57,7 +59,7 @@ fn every_operation_has_a_unique_id_and_every_reference_resolves() {
 
 /// Returns a path below the root of the repository.
 fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    root().join(path)
 }
 
 /// Runs a command and returns what it prints.

@@ -18,6 +18,8 @@ use keysweep_harness::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::common::stderr;
+
 /// A service with authentication, one instance and an access key.
 struct Remote {
     installation: Installation,
@@ -72,10 +74,6 @@ impl Remote {
     fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.text(&[arguments, &["--json"]].concat())).expect("one JSON object")
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Starts a server that answers one request after another with these statuses and bodies; returns its URL.

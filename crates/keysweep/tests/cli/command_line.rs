@@ -12,9 +12,7 @@ use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::common::stderr;
 
 fn size(server: &Server) -> u64 {
     redis::cmd("DBSIZE").query(&mut server.connection()).expect("a size")

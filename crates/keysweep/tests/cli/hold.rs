@@ -33,11 +33,14 @@ fn setting(server: &Server) -> [String; 2] {
     })
 }
 
-/// Starts `keysweep hold` with short times. Its output goes to a file.
+/// Starts `keysweep hold`, with short times unless the options have their own. Its output goes to a file.
 fn hold(installation: &Installation, url: &str, data: &Path, options: &[&str]) -> KilledOnDrop {
     let data = data.to_str().expect("UTF-8");
-    let mut words = vec!["hold", url, "--interval", "1s", "--settle-floor", "1s", "--data-dir", data];
+    let mut words = vec!["hold", url, "--data-dir", data];
     words.extend(options);
+    for option in ["--interval", "--settle-floor"].iter().filter(|option| !options.contains(option)) {
+        words.extend([option, "1s"]);
+    }
     let mut command = installation.command(&words);
     let output = File::create(Path::new(data).join("output")).expect("a file");
     command.stdout(output.try_clone().expect("a file")).stderr(output).stdin(Stdio::null());
@@ -126,13 +129,18 @@ fn heavy_a_server_that_is_restarted_is_held_again_and_restored() {
     let own = setting(&server);
     let data = tempfile::tempdir().expect("a folder");
     let mut process = hold(&installation, &server.url(), data.path(), &["--below", "5%"]);
+    let raised = |server: &Server| {
+        let churn = Churn::start(server, RATE, LONGEST_TTL);
+        eventually("a setting is raised", TIMEOUT, || (setting(server) != own).then_some(()));
+        churn
+    };
     for _ in 0..2 {
-        let _churn = Churn::start(&server, RATE, LONGEST_TTL);
-        eventually("a setting is raised", TIMEOUT, || (setting(&server) != own).then_some(()));
+        drop(raised(&server));
         server.kill();
         server.restart();
+        assert_eq!(setting(&server), own);
     }
-    assert_eq!(setting(&server), own);
+    let _churn = raised(&server);
     kill_process(Pid::from_child(&process), Signal::INT).expect("it runs");
     let exit = eventually("it ends", TIMEOUT, || process.try_wait().expect("a child"));
     assert_eq!((exit.code(), setting(&server)), (Some(0), own), "{}", output(data.path()));
@@ -221,28 +229,9 @@ fn soak_a_share_is_held_through_a_fivefold_step(#[values(Flavor::Valkey91, Flavo
     let churn = Churn::start(&server, 2_000, Duration::from_secs(30));
     thread::sleep(Duration::from_secs(60));
     let data = tempfile::tempdir().expect("a folder");
-    let url = server.url();
-    let folder = data.path().to_str().expect("UTF-8");
-    let words = [
-        "hold",
-        &url,
-        "--below",
-        "8%",
-        "--interval",
-        "5s",
-        "--settle-floor",
-        "15s",
-        "--max-effort",
-        "9",
-        "--max-hz",
-        "30",
-        "--data-dir",
-        folder,
-    ];
-    let mut command = installation.command(&words);
-    let log = File::create(data.path().join("output")).expect("a file");
-    let mut process =
-        KilledOnDrop(command.stdout(log.try_clone().expect("a file")).stderr(log).spawn().expect("starts"));
+    let options = "--below 8% --interval 5s --settle-floor 15s --max-effort 9 --max-hz 30";
+    let options: Vec<&str> = options.split(' ').collect();
+    let mut process = hold(&installation, &server.url(), data.path(), &options);
     let without = churn.mean_share(&server, Duration::from_secs(10));
     eventually("the target is held", TIMEOUT, || output(data.path()).contains(": holding: ").then_some(()));
     let at = |seconds| churn.mean_share(&server, Duration::from_secs(seconds));

@@ -10,9 +10,7 @@ use std::{
 use keysweep_harness::{DataSet, Flavor, Installation, Server, free_port, installation};
 use serde_json::{Value, json};
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::common::stderr;
 
 /// Runs `keysweep init` in the folder of the installation, with a password on its standard input.
 fn init(installation: &Installation, arguments: &[&str]) -> Output {

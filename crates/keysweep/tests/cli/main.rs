@@ -2,6 +2,8 @@
 
 mod client;
 mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
 mod data;
 mod demo;
 mod hold;

@@ -3,18 +3,16 @@
 use std::{
     fs,
     os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
     time::Duration,
 };
 
 use keysweep_harness::Installation;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
+use crate::common::root;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))

@@ -6,7 +6,10 @@ pub mod sdk;
 pub mod tokens;
 pub mod web;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 use keysweep_harness::Installation;
 use sqlx::{Connection, SqliteConnection};
@@ -14,6 +17,11 @@ use sqlx::{Connection, SqliteConnection};
 /// Returns the folder of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
+}
+
+/// Returns the standard error of a process.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Breaks the database of a running service by renaming a table.

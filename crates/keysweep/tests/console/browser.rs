@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::visitor::PASSWORD;
 
+use crate::common::root;
+
 /// Enough keys for a scan at the gentle pace to take some seconds.
 const LIVE: u64 = 320_000;
 const STALE: u64 = 60_000;
@@ -90,7 +92,7 @@ fn let_keys_expire(server: &Server) {
 }
 
 fn folder(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name).display().to_string()
+    root().join(name).display().to_string()
 }
 
 /// Returns the browser that `scripts/browser` found; prints the reason if it found none.

@@ -1,20 +1,13 @@
 //! Files for containers. The tests run no container: they parse the files and compare them with the binary.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use keysweep_harness::Installation;
 use serde_json::Value;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
+use crate::common::root;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))

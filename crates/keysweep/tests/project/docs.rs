@@ -14,7 +14,8 @@ use keysweep::{config::FileConfig, model::Reason};
 use keysweep_engine::FailureKind;
 use serde_json::Value;
 
-use self::fence::{Block, blocks, documents, indented, root};
+use self::fence::{Block, blocks, documents, indented};
+use crate::common::root;
 
 /// Number of examples that cannot run, for the reasons in their fences. Another one needs a good reason.
 const NOT_RUN: usize = 16;

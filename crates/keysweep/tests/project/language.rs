@@ -11,6 +11,8 @@ use self::{
     texts::Text,
 };
 
+use crate::common::root;
+
 #[test]
 fn every_phrase_matches_its_example() {
     for phrase in Phrases::read().phrases {
@@ -75,7 +77,7 @@ fn every_word_that_the_glossary_rules_out_is_held_by_a_phrase_or_left_to_review(
 #[test]
 fn folders_that_are_not_yet_held_exist() {
     for path in Phrases::read().not_yet_held {
-        assert!(texts::root().join(&path).exists(), "phrases.toml names {path}, which does not exist");
+        assert!(root().join(&path).exists(), "phrases.toml names {path}, which does not exist");
     }
 }
 

@@ -201,7 +201,8 @@ impl OnSqlite {
         command.args(["python3", "-c", script]).arg(self.installation.folder().join("disk/keysweep.db"));
         let mut child = KilledOnDrop(command.stdout(Stdio::piped()).spawn().expect("nsenter starts"));
         let mut line = String::new();
-        let _ = BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line);
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        assert_eq!(line, "1\n", "the file is not locked");
         child
     }
 
@@ -298,11 +299,14 @@ fn soak_chaos_loses_no_task_and_serves_every_healthy_project() {
     let on_sqlite = on_sqlite.map(OnSqlite::finish);
     println!(
         "{round} rounds, {} tasks of healthy projects accepted and none lost, latest start after {late:?}, peak {} MiB, {:?} on SQLite, {:?}",
-        healthy_tasks.count(),
+        healthy_tasks.clone().count(),
         installed.peak >> 20,
         on_sqlite,
         installed.struck
     );
+    let count = healthy_tasks.count();
+    assert!(count as u64 >= round, "seed {seed}: {count} tasks accepted in {round} rounds");
+    assert!(on_sqlite != Some(0), "seed {seed}: no task was accepted on SQLite");
     assert!(late < START_TIMEOUT, "seed {seed}: a scan of a healthy project began after {late:?}");
     assert!(installed.peak < MEMORY, "seed {seed}: a replica held {} MiB", installed.peak >> 20);
     let doubles = "SELECT instance_id, epoch FROM seen_lease GROUP BY 1, 2 HAVING COUNT(DISTINCT owner) > 1";

@@ -42,6 +42,7 @@ fn withstand(pairs: &[(Hostility, &'static str)]) {
     let cache = installation.register_another(&healthy, "cache", &format!("redis://127.0.0.1:{}", server.port()), &[]);
     let service = installation.serve(&["--no-auth", "--host-concurrency", "64"]);
     let tasks: Vec<Option<ScanTask>> = registered.iter().map(|one| create(&service, &hostile, one)).collect();
+    assert!(tasks.iter().any(Option::is_some), "no hostile server is scanned");
     let begun = Instant::now();
     let task = service.scan(&healthy, &cache);
     thread::scope(|scope| {

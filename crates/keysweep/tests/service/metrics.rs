@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -12,11 +11,9 @@ use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, Service, eventuall
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 
-const SERVE: &[&str] = &["--no-auth", "--metrics-listen", "127.0.0.1:0"];
+use crate::common::root;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+const SERVE: &[&str] = &["--no-auth", "--metrics-listen", "127.0.0.1:0"];
 
 /// Runs promtool with `input` on its standard input. An error holds its output.
 fn promtool(arguments: &[&str], input: &str) -> Result<(), String> {

@@ -95,7 +95,8 @@ fn another_program_that_opens_and_closes_the_database_costs_the_service_no_write
         assert_eq!(service.send("POST", &path, &[], body.to_string()).status, 201, "{name}");
     };
     register("before");
-    let script = "import sqlite3, sys; file = sqlite3.connect(sys.argv[1]); file.execute('SELECT 1 FROM project'); file.close()";
+    let script =
+        "import sqlite3, sys; file = sqlite3.connect(sys.argv[1]); file.execute('SELECT 1 FROM project'); file.close()";
     let mut python = Command::new(root().join(".cache/venv/bin/python"));
     assert!(python.args(["-c", script]).arg(installation.database()).status().expect("it starts").success());
     register("after");

@@ -1,9 +1,8 @@
 //! Examples in the documents: fenced blocks and the attributes of their fences.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
+
+use crate::common::root;
 
 /// A fenced block.
 #[derive(Debug)]
@@ -20,11 +19,6 @@ pub struct Block {
     pub not_run: Option<String>,
     /// Content.
     pub text: String,
-}
-
-/// Returns the root of the repository.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
 
 /// Returns README.md and docs/*.md: name and text.

@@ -14,10 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{
-    fence::root,
     lines::{self, Line},
     words,
 };
+
+use crate::common::root;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 const PASSWORD: &str = "hunter2-hunter2";

@@ -16,7 +16,8 @@ use keysweep_harness::{DataSet, Flavor, Server, eventually, free_port};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use super::fence::{Block, root};
+use super::fence::Block;
+use crate::common::root;
 
 /// Addresses of server and service in the examples, replaced by those of the test.
 const SERVER: &str = "127.0.0.1:6379";

@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, fs, process::Output};
 use keysweep::config::FileConfig;
 use keysweep_harness::installation;
 
-use super::{fence::root, words};
+use super::words;
+use crate::common::root;
 
 /// Variable, command, an invalid value, and a part of the error.
 const VARIABLES: &[(&str, &str, &str, &str)] = &[

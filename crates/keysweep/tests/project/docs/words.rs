@@ -8,7 +8,7 @@ use std::{
 use clap::{Command, CommandFactory, parser::ValueSource};
 use keysweep::cli::Cli;
 
-use super::fence::root;
+use crate::common::root;
 
 /// Variables without an option.
 const WITHOUT_OPTION: [&str; 3] = ["KEYSWEEP_ACCESS_KEY", "KEYSWEEP_SECRET_KEY", "KEYSWEEP_LOG"];

@@ -1,14 +1,13 @@
 //! Collects the texts that the glossary applies to.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
 use clap::{Command, CommandFactory};
 use keysweep::cli::Cli;
 
 use super::phrases::Place;
+
+use crate::common::root;
 
 /// A piece of text and its origin.
 #[derive(Debug)]
@@ -26,11 +25,6 @@ impl Text {
     pub fn line_at(&self, offset: usize) -> usize {
         self.text[..offset].matches('\n').count()
     }
-}
-
-/// Returns the root of the repository.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
 
 /// Returns all texts of a place.

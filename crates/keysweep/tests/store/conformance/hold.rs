@@ -10,7 +10,7 @@ use keysweep_engine::{
     Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, stale::CycleSetting,
 };
 
-use crate::conformance::fresh::{Fresh, at};
+use crate::conformance::fresh::{Fresh, assert_missing, at};
 
 on_every_engine!(
     a_policy_is_stored_and_replaced,
@@ -44,7 +44,7 @@ async fn a_policy_is_stored_and_replaced(store: Fresh) {
         assert_eq!(store.hold(&instance.id).await.expect("read").as_ref(), Some(&set));
         assert_eq!((set.policy, set.changed, set.servers.len()), (policy(level), false, 0));
     }
-    assert!(store.set_hold("unknown", &policy(HoldLevel::Hold)).await.is_err());
+    assert_missing(store.set_hold("unknown", &policy(HoldLevel::Hold)).await, "instance");
     assert_eq!(store.holds().await.expect("read").len(), 1);
 }
 
