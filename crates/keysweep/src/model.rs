@@ -38,7 +38,7 @@ pub use self::{
     instance::{Instance, UnreadableField},
     labels::{Label, Labels},
     project::Project,
-    stats::{InstanceStats, exact_in_json},
+    stats::{InstanceStats, exact_document, exact_in_json},
     stored::Stored,
     survey::{Survey, SurveyOrder, SurveyRow, SurveyStatus},
     task::{LazyFreeHold, Lease, NewTask, Reason, ScanType, Status, Task, TaskDetail},

@@ -54,7 +54,7 @@ pub struct DatabaseEstimateView {
     finding: FindingView,
 }
 
-/// What was found of some keys. Shares are 0–1; null stands for what is unknown.
+/// What was found of some keys. Shares are 0–1; null stands for what is unknown, and for numbers above 2^53.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FindingView {
     /// Keys in memory, stale keys included.
@@ -83,7 +83,7 @@ pub struct FindingView {
     #[schema(value_type = Option<String>)]
     method: Option<Method>,
     /// Stale keys that the estimate itself has reclaimed.
-    reclaimed: u64,
+    reclaimed: Option<u64>,
     /// Time for which the estimate kept the main threads of servers, seconds.
     server_seconds: Option<f64>,
     /// Keys that expire a second.
@@ -107,6 +107,7 @@ impl From<Estimate> for EstimateView {
 impl From<PrimaryEstimate> for PrimaryEstimateView {
     fn from(PrimaryEstimate { address, source, finding, databases, notes, used_memory, .. }: PrimaryEstimate) -> Self {
         let databases = databases.into_iter().map(Into::into).collect();
+        let used_memory = used_memory.and_then(exact_in_json);
         Self { address, source, finding: FindingView::from(&finding), databases, notes, used_memory }
     }
 }
@@ -131,7 +132,7 @@ impl From<&Finding> for FindingView {
             bytes_low: found.bytes_low.and_then(exact_in_json),
             bytes_high: found.bytes_high.and_then(exact_in_json),
             method: found.method,
-            reclaimed: found.reclaimed,
+            reclaimed: exact_in_json(found.reclaimed),
             server_seconds: found.server_seconds,
             expiry_rate: found.expiry_rate,
             hz: found.hz,

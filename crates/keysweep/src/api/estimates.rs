@@ -16,7 +16,9 @@ use super::{
     estimate::FindingView,
 };
 use crate::{
-    model::{EstimatePoint, EstimatedPrimary, InstanceEstimate, Mark, PrimaryPoint, Role},
+    model::{
+        EstimatePoint, EstimatedPrimary, InstanceEstimate, Mark, PrimaryPoint, Role, exact_document, exact_in_json,
+    },
     request::query_value,
 };
 
@@ -87,13 +89,13 @@ pub struct PointView {
     primaries: Vec<PrimaryPointView>,
 }
 
-/// A primary at one time of the history.
+/// A primary at one time of the history. Null stands for what is unknown, and for numbers above 2^53.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PrimaryPointView {
     /// Address of the primary.
     address: String,
     /// Keys in memory, stale keys included.
-    keys: u64,
+    keys: Option<u64>,
     /// Stale keys as a share of all keys, 0–1.
     share: Option<f64>,
     /// Lower end of its 95 % interval.
@@ -140,7 +142,7 @@ impl From<&EstimatedPrimary> for EstimatedPrimaryView {
             address: primary.address.clone(),
             finding: FindingView::from(&primary.finding),
             approximate: primary.approximate,
-            used_memory: primary.used_memory,
+            used_memory: primary.used_memory.and_then(exact_in_json),
             verdict: VerdictView::from(&primary.verdict),
         }
     }
@@ -158,9 +160,17 @@ impl From<&InstanceEstimate> for LatestEstimateView {
 
 impl From<PrimaryPoint> for PrimaryPointView {
     fn from(point: PrimaryPoint) -> Self {
-        let PrimaryPoint { address, keys, share, share_low, share_high, approximate, bytes, expiry_rate, used_memory } =
-            point;
-        Self { address, keys, share, share_low, share_high, approximate, bytes, expiry_rate, used_memory }
+        Self {
+            address: point.address,
+            keys: exact_in_json(point.keys),
+            share: point.share,
+            share_low: point.share_low,
+            share_high: point.share_high,
+            approximate: point.approximate,
+            bytes: point.bytes.and_then(exact_in_json),
+            expiry_rate: point.expiry_rate,
+            used_memory: point.used_memory.and_then(exact_in_json),
+        }
     }
 }
 
@@ -172,7 +182,7 @@ impl From<EstimatePoint> for PointView {
 
 impl From<Mark> for MarkView {
     fn from(Mark { happened_at, kind, detail }: Mark) -> Self {
-        Self { happened_at, kind: kind.as_str(), detail }
+        Self { happened_at, kind: kind.as_str(), detail: exact_document(detail) }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     instances::SurveyRequest,
-    model::{Labels, Role, Survey, SurveyOrder, SurveyRow},
+    model::{Labels, Role, Survey, SurveyOrder, SurveyRow, exact_in_json},
     request::query_value,
 };
 
@@ -58,7 +58,7 @@ pub struct SurveyView {
     rows: Vec<SurveyRowView>,
 }
 
-/// One primary, or an instance that was not reached. Shares are 0–1; null stands for what is unknown.
+/// One primary, or an instance that was not reached. Shares are 0–1; null stands for what is unknown, and for numbers above 2^53.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SurveyRowView {
     /// Name of the instance.
@@ -131,24 +131,24 @@ impl From<SurveyRow> for SurveyRowView {
             name: row.name,
             instance_id: row.instance_id,
             address: row.address,
-            keys: row.keys,
-            keys_with_ttl: row.keys_with_ttl,
+            keys: row.keys.and_then(exact_in_json),
+            keys_with_ttl: row.keys_with_ttl.and_then(exact_in_json),
             share: row.share,
             share_low: row.share_low,
             share_high: row.share_high,
             approximate: row.approximate,
-            stale_keys: row.stale_keys,
-            bytes: row.bytes,
-            bytes_low: row.bytes_low,
-            bytes_high: row.bytes_high,
+            stale_keys: row.stale_keys.and_then(exact_in_json),
+            bytes: row.bytes.and_then(exact_in_json),
+            bytes_low: row.bytes_low.and_then(exact_in_json),
+            bytes_high: row.bytes_high.and_then(exact_in_json),
             method: row.method,
-            reclaimed: row.reclaimed,
+            reclaimed: row.reclaimed.and_then(exact_in_json),
             expiry_rate: row.expiry_rate,
             hz: row.hz,
             effort: row.effort,
             predicted_share: row.predicted_share,
             steady: row.steady,
-            used_memory: row.used_memory,
+            used_memory: row.used_memory.and_then(exact_in_json),
         }
     }
 }

@@ -5,8 +5,8 @@ use axum::{
     extract::{Request, State},
 };
 use jiff::Timestamp;
-use keysweep_engine::{Progress, Report};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     auth::Authorized,
-    model::{Reason, Role, ScanType, Status, TaskDetail},
+    model::{Reason, Role, ScanType, Status, TaskDetail, exact_document, exact_in_json},
 };
 
 /// A task. Times are UTC, durations are in seconds.
@@ -40,16 +40,18 @@ pub struct TaskView {
     /// Running time so far, of all workers.
     used_seconds: f64,
     attempts: u32,
-    keys_scanned: u64,
-    keys_reclaimed: u64,
+    /// Keys visited; null: above 2^53.
+    keys_scanned: Option<u64>,
+    /// Stale keys reclaimed; null: above 2^53.
+    keys_reclaimed: Option<u64>,
     /// Whether `keys_reclaimed` is exact; false after a worker crashed while it ran the task.
     exact: bool,
     /// Live progress of a running task.
     #[schema(value_type = Option<Object>)]
-    progress: Option<Progress>,
+    progress: Option<Value>,
     /// Report of a finished task: the object that `keysweep scan --json` prints.
     #[schema(value_type = Option<Object>)]
-    report: Option<Report>,
+    report: Option<Value>,
     /// Why stored documents of the task cannot be read: progress or report of another version of keysweep, a sentence each.
     problems: Vec<String>,
 }
@@ -88,11 +90,11 @@ impl From<TaskDetail> for TaskView {
             timeout_seconds: task.timeout.as_secs_f64(),
             used_seconds: task.used.as_secs_f64(),
             attempts: task.attempts,
-            keys_scanned: task.scanned,
-            keys_reclaimed: task.reclaimed,
+            keys_scanned: exact_in_json(task.scanned),
+            keys_reclaimed: exact_in_json(task.reclaimed),
             exact: task.exact,
-            progress,
-            report,
+            progress: progress.map(exact_document),
+            report: report.map(exact_document),
             problems,
         }
     }

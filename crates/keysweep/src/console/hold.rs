@@ -20,6 +20,8 @@ pub(super) struct HoldForm {
 /// How the stale share of an instance is held.
 pub(super) struct HoldPart {
     pub(super) form: HoldForm,
+    /// The saved level, also where the form shows another one that was typed and not saved.
+    pub(super) level: HoldLevel,
     pub(super) levels: [&'static str; 3],
     pub(super) servers: Vec<HeldServerView>,
     pub(super) changed: bool,
@@ -82,8 +84,14 @@ impl HoldPart {
     pub(super) fn new(hold: HeldInstance, typed: Option<HoldForm>) -> Self {
         let is_shown = hold.policy.level != HoldLevel::Observe || hold.changed;
         let servers = if is_shown { hold.servers } else { Vec::new() };
+        let mut form = typed.unwrap_or_else(|| HoldForm::saved(&hold.policy));
+        // The list cannot show an unknown level. Preselecting the saved one keeps a second save from changing it.
+        if form.level.parse::<HoldLevel>().is_err() {
+            form.level = hold.policy.level.to_string();
+        }
         Self {
-            form: typed.unwrap_or_else(|| HoldForm::saved(&hold.policy)),
+            level: hold.policy.level,
+            form,
             levels: HoldLevel::ALL.map(HoldLevel::as_str),
             servers: servers.into_iter().map(HeldServerView::from).collect(),
             changed: hold.changed,

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use jiff::Timestamp;
-use keysweep_engine::Report;
+use keysweep_engine::{HoldLevel, Report};
 
 use super::{
     ConsoleState, PageContext,

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use jiff::Timestamp;
 use keysweep_engine::{Inspection, gains_nothing};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Engine of a server that answers, but not as Redis or Valkey do.
 const OTHER_ENGINE: &str = "other";
@@ -17,6 +18,24 @@ const MAX_IN_JSON: u64 = 1 << 53;
 /// Returns a number for JSON; `None`: it is absurd, and would be read as another one.
 pub fn exact_in_json(number: u64) -> Option<u64> {
     (number <= MAX_IN_JSON).then_some(number)
+}
+
+/// Returns a document as JSON, with null for each whole number that would be read as another one.
+pub fn exact_document(document: impl Serialize) -> Value {
+    fn clear(value: &mut Value) {
+        match value {
+            Value::Number(number) if number.as_u64().is_some_and(|number| exact_in_json(number).is_none()) => {
+                *value = Value::Null;
+            }
+            Value::Array(items) => items.iter_mut().for_each(clear),
+            Value::Object(fields) => fields.values_mut().for_each(clear),
+            _ => {}
+        }
+    }
+    // A document of this crate is always JSON.
+    let mut value = serde_json::to_value(document).unwrap_or_default();
+    clear(&mut value);
+    value
 }
 
 /// The statistics of an instance, as its servers reported them to the last poll. Stored as versioned JSON.
@@ -92,6 +111,9 @@ mod tests {
     fn a_number_that_json_cannot_carry_is_unknown() {
         assert_eq!(exact_in_json(1 << 53), Some(1 << 53));
         assert_eq!((exact_in_json((1 << 53) + 1), exact_in_json(u64::MAX)), (None, None));
+        let document = serde_json::json!({ "keys": u64::MAX, "shards": [{ "keys": 7, "share": 1e300 }, u64::MAX, -1] });
+        let exact = serde_json::json!({ "keys": null, "shards": [{ "keys": 7, "share": 1e300 }, null, -1] });
+        assert_eq!(exact_document(document), exact);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep_harness::{DataSet, Flavor, Server, Service, eventually, id};
+use keysweep_harness::{DataSet, Flavor, HostileServer, Hostility, ScanTask, Server, Service, eventually, id};
 use serde_json::{Value, json};
 
 use super::own_api::{error, installation, post};
@@ -194,4 +194,47 @@ fn a_survey_has_a_row_for_each_primary_and_says_what_is_unknown() {
     let audit = service.get(&format!("{base}/audit?limit=1"));
     let entry = &audit["entries"][0];
     assert_eq!((&entry["action"], &entry["subject"]), (&"survey.create".into(), &created.body["id"]));
+}
+
+/// Returns the paths of whole numbers that readers of JSON would take for others.
+fn inexact(path: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Number(number) if number.as_u64().is_some_and(|number| number > 1 << 53) => vec![path.to_owned()],
+        Value::Array(items) => items.iter().flat_map(|item| inexact(&format!("{path}[]"), item)).collect(),
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, value)| inexact(&format!("{path}.{name}"), value)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn absurd_numbers_of_a_server_are_null_in_every_document() {
+    let hostile = HostileServer::start(Hostility::Numbers, "INFO");
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let new = json!({ "name": "cache", "url": hostile.url("INFO"), "sampling": "off" });
+    let created = post(&service, &format!("{base}/instances"), &new);
+    let path = format!("{base}/instances/{}", id(&created.body));
+    assert_eq!(service.request("POST", &format!("{path}/test")).status, 200);
+    let estimate = service.request("POST", &format!("{path}/estimate")).body;
+    let survey = post(&service, &format!("{base}/survey"), &Value::Null);
+    let survey = service.wait_for(&format!("{base}/survey/{}", id(&survey.body)), |survey| survey["status"] == "done");
+    let project = base.rsplit('/').next().expect("an id");
+    let task = service.create_scan(project, &id(&created.body));
+    let task = service.wait_until_finished(&ScanTask::new(project, &id(&task.body)));
+    let estimates = service.get(&format!("{path}/estimates"));
+    let point = &estimates["points"][0]["primaries"][0];
+    assert_eq!((&point["keys"], &point["used_memory"]), (&Value::Null, &Value::Null), "{estimates:#}");
+    assert_eq!((&survey["rows"][0]["keys"], &survey["rows"][0]["name"]), (&Value::Null, &"cache".into()), "{survey:#}");
+    assert_eq!(estimate["primaries"][0]["used_memory"], Value::Null, "{estimate:#}");
+    for (what, document) in [
+        ("instance", &service.get(&path)),
+        ("estimate", &estimate),
+        ("estimates", &estimates),
+        ("survey", &survey),
+        ("task", &task),
+    ] {
+        assert_eq!(inexact(what, document), Vec::<String>::new(), "{document:#}");
+    }
 }

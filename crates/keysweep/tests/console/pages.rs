@@ -54,6 +54,14 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
         |below| [("hold_level", "advise"), ("hold_below", below), ("hold_max_effort", "7"), ("hold_max_hz", "")];
     let wrong = visitor.post(&format!("{path}/hold"), &ended, &target("99"));
     assert!(wrong.status == 422 && wrong.text.contains("invalid below 0.99"), "{}", wrong.text);
+    assert!(wrong.text.contains("The stale share is not held"), "the level was not saved: {}", wrong.text);
+    let unknown = [("hold_level", "always"), ("hold_below", "8"), ("hold_max_effort", "7"), ("hold_max_hz", "")];
+    let wrong = visitor.post(&format!("{path}/hold"), &ended, &unknown);
+    assert!(
+        wrong.text.contains("<option value=\"observe\" selected>"),
+        "the saved level stays selected: {}",
+        wrong.text
+    );
     let page = visitor.submit(&format!("{path}/hold"), &ended, &target("8"));
     assert!(page.text.contains("The target is saved") && page.text.contains("value=\"8\""), "{}", page.text);
     let audit = visitor.get(&format!("/console/{}/audit", shop.project));
