@@ -9,6 +9,8 @@ const PROBE_RISE: f64 = 0.005;
 const WEIGHT: f64 = 0.3;
 /// Factor by which a measured stall or load may exceed its limit: both scatter.
 const SCATTER: f64 = 1.25;
+/// Factor by which it may not, not even once.
+const GRAVE: f64 = 2.0;
 /// Successive intervals in which a signal has to be seen that chance can cause once.
 const REPEATED: u32 = 2;
 
@@ -54,14 +56,39 @@ impl Alarms {
     }
 }
 
-/// Returns which limit of a policy the cycle breaks by what was measured.
-pub fn broken_limit(policy: &Policy, model: &Model<'_>, baseline: CycleSetting, hz: u32, load: f64) -> Option<String> {
-    let stall = load / f64::from(hz.max(1)) - model.stall(baseline);
-    let cpu = load - model.cpu(baseline);
-    if stall * 1e3 > policy.max_added_stall_ms * SCATTER {
-        return Some(format!("a cycle blocks clients for {:.1} ms more", stall * 1e3));
+/// A limit of a policy that the cycle breaks by what was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broken {
+    /// What was measured, as a factor of the limit.
+    pub factor: f64,
+    /// The factor of hz at which the same load would keep the limit of the stall; `None`: the limit of the CPU is broken, too.
+    pub relieving: Option<f64>,
+    /// What is wrong.
+    pub sentence: String,
+}
+
+impl Broken {
+    /// Whether the server must have its own settings now, if this is seen for so many intervals in a row: one interval a little
+    /// above a limit is chance, or a rise of the load that a higher hz spreads.
+    pub fn is_grave(&self, intervals: u32) -> bool {
+        self.factor > GRAVE || intervals >= REPEATED
     }
-    (cpu > policy.max_added_cpu * SCATTER).then(|| format!("the cycle takes {} of a core more", percent(cpu)))
+}
+
+/// Returns which limit of a policy the cycle breaks by what was measured.
+pub fn broken_limit(policy: &Policy, model: &Model<'_>, baseline: CycleSetting, hz: u32, load: f64) -> Option<Broken> {
+    let own = model.stall(baseline);
+    let (stall, cpu) = (load / f64::from(hz.max(1)) - own, load - model.cpu(baseline));
+    let max_stall = policy.max_added_stall_ms / 1e3;
+    let (by_stall, by_cpu) = (stall / max_stall, cpu / policy.max_added_cpu);
+    let factor = by_stall.max(by_cpu);
+    let sentence = match by_cpu > by_stall {
+        true => format!("the cycle takes {} of a core more", percent(cpu)),
+        false => format!("a cycle blocks clients for {:.1} ms more", stall * 1e3),
+    };
+    // A higher hz takes no less of the core.
+    let relieving = (by_cpu <= SCATTER).then(|| (own + stall) / (own + max_stall));
+    (factor > SCATTER).then_some(Broken { factor, relieving, sentence })
 }
 
 #[cfg(test)]
@@ -98,10 +125,13 @@ mod tests {
         let workload = Workload::split(1_000.0, &[(100_000, 100_000, None)], 16);
         let model =
             Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
-        let broken =
-            |hz, load| broken_limit(&Policy::default(), &model, CycleSetting::default(), hz, load).unwrap_or_default();
-        assert_eq!(broken(10, 0.01), "");
-        assert!(broken(10, 0.02).contains("ms more"), "{}", broken(10, 0.02));
-        assert!(broken(100, 0.05).contains("of a core more"), "{}", broken(100, 0.05));
+        let broken = |hz, load| broken_limit(&Policy::default(), &model, CycleSetting::default(), hz, load);
+        assert_eq!(broken(10, 0.01), None);
+        let stall = broken(10, 0.02).expect("broken");
+        assert!(stall.sentence.contains("ms more") && !stall.is_grave(1) && stall.is_grave(2), "{stall:?}");
+        assert!(stall.relieving.is_some_and(|factor| (1.0..2.0).contains(&factor)), "{stall:?}");
+        assert!(broken(10, 0.04).is_some_and(|stall| stall.is_grave(1)));
+        let cpu = broken(100, 0.05).expect("broken");
+        assert!(cpu.sentence.contains("of a core more") && cpu.relieving.is_none(), "{cpu:?}");
     }
 }

@@ -45,6 +45,8 @@ pub struct Controller {
     pub(super) changed_at: f64,
     pub(super) settle_until: f64,
     pub(super) back_off: Option<(f64, String)>,
+    /// Successive quiet intervals in which a limit was broken.
+    pub(super) broken: u32,
     pub(super) writes: VecDeque<f64>,
     pub(super) scan: Scan,
     /// Settled samples above the target while no write would help, and the time of the last.
@@ -87,6 +89,7 @@ impl Controller {
             changed_at: f64::NEG_INFINITY,
             settle_until: f64::NEG_INFINITY,
             back_off: None,
+            broken: 0,
             writes: VecDeque::new(),
             scan: Scan::None,
             missed: (0, f64::NEG_INFINITY),
@@ -220,7 +223,7 @@ impl Controller {
         (self.share, self.sample, self.sampled_at) = (None, None, None);
         (self.expected, self.pending, self.back_off) = (None, None, None);
         self.scan = Scan::None;
-        self.is_foreign = false;
+        (self.is_foreign, self.broken) = (false, 0);
         self.held();
     }
 

@@ -2,8 +2,8 @@
 
 use super::{
     action::{Action, Decision},
-    alarms::broken_limit,
-    baseline::Baseline,
+    alarms::{Broken, broken_limit},
+    baseline::{Baseline, Parameter},
     controller::{Controller, Scan},
     model::Model,
     policy::Level,
@@ -12,6 +12,8 @@ use super::{
     state::HoldState,
     steady::Basis,
 };
+use crate::stale::{CycleSetting, HZ_STEP};
+
 /// Seconds with the server's own settings after a limit was broken.
 const BACK_OFF: f64 = 600.0;
 /// Settings that are raised or lowered a day, at most.
@@ -66,11 +68,10 @@ impl Controller {
         if let Some(reason) = no_write.filter(|_| differs) {
             return restore(HoldState::Restoring, reason);
         }
-        let alarm = self.alarms.check(signals, &self.history, differs).or_else(|| {
-            let is_quiet = now >= self.settle_until && !signals.is_scanning;
-            let model = model.filter(|model| differs && is_quiet && self.has_law(model.workload))?;
-            broken_limit(&self.policy, model, baseline, signals.hz?, self.history.load?)
-        });
+        let broken = model.and_then(|model| self.broken_limit(now, signals, model, baseline, differs));
+        let is_grave = |broken: &Broken| broken.is_grave(self.broken);
+        let grave = broken.as_ref().filter(|broken| is_grave(broken)).map(|broken| broken.sentence.clone());
+        let alarm = self.alarms.check(signals, &self.history, differs).or(grave);
         if let Some(reason) = alarm.clone().filter(|_| differs) {
             self.back_off = Some((now + BACK_OFF, reason));
         }
@@ -94,6 +95,9 @@ impl Controller {
         if let Some(reason) = alarm {
             return Decision::stay(HoldState::Measuring, format!("{reason}; nothing is raised meanwhile"));
         }
+        if let Some(relief) = broken.and_then(|broken| self.relief(found, &broken)) {
+            return self.allowed(now, relief, no_write);
+        }
         let fresh = self.share.filter(|(at, _)| *at > self.changed_at).map(|(_, share)| share);
         let basis = Basis { now, signals, found, baseline, fresh };
         let decision = match model.filter(|model| self.has_law(model.workload)) {
@@ -104,6 +108,33 @@ impl Controller {
             None => self.by_measurement(&basis),
         };
         self.allowed(now, decision, no_write)
+    }
+
+    /// Returns a limit that the cycle breaks with other settings than the server's own, and counts how often in a row.
+    fn broken_limit(
+        &mut self,
+        now: f64,
+        signals: &Signals,
+        model: &Model<'_>,
+        baseline: CycleSetting,
+        differs: bool,
+    ) -> Option<Broken> {
+        if now < self.settle_until || signals.is_scanning || !self.has_law(model.workload) {
+            return None;
+        }
+        let load = self.history.load?;
+        let broken = broken_limit(&self.policy, model, baseline, signals.hz?, load).filter(|_| differs);
+        self.broken = if broken.is_some() { self.broken + 1 } else { 0 };
+        broken
+    }
+
+    /// Returns the write that shortens cycles which block clients for too long: a higher hz, where the operator consents to it.
+    fn relief(&self, found: CycleSetting, broken: &Broken) -> Option<Decision> {
+        let needed = (f64::from(found.hz) * broken.relieving?).ceil() as u32;
+        let hz = needed.next_multiple_of(HZ_STEP).min(self.policy.max_hz?);
+        let faster = CycleSetting { hz, ..found };
+        let reason = format!("{}: {} makes it shorter", broken.sentence, shown(faster));
+        (hz > found.hz).then(|| Decision::write(found, (Parameter::Hz, hz), reason))
     }
 
     /// Turns what may not be done into advice.

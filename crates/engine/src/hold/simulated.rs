@@ -30,6 +30,8 @@ pub struct Server {
     pub scan_left: Option<f64>,
     /// Added to every measured share, and to the share that the law holds: a server that the law does not fit.
     pub bias: f64,
+    /// How many times as long as usual a cycle takes: caches that others use, a table that is being resized.
+    pub slowness: f64,
     expired: f64,
     cycle_seconds: f64,
     caps: f64,
@@ -51,6 +53,7 @@ impl Server {
             share: setting.held_share(rate),
             scan_left: None,
             bias: 0.0,
+            slowness: 1.0,
             expired: 0.0,
             cycle_seconds: 0.0,
             caps: 0.0,
@@ -91,7 +94,7 @@ impl Server {
         self.expired += self.removed * seconds;
         // Behind a scan the cycle finds little.
         let cycled = self.setting.held_rate(self.share.clamp(1e-3, 0.49)).min(self.removed);
-        self.cycle_seconds += cost.load(cycled, self.share.max(1e-3)) * seconds;
+        self.cycle_seconds += cost.load(cycled, self.share.max(1e-3)) * self.slowness * seconds;
     }
 
     pub fn scan(&mut self) {

@@ -210,6 +210,38 @@ fn a_background_save_restores_the_baseline_for_ten_minutes() {
     assert_ne!(world.server.setting, E1);
 }
 
+/// Where the operator consents to a higher hz, it spreads the same work over more cycles; the settings need not be given up.
+#[test]
+fn cycles_that_become_too_long_are_made_shorter_by_hz_and_much_longer_ones_are_given_up_at_once() {
+    let held = |max_hz| {
+        let policy = Policy { max_hz, max_effort: 6, max_added_cpu: 0.1, ..quick() };
+        let mut world = World::new(policy, Server::new(E1, 1_000.0, 30_000.0), 14);
+        world.steps(60);
+        assert_eq!((world.state, world.server.setting.hz), (HoldState::Holding, 10), "{}", world.sentence);
+        let usual = world.controller.history.load.expect("a load") / 10.0;
+        // The stall that lies half as far again above the limit of one millisecond.
+        world.server.slowness = (usual + 0.0015) / usual;
+        world.step();
+        world
+    };
+    let mut consented = held(Some(50));
+    assert!(
+        consented.server.setting.hz > 10 && consented.sentence.contains("makes it shorter"),
+        "{}",
+        consented.sentence
+    );
+    consented.steps(60);
+    assert_eq!(consented.state, HoldState::Holding, "{}", consented.sentence);
+    let mut refused = held(None);
+    assert_ne!(refused.state, HoldState::BackingOff, "one interval is chance: {}", refused.sentence);
+    // Then the model knows that every cycle of this server takes longer, also those with its own settings.
+    refused.steps(20);
+    assert_eq!((refused.state, refused.writes > 0), (HoldState::Holding, true), "{}", refused.sentence);
+    refused.server.slowness *= 4.0;
+    refused.step();
+    assert_eq!((refused.state, refused.server.setting), (HoldState::BackingOff, E1), "{}", refused.sentence);
+}
+
 #[test]
 fn a_value_of_others_stops_everything_and_is_left() {
     let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 7);
@@ -303,7 +335,7 @@ fn history(seed: u64, steps: u32) {
         if random.u8(0..100) >= 8 {
             continue;
         }
-        match random.u8(0..14) {
+        match random.u8(0..15) {
             0 | 1 => world.server.rate = (world.server.rate * 10.0).min(20_000.0),
             2 | 3 => world.server.rate = (world.server.rate / 10.0).max(1.0),
             4 => world.server.batch(0.2),
@@ -315,6 +347,7 @@ fn history(seed: u64, steps: u32) {
             10 => world.loses_reply = Some(random.bool()),
             11 => world.crash(),
             12 => world.server.reset_statistics(),
+            13 => world.server.slowness = [1.0, 1.5, 2.5, 6.0][random.usize(0..4)],
             _ if random.u8(0..4) == 0 => {
                 // An operator sets a value that keysweep never wrote.
                 let known = world.record.clone();
