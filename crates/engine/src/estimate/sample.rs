@@ -25,6 +25,8 @@ const MAX_SERVER_TIME: Duration = Duration::from_millis(20);
 const UNCOUNTED: f64 = 2.5;
 /// Fewest slices of a database: with fewer the interval says nothing.
 const MIN_SLICES: u32 = 10;
+/// Random cursors that are tried for one that is away from all slices before it.
+const MAX_DRAWS: usize = 50;
 /// Keys of a bucket: Valkey since 8.1 keeps up to seven keys in each.
 const KEYS_PER_BUCKET: u64 = 8;
 
@@ -186,6 +188,14 @@ impl Places {
         }
     }
 
+    /// Returns the place of a cursor among all keys, 0–1.
+    fn at(&self, cursor: u64) -> f64 {
+        match self {
+            Self::Table { .. } => fraction(cursor),
+            Self::Slots { scale, .. } => scale.fraction(cursor),
+        }
+    }
+
     /// Returns the part of the table that a slice has covered. Slots are drawn by their keys, which weighs them already.
     fn covered(&self, start: u64, end: u64) -> f64 {
         match self {
@@ -232,6 +242,35 @@ pub(super) fn draw_slot(scale: &Scale, random: &mut fastrand::Rng) -> (u16, u64)
     (u16::try_from(slot).unwrap_or(SLOTS - 1), sums[slot + 1] - sums[slot])
 }
 
+/// The places that slices have visited. Their stale keys are gone, so that a second visit would find too few.
+#[derive(Default)]
+struct Visited {
+    /// Beginning and end of each slice, 0–1.
+    spans: Vec<(f64, f64)>,
+    longest: f64,
+}
+
+impl Visited {
+    fn add(&mut self, start: f64, end: f64) {
+        // The last slice of the keyspace ends with cursor 0.
+        let end = if end <= start { 1.0 } else { end };
+        self.longest = self.longest.max(end - start);
+        self.spans.push((start, end));
+    }
+
+    /// Whether a slice that begins here is expected to reach what was visited.
+    fn is_near(&self, start: f64) -> bool {
+        self.spans.iter().any(|(from, to)| (from - self.longest..*to).contains(&start))
+    }
+
+    /// Returns a random cursor at which nothing was visited yet.
+    fn draw(&self, places: &Places, random: &mut fastrand::Rng) -> u64 {
+        let mut drawn = std::iter::repeat_with(|| places.draw(random)).take(MAX_DRAWS);
+        // All slices visit a twentieth of the keys, but may be crowded in one slot.
+        drawn.find(|cursor| !self.is_near(places.at(*cursor))).unwrap_or_else(|| places.draw(random))
+    }
+}
+
 /// The slices of one database.
 #[derive(Default)]
 struct Drawn {
@@ -248,18 +287,19 @@ fn draw(
     count: u32,
     budget: &mut Budget,
 ) -> Result<Drawn, ShardError> {
-    let (mut random, mut drawn) = (fastrand::Rng::new(), Drawn::default());
+    let (mut random, mut drawn, mut visited) = (fastrand::Rng::new(), Drawn::default(), Visited::default());
     for _ in 0..slices {
         if budget.is_exhausted(link, address)? {
             break;
         }
-        let (start, sent) = (places.draw(&mut random), Instant::now());
+        let (start, sent) = (visited.draw(places, &mut random), Instant::now());
         let capabilities = Capabilities { memory: true, ..Capabilities::ALL };
         let slice = link.slice(start, count, capabilities).map_err(|error| ShardError::at(address, error))?;
         budget.record(sent.elapsed());
         if matches!(slice.role, RoleView::Replica { .. }) {
             return Err(ShardError::Demoted);
         }
+        visited.add(places.at(start), places.at(slice.cursor));
         drawn.reclaimed += slice.reclaimed;
         drawn.slices.push(SliceSample {
             visited: slice.returned + slice.reclaimed,
@@ -373,6 +413,25 @@ mod tests {
         assert_eq!(table.covered(start, 0b11), 0.25);
         let mut random = fastrand::Rng::with_seed(7);
         assert!((0..1_000).all(|_| table.draw(&mut random) < 1_024));
+    }
+
+    #[test]
+    fn no_slice_begins_where_another_one_has_been() {
+        let places = Places::Table { bits: 12 };
+        let (mut random, mut visited) = (fastrand::Rng::with_seed(7), Visited::default());
+        for _ in 0..100 {
+            let start = places.at(visited.draw(&places, &mut random));
+            assert!(!visited.spans.iter().any(|(from, to)| start < *to && *from < start + 0.0005), "{start}");
+            visited.add(start, start + 0.0005);
+        }
+        visited.add(0.9, 0.0);
+        assert_eq!(
+            (visited.spans.last(), visited.is_near(0.99), visited.is_near(0.5)),
+            (Some(&(0.9, 1.0)), true, true)
+        );
+        let mut all = Visited::default();
+        all.add(0.0, 1.0);
+        assert!(all.draw(&places, &mut random) < 1 << 12, "a cursor is drawn even so");
     }
 
     #[test]
