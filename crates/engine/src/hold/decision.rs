@@ -7,7 +7,7 @@ use super::{
     controller::{Controller, Scan},
     model::Model,
     policy::Level,
-    sentences::setting as shown,
+    sentences::{sampled, setting as shown},
     signals::Signals,
     state::HoldState,
     steady::Basis,
@@ -92,13 +92,20 @@ impl Controller {
             let sentence = format!("the share follows a change for {:.0} s more", self.settle_until - now);
             return Decision::stay(HoldState::Settling, self.failure.clone().unwrap_or(sentence));
         }
-        if let Some(reason) = alarm {
-            return Decision::stay(HoldState::Measuring, format!("{reason}; nothing is raised meanwhile"));
-        }
         if let Some(relief) = broken.and_then(|broken| self.relief(found, &broken)) {
             return self.allowed(now, relief, no_write);
         }
         let fresh = self.share.filter(|(at, _)| *at > self.changed_at).map(|(_, share)| share);
+        if let Some(reason) = alarm {
+            let sentence = format!("{reason}; nothing is raised meanwhile");
+            // What does not pass keeps the share above the target.
+            return match fresh.filter(|share| share.low > self.policy.below) {
+                Some(share) if self.missed(now) => {
+                    Decision::stay(HoldState::CannotHold, format!("{}: {sentence}", sampled(share)))
+                }
+                _ => Decision::stay(HoldState::Measuring, sentence),
+            };
+        }
         let basis = Basis { now, signals, found, baseline, fresh };
         let decision = match model.filter(|model| self.has_law(model.workload)) {
             Some(model) => self.by_law(&basis, model),

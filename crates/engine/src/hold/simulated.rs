@@ -32,6 +32,8 @@ pub struct Server {
     pub bias: f64,
     /// How many times as long as usual a cycle takes: caches that others use, a table that is being resized.
     pub slowness: f64,
+    /// Whether every cycle ends at its time limit, as on a machine whose cores others use.
+    pub is_capped: bool,
     expired: f64,
     cycle_seconds: f64,
     caps: f64,
@@ -54,6 +56,7 @@ impl Server {
             scan_left: None,
             bias: 0.0,
             slowness: 1.0,
+            is_capped: false,
             expired: 0.0,
             cycle_seconds: 0.0,
             caps: 0.0,
@@ -81,6 +84,9 @@ impl Server {
             if wanted > most {
                 self.caps += hz * seconds;
             }
+        }
+        if self.is_capped {
+            self.caps += hz * seconds;
         }
         if let Some(left) = &mut self.scan_left {
             *left -= seconds;

@@ -196,6 +196,16 @@ fn a_target_out_of_reach_is_reported_with_what_would_hold_it() {
 }
 
 #[test]
+fn a_cycle_that_always_reaches_its_time_limit_is_reported_as_a_target_out_of_reach() {
+    let mut server = Server::new(E1, 1_000.0, 30_000.0);
+    server.is_capped = true;
+    let mut world = World::new(quick(), server, 15);
+    world.steps(60);
+    assert_eq!((world.state, world.writes), (HoldState::CannotHold, 0), "{}", world.sentence);
+    assert!(world.sentence.contains("reaches its own time limit"), "{}", world.sentence);
+}
+
+#[test]
 fn a_background_save_restores_the_baseline_for_ten_minutes() {
     let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 6);
     world.steps(40);
