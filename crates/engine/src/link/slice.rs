@@ -95,9 +95,6 @@ impl Link {
         if capabilities.transaction {
             encode(&mut self.out, &[b"MULTI"]);
         }
-        if capabilities.role {
-            encode(&mut self.out, &[b"ROLE"]);
-        }
         if capabilities.dbsize {
             encode(&mut self.out, &[b"DBSIZE"]);
         }
@@ -118,6 +115,10 @@ impl Link {
         if capabilities.dbsize {
             encode(&mut self.out, &[b"DBSIZE"]);
         }
+        // Last: servers write the rest of the replies after that of ROLE to another buffer, which took them 4 to 8 µs longer.
+        if capabilities.role {
+            encode(&mut self.out, &[b"ROLE"]);
+        }
         if capabilities.transaction {
             encode(&mut self.out, &[b"EXEC"]);
         }
@@ -126,10 +127,6 @@ impl Link {
 
     /// Reads the replies. Reads all of them even if one is an error, so that the next slice reads its own.
     fn read_slice(&mut self, capabilities: Capabilities) -> Result<SliceReply, LinkError> {
-        let role = match capabilities.role {
-            true => Some(self.read_reply(&mut ReplyLimit::ROLE.budget())?),
-            false => None,
-        };
         let before = self.read_size(capabilities)?;
         let begun = self.read_time(capabilities)?;
         let memory_before = self.read_memory(capabilities)?;
@@ -137,6 +134,10 @@ impl Link {
         let memory_after = self.read_memory(capabilities)?;
         let ended = self.read_time(capabilities)?;
         let after = self.read_size(capabilities)?;
+        let role = match capabilities.role {
+            true => Some(self.read_reply(&mut ReplyLimit::ROLE.budget())?),
+            false => None,
+        };
         let refused = |reply: &Reply| match reply {
             Reply::Error(text) => Err(LinkError::Server(ServerError(text.clone()))),
             _ => Ok(()),

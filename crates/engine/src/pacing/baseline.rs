@@ -12,7 +12,7 @@ use crate::{
 
 /// PINGs before the first slice, and the time between them.
 const PINGS: u32 = 20;
-const INTERVAL: Duration = Duration::from_millis(5);
+const INTERVAL: Duration = Duration::from_millis(3);
 /// How long to measure at a distance, at least.
 const TIME: Duration = Duration::from_millis(100);
 /// PINGs at a distance, at least: as many as a p90 takes.

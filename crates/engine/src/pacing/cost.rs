@@ -74,8 +74,8 @@ impl Sums {
 /// Estimates the cost of each slice of one connection.
 #[derive(Debug, Clone)]
 pub struct CostMeter {
-    /// Share of the main thread that clients used before the first slice, 0–1.
-    clients: f64,
+    /// Share of the main thread that clients used before the first slice, 0–1; `None`: unknown, so that nothing can be calibrated.
+    clients: Option<f64>,
     /// Seconds that each reclaimed key costs after SCAN.
     per_reclaim: f64,
     /// Seconds of SCAN for each unit of COUNT, before any reading.
@@ -98,7 +98,7 @@ pub struct CostMeter {
 impl CostMeter {
     /// Returns a meter for a server whose clients use this share of its main thread, 0–1. `expected`: seconds of SCAN for each
     /// unit of COUNT. `propagates`: whether DELs go to replicas or the append-only file.
-    pub fn new(expected: f64, clients: f64, propagates: bool) -> Self {
+    pub fn new(expected: f64, clients: Option<f64>, propagates: bool) -> Self {
         Self {
             clients,
             per_reclaim: if propagates { PER_RECLAIM } else { 0.0 },
@@ -210,11 +210,11 @@ impl CostMeter {
 
     /// Sets the overhead by the CPU that the server has used since the calibration began.
     fn calibrate(&mut self, now: Duration, reading: ScanStatistics) {
-        let Some((since, first, sums)) = self.calibration else { return };
+        let Some(((since, first, sums), clients)) = self.calibration.zip(self.clients) else { return };
         let Some(cpu) = reading.cpu.zip(first.cpu).and_then(|(cpu, before)| cpu.checked_sub(before)) else { return };
         let elapsed = now.saturating_sub(since);
         let scan = reading.scan.saturating_sub(first.scan).as_secs_f64();
-        let clients = self.clients * elapsed.as_secs_f64();
+        let clients = clients * elapsed.as_secs_f64();
         // Where clients use more than the slices, what they use varies by more than what is to be measured.
         if sums.slices >= MIN_CALIBRATED && clients <= scan {
             let queries = f64::from(sums.queries) * PER_QUERY;

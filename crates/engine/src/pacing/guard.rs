@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        options::Preset,
+        options::Limits,
         pacing::{
             pace::{Decision, Pace},
             probe::Probe,
@@ -190,7 +190,7 @@ mod tests {
 
     impl Simulated {
         fn new(clients: f64) -> Self {
-            let limits = Preset::Normal.limits();
+            let limits = Limits::quarter();
             let guard = Guard::new(limits.max_cpu, Self::reply_time(clients), MILLI);
             let (now, swept) = (Duration::ZERO, Duration::ZERO);
             Self { now, probe: Probe::default(), guard, pace: Pace::new(limits), clients, swept }

@@ -218,19 +218,19 @@ mod tests {
     const MICRO: Duration = Duration::from_micros(1);
 
     #[test]
-    fn normal_uses_its_quarter_although_sleeps_overshoot() {
-        let mut bench = Bench::new(Preset::Normal.limits());
+    fn a_quarter_is_used_although_sleeps_overshoot() {
+        let mut bench = Bench::new(Limits::quarter());
         bench.run(Duration::from_secs(5), 20 * MICRO, MICRO, 100 * MICRO);
         assert!((0.24..0.25).contains(&bench.share()), "share {}", bench.share());
     }
 
     #[test]
     fn it_starts_with_the_count_that_the_known_cost_allows() {
-        let pace = Pace::new(Preset::Normal.limits()).starting_at(30e-6, 0.4e-6);
+        let pace = Pace::new(Limits::quarter()).starting_at(30e-6, 0.4e-6);
         assert_eq!(pace.next(Duration::ZERO), Decision::Go(350));
-        let slow = Pace::new(Preset::Normal.limits()).starting_at(1.0, 1.0);
+        let slow = Pace::new(Limits::quarter()).starting_at(1.0, 1.0);
         assert_eq!(slow.next(Duration::ZERO), Decision::Go(MIN_COUNT));
-        let mut limits = Preset::Normal.limits();
+        let mut limits = Limits::quarter();
         limits.keys_per_second = Some(1_000);
         assert_eq!(Pace::new(limits).starting_at(30e-6, 0.4e-6).next(Duration::ZERO), Decision::Go(50));
     }
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_correction_delays_the_next_slice_by_its_share() {
         let second = Duration::from_secs(1);
-        let mut pace = Pace::new(Preset::Normal.limits());
+        let mut pace = Pace::new(Limits::quarter());
         pace.settle(second, 0.1);
         let Decision::Wait(due) = pace.next(second) else { panic!("no wait") };
         assert!((due - second).as_secs_f64() > 0.39, "{due:?}");
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_server_ten_times_slower_gets_shorter_slices_within_a_tenth_of_a_second_and_back() {
-        let mut bench = Bench::new(Preset::Normal.limits());
+        let mut bench = Bench::new(Limits::quarter());
         let tenth = Duration::from_millis(100);
         bench.run(Duration::from_secs(1), 10 * MICRO, MICRO, MICRO);
         let quick = bench.pace.count;
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_lower_limit_takes_effect_at_once() {
-        let mut bench = Bench::new(Preset::Normal.limits());
+        let mut bench = Bench::new(Limits::quarter());
         bench.run(Duration::from_secs(1), 20 * MICRO, MICRO, 100 * MICRO);
         bench.pace.set_max_cpu(0.01);
         let before = bench.slices.len();
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn one_outlier_changes_nothing() {
-        let mut bench = Bench::new(Preset::Normal.limits());
+        let mut bench = Bench::new(Limits::quarter());
         bench.run(Duration::from_secs(1), 10 * MICRO, MICRO, MICRO);
         let before = bench.pace.count;
         bench.pace.record(bench.now, Duration::from_millis(5), before, u64::from(before), 0);
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_long_slice_delays_the_next() {
-        let mut pace = Pace::new(Preset::Normal.limits());
+        let mut pace = Pace::new(Limits::quarter());
         pace.record(Duration::from_secs(1), Duration::from_millis(500), 10, 10, 0);
         assert!(matches!(pace.next(Duration::from_millis(2990)), Decision::Wait(_)));
         assert!(matches!(pace.next(Duration::from_millis(3050)), Decision::Go(_)));
@@ -298,12 +298,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_second_exceeds_the_limit(
-            preset in prop::sample::select(&[Preset::Gentle, Preset::Normal, Preset::Fast][..]),
+            limits in prop::sample::select(vec![Preset::Gentle.limits(), Preset::Normal.limits(), Limits::quarter()]),
             fixed in 1u32..30,
             nanos in prop::collection::vec(50u64..2_000, 1..6),
             overshoot in 0u64..20_000,
         ) {
-            let limits = preset.limits();
             let mut bench = Bench::new(limits);
             for per_key in nanos {
                 bench.run(Duration::from_millis(700), fixed * MICRO, Duration::from_nanos(per_key), Duration::from_micros(overshoot));

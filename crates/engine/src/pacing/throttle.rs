@@ -130,7 +130,7 @@ impl<'a> Throttle<'a> {
             context,
             address: address.clone(),
             pace: Pace::new(context.limits),
-            cost: CostMeter::new(context.expected_cost, 0.0, false),
+            cost: CostMeter::new(context.expected_cost, None, false),
             started,
             probe: Probe::default(),
             guard: None,
@@ -161,12 +161,18 @@ impl<'a> Throttle<'a> {
     ) -> Result<Baseline, LinkError> {
         let keys = saturating_sum(self.state().checkpoint.databases.iter().map(|database| database.keys));
         let (probe, before, limits) = (&mut self.probe, (self.last_sample, sampled), self.context.limits);
-        match limits.guard.filter(|_| keys >= MIN_GUARDED_KEYS) {
-            Some(tolerance) => {
-                Baseline::guarded(link, probe, limits, tolerance, profile.baseline_p90, before, self.context.stop)
-            }
-            None => Baseline::unguarded(link, probe, before.0),
+        if keys < MIN_GUARDED_KEYS || (limits.guard.is_none() && limits.max_cpu >= 1.0) {
+            return Baseline::unguarded(link, probe, before.0);
         }
+        // A CPU limit needs the load of the clients also where there is no guard: the cost of slices is what the server uses
+        // beyond that.
+        let tolerance = limits.guard.unwrap_or_default();
+        let known = profile.baseline_p90;
+        let measured = Baseline::guarded(link, probe, limits, tolerance, known, before, self.context.stop)?;
+        Ok(match limits.guard {
+            Some(_) => measured,
+            None => Baseline { guard: None, p90: None, event_loop: None, ..measured },
+        })
     }
 
     /// Sets the guard, and the cost that the first slices are planned with.
@@ -179,7 +185,7 @@ impl<'a> Throttle<'a> {
         }
         let known = profile.cost_per_unit.unwrap_or(self.context.expected_cost);
         let propagates = has_replicas || self.last_sample.is_appending;
-        self.cost = CostMeter::new(known, baseline.clients.unwrap_or(0.0), propagates);
+        self.cost = CostMeter::new(known, baseline.clients, propagates);
         self.pace = Pace::new(self.context.limits).starting_at(OVERHEAD, known);
         let now = self.now();
         if let Some(statistics) = self.last_sample.scan {

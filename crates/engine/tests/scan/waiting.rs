@@ -1,6 +1,9 @@
 //! Waits are precise over a second and burn no core, also with many sweeps in one process.
 
-use std::{fs, thread, time::Instant};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use keysweep_engine::{Options, Outcome, Stop, Target, sweep};
 use keysweep_harness::{DataSet, Flavor, Server};
@@ -21,7 +24,7 @@ fn alone_thirty_two_sweeps_in_one_process_keep_their_limit_and_burn_no_core() {
     let target: Target = server.url().parse().expect("a target");
     let mut options = Options::default();
     // A hundredth each: a third of the server for all of them, so that they rarely wait for one another.
-    (options.limits.max_cpu, options.limits.guard) = (0.01, None);
+    (options.limits.max_cpu, options.limits.max_slice, options.limits.guard) = (0.01, Duration::from_micros(200), None);
 
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let reports: Vec<_> = thread::scope(|scope| {

@@ -16,7 +16,7 @@ use prometheus_client::{
 use super::OfInstance;
 use crate::{model::Reason, store::InstanceOverview};
 
-/// Bucket bounds of `slice_duration`, seconds. A slice should stay below 200 µs at pace normal and below 1 ms at any pace.
+/// Bucket bounds of `slice_duration`, seconds. A slice should stay below 100 µs at pace normal and below 1 ms at any pace.
 const SLICE: [f64; 10] = [0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.005, 0.025, 0.1, 1.0];
 /// Bucket bounds of `probe_duration`, seconds. A scan backs off when latency is 1 ms above its baseline.
 const PROBE: [f64; 10] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];

@@ -154,7 +154,8 @@ fn a_paused_instance_finishes_its_task_and_accepts_no_new_one() {
 
 /// Starts a scan that takes seconds.
 fn long_task(service: &Service, base: &str, server: &Server) -> String {
-    DataSet::new().live(150_000).load(server);
+    DataSet::new().live(50_000).stale(50_000).load(server);
+    server.watch_expired_keys();
     let added =
         post(service, &format!("{base}/instances"), &json!({ "name": "cache", "url": server.url(), "pace": "gentle" }));
     let (instance, project) = (id(&added.body), added.body["project_id"].as_str().expect("an id").to_owned());

@@ -243,6 +243,7 @@ fn waiting_for_a_task_exits_with_its_outcome() {
 fn the_progress_bar_continues_through_a_restart_of_the_service() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(100_000).stale(50_000).load(&server);
+    server.watch_expired_keys();
     // A port outside the range of outgoing connections, so that none takes it during the restart.
     let address = format!("127.0.0.1:{}", free_port());
     let remote = Remote::start_at(&address, &server.url(), "operator", &["--pace", "gentle"]);

@@ -11,9 +11,9 @@ use crate::visitor::PASSWORD;
 
 use crate::common::root;
 
-/// Enough keys for a scan at the gentle pace to take some seconds.
-const LIVE: u64 = 320_000;
-const STALE: u64 = 60_000;
+/// Enough stale keys for a scan to take some seconds while a client watches them expire.
+const LIVE: u64 = 120_000;
+const STALE: u64 = 120_000;
 
 #[test]
 fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_cancels_and_is_refused_as_a_reader() {
@@ -30,6 +30,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     installation.admin(&["instance", "add", "checkout", &format!("redis-cluster://{ports}"), "--project", "shop"]);
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
     DataSet::new().live(LIVE).stale(STALE).load(&server);
+    server.watch_expired_keys();
     let seasoned = Server::start(Flavor::Valkey91);
     let service = installation.serve(&[]);
     let history = with_a_history(&installation, &service, &seasoned);

@@ -273,7 +273,8 @@ fn metrics_for_other_machines_require_insecure_http() {
 #[tokio::test]
 async fn a_lost_lease_is_counted_once() {
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(300_000).load(&server);
+    DataSet::new().live(50_000).stale(50_000).load(&server);
+    server.watch_expired_keys();
     let proxy = Proxy::before(&server);
     let installation = installation!();
     let (project, instance) = installation.register_with(&proxy.url(), &["--pace", "gentle"]);

@@ -128,6 +128,7 @@ fn the_shards_of_a_cluster_are_shown_after_its_first_poll() {
 fn heavy_a_crash_and_a_failover_during_a_scan_of_a_cluster_leave_no_stale_key() {
     let mut cluster = Cluster::start(Flavor::Valkey91, 2, true);
     let (live, stale) = cluster.load(80_000, 60_000);
+    cluster.nodes().iter().for_each(Server::watch_expired_keys);
     let installation = Installation::new(BINARY);
     let (project, instance) = installation.register_with(&cluster.url(), &["--pace", "gentle"]);
     let service = installation.serve(&["--no-auth"]);

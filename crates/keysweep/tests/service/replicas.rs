@@ -23,7 +23,8 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
 fn while_the_database_is_unavailable_health_checks_fail_and_the_service_recovers() {
     let mut database = Postgres::start();
     let mut server = Server::start(Flavor::Valkey91);
-    let loaded = DataSet::new().live(100_000).stale(500).load(&server);
+    let loaded = DataSet::new().live(50_000).stale(50_000).load(&server);
+    server.watch_expired_keys();
     let installation = Installation::on_postgres(BINARY, &database);
     let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let other = installation.register_another(&project, "other", &server.url(), &[]);

@@ -91,8 +91,9 @@ fn a_task_for_an_unreachable_server_fails_with_the_reason() {
     assert_eq!((&record["status"], &record["num"]), (&"failed".into(), &0.into()));
 }
 
-/// Loads enough keys that a scan takes some seconds at pace gentle. Returns the number of live ones.
+/// Loads keys so that a scan takes some seconds at any pace. Returns the number of live ones.
 fn load_for_seconds(server: &Server) -> u64 {
+    server.watch_expired_keys();
     DataSet::new().live(80_000).stale(40_000).load(server).live
 }
 
@@ -133,16 +134,8 @@ fn heavy_sigterm_releases_the_lease_and_a_restart_resumes_from_the_checkpoint() 
 async fn heavy_a_long_outage_of_the_database_costs_a_task_neither_an_attempt_nor_its_exact_count() {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(10_000).stale(200_000).load(&server);
-    // With a keyspace-notification subscriber the scan takes twenty seconds.
-    redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("notify-keyspace-events")
-        .arg("Ex")
-        .exec(&mut server.connection())
-        .expect("set");
-    let mut connection = server.connection();
-    let mut events = connection.as_pubsub();
-    events.psubscribe("__keyevent@*__:expired").expect("subscribed");
+    // The scan takes twenty seconds.
+    server.watch_expired_keys();
     let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(&["--no-auth"]);

@@ -120,7 +120,8 @@ fn a_task_is_one_trace_from_its_creation_to_each_primary() {
 fn remaining_spans_are_exported_on_shutdown() {
     let collector = FakeCollector::start();
     let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(300_000).load(&server);
+    DataSet::new().live(50_000).stale(50_000).load(&server);
+    server.watch_expired_keys();
     let installation = installation!();
     let (project, instance) = installation.register_with(&server.url(), &["--pace", "gentle"]);
     let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str())];

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    options::Preset,
+    options::Limits,
     pacing::pace::{Decision, Pace},
 };
 
@@ -21,7 +21,7 @@ fn after(slices: u64, micros: u64) -> ScanStatistics {
 
 /// Returns a meter that has read the counters before the first slice.
 fn meter() -> CostMeter {
-    let mut meter = CostMeter::new(1e-6, 0.0, false);
+    let mut meter = CostMeter::new(1e-6, Some(0.0), false);
     meter.read(Duration::ZERO, START);
     meter
 }
@@ -38,7 +38,7 @@ fn a_reading_says_what_slices_cost_and_by_how_much_the_estimate_was_wrong() {
 
 #[test]
 fn the_time_by_the_servers_clock_needs_no_reading() {
-    let mut meter = CostMeter::new(1e-6, 0.0, true);
+    let mut meter = CostMeter::new(1e-6, Some(0.0), true);
     let timed = Measured { scan: Some(Duration::from_micros(90)), reclaimed: 100, ..slice(100) };
     assert_eq!(meter.record(&timed), Duration::from_micros(90 + 30 + 30), "a part for each reclaimed key");
 }
@@ -64,7 +64,7 @@ fn readings_that_count_other_slices_are_thrown_away() {
 
 #[test]
 fn without_statistics_a_low_quantile_of_the_round_trips_decides() {
-    let mut meter = CostMeter::new(1e-6, 0.0, false);
+    let mut meter = CostMeter::new(1e-6, Some(0.0), false);
     let cost = |meter: &mut CostMeter, excess: u64| {
         meter.record(&Measured { excess: Some(Duration::from_micros(excess)), ..slice(100) })
     };
@@ -117,9 +117,9 @@ struct Path {
 
 /// Runs slices at this CPU limit for `time`. Returns the share of the main thread that they took, queries included.
 fn used(path: Path, max_cpu: f64, max_slice: Duration, time: Duration) -> f64 {
-    let mut limits = Preset::Normal.limits();
+    let mut limits = Limits::quarter();
     (limits.max_cpu, limits.max_slice) = (max_cpu, max_slice);
-    let mut meter = CostMeter::new(1e-6, path.clients, false);
+    let mut meter = CostMeter::new(1e-6, Some(path.clients), false);
     let mut pace = Pace::new(limits).starting_at(OVERHEAD, 1e-6);
     let (mut now, mut cpu, mut scan, mut calls, mut late) = (Duration::ZERO, 0.0, 0.0, 0, 0u32);
     let seconds = Duration::from_secs_f64;
