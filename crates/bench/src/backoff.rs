@@ -70,7 +70,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Backoff>> {
     let server = rounds::loaded(flavor, settings);
     let mut gauge = Gauge::new(&server);
     let mut done = Vec::new();
-    for number in 0..settings.rounds {
+    for number in 0..settings.scenario_rounds {
         let prefix = format!("backoff-{number}-");
         DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).stale(settings.stale()).load(&server);
         let load = Saturation::start(server.address(), settings)?;

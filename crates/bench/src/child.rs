@@ -1,8 +1,10 @@
 //! Runs a contestant that is a program and measures its time, CPU and peak memory with the kernel's own counters.
 
 use std::{
+    env,
     fs::{self, File},
     io::Read as _,
+    path::PathBuf,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -28,6 +30,11 @@ pub struct Finished {
     pub cpu: f64,
     /// Peak resident memory, bytes; `None` if the program exited before the first read.
     pub peak_rss: Option<u64>,
+}
+
+/// Returns the path of the product's binary, which is built beside this one.
+pub fn keysweep() -> Result<PathBuf> {
+    Ok(env::current_exe()?.with_file_name("keysweep"))
 }
 
 /// Runs a program until it exits. Standard output is returned if `keep` is set and discarded otherwise.

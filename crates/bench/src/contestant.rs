@@ -7,9 +7,9 @@ use keysweep_harness::{Flavor, Server};
 
 use crate::{child, outcome::Outcome, rival, settings::Settings};
 
-/// Further settings of `keysweep scan`, as command-line options; `KEYSWEEP_BENCH_SETTINGS` replaces them. Long slices cost little
-/// server CPU and do not show in p90 if they use a few percent of the time. Short slices without pauses are fast, with a p90 below `max`'s.
-const SETTINGS: &str = "--max-cpu 2 --max-slice 1000; --max-cpu 4 --max-slice 1000; --pace max --max-slice 300";
+/// Further settings of `keysweep scan`, as command-line options; `KEYSWEEP_BENCH_SETTINGS` replaces them. Slices without pauses between
+/// them are fast, and clients wait for no more than one of them.
+const SETTINGS: &str = "--pace max --max-slice 60; --pace max --max-slice 100; --pace max --max-slice 300";
 /// Selects all of [`SETTINGS`] in `KEYSWEEP_BENCH_ONLY`.
 const ALL_SETTINGS: &str = "settings";
 /// COUNT of the bare loop if no scan at `max` was measured.
@@ -123,9 +123,13 @@ fn redis_cli(server: &Server) -> Result<Outcome> {
 
 /// Runs `keysweep scan URL --json` with these options, using the binary that was built beside this one.
 pub fn keysweep(server: &Server, options: &[&str]) -> Result<Outcome> {
-    let binary = env::current_exe()?.with_file_name("keysweep");
-    let mut command = Command::new(binary);
-    command.args(["scan", &server.url(), "--json"]).args(options);
+    scan(&server.url(), options)
+}
+
+/// Does the same for a server that is known by its URL.
+pub fn scan(url: &str, options: &[&str]) -> Result<Outcome> {
+    let mut command = Command::new(child::keysweep()?);
+    command.args(["scan", url, "--json"]).args(options);
     let finished = child::run(&mut command, true)?;
     let report = serde_json::from_slice(&finished.stdout).context("keysweep scan --json did not print a report")?;
     Ok(Outcome::of_program(finished, Some(report)))

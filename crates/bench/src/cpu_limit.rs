@@ -54,7 +54,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<CpuLimit>> {
     let server = rounds::loaded(flavor, settings);
     let set = |percent: &str| Ok(CpuLimit { set: percent.parse::<f64>()? / 100.0, rounds: Vec::new() });
     let mut done = LIMITS.into_iter().map(set).collect::<Result<Vec<_>>>()?;
-    for number in 0..settings.rounds {
+    for number in 0..settings.scenario_rounds {
         for (percent, limit) in LIMITS.into_iter().zip(&mut done) {
             let prefix = format!("limit-{percent}-{number}-");
             DataSet::new().prefix(&prefix).value_bytes(settings.value_bytes).stale(settings.stale()).load(&server);

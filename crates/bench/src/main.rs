@@ -9,6 +9,9 @@ mod contestant;
 mod cpu_limit;
 mod foreground;
 mod gauge;
+mod grid;
+mod hold;
+mod labels;
 mod outcome;
 mod page;
 mod pressure;
@@ -20,9 +23,16 @@ mod run;
 mod saturation;
 mod settings;
 mod spread;
+mod svg;
 mod wire;
 
 fn main() -> anyhow::Result<()> {
     let settings = settings::Settings::from_environment()?;
-    run::run(settings, report::write)
+    if settings.only != [hold::NAME] {
+        run::run(settings.clone(), report::write)?;
+    }
+    if settings.wants(hold::NAME) {
+        hold::run(&settings, |held| report::write_held(&settings, held))?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The tables of docs/benchmarks.md. A run replaces only the text between the two markers.
+//! The conclusions and the tables of docs/benchmarks.md. A run replaces only the text between the markers of each.
 
 use std::fmt::Write as _;
 
@@ -6,57 +6,179 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     claim::{Claim, Side},
+    contestant::Contestant,
+    hold::{self, Held, Keeper},
     results::{Results, ServerResults},
     rounds::{Contest, Measurement},
     spread::Spread,
 };
 
-const BEGIN: &str = "<!-- begin: written by make bench -->";
-const END: &str = "<!-- end: written by make bench -->";
+/// A part of the page that a run writes, between two markers: its name and its text.
+pub type Part = (&'static str, String);
 
-/// Returns the page with the results of the previous run replaced.
+/// The names of all parts.
+const NAMES: [&str; 3] = ["summary", "hold", "tables"];
+
+/// Returns the page with some of its parts replaced.
 ///
 /// # Errors
-/// If the page has no markers.
-pub fn updated(page: &str, results: &Results) -> Result<String> {
-    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("the page has no {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("the page has no {END}"))?;
-    Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", tables(results)))
+/// If the page lacks a marker.
+pub fn updated(page: &str, parts: &[Part]) -> Result<String> {
+    parts.iter().try_fold(page.to_owned(), |page, (name, text)| {
+        let (begin, end) = markers(name);
+        let (before, rest) = page.split_once(&begin).with_context(|| format!("the page has no {begin}"))?;
+        let (_, after) = rest.split_once(&end).with_context(|| format!("the page has no {end}"))?;
+        Ok(format!("{before}{begin}\n\n{text}\n{end}{after}"))
+    })
 }
 
 /// Returns a page that consists of the markers only.
 pub fn empty() -> String {
-    format!("{BEGIN}\n{END}\n")
+    NAMES.map(markers).map(|(begin, end)| format!("{begin}\n{end}\n")).concat()
+}
+
+/// Returns the parts with the results of scans.
+pub fn parts(results: &Results) -> [Part; 2] {
+    [("summary", summary(results)), ("tables", tables(results))]
+}
+
+/// Returns the part with the results of the scenario hold.
+pub fn held(held: &Held) -> Part {
+    let mut page = format!(
+        "![Stale share over a minute](benchmarks/hold.svg)\n\n\
+         {} SETs a second with TTLs of 1–{} s; {}, {} cores, rounds: {}. Medians over the rounds of a minute each.\n",
+        hold::RATE,
+        hold::LONGEST_TTL.as_secs(),
+        held.date,
+        held.machine.cores,
+        held.rounds
+    );
+    for server in &held.servers {
+        let _ = writeln!(
+            page,
+            "\n| {} | mean stale share, % | server CPU, % of a core | clients' p90, µs | p99, µs |\n|---|--:|--:|--:|--:|",
+            server.server
+        );
+        for keeper in Keeper::ALL {
+            let cell = |quantity: &dyn Fn(&hold::Run) -> f64, digits: usize| {
+                server.median(keeper, quantity).map_or_else(|| "–".into(), |value| rounded(value, digits))
+            };
+            let _ = writeln!(
+                page,
+                "| {} | {} | {} | {} | {} |",
+                keeper.title(),
+                cell(&|run| 100.0 * run.mean(), 1),
+                cell(&|run| 100.0 * run.server_cpu, 1),
+                cell(&|run| run.latency.p90, 0),
+                cell(&|run| run.latency.p99, 0)
+            );
+        }
+        claims(&mut page, &server.claims());
+    }
+    ("hold", page)
+}
+
+fn markers(name: &str) -> (String, String) {
+    (format!("<!-- begin: {name}, written by make bench -->"), format!("<!-- end: {name}, written by make bench -->"))
+}
+
+/// Returns the conclusions, and the chart of what clients feel.
+fn summary(results: &Results) -> String {
+    let Results { servers, settings, machine, .. } = results;
+    let each = |cell: &dyn Fn(&ServerResults) -> Option<String>| {
+        let cells: Vec<String> = servers.iter().map(|server| cell(server).unwrap_or_else(|| "–".into())).collect();
+        cells.join(" and ")
+    };
+    let median = |server: &ServerResults, name: &str, quantity: fn(&Measurement) -> f64| {
+        server.contests.iter().find(|contest| contest.name == name)?.median(quantity)
+    };
+    let wall = |name: &'static str| each(&|server| Some(format!("{:.2}", median(server, name, |run| run.wall)?)));
+    let added = |name: &'static str| each(&|server| Some(rounded(median(server, name, |run| run.added_p90)?, 0)));
+    let by = |ours: &'static str, theirs: &'static str, quantity: fn(&Measurement) -> f64| {
+        each(&|server| Some(format!("{:.2}", median(server, ours, quantity)? / median(server, theirs, quantity)?)))
+    };
+    let names = each(&|server| Some(server.server.clone()));
+    let claims = each(&|server| {
+        let met = server.claims.iter().filter(|claim| claim.is_met() == Some(true)).count();
+        let run = server.claims.iter().filter(|claim| claim.is_met().is_some()).count();
+        Some(format!("{met} of {run}"))
+    });
+    format!(
+        "Figures for {names}, in this order.\n\n\
+         - **normal**, the default, scans {keys} keys in {} s: {} of the time of `redis-cli --scan` with {} of its server CPU. It adds {} µs to the p90 of clients.\n\
+         - **gentle** takes {} s, {} of the time of `SCAN COUNT 100` every 5 ms, and adds {} µs to the p90.\n\
+         - **fast** takes {} s, {} of normal's time, and adds {} µs.\n\
+         - **max** takes {} s, {} of the time of a bare loop that does nothing but SCAN; clients feel each slice (p90 {} µs more).\n\
+         - {claims} claims are met; [misses](#misses) names the causes of the others. {date}, {cores} cores, {memory:.0} GB of memory, medians of {rounds} rounds.\n\n\
+         ![What clients feel: wall time against added p90](benchmarks/frontier.svg)\n",
+        wall("normal"),
+        by("normal", "redis-cli", |run| run.wall),
+        by("normal", "redis-cli", |run| run.server_cpu),
+        added("normal"),
+        wall("gentle"),
+        by("gentle", "dcs-100", |run| run.wall),
+        added("gentle"),
+        wall("fast"),
+        by("fast", "normal", |run| run.wall),
+        added("fast"),
+        wall("max"),
+        by("max", "bare", |run| run.wall),
+        added("max"),
+        keys = settings.keys,
+        date = results.date,
+        cores = machine.cores,
+        memory = machine.memory as f64 / 1e9,
+        rounds = settings.rounds,
+    )
 }
 
 fn tables(results: &Results) -> String {
-    let (settings, machine) = (&results.settings, results.machine);
+    let settings = &results.settings;
     let mut page = format!(
-        "{}, {} cores, {:.0} GB of memory. {} keys of {} bytes, {} of them stale; foreground {} GETs a second; rounds: {}.\n",
-        results.date,
-        machine.cores,
-        machine.memory as f64 / 1e9,
+        "{} keys of {} bytes, {} of them stale; foreground {} GETs a second.\n",
         settings.keys,
         settings.value_bytes,
         settings.stale(),
         settings.rate,
-        settings.rounds
     );
     if !settings.only.is_empty() {
         let _ = writeln!(page, "\nOnly a part was run: {}.", settings.only.join(", "));
     }
-    let is_charted = results.servers.iter().any(|server| !server.contests.is_empty());
-    if is_charted {
-        page.push_str("\n![Wall time against added p90](benchmarks/frontier.svg)\n");
-        page.push_str("\n![Server CPU per key](benchmarks/cpu.svg)\n");
-    }
     for server in &results.servers {
         let _ = writeln!(page, "\n### {}", server.server);
-        contests(&mut page, server, settings.keys);
         claims(&mut page, &server.claims);
+        contests(&mut page, server, settings.keys);
+        grid(&mut page, server, settings.keys);
         scenarios(&mut page, server);
     }
+    if results.servers.iter().any(|server| !server.contests.is_empty()) {
+        page.push_str("\n![Server CPU per key](benchmarks/cpu.svg)\n");
+    }
     page
+}
+
+fn grid(page: &mut String, server: &ServerResults, keys: u64) {
+    let Some(first) = server.grid.iter().find(|contest| contest.contestant != Contestant::Idle) else { return };
+    let _ =
+        writeln!(page, "\nThe grid of settings that the presets are chosen from; rounds: {}.\n", first.rounds.len());
+    page.push_str(
+        "| setting | wall time, s | added p90 | p99 | server CPU, µs per key | backoffs |\n|---|--:|--:|--:|--:|--:|\n",
+    );
+    for contest in server.grid.iter().filter(|contest| contest.contestant != Contestant::Idle) {
+        let cell = |digits: usize, quantity: &dyn Fn(&Measurement) -> f64| {
+            spread(contest.spread(|run| Some(quantity(run))), digits)
+        };
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} |",
+            contest.contestant.label(),
+            cell(2, &|run| run.wall),
+            cell(0, &|run| run.added_p90),
+            cell(0, &|run| run.latency.p99),
+            cell(2, &|run| run.server_cpu * 1e6 / keys as f64),
+            cell(0, &|run| run.backoffs.unwrap_or(0) as f64),
+        );
+    }
 }
 
 fn contests(page: &mut String, server: &ServerResults, keys: u64) {
@@ -69,7 +191,7 @@ fn contests(page: &mut String, server: &ServerResults, keys: u64) {
          |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for contest in &server.contests {
-        let is_idle = contest.contestant == crate::contestant::Contestant::Idle;
+        let is_idle = contest.contestant == Contestant::Idle;
         let cell = |digits: usize, quantity: &dyn Fn(&Measurement) -> f64| {
             spread(contest.spread(|run| Some(quantity(run))), digits)
         };
@@ -165,17 +287,17 @@ fn scenarios(page: &mut String, server: &ServerResults) {
 /// Formats a spread as `1.20 (1.10…1.30)`, or as a dash if nothing was measured.
 fn spread(spread: Option<Spread>, digits: usize) -> String {
     let Some(Spread { median, min, max }) = spread else { return "–".into() };
-    let rounded = |value: f64| {
-        let text = format!("{value:.digits$}");
-        // A value that rounds to zero is printed without its sign.
-        text.strip_prefix('-')
-            .filter(|rest| rest.chars().all(|c| c == '0' || c == '.'))
-            .map_or(text.clone(), str::to_owned)
-    };
+    let rounded = |value: f64| rounded(value, digits);
     match (rounded(min), rounded(median), rounded(max)) {
         (min, median, max) if min == max => median,
         (min, median, max) => format!("{median} ({min}…{max})"),
     }
+}
+
+fn rounded(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    // A value that rounds to zero is printed without its sign.
+    text.strip_prefix('-').filter(|rest| rest.chars().all(|c| c == '0' || c == '.')).map_or(text.clone(), str::to_owned)
 }
 
 /// Formats a value with at most two decimals.

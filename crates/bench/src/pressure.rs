@@ -87,7 +87,7 @@ pub fn run(flavor: Flavor, settings: &Settings) -> Result<Option<Pressure>> {
     settle(&mut gauge)?;
     let clean = gauge.keyspace_memory()?;
     let mut done = Vec::new();
-    for number in 0..settings.rounds {
+    for number in 0..settings.scenario_rounds {
         load_stale(&server, settings, &format!("pressure-{number}-"));
         settle(&mut gauge)?;
         let round = one(&server, &mut gauge, settings, clean)?;

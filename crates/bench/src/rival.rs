@@ -29,18 +29,23 @@ pub fn idle() -> Result<Outcome> {
     })
 }
 
+/// Runs SCAN once. Returns the next cursor.
+pub fn scan_once(connection: &mut redis::Connection, cursor: u64, count: u64) -> Result<u64> {
+    let (next, _keys): (u64, Vec<Vec<u8>>) =
+        redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(count).query(connection)?;
+    Ok(next)
+}
+
 /// Runs SCAN in a loop through a general client library, at most once per `interval`.
 pub fn scan_loop(server: &Server, count: u64, interval: Option<Duration>) -> Result<Outcome> {
     let mut connection = server.connection();
     measured(|| {
         let (mut cursor, mut due) = (0u64, Instant::now());
         loop {
-            let (next, _keys): (u64, Vec<Vec<u8>>) =
-                redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(count).query(&mut connection)?;
-            if next == 0 {
+            cursor = scan_once(&mut connection, cursor, count)?;
+            if cursor == 0 {
                 return Ok(());
             }
-            cursor = next;
             if let Some(interval) = interval {
                 due += interval;
                 thread::sleep(due.saturating_duration_since(Instant::now()));

@@ -77,9 +77,8 @@ impl Measurement {
     }
 }
 
-/// Runs every selected contestant in every round.
-pub fn run(flavor: Flavor, settings: &Settings) -> Result<Vec<Contest>> {
-    let wanted = Contestant::wanted(settings);
+/// Runs every contestant in every round.
+pub fn run(flavor: Flavor, settings: &Settings, wanted: Vec<Contestant>) -> Result<Vec<Contest>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }

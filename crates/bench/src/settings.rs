@@ -22,6 +22,10 @@ pub struct Settings {
     pub value_bytes: usize,
     /// Number of runs per contestant.
     pub rounds: usize,
+    /// Number of runs of every other scenario.
+    pub scenario_rounds: usize,
+    /// Number of runs of each keeper of the scenario hold.
+    pub hold_rounds: usize,
     /// Requests per second of the foreground.
     pub rate: u64,
     /// Names of the selected contestants and scenarios; empty selects all.
@@ -29,6 +33,9 @@ pub struct Settings {
     /// Servers to measure on.
     #[serde(skip)]
     pub servers: Vec<Flavor>,
+    /// Servers to hold on.
+    #[serde(skip)]
+    pub hold_servers: Vec<Flavor>,
     /// Folder for the page, the numbers and the charts.
     #[serde(skip)]
     pub out: PathBuf,
@@ -41,18 +48,24 @@ impl Settings {
     /// If a value cannot be read or is out of range.
     pub fn from_environment() -> Result<Self> {
         let servers = list("KEYSWEEP_BENCH_SERVERS", "valkey-9.1,redis-7.0");
+        // Those whose own cycle walks in the order of SCAN.
+        let hold_servers = list("KEYSWEEP_BENCH_HOLD_SERVERS", "valkey-9.1,redis-8.2");
         let settings = Self {
             keys: number("KEYSWEEP_BENCH_KEYS", 1_000_000)?,
             value_bytes: 100,
             rounds: number("KEYSWEEP_BENCH_ROUNDS", 5)?,
+            scenario_rounds: number("KEYSWEEP_BENCH_SCENARIO_ROUNDS", 3)?,
+            hold_rounds: number("KEYSWEEP_BENCH_HOLD_ROUNDS", 5)?,
             rate: number("KEYSWEEP_BENCH_RATE", 4_000)?,
             only: list("KEYSWEEP_BENCH_ONLY", ""),
             servers: servers.iter().map(|name| flavor(name)).collect::<Result<_>>()?,
+            hold_servers: hold_servers.iter().map(|name| flavor(name)).collect::<Result<_>>()?,
             out: env::var_os("KEYSWEEP_BENCH_OUT").map_or_else(|| workspace().join("docs"), PathBuf::from),
         };
         ensure!(settings.keys >= 1_000, "KEYSWEEP_BENCH_KEYS is {}; use at least 1000", settings.keys);
         ensure!((100..=20_000).contains(&settings.rate), "KEYSWEEP_BENCH_RATE must be 100 to 20000");
-        ensure!(settings.rounds > 0 && !settings.servers.is_empty(), "nothing to run: rounds or servers are none");
+        let rounds = settings.rounds.min(settings.scenario_rounds).min(settings.hold_rounds);
+        ensure!(rounds > 0 && !settings.servers.is_empty(), "nothing to run: rounds or servers are none");
         Ok(settings)
     }
 
@@ -64,6 +77,11 @@ impl Settings {
     /// Returns the number of live keys.
     pub fn live(&self) -> u64 {
         self.keys - self.stale()
+    }
+
+    /// Returns the same settings with so many live keys.
+    pub fn with_live(&self, live: u64) -> Self {
+        Self { keys: live * STALE_ONE_IN / (STALE_ONE_IN - 1), ..self.clone() }
     }
 
     /// Returns whether the contestant or scenario of this name is selected.
