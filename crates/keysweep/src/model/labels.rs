@@ -78,6 +78,25 @@ impl Labels {
         labels.map(str::parse).collect::<Result<Vec<_>, _>>()?.try_into()
     }
 
+    /// Returns these labels with the given ones added, or with their new values, and without those of the removed names.
+    ///
+    /// # Errors
+    /// A removed name is no label of these, or is among the given ones; a name is given twice; or there would be too many.
+    pub fn with(&self, given: &[Label], removed: &[String]) -> Result<Self, InvalidField> {
+        let Self(given) = given.to_vec().try_into()?;
+        let mut labels = self.0.clone();
+        for name in removed {
+            if given.contains_key(name) {
+                return Err(InvalidField::new("label", name, "add or change it, or remove it, but not both"));
+            }
+            if labels.remove(name).is_none() {
+                return Err(InvalidField::new("label", name, "give the name of a label that the instance has"));
+            }
+        }
+        labels.extend(given);
+        labels.into_iter().map(|(name, value)| Label { name, value }).collect::<Vec<_>>().try_into()
+    }
+
     /// Returns whether an instance with these labels has all of the wanted ones.
     pub fn have(&self, wanted: &[Label]) -> bool {
         wanted.iter().all(|label| self.0.get(&label.name) == Some(&label.value))
@@ -155,6 +174,23 @@ mod tests {
         let wanted = |text: &str| labels(text).iter().collect::<Vec<_>>();
         assert!(both.have(&[]) && both.have(&wanted("env=prod")) && both.have(&wanted("env=prod,team=web")));
         assert!(!both.have(&wanted("env=test")) && !both.have(&wanted("env=prod,zone=a")));
+    }
+
+    #[test]
+    fn labels_are_added_replaced_and_removed_by_name() {
+        let given = |text: &str| labels(text).iter().collect::<Vec<_>>();
+        let before = labels("env=test,team=web,tier=1");
+        let after = before.with(&given("env=prod,zone=a"), &["tier".to_owned()]).expect("labels");
+        assert_eq!(after, labels("env=prod,team=web,zone=a"));
+        for (add, remove, remedy) in [("", "tiers", "that the instance has"), ("tier=2", "tier", "not both")] {
+            let error = before.with(&given(add), &[remove.to_owned()]).expect_err(remedy).to_string();
+            assert!(error.starts_with(&format!("invalid label {remove:?}")) && error.contains(remedy), "{error}");
+        }
+        let twice = [given("env=a"), given("env=b")].concat();
+        assert!(before.with(&twice, &[]).expect_err("twice").to_string().contains("each name once"));
+        let many = (0..MAX_LABELS).map(|number| format!("n{number}=x")).collect::<Vec<_>>().join(",");
+        let error = before.with(&given(&many), &[]).expect_err("too many").to_string();
+        assert!(error.contains("at most 32"), "{error}");
     }
 
     #[rstest]

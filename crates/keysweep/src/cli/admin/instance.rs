@@ -1,0 +1,221 @@
+//! `keysweep admin instance`: the instances of a project.
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use indicatif::HumanCount;
+use keysweep_engine::Preset;
+use serde_json::json;
+
+use super::{Output, settings::SettingsArgs};
+use crate::{
+    cli::{connection::ConnectionArgs, login::Password, term},
+    identity::Identity,
+    instances::{InstanceChange, Instances, NewInstance},
+    model::{COMMAND_LINE, Label, Labels, Sampling, Stored},
+    store::Store,
+};
+
+#[derive(Debug, Subcommand)]
+pub enum Instance {
+    /// Register an instance
+    Add {
+        /// Name of the instance
+        name: String,
+        /// URL of the server: redis://host:port or redis://user@host:port; avoid a password in it, every user of this
+        /// machine can read a command line
+        url: String,
+        #[command(flatten)]
+        password: Password,
+        #[command(flatten)]
+        connection: Box<ConnectionArgs>,
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+        /// Use this ID instead of generating one: 32 hex digits or a UUID
+        #[arg(long)]
+        id: Option<String>,
+        /// Throttle profile of its scans: gentle, normal, fast or max
+        #[arg(long, value_name = "PACE", default_value = "normal")]
+        pace: Preset,
+        /// Enable lazyfree-lazy-expire during scans, so that large values are freed in the background
+        #[arg(long)]
+        manage_lazyfree: bool,
+        /// Maintenance window of scheduled scans, for example "02:00-05:00 Europe/Paris"
+        #[arg(long, value_name = "WINDOW")]
+        window: Option<String>,
+        /// Apply the maintenance window to manual scans too
+        #[arg(long, requires = "window")]
+        window_binds_manual: bool,
+        /// Label by which the instance can be selected; repeatable
+        #[arg(long = "label", value_name = "NAME=VALUE")]
+        labels: Vec<Label>,
+        /// How the service estimates its stale keys in the background: off, replica (reclaims nothing) or primary (samples
+        /// reclaim their stale keys)
+        #[arg(long, value_name = "HOW", default_value = "replica")]
+        sampling: Sampling,
+    },
+    /// Change the settings of an instance; settings that are left out keep their values
+    Set {
+        /// Name or ID of the instance
+        instance: String,
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+        #[command(flatten)]
+        settings: Box<SettingsArgs>,
+    },
+    /// Reject new tasks for an instance; an active task continues
+    Pause {
+        /// Name or ID of the instance
+        instance: String,
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+    },
+    /// Accept tasks for a paused instance again
+    Resume {
+        /// Name or ID of the instance
+        instance: String,
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+    },
+    /// Remove an instance and its tasks; rejected while a task is active
+    Remove {
+        /// Name or ID of the instance
+        instance: String,
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+    },
+    /// List the instances of a project
+    List {
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+        /// List only instances with this label; repeatable
+        #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
+        labels: Vec<Label>,
+    },
+}
+
+impl Instance {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A value is invalid, the project or instance is unknown, or the store failed.
+    pub async fn run(self, store: &Store, identity: &Identity, instances: &Instances) -> anyhow::Result<Output> {
+        match self {
+            Self::Add {
+                name,
+                url,
+                password,
+                connection,
+                project,
+                id,
+                pace,
+                manage_lazyfree,
+                window,
+                window_binds_manual,
+                labels,
+                sampling,
+            } => {
+                let labels = Labels::try_from(labels)?;
+                let connection = connection.read().map_err(anyhow::Error::msg)?;
+                let password = password.read().map_err(anyhow::Error::msg)?;
+                let new = NewInstance {
+                    name: &name,
+                    url: &url,
+                    password: password.as_deref(),
+                    connection: Some(&connection),
+                    id: id.as_deref(),
+                    pace,
+                    manage_lazyfree,
+                    window: window.as_deref(),
+                    window_binds_manual,
+                    labels: Some(&labels),
+                    sampling,
+                    by: COMMAND_LINE,
+                };
+                let project = identity.project(&project).await?;
+                let instance = instances.add(&project.id, new).await?;
+                confirm(instances, &instance).await;
+                Ok(Output::one(&[("id", &instance.id)]))
+            }
+            Self::Set { instance, project, settings } => {
+                let instance = instances.find(&identity.project(&project).await?.id, &instance).await?;
+                settings.apply(&instance, store, instances).await
+            }
+            Self::Pause { instance, project } => set_paused(identity, instances, &project, &instance, true).await,
+            Self::Resume { instance, project } => set_paused(identity, instances, &project, &instance, false).await,
+            Self::Remove { instance, project } => {
+                let project = identity.project(&project).await?;
+                let instance = instances.find(&project.id, &instance).await?;
+                instances.remove(&instance, COMMAND_LINE).await?;
+                Ok(Output::done())
+            }
+            Self::List { project, labels } => {
+                let instances = instances.select(&identity.project(&project).await?.id, &labels).await?;
+                let rows = instances.iter().map(|instance| {
+                    let stats = instance.stats.as_ref().map_or_else(
+                        || "no data yet".to_owned(),
+                        |stats| format!("{} {}, {} keys", stats.engine, stats.engine_version, stats.keys),
+                    );
+                    let mut server = match &instance.unreachable {
+                        Some(cause) => format!("{stats}; last check failed: {cause}"),
+                        None => stats,
+                    };
+                    for problem in instance.problems() {
+                        server.push_str("; ");
+                        server.push_str(&problem);
+                    }
+                    vec![instance.id.clone(), instance.name.clone(), instance.url.to_string(), server]
+                });
+                let rows = rows.collect();
+                let json = instances.iter().map(|instance| {
+                    json!({
+                        "id": instance.id, "name": instance.name, "url": instance.url.text(), "username": instance.username,
+                        "pace": instance.pace.text(), "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
+                        "window": instance.window.as_ref().map(Stored::text), "window_binds_manual": instance.window_binds_manual,
+                        "labels": instance.labels.value().map(Labels::as_map).unwrap_or(&BTreeMap::new()), "sampling": instance.sampling.as_str(), "stats": instance.stats, "unreachable": instance.unreachable,
+                        "problems": instance.problems(),
+                        "created_at": instance.created_at,
+                    })
+                });
+                Ok(Output { json: json.collect(), header: vec!["id", "name", "url", "server"], rows })
+            }
+        }
+    }
+}
+
+/// Polls a new instance, and prints what its server is, or why it cannot be reached: registration does not require that.
+pub(in crate::cli) async fn confirm(instances: &Instances, instance: &crate::model::Instance) {
+    let name = &instance.name;
+    term::note(&match instances.poll(instance).await {
+        Ok(stats) => {
+            let engine = match stats.engine.as_str() {
+                "redis" => "Redis",
+                "valkey" => "Valkey",
+                other => other,
+            };
+            format!("{name} added: {engine} {}, {} keys", stats.engine_version, HumanCount(stats.keys))
+        }
+        Err(cause) => format!(
+            "{name} added, but its server is unreachable: {cause}. Edit the instance in the console, or remove and add it"
+        ),
+    });
+}
+
+async fn set_paused(
+    identity: &Identity,
+    instances: &Instances,
+    project: &str,
+    instance: &str,
+    paused: bool,
+) -> anyhow::Result<Output> {
+    let instance = instances.find(&identity.project(project).await?.id, instance).await?;
+    let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
+    instances.change(&instance, change, COMMAND_LINE).await?;
+    Ok(Output::done())
+}
