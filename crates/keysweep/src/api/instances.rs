@@ -37,7 +37,7 @@ fn sampling(sampling: Option<&str>) -> Result<Option<Sampling>, ApiError> {
 }
 
 /// Returns the labels by which a query selects instances.
-fn wanted_labels(query: &str) -> Result<Vec<Label>, ApiError> {
+pub(super) fn wanted_labels(query: &str) -> Result<Vec<Label>, ApiError> {
     let labels = query_values(query, "label");
     Ok(labels.iter().map(|label| label.parse()).collect::<Result<_, InvalidField>>()?)
 }

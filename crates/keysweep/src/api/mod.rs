@@ -13,6 +13,7 @@ mod instances;
 mod streams;
 mod survey;
 mod task;
+mod tasks;
 
 use axum::{Router, extract::Request};
 use tokio::sync::watch;
@@ -81,6 +82,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(survey::show))
         .routes(routes!(hold::show, hold::set))
         .routes(routes!(hold::restore))
+        .routes(routes!(tasks::list))
         .routes(routes!(task::show))
         .routes(routes!(task::cancel))
         .routes(routes!(events::follow))

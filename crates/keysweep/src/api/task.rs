@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     auth::Authorized,
-    model::{Reason, Role, ScanType, Status, TaskDetail, exact_document, exact_in_json},
+    model::{Reason, Role, ScanType, Status, Task, TaskDetail, exact_document, exact_in_json},
 };
 
 /// A task. Times are UTC, durations are in seconds.
@@ -56,11 +56,19 @@ pub struct TaskView {
     problems: Vec<String>,
 }
 
+/// Why a task failed.
 #[derive(Debug, Serialize, ToSchema)]
-struct ReasonView {
+pub struct ReasonView {
     #[schema(value_type = String)]
     code: Reason,
     message: Option<String>,
+}
+
+impl ReasonView {
+    pub(super) fn of(task: &Task) -> Option<Self> {
+        let message = task.reason_detail.clone();
+        task.reason.clone().map(|code| Self { code, message })
+    }
 }
 
 impl From<TaskDetail> for TaskView {
@@ -76,11 +84,11 @@ impl From<TaskDetail> for TaskView {
         });
         let task = detail.task;
         Self {
+            reason: ReasonView::of(&task),
             id: task.id,
             project_id: task.project_id,
             instance_id: task.instance_id,
             status: task.status,
-            reason: task.reason.map(|code| ReasonView { code, message: task.reason_detail }),
             scan_type: task.scan_type,
             requested_by: task.triggered_by,
             created_at: task.created_at,

@@ -8,6 +8,7 @@ use super::{
     client::{
         ClientArgs, ClientError,
         fields::{count, text, time, yes},
+        label_parameters, query,
     },
     term,
 };
@@ -45,7 +46,10 @@ pub fn run(args: &InstanceArgs) -> Exit {
 fn try_run(args: &InstanceArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
     let (response, show): (Value, fn(&Value)) = match &args.command {
-        Command::List { labels } => (client.get(&client.native(&format!("instances{}", label_query(labels))))?, list),
+        Command::List { labels } => {
+            let query = query(&label_parameters(labels));
+            (client.get(&client.native(&format!("instances{query}")))?, list)
+        }
         Command::Show { instance } => {
             let id = client.instance_id(instance)?;
             (client.get(&client.native(&format!("instances/{id}")))?, show)
@@ -57,16 +61,6 @@ fn try_run(args: &InstanceArgs) -> Result<Exit, ClientError> {
         show(&response)
     }
     Ok(Exit::Done)
-}
-
-/// Returns the query that selects instances by labels.
-fn label_query(labels: &[Label]) -> String {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for label in labels {
-        query.append_pair("label", &label.to_string());
-    }
-    let query = query.finish();
-    if query.is_empty() { query } else { format!("?{query}") }
 }
 
 /// Formats labels as `env=prod,team=web`.

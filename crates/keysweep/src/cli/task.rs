@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use keysweep_engine::{Progress, Report};
 use serde_json::Value;
 
@@ -11,16 +12,20 @@ use super::{
     client::{
         Client, ClientArgs, ClientError,
         fields::{count, text, time},
+        label_parameters, query,
     },
     signals::stop_on_signals,
     term,
 };
-use crate::model::{Reason, Status, is_id};
+use crate::{
+    model::{Label, Reason, Status, is_id},
+    units::duration,
+};
 
 /// Interval of polls while watching. Workers write progress once a second.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long watching survives an unreachable service, for example during a restart.
-const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Arguments of `keysweep task`.
 #[derive(Debug, Args)]
@@ -41,10 +46,10 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
-    /// List the tasks of an instance, newest first
+    /// List tasks, newest first: of an instance, or of all instances of the project
     List {
-        /// Name or ID of the instance
-        instance: String,
+        /// Name or ID of the instance [default: all instances]
+        instance: Option<String>,
         /// Filter by status: waiting, running, success or failed
         #[arg(long)]
         status: Option<Status>,
@@ -52,8 +57,14 @@ enum Command {
         #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
         /// Number of newest tasks to skip
-        #[arg(long, value_name = "N", default_value = "0")]
+        #[arg(long, value_name = "N", default_value = "0", requires = "instance")]
         offset: u32,
+        /// List only tasks that are active, or finished since then: 24h ago, or 2026-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "instance")]
+        since: Option<Timestamp>,
+        /// List only tasks of instances with this label; repeatable
+        #[arg(short = 'l', long = "label", value_name = "NAME=VALUE", conflicts_with = "instance")]
+        labels: Vec<Label>,
     },
     /// Show a task: its progress while it runs, its report when finished
     Show {
@@ -70,6 +81,15 @@ enum Command {
         /// ID of the task
         task: String,
     },
+}
+
+/// Parses a time: a point in time, or how long ago it was.
+fn since(text: &str) -> Result<Timestamp, String> {
+    let expected = || "expected a duration such as 24h or 7d, or a time such as 2026-01-31T12:00:00Z".to_owned();
+    match duration(text) {
+        Ok(ago) => Timestamp::now().checked_sub(ago).map_err(|_| expected()),
+        Err(_) => text.parse().map_err(|_| expected()),
+    }
 }
 
 /// Runs the command and returns its exit code.
@@ -94,7 +114,15 @@ fn try_run(args: &TaskArgs) -> Result<Exit, ClientError> {
                 false => term::line(&format!("task {id} is {}", text(&created["status"]))),
             }
         }
-        Command::List { instance, status, limit, offset } => {
+        Command::List { instance: None, status, limit, since, labels, .. } => {
+            let mut parameters = label_parameters(labels);
+            parameters.push(("limit", limit.to_string()));
+            parameters.extend(status.map(|status| ("status", status.to_string())));
+            parameters.extend(since.map(|since| ("since", since.to_string())));
+            let page = client.get(&client.native(&format!("tasks{}", query(&parameters))))?;
+            if json { term::json(&page) } else { list_all(&page) }
+        }
+        Command::List { instance: Some(instance), status, limit, offset, .. } => {
             let instance = client.instance_id(instance)?;
             let status = status.map_or_else(String::new, |status| format!("&status={status}"));
             let query = format!("?offset={offset}&limit={limit}{status}");
@@ -174,12 +202,13 @@ fn watch(client: &Client, task: &str, json: bool, mut seen_at: Option<Instant>) 
     Ok(outcome(&task))
 }
 
-fn is_over(task: &Value) -> bool {
+/// Returns whether a task has finished.
+pub(super) fn is_over(task: &Value) -> bool {
     task["status"].as_str().and_then(|name| name.parse::<Status>().ok()).is_some_and(|status| !status.is_active())
 }
 
 /// Returns the exit code of a finished task; a failure has the code `keysweep scan` would have.
-fn outcome(task: &Value) -> Exit {
+pub(super) fn outcome(task: &Value) -> Exit {
     let reason = task["reason"]["code"].as_str().map(|code| Reason::from(code.to_owned()));
     match reason {
         None if task["status"] == Status::Success.as_str() => Exit::Done,
@@ -194,7 +223,8 @@ fn outcome(task: &Value) -> Exit {
     }
 }
 
-fn status_text(task: &Value) -> String {
+/// Formats the status of a task, with the reason of a failure.
+pub(super) fn status_text(task: &Value) -> String {
     match task["reason"]["code"].as_str() {
         Some(code) => format!("{} ({code})", text(&task["status"])),
         None => text(&task["status"]),
@@ -221,6 +251,23 @@ fn list(page: &Value) {
         count(&page["count"]),
         count(&page["total"])
     ));
+}
+
+/// Prints tasks of several instances.
+fn list_all(page: &Value) {
+    let row = |task: &Value| {
+        vec![
+            text(&task["id"]),
+            text(&task["instance_name"]),
+            status_text(task),
+            text(&task["scan_type"]),
+            time(&task["created_at"]),
+            time(&task["finished_at"]),
+            count(&task["keys_reclaimed"]),
+        ]
+    };
+    let header = ["id", "instance", "status", "scan", "created", "finished", "reclaimed"];
+    term::table(&header, page["tasks"].as_array().into_iter().flatten().map(row).collect());
 }
 
 fn show(task: &Value) {

@@ -51,6 +51,6 @@ pub use self::{
     overview::{InstanceOverview, Overview},
     schedule::{DuePlans, Plan},
     secrets::{Resealed, SecretAt, SecretField},
-    tasks::{Created, Page, PageRequest},
+    tasks::{Created, Page, PageRequest, ProjectPageRequest, ProjectTask},
     timing::{QueryMetrics, Timing},
 };

@@ -22,7 +22,7 @@ use crate::{
     metrics::Counts,
     model::{AuditEvent, Instance, NewTask, ScanType, Task, TaskDetail, hosts},
     random::new_id,
-    store::{Created, Page, PageRequest, Store, StoreError},
+    store::{Created, Page, PageRequest, ProjectPageRequest, ProjectTask, Store, StoreError},
     telemetry::traces::{OpenSpan, Traces},
 };
 
@@ -210,6 +210,15 @@ impl Tasks {
     /// Returns a page of an instance's tasks, newest first.
     pub async fn page(&self, instance: &Instance, request: &PageRequest) -> Result<Page, TaskError> {
         Ok(self.store.tasks(&instance.id, request).await?)
+    }
+
+    /// Returns a page of the tasks of all instances of a project, newest first.
+    pub async fn in_project(
+        &self,
+        project_id: &str,
+        request: &ProjectPageRequest,
+    ) -> Result<Vec<ProjectTask>, TaskError> {
+        Ok(self.store.project_tasks(project_id, request).await?)
     }
 
     /// Checks that the store answers and takes writes, and that the clock lets this process's worker claim tasks.

@@ -12,4 +12,5 @@ mod schemathesis;
 mod sdk;
 mod sign_in;
 mod signature;
+mod tasks;
 mod terraform;

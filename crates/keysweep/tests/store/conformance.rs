@@ -21,6 +21,7 @@ macro_rules! on_every_engine {
 mod access;
 mod documents;
 mod estimates;
+mod fleet;
 mod fresh;
 mod hold;
 mod instances;

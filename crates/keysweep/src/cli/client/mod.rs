@@ -14,8 +14,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 use url::Url;
 
-pub use self::{args::ClientArgs, error::ClientError};
-use crate::auth::Signer;
+pub use self::{
+    args::{ClientArgs, ServiceArgs},
+    error::ClientError,
+};
+use crate::{auth::Signer, model::Label};
 
 /// Timeout for connecting to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,6 +123,19 @@ impl Client {
     fn origin(&self) -> &str {
         self.endpoint.as_str().trim_end_matches('/')
     }
+}
+
+/// Returns the query of a request, with its question mark; empty without parameters.
+pub fn query(parameters: &[(&str, String)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters);
+    let query = query.finish();
+    if query.is_empty() { query } else { format!("?{query}") }
+}
+
+/// Returns the parameters that select instances by labels.
+pub fn label_parameters(labels: &[Label]) -> Vec<(&'static str, String)> {
+    labels.iter().map(|label| ("label", label.to_string())).collect()
 }
 
 /// Returns a body without the control characters in its texts: the service may be another one than is believed, and could drive the

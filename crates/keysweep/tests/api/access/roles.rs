@@ -37,6 +37,7 @@ fn operations() -> Vec<Operation> {
         "/api/v1/projects/{project_id}/instances/{instance_id}/auto-scan",
         "/api/v1/projects/{project_id}/survey/{survey_id}",
         "/api/v1/projects/{project_id}/instances/{instance_id}/hold",
+        "/api/v1/projects/{project_id}/tasks",
         "/api/v1/projects/{project_id}/tasks/{task_id}",
         "/api/v1/projects/{project_id}/tasks/{task_id}/events",
     ];

@@ -179,7 +179,7 @@ async fn a_task_is_found_in_its_own_project_only(store: Fresh) {
 }
 
 /// Ten tasks: those with an even number succeed and reclaim that many keys, the others are cancelled before they start.
-async fn history(store: &Fresh, instance: &Instance) -> Vec<Task> {
+pub async fn history(store: &Fresh, instance: &Instance) -> Vec<Task> {
     let mut tasks = Vec::new();
     for number in 0..10 {
         let task = store.waiting(instance, at(number * 10)).await;
