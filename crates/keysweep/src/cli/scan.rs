@@ -1,10 +1,13 @@
-//! `keysweep scan`: one scan in the foreground, without a store.
+//! `keysweep scan`: one scan in the foreground, without a store, or scans of many instances by their service.
+
+mod fleet;
 
 use std::time::Duration;
 
 use clap::Args;
 use keysweep_engine::{Check, Failure, FailureKind, Limits, Options, Preset, Stop, Target, Verdict, check, sweep};
 
+use self::fleet::FleetArgs;
 use super::{
     Exit,
     login::{Login, with_options},
@@ -16,7 +19,7 @@ use crate::units::duration;
 #[derive(Debug, Args)]
 pub struct ScanArgs {
     /// URL of the target: redis://host:port, redis://user:password@host:port; /n at the end scans database n only
-    #[arg(required_unless_present = "socket", conflicts_with = "socket")]
+    #[arg(required_unless_present_any = ["socket", "all", "labels"], conflicts_with = "socket")]
     url: Option<String>,
     /// Throttle profile: gentle, normal, fast or max
     #[arg(long, value_name = "PACE", default_value = "normal")]
@@ -51,16 +54,21 @@ pub struct ScanArgs {
     allow_clock_skew: bool,
     #[command(flatten)]
     login: Login,
-    /// Run the pre-flight checks and exit
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// Run the pre-flight checks and exit; with --all or -l, show what would be scanned
     #[arg(long)]
     dry_run: bool,
-    /// Print the report or the checks as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Runs a scan, prints its report and returns the exit code.
 pub fn run(args: ScanArgs) -> Exit {
+    if args.fleet.is_selected() {
+        return fleet::run(&args.fleet, args.dry_run, args.json);
+    }
     let (target, stop) = match args.login.prepare(args.url.as_deref()) {
         Ok((target, stop)) => {
             (Target { follow: !args.no_follow, allow_clock_skew: args.allow_clock_skew, ..target }, stop)
@@ -149,7 +157,7 @@ pub fn percent(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -175,6 +183,25 @@ mod tests {
         assert_eq!((options.pace.as_str(), options.parallel), ("gentle", 3));
         assert_eq!(options.timeout, Some(Duration::from_secs(90)));
         assert_eq!(options.reconnect_timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn an_option_of_a_scan_in_the_foreground_is_refused_with_a_selection_of_instances() {
+        let command = TestCli::command();
+        let of_both =
+            ["all", "labels", "wait", "endpoint", "project", "credentials", "ca_file", "dry_run", "json", "help"];
+        let names = command.get_arguments().map(|argument| argument.get_id().as_str());
+        let of_a_target: Vec<&str> = names.filter(|name| !of_both.contains(name)).collect();
+        let refused: Vec<&str> = of_a_target.iter().copied().filter(|name| fleet::OF_A_TARGET.contains(name)).collect();
+        assert_eq!((of_a_target, refused.len()), (refused.clone(), fleet::OF_A_TARGET.len()));
+        for line in
+            ["scan redis://h --all", "scan --all --pace fast", "scan -l env=prod --socket /s", "scan --all -l a=b"]
+        {
+            assert!(TestCli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+        assert!(TestCli::try_parse_from(["scan", "redis://h", "--wait"]).is_err());
+        let parsed = TestCli::try_parse_from("scan -l env=prod -l team=web --wait --dry-run".split(' '));
+        assert!(parsed.expect("a selection").args.fleet.is_selected());
     }
 
     #[test]

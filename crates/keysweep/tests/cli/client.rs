@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 use crate::common::stderr;
 
 /// A service with authentication, one instance and an access key.
-struct Remote {
-    installation: Installation,
+pub struct Remote {
+    pub installation: Installation,
     service: Service,
-    project: String,
+    pub project: String,
     access: String,
     secret: String,
 }
@@ -34,7 +34,7 @@ impl Remote {
         Self::start_with(url, role, &[])
     }
 
-    fn start_with(url: &str, role: &str, options: &[&str]) -> Self {
+    pub fn start_with(url: &str, role: &str, options: &[&str]) -> Self {
         Self::start_at("127.0.0.1:0", url, role, options)
     }
 
@@ -60,18 +60,18 @@ impl Remote {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the binary starts")
     }
 
     /// Returns the output of a command that must succeed.
-    fn text(&self, arguments: &[&str]) -> String {
+    pub fn text(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.text(&[arguments, &["--json"]].concat())).expect("one JSON object")
     }
 }
@@ -134,7 +134,7 @@ fn loopback_requests_bypass_proxies_and_empty_variables_count_as_unset() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("cache"));
 }
 
-fn nowhere() -> String {
+pub fn nowhere() -> String {
     format!("redis://127.0.0.1:{}", free_port())
 }
 

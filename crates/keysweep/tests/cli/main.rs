@@ -6,6 +6,7 @@ mod command_line;
 mod common;
 mod data;
 mod demo;
+mod fleet;
 mod hold;
 mod init;
 mod package;

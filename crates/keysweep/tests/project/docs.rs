@@ -126,16 +126,16 @@ fn hcl(place: &str, text: &str) {
 }
 
 #[test]
-fn the_command_line_page_has_exactly_the_commands() {
-    let page = words::command_line_page();
+fn the_command_line_pages_have_exactly_the_commands() {
+    let page = words::command_line_pages();
     let written = words::commands_in(&page);
     let real: BTreeSet<String> = words::commands().into_keys().collect();
     assert_eq!(written, real);
 }
 
 #[test]
-fn the_command_line_page_has_exactly_the_options() {
-    let page = words::command_line_page();
+fn the_command_line_pages_have_exactly_the_options() {
+    let page = words::command_line_pages();
     assert_eq!(words::options_in(&page), words::options());
 }
 
@@ -145,13 +145,16 @@ fn an_option_is_documented_in_the_section_of_its_command() {
         let section = words::section_of(&command);
         let missing: Vec<&String> =
             options.iter().filter(|option| !words::options_in(&section).contains(*option)).collect();
-        assert!(missing.is_empty(), "`keysweep {command}`: {missing:?} are not in its part of docs/command-line.md");
+        assert!(
+            missing.is_empty(),
+            "`keysweep {command}`: {missing:?} are not in its part of the pages about the command line"
+        );
     }
 }
 
 #[test]
-fn the_command_line_page_has_exactly_the_environment_variables() {
-    let page = words::command_line_page();
+fn the_command_line_pages_have_exactly_the_environment_variables() {
+    let page = words::command_line_pages();
     assert_eq!(words::variables_in(&page), words::variables());
 }
 

@@ -26,13 +26,23 @@ use crate::{auth::Signer, loopback::is_loopback, model::is_id};
 const ACCESS: &str = "KEYSWEEP_ACCESS_KEY";
 const SECRET: &str = "KEYSWEEP_SECRET_KEY";
 
-/// Options of every command that calls a service. No option takes an access key: every user of the machine can read a
+/// Options of every command that only calls a service.
+#[derive(Debug, Args)]
+pub struct ClientArgs {
+    #[command(flatten)]
+    service: ServiceArgs,
+    /// Print the response as one JSON object
+    #[arg(long, global = true, help_heading = "Service")]
+    pub json: bool,
+}
+
+/// A service, and how to call it. No option takes an access key: every user of the machine can read a
 /// command line.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Set the access key with --credentials, or with the variables KEYSWEEP_ACCESS_KEY and KEYSWEEP_SECRET_KEY."
 )]
-pub struct ClientArgs {
+pub struct ServiceArgs {
     /// URL of the service: https://host:port
     #[arg(long, value_name = "URL", env = "KEYSWEEP_ENDPOINT", global = true, help_heading = "Service")]
     endpoint: Option<String>,
@@ -45,9 +55,6 @@ pub struct ClientArgs {
     /// CA bundle to verify the service, instead of the system's CA certificates (PEM file)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CA_FILE", global = true, help_heading = "Service")]
     ca_file: Option<OsString>,
-    /// Print the response as one JSON object
-    #[arg(long, global = true, help_heading = "Service")]
-    pub json: bool,
 }
 
 /// Output of `keysweep admin --json access-key add`.
@@ -58,6 +65,13 @@ struct Credentials {
 }
 
 impl ClientArgs {
+    /// As [`ServiceArgs::client`].
+    pub fn client(&self) -> Result<Client, ClientError> {
+        self.service.client()
+    }
+}
+
+impl ServiceArgs {
     /// Returns a client. Queries the service for the project ID unless the options give one.
     ///
     /// # Errors

@@ -130,7 +130,12 @@ pub const ADMIN: &[Line] = &[
         "instance set cache --project shop --hold-level advise --hold-below 8 --hold-max-effort 9 --hold-max-hz 30",
         "\"hold\":\"advise\"",
     ),
-    good("instance set cache --project shop --hold-level observe", "\"below\":\"8.0 %\""),
+    good("instance set cache --project shop --hold-level observe", "\"below\":0.08"),
+    good("instance set cache --project shop --label env=prod --label tier=1", "\"tier\":\"1\""),
+    good(
+        "instance set cache --project shop --remove-label tier --pace fast --sampling off --window {window}",
+        "\"labels\":{\"env\":\"prod\"}",
+    ),
     good("instance list --project shop", "\"paused\":false"),
     good("instance remove cache --project shop", ""),
     good(
@@ -181,6 +186,10 @@ pub const REMOTE: &[Line] = &[
     good("task create cache --wait", "\"status\":\"success\""),
     good("task show {id}", "\"keys_reclaimed\":"),
     good("task list cache --status success --limit 1 --offset 1", "\"count\":2"),
+    good("scan --all --wait", "\"outcome\":\"created\""),
+    good("scan --label env=prod --dry-run", "\"outcome\":\"planned\""),
+    good("task list --status success --since 24h --limit 1", "\"instance_name\":\"cache\""),
+    good("task list --label env=absent", "{\"tasks\":[]}"),
 ];
 
 /// `serve` and `worker`, which run until they are stopped, with a part of their log.

@@ -181,7 +181,8 @@ fn the_commands_for_a_remote_service_run_with_every_option() {
     let _servers = servers(&mut places);
     let installation = &places.installation;
     installation.admin(&["project", "add", "shop"]);
-    installation.admin(&["instance", "add", "cache", &places.values["server"], "--project", "shop"]);
+    let server = &places.values["server"];
+    installation.admin(&["instance", "add", "cache", server, "--project", "shop", "--label", "env=prod"]);
     installation.admin(&["user", "add", "ada", "--project", "shop", "--role", "operator"]);
     let key = installation.admin(&["access-key", "add", "--user", "ada"]);
     let credentials = installation.folder().join("key.json");

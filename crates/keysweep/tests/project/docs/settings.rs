@@ -90,7 +90,7 @@ fn every_field_of_the_config_file_is_read_and_documented() {
     let names = shown.split(": None").filter_map(|piece| piece.rsplit([' ', ',']).next());
     let mut left: BTreeSet<&str> = names.filter(|name| !name.contains('}')).collect();
     assert!(left.contains("database"), "the search found no fields: {shown}");
-    let page = words::command_line_page();
+    let page = words::command_line_pages();
     let row = page.lines().find(|line| line.starts_with("| `--config FILE`")).expect("the row of --config");
     for &(name, value, words) in FIELDS {
         assert!(left.remove(name), "there is no {name}");

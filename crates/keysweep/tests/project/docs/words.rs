@@ -1,4 +1,4 @@
-//! Commands, options and variables of the command line, and those in docs/command-line.md.
+//! Commands, options and variables of the command line, and those in the pages about it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,9 +13,12 @@ use crate::common::root;
 /// Variables without an option.
 const WITHOUT_OPTION: [&str; 3] = ["KEYSWEEP_ACCESS_KEY", "KEYSWEEP_SECRET_KEY", "KEYSWEEP_LOG"];
 
-/// Returns docs/command-line.md.
-pub fn command_line_page() -> String {
-    fs::read_to_string(root().join("docs/command-line.md")).expect("the page")
+/// The pages about the command line.
+const PAGES: [&str; 2] = ["docs/command-line.md", "docs/command-line-service.md"];
+
+/// Returns the text of the pages about the command line.
+pub fn command_line_pages() -> String {
+    PAGES.map(|page| fs::read_to_string(root().join(page)).expect("the page")).join("\n")
 }
 
 fn built() -> Command {
@@ -150,17 +153,17 @@ fn headings(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("## ")).flat_map(names).collect()
 }
 
-/// Returns the section of docs/command-line.md about a command, found by the first word of the command, with the options that
+/// Returns the section of the pages about a command, found by the first word of the command, with the options that
 /// several commands share.
 pub fn section_of(command: &str) -> String {
     let first = command.split(' ').next().unwrap_or_default();
-    let page = command_line_page();
+    let page = command_line_pages();
     let is_about = |heading: &str| {
         heading.starts_with("Options of every command that opens the store")
             || heading.split(", ").any(|name| name.split(' ').nth(1) == Some(first))
     };
     let sections = page.split("\n## ").filter(|section| is_about(section.lines().next().unwrap_or_default()));
     let found: Vec<&str> = sections.collect();
-    assert!(!found.is_empty(), "docs/command-line.md has no heading for {command:?}");
+    assert!(!found.is_empty(), "no page about the command line has a heading for {command:?}");
     found.join("\n")
 }
