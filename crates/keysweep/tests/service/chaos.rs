@@ -35,6 +35,15 @@ struct Replica {
     clock: SteppedClock,
     /// The round in which it was frozen.
     frozen: Option<u64>,
+    /// Whether its clock is off, so that it takes no tasks.
+    is_off: bool,
+}
+
+impl Replica {
+    fn set_right(&mut self) {
+        self.clock.step(0);
+        self.is_off = false;
+    }
 }
 
 /// Both replicas and their database.
@@ -63,7 +72,8 @@ impl Installed {
             let folder = self.installation.folder().join(name);
             fs::create_dir(&folder).expect("the folder can be written to");
             let clock = SteppedClock::new(&folder);
-            self.replicas.push(Replica { service: serve(&self.installation, &clock), clock, frozen: None });
+            let service = serve(&self.installation, &clock);
+            self.replicas.push(Replica { service, clock, frozen: None, is_off: false });
         }
     }
 
@@ -75,8 +85,12 @@ impl Installed {
     fn strike(&mut self, round: u64, random: &mut StdRng) {
         self.measure();
         let index = random.random_range(0..self.replicas.len());
-        let others_are_awake =
-            self.replicas.iter().enumerate().all(|(other, one)| other == index || one.frozen.is_none());
+        // One replica can take tasks at any time.
+        let others_work = self
+            .replicas
+            .iter()
+            .enumerate()
+            .all(|(other, one)| other == index || (one.frozen.is_none() && !one.is_off));
         let replica = &mut self.replicas[index];
         let what = match random.random_range(0..6) {
             // A few rounds are longer than a lease: it wakes up to find its tasks taken.
@@ -86,7 +100,7 @@ impl Installed {
                 "wake a replica"
             }
             _ if replica.frozen.is_some() => "leave a replica frozen",
-            0 if others_are_awake => {
+            0 if others_work => {
                 replica.service.pause();
                 replica.frozen = Some(round);
                 "freeze a replica"
@@ -106,15 +120,14 @@ impl Installed {
                 self.database.restart();
                 "kill the database"
             }
-            4 => {
-                // One clock at a time: the other replica takes the tasks.
+            4 if others_work => {
                 let seconds = *[-45, -5, 5, 45].choose(random).expect("seconds");
-                self.replicas.iter().for_each(|replica| replica.clock.step(0));
-                self.replicas[index].clock.step(seconds);
+                replica.clock.step(seconds);
+                replica.is_off = true;
                 "step a clock"
             }
             _ => {
-                self.replicas.iter().for_each(|replica| replica.clock.step(0));
+                self.replicas.iter_mut().for_each(Replica::set_right);
                 "set the clocks right"
             }
         };
@@ -129,7 +142,7 @@ impl Installed {
     /// Ends all faults.
     fn calm(&mut self) {
         for replica in &mut self.replicas {
-            replica.clock.step(0);
+            replica.set_right();
             if replica.frozen.take().is_some() {
                 replica.service.resume();
             }
