@@ -24,7 +24,8 @@ pub struct Holders {
     pub others: u64,
 }
 
-/// Counts, in a store that survives crashes, the sweeps that use the setting of each server process: a reference count.
+/// Counts, in a store that survives crashes, the sweeps that use the setting of each server process: a reference count. A process
+/// is known by its address and its run id: a server names its run id itself, and may name that of another one.
 pub trait LazyFreeRegistry: fmt::Debug + Send + Sync {
     /// Records this sweep, before anything is set.
     fn acquire(&self, address: &Address, run_id: &str) -> Result<Holders, String>;
@@ -33,7 +34,7 @@ pub trait LazyFreeRegistry: fmt::Debug + Send + Sync {
     fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String>;
 
     /// Removes this sweep. Returns how many others remain.
-    fn release(&self, run_id: &str) -> Result<u64, String>;
+    fn release(&self, address: &Address, run_id: &str) -> Result<u64, String>;
 }
 
 /// Result of turning the setting on.
@@ -89,7 +90,7 @@ fn turn_on(
         _ => Acquired::Refused("CONFIG SET is refused; grant +config|set".into()),
     };
     // Nothing was changed, so no record is needed. If the release fails, a later clean-up removes the record.
-    let _ = registry.release(run_id);
+    let _ = registry.release(address, run_id);
     Ok(acquired)
 }
 
@@ -114,7 +115,7 @@ pub fn release_lazyfree(
             // Another worker has released it, or the store is away and the record stays for later.
             Ok(None) | Err(_) => return Ok(()),
         };
-        match (registry.release(run_id), released) {
+        match (registry.release(address, run_id), released) {
             // Another sweep has started in between and may have found the setting on. It may also have ended since, so
             // that this sweep is recorded again before it turns the setting on again, and then released again.
             (Ok(1..), Released::Restored) => {

@@ -17,7 +17,7 @@ use keysweep_harness::{DataSet, Flavor, Kind, Server, eventually};
 use rstest::rstest;
 
 /// The holders of all sweeps of a test: what the service stores in its database.
-type Table = Arc<Mutex<HashSet<(String, &'static str)>>>;
+type Table = Arc<Mutex<HashSet<(Address, String, &'static str)>>>;
 
 /// Time of a commit, so long that sweeps which start together see each other's entries.
 const COMMIT: Duration = Duration::from_millis(5);
@@ -27,24 +27,25 @@ const COMMIT: Duration = Duration::from_millis(5);
 struct InMemoryRegistry(Table, &'static str);
 
 impl LazyFreeRegistry for InMemoryRegistry {
-    fn acquire(&self, _: &Address, run_id: &str) -> Result<Holders, String> {
+    fn acquire(&self, address: &Address, run_id: &str) -> Result<Holders, String> {
         let mut table = self.0.lock().expect("no panic");
-        let held_before = !table.insert((run_id.to_owned(), self.1));
-        let others = table.iter().filter(|(run, task)| run == run_id && *task != self.1).count() as u64;
+        let held_before = !table.insert((address.clone(), run_id.to_owned(), self.1));
+        let is_other = |(at, run, task): &&(Address, String, _)| at == address && run == run_id && *task != self.1;
+        let others = table.iter().filter(is_other).count() as u64;
         drop(table);
         thread::sleep(COMMIT);
         Ok(Holders { held_before, others })
     }
 
     fn join(&self, address: &Address, run_id: &str) -> Result<Option<Holders>, String> {
-        let held = self.0.lock().expect("no panic").iter().any(|(run, _)| run == run_id);
+        let held = self.0.lock().expect("no panic").iter().any(|(at, run, _)| at == address && run == run_id);
         held.then(|| self.acquire(address, run_id)).transpose()
     }
 
-    fn release(&self, run_id: &str) -> Result<u64, String> {
+    fn release(&self, address: &Address, run_id: &str) -> Result<u64, String> {
         let mut table = self.0.lock().expect("no panic");
-        table.remove(&(run_id.to_owned(), self.1));
-        Ok(table.iter().filter(|(run, _)| run == run_id).count() as u64)
+        table.remove(&(address.clone(), run_id.to_owned(), self.1));
+        Ok(table.iter().filter(|(at, run, _)| at == address && run == run_id).count() as u64)
     }
 }
 
@@ -208,14 +209,14 @@ impl<F: Fn() + Send + Sync, G: Fn() + Send + Sync> LazyFreeRegistry for Interrup
         self.registry.join(address, run_id)
     }
 
-    fn release(&self, run_id: &str) -> Result<u64, String> {
+    fn release(&self, address: &Address, run_id: &str) -> Result<u64, String> {
         let mut released = None;
         self.once.call_once(|| {
             (self.before)();
-            released = Some(self.registry.release(run_id));
+            released = Some(self.registry.release(address, run_id));
             (self.after)();
         });
-        released.unwrap_or_else(|| self.registry.release(run_id))
+        released.unwrap_or_else(|| self.registry.release(address, run_id))
     }
 }
 

@@ -1,4 +1,7 @@
 //! Which tasks rely on `lazyfree-lazy-expire` in which server process.
+//!
+//! A process is its address with its run id. The run id alone is what a server says of itself: one that names the run id of
+//! another project's server would keep the setting of that server on, or have it turned off.
 
 use keysweep_engine::Holders;
 
@@ -23,7 +26,9 @@ impl Store {
     pub async fn join_lazyfree(&self, hold: &LazyFreeHold) -> Result<Option<Holders>, StoreError> {
         let mut tx = self.begin().await?;
         tx.queue(Queue::LazyFree).await?;
-        let holder = sql("SELECT 1 FROM lazyfree_hold WHERE run_id = $1 LIMIT 1").bind(&hold.run_id);
+        let holder = sql("SELECT 1 FROM lazyfree_hold WHERE run_id = $1 AND address = $2 LIMIT 1")
+            .bind(&hold.run_id)
+            .bind(&hold.address);
         if holder.optional(&mut tx).await?.is_none() {
             return Ok(None);
         }
@@ -42,19 +47,20 @@ impl Store {
         .bind(now)
         .execute(tx)
         .await?;
-        Ok(Holders { held_before: added == 0, others: others(tx, &hold.run_id, &hold.task_id).await? })
+        Ok(Holders { held_before: added == 0, others: others(tx, hold).await? })
     }
 
     /// Removes a task from the holders of a process. Returns how many others there are.
-    pub async fn release_lazyfree(&self, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
+    pub async fn release_lazyfree(&self, hold: &LazyFreeHold) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         tx.queue(Queue::LazyFree).await?;
-        sql("DELETE FROM lazyfree_hold WHERE run_id = $1 AND task_id = $2")
-            .bind(run_id)
-            .bind(task_id)
+        sql("DELETE FROM lazyfree_hold WHERE run_id = $1 AND address = $2 AND task_id = $3")
+            .bind(&hold.run_id)
+            .bind(&hold.address)
+            .bind(&hold.task_id)
             .execute(&mut tx)
             .await?;
-        let others = others(&mut tx, run_id, task_id).await?;
+        let others = others(&mut tx, hold).await?;
         self.commit(tx).await?;
         Ok(others)
     }
@@ -80,10 +86,12 @@ impl Store {
     }
 }
 
-async fn others(tx: &mut DbSession, run_id: &str, task_id: &str) -> Result<u64, StoreError> {
-    sql("SELECT COUNT(*) AS others FROM lazyfree_hold WHERE run_id = $1 AND task_id <> $2")
-        .bind(run_id)
-        .bind(task_id)
+/// Returns how many other tasks are recorded for the same process.
+async fn others(tx: &mut DbSession, hold: &LazyFreeHold) -> Result<u64, StoreError> {
+    sql("SELECT COUNT(*) AS others FROM lazyfree_hold WHERE run_id = $1 AND address = $2 AND task_id <> $3")
+        .bind(&hold.run_id)
+        .bind(&hold.address)
+        .bind(&hold.task_id)
         .one(tx)
         .await?
         .get("others")

@@ -46,8 +46,8 @@ impl LazyFreeRegistry for Registry {
         joined.map_err(|error| error.to_string())
     }
 
-    fn release(&self, run_id: &str) -> Result<u64, String> {
-        let released = self.runtime.block_on(self.store.release_lazyfree(run_id, &self.task_id));
+    fn release(&self, address: &Address, run_id: &str) -> Result<u64, String> {
+        let released = self.runtime.block_on(self.store.release_lazyfree(&self.entry(address, run_id)));
         released.map_err(|error| error.to_string())
     }
 }

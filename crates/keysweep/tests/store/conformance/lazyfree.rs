@@ -7,6 +7,7 @@ use crate::conformance::fresh::{Fresh, at, success};
 
 on_every_engine!(
     holders_of_a_process_are_counted,
+    servers_that_name_the_same_run_id_are_counted_apart,
     a_task_joins_only_a_process_with_a_holder,
     a_hold_of_a_task_that_has_ended_is_abandoned,
 );
@@ -27,9 +28,24 @@ async fn holders_of_a_process_are_counted(store: Fresh) {
     assert_eq!(held(second.clone(), "run").await, counted(false, 1));
     assert_eq!(held(first.clone(), "run").await, counted(true, 1), "the same task again, after its worker died");
     assert_eq!(held(first.clone(), "other run").await, counted(false, 0));
-    assert_eq!(store.release_lazyfree("run", &first.id).await.expect("let go"), 1);
-    assert_eq!(store.release_lazyfree("run", &first.id).await.expect("nothing to let go"), 1);
-    assert_eq!(store.release_lazyfree("run", &second.id).await.expect("let go"), 0);
+    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("let go"), 1);
+    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("nothing to let go"), 1);
+    assert_eq!(store.release_lazyfree(&hold(&second, "run")).await.expect("let go"), 0);
+}
+
+async fn servers_that_name_the_same_run_id_are_counted_apart(store: Fresh) {
+    let (honest, liar) = (store.instance_of_its_own("a").await, store.instance_of_its_own("b").await);
+    let (honest, liar) = (store.waiting(&honest, at(0)).await, store.waiting(&liar, at(0)).await);
+    let elsewhere = |task| LazyFreeHold { address: "liar.example:6379".into(), ..hold(task, "run") };
+    let alone = Holders { held_before: false, others: 0 };
+    let store = store.with_clock(at(1));
+    assert_eq!(store.acquire_lazyfree(&hold(&honest, "run")).await.expect("held"), alone);
+    assert_eq!(store.join_lazyfree(&elsewhere(&liar)).await.expect("an answer"), None, "nothing was turned on there");
+    assert_eq!(store.acquire_lazyfree(&elsewhere(&liar)).await.expect("held"), alone);
+    assert_eq!(store.acquire_lazyfree(&elsewhere(&honest)).await.expect("held").others, 1, "two nodes of one task");
+    assert_eq!(store.release_lazyfree(&elsewhere(&honest)).await.expect("released"), 1);
+    assert_eq!(store.release_lazyfree(&hold(&honest, "run")).await.expect("released"), 0, "the setting is restored");
+    assert_eq!(store.join_lazyfree(&elsewhere(&liar)).await.expect("an answer").expect("recorded").others, 0);
 }
 
 async fn a_task_joins_only_a_process_with_a_holder(store: Fresh) {
@@ -46,7 +62,7 @@ async fn a_task_joins_only_a_process_with_a_holder(store: Fresh) {
     assert_eq!(join(first.clone(), "run").await, joined(true, 0));
     assert_eq!(join(second.clone(), "other run").await, None);
     assert_eq!(join(second.clone(), "run").await, joined(false, 1));
-    assert_eq!(store.release_lazyfree("run", &first.id).await.expect("let go"), 1, "the second is recorded");
+    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("let go"), 1, "the second is recorded");
 }
 
 async fn a_hold_of_a_task_that_has_ended_is_abandoned(store: Fresh) {
@@ -57,6 +73,6 @@ async fn a_hold_of_a_task_that_has_ended_is_abandoned(store: Fresh) {
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty(), "its sweep may still run");
     store.with_clock(at(2)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(store.abandoned_lazyfree().await.expect("a list"), [(hold(&task, "run"), instance)]);
-    store.release_lazyfree("run", &task.id).await.expect("let go");
+    store.release_lazyfree(&hold(&task, "run")).await.expect("let go");
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty());
 }
