@@ -150,9 +150,6 @@ pub struct NewInstanceBody {
     pub(super) url: String,
     /// How the nodes are reached, apart from the URL.
     pub(super) connection: Option<ConnectionBody>,
-    /// Id of the instance, 32 hexadecimal digits or a UUID [default: a new one].
-    #[schema(pattern = "^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$")]
-    pub(super) id: Option<String>,
     /// Pace of manual scans: gentle, normal, fast or max [default: normal].
     #[schema(value_type = Option<Pace>)]
     pub(super) pace: Option<String>,

@@ -97,7 +97,9 @@ pub(super) async fn add(
         url: &wanted.url,
         password: None,
         connection: connection.as_ref(),
-        id: wanted.id.as_deref(),
+        // Ids are unique over all projects: whether one is taken would tell that another project has it. Only the operator,
+        // to whom all projects are open, chooses them.
+        id: None,
         pace: preset(wanted.pace.as_deref())?.unwrap_or_default(),
         manage_lazyfree: wanted.manage_lazyfree.unwrap_or_default(),
         window: wanted.window.as_deref(),
