@@ -1,6 +1,6 @@
 //! An INFO reply as fields.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, num::IntErrorKind, time::Duration};
 
 use super::error::LinkError;
 
@@ -9,6 +9,9 @@ const MAX_FIELDS: usize = 20_000;
 /// Most databases with keys.
 const MAX_DATABASES: usize = 10_000;
 
+/// What greater counts of keys are taken for: no server has as many, and sums of a thousand of them do not overflow. JSON does not
+/// carry the number exactly, so that it is shown as unknown.
+const ABSURD: u64 = (1 << 53) + 1;
 /// Most CPU time of a server that is believed, seconds: that of a thousand cores for a century.
 const MAX_CPU_SECONDS: f64 = 3.2e12;
 /// Longest run ID that is kept, characters.
@@ -164,10 +167,17 @@ pub(crate) fn saturating_sum(numbers: impl Iterator<Item = u64>) -> u64 {
 
 fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
     let database = name.strip_prefix("db")?.parse().ok()?;
-    let count =
-        |field: &str| value.split(',').find_map(|pair| pair.strip_prefix(field)?.strip_prefix('=')?.parse().ok());
+    let count = |field: &str| value.split(',').find_map(|pair| count(pair.strip_prefix(field)?.strip_prefix('=')?));
     let mean_ttl = count("avg_ttl").filter(|millis| *millis > 0).map(Duration::from_millis);
     Some(Keyspace { database, keys: count("keys")?, expires: count("expires").unwrap_or(0), mean_ttl })
+}
+
+/// Reads a count, which saturates; `None`: it is not a number.
+fn count(digits: &str) -> Option<u64> {
+    match digits.parse::<u64>() {
+        Ok(count) => Some(count.min(ABSURD)),
+        Err(error) => (*error.kind() == IntErrorKind::PosOverflow).then_some(ABSURD),
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +216,22 @@ mod tests {
         assert!(matches!(lines(200_000).with_few_databases(), Err(LinkError::TooManyDatabases(_))));
         let cpu = Info::read("used_cpu_user:1e300\r\nused_cpu_sys:1e300\r\n").cpu().expect("a time");
         assert!(cpu.checked_add(cpu).is_some());
+    }
+
+    #[test]
+    fn absurd_counts_of_a_database_saturate_and_do_not_hide_it() {
+        let line = |keys: &str| Info::read(&format!("db0:keys={keys},expires={keys},avg_ttl={keys}\r\n")).keyspace();
+        for keys in ["9007199254740994", "18446744073709551615", "18446744073709551616", &"9".repeat(400)] {
+            let [Keyspace { keys, expires, mean_ttl, .. }] = line(keys)[..] else {
+                panic!("{keys} hides its database")
+            };
+            assert_eq!((keys, expires, mean_ttl), (ABSURD, ABSURD, Some(Duration::from_millis(ABSURD))));
+        }
+        assert_eq!(line("9007199254740992")[0].keys, 1 << 53, "the greatest number that counts");
+        for keys in ["", "-1", "x", "1e3"] {
+            assert_eq!(line(keys), [], "{keys:?} is not a number");
+        }
+        assert!(ABSURD.checked_mul(1_000).is_some(), "a sum of plain numbers");
     }
 
     #[test]
