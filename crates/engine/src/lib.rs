@@ -32,7 +32,7 @@ mod url;
 
 pub use self::{
     estimate::{
-        Cycle, DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate, Request as EstimateRequest,
+        Cycle, DatabaseEstimate, Estimate, Finding, KnownRights, Method, PrimaryEstimate, Request as EstimateRequest,
         Verdict as PrimaryVerdict, estimate, estimate_rdb,
     },
     failure::{Failure, FailureKind, REQUIRES_PASSWORD},

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::ShardError,
-    link::{Info, Keyspace, Link, LinkError},
+    link::{Info, Keyspace, Link, LinkError, Pipeline},
     server::{DEFAULT_DATABASES, ServerState, config, cycle_seconds, reading},
     stale::{CycleCost, CycleSetting, MIN_CYCLE_SECONDS, Reading, Workload, expiry_rate},
     target::Address,
@@ -57,31 +57,29 @@ impl Snapshot {
     /// Asks a primary; `None`: INFO is refused. `since`: the clock that is common to the snapshots of an estimate.
     pub fn take(link: &mut Link, address: &Address, since: Instant) -> Result<Option<Self>, ShardError> {
         let failed = |error: LinkError| ShardError::at(address, error);
-        let pauses = ServerState::sample(link).map_err(failed)?.pauses;
-        let sections = ["server", "memory", "stats", "persistence", "cluster", "keyspace"];
-        let Some(info) = link.info(&sections).map_err(failed)? else { return Ok(None) };
-        let Some(reading) = reading(&info, since.elapsed().as_secs_f64(), pauses) else { return Ok(None) };
+        let mut pipeline = Pipeline::default();
+        ServerState::add_with_expiry(&mut pipeline);
+        let mut replies = link.ask(&pipeline).map_err(failed)?;
+        let found = ServerState::take_with_expiry(&mut replies, link).map_err(failed)?;
+        let Some((state, info)) = found else { return Ok(None) };
+        let Some(reading) = reading(&info, since.elapsed().as_secs_f64(), state.pauses) else { return Ok(None) };
         let cycle_seconds = cycle_seconds(&info);
         Ok(Some(Self { info, reading, cycle_seconds }))
     }
 }
 
-/// Returns what two snapshots and the primary's settings say.
+/// Returns what two snapshots and the primary's settings say. `may_configure`: whether CONFIG SET is allowed.
 pub(super) fn describe(
     link: &mut Link,
     address: &Address,
     before: Option<&Snapshot>,
     after: Option<&Snapshot>,
+    may_configure: bool,
 ) -> Result<Cycle, ShardError> {
-    let failed = |error: LinkError| ShardError::at(address, error);
-    let effort = config(link, "active-expire-effort").map_err(failed)?.and_then(|effort| effort.parse().ok());
-    let databases = config(link, "databases").map_err(failed)?.and_then(|databases| databases.parse().ok());
-    // An unknown directive changes nothing, and shows whether the command itself is refused.
-    let may_configure = match link.call(&[b"CONFIG", b"SET", b"keysweep-asks-whether-config-set-is-allowed", b"no"]) {
-        Ok(_) => true,
-        Err(LinkError::Server(error)) => !error.is_denied() && !error.is_unknown_command(),
-        Err(error) => return Err(failed(error)),
-    };
+    let settings = config(link, ["active-expire-effort", "databases"]);
+    let [effort, databases] = settings.map_err(|error| ShardError::at(address, error))?;
+    let effort = effort.and_then(|effort| effort.parse().ok());
+    let databases = databases.and_then(|databases| databases.parse().ok());
     let mut cycle = Cycle { effort, may_configure, ..Cycle::default() };
     let Some(after) = after else { return Ok(cycle) };
     cycle.hz = after.info.number("hz");

@@ -7,6 +7,7 @@ mod primary;
 mod replica;
 mod report;
 mod request;
+mod rights;
 mod sample;
 mod slots;
 
@@ -18,4 +19,5 @@ pub use self::{
     primary::estimate,
     report::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate},
     request::Request,
+    rights::KnownRights,
 };

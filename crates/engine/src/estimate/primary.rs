@@ -135,7 +135,13 @@ impl Shard {
             }
         };
         let cycle = match &mut self.primary {
-            Some(link) => describe(link, &self.address, self.before.as_ref(), after.as_ref())?,
+            Some(link) => {
+                let (address, info) = (&self.address, after.as_ref().map(|after| &after.info));
+                let user = connector.target.credentials.username.as_deref();
+                let may_configure = request.rights.may_configure(link, address, user, info);
+                let may_configure = may_configure.map_err(|error| ShardError::at(address, error))?;
+                describe(link, address, self.before.as_ref(), after.as_ref(), may_configure)?
+            }
             None => Cycle::default(),
         };
         if self.primary.is_none() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::report::Method;
+use super::{report::Method, rights::KnownRights};
 use crate::{
     link::{Info, Keyspace},
     options::{Limits, Preset},
@@ -13,7 +13,7 @@ use crate::{
 pub(super) const BASELINE_PINGS: u32 = 5;
 
 /// What to estimate, and how.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// The method; `None`: a replica if there is one in sync, else a sample, or INFO if nothing may be reclaimed.
     pub method: Option<Method>,
@@ -29,6 +29,8 @@ pub struct Request {
     pub max_counted: u64,
     /// How long the expiry rate is measured, at least.
     pub observe: Duration,
+    /// What earlier estimates have learned about the rights of a user. Estimates that share it ask once what a server logs.
+    pub rights: KnownRights,
 }
 
 impl Default for Request {
@@ -41,6 +43,7 @@ impl Default for Request {
             limits: Preset::default().limits(),
             max_counted: 5_000_000,
             observe: Duration::from_secs(2),
+            rights: KnownRights::default(),
         }
     }
 }

@@ -1,24 +1,30 @@
 //! One observation of a real server.
 
-use std::time::Instant;
+use std::{str::FromStr, time::Instant};
 
 use super::signals::Signals;
 use crate::{
-    link::{ACTIVE_REPLICA, Info, Link, LinkError},
+    link::{ACTIVE_REPLICA, Info, Link, LinkError, Pipeline},
     server::{DEFAULT_DATABASES, Expiry, ServerState, config, cycle_seconds, reading},
     stale::CycleSetting,
 };
 
 /// PINGs of one probe.
 const PINGS: usize = 20;
+/// The settings of the cycle.
+const EFFORT: &str = "active-expire-effort";
+const HZ: &str = "hz";
 /// Major version of Redis builds between releases, whose fast cycle is repaired.
 const UNRELEASED: &str = "255.";
 
-/// Observes a server. `since`: the clock that is common to all observations.
+/// Observes a server, in one round trip and those of the probe. `since`: the clock that is common to all observations.
 pub fn observe(link: &mut Link, since: Instant) -> Result<(Signals, Info), LinkError> {
-    let state = ServerState::sample(link)?;
-    let info = link.info(&["server", "memory", "stats", "persistence", "replication", "cluster", "keyspace"])?;
-    let info = info.unwrap_or_default();
+    let mut pipeline = Pipeline::default();
+    ServerState::add_with_expiry(&mut pipeline);
+    pipeline.add_settings(&["databases", EFFORT, HZ]);
+    let mut replies = link.ask(&pipeline)?;
+    let (state, info) = ServerState::take_with_expiry(&mut replies, link)?.unwrap_or_default();
+    let [databases, effort, hz] = [replies.setting()?, replies.setting()?, replies.setting()?];
     let reading = reading(&info, since.elapsed().as_secs_f64(), state.pauses);
     let replicas = Replicas::read(&info);
     let signals = Signals {
@@ -26,8 +32,8 @@ pub fn observe(link: &mut Link, since: Instant) -> Result<(Signals, Info), LinkE
         is_primary: matches!(info.text("role"), Some("master" | ACTIVE_REPLICA)),
         reading,
         databases: info.keyspace().iter().map(|line| (line.keys, line.expires, line.mean_ttl)).collect(),
-        configured_databases: number(link, "databases")?.unwrap_or(DEFAULT_DATABASES),
-        configured: setting(link)?,
+        configured_databases: databases.and_then(number).unwrap_or(DEFAULT_DATABASES),
+        configured: cycle_setting(effort, hz),
         hz: info.number("hz"),
         cycle_seconds: cycle_seconds(&info),
         time_caps: info.number("expired_time_cap_reached_count"),
@@ -44,12 +50,16 @@ pub fn observe(link: &mut Link, since: Instant) -> Result<(Signals, Info), LinkE
 
 /// Returns the settings of the cycle as CONFIG GET returns them; `None`: it is refused, or the server has no such setting.
 pub fn setting(link: &mut Link) -> Result<Option<CycleSetting>, LinkError> {
-    let (effort, hz) = (number(link, "active-expire-effort")?, number(link, "hz")?);
-    Ok(effort.zip(hz).map(|(effort, hz)| CycleSetting { effort, hz }))
+    let [effort, hz] = config(link, [EFFORT, HZ])?;
+    Ok(cycle_setting(effort, hz))
 }
 
-fn number<T: std::str::FromStr>(link: &mut Link, directive: &str) -> Result<Option<T>, LinkError> {
-    Ok(config(link, directive)?.and_then(|value| value.parse().ok()))
+fn cycle_setting(effort: Option<String>, hz: Option<String>) -> Option<CycleSetting> {
+    Some(CycleSetting { effort: number(effort?)?, hz: number(hz?)? })
+}
+
+fn number<T: FromStr>(value: String) -> Option<T> {
+    value.parse().ok()
 }
 
 /// Returns the 90th percentile of some round trips, seconds.

@@ -110,11 +110,16 @@ fn setting(value: Option<String>, may_exist: bool) -> Setting {
     }
 }
 
-/// Returns a setting's value; `None` where CONFIG is refused or the setting unknown.
-pub(crate) fn config(link: &mut Link, name: &str) -> Result<Option<String>, LinkError> {
+/// Returns the values of settings, in one round trip; `None` where CONFIG is refused or the setting unknown.
+pub(crate) fn config<const N: usize>(link: &mut Link, names: [&str; N]) -> Result<[Option<String>; N], LinkError> {
     let mut pipeline = Pipeline::default();
-    pipeline.add_settings(&[name]);
-    link.ask(&pipeline)?.setting()
+    pipeline.add_settings(&names);
+    let mut replies = link.ask(&pipeline)?;
+    let mut values = [const { None }; N];
+    for value in &mut values {
+        *value = replies.setting()?;
+    }
+    Ok(values)
 }
 
 /// The limit of the replies that a client may leave unread.

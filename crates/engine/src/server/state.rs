@@ -29,6 +29,20 @@ const PAUSING: [&str; 3] = ["client|pause", "failover", "shutdown"];
 /// The sections of INFO that hold the state.
 const SECTIONS: [&str; 6] = ["clients", "replication", "persistence", "stats", "cpu", "commandstats"];
 
+/// The same, with the sections that say how the server expires keys.
+const SECTIONS_WITH_EXPIRY: [&str; 10] = [
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "commandstats",
+    "cluster",
+    "keyspace",
+];
+
 /// Statistics of the commands that migrate whole slots away from a node (Valkey 9).
 const MOVING_SLOTS: [&str; 2] = ["cluster|migrateslots", "cluster|syncslots"];
 
@@ -124,7 +138,28 @@ impl ServerState {
 
     /// Takes the replies. `link` is asked for slot migrations where there were any.
     pub(super) fn take(replies: &mut Replies, link: &mut Link) -> Result<Self, LinkError> {
-        let Some(info) = replies.info(SECTIONS.len())? else { return Ok(Self::default()) };
+        match replies.info(SECTIONS.len())? {
+            Some(info) => Self::of(&info, link),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Adds the commands of a sample that also says how the server expires keys.
+    pub fn add_with_expiry(pipeline: &mut Pipeline) {
+        pipeline.add_info(&SECTIONS_WITH_EXPIRY);
+    }
+
+    /// Takes the replies, and returns the INFO reply beside the state; `None`: INFO is refused. `link` is asked for slot migrations
+    /// where there were any.
+    pub fn take_with_expiry(replies: &mut Replies, link: &mut Link) -> Result<Option<(Self, Info)>, LinkError> {
+        match replies.info(SECTIONS_WITH_EXPIRY.len())? {
+            Some(info) => Ok(Some((Self::of(&info, link)?, info))),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the state by what INFO reports. `link` is asked for slot migrations where there were any.
+    fn of(info: &Info, link: &mut Link) -> Result<Self, LinkError> {
         let handing_over = info.text("master_failover_state").is_some_and(|state| state != "no-failover");
         let expiry = match info.text("paused_actions") {
             _ if handing_over => Expiry::Paused,
@@ -145,11 +180,11 @@ impl ServerState {
         Ok(Self {
             expiry,
             pauses,
-            saving: is_saving(&info),
+            saving: is_saving(info),
             main_thread_cpu: info.main_thread_cpu(),
             cpu: info.cpu(),
-            scan: ScanStatistics::read(&info),
-            event_loop: EventLoop::read(&info),
+            scan: ScanStatistics::read(info),
+            event_loop: EventLoop::read(info),
             is_appending: info.text("aof_enabled") == Some("1"),
         })
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use keysweep_engine::{Checkpoint, Monitor, Options, Progress, Stop};
+use keysweep_harness::Server;
 
 /// Returns options so slow that a test can act in the middle of the sweep.
 pub fn slow(keys_per_second: u64) -> Options {
@@ -70,4 +71,20 @@ impl Monitor for StopWhen {
             self.stop.raise();
         }
     }
+}
+
+/// Returns the documented rules for this user.
+pub fn documented(user: &str) -> Vec<String> {
+    let page = include_str!("../../../../docs/servers.md");
+    let lines = page.lines().filter_map(|line| line.trim().strip_prefix("ACL SETUSER ")?.strip_prefix(user));
+    let rights: Vec<String> = lines.flat_map(str::split_whitespace).map(str::to_owned).collect();
+    assert!(!rights.is_empty(), "docs/servers.md has a rule for {user}");
+    rights
+}
+
+/// Creates a user with these rights and no others.
+pub fn set_user(server: &Server, user: &str, rights: &[String]) {
+    let mut command = redis::cmd("ACL");
+    command.arg("SETUSER").arg(user).arg("reset").arg(rights);
+    command.exec(&mut server.connection()).expect("the rule is one");
 }

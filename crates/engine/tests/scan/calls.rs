@@ -11,7 +11,8 @@ use std::{
 };
 
 use keysweep_engine::{
-    Address, Credentials, Options, Preset, Stop, Target,
+    Address, BaselineRecord, BaselineRegistry, Change, Credentials, HoldPolicy, Holder, HolderHost, Options, Preset,
+    Stop, Target,
     link::{Capabilities, Dialer, Link, LinkError, Plain, Transport},
     sweep_through,
 };
@@ -146,6 +147,63 @@ fn few_round_trips_precede_the_first_slice_and_follow_the_last(
     assert_eq!(before, 5, "writes before the first slice, without PINGs");
     // The state, and the sizes.
     assert_eq!(after, 2, "writes after the last slice");
+}
+
+/// A program around a holder that only observes.
+struct Observer;
+
+impl HolderHost for Observer {
+    fn registry(&self) -> &dyn BaselineRegistry {
+        self
+    }
+
+    fn may_write(&self) -> bool {
+        false
+    }
+
+    fn scan(&self, address: &Address) {
+        panic!("{address} is to be scanned");
+    }
+
+    fn is_scanning(&self, _: &Address) -> bool {
+        false
+    }
+
+    fn changed(&self, change: &Change) {
+        panic!("{change:?}");
+    }
+}
+
+impl BaselineRegistry for Observer {
+    fn find(&self, _: &Address) -> Result<Option<BaselineRecord>, String> {
+        Ok(None)
+    }
+
+    fn unrestored(&self, _: &str) -> Result<Vec<BaselineRecord>, String> {
+        Ok(Vec::new())
+    }
+
+    fn save(&self, record: &BaselineRecord) -> Result<(), String> {
+        panic!("{record:?}");
+    }
+}
+
+#[test]
+fn an_observation_of_a_holder_is_one_write_beside_its_probe() {
+    let server = Server::start(Flavor::Valkey91);
+    let target: Target = server.url().parse().expect("a target");
+    let recorder = Arc::new(Recorder::default());
+    let mut holder = Holder::new(HoldPolicy::default());
+    let mut round = || {
+        let before = [&recorder.others, &recorder.pings].map(|count| count.load(Ordering::Relaxed));
+        holder.round(&RecordingDialer(Arc::clone(&recorder)), &target, &Observer, &Stop::new()).expect("a round");
+        assert!(holder.statuses()[0].status.setting.is_some(), "it is observed: {holder:?}");
+        let after = [&recorder.others, &recorder.pings].map(|count| count.load(Ordering::Relaxed));
+        (after[0] - before[0], after[1] - before[1])
+    };
+    // The greeting and ROLE of the connection that finds the primary, the greeting of the one that stays, and the observation.
+    assert_eq!(round(), (4, 20));
+    assert_eq!(round(), (3, 20), "without the greeting of the one that stays");
 }
 
 #[test]

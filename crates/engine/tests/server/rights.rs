@@ -4,20 +4,7 @@ use keysweep_engine::{FailureKind, Options, Outcome, Report, Stop, Target, Verdi
 use keysweep_harness::{Cluster, DataSet, Flavor, Server, VendorProxy, Words};
 use rstest::rstest;
 
-/// Returns the documented rules for this user.
-fn documented(user: &str) -> Vec<String> {
-    let page = include_str!("../../../../docs/servers.md");
-    let lines = page.lines().filter_map(|line| line.trim().strip_prefix("ACL SETUSER ")?.strip_prefix(user));
-    let rights: Vec<String> = lines.flat_map(str::split_whitespace).map(str::to_owned).collect();
-    assert!(!rights.is_empty(), "docs/servers.md has a rule for {user}");
-    rights
-}
-
-fn set_user(server: &Server, user: &str, rights: &[String]) {
-    let mut command = redis::cmd("ACL");
-    command.arg("SETUSER").arg(user).arg("reset").arg(rights);
-    command.exec(&mut server.connection()).expect("the rule is one");
-}
+use crate::common::{documented, set_user};
 
 fn without(rights: &[String], right: &str) -> Vec<String> {
     rights.iter().filter(|other| *other != right).cloned().collect()

@@ -7,7 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use keysweep_engine::{
-    Estimate, EstimateRequest, Failure, FailureKind, Method, Stop, StopOnDrop, estimate, stale::reversion_seconds,
+    Estimate, EstimateRequest, Failure, FailureKind, KnownRights, Method, Stop, StopOnDrop, estimate,
+    stale::reversion_seconds,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -71,6 +72,8 @@ pub(super) struct Estimates {
     projects: Arc<Mutex<Vec<String>>>,
     /// Permits of the surveys.
     pub(super) surveys: Arc<Semaphore>,
+    /// The rights for which servers are not asked each time.
+    rights: KnownRights,
 }
 
 impl Default for Estimates {
@@ -79,6 +82,7 @@ impl Default for Estimates {
             permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)),
             projects: Arc::default(),
             surveys: Arc::new(Semaphore::new(super::survey::CONCURRENCY)),
+            rights: KnownRights::default(),
         }
     }
 }
@@ -184,6 +188,7 @@ impl Instances {
             no_reclaim: !wanted.may_sample,
             limits: instance.pace.value().copied().unwrap_or_default().limits(),
             max_counted: wanted.max_counted,
+            rights: self.estimates.rights.clone(),
             ..EstimateRequest::default()
         };
         // A caller that disconnects ends the count.
