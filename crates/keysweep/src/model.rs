@@ -29,8 +29,8 @@ pub use self::{
     auto_scan::AutoScan,
     credential::{AccessKey, KeyHolder, Sealed, Token, TokenHolder},
     estimate::{
-        DEFAULT_TARGET, EstimatePoint, EstimatedPrimary, InstanceEstimate, LatestEstimate, Mark, MarkKind,
-        PrimaryPoint, Sampling,
+        DEFAULT_TARGET, EstimatePoint, EstimateTotal, EstimatedPrimary, InstanceEstimate, LatestEstimate, Mark,
+        MarkKind, PrimaryPoint, Sampling,
     },
     hold::{HeldInstance, HeldServer, HoldLease},
     host::hosts,

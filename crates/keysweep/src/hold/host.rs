@@ -1,6 +1,9 @@
 //! What a holder needs of the service: records in the store and in the file, scans as tasks, changes in the audit trail.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Change, HolderHost};
 use serde_json::json;
@@ -12,7 +15,7 @@ use crate::model::{AuditEvent, HOLD, HoldLease, Instance, MarkKind, Status};
 /// How long a worker may change servers after the store answered last.
 const STORE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The service around the holder of one instance.
+/// The service around the holder of one instance, for one round.
 pub(super) struct Host {
     pub holds: Holds,
     pub lease: HoldLease,
@@ -21,6 +24,8 @@ pub(super) struct Host {
     pub runtime: Handle,
     /// When the lease was renewed last.
     pub renewed_at: Instant,
+    /// Whether a task scans the instance, asked once in a round: its servers may be hundreds.
+    pub scanning: OnceLock<bool>,
 }
 
 impl BaselineRegistry for Host {
@@ -69,8 +74,10 @@ impl HolderHost for Host {
 
     /// Whether any task scans the instance: what it reclaims counts as expired.
     fn is_scanning(&self, _: &Address) -> bool {
-        let newest = self.runtime.block_on(self.holds.tasks.newest(std::slice::from_ref(&self.instance)));
-        newest.is_ok_and(|tasks| tasks.iter().any(|task| task.status == Status::Running))
+        *self.scanning.get_or_init(|| {
+            let newest = self.runtime.block_on(self.holds.tasks.newest(std::slice::from_ref(&self.instance)));
+            newest.is_ok_and(|tasks| tasks.iter().any(|task| task.status == Status::Running))
+        })
     }
 
     fn changed(&self, Change { address, from, to, reason, is_restore }: &Change) {

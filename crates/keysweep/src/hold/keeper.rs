@@ -1,7 +1,10 @@
 //! The workers that hold: one for each instance, under a lease. A worker that dies leaves values within the policy's limits,
 //! and the next one adopts them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use keysweep_engine::{HoldLevel, HoldPolicy, HoldState, Holder, Stop, StopOnDrop};
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
@@ -69,6 +72,7 @@ struct Keeper {
     /// When the next round is due.
     due: Instant,
     renewed_at: Instant,
+    /// What the last round has found, until it is saved.
     servers: Option<Vec<HeldServer>>,
     /// Whether all servers have their own settings, as far as is known.
     is_settled: bool,
@@ -86,10 +90,10 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
     loop {
         let renewed = keeper.holds.store.renew_hold(&keeper.lease, LEASE, keeper.servers.as_deref()).await;
         match renewed {
-            Ok(HoldRenewal::Held(instance, hold)) => {
-                keeper.renewed_at = Instant::now();
-                let level = if instance.paused { HoldLevel::Observe } else { hold.policy.level };
-                let policy = HoldPolicy { level, ..hold.policy };
+            Ok(HoldRenewal::Held(instance, policy)) => {
+                (keeper.renewed_at, keeper.servers) = (Instant::now(), None);
+                let level = if instance.paused { HoldLevel::Observe } else { policy.level };
+                let policy = HoldPolicy { level, ..policy };
                 if known.as_ref().is_none_or(|(_, before)| *before != policy) {
                     keeper.due = Instant::now();
                 }
@@ -153,6 +157,7 @@ impl Keeper {
             instance: instance.clone(),
             runtime: Handle::current(),
             renewed_at: self.renewed_at,
+            scanning: OnceLock::new(),
         };
         let stop = self.stop.clone();
         let done = tokio::task::spawn_blocking(move || {

@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::{OfInstance, stale::StaleGauges};
 use crate::{
-    model::{HeldInstance, Hold, InstanceEstimate, Status},
+    model::{EstimateTotal, HeldInstance, Hold, Status},
     store::Overview,
 };
 
@@ -193,7 +193,7 @@ impl FleetGauges {
         }
     }
 
-    pub(super) fn show(&self, overview: &Overview, estimates: &[(String, InstanceEstimate)]) {
+    pub(super) fn show(&self, overview: &Overview, estimates: &[(String, EstimateTotal)]) {
         self.show_nothing();
         self.stale.show(estimates);
         self.up.set(1);

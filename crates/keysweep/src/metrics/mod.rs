@@ -106,7 +106,7 @@ impl Metrics {
             return;
         }
         let read = async {
-            let (overview, estimates) = (self.store.overview().await?, self.store.latest_estimates().await?);
+            let (overview, estimates) = (self.store.overview().await?, self.store.latest_totals().await?);
             Ok::<_, StoreError>((overview, estimates, self.store.holds().await?))
         };
         match read.await {

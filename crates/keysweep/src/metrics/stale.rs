@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 
 use super::OfInstance;
-use crate::model::InstanceEstimate;
+use crate::model::EstimateTotal;
 
 type Numbers = Family<OfInstance, Gauge<f64, AtomicU64>>;
 
@@ -53,7 +53,7 @@ impl StaleGauges {
         );
     }
 
-    pub(super) fn show(&self, estimates: &[(String, InstanceEstimate)]) {
+    pub(super) fn show(&self, estimates: &[(String, EstimateTotal)]) {
         for (instance_id, estimate) in estimates {
             let (of, total) = (OfInstance::new(instance_id), &estimate.total);
             // The servers' own average is a hint, which must not pass for a measurement.

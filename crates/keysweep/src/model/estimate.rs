@@ -91,6 +91,15 @@ pub struct InstanceEstimate {
     pub primaries: Vec<EstimatedPrimary>,
 }
 
+/// What an estimate found of all primaries of an instance together. Read from a stored [`InstanceEstimate`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct EstimateTotal {
+    /// When the estimate was made.
+    pub taken_at: Timestamp,
+    /// All primaries together, as far as their shares were measured.
+    pub total: Finding,
+}
+
 impl InstanceEstimate {
     /// Returns what an estimate says of an instance, with the verdicts for a target share (0–1).
     pub fn new(found: Estimate, target: f64, taken_at: Timestamp) -> Self {

@@ -1,22 +1,14 @@
 //! Auto-scan settings of instances.
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     Store, StoreError,
     db::{Row, forked, keys, sql},
+    json,
 };
 use crate::model::{AutoScan, Gathering, TargetShare};
 
 /// Version of the JSON in which measurements are stored.
 const GATHERING_VERSION: u32 = 1;
-
-#[derive(Serialize, Deserialize)]
-struct Versioned<G> {
-    version: u32,
-    #[serde(flatten)]
-    gathering: G,
-}
 
 impl Store {
     /// Returns the instance's auto-scan settings, if any were saved.
@@ -92,13 +84,9 @@ impl Store {
     /// Saves what scans of an instance have measured. Of replicas that do so at once any may be the last: each starts from what
     /// is stored, and adds the same scan.
     pub async fn record_gathering(&self, instance_id: &str, gathering: &Gathering) -> Result<(), StoreError> {
-        let json = |gathering| {
-            serde_json::to_string(&Versioned { version: GATHERING_VERSION, gathering })
-                .map_err(|error| StoreError::Internal(format!("measurements cannot be written: {error}")))
-        };
         let mut tx = self.begin().await?;
         sql("UPDATE auto_scan SET gathering = $1 WHERE instance_id = $2")
-            .bind(json(gathering)?)
+            .bind(json::write_versioned("measurements", GATHERING_VERSION, gathering)?)
             .bind(instance_id)
             .execute(&mut tx)
             .await?;
@@ -123,7 +111,6 @@ pub(super) fn auto_scan(row: &Row) -> Result<AutoScan, StoreError> {
 
 /// Reads the measurements. Those of another version are none: the next scans measure anew.
 fn gathering(row: &Row) -> Result<Option<Gathering>, StoreError> {
-    let json = row.get::<Option<String>>("gathering")?;
-    let read = json.and_then(|json| serde_json::from_str::<Versioned<Gathering>>(&json).ok());
-    Ok(read.filter(|read| read.version == GATHERING_VERSION).map(|read| read.gathering))
+    let stored = row.get::<Option<String>>("gathering")?;
+    Ok(stored.and_then(|stored| json::read_versioned("measurements", GATHERING_VERSION, &stored).ok()))
 }

@@ -6,15 +6,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 
 use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, sql},
     instances::instance,
+    json,
 };
-use crate::model::{EstimatePoint, Instance, InstanceEstimate, LatestEstimate, PrimaryPoint};
+use crate::model::{EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, PrimaryPoint};
 
 /// The form of the JSON that this version writes.
 const VERSION: u32 = 1;
@@ -78,7 +78,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         set_due(&mut tx, instance, after(now, next)).await?;
-        let latest = json(found)?;
+        let latest = json::write("estimates", found)?;
         sql("INSERT INTO estimate (instance_id, taken_at, version, latest, failure) VALUES ($1, $2, $3, $4, NULL)
              ON CONFLICT (instance_id) DO UPDATE SET
                  taken_at = excluded.taken_at, version = excluded.version, latest = excluded.latest, failure = NULL")
@@ -101,7 +101,7 @@ impl Store {
         .bind(hour)
         .bind(found.taken_at)
         .bind(VERSION)
-        .bind(json(&primaries)?)
+        .bind(json::write("estimates", &primaries)?)
         .execute(&mut tx)
         .await?;
         sql("DELETE FROM estimate_point WHERE instance_id = $1 AND (
@@ -188,13 +188,14 @@ impl Store {
         Ok(row.as_ref().map(latest).transpose()?.unwrap_or_default())
     }
 
-    /// Returns the latest estimate of every instance that has one, with the instance's id. The cost grows with the instances
-    /// and their primaries.
-    pub async fn latest_estimates(&self) -> Result<Vec<(String, InstanceEstimate)>, StoreError> {
-        let rows = sql("SELECT * FROM estimate WHERE latest IS NOT NULL ORDER BY instance_id");
-        let read = |row: &Row| Ok((row.get("instance_id")?, latest(row)?.estimate));
+    /// Returns the totals of the latest estimate of every instance that has one, with the instance's id. Primaries are not decoded:
+    /// their number has no bound that metrics could bear.
+    pub async fn latest_totals(&self) -> Result<Vec<(String, EstimateTotal)>, StoreError> {
+        let rows =
+            sql("SELECT instance_id, version, latest FROM estimate WHERE latest IS NOT NULL ORDER BY instance_id");
+        let read = |row: &Row| Ok((row.get("instance_id")?, json::read_column(row, "latest", VERSION)?));
         let found = rows.list(&mut self.reader().await?, read).await?;
-        Ok(found.into_iter().filter_map(|(id, estimate)| Some((id, estimate?))).collect())
+        Ok(found.into_iter().filter_map(|(id, total)| Some((id, total?))).collect())
     }
 
     /// Returns an instance's history from a time on, oldest first.
@@ -205,7 +206,7 @@ impl Store {
                 .bind(from.as_microsecond().div_euclid(HOUR))
                 .bind(from);
         let read = |row: &Row| {
-            let primaries = readable(row, "primaries")?;
+            let primaries = json::read_column(row, "primaries", VERSION)?;
             Ok(primaries.map(|primaries| (row.get("taken_at"), primaries)))
         };
         let points = rows.list(&mut self.reader().await?, read).await?;
@@ -262,17 +263,7 @@ pub(super) async fn forget_estimates(tx: &mut DbSession, instance_id: &str) -> R
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value)
-        .map_err(|error| StoreError::Internal(format!("an estimate cannot be written: {error}")))
-}
-
-/// Reads a JSON column; `None` where another version wrote it: the next estimate replaces it.
-fn readable<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Option<T>, StoreError> {
-    let (version, json): (Option<u32>, Option<String>) = (row.get("version")?, row.get(column)?);
-    Ok(json.filter(|_| version == Some(VERSION)).and_then(|json| serde_json::from_str(&json).ok()))
-}
-
+/// Reads the latest estimate. One of another version is none: the next one replaces it.
 fn latest(row: &Row) -> Result<LatestEstimate, StoreError> {
-    Ok(LatestEstimate { estimate: readable(row, "latest")?, failure: row.get("failure")? })
+    Ok(LatestEstimate { estimate: json::read_column(row, "latest", VERSION)?, failure: row.get("failure")? })
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use keysweep_engine::{Address, BaselineRecord, HoldPolicy};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::{
     Store, StoreError,
     clock::after,
-    db::{DbSession, Row, sql, unreadable},
+    db::{DbSession, Row, sql},
     instances::instance,
+    json,
 };
 use crate::model::{HeldInstance, HeldServer, HoldLease, Instance};
 
@@ -17,7 +18,7 @@ use crate::model::{HeldInstance, HeldServer, HoldLease, Instance};
 #[derive(Debug, Clone, PartialEq)]
 pub enum HoldRenewal {
     /// The worker has the lease. Holds the instance and the policy as they are now.
-    Held(Box<Instance>, HeldInstance),
+    Held(Box<Instance>, HoldPolicy),
     /// Another worker has it.
     Lost,
     /// The instance was removed.
@@ -47,7 +48,7 @@ impl Store {
              RETURNING *")
         .bind(instance_id)
         .bind(policy.level.as_str())
-        .bind(to_json(policy)?)
+        .bind(json::write("policies", policy)?)
         .bind(now)
         .bind(false)
         .refers_to("instance")
@@ -82,8 +83,8 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Renews a lease and saves what is known of the servers. An expired lease is renewed as long as no other worker has taken
-    /// it over.
+    /// Renews a lease and saves what is known of the servers; `None`: nothing new. An expired lease is renewed as long as no other
+    /// worker has taken it over.
     pub async fn renew_hold(
         &self,
         lease: &HoldLease,
@@ -95,9 +96,9 @@ impl Store {
         let renewed = sql("UPDATE hold SET expires_at = $1, status = COALESCE($2, status),
                  reported_at = CASE WHEN $2 IS NULL THEN reported_at ELSE $3 END
              WHERE instance_id = $4 AND owner = $5 AND epoch = $6
-             RETURNING *")
+             RETURNING policy")
         .bind(after(now, renew))
-        .bind(servers.map(to_json).transpose()?)
+        .bind(servers.map(|servers| json::write("reports of servers", servers)).transpose()?)
         .bind(now)
         .bind(&lease.instance_id)
         .bind(&lease.owner)
@@ -109,7 +110,9 @@ impl Store {
         Ok(match (renewed, found) {
             (_, None) => HoldRenewal::Gone,
             (None, Some(_)) => HoldRenewal::Lost,
-            (Some(renewed), Some(found)) => HoldRenewal::Held(Box::new(instance(&found)?), hold(&renewed)?),
+            (Some(renewed), Some(found)) => {
+                HoldRenewal::Held(Box::new(instance(&found)?), from_json(&renewed, "policy")?)
+            }
         })
     }
 
@@ -138,7 +141,7 @@ impl Store {
              ON CONFLICT (instance_id, address) DO UPDATE SET record = excluded.record")
         .bind(&lease.instance_id)
         .bind(record.address.to_string())
-        .bind(to_json(record)?)
+        .bind(json::write("settings of servers", record)?)
         .execute(&mut tx)
         .await?;
         self.commit(tx).await?;
@@ -188,9 +191,5 @@ fn hold(row: &Row) -> Result<HeldInstance, StoreError> {
 }
 
 fn from_json<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T, StoreError> {
-    serde_json::from_str(&row.get::<String>(column)?).map_err(|error| unreadable(column, error))
-}
-
-fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Internal(error.to_string()))
+    json::read(column, &row.get::<String>(column)?)
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::{
     Store, StoreError,
-    db::{Row, Statement, lock, sql, unreadable},
+    db::{Row, Statement, lock, sql},
     estimates::{first_estimate, forget_estimates},
     hosts::hosts_after_move,
+    json,
     merge::three_way_merge,
 };
 use crate::model::{Instance, InstanceStats, ScanType, Stored, Window, closed_until};
@@ -235,24 +235,12 @@ pub(super) fn window_opens_at(row: &Row, scan_type: ScanType, now: Timestamp) ->
 /// The form of the stats that this version writes.
 const STATS_VERSION: u32 = 1;
 
-/// Stats with the version of their form.
-#[derive(Serialize, Deserialize)]
-struct Versioned<F> {
-    version: u32,
-    #[serde(flatten)]
-    stats: F,
-}
-
 fn stats_to_json(stats: &InstanceStats) -> Result<String, StoreError> {
-    serde_json::to_string(&Versioned { version: STATS_VERSION, stats })
-        .map_err(|error| StoreError::Internal(format!("stats cannot be written: {error}")))
+    json::write_versioned("stats", STATS_VERSION, stats)
 }
 
 /// Reads the stats of the row's instance.
 pub(super) fn stats(row: &Row) -> Result<Option<InstanceStats>, StoreError> {
-    let Some(json) = row.get::<Option<String>>("facts")? else { return Ok(None) };
-    match serde_json::from_str(&json).map_err(|error| unreadable("stats", error))? {
-        Versioned { version: STATS_VERSION, stats } => Ok(Some(stats)),
-        Versioned { version, .. } => Err(unreadable("stats", format!("version {version} is not known"))),
-    }
+    let stored = row.get::<Option<String>>("facts")?;
+    stored.map(|stored| json::read_versioned("stats", STATS_VERSION, &stored)).transpose()
 }

@@ -24,6 +24,7 @@ mod health;
 mod hold;
 mod hosts;
 mod instances;
+mod json;
 mod lazyfree;
 mod leases;
 mod marks;

@@ -8,6 +8,7 @@ use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, lock, sql},
+    json,
 };
 use crate::model::{Survey, SurveyRow, SurveyStatus};
 
@@ -75,13 +76,11 @@ impl Store {
             .bind(id)
             .change("survey", &mut tx)
             .await?;
-        let json = serde_json::to_string(rows)
-            .map_err(|error| StoreError::Internal(format!("the rows of a survey cannot be written: {error}")))?;
         sql("INSERT INTO survey_row (survey_id, instance_id, version, found) VALUES ($1, $2, $3, $4)")
             .bind(id)
             .bind(instance_id)
             .bind(VERSION)
-            .bind(json)
+            .bind(json::write("the rows of a survey", rows)?)
             .execute(&mut tx)
             .await?;
         self.commit(tx).await
@@ -147,6 +146,5 @@ impl Store {
 
 /// Reads the rows of one instance; none where another version wrote them.
 fn rows_of(row: &Row) -> Result<Vec<SurveyRow>, StoreError> {
-    let (version, json): (u32, String) = (row.get("version")?, row.get("found")?);
-    Ok(Some(json).filter(|_| version == VERSION).and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default())
+    Ok(json::read_column(row, "found", VERSION)?.unwrap_or_default())
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keysweep::{
-    model::{EstimatedPrimary, Instance, InstanceEstimate, LatestEstimate, Mark, MarkKind, Sampling, Stored},
+    model::{
+        EstimateTotal, EstimatedPrimary, Instance, InstanceEstimate, LatestEstimate, Mark, MarkKind, Sampling, Stored,
+    },
     store::{Pruned, Store},
 };
 use keysweep_engine::{
@@ -157,7 +159,7 @@ async fn the_latest_estimate_comes_back(store: Fresh) {
     let failure = Some("refuses INFO".to_owned());
     let nothing = LatestEstimate { estimate: None, failure: failure.clone() };
     assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), nothing);
-    assert_eq!(store.latest_estimates().await.expect("read"), []);
+    assert_eq!(store.latest_totals().await.expect("read"), []);
     let found = estimate(time(10), &[0.1, 0.2]);
     store.record_estimate(&instance, &found, SOON).await.expect("kept");
     let latest = LatestEstimate { estimate: Some(found.clone()), failure: None };
@@ -165,7 +167,11 @@ async fn the_latest_estimate_comes_back(store: Fresh) {
     store.record_estimate_failure(&instance, "refuses INFO", SOON).await.expect("kept");
     let both = LatestEstimate { failure, ..latest };
     assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), both, "the latest estimate stays");
-    assert_eq!(store.latest_estimates().await.expect("read"), [(instance.id.clone(), found.clone())]);
+    let total = EstimateTotal { taken_at: found.taken_at, total: found.total.clone() };
+    assert_eq!(store.latest_totals().await.expect("read"), [(instance.id.clone(), total.clone())]);
+    store.spoil_primaries().await;
+    assert_eq!(store.latest_totals().await.expect("read"), [(instance.id.clone(), total)], "primaries are not decoded");
+    assert_eq!(store.latest_estimate(&instance.id).await.expect("read").estimate, None);
     let absent = Instance { id: id("absent"), ..instance };
     assert_missing(store.record_estimate(&absent, &found, SOON).await, "instance");
     assert_missing(store.record_estimate_failure(&absent, "gone", SOON).await, "instance");
@@ -176,7 +182,7 @@ async fn an_estimate_of_another_version_is_left_out(store: Fresh) {
     store.record_estimate(&instance, &estimate(time(10), &[0.1]), SOON).await.expect("kept");
     store.change_estimate_versions().await;
     assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), LatestEstimate::default());
-    assert_eq!(store.latest_estimates().await.expect("read"), []);
+    assert_eq!(store.latest_totals().await.expect("read"), []);
     assert_eq!(store.estimates_since(&instance.id, time(0)).await.expect("read"), []);
     let found = estimate(time(20), &[0.1]);
     store.record_estimate(&instance, &found, SOON).await.expect("the next one replaces it");

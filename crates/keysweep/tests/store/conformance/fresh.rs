@@ -110,6 +110,16 @@ impl Fresh {
         self.run("UPDATE estimate_point SET version = 9").await;
     }
 
+    /// Makes the primaries of all latest estimates unreadable, but not their totals.
+    pub async fn spoil_primaries(&self) {
+        self.run("UPDATE estimate SET latest = REPLACE(latest, '\"primaries\":[', '\"primaries\":[7,')").await;
+    }
+
+    /// Makes what workers have reported of held servers unreadable.
+    pub async fn spoil_hold_reports(&self) {
+        self.run("UPDATE hold SET status = '{'").await;
+    }
+
     /// Adds marks to an instance's history at once.
     pub async fn insert_marks(&self, instance_id: &str, count: u32) {
         let values = format!("('{instance_id}', {START}000000, 'scan', '{{}}')");

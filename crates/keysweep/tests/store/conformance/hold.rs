@@ -10,7 +10,7 @@ use keysweep_engine::{
     Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, stale::CycleSetting,
 };
 
-use crate::conformance::fresh::{Fresh, assert_missing, at};
+use crate::conformance::fresh::{Fresh, assert_missing, at, time};
 
 on_every_engine!(
     a_policy_is_stored_and_replaced,
@@ -58,14 +58,20 @@ async fn one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over(stor
     let status = HoldStatus { state: HoldState::Holding, sentence: "held".into(), ..HoldStatus::default() };
     let servers = [HeldServer { address: record(4).address, status }];
     let renewed = store.with_clock(at(3)).renew_hold(&first[0], LEASE, Some(&servers)).await.expect("renewed");
-    let HoldRenewal::Held(instance, hold) = renewed else { panic!("{renewed:?}") };
-    assert_eq!((instance.id, hold.servers), (held.id.clone(), servers.to_vec()));
+    let HoldRenewal::Held(instance, found) = renewed else { panic!("{renewed:?}") };
+    assert_eq!((instance.id, found), (held.id.clone(), policy(HoldLevel::Hold)));
+    let quiet = store.with_clock(at(3)).renew_hold(&first[0], LEASE, None).await.expect("renewed");
+    assert!(matches!(quiet, HoldRenewal::Held(..)), "{quiet:?}");
+    let reported = store.hold(&held.id).await.expect("read").expect("held");
+    assert_eq!((reported.servers, reported.reported_at), (servers.to_vec(), Some(time(3))), "kept");
+    store.spoil_hold_reports().await;
+    let again = store.with_clock(at(4)).renew_hold(&first[0], LEASE, None).await.expect("renewed");
+    assert!(matches!(again, HoldRenewal::Held(..)), "a renewal does not read the report: {again:?}");
     assert_eq!(claimed(&store, 62, "two").await, [], "the renewal counts");
     let second = claimed(&store, 64, "two").await;
     assert_eq!(second[0].epoch, first[0].epoch + 1);
     let lost = store.with_clock(at(65)).renew_hold(&first[0], LEASE, None).await.expect("an answer");
     assert_eq!(lost, HoldRenewal::Lost);
-    assert_eq!(store.hold(&held.id).await.expect("read").map(|hold| hold.servers.len()), Some(1), "kept");
     store.remove_instance(&held.project_id, &held.id).await.expect("removed");
     let gone = store.with_clock(at(66)).renew_hold(&second[0], LEASE, None).await.expect("an answer");
     assert_eq!(gone, HoldRenewal::Gone);
