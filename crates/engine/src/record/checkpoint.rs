@@ -52,6 +52,19 @@ impl Checkpoint {
             _ => None,
         }
     }
+
+    /// Returns the checkpoint without the databases of its shards, which are most of its size: shards that are not done start
+    /// again, and all counts stay.
+    pub fn without_positions(&self) -> Self {
+        let mut checkpoint = self.clone();
+        for shard in &mut checkpoint.shards {
+            shard.databases.clear();
+            if !shard.done {
+                (shard.run_id, shard.restricted_to) = (None, None);
+            }
+        }
+        checkpoint
+    }
 }
 
 /// Where one shard stands.

@@ -17,7 +17,7 @@ use crate::{
     topology::{self, Primary, SlotSet},
 };
 
-/// Most databases of all shards of a scan: each takes some 300 bytes of the checkpoint, which is stored every second.
+/// Most databases of all shards of a scan: each takes some 300 bytes of the checkpoint, whose size has a bound.
 const MAX_DATABASES: usize = 20_000;
 
 /// A connection that is ready for slices.

@@ -11,6 +11,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Tasks,
     background::{every, wait_for_shutdown},
+    checkpoint::{self, Due},
     lazyfree::Registry,
     listener::{Latest, Listener},
     state::{CANCELLED, Conclusion, Halt, conclude},
@@ -181,7 +182,7 @@ impl Drive {
         mut shutdown: watch::Receiver<bool>,
     ) -> (Halt, Option<Report>) {
         let mut halt = Halt::None;
-        let mut last_success = self.claimed_at;
+        let (mut last_success, mut due) = (self.claimed_at, Due::default());
         let mut heartbeats = every(HEARTBEAT_INTERVAL);
         let log_crash = |error: &tokio::task::JoinError| {
             tracing::error!(task_id = self.claim.task.id, %error, "scan crashed");
@@ -191,7 +192,7 @@ impl Drive {
                 report = &mut scan => return (halt, report.inspect_err(log_crash).ok()),
                 () = wait_for_shutdown(&mut shutdown), if halt == Halt::None => Halt::Shutdown,
                 // A lost lease stays lost: another heartbeat would only count the loss once more.
-                _ = heartbeats.tick(), if halt != Halt::LeaseLost => self.heartbeat(&mut last_success).await,
+                _ = heartbeats.tick(), if halt != Halt::LeaseLost => self.heartbeat(&mut last_success, &mut due).await,
             };
             if reason != Halt::None {
                 halt = reason;
@@ -200,10 +201,15 @@ impl Drive {
         }
     }
 
-    async fn heartbeat(&self, last_success: &mut Instant) -> Halt {
-        match self.store.heartbeat(&self.claim.lease, LEASE, &self.numbers(true)).await {
+    /// Sends a heartbeat. `due`: when the checkpoint may be stored with it.
+    async fn heartbeat(&self, last_success: &mut Instant, due: &mut Due) -> Halt {
+        let numbers = self.numbers_with(true, due.is_at(Instant::now()));
+        match self.store.heartbeat(&self.claim.lease, LEASE, &numbers).await {
             Ok(HeartbeatOutcome::Held { cancel_requested, closed_until }) => {
                 *last_success = Instant::now();
+                if let Some(checkpoint) = &numbers.checkpoint {
+                    due.stored(Instant::now(), checkpoint.len());
+                }
                 match () {
                     () if cancel_requested => Halt::Cancelled,
                     () if closed_until.is_some() => Halt::WindowClosed,
@@ -228,6 +234,11 @@ impl Drive {
 
     /// Returns the numbers of the task as they are now. `live`: the scan's own count is exact as far as the engine knows.
     fn numbers(&self, live: bool) -> Heartbeat {
+        self.numbers_with(live, true)
+    }
+
+    /// Returns the same, with the checkpoint where `has_checkpoint`.
+    fn numbers_with(&self, live: bool, has_checkpoint: bool) -> Heartbeat {
         let task = &self.claim.task;
         let used = task.used + self.claimed_at.elapsed();
         match self.latest.get() {
@@ -237,7 +248,7 @@ impl Drive {
                 scanned: checkpoint.keys_scanned,
                 exact: live && checkpoint.exact && task.exact,
                 progress: serde_json::to_string(&progress).ok(),
-                checkpoint: serde_json::to_string(&checkpoint).ok(),
+                checkpoint: has_checkpoint.then(|| checkpoint::stored(&checkpoint)).flatten(),
             },
             None => Heartbeat {
                 used,

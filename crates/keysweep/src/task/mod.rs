@@ -7,6 +7,7 @@ mod scheduler;
 pub mod state;
 pub mod worker;
 
+mod checkpoint;
 mod drive;
 mod lazyfree;
 mod listener;
