@@ -22,6 +22,7 @@ mod api;
 mod connections;
 mod console;
 mod dcs;
+mod folder;
 mod iam;
 mod inventory;
 mod loopback;

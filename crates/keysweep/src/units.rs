@@ -39,6 +39,12 @@ pub fn seconds(text: &str) -> Result<u64, String> {
     if time.subsec_nanos() == 0 { Ok(time.as_secs()) } else { Err(invalid()) }
 }
 
+/// Parses a percentage, as `5`, `5 %` or `0,5%`, into a share; `None`: it is no number.
+pub fn percent(text: &str) -> Option<f64> {
+    let number = text.trim().trim_end_matches('%').trim_end().replace(',', ".");
+    number.parse().ok().filter(|percent: &f64| percent.is_finite()).map(|percent| percent / 100.0)
+}
+
 /// Rounds a waiting time up to whole seconds, at least one.
 pub fn whole_seconds(wait: Duration) -> u64 {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -90,6 +96,21 @@ mod tests {
     #[case("99999999999999999999h", None)]
     fn seconds_are_parsed_with_and_without_units(#[case] text: &str, #[case] read: Option<u64>) {
         assert_eq!(seconds(text).ok(), read);
+    }
+
+    #[rstest]
+    #[case("5", Some(0.05))]
+    #[case("5%", Some(0.05))]
+    #[case(" 5 % ", Some(0.05))]
+    #[case("0,5%", Some(0.005))]
+    #[case("-1", Some(-0.01))]
+    #[case("", None)]
+    #[case("%", None)]
+    #[case("NaN", None)]
+    #[case("inf", None)]
+    #[case("5 percent", None)]
+    fn a_percentage_is_parsed_into_a_share(#[case] text: &str, #[case] share: Option<f64>) {
+        assert_eq!(percent(text), share);
     }
 
     #[test]

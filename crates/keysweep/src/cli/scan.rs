@@ -13,7 +13,7 @@ use super::{
     login::{Login, with_options},
     term,
 };
-use crate::units::duration;
+use crate::units::{self, duration};
 
 /// Arguments of `keysweep scan`.
 #[derive(Debug, Args)]
@@ -149,10 +149,8 @@ fn options(args: &ScanArgs) -> Options {
 /// # Errors
 /// Not a number, or out of range.
 pub fn percent(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').parse::<f64>() {
-        Ok(percent) if (0.1..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err("expected a percentage from 0.1 to 100".into()),
-    }
+    let share = units::percent(text).filter(|share| (0.001..=1.0).contains(share));
+    share.ok_or_else(|| "expected a percentage from 0.1 to 100".into())
 }
 
 #[cfg(test)]

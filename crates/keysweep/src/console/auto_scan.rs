@@ -135,9 +135,9 @@ pub(super) struct AdaptiveView {
 
 /// Reads `5%` or `5`; nothing is a fixed interval.
 fn target(text: &str) -> TargetUpdate {
-    match text.trim().trim_end_matches('%').trim_end() {
+    match text.trim() {
         "" => TargetUpdate::Set(None),
-        percent => match percent.parse().ok().and_then(|percent: f64| TargetShare::new(percent / 100.0)) {
+        percent => match units::percent(percent).and_then(TargetShare::new) {
             Some(target) => TargetUpdate::Set(Some(target)),
             None => TargetUpdate::Invalid,
         },

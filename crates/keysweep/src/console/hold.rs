@@ -3,7 +3,10 @@
 use keysweep_engine::{HoldLevel, HoldPolicy, HoldState};
 
 use super::fields::Fields;
-use crate::model::{HeldInstance, HeldServer};
+use crate::{
+    model::{HeldInstance, HeldServer},
+    units,
+};
 
 /// The form as shown: with typed or with saved values.
 #[derive(Debug, Clone, Default)]
@@ -62,12 +65,11 @@ impl HoldForm {
     /// Returns the policy that the form asks for; what it has no field for stays as it was.
     pub(super) fn policy(&self, before: HoldPolicy) -> Result<HoldPolicy, String> {
         let number = |text: &str, what: &str| text.parse().map_err(|_| format!("Give a whole number as the {what}."));
-        let below = self.below.trim_end_matches('%').trim().replace(',', ".");
-        let below: f64 = below.parse().map_err(|_| "Give the target in percent, from 2 to 30.".to_owned())?;
+        let below = units::percent(&self.below).ok_or("Give the target in percent, from 2 to 30.")?;
         let effort: u32 = number(&self.max_effort, "highest effort")?;
         let policy = HoldPolicy {
             level: self.level.parse()?,
-            below: below / 100.0,
+            below,
             max_effort: u8::try_from(effort).unwrap_or(u8::MAX),
             max_hz: match self.max_hz.as_str() {
                 "" => None,

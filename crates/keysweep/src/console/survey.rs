@@ -168,14 +168,13 @@ pub(super) async fn create(State(state): State<ConsoleState>, request: Request) 
     if let Err(error) = &labels {
         form.labels_error = format::sentence(&error.to_string());
     }
-    let below = form.below.trim_end_matches('%').trim().parse::<f64>();
-    let is_share = below.as_ref().is_ok_and(|percent| *percent > 0.0 && *percent < 100.0);
-    if !is_share {
+    let target = units::percent(&form.below).filter(|share| *share > 0.0 && *share < 1.0);
+    if target.is_none() {
         form.below_error = "Give a number above 0 and below 100.".to_owned();
     }
-    if let (Ok(labels), Ok(percent), true) = (labels, below, is_share) {
+    if let (Ok(labels), Some(target)) = (labels, target) {
         let no_reclaim = context.form.is_ticked("no_reclaim");
-        let request = SurveyRequest { target: percent / 100.0, labels, no_reclaim };
+        let request = SurveyRequest { target, labels, no_reclaim };
         match state.instances.start_survey(&context.project.id, request, context.user()).await {
             Ok(_) => return Ok(Redirect::to(&format!("{}?done=survey", context.path("survey"))).into_response()),
             Err(error @ (SurveyError::Nothing | SurveyError::TooMany(_))) => {

@@ -12,6 +12,8 @@ use keysweep_engine::{Address, BaselineRecord, BaselineRegistry};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use crate::folder;
+
 /// Name of the file in a data folder.
 const NAME: &str = "restore.json";
 /// Name of the file beside it that processes lock while they change it.
@@ -81,7 +83,7 @@ impl RestoreFile {
     /// Changes the records. The file is replaced as a whole, and durable when this returns.
     fn change(&self, change: impl FnOnce(&mut Vec<BaselineRecord>)) -> Result<(), String> {
         let failed = |error: io::Error| format!("{}: {error}", self.path.display());
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder::of(&self.path);
         fs::create_dir_all(folder).map_err(failed)?;
         let lock = File::create(folder.join(LOCK)).map_err(failed)?;
         lock.lock().map_err(failed)?;
@@ -94,8 +96,7 @@ impl RestoreFile {
             writeln!(file, "{text}")?;
             file.as_file().sync_all()?;
             file.persist(&self.path).map_err(|error| error.error)?;
-            // The name is durable only with its folder.
-            File::open(folder)?.sync_all()
+            folder::sync(&self.path)
         };
         replace().map_err(failed)
     }

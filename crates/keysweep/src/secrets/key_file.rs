@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::zeroize::Zeroizing;
 
 use super::vault::VaultError;
-use crate::random;
+use crate::{folder, random};
 
 /// Returns the key in a file; `None` when the file is absent.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
@@ -49,11 +49,11 @@ pub(super) fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultEr
     let failed = |why| VaultError::File { path: path.to_owned(), why };
     let key = Zeroizing::new(random::bytes::<32>());
     let line = Zeroizing::new(format!("{}\n", BASE64_STANDARD.encode(*key)));
-    if !folder_of(path).is_dir() {
+    if !folder::of(path).is_dir() {
         return Err(failed(io::Error::new(ErrorKind::NotFound, "its folder does not exist; create it")));
     }
     // A temporary file has mode 0600 from the start.
-    let mut file = tempfile::Builder::new().prefix(".keysweep-key-").tempfile_in(folder_of(path)).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(".keysweep-key-").tempfile_in(folder::of(path)).map_err(failed)?;
     file.write_all(line.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     match file.persist_noclobber(path) {
@@ -61,7 +61,7 @@ pub(super) fn create(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, VaultEr
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(failed(error.error)),
     }
-    sync_folder_of(path).map_err(failed)?;
+    folder::sync(path).map_err(failed)?;
     Ok(Some(key))
 }
 
@@ -86,7 +86,7 @@ pub(super) fn replace(path: &Path, next: &Path, old_key: &str) -> Result<PathBuf
         linked => linked.map_err(failed)?,
     }
     fs::rename(next, path).map_err(failed)?;
-    sync_folder_of(path).map_err(failed)?;
+    folder::sync(path).map_err(failed)?;
     Ok(kept)
 }
 
@@ -94,14 +94,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
 }
 
 #[cfg(test)]

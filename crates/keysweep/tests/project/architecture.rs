@@ -65,6 +65,7 @@ const RANKS: &[(&str, u32)] = &[
     ("config", 10),
     ("telemetry", 10),
     ("tls", 9),
+    ("folder", 11),
     ("loopback", 11),
     ("model", 11),
     ("proxies", 11),
