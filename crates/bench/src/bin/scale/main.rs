@@ -2,6 +2,9 @@
 
 mod creates;
 mod fleet;
+mod http;
+mod load;
+mod registered;
 mod setup;
 mod table;
 
@@ -18,7 +21,7 @@ use keysweep::{
 };
 use keysweep_harness::{DataSet, Flavor, Server};
 use setup::Setup;
-use table::row;
+use table::{Table, row};
 
 /// Number of instances of a large fleet.
 const FLEET: usize = 10_000;
@@ -29,10 +32,16 @@ const SCANS: u32 = 64;
 /// Number of tasks that the replicas share.
 const SHARED: usize = 600;
 
+/// Creates a database.
+type New = fn() -> Result<Setup>;
+/// Measures something on new databases, and prints rows of its table.
+type Part = fn(New) -> Result<()>;
+
 fn main() -> Result<()> {
     let only = env::var("KEYSWEEP_SCALE_ONLY").unwrap_or_default();
     let wants = |name: &str| only.is_empty() || only.split(',').any(|only| only == name);
-    for setup in [Setup::sqlite as fn() -> Result<Setup>, Setup::postgres] {
+    let setups = [Setup::sqlite as New, Setup::postgres];
+    for setup in setups {
         if wants("creates") {
             creates_and_claims(&setup()?)?;
         }
@@ -42,6 +51,16 @@ fn main() -> Result<()> {
         if wants("servers") {
             fleet::scan(&setup()?)?;
         }
+    }
+    let parts: [(&str, Table<'_>, Part); 4] = [
+        ("load", load::TABLE, |setup| load::mixed(&setup()?)),
+        ("registered", registered::TABLE, registered::store),
+        ("claims", registered::CLAIMS, registered::claims),
+        ("polls", registered::POLLS, |setup| registered::polls(&setup()?)),
+    ];
+    for (_, table, part) in parts.into_iter().filter(|(name, ..)| wants(name)) {
+        table.begin();
+        setups.into_iter().try_for_each(part)?;
     }
     if wants("replicas") {
         for replicas in [1, 2, 4] {

@@ -5,11 +5,11 @@ use std::{env, time::Duration};
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use keysweep::{
-    model::{AutoScan, Instance, Project, Stored},
+    model::{AutoScan, Instance, NewTask, Project, ScanType, Stored},
     random::new_id,
     store::Store,
 };
-use keysweep_harness::{Installation, Postgres, Service};
+use keysweep_harness::{Installation, Postgres, Service, Signer};
 use tokio::runtime::Runtime;
 
 /// Number of store calls in flight while a fleet is set up.
@@ -25,8 +25,9 @@ pub struct Setup {
     pub runtime: Runtime,
     /// The PostgreSQL server; `None` for SQLite.
     pub database: Option<Postgres>,
+    /// The project.
+    pub project: Project,
     installation: Installation,
-    project: Project,
 }
 
 impl Setup {
@@ -54,7 +55,7 @@ impl Setup {
     ) -> Result<Self> {
         let project = Project { id: new_id(), name: "shop".into(), created_at: Timestamp::now() };
         runtime.block_on(store.add_project(&project))?;
-        Ok(Self { name, store, runtime, database, installation, project })
+        Ok(Self { name, store, runtime, database, project, installation })
     }
 
     /// Registers this number of instances of one URL and returns them.
@@ -64,10 +65,50 @@ impl Setup {
 
     /// Registers one instance per URL and returns them.
     pub fn register_each(&self, urls: &[String], window: Option<&str>) -> Result<Vec<Instance>> {
+        self.register_in(&self.project, urls, window)
+    }
+
+    /// Registers one instance per URL in a project and returns them.
+    pub fn register_in(&self, project: &Project, urls: &[String], window: Option<&str>) -> Result<Vec<Instance>> {
         let urls = urls.iter().enumerate();
-        let instances: Vec<Instance> = urls.map(|(number, url)| instance(&self.project, number, url, window)).collect();
+        let instances: Vec<Instance> = urls.map(|(number, url)| instance(project, number, url, window)).collect();
         self.each(&instances, |store, instance| async move { Ok(store.add_instance(&instance).await?) })?;
         Ok(instances)
+    }
+
+    /// Adds another project.
+    pub fn add_project(&self, name: &str) -> Result<Project> {
+        let project = Project { id: new_id(), name: name.to_owned(), created_at: Timestamp::now() };
+        self.runtime.block_on(self.store.add_project(&project))?;
+        Ok(project)
+    }
+
+    /// Creates a task of each instance, without the service.
+    pub fn create_tasks(&self, instances: &[Instance]) -> Result<()> {
+        self.each(instances, |store, instance| async move {
+            let new = NewTask {
+                id: new_id(),
+                project_id: instance.project_id,
+                instance_id: instance.id,
+                scan_type: ScanType::Manual,
+                triggered_by: None,
+                timeout: Duration::from_secs(600),
+                keys_per_second: None,
+                due_at: None,
+                hosts: vec!["127.0.0.1:1".into()],
+                history_retention: 1_000,
+            };
+            store.create_task(&new).await?;
+            Ok(())
+        })
+    }
+
+    /// Adds a user with an access key to the project.
+    pub fn signer(&self) -> Signer {
+        self.installation.admin(&["user", "add", "robot", "--project", &self.project.id, "--role", "admin"]);
+        let key = self.installation.admin(&["access-key", "add", "--user", "robot"]);
+        let text = |field: &str| key[field].as_str().unwrap_or_default().to_owned();
+        Signer { access: text("access"), secret: text("secret") }
     }
 
     /// Enables an hourly auto-scan of each instance; the first runs are due one after the other, from `first` on.
@@ -111,6 +152,12 @@ impl Setup {
     /// Starts a replica of the service with this per-host concurrency limit.
     pub fn serve(&self, per_host: u32) -> Service {
         self.installation.serve(&["--no-auth", "--host-concurrency", &per_host.to_string()])
+    }
+
+    /// Starts a replica that requires credentials. This machine counts as a proxy: one client has fewer connections than this
+    /// program opens.
+    pub fn serve_authenticated(&self, per_host: u32) -> Service {
+        self.installation.serve(&["--trusted-proxies", "127.0.0.1", "--host-concurrency", &per_host.to_string()])
     }
 
     /// Returns the CPU time of the database's processes; zero for SQLite, which runs in the service's process.
