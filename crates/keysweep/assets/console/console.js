@@ -68,6 +68,7 @@
         const old = document.getElementById(part.id);
         if (old) morph(old, part);
       }
+      document.dispatchEvent(new Event("refreshed"));
       every = Number(fresh.body.dataset.refresh);
       stale.hidden = true;
     } catch {

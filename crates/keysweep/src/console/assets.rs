@@ -1,4 +1,5 @@
-//! Stylesheet, script and icon of the pages, all embedded in the binary.
+//! Stylesheets, scripts and icon of the pages, all embedded in the binary. uPlot, which draws the charts, is copied from its npm
+//! package by `scripts/vendor`.
 
 use axum::{
     extract::{Path, RawQuery},
@@ -12,10 +13,15 @@ use axum::{
 use super::{error::ConsoleError, shell::assets_version};
 
 /// Name, type and content.
-pub(super) const ASSETS: [(&str, &str, &[u8]); 3] = [
+pub(super) const ASSETS: [(&str, &str, &[u8]); 7] = [
     ("console.css", "text/css; charset=utf-8", include_bytes!("../../assets/console/console.css")),
     ("console.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/console/console.js")),
+    ("chart.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/console/chart.js")),
     ("icon.svg", "image/svg+xml", include_bytes!("../../assets/console/icon.svg")),
+    ("uplot.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/vendor/uplot/uPlot.iife.min.js")),
+    ("uplot.css", "text/css; charset=utf-8", include_bytes!("../../assets/vendor/uplot/uPlot.min.css")),
+    // Its licence goes with every copy.
+    ("uplot-license.txt", "text/plain; charset=utf-8", include_bytes!("../../assets/vendor/uplot/LICENSE")),
 ];
 
 /// Serves an asset. Browsers may cache it under the versioned address that pages use, and revalidate it under any other.

@@ -1,10 +1,14 @@
-//! The latest estimate of an instance's stale keys, as its page shows it.
+//! The latest estimate of an instance's stale keys, as its page shows it, and the sentence that the page begins with.
 
 use jiff::Timestamp;
+use keysweep_engine::{
+    HoldLevel, HoldState,
+    stale::{Code, Share},
+};
 
 use super::format::{self, RelativeTime};
 use crate::{
-    model::{EstimatedPrimary, LatestEstimate, Sampling},
+    model::{EstimatedPrimary, HeldInstance, LatestEstimate, Sampling},
     units,
 };
 
@@ -33,6 +37,57 @@ pub(super) struct PrimaryRow {
     pub(super) remedy: Option<String>,
 }
 
+/// The verdict on an instance, one sentence.
+#[derive(Debug, PartialEq)]
+pub(super) struct Headline {
+    pub(super) sentence: String,
+    /// A command, or a change of rights.
+    pub(super) remedy: Option<String>,
+}
+
+impl Headline {
+    /// Returns what holding the share does, where it is held, else the verdict of the latest estimate.
+    pub(super) fn new(latest: &LatestEstimate, hold: &HeldInstance, sampling: Sampling) -> Self {
+        if let Some(sentence) = held(hold) {
+            return Self { sentence, remedy: None };
+        }
+        let primaries = latest.estimate.as_ref().map(|estimate| estimate.primaries.as_slice()).unwrap_or_default();
+        let is_due = |primary: &&EstimatedPrimary| primary.verdict.code != Code::Pointless;
+        let due = primaries.iter().filter(is_due).count();
+        // The primary that has most to gain, of those with a verdict that asks for something.
+        let Some(first) = primaries.iter().max_by_key(|primary| (is_due(primary), primary.finding.bytes)) else {
+            let sentence = format!("No estimate yet. {}", sampling_text(sampling));
+            return Self { sentence, remedy: None };
+        };
+        let reason = &first.verdict.reason;
+        let sentence = match primaries.len() {
+            1 => format::sentence(reason),
+            all if due == 0 => format!("None of the {all} primaries needs anything: of {}, {reason}.", first.address),
+            all => format!("{due} of {all} primaries need something, most of all {}: {reason}.", first.address),
+        };
+        Self { sentence, remedy: first.verdict.remedy.clone() }
+    }
+}
+
+/// Returns what holding an instance does; of several servers, that of the first with a problem. `None`: it is not held, or no
+/// worker has reported yet.
+fn held(hold: &HeldInstance) -> Option<String> {
+    if hold.policy.level == HoldLevel::Observe {
+        return None;
+    }
+    let is_bad = |state| matches!(state, HoldState::CannotHold | HoldState::Foreign | HoldState::BackingOff);
+    let first =
+        hold.servers.iter().max_by_key(|server| (is_bad(server.status.state), server.status.share.map(permille)))?;
+    let (state, sentence) = (first.status.state.as_str().replace('_', " "), &first.status.sentence);
+    let server = if hold.servers.len() == 1 { String::new() } else { format!(", {}", first.address) };
+    Some(format!("Target {} ({state}{server}): {sentence}.", format::percent(hold.policy.below)))
+}
+
+/// Returns a share in a form that has an order.
+fn permille(share: Share) -> u64 {
+    (share.share * 1e3) as u64
+}
+
 impl EstimateView {
     pub(super) fn new(latest: LatestEstimate, sampling: Sampling, now: Timestamp) -> Self {
         let primaries = latest.estimate.as_ref().map(|estimate| estimate.primaries.as_slice()).unwrap_or_default();
@@ -41,13 +96,18 @@ impl EstimateView {
             rows: primaries.iter().map(PrimaryRow::new).collect(),
             has_hints: primaries.iter().any(|primary| primary.approximate),
             failure: latest.failure,
-            sampling: match sampling {
-                Sampling::Off => "Background estimates are off.",
-                Sampling::Replica => "Estimated on a replica in the background, which reclaims nothing.",
-                Sampling::Primary => {
-                    "Estimated in the background: on a replica, else by samples of the primary, which reclaim the stale keys of the sample."
-                }
-            },
+            sampling: sampling_text(sampling),
+        }
+    }
+}
+
+/// Returns how the service estimates in the background, a sentence.
+fn sampling_text(sampling: Sampling) -> &'static str {
+    match sampling {
+        Sampling::Off => "Background estimates are off.",
+        Sampling::Replica => "Estimated on a replica in the background, which reclaims nothing.",
+        Sampling::Primary => {
+            "Estimated in the background: on a replica, else by samples of the primary, which reclaim the stale keys of the sample."
         }
     }
 }
@@ -77,5 +137,79 @@ pub(super) fn share_text(share: Option<f64>, low: Option<f64>, high: Option<f64>
             format!("{:.1}\u{a0}±{}", share * 100.0, format::percent((high - low) / 2.0))
         }
         (Some(share), ..) => format::percent(share),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use keysweep_engine::{Finding, HoldPolicy, HoldStatus, stale::Advice};
+
+    use super::*;
+    use crate::model::{HeldServer, InstanceEstimate};
+
+    fn primary(address: &str, code: Code, bytes: u64) -> EstimatedPrimary {
+        EstimatedPrimary {
+            address: address.into(),
+            finding: Finding { bytes: Some(bytes), ..Finding::default() },
+            approximate: false,
+            used_memory: None,
+            verdict: Advice {
+                code,
+                reason: format!("the reason of {address}"),
+                remedy: (code != Code::Pointless).then(|| format!("the remedy of {address}")),
+                interval_seconds: None,
+                setting: None,
+            },
+            cycle: keysweep_engine::Cycle::default(),
+        }
+    }
+
+    fn held_at(level: HoldLevel, servers: &[(&str, HoldState, &str)]) -> HeldInstance {
+        let server = |(address, state, sentence): &(&str, HoldState, &str)| HeldServer {
+            address: address.parse().expect("an address"),
+            status: HoldStatus { state: *state, sentence: (*sentence).into(), ..HoldStatus::default() },
+        };
+        HeldInstance {
+            instance_id: "i".into(),
+            policy: HoldPolicy { level, below: 0.08, ..HoldPolicy::default() },
+            updated_at: Timestamp::UNIX_EPOCH,
+            changed: false,
+            servers: servers.iter().map(server).collect(),
+            reported_at: None,
+        }
+    }
+
+    fn headline(primaries: Vec<EstimatedPrimary>, hold: &HeldInstance) -> Headline {
+        let estimate = InstanceEstimate { taken_at: Timestamp::UNIX_EPOCH, total: Finding::default(), primaries };
+        let latest = LatestEstimate { estimate: Some(estimate), failure: None };
+        Headline::new(&latest, hold, Sampling::Off)
+    }
+
+    #[test]
+    fn the_page_begins_with_the_verdict_on_the_primary_that_has_most_to_gain() {
+        let observed = held_at(HoldLevel::Observe, &[]);
+        let one = headline(vec![primary("a:1", Code::ScanOnce, 1)], &observed);
+        assert_eq!((one.sentence.as_str(), one.remedy.as_deref()), ("The reason of a:1.", Some("the remedy of a:1")));
+        let fine = || primary("b:1", Code::Pointless, 9);
+        let some =
+            headline(vec![primary("a:1", Code::ScanOnce, 1), fine(), primary("c:1", Code::SetEffort, 2)], &observed);
+        assert_eq!(some.sentence, "2 of 3 primaries need something, most of all c:1: the reason of c:1.");
+        let none = headline(vec![fine(), primary("c:1", Code::Pointless, 2)], &observed);
+        assert_eq!(none.sentence, "None of the 2 primaries needs anything: of b:1, the reason of b:1.");
+        assert_eq!(headline(Vec::new(), &observed).sentence, "No estimate yet. Background estimates are off.");
+    }
+
+    #[test]
+    fn a_held_instance_begins_with_what_is_done_and_a_problem_comes_first() {
+        let fine = ("a:1", HoldState::Holding, "5.0 % are stale");
+        let bad = ("b:1", HoldState::CannotHold, "the limits are reached");
+        let held = held_at(HoldLevel::Hold, &[fine, bad]);
+        let found = headline(vec![primary("a:1", Code::ScanOnce, 1)], &held);
+        assert_eq!(found.sentence, "Target 8.0\u{a0}% (cannot hold, b:1): the limits are reached.");
+        let held = held_at(HoldLevel::Advise, &[fine]);
+        assert_eq!(headline(Vec::new(), &held).sentence, "Target 8.0\u{a0}% (holding): 5.0 % are stale.");
+        let unreported = held_at(HoldLevel::Hold, &[]);
+        assert!(headline(vec![primary("a:1", Code::ScanOnce, 1)], &unreported).sentence.starts_with("The reason"));
     }
 }

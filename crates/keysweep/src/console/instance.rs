@@ -1,20 +1,20 @@
-//! The page of an instance: stats, active scan, auto-scan and history, with the actions on them.
+//! The page of an instance: its last 30 days, stats, active scan, auto-scan and history, with the actions on them.
 
 use askama::Template;
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Redirect, Response},
 };
-use jiff::Timestamp;
-use keysweep_engine::{HoldLevel, Report};
+use jiff::{Timestamp, ToSpan};
+use keysweep_engine::HoldLevel;
 
 use super::{
     ConsoleState, PageContext,
     auto_scan::{AdaptiveView, AutoScanForm, describe},
-    chart::{Chart, Run},
     error::{ConsoleError, UNPROCESSABLE, rendered},
-    estimate::EstimateView,
+    estimate::{EstimateView, Headline},
     format::{self, RelativeTime},
+    history::History,
     hold::{HoldForm, HoldPart},
     instances::format_stale,
     labels::LabelLink,
@@ -22,17 +22,17 @@ use super::{
     selection::Selection,
     shell::{Notice, Shell, Tab},
     status::Badge,
+    trend::{self, Trend},
 };
 use crate::{
     instances::{AutoScanFault, InstanceChange, InstanceError, PollError},
-    model::{AutoScan, Instance, Role, ScanType, Stored, Task},
-    store::PageRequest,
-    task::schedule::next_run,
+    model::{AutoScan, Instance, Role, Stored},
+    task::schedule::{next_run, next_runs},
     units,
 };
 
-/// Runs on one page of the history.
-const PAGE: u64 = 20;
+/// Runs that the form of an auto-scan announces.
+const PREVIEWED_RUNS: usize = 3;
 
 #[derive(Template)]
 #[template(path = "console/instance.html")]
@@ -51,14 +51,20 @@ struct InstancePage {
     window: String,
     manages_lazyfree: bool,
     labels: Vec<LabelLink>,
+    headline: Headline,
+    /// `None`: the request refreshes the live parts of a scan only.
+    trend: Option<Trend>,
     estimate: EstimateView,
     live: Option<LiveView>,
     last: Option<LastView>,
     next: Option<RelativeTime>,
     form: AutoScanForm,
     adaptive: Option<AdaptiveView>,
+    runs: Vec<RelativeTime>,
+    /// Whether the runs are those of typed settings, which are not saved.
+    is_preview: bool,
     hold: HoldPart,
-    /// `None`: the request refreshes the live parts only.
+    /// `None` as the trend is.
     history: Option<History>,
 }
 
@@ -66,6 +72,8 @@ struct InstancePage {
 #[derive(Default)]
 struct Typed {
     auto_scan: Option<AutoScanForm>,
+    /// Valid settings whose runs are shown.
+    previewed: Option<AutoScan>,
     hold: Option<HoldForm>,
 }
 
@@ -88,96 +96,7 @@ struct LastView {
     detail: Option<String>,
 }
 
-struct History {
-    rows: Vec<HistoryRow>,
-    chart: Option<Chart>,
-    summary: String,
-    newer: Option<String>,
-    older: Option<String>,
-}
-
-struct HistoryRow {
-    href: String,
-    started: RelativeTime,
-    badge: Badge,
-    kind: &'static str,
-    by: String,
-    took: String,
-    scanned: String,
-    reclaimed: String,
-    memory: String,
-}
-
-/// Returns the bytes that a scan reclaimed; negative if clients wrote more meanwhile.
-pub(super) fn bytes_reclaimed(report: &Report) -> Option<i128> {
-    Some(i128::from(report.totals.used_memory_before?) - i128::from(report.totals.used_memory_after?))
-}
-
-/// Formats reclaimed bytes; a dash if they are unknown.
-pub(super) fn format_reclaimed(bytes: Option<i128>) -> String {
-    match bytes {
-        None => "–".to_owned(),
-        Some(bytes) => {
-            let size = units::size(bytes.unsigned_abs().try_into().unwrap_or(u64::MAX));
-            if bytes < 0 { format!("−{size}") } else { size }
-        }
-    }
-}
-
 impl ConsoleState {
-    /// Returns a page of the history that skips the `offset` newest scans.
-    async fn history(
-        &self,
-        context: &PageContext,
-        instance: &Instance,
-        offset: u64,
-        now: Timestamp,
-    ) -> Result<History, ConsoleError> {
-        let page = self.tasks.page(instance, &PageRequest { status: None, offset, limit: PAGE }).await?;
-        let (mut rows, mut runs) = (Vec::new(), Vec::new());
-        // The page shows an active scan in a section of its own.
-        let active = page.tasks.iter().filter(|task| task.status.is_active()).count() as u64;
-        let finished = page.tasks.iter().filter(|task| !task.status.is_active());
-        for detail in &self.tasks.details(&instance.project_id, finished).await? {
-            let (task, report) = (&detail.task, detail.read_report());
-            let is_unreadable = report.is_err();
-            let report = report.unwrap_or(None);
-            let memory = report.as_ref().and_then(bytes_reclaimed);
-            let started = RelativeTime::new(task.started_at.unwrap_or(task.created_at), now);
-            if report.is_some() {
-                runs.push(Run {
-                    started: started.utc.clone(),
-                    bytes_reclaimed: memory.and_then(|bytes| bytes.try_into().ok()).unwrap_or(0),
-                    keys_reclaimed: task.reclaimed,
-                    result: Badge::of_task(task),
-                });
-            }
-            rows.push(HistoryRow {
-                href: context.path(&format!("tasks/{}", task.id)),
-                started,
-                badge: Badge::of_task(task),
-                kind: task.scan_type.as_str(),
-                by: triggered_by(task),
-                took: format::seconds(task.used.as_secs_f64()),
-                scanned: format::count(task.scanned),
-                reclaimed: format::count(task.reclaimed),
-                memory: if is_unreadable { "report unreadable".to_owned() } else { format_reclaimed(memory) },
-            });
-        }
-        runs.reverse();
-        let link = |offset: u64| format!("{}?older={offset}#history", context.instance_path(instance));
-        Ok(History {
-            chart: Chart::new(&runs),
-            summary: match page.count.saturating_sub(active) {
-                1 => format!("One scan reclaimed {} keys.", format::count(page.reclaimed)),
-                runs => format!("{} scans reclaimed {} keys.", format::count(runs), format::count(page.reclaimed)),
-            },
-            newer: (offset > 0).then(|| link(offset.saturating_sub(PAGE))),
-            older: (page.count > offset + page.tasks.len() as u64 && !rows.is_empty()).then(|| link(offset + PAGE)),
-            rows,
-        })
-    }
-
     /// Renders the page.
     async fn instance_page(
         &self,
@@ -199,9 +118,14 @@ impl ConsoleState {
         let older = context.query.text("older").parse::<u64>().unwrap_or(0);
         let page = if older == 0 { path.clone() } else { format!("{path}?older={older}") };
         let shell = context.shell(instance.name.clone(), Tab::Instances, page);
-        let history = match context.query.text("part") {
-            "live" => None,
-            _ => Some(self.history(context, instance, older, now).await?),
+        let (hold, latest) = (self.holds.get(instance).await?, self.instances.latest_estimate(instance).await?);
+        let (trend, history) = match context.query.text("part") {
+            "live" => (None, None),
+            _ => {
+                let (points, marks) = self.instances.estimates_since(instance, now - trend::HOURS.hours()).await?;
+                let trend = Trend::new(&points, &marks, &hold.policy, &config, now);
+                (Some(trend), Some(self.history(context, instance, older, now).await?))
+            }
         };
         Ok(rendered(&InstancePage {
             shell: shell.live(live.is_some()).with_notice(notice),
@@ -225,7 +149,9 @@ impl ConsoleState {
             window: instance.window.as_ref().map_or_else(|| "any time".to_owned(), Stored::to_string),
             manages_lazyfree: instance.manage_lazyfree,
             labels: Selection::all(context.path("instances")).with(instance),
-            estimate: EstimateView::new(self.instances.latest_estimate(instance).await?, instance.sampling, now),
+            headline: Headline::new(&latest, &hold, instance.sampling),
+            trend,
+            estimate: EstimateView::new(latest, instance.sampling, now),
             last: newest.as_ref().filter(|task| !task.status.is_active()).map(|task| LastView {
                 href: context.path(&format!("tasks/{}", task.id)),
                 badge: Badge::of_task(task),
@@ -235,12 +161,54 @@ impl ConsoleState {
             }),
             next: next_run(now, &config, instance, last_end).map(|next| RelativeTime::new(next, now)),
             adaptive: describe(&config),
+            runs: match (&typed.previewed, &typed.auto_scan) {
+                // The form shows settings that are not valid, which have no runs.
+                (None, Some(_)) => Vec::new(),
+                (previewed, _) => {
+                    let config = previewed.as_ref().unwrap_or(&config);
+                    let runs = next_runs(now, config, instance, last_end, PREVIEWED_RUNS);
+                    runs.into_iter().map(|run| RelativeTime::new(run, now)).collect()
+                }
+            },
+            is_preview: typed.previewed.is_some(),
             form: typed.auto_scan.unwrap_or_else(|| AutoScanForm::saved(&config, now)),
-            hold: HoldPart::new(self.holds.get(instance).await?, typed.hold),
+            hold: HoldPart::new(hold, typed.hold),
             live,
             history,
             path,
         }))
+    }
+
+    /// Shows when the scans of typed settings would run, without saving the settings.
+    async fn preview(
+        &self,
+        context: &PageContext,
+        instance: &Instance,
+        form: AutoScanForm,
+        now: Timestamp,
+    ) -> Result<Response, ConsoleError> {
+        let before = self.instances.auto_scan(instance).await?.unwrap_or_else(|| AutoScan::unset(&instance.id));
+        match form.update(&before, now).check(before, now) {
+            Ok(previewed) => {
+                let typed = Typed { auto_scan: Some(form), previewed: Some(previewed), ..Typed::default() };
+                self.instance_page(context, instance, typed, None).await
+            }
+            Err(faults) => self.with_faults(context, instance, form, &faults).await,
+        }
+    }
+
+    /// Shows an auto-scan form again, with an error beside each invalid field.
+    async fn with_faults(
+        &self,
+        context: &PageContext,
+        instance: &Instance,
+        form: AutoScanForm,
+        faults: &[AutoScanFault],
+    ) -> Result<Response, ConsoleError> {
+        let typed = Typed { auto_scan: Some(form.with_faults(faults)), ..Typed::default() };
+        let text = "The auto-scan is not saved: see the errors beside the fields.".to_owned();
+        let notice = Some(Notice { is_good: false, text });
+        Ok((UNPROCESSABLE, self.instance_page(context, instance, typed, notice).await?).into_response())
     }
 
     /// Polls the server and shows the result. `otherwise`: the notice that precedes the cause of a failure.
@@ -263,15 +231,6 @@ impl ConsoleState {
         // The poll has saved its result, also for a server that cannot be scanned.
         let polled = self.instances.get(&instance.project_id, &instance.id).await?;
         self.instance_page(context, polled.as_ref().unwrap_or(instance), Typed::default(), Some(notice)).await
-    }
-}
-
-/// Returns the user or schedule that created a task.
-pub(super) fn triggered_by(task: &Task) -> String {
-    match (&task.triggered_by, task.scan_type) {
-        (Some(name), _) => name.clone(),
-        (None, ScanType::Auto) => "the schedule".to_owned(),
-        (None, ScanType::Manual) => "–".to_owned(),
     }
 }
 
@@ -341,18 +300,16 @@ pub(super) async fn set_auto_scan(
 ) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Operator).await?;
     let (now, form) = (Timestamp::now(), AutoScanForm::typed(&context.form));
+    if context.form.is_ticked("preview") {
+        return state.preview(&context, &instance, form, now).await;
+    }
     let saved = state.instances.set_auto_scan(&instance, context.user(), |before| {
         form.update(&before, now).check(before, now).map_err(Unsaved::Faults)
     });
     match saved.await {
         Ok(_) => Ok(to_page(&context, &instance, "auto-scan").into_response()),
         Err(Unsaved::Failed(error)) => Err(error.into()),
-        Err(Unsaved::Faults(faults)) => {
-            let typed = Typed { auto_scan: Some(form.with_faults(&faults)), ..Typed::default() };
-            let text = "The auto-scan is not saved: see the errors beside the fields.".to_owned();
-            let notice = Some(Notice { is_good: false, text });
-            Ok((UNPROCESSABLE, state.instance_page(&context, &instance, typed, notice).await?).into_response())
-        }
+        Err(Unsaved::Faults(faults)) => state.with_faults(&context, &instance, form, &faults).await,
     }
 }
 

@@ -3,13 +3,13 @@
 mod assets;
 mod audit;
 mod auto_scan;
-mod chart;
 mod cookies;
 mod edit;
 mod error;
 mod estimate;
 mod fields;
 mod format;
+mod history;
 mod hold;
 mod instance;
 mod instances;
@@ -22,6 +22,7 @@ mod sign_in;
 mod status;
 mod survey;
 mod task;
+mod trend;
 
 use axum::{
     Router,

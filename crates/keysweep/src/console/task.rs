@@ -12,12 +12,15 @@ use super::{
     ConsoleState,
     error::{ConsoleError, rendered},
     format::{self, RelativeTime},
-    instance::{bytes_reclaimed, format_reclaimed, triggered_by},
+    history::{bytes_reclaimed, format_reclaimed, triggered_by},
     live::LiveView,
     shell::{Shell, Tab},
     status::Badge,
 };
-use crate::{model::Role, units};
+use crate::{
+    model::{Role, Status},
+    units,
+};
 
 #[derive(Template)]
 #[template(path = "console/task.html")]
@@ -35,6 +38,8 @@ struct TaskPage {
     used: String,
     timeout: String,
     attempts: u32,
+    /// Whether the task has finished and has scanned anything or succeeded: else its counts are left out.
+    has_counts: bool,
     reclaimed: String,
     scanned: String,
     is_exact: bool,
@@ -46,6 +51,8 @@ struct TaskPage {
 }
 
 struct ReportView {
+    /// Whether the scan ran at all: else its times are left out.
+    has_slices: bool,
     memory: String,
     left: String,
     expiry_rate: Option<String>,
@@ -133,6 +140,7 @@ impl ReportView {
         let left = report.totals.remaining;
         let expired = left.and_then(|left| left.expired_per_second);
         Self {
+            has_slices: report.totals.slices > 0,
             memory: format_reclaimed(bytes_reclaimed(&report)),
             left: left.map_or_else(|| "unknown".to_owned(), |left| stale_left(&left)),
             expiry_rate: expired.map(|rate| format!("about {} a second", format::count(rate.round() as u64))),
@@ -190,6 +198,7 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
         used: format::seconds(task.used.as_secs_f64()),
         timeout: format::seconds(task.timeout.as_secs_f64()),
         attempts: task.attempts,
+        has_counts: live.is_none() && (task.scanned > 0 || task.status == Status::Success),
         reclaimed: format::count(task.reclaimed),
         scanned: format::count(task.scanned),
         is_exact: task.exact,

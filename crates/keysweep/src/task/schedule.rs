@@ -157,6 +157,22 @@ pub fn next_run(
     Some(instance.closed_until(ScanType::Auto, due).unwrap_or(due))
 }
 
+/// Returns when the next scheduled scans of an instance start, at most `count`, by the same rule as [`next_run`]; only the next
+/// one where each is due some time after the one before.
+pub fn next_runs(
+    now: Timestamp,
+    config: &AutoScan,
+    instance: &Instance,
+    last_end: Option<Timestamp>,
+    count: usize,
+) -> Vec<Timestamp> {
+    let is_fixed = config.adaptive().is_none() && !config.interval.is_zero();
+    let next = |from: Timestamp| next_run(from, config, instance, last_end);
+    let after =
+        |run: &Timestamp| next(later(*run, SignedDuration::from_micros(1))).filter(|next| is_fixed && next > run);
+    std::iter::successors(next(now), after).take(count).collect()
+}
+
 /// Returns when the next run is due where that depends on the one before; `None`: runs are due at fixed times.
 fn due_after_last(
     first: Timestamp,

@@ -22,6 +22,9 @@ const complaints = [];
 async function open(theme = THEMES.light, options = {}) {
   const context = await browser.newContext({ ...theme, ...options, baseURL: base });
   const page = await context.newPage();
+  await page.addInitScript(() => {
+    addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => console.error(`CSP: ${violatedDirective} ${blockedURI}`));
+  });
   // A busy machine makes a scan back off, and a page wait.
   page.setDefaultTimeout(60000);
   page.on("console", (message) => {
@@ -83,6 +86,72 @@ async function photograph(page, name) {
   }
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize(THEMES.light.viewport);
+}
+
+/** Checks the charts of an instance: drawn, operated with the keyboard, at every width, and as a table. */
+async function inspectCharts(page) {
+  const slider = page.getByRole("slider", { name: "Time in the charts" });
+  const tip = page.locator("#plots .tip");
+  const rows = page.locator("#trend-data tbody tr");
+  await slider.waitFor();
+  assert.equal(await page.locator("#plots canvas").count(), 3, "stale share, used memory, reclaimed keys");
+  assert.equal(await page.locator("#trend-data details").getAttribute("open"), null, "the table is folded beside the charts");
+  const last = (await rows.count()) - 1;
+  assert.ok(last > 190, `${last} rows`);
+  const blank = await page.evaluate(() =>
+    [...document.querySelectorAll("#plots canvas")].filter((canvas) => {
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      return !data.some((byte, index) => index % 4 === 3 && byte > 0);
+    }).length,
+  );
+  assert.equal(blank, 0, "every chart is drawn");
+  const cell = (row, index) => rows.nth(row).locator("th, td").nth(index).textContent();
+  const says = async (row) => {
+    const text = await slider.getAttribute("aria-valuetext");
+    assert.ok(text.startsWith(await cell(row, 0)), `${text} is row ${row}`);
+    assert.ok(await tip.isVisible());
+    assert.equal(await tip.locator("strong").textContent(), await cell(row, 0));
+    const { left, right } = await tip.evaluate((element) => element.getBoundingClientRect());
+    assert.ok(left >= 0 && right <= page.viewportSize().width, `the tooltip leaves the window: ${left} to ${right}`);
+    return text;
+  };
+  for (const { viewport } of Object.values(THEMES)) {
+    await page.setViewportSize(viewport);
+    await page.waitForFunction(() => {
+      const [track, plot] = [".track", ".uplot"].map((name) => document.querySelector(name).getBoundingClientRect().width);
+      return Math.abs(track - plot) <= 1;
+    });
+    await slider.focus();
+    await page.keyboard.press("Home");
+    assert.match(await says(last), /Stale share: [\d.]+\s±/);
+    await page.keyboard.press("ArrowRight");
+    await says(last - 1);
+    await page.keyboard.press("End");
+    await page.keyboard.press("PageUp");
+    assert.notEqual(await slider.getAttribute("aria-valuenow"), String(last));
+    await page.keyboard.press("End");
+    await says(0);
+    await page.keyboard.press("ArrowLeft");
+    await says(1);
+    await page.keyboard.press("Escape");
+    assert.ok(!(await tip.isVisible()));
+  }
+  await page.setViewportSize(THEMES.light.viewport);
+  // Every event can be reached, and says what happened.
+  const events = await rows.evaluateAll((rows) => rows.filter((row) => row.dataset.event).map((row) => row.cells[4].textContent));
+  assert.ok(events.some((text) => /keys reclaimed/.test(text)) && events.some((text) => /effort 1 → 4: 900 keys/.test(text)), events.join("\n"));
+  // The pointer shows the same tooltip.
+  const box = await page.locator("#plots .u-over").first().boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  await tip.waitFor();
+  await page.mouse.move(2, 2);
+  await tip.waitFor({ state: "hidden" });
+  // The table is the source: what a refresh changes there is drawn.
+  await rows.first().evaluate((row) => row.remove());
+  await page.evaluate(() => document.dispatchEvent(new Event("refreshed")));
+  assert.equal(await slider.getAttribute("aria-valuemax"), String(last - 1));
+  await page.reload();
+  await slider.waitFor();
 }
 
 const number = async (locator) => Number((await locator.innerText()).replaceAll(",", ""));
@@ -181,11 +250,20 @@ async function everything() {
   await page.getByRole("link", { name: "Edit" }).click();
   await inspect(page, "edit");
   await page.goto(history);
-  await page.locator("#history svg").waitFor();
-  assert.ok((await page.locator("#history svg rect").count()) >= 5);
+  assert.ok((await page.locator("#history tbody tr").count()) >= 5);
+  await inspectCharts(page);
+  await page.getByLabel("Level").selectOption("hold");
+  await page.getByLabel("Stale share below, percent").fill("8");
+  await page.getByRole("button", { name: "Save target" }).click();
+  await page.getByText("The target is saved.").waitFor();
+  const target = await page.locator("#trend-data").evaluate(({ dataset }) => [dataset.target, dataset.floor]);
+  assert.deepEqual(target, ["0.08", "0.04"]);
+  await page.getByText("Between 4.0 % and the target").waitFor();
   await page.getByRole("button", { name: "Test" }).click();
   await page.getByText("The server answers and can be scanned.").waitFor();
   await page.goto(history);
+  await page.getByRole("slider").focus();
+  await page.keyboard.press("End");
   await inspect(page, "instance");
   // While the service does not answer the page says so, and it recovers alone.
   const refresh = () => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
@@ -242,9 +320,12 @@ async function everything() {
   await reader.getByRole("heading", { name: "Permission denied" }).waitFor();
   await inspect(reader, "refused");
 
-  // Everything works without scripts.
+  // Everything works without scripts, and tables stand where charts would.
   const plain = await open(THEMES.light, { javaScriptEnabled: false });
   await signIn(plain, "operator", history);
+  assert.ok(await plain.locator("#trend-data tbody tr").first().isVisible());
+  assert.ok((await plain.locator("#trend-data tbody tr").count()) > 190);
+  assert.ok(!(await plain.locator("#plots").isVisible()) && !(await plain.getByText("Arrow keys").isVisible()));
   await plain.getByRole("button", { name: "Scan now" }).click();
   await plain.getByText("The scan is created.").waitFor();
   for (let tries = 0; !(await plain.getByText("The last scan finished").count()); tries++) {

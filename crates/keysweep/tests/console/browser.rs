@@ -7,9 +7,7 @@ use keysweep_harness::{
 };
 use serde_json::{Value, json};
 
-use crate::visitor::PASSWORD;
-
-use crate::common::root;
+use crate::{common::root, past, visitor::PASSWORD};
 
 /// Enough stale keys for a scan to take some seconds while a client watches them expire.
 const LIVE: u64 = 120_000;
@@ -48,7 +46,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     assert!(!log.join("").contains("hunter2"));
 }
 
-/// Registers an instance, scans it several times and returns its path in the console.
+/// Registers an instance with a past, scans it several times and returns its path in the console.
 fn with_a_history(installation: &Installation, service: &Service, server: &Server) -> String {
     let add = ["instance", "add", "sessions", &server.url(), "--project", "shop", "--pace", "fast"];
     let instance = id(&installation.admin(&add));
@@ -58,6 +56,7 @@ fn with_a_history(installation: &Installation, service: &Service, server: &Serve
     assert_eq!(signed_in.status, 201, "{:?}", signed_in.body);
     let token = signed_in.header("x-subject-token").expect("a token").to_owned();
     let project = signed_in.body["token"]["project"]["id"].as_str().expect("an id").to_owned();
+    past::write(installation, &project, &instance);
     for stale in [9_000, 14_000, 11_000, 21_000, 16_000] {
         DataSet::new().prefix(&format!("s{stale}:")).live(4_000).stale(stale).load(server);
         let created = service.send("POST", &scan_path(&project, &instance), &[("X-Auth-Token", &token)], "");

@@ -4,6 +4,7 @@ mod browser;
 #[path = "../common/mod.rs"]
 mod common;
 mod pages;
+mod past;
 mod protection;
 mod sign_in;
 mod visitor;

@@ -6,6 +6,7 @@ use keysweep_harness::{Cluster, DataSet, Flavor, Server, eventually};
 
 use crate::{
     common::web::Web,
+    past,
     visitor::{Shop, Visitor},
 };
 
@@ -107,6 +108,15 @@ fn invalid_auto_scan_fields_have_errors_beside_them_and_valid_settings_are_saved
         assert!(answer.text.contains(&format!("value=\"{value}\"")), "the form keeps what was typed: {}", answer.text);
         assert!(visitor.get(&shop.page()).text.contains("Auto-scan"), "the page still works");
     }
+    let previewed = [("preview", "on"), ("below", ""), ("interval", "12h")];
+    let previewed = [&previewed, &good[1..3], &good[4..]].concat();
+    let preview = visitor.post(&action, &page, &previewed);
+    assert_eq!(preview.status, 200, "{}", preview.text);
+    for run in ["not saved yet", "2100-01-01 02:00:00 UTC", "2100-01-01 14:00:00 UTC", "2100-01-02 02:00:00 UTC"] {
+        assert!(preview.text.contains(run), "{run}: {}", preview.text);
+    }
+    assert!(preview.text.contains("value=\"12h\""), "the form keeps what was typed: {}", preview.text);
+    assert!(!visitor.get(&shop.page()).text.contains("2100-01-01"), "a preview saves nothing");
     let page = visitor.submit(&action, &page, &good);
     assert!(page.text.contains("The auto-scan is saved") && page.text.contains("2100-01-01T02:00:00"), "{}", page.text);
     assert!(page.text.contains("value=\"5%\"") && page.text.contains("until scans have measured"), "{}", page.text);
@@ -274,4 +284,30 @@ fn instances_are_selected_by_label_and_surveyed_without_script() {
     let seen = reader.get(&survey);
     assert!(seen.text.contains("sessions") && !seen.text.contains("<button class=\"primary\""), "{}", seen.text);
     assert_eq!(reader.post(&survey, &seen, &[("below", "10")]).status, 403);
+}
+
+#[test]
+fn the_last_30_days_of_an_instance_are_a_table_with_events_and_a_verdict() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let mut visitor = Visitor::signed_in(&service, "admin");
+    let empty = visitor.get(&shop.page());
+    assert!(empty.text.contains("No estimate yet.") && empty.text.contains("No estimates, scans or changes"));
+    past::write(&shop.installation, &shop.project, &shop.instance);
+    let page = visitor.get(&shop.page());
+    assert!(page.text.contains("At most 7.3 % are stale, below 10.0 %."), "{}", page.text);
+    let rows = page.text.matches("data-share=").count();
+    assert_eq!(rows, 22 + 7 * 24, "one a day, then one an hour");
+    for part in ["data-low=", "data-high=", "data-memory=", "scan, 540,000 keys reclaimed", "data-reclaimed=\"540000\""]
+    {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+    assert_eq!(page.text.matches("data-event=\"config\"").count(), 3);
+    assert!(page.text.contains("effort 1 → 4: 900 keys expire a second"), "{}", page.text);
+    assert!(!page.text.contains("data-target"), "nothing is held");
+    let advise = [("hold_level", "advise"), ("hold_below", "8"), ("hold_max_effort", "7"), ("hold_max_hz", "")];
+    let page = visitor.submit(&format!("{}/hold", shop.page()), &page, &advise);
+    assert!(page.text.contains("data-target=\"0.08\"") && !page.text.contains("data-floor"), "{}", page.text);
+    let live = visitor.get(&format!("{}?part=live", shop.page()));
+    assert!(!live.text.contains("data-share") && live.text.contains("id=\"verdict\""), "{}", live.text);
 }

@@ -6,3 +6,4 @@ mod common;
 mod containers;
 mod docs;
 mod language;
+mod vendored;

@@ -165,6 +165,27 @@ fn no_next_run_is_announced_for_a_server_that_cannot_be_scanned() {
 }
 
 #[test]
+fn the_announced_runs_are_those_that_start() {
+    let announced = |plan: &Plan| {
+        let runs = next_runs(at(-60), &plan.config, &plan.instance, None, 3);
+        runs.into_iter().map(|run| run.as_second() - at(0).as_second()).collect::<Vec<_>>()
+    };
+    for (plan, expected) in [
+        (plan(HOUR), [0, HOUR, 2 * HOUR]),
+        (with_window(24 * HOUR, "02:00-04:00 UTC"), [2, 26, 50].map(|hour| hour * HOUR)),
+        (with_window(HOUR, "02:00-04:00 UTC"), [2 * HOUR, 3 * HOUR, 26 * HOUR]),
+    ] {
+        assert_eq!(announced(&plan), expected);
+        let started = play(plan, -60, 60 * HOUR, |_| false);
+        assert_eq!(started.iter().map(|(_, start)| *start).take(3).collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(announced(&plan(0)), [0], "the next one depends on when this one ends");
+    let mut paused = plan(HOUR);
+    paused.instance.paused = true;
+    assert_eq!(announced(&paused), Vec::<i64>::new());
+}
+
+#[test]
 fn a_skipped_run_has_its_cause() {
     let cause = |second: i64, plan: &Plan| match due(at(second), plan) {
         Due::Skip { cause, .. } => cause,
