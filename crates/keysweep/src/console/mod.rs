@@ -1,5 +1,6 @@
 //! The web console: pages for people, rendered on the server, so that they work without script as well.
 
+mod activity;
 mod assets;
 mod audit;
 mod auto_scan;
@@ -151,6 +152,7 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/console/{project}", get(instances::enter))
         .route("/console/{project}/instances", get(instances::list))
         .route("/console/{project}/add", get(edit::blank).post(edit::add))
+        .route("/console/{project}/activity", get(activity::list))
         .route("/console/{project}/audit", get(audit::list))
         .route("/console/{project}/survey", get(survey::show).post(survey::create))
         .route("/console/{project}/instances/{instance}", get(instance::show))

@@ -27,6 +27,8 @@ pub(super) fn assets_version() -> &'static str {
 pub(super) enum Tab {
     /// The instances and their pages.
     Instances,
+    /// The tasks of all instances.
+    Activity,
     /// The survey.
     Survey,
     /// The audit trail.
@@ -62,6 +64,10 @@ pub(super) struct Shell {
 impl Shell {
     pub(super) fn is_on_instances(&self) -> bool {
         self.tab == Tab::Instances
+    }
+
+    pub(super) fn is_on_activity(&self) -> bool {
+        self.tab == Tab::Activity
     }
 
     pub(super) fn is_on_survey(&self) -> bool {

@@ -273,6 +273,25 @@ async function everything() {
   await page.unroute("**/instances/**");
   await refresh();
   await page.getByText("The service does not respond.").waitFor({ state: "hidden" });
+  // The tasks of all instances; a new one appears, moves and ends without the page being loaded again.
+  await page.getByRole("link", { name: "Activity" }).click();
+  await page.locator("#activity tbody tr").first().waitFor();
+  await inspect(page, "activity");
+  await page.evaluate(() => (window.untouched = true));
+  const count = await page.locator("#activity tbody tr").count();
+  const scanned = await page.evaluate(async (path) => {
+    const body = new URLSearchParams({ form_token: document.querySelector("[name=form_token]").value });
+    return (await fetch(`${path}/scan`, { method: "POST", body })).status;
+  }, instance);
+  assert.equal(scanned, 200);
+  await refresh();
+  await page.getByRole("progressbar", { name: "Progress of the scan of cache" }).waitFor();
+  assert.equal(await page.locator("#activity tbody tr").count(), count + 1);
+  await page.getByRole("progressbar", { name: "Progress of the scan of cache" }).waitFor({ state: "hidden" });
+  assert.equal(await page.evaluate(() => window.untouched), true, "the page brought itself up to date");
+  await page.getByRole("link", { name: "failed", exact: true }).click();
+  await page.locator("#activity tbody tr").first().getByText("cancelled").first().waitFor();
+  assert.equal(await page.locator("#activity").getByText("success").count(), 0);
   await page.getByRole("link", { name: "Audit trail" }).click();
   await page.getByText("auto_scan.set").first().waitFor();
   await inspect(page, "audit");

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
 use keysweep::{
-    model::{EstimatedPrimary, InstanceEstimate, MarkKind},
-    store::{Clock, Store},
+    model::{EstimatedPrimary, InstanceEstimate, MarkKind, NewTask, ScanType},
+    random::new_id,
+    store::{Clock, Created, Store},
 };
 use keysweep_engine::{
     Cycle, Finding, Method,
@@ -86,6 +87,30 @@ pub async fn write(installation: &Installation, project_id: &str, instance_id: &
     for (hours_ago, from, to) in [(HELD * 24 - 2, 1, 4), (HELD * 24 - 30, 4, 5), (60, 5, 4)] {
         let reason = "900 keys expire a second";
         mark(hours_ago, MarkKind::Config, json!({ "from": setting(from), "to": setting(to), "reason": reason })).await;
+    }
+    store.close().await;
+}
+
+/// Adds tasks of an instance that were cancelled before they started.
+#[tokio::main(flavor = "current_thread")]
+pub async fn write_tasks(installation: &Installation, project_id: &str, instance_id: &str, count: u32) {
+    let store = Store::open_sqlite(&installation.database()).await.expect("a store");
+    for _ in 0..count {
+        let new = NewTask {
+            id: new_id(),
+            project_id: project_id.into(),
+            instance_id: instance_id.into(),
+            scan_type: ScanType::Manual,
+            triggered_by: None,
+            timeout: Duration::from_secs(60),
+            keys_per_second: None,
+            due_at: None,
+            hosts: Vec::new(),
+            history_retention: 1_000,
+        };
+        let created = store.create_task(&new).await.expect("created");
+        assert!(matches!(created, Created::New(_)), "{created:?}");
+        store.request_cancel(project_id, &new.id).await.expect("cancelled");
     }
     store.close().await;
 }
