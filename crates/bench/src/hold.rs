@@ -112,28 +112,35 @@ pub struct Held {
     pub servers: Vec<HeldServer>,
 }
 
-/// Runs every keeper in every round on every server. `save` is called after each round.
+/// Runs every keeper in every round, on all servers side by side, since each takes a part of a core. `save` is called after each
+/// keeper.
 pub fn run(settings: &Settings, save: impl Fn(&Held) -> Result<()>) -> Result<()> {
     let (date, machine) = (results::today(), Machine::here()?);
     let mut held = Held { date, machine, rounds: settings.hold_rounds, servers: Vec::new() };
-    for flavor in settings.hold_servers.iter().copied() {
-        held.servers.push(HeldServer { server: results::engine(flavor), runs: Vec::new() });
-        for round in 0..settings.hold_rounds {
-            let mut keepers = Keeper::ALL;
-            // Each round in the other direction, since the speed of a machine drifts.
-            if round % 2 == 1 {
-                keepers.reverse();
-            }
-            for keeper in keepers {
-                let run = one(flavor, keeper, settings)?;
+    let servers = settings.hold_servers.iter();
+    held.servers = servers.map(|flavor| HeldServer { server: results::engine(*flavor), runs: Vec::new() }).collect();
+    for round in 0..settings.hold_rounds {
+        let mut keepers = Keeper::ALL;
+        // Each round in the other direction, since the speed of a machine drifts.
+        if round % 2 == 1 {
+            keepers.reverse();
+        }
+        for keeper in keepers {
+            let runs: Vec<Result<Run>> = thread::scope(|scope| {
+                let each = settings.hold_servers.iter().map(|flavor| scope.spawn(|| one(*flavor, keeper, settings)));
+                let threads: Vec<_> = each.collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            for (server, run) in held.servers.iter_mut().zip(runs) {
+                let run = run?;
                 eprintln!(
                     "{} {keeper:?}: {:.1} % stale, {:.1} % of a core, p99 {:.0} µs",
-                    flavor.name(),
+                    server.server,
                     100.0 * run.mean(),
                     100.0 * run.server_cpu,
                     run.latency.p99
                 );
-                held.servers.last_mut().expect("one was just added").runs.push(run);
+                server.runs.push(run);
             }
             save(&held)?;
         }
