@@ -90,6 +90,23 @@ pub struct Entry {
     raw: RawEntry,
 }
 
+/// What registering a server takes, with the secrets that its entry names.
+#[derive(Debug)]
+pub struct Registration {
+    /// Name, unique in the file.
+    pub name: String,
+    /// URL, without a password.
+    pub url: String,
+    /// User on the data nodes; `None`: the one in the URL.
+    pub username: Option<String>,
+    /// Password on the data nodes.
+    pub password: Option<Secret>,
+    /// Connection settings besides the URL.
+    pub connection: Connection,
+    /// Labels.
+    pub labels: Labels,
+}
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,11 +211,32 @@ impl Entry {
     /// # Errors
     /// A file or variable cannot be read, or a setting does not fit the URL; the message names field and place.
     pub fn target(&self) -> Result<Target, InventoryError> {
-        self.read_target().map_err(|cause| InventoryError::Invalid {
-            path: self.path.clone(),
-            place: self.place,
-            cause: format!("instance {:?}: {cause}", self.name),
-        })
+        self.read_target().map_err(|cause| self.invalid(&cause))
+    }
+
+    /// Returns what registering the server takes, with the secrets that the entry names. Checked as [`Entry::target`] is.
+    ///
+    /// # Errors
+    /// As [`Entry::target`].
+    pub fn registration(&self) -> Result<Registration, InventoryError> {
+        self.target()?;
+        let raw = &self.raw;
+        let read = || -> Result<Registration, String> {
+            Ok(Registration {
+                name: self.name.clone(),
+                url: raw.url.clone(),
+                username: raw.username.clone(),
+                password: self.secret("password", raw.password_file.as_deref(), raw.password_env.as_deref())?,
+                connection: self.connection()?,
+                labels: self.labels.clone(),
+            })
+        };
+        read().map_err(|cause| self.invalid(&cause))
+    }
+
+    fn invalid(&self, cause: &str) -> InventoryError {
+        let cause = format!("instance {:?}: {cause}", self.name);
+        InventoryError::Invalid { path: self.path.clone(), place: self.place, cause }
     }
 
     fn read_target(&self) -> Result<Target, String> {

@@ -17,7 +17,7 @@ use crate::{
     auth::{AuthError, Denied, NOT_LOCAL},
     hold::HoldError,
     identity::IdentityError,
-    instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError, SurveyError},
+    instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError, InventoryPlanError, SurveyError},
     model::{InvalidField, Role, UnknownName},
     request::BodyError,
     surface::{Unhandled, error_responses, retry_after},
@@ -253,6 +253,16 @@ impl From<EstimateError> for ApiError {
             EstimateError::Busy(_) => Self::TooMany(error.to_string(), ESTIMATE_TIMEOUT),
             EstimateError::TooSoon(wait) => Self::TooMany(error.to_string(), wait),
             EstimateError::Instance(error) => error.into(),
+        }
+    }
+}
+
+impl From<InventoryPlanError> for ApiError {
+    fn from(error: InventoryPlanError) -> Self {
+        match error {
+            InventoryPlanError::Entries(_) | InventoryPlanError::TooMany(_) => Self::Invalid(error.to_string()),
+            InventoryPlanError::Outdated => Self::Conflict(error.to_string()),
+            InventoryPlanError::Instance(error) => error.into(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod events;
 mod hold;
 mod instance;
 mod instances;
+mod inventory;
 mod streams;
 mod survey;
 mod task;
@@ -75,6 +76,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(instances::pause))
         .routes(routes!(instances::resume))
         .routes(routes!(instances::test))
+        .routes(routes!(inventory::apply))
         .routes(routes!(estimate::estimate))
         .routes(routes!(auto_scan::show, auto_scan::change))
         .routes(routes!(estimates::list))

@@ -1,6 +1,7 @@
 //! The command line: commands, and the modules that run them.
 
 mod admin;
+mod apply;
 mod autoscan;
 mod client;
 mod connection;
@@ -44,7 +45,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Scan one target now and print a report
+    /// Scan one target now and print a report; with --all or -l, instances of a service
     Scan(scan::ScanArgs),
     /// Estimate the share of stale keys without reclaiming any
     Estimate(estimate::EstimateArgs),
@@ -66,6 +67,8 @@ enum Command {
     Task(task::TaskArgs),
     /// Show the instances of a service
     Instance(instance::InstanceArgs),
+    /// Add, change and remove instances of a service, as an inventory lists them
+    Apply(apply::ApplyArgs),
     /// Show and set the auto-scan of an instance of a service
     Autoscan(autoscan::AutoscanArgs),
     /// Print the OpenAPI document of the API
@@ -94,6 +97,7 @@ impl Cli {
             Command::Admin(args) => finish(admin::run(args)),
             Command::Task(args) => task::run(&args),
             Command::Instance(args) => instance::run(&args),
+            Command::Apply(args) => apply::run(&args),
             Command::Autoscan(args) => autoscan::run(&args),
             Command::Openapi => {
                 term::pretty_json(&openapi::document());

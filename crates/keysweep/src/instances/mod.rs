@@ -3,6 +3,7 @@
 mod auto_scan;
 mod connection;
 mod estimate;
+mod inventory;
 mod polls;
 mod sampling;
 mod settings;
@@ -19,6 +20,7 @@ pub use self::{
     auto_scan::{AutoScanFault, AutoScanUpdate, TargetUpdate},
     connection::Connection,
     estimate::{ESTIMATE_TIMEOUT, EstimateError},
+    inventory::{Action, InventoryPlan, InventoryPlanError, ListedInstance, PlannedInstance},
     polls::{CONCURRENT_POLLS, POLL_INTERVAL, PollError},
     sampling::CONCURRENT_SAMPLINGS,
     settings::{InstanceChange, NewInstance},

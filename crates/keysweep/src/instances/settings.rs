@@ -100,7 +100,12 @@ impl Instances {
     }
 
     /// Sets an instance's URL, user and password. `password`: given beside the URL.
-    fn set_url(&self, instance: &mut Instance, url: &str, password: Option<&str>) -> Result<(), InstanceError> {
+    pub(super) fn set_url(
+        &self,
+        instance: &mut Instance,
+        url: &str,
+        password: Option<&str>,
+    ) -> Result<(), InstanceError> {
         let parsed = Target::parse(url, password.is_some());
         let (target, url) = parsed.map_err(|error| InstanceError::Url(error.to_string()))?;
         self.check_target(&target)?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
-    db::{Row, Statement, lock, sql},
+    db::{DbSession, Row, Statement, lock, sql},
     estimates::{first_estimate, forget_estimates},
     hosts::hosts_after_move,
     json,
@@ -19,25 +19,7 @@ impl Store {
     /// exist.
     pub async fn add_instance(&self, instance: &Instance) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let insert = sql("INSERT INTO instance (
-                 name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem, client_key,
-                 server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
-                 labels, sampling, id, project_id, facts, facts_at, unreachable, created_at, estimate_at
-             ) VALUES (
-                 $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-                 $24, $25
-             )");
-        bind_settings(insert, instance)
-            .bind(&instance.id)
-            .bind(&instance.project_id)
-            .bind(instance.stats.as_ref().map(stats_to_json).transpose()?)
-            .bind(instance.stats.as_ref().map(|stats| stats.seen_at))
-            .bind(instance.unreachable.as_deref())
-            .bind(instance.created_at)
-            .bind(first_estimate(instance))
-            .refers_to("project")
-            .execute(&mut tx)
-            .await?;
+        insert_instance(&mut tx, instance).await?;
         self.commit(tx).await
     }
 
@@ -62,43 +44,7 @@ impl Store {
     pub async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        let current = sql("SELECT * FROM instance WHERE id = $1 AND project_id = $2 /*! FOR NO KEY UPDATE */")
-            .bind(&after.id)
-            .bind(&after.project_id)
-            .optional(&mut tx)
-            .await?;
-        let current = instance(&current.ok_or(StoreError::Missing("instance"))?)?;
-        let url = current.url.clone();
-        let instance = three_way_merge(current, before, after);
-        // The next run may be another one.
-        sql("UPDATE auto_scan SET look_at = NULL WHERE instance_id = $1").bind(&instance.id).execute(&mut tx).await?;
-        // The window may have changed: the claim of a task that waits for it reads it again.
-        sql("UPDATE task SET not_before = NULL
-             WHERE instance_id = $1 AND status IN ('waiting', 'running') AND not_before IS NOT NULL")
-        .bind(&instance.id)
-        .execute(&mut tx)
-        .await?;
-        if instance.url != url {
-            hosts_after_move(&mut tx, &instance).await?;
-            forget_estimates(&mut tx, &instance.id).await?;
-        }
-        let update = sql("UPDATE instance SET
-                 name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6,
-                 ca_pem = $7, cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12,
-                 off_peak_window = $13, window_binds_manual = $14, manage_lazyfree = $15, paused = $16, labels = $17,
-                 sampling = $18,
-                 resumed_at = CASE WHEN $16 THEN NULL WHEN paused THEN $21 ELSE resumed_at END,
-                 facts = CASE WHEN url = $2 THEN facts END, facts_at = CASE WHEN url = $2 THEN facts_at END,
-                 unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END,
-                 estimate_at = CASE WHEN url = $2 AND sampling = $18 THEN estimate_at END,
-                 sample_at = CASE WHEN url = $2 THEN sample_at END
-             WHERE id = $19 AND project_id = $20");
-        bind_settings(update, &instance)
-            .bind(&instance.id)
-            .bind(&instance.project_id)
-            .bind(now)
-            .change("instance", &mut tx)
-            .await?;
+        let instance = change_instance(&mut tx, now, before, after).await?;
         self.commit(tx).await?;
         Ok(instance)
     }
@@ -107,19 +53,11 @@ impl Store {
     /// instance does not exist.
     pub async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
-        // Locked first: the creation of a task waits for this verb, and then finds no instance.
-        lock("SELECT 1 FROM instance WHERE id = $1 FOR UPDATE").bind(id).execute(&mut tx).await?;
-        let active = sql("SELECT 1 FROM task WHERE instance_id = $1 AND status IN ('waiting', 'running')").bind(id);
-        if active.optional(&mut tx).await?.is_some() {
-            return Ok(false);
+        let is_removed = delete_instance(&mut tx, project_id, id).await?;
+        if is_removed {
+            self.commit(tx).await?;
         }
-        sql("DELETE FROM instance WHERE id = $1 AND project_id = $2")
-            .bind(id)
-            .bind(project_id)
-            .change("instance", &mut tx)
-            .await?;
-        self.commit(tx).await?;
-        Ok(true)
+        Ok(is_removed)
     }
 
     /// Claims up to `limit` instances not polled for `interval`, stalest first. No other replica claims them for that time.
@@ -166,6 +104,93 @@ impl Store {
             .await?;
         self.commit(tx).await
     }
+}
+
+/// Inserts an instance within a transaction, as [`Store::add_instance`] says.
+pub(super) async fn insert_instance(tx: &mut DbSession, instance: &Instance) -> Result<(), StoreError> {
+    let insert = sql("INSERT INTO instance (
+             name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem, client_key,
+             server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
+             labels, sampling, id, project_id, facts, facts_at, unreachable, created_at, estimate_at
+         ) VALUES (
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+             $24, $25
+         )");
+    bind_settings(insert, instance)
+        .bind(&instance.id)
+        .bind(&instance.project_id)
+        .bind(instance.stats.as_ref().map(stats_to_json).transpose()?)
+        .bind(instance.stats.as_ref().map(|stats| stats.seen_at))
+        .bind(instance.unreachable.as_deref())
+        .bind(instance.created_at)
+        .bind(first_estimate(instance))
+        .refers_to("project")
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Changes an instance within a transaction, as [`Store::update_instance`] says.
+pub(super) async fn change_instance(
+    tx: &mut DbSession,
+    now: Timestamp,
+    before: &Instance,
+    after: &Instance,
+) -> Result<Instance, StoreError> {
+    let current = sql("SELECT * FROM instance WHERE id = $1 AND project_id = $2 /*! FOR NO KEY UPDATE */")
+        .bind(&after.id)
+        .bind(&after.project_id)
+        .optional(tx)
+        .await?;
+    let current = instance(&current.ok_or(StoreError::Missing("instance"))?)?;
+    let url = current.url.clone();
+    let instance = three_way_merge(current, before, after);
+    // The next run may be another one.
+    sql("UPDATE auto_scan SET look_at = NULL WHERE instance_id = $1").bind(&instance.id).execute(tx).await?;
+    // The window may have changed: the claim of a task that waits for it reads it again.
+    sql("UPDATE task SET not_before = NULL
+         WHERE instance_id = $1 AND status IN ('waiting', 'running') AND not_before IS NOT NULL")
+    .bind(&instance.id)
+    .execute(tx)
+    .await?;
+    if instance.url != url {
+        hosts_after_move(tx, &instance).await?;
+        forget_estimates(tx, &instance.id).await?;
+    }
+    let update = sql("UPDATE instance SET
+             name = $1, url = $2, username = $3, password = $4, sentinel_username = $5, sentinel_password = $6,
+             ca_pem = $7, cert_pem = $8, client_key = $9, server_name = $10, address_map = $11, pace = $12,
+             off_peak_window = $13, window_binds_manual = $14, manage_lazyfree = $15, paused = $16, labels = $17,
+             sampling = $18,
+             resumed_at = CASE WHEN $16 THEN NULL WHEN paused THEN $21 ELSE resumed_at END,
+             facts = CASE WHEN url = $2 THEN facts END, facts_at = CASE WHEN url = $2 THEN facts_at END,
+             unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END,
+             estimate_at = CASE WHEN url = $2 AND sampling = $18 THEN estimate_at END,
+             sample_at = CASE WHEN url = $2 THEN sample_at END
+         WHERE id = $19 AND project_id = $20");
+    bind_settings(update, &instance)
+        .bind(&instance.id)
+        .bind(&instance.project_id)
+        .bind(now)
+        .change("instance", tx)
+        .await?;
+    Ok(instance)
+}
+
+/// Removes an instance within a transaction, as [`Store::remove_instance`] says.
+pub(super) async fn delete_instance(tx: &mut DbSession, project_id: &str, id: &str) -> Result<bool, StoreError> {
+    // Locked first: the creation of a task waits for this verb, and then finds no instance.
+    lock("SELECT 1 FROM instance WHERE id = $1 FOR UPDATE").bind(id).execute(tx).await?;
+    let active = sql("SELECT 1 FROM task WHERE instance_id = $1 AND status IN ('waiting', 'running')").bind(id);
+    if active.optional(tx).await?.is_some() {
+        return Ok(false);
+    }
+    sql("DELETE FROM instance WHERE id = $1 AND project_id = $2")
+        .bind(id)
+        .bind(project_id)
+        .change("instance", tx)
+        .await?;
+    Ok(true)
 }
 
 /// Binds `$1` to `$18`, what an operator sets, in the order of both statements.

@@ -24,6 +24,7 @@ mod health;
 mod hold;
 mod hosts;
 mod instances;
+mod inventory;
 mod json;
 mod lazyfree;
 mod leases;
@@ -48,6 +49,7 @@ pub use self::{
     estimates::Pruned,
     handle::Store,
     hold::HoldRenewal,
+    inventory::InstanceChanges,
     leases::{Heartbeat, HeartbeatOutcome, TaskResult},
     overview::{InstanceOverview, Overview},
     schedule::{DuePlans, Plan},

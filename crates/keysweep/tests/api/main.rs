@@ -5,6 +5,7 @@ mod access;
 mod common;
 mod contract;
 mod estimates;
+mod inventory;
 mod openapi;
 mod own_api;
 mod refusals;

@@ -22,15 +22,22 @@ fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
     let (scanned, changed, removed) = (instance("scanned"), instance("changed"), instance("removed"));
     // What is registered on the way must not lead anywhere else.
     let service = installation.serve(&["--allowed-targets", "127.0.0.0/8"]);
-    let sign_in = json!({ "auth": {
+    let sign_in = |project: &str| {
+        json!({ "auth": {
         "identity": { "methods": ["password"], "password": { "user": { "name": "robot", "password": "a password of a robot", "domain": { "name": "d" } } } },
         "scope": { "project": { "id": project } },
-    } });
+    } })
+    };
     let [token, revoked] = [(); 2].map(|()| {
-        let signed_in = service.send("POST", "/v3/auth/tokens", &[], sign_in.to_string());
+        let signed_in = service.send("POST", "/v3/auth/tokens", &[], sign_in(&project).to_string());
         signed_in.header("x-subject-token").expect("a token").to_owned()
     });
     let token = token.as_str();
+    // An inventory could remove what the other operations are to find: it gets a project of its own.
+    let spare = id(&installation.admin(&["project", "add", "spare"]));
+    installation.admin(&["user", "grant", "robot", "--project", "spare", "--role", "admin"]);
+    let signed_in = service.send("POST", "/v3/auth/tokens", &[], sign_in(&spare).to_string());
+    let spare_token = signed_in.header("x-subject-token").expect("a token").to_owned();
     let task = id(&service.send("POST", &scan_path(&project, &scanned), &[("x-auth-token", token)], "").body);
 
     // Each operation goes where it finds something and takes nothing away from another; with ids of its own making it would
@@ -49,7 +56,18 @@ fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
     );
     // `make soak` sends more.
     let factor = std::env::var("KEYSWEEP_SOAK").map_or(1, |factor| factor.parse::<u32>().expect("a number"));
-    for (name, settings, examples) in [("known", known.as_str(), 25), ("any", "", 5)] {
+    let all_but_inventory = ["--exclude-operation-id", "apply_inventory"];
+    for (name, settings, examples, selection) in [
+        ("known", known.as_str(), 25, all_but_inventory),
+        ("any", "", 5, all_but_inventory),
+        (
+            "inventory",
+            &format!("parameters = {{ project_id = {spare:?} }}"),
+            25,
+            ["--include-operation-id", "apply_inventory"],
+        ),
+    ] {
+        let token = if name == "inventory" { spare_token.as_str() } else { token };
         let config = installation.folder().join(format!("{name}.toml"));
         fs::write(&config, settings).expect("written");
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -59,6 +77,7 @@ fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
             .current_dir(installation.folder())
             .args(["--config-file", config.to_str().expect("plain"), "run"])
             .args([&format!("{}/openapi.json", service.base), "--seed", SEED])
+            .args(selection)
             .args(["--max-examples", &(examples * factor).to_string()])
             .args(["--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--continue-on-failure"])
             .args(["--header", &format!("X-Auth-Token: {token}"), "--generation-database", "none", "--no-color"])

@@ -1,4 +1,6 @@
-//! Commands for many instances at once: labels, lists of tasks, scans.
+//! Commands for many instances at once: labels, lists of tasks, scans, inventories.
+
+use std::fs;
 
 use keysweep_harness::{DataSet, Flavor, Server, id, installation};
 use serde_json::{Value, json};
@@ -162,4 +164,74 @@ fn tasks_are_listed_across_instances_by_status_time_and_label() {
         assert_eq!(output.status.code(), Some(2), "{options:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(words), "{options:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn an_inventory_is_planned_confirmed_and_applied_and_removes_only_with_prune() {
+    let remote = Remote::start_with(&nowhere(), "admin", &["--label", "env=old"]);
+    let file = |name: &str, text: &str| {
+        let path = remote.installation.folder().join(name);
+        fs::write(&path, text).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    file("carts.secret", "hunter2-hunter2\n");
+    let entry = |name: &str, more: &str| format!("  - name: {name}\n    url: {}\n{more}", nowhere());
+    let carts = entry("carts", "    labels: {env: prod}\n    username: sweeper\n    password_file: carts.secret\n");
+    let inventory = file("fleet.yaml", &format!("instances:\n{carts}{}", entry("sessions", "")));
+    let apply = |options: &[&str]| {
+        let output = remote.command(&[&["apply", "-f", &inventory], options].concat()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said, stderr(&output))
+    };
+    let names = || -> Vec<String> {
+        let list = remote.json(&["instance", "list"]);
+        let names = list["instances"].as_array().expect("instances").iter();
+        names.map(|instance| instance["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let plan = "add carts\nadd sessions\n";
+    let kept = "keep cache, which the inventory does not list (--prune removes it)\n";
+    assert_eq!(apply(&["--dry-run"]), (Some(0), format!("{kept}{plan}"), String::new()));
+    let (code, _, error) = apply(&[]);
+    assert!(code == Some(2) && error.contains("--yes"), "a script is not asked: {error}");
+    assert_eq!(names(), ["cache"]);
+    let (code, said, error) = apply(&["--yes"]);
+    assert_eq!((code, said.lines().last()), (Some(0), Some("done: 2 added, 0 changed, 0 removed")), "{error}");
+    assert_eq!(names(), ["cache", "carts", "sessions"]);
+    let shown = remote.json(&["instance", "show", "carts"]);
+    assert_eq!((&shown["labels"], &shown["has_password"]), (&json!({ "env": "prod" }), &json!(true)));
+    assert_eq!(apply(&["--yes"]).1, format!("{kept}nothing to change\n"));
+
+    file("carts.secret", "another-password\n");
+    let (code, said, error) = apply(&["--yes", "--prune"]);
+    assert_eq!(code, Some(0), "{error}");
+    let expected = "remove cache, with its tasks\nchange carts: password\ndone: 0 added, 1 changed, 1 removed\n";
+    assert_eq!(said, expected);
+    assert_eq!(names(), ["carts", "sessions"]);
+    let (_, said, _) = apply(&["--json", "--dry-run"]);
+    let plan: Value = serde_json::from_str(&said).expect("one JSON object");
+    assert_eq!((&plan["applied"], &plan["instances"][0]["action"]), (&json!(false), &"keep".into()));
+
+    for (text, words) in [
+        ("instances:\n  - name: a\n    url: redis://h\n    pasword: x\n", &["line 4: unknown field \"pasword\""][..]),
+        (
+            "instances:\n  - {name: a, url: redis://h, password_file: none}\n  - {name: b, url: redis://h, password_env: NOT_SET}\n",
+            &["line 2: instance \"a\": password_file", "line 3: instance \"b\": password_env: the variable NOT_SET"],
+        ),
+        ("instances:\n  - {name: far, url: 'redis://8.8.8.8:6379'}\n", &["instance \"far\": ", "allowed_targets"]),
+    ] {
+        file("fleet.yaml", text);
+        let (code, _, error) = apply(&["--yes", "--prune"]);
+        assert_eq!(code, Some(2), "{error}");
+        assert!(words.iter().all(|words| error.contains(words)), "{error}");
+        assert_eq!(names(), ["carts", "sessions"], "{text}");
+    }
+}
+
+#[test]
+fn an_operator_applies_no_inventory() {
+    let remote = Remote::start_with(&nowhere(), "operator", &[]);
+    let path = remote.installation.folder().join("fleet.yaml");
+    fs::write(&path, "instances: []\n").expect("written");
+    let output = remote.run(&["apply", "-f", path.to_str().expect("UTF-8"), "--yes", "--prune"]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
 }

@@ -61,6 +61,14 @@ impl Client {
         self.send(&Method::POST, target, None)
     }
 
+    /// Sends a POST request.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post_body(&self, target: &str, body: &Value) -> Result<Value, ClientError> {
+        self.send(&Method::POST, target, Some(body))
+    }
+
     /// Sends a PUT request.
     ///
     /// # Errors

@@ -53,6 +53,7 @@ fn operations() -> Vec<Operation> {
         ("POST", "/api/v1/projects/{project_id}/survey", "operator", "", 201),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/hold/restore", "operator", "", 200),
         ("POST", "/api/v1/projects/{project_id}/instances", "admin", new.as_str(), 201),
+        ("POST", "/api/v1/projects/{project_id}/inventory", "admin", r#"{"instances":[],"dry_run":true}"#, 200),
         ("PATCH", own, "admin", "{}", 200),
         ("PUT", "/api/v1/projects/{project_id}/instances/{instance_id}/hold", "admin", r#"{"level":"advise"}"#, 200),
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/pause", "admin", "", 200),

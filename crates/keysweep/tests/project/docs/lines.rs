@@ -190,6 +190,8 @@ pub const REMOTE: &[Line] = &[
     good("scan --label env=prod --dry-run", "\"outcome\":\"planned\""),
     good("task list --status success --since 24h --limit 1", "\"instance_name\":\"cache\""),
     good("task list --label env=absent", "{\"tasks\":[]}"),
+    good("apply --file {inventory} --dry-run", "\"applied\":false"),
+    good("apply --file {inventory} --yes --prune", "\"applied\":true"),
 ];
 
 /// `serve` and `worker`, which run until they are stopped, with a part of their log.

@@ -183,7 +183,7 @@ fn the_commands_for_a_remote_service_run_with_every_option() {
     installation.admin(&["project", "add", "shop"]);
     let server = &places.values["server"];
     installation.admin(&["instance", "add", "cache", server, "--project", "shop", "--label", "env=prod"]);
-    installation.admin(&["user", "add", "ada", "--project", "shop", "--role", "operator"]);
+    installation.admin(&["user", "add", "ada", "--project", "shop", "--role", "admin"]);
     let key = installation.admin(&["access-key", "add", "--user", "ada"]);
     let credentials = installation.folder().join("key.json");
     fs::write(&credentials, key.to_string()).expect("written");

@@ -1,16 +1,19 @@
 //! What concerns several instances of a project at once.
 
 use keysweep::{
-    model::{Status, Task},
-    store::{ProjectPageRequest, ProjectTask},
+    model::{Instance, Status, Task},
+    store::{InstanceChanges, ProjectPageRequest, ProjectTask},
 };
 
 use crate::conformance::{
-    fresh::{Fresh, at, plain_instance, time},
+    fresh::{Fresh, assert_taken, at, plain_instance, time},
     tasks::history,
 };
 
-on_every_engine!(tasks_of_a_project_are_filtered_and_paged_across_its_instances);
+on_every_engine!(
+    tasks_of_a_project_are_filtered_and_paged_across_its_instances,
+    changes_of_several_instances_are_made_together_or_not_at_all,
+);
 
 async fn tasks_of_a_project_are_filtered_and_paged_across_its_instances(store: Fresh) {
     let project = store.project("shop").await;
@@ -55,4 +58,36 @@ async fn tasks_of_a_project_are_filtered_and_paged_across_its_instances(store: F
     let of_two = read(ProjectPageRequest { instance_ids: Some(of_two), ..whole.clone() }).await;
     assert_eq!((of_two.len(), of_two), (10, kept(&|task| task.instance_id == instances[1].id)));
     assert_eq!(read(ProjectPageRequest { instance_ids: Some(vec![]), ..whole }).await, []);
+}
+
+async fn changes_of_several_instances_are_made_together_or_not_at_all(store: Fresh) {
+    let project = store.project("shop").await;
+    let instance = |name: &str| plain_instance(&project, name);
+    let (old, other, busy) = (instance("old"), instance("other"), instance("busy"));
+    for instance in [&old, &other, &busy] {
+        store.add_instance(instance).await.expect("added");
+    }
+    store.waiting(&busy, at(0)).await;
+    let renamed = Instance { name: "renamed".into(), ..old.clone() };
+    let names = async || -> Vec<String> {
+        store.instances(&project.id).await.expect("read").into_iter().map(|instance| instance.name).collect()
+    };
+    let before = names().await;
+    let all = InstanceChanges {
+        added: vec![instance("new")],
+        changed: vec![(old.clone(), renamed)],
+        removed: vec![other.clone(), busy.clone()],
+    };
+    assert_eq!(store.change_instances(&all).await.expect("answered"), Some("busy".into()), "it has an active task");
+    assert_eq!(names().await, before);
+    let taken = InstanceChanges {
+        added: vec![Instance { id: "0".repeat(32), ..busy.clone() }],
+        removed: vec![other.clone()],
+        ..all.clone()
+    };
+    assert_taken(store.change_instances(&taken).await, "instance", "name");
+    assert_eq!(names().await, before);
+    let possible = InstanceChanges { removed: vec![other], ..all };
+    assert_eq!(store.change_instances(&possible).await.expect("changed"), None);
+    assert_eq!(names().await, ["busy", "new", "renamed"]);
 }
