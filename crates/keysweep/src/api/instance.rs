@@ -7,6 +7,7 @@ use keysweep_engine::{Mode, SentinelTls};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::activity::ActivityView;
 use crate::{
     instances::Connection,
     model::{Instance, InstanceStats, Labels, Stored, exact_in_json},
@@ -46,6 +47,9 @@ pub struct InstanceView {
     /// Stored settings that this version cannot read, a sentence each; tasks that depend on one fail.
     pub(super) problems: Vec<String>,
     pub(super) created_at: Timestamp,
+    /// What is going on; only in a list with `activity=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) activity: Option<ActivityView>,
 }
 
 /// How an instance's nodes are reached, apart from its URL. Secrets and certificates are shown only as present or absent.
@@ -284,6 +288,7 @@ impl From<&Instance> for InstanceView {
             unreachable: instance.unreachable.clone(),
             problems: instance.problems(),
             created_at: instance.created_at,
+            activity: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Operations on instances: register, change, pause, resume, test and remove.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::{
     Json,
@@ -10,7 +10,7 @@ use axum::{
 use keysweep_engine::Preset;
 
 use super::{
-    ApiState, body,
+    ApiState, activity, body,
     error::{ApiError, CREATED, NO_CONTENT, OnChange, OnProject, OnSubject},
     instance::{InstanceChangeBody, InstanceView, InstancesView, NewInstanceBody, StatsView, TestView},
 };
@@ -66,14 +66,22 @@ impl ApiState {
     params(
         ("project_id" = String, Path, description = "Project"),
         ("label" = Option<Vec<String>>, Query, description = "A label that the instances have, as name=value; repeatable"),
+        ("activity" = Option<bool>, Query, description = "Whether each instance has its `activity` [default: false]"),
     ),
     responses((status = 200, body = InstancesView), OnProject)
 )]
 pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Json<InstancesView>, ApiError> {
     let authorized = state.authorize(request, Role::Reader).await?;
     let labels = wanted_labels(&authorized.query)?;
+    let is_activity_wanted = activity::is_wanted(&authorized.query)?;
     let instances = state.instances.select(&authorized.project_id, &labels).await?;
-    Ok(Json(InstancesView { instances: instances.iter().map(InstanceView::from).collect() }))
+    let mut activity = HashMap::new();
+    if is_activity_wanted {
+        activity = state.activity(&instances).await?;
+    }
+    let view =
+        |instance: &Instance| InstanceView { activity: activity.remove(&instance.id), ..InstanceView::from(instance) };
+    Ok(Json(InstancesView { instances: instances.iter().map(view).collect() }))
 }
 
 /// Register a server

@@ -1,5 +1,6 @@
 //! The native API: keysweep's own REST API, for what the DCS API has no operations for.
 
+mod activity;
 mod audit;
 mod auto_scan;
 mod body;

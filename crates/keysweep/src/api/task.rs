@@ -16,6 +16,7 @@ use super::{
 use crate::{
     auth::Authorized,
     model::{Reason, Role, ScanType, Status, Task, TaskDetail, exact_document, exact_in_json},
+    store::ProjectTask,
 };
 
 /// A task. Times are UTC, durations are in seconds.
@@ -104,6 +105,56 @@ impl From<TaskDetail> for TaskView {
             progress: progress.map(exact_document),
             report: report.map(exact_document),
             problems,
+        }
+    }
+}
+
+/// A task without its progress and its report. Times are UTC.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TaskSummaryView {
+    /// Position in the list. Send the last one as `before` to get the next page.
+    seq: i64,
+    id: String,
+    instance_id: String,
+    instance_name: String,
+    /// waiting, running, success or failed.
+    status: Status,
+    /// Why the task failed.
+    reason: Option<ReasonView>,
+    /// manual or auto.
+    scan_type: ScanType,
+    /// User that created the task; null for scheduled scans and without authentication.
+    requested_by: Option<String>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    cancel_requested: bool,
+    /// Keys visited; null: above 2^53.
+    keys_scanned: Option<u64>,
+    /// Stale keys reclaimed; null: above 2^53.
+    keys_reclaimed: Option<u64>,
+    /// Whether `keys_reclaimed` is exact; false after a worker crashed while it ran the task.
+    exact: bool,
+}
+
+impl From<ProjectTask> for TaskSummaryView {
+    fn from(ProjectTask { task, instance_name }: ProjectTask) -> Self {
+        Self {
+            seq: task.seq,
+            reason: ReasonView::of(&task),
+            id: task.id,
+            instance_id: task.instance_id,
+            instance_name,
+            status: task.status,
+            scan_type: task.scan_type,
+            requested_by: task.triggered_by,
+            created_at: task.created_at,
+            started_at: task.started_at,
+            finished_at: task.finished_at,
+            cancel_requested: task.cancel_requested,
+            keys_scanned: exact_in_json(task.scanned),
+            keys_reclaimed: exact_in_json(task.reclaimed),
+            exact: task.exact,
         }
     }
 }

@@ -4,7 +4,6 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,12 +11,12 @@ use super::{
     ApiState,
     error::{ApiError, OnProject},
     instances::wanted_labels,
-    task::ReasonView,
+    task::TaskSummaryView,
 };
 use crate::{
-    model::{Role, ScanType, Status, UnknownName, exact_in_json},
+    model::{Role, Status, UnknownName},
     request::query_value,
-    store::{ProjectPageRequest, ProjectTask},
+    store::ProjectPageRequest,
 };
 
 const DEFAULT_LIMIT: u64 = 100;
@@ -27,56 +26,6 @@ const MAX_LIMIT: u64 = 1000;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TasksView {
     tasks: Vec<TaskSummaryView>,
-}
-
-/// A task without its progress and its report. Times are UTC.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TaskSummaryView {
-    /// Position in the list. Send the last one as `before` to get the next page.
-    seq: i64,
-    id: String,
-    instance_id: String,
-    instance_name: String,
-    /// waiting, running, success or failed.
-    status: Status,
-    /// Why the task failed.
-    reason: Option<ReasonView>,
-    /// manual or auto.
-    scan_type: ScanType,
-    /// User that created the task; null for scheduled scans and without authentication.
-    requested_by: Option<String>,
-    created_at: Timestamp,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    cancel_requested: bool,
-    /// Keys visited; null: above 2^53.
-    keys_scanned: Option<u64>,
-    /// Stale keys reclaimed; null: above 2^53.
-    keys_reclaimed: Option<u64>,
-    /// Whether `keys_reclaimed` is exact; false after a worker crashed while it ran the task.
-    exact: bool,
-}
-
-impl From<ProjectTask> for TaskSummaryView {
-    fn from(ProjectTask { task, instance_name }: ProjectTask) -> Self {
-        Self {
-            seq: task.seq,
-            reason: ReasonView::of(&task),
-            id: task.id,
-            instance_id: task.instance_id,
-            instance_name,
-            status: task.status,
-            scan_type: task.scan_type,
-            requested_by: task.triggered_by,
-            created_at: task.created_at,
-            started_at: task.started_at,
-            finished_at: task.finished_at,
-            cancel_requested: task.cancel_requested,
-            keys_scanned: exact_in_json(task.scanned),
-            keys_reclaimed: exact_in_json(task.reclaimed),
-            exact: task.exact,
-        }
-    }
 }
 
 /// List the tasks of all instances, newest first

@@ -10,6 +10,8 @@ use super::{
         fields::{count, text, time, yes},
         label_parameters, query,
     },
+    listing::{ListingArgs, shortened},
+    task::status_text,
     term,
 };
 use crate::{model::Label, units::size};
@@ -30,6 +32,8 @@ enum Command {
         /// List only instances with this label; repeatable
         #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
         labels: Vec<Label>,
+        #[command(flatten)]
+        listing: ListingArgs,
     },
     /// Show an instance and the stats of its last poll
     Show {
@@ -45,23 +49,48 @@ pub fn run(args: &InstanceArgs) -> Exit {
 
 fn try_run(args: &InstanceArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
-    let (response, show): (Value, fn(&Value)) = match &args.command {
-        Command::List { labels } => {
-            let query = query(&label_parameters(labels));
-            (client.get(&client.native(&format!("instances{query}")))?, list)
+    match &args.command {
+        Command::List { labels, listing } => {
+            let mut parameters = label_parameters(labels);
+            parameters.push(("activity", "true".into()));
+            let response = client.get(&client.native(&format!("instances{}", query(&parameters))))?;
+            let instances = response["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
+            listing.print(args.client.json, &response, instances, &FIELDS, list);
         }
         Command::Show { instance } => {
             let id = client.instance_id(instance)?;
-            (client.get(&client.native(&format!("instances/{id}")))?, show)
+            let response = client.get(&client.native(&format!("instances/{id}")))?;
+            match args.client.json {
+                true => term::json(&response),
+                false => show(&response),
+            }
         }
-    };
-    if args.client.json {
-        term::json(&response)
-    } else {
-        show(&response)
     }
     Ok(Exit::Done)
 }
+
+/// Fields of an instance in CSV.
+const FIELDS: [&str; 16] = [
+    "/id",
+    "/name",
+    "/url",
+    "/labels",
+    "/paused",
+    "/unreachable",
+    "/stats/engine",
+    "/stats/engine_version",
+    "/stats/keys",
+    "/stats/keys_with_ttl",
+    "/stats/used_memory",
+    "/activity/stale_share",
+    "/activity/last_task/status",
+    "/activity/last_task/finished_at",
+    "/activity/last_task/keys_reclaimed",
+    "/activity/next_scan_at",
+];
+
+/// Longest URL and longest labels in a table; CSV and JSON have the whole.
+const WIDTH: usize = 40;
 
 /// Formats labels as `env=prod,team=web`.
 fn labels(instance: &Value) -> String {
@@ -70,21 +99,46 @@ fn labels(instance: &Value) -> String {
     if labels.is_empty() { "-".into() } else { labels.join(",") }
 }
 
-fn list(response: &Value) {
+/// Returns the state of an instance in a word. An active task comes first, then what prevents scans, then a failed scan.
+fn status(instance: &Value) -> String {
+    let task = &instance["activity"]["last_task"];
+    let has_problems = instance["problems"].as_array().is_some_and(|problems| !problems.is_empty());
+    match task["status"].as_str() {
+        Some("running") => "scanning".into(),
+        Some("waiting") => "waiting".into(),
+        _ if instance["paused"] == true => "paused".into(),
+        _ if has_problems => "unreadable".into(),
+        _ if instance["unreachable"].is_string() => "unreachable".into(),
+        _ if !instance["stats"].is_object() => "not polled yet".into(),
+        Some("failed") => status_text(task),
+        _ => "ready".into(),
+    }
+}
+
+fn list(instances: &[Value]) {
     let row = |instance: &Value| {
-        let stats = &instance["stats"];
+        let (stats, activity) = (&instance["stats"], &instance["activity"]);
+        let share = activity["stale_share"].as_f64();
+        let version = match stats.is_object() {
+            true => format!("{} {}", text(&stats["engine"]), text(&stats["engine_version"])),
+            false => "-".into(),
+        };
         vec![
-            text(&instance["id"]),
             text(&instance["name"]),
-            text(&instance["url"]),
-            labels(instance),
-            server(instance),
+            status(instance),
+            share.map_or_else(|| "-".into(), |share| format!("{:.1} %", share * 100.0)),
+            time(&activity["last_task"]["finished_at"]),
+            time(&activity["next_scan_at"]),
             count(&stats["keys"]),
             memory(&stats["used_memory"]),
+            version,
+            shortened(&labels(instance), WIDTH),
+            shortened(&text(&instance["url"]), WIDTH),
         ]
     };
-    let rows = response["instances"].as_array().into_iter().flatten().map(row).collect();
-    term::table(&["id", "name", "url", "labels", "server", "keys", "used memory"], rows);
+    let header =
+        ["name", "status", "stale", "last scan", "next scan", "keys", "used memory", "server", "labels", "url"];
+    term::table(&header, instances.iter().map(row).collect());
 }
 
 fn show(instance: &Value) {

@@ -11,6 +11,7 @@ mod exit;
 mod hold;
 mod init;
 mod instance;
+mod listing;
 mod login;
 mod pages;
 mod restore;

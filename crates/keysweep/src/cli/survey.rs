@@ -14,7 +14,7 @@ use indicatif::HumanCount;
 use keysweep_engine::{EstimateRequest, Failure, Method, Stop, Target, estimate};
 
 use super::{
-    Exit,
+    Exit, listing,
     login::{Login, with_options},
     scan::percent,
     signals::stop_on_signals,
@@ -244,19 +244,7 @@ fn csv_line(row: &SurveyRow) -> String {
         row.verdict.reason.clone(),
         text(row.verdict.remedy.as_ref()),
     ];
-    fields.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(",")
-}
-
-/// Quotes a field of CSV where it has to be (RFC 4180). A spreadsheet runs a field that begins as a formula does.
-fn quoted(field: &str) -> String {
-    let field = match field.starts_with(['=', '+', '-', '@']) {
-        true => format!("'{field}"),
-        false => field.to_owned(),
-    };
-    match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field,
-    }
+    listing::line(fields)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::{
         fields::{count, text, time},
         label_parameters, query,
     },
+    listing::ListingArgs,
     signals::stop_on_signals,
     term,
 };
@@ -65,6 +66,8 @@ enum Command {
         /// List only tasks of instances with this label; repeatable
         #[arg(short = 'l', long = "label", value_name = "NAME=VALUE", conflicts_with = "instance")]
         labels: Vec<Label>,
+        #[command(flatten)]
+        listing: ListingArgs,
     },
     /// Show a task: its progress while it runs, its report when finished
     Show {
@@ -82,6 +85,24 @@ enum Command {
         task: String,
     },
 }
+
+/// Fields of a task in CSV.
+const FIELDS: [&str; 11] = [
+    "/id",
+    "/instance_id",
+    "/instance_name",
+    "/status",
+    "/reason/code",
+    "/scan_type",
+    "/created_at",
+    "/started_at",
+    "/finished_at",
+    "/keys_scanned",
+    "/keys_reclaimed",
+];
+
+/// Those of a task in the list of one instance.
+const FIELDS_OF_ONE: [&str; 7] = ["/id", "/status", "/scan_type", "/created_at", "/started_at", "/finished_at", "/num"];
 
 /// Parses a time: a point in time, or how long ago it was.
 fn since(text: &str) -> Result<Timestamp, String> {
@@ -114,20 +135,22 @@ fn try_run(args: &TaskArgs) -> Result<Exit, ClientError> {
                 false => term::line(&format!("task {id} is {}", text(&created["status"]))),
             }
         }
-        Command::List { instance: None, status, limit, since, labels, .. } => {
+        Command::List { instance: None, status, limit, since, labels, listing, .. } => {
             let mut parameters = label_parameters(labels);
             parameters.push(("limit", limit.to_string()));
             parameters.extend(status.map(|status| ("status", status.to_string())));
             parameters.extend(since.map(|since| ("since", since.to_string())));
             let page = client.get(&client.native(&format!("tasks{}", query(&parameters))))?;
-            if json { term::json(&page) } else { list_all(&page) }
+            let tasks = page["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
+            listing.print(json, &page, tasks, &FIELDS, list_all);
         }
-        Command::List { instance: Some(instance), status, limit, offset, .. } => {
+        Command::List { instance: Some(instance), status, limit, offset, listing, .. } => {
             let instance = client.instance_id(instance)?;
             let status = status.map_or_else(String::new, |status| format!("&status={status}"));
             let query = format!("?offset={offset}&limit={limit}{status}");
             let page = client.get(&client.dcs(&format!("instances/{instance}/auto-expire/histories{query}")))?;
-            if json { term::json(&page) } else { list(&page) }
+            let tasks = page["records"].as_array().map(Vec::as_slice).unwrap_or_default();
+            listing.print(json, &page, tasks, &FIELDS_OF_ONE, |_| list(&page));
         }
         Command::Show { task } => {
             let task = client.get(&address(&client, task)?)?;
@@ -254,7 +277,7 @@ fn list(page: &Value) {
 }
 
 /// Prints tasks of several instances.
-fn list_all(page: &Value) {
+fn list_all(tasks: &[Value]) {
     let row = |task: &Value| {
         vec![
             text(&task["id"]),
@@ -267,7 +290,7 @@ fn list_all(page: &Value) {
         ]
     };
     let header = ["id", "instance", "status", "scan", "created", "finished", "reclaimed"];
-    term::table(&header, page["tasks"].as_array().into_iter().flatten().map(row).collect());
+    term::table(&header, tasks.iter().map(row).collect());
 }
 
 fn show(task: &Value) {

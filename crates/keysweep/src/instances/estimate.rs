@@ -1,6 +1,7 @@
 //! Estimates of how many keys are stale, on request.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{InstanceError, Instances, polls::unless_moved, sampling::next_estimate};
 use crate::{
-    model::{DEFAULT_TARGET, EstimatePoint, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType, now},
+    model::{
+        DEFAULT_TARGET, EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType, now,
+    },
     store::StoreError,
     units::whole_seconds,
 };
@@ -218,6 +221,12 @@ impl Instances {
     /// Returns the latest estimate of an instance.
     pub async fn latest_estimate(&self, instance: &Instance) -> Result<LatestEstimate, InstanceError> {
         Ok(self.store.latest_estimate(&instance.id).await?)
+    }
+
+    /// Returns the totals of the latest estimates of several instances, by id.
+    pub async fn latest_totals(&self, instances: &[Instance]) -> Result<HashMap<String, EstimateTotal>, InstanceError> {
+        let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
+        Ok(self.store.latest_totals_of(&ids).await?.into_iter().collect())
     }
 
     /// Returns an instance's history of estimates and marks from a time on, oldest first.

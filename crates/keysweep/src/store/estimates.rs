@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     clock::after,
-    db::{DbSession, Row, sql},
+    db::{DbSession, Row, keys, sql},
     instances::instance,
     json,
 };
@@ -193,9 +193,16 @@ impl Store {
     pub async fn latest_totals(&self) -> Result<Vec<(String, EstimateTotal)>, StoreError> {
         let rows =
             sql("SELECT instance_id, version, latest FROM estimate WHERE latest IS NOT NULL ORDER BY instance_id");
-        let read = |row: &Row| Ok((row.get("instance_id")?, json::read_column(row, "latest", VERSION)?));
-        let found = rows.list(&mut self.reader().await?, read).await?;
-        Ok(found.into_iter().filter_map(|(id, total)| Some((id, total?))).collect())
+        let found = rows.list(&mut self.reader().await?, latest_total).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Returns the totals of the latest estimates of those of these instances that have one, with the ids of the instances.
+    pub async fn latest_totals_of(&self, instance_ids: &[String]) -> Result<Vec<(String, EstimateTotal)>, StoreError> {
+        let rows = sql("SELECT instance_id, version, latest FROM estimate
+             WHERE latest IS NOT NULL AND instance_id IN (SELECT key FROM json_each($1/*!::json*/))");
+        let found = rows.bind(keys(instance_ids)).list(&mut self.reader().await?, latest_total).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Returns an instance's history from a time on, oldest first.
@@ -234,6 +241,13 @@ impl Store {
         self.commit(tx).await?;
         Ok(Pruned { points, marks })
     }
+}
+
+/// Reads the totals of a latest estimate, with the id of its instance; `None`: there was no estimate yet.
+fn latest_total(row: &Row) -> Result<Option<(String, EstimateTotal)>, StoreError> {
+    let total = json::read_column(row, "latest", VERSION)?;
+    let id = row.get("instance_id")?;
+    Ok(total.map(|total| (id, total)))
 }
 
 /// Returns when the first background estimate of a new instance is due: one to five minutes after its registration, so that

@@ -63,7 +63,7 @@ fn heavy_every_operation_answers_as_the_document_says_whatever_is_sent_to_it() {
         (
             "inventory",
             &format!("parameters = {{ project_id = {spare:?} }}"),
-            25,
+            10,
             ["--include-operation-id", "apply_inventory"],
         ),
     ] {

@@ -69,6 +69,55 @@ fn fleet(server: &Server) -> Remote {
     remote
 }
 
+#[test]
+fn instances_are_listed_with_status_share_and_scans_as_table_and_csv() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(100).stale(50).load(&server);
+    let remote = fleet(&server);
+    remote.text(&["task", "create", "cache", "--wait"]);
+    remote.run(&["task", "create", "lost", "--wait"]);
+    remote.text(&[
+        "autoscan",
+        "set",
+        "cache",
+        "--enable",
+        "--first-scan-at",
+        "2099-01-01T02:00:00Z",
+        "--interval",
+        "24h",
+        "--timeout",
+        "48h",
+    ]);
+    let long = "l".repeat(60);
+    let url = format!("redis-cluster://{long}.example:6379");
+    remote.installation.register_another(&remote.project, "wide", &url, &[]);
+    let table = remote.text(&["instance", "list"]);
+    let line = |name: &str| {
+        table.lines().find(|line| line.starts_with(&format!(" {name} "))).unwrap_or_else(|| panic!("{table}"))
+    };
+    assert!(line("cache").contains("ready") && line("cache").contains("2099-01-01 02:00:00 UTC"), "{table}");
+    assert!(line("lost").contains("unreachable") && line("paused").contains("paused"), "{table}");
+    assert!(
+        !table.contains(&long) && line("wide").contains("redis-cluster://lll") && line("wide").contains('…'),
+        "{table}"
+    );
+
+    let csv = remote.text(&["instance", "list", "-l", "env=prod", "--output", "csv"]);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(lines[0].starts_with("id,name,url,labels,paused,unreachable,"), "{csv}");
+    assert_eq!(lines.len(), 3, "{csv}");
+    assert!(
+        lines[1].contains(",cache,") && lines[1].contains(",success,") && lines[1].ends_with(",2099-01-01T02:00:00Z"),
+        "{csv}"
+    );
+    assert!(lines[2].contains(",lost,") && lines[2].contains("\"env=prod,zone=b\""), "{csv}");
+    let tasks = remote.text(&["task", "list", "--output", "csv"]);
+    assert!(tasks.lines().nth(1).is_some_and(|line| line.contains(",lost,failed,unreachable,manual,")), "{tasks}");
+    let json = remote.text(&["task", "list", "--output", "json"]);
+    assert_eq!(json, remote.text(&["task", "list", "--json"]));
+    assert_eq!(remote.run(&["task", "list", "--output", "xml"]).status.code(), Some(2));
+}
+
 /// Returns the outcome of each instance in the JSON of a scan.
 fn outcomes(result: &Value) -> Vec<(&str, &str)> {
     let scans = result["instances"].as_array().expect("instances").iter();
@@ -179,7 +228,7 @@ fn an_inventory_is_planned_confirmed_and_applied_and_removes_only_with_prune() {
     let carts = entry("carts", "    labels: {env: prod}\n    username: sweeper\n    password_file: carts.secret\n");
     let inventory = file("fleet.yaml", &format!("instances:\n{carts}{}", entry("sessions", "")));
     let apply = |options: &[&str]| {
-        let output = remote.command(&[&["apply", "-f", &inventory], options].concat()).output().expect("it starts");
+        let output = remote.run(&[&["apply", "-f", &inventory], options].concat());
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.code(), said, stderr(&output))
     };

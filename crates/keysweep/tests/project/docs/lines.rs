@@ -171,6 +171,7 @@ pub const SERVICE: &str = "--endpoint {endpoint} --project shop --credentials {c
 /// `instance`, `autoscan` and `task`, run in this order.
 pub const REMOTE: &[Line] = &[
     good("instance list", "\"name\":\"cache\""),
+    good("instance list --output json", "\"last_task\":null"),
     good("instance list --label env=absent", "{\"instances\":[]}"),
     good("instance show cache", "\"name\":\"cache\""),
     good(
@@ -189,7 +190,7 @@ pub const REMOTE: &[Line] = &[
     good("scan --all --wait", "\"outcome\":\"created\""),
     good("scan --label env=prod --dry-run", "\"outcome\":\"planned\""),
     good("task list --status success --since 24h --limit 1", "\"instance_name\":\"cache\""),
-    good("task list --label env=absent", "{\"tasks\":[]}"),
+    good("task list --label env=absent --output json", "{\"tasks\":[]}"),
     good("apply --file {inventory} --dry-run", "\"applied\":false"),
     good("apply --file {inventory} --yes --prune", "\"applied\":true"),
 ];
