@@ -1,7 +1,7 @@
 //! What a holder needs of the service: records in the store and in the file, scans as tasks, changes in the audit trail.
 
 use std::{
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,9 @@ use crate::model::{AuditEvent, HOLD, HoldLease, Instance, MarkKind, Status};
 /// How long a worker may change servers after the store answered last.
 const STORE_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Time after which it is read again whether a task scans the instance.
+const SCANNING_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The service around the holder of one instance, for one round.
 pub(super) struct Host {
     pub holds: Holds,
@@ -24,8 +27,8 @@ pub(super) struct Host {
     pub runtime: Handle,
     /// When the lease was renewed last.
     pub renewed_at: Instant,
-    /// Whether a task scans the instance, asked once in a round: its servers may be hundreds.
-    pub scanning: OnceLock<bool>,
+    /// Whether a task scans the instance, and when that was read: its servers, which may be hundreds, share the answer.
+    pub scanning: Mutex<Option<(Instant, bool)>>,
 }
 
 impl BaselineRegistry for Host {
@@ -74,10 +77,14 @@ impl HolderHost for Host {
 
     /// Whether any task scans the instance: what it reclaims counts as expired.
     fn is_scanning(&self, _: &Address) -> bool {
-        *self.scanning.get_or_init(|| {
+        let mut known = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = known.filter(|(read_at, _)| read_at.elapsed() < SCANNING_INTERVAL);
+        let (_, is_scanning) = *known.insert(recent.unwrap_or_else(|| {
             let newest = self.runtime.block_on(self.holds.tasks.newest(std::slice::from_ref(&self.instance)));
-            newest.is_ok_and(|tasks| tasks.iter().any(|task| task.status == Status::Running))
-        })
+            let is_scanning = newest.is_ok_and(|tasks| tasks.iter().any(|task| task.status == Status::Running));
+            (Instant::now(), is_scanning)
+        }));
+        is_scanning
     }
 
     fn changed(&self, Change { address, from, to, reason, is_restore }: &Change) {

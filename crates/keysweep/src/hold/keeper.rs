@@ -2,7 +2,7 @@
 //! and the next one adopts them.
 
 use std::{
-    sync::OnceLock,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -157,7 +157,7 @@ impl Keeper {
             instance: instance.clone(),
             runtime: Handle::current(),
             renewed_at: self.renewed_at,
-            scanning: OnceLock::new(),
+            scanning: Mutex::new(None),
         };
         let stop = self.stop.clone();
         let done = tokio::task::spawn_blocking(move || {
