@@ -21,6 +21,9 @@ const PER_RECLAIM: f64 = 0.3e-6;
 pub const LOW: f64 = 0.25;
 /// What one query of the statistics or of the state costs, seconds.
 pub const PER_QUERY: f64 = 100e-6;
+/// What one PING costs a server that is idle in between, seconds: 66 on Valkey 9.1.2, 73 on Redis 7.0.15, and 20 on a core that is
+/// awake.
+pub const PER_PING: f64 = 60e-6;
 /// Time over which the calibration extends, once slices run.
 const CALIBRATION: Duration = Duration::from_secs(1);
 /// Slices below which a calibration is meaningless.
