@@ -60,7 +60,7 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// 6 % of the main thread in slices of 250 µs, with backoff: for servers whose clients feel every microsecond. Below a tenth
+    /// 8 % of the main thread in slices of 250 µs, with backoff: for servers whose clients feel every microsecond. Below a tenth
     /// of the time the p90 of clients does not see a slice, whatever its length.
     Gentle,
     /// 80 % in slices of 90 µs, with backoff: for servers that serve. Clients wait no longer than one slice, however close together
@@ -90,7 +90,7 @@ impl Preset {
     /// Returns the limits of the preset.
     pub fn limits(self) -> Limits {
         let (max_cpu, micros, distant_micros, guard) = match self {
-            Self::Gentle => (0.06, 250, 250, Some(GUARD)),
+            Self::Gentle => (0.08, 250, 250, Some(GUARD)),
             Self::Normal => (0.8, 90, 400, Some(GUARD)),
             Self::Fast => (1.0, 160, 500, Some(GUARD)),
             Self::Max => (1.0, 1000, 1000, None),

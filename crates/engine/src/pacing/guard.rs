@@ -12,8 +12,10 @@ const CROWDED: f64 = 0.8;
 /// Share of the main thread up to which clients do not keep a server busy, 0–1: what they send during a slice is served right
 /// after it, and so they wait no longer beside a scan that uses the rest.
 const QUIET: f64 = 0.25;
-/// Part of the full CPU limit that is kept on a crowded server. With less a sweep might not finish.
+/// Part of the full CPU limit that is kept on a crowded server, and the most of its main thread, 0–1. With less a sweep might not
+/// finish.
 const KEPT_WHEN_CROWDED: f64 = 0.1;
+const MOST_WHEN_CROWDED: f64 = 0.025;
 /// Part of the full CPU limit that is recovered in a second without a reason to back off.
 const RECOVERY: f64 = 0.1;
 
@@ -80,7 +82,7 @@ impl Guard {
     }
 
     fn least_when_crowded(&self) -> f64 {
-        (self.full * KEPT_WHEN_CROWDED).max(MIN_CPU.min(self.full))
+        (self.full * KEPT_WHEN_CROWDED).clamp(MIN_CPU.min(self.full), MOST_WHEN_CROWDED)
     }
 
     /// Records the load of the main thread since the last reading, and the part of it that the sweep caused, 0–1.
@@ -142,6 +144,10 @@ mod tests {
         };
         assert_eq!((begun(0.1), begun(0.97)), ((0.25, 0), (0.025, 1)));
         assert!((begun(0.7).0 - 0.1).abs() < 1e-9);
+        // However much a pace takes of a quiet server, a crowded one has no more to give.
+        let mut high = Guard::new(0.8, MILLI, MILLI);
+        high.start_beside(0.97);
+        assert_eq!(high.max_cpu(), MOST_WHEN_CROWDED);
     }
 
     #[test]
