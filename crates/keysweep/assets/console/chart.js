@@ -270,6 +270,8 @@
   document.addEventListener("refreshed", () => draw(false));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(true));
   new ResizeObserver(() => {
-    for (const plot of plots) if (plot.width !== track.clientWidth) plot.setSize({ width: track.clientWidth, height: plot.height });
+    if (plots.every(({ width }) => width === track.clientWidth)) return;
+    for (const plot of plots) plot.setSize({ width: track.clientWidth, height: plot.height });
+    if (shown !== null) show(shown);
   }).observe(place);
 })();

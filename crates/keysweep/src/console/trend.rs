@@ -92,7 +92,7 @@ impl Target {
                 below,
                 floor: Some(below * FLOOR),
                 sentence: format!(
-                    "The dashed line is the target, {}. Between {} and the target hold leaves the settings as they are.",
+                    "The dashed line is the target, {}. Between {} and the target, hold leaves the settings as they are.",
                     percent(below),
                     percent(below * FLOOR)
                 ),

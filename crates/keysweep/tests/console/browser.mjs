@@ -133,6 +133,14 @@ async function inspectCharts(page) {
     await says(0);
     await page.keyboard.press("ArrowLeft");
     await says(1);
+    // A window of another size moves the tooltip along.
+    const { width, height } = viewport;
+    await page.setViewportSize({ width: width - 60, height });
+    await page.waitForFunction(() => {
+      const [tip, plot] = [".tip", ".u-over"].map((name) => document.querySelector(name).getBoundingClientRect());
+      return plot.right <= innerWidth && tip.right <= plot.right;
+    });
+    await page.setViewportSize(viewport);
     await page.keyboard.press("Escape");
     assert.ok(!(await tip.isVisible()));
   }
@@ -264,6 +272,7 @@ async function everything() {
   await page.goto(history);
   await page.getByRole("slider").focus();
   await page.keyboard.press("End");
+  await page.keyboard.press("ArrowLeft");
   await inspect(page, "instance");
   // While the service does not answer the page says so, and it recovers alone.
   const refresh = () => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
@@ -316,6 +325,7 @@ async function everything() {
   await page.getByLabel("Address", { exact: true }).fill(nowhere);
   await page.getByRole("button", { name: "Add the instance" }).click();
   await page.getByRole("alert").getByText("could not be polled").waitFor();
+  await page.getByText("A scan fails until the server answers.").waitFor();
   await inspect(page, "unreachable");
 
   await page.getByRole("button", { name: "Sign out" }).click();

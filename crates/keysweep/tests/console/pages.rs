@@ -308,6 +308,7 @@ fn the_last_30_days_of_an_instance_are_a_table_with_events_and_a_verdict() {
     let advise = [("hold_level", "advise"), ("hold_below", "8"), ("hold_max_effort", "7"), ("hold_max_hz", "")];
     let page = visitor.submit(&format!("{}/hold", shop.page()), &page, &advise);
     assert!(page.text.contains("data-target=\"0.08\"") && !page.text.contains("data-floor"), "{}", page.text);
+    assert!(page.text.contains("are stale, below 8.0 %."), "the verdict is on this target: {}", page.text);
     let live = visitor.get(&format!("{}?part=live", shop.page()));
     assert!(!live.text.contains("data-share") && live.text.contains("id=\"verdict\""), "{}", live.text);
 }

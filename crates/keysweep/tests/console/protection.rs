@@ -51,6 +51,7 @@ fn every_answer_has_security_headers() {
         "/console/assets/none".into(),
         "/console/none/at/all/here".into(),
         format!("{project}/instances"),
+        format!("{project}/activity"),
         format!("{project}/audit"),
         format!("{project}/add"),
         shop.page(),
@@ -117,9 +118,8 @@ fn instances_of_other_projects_are_hidden() {
     let own = stranger.get("/console").header("location").expect("a redirect").to_owned();
     let page = stranger.get(&own);
     assert!(page.text.contains("No instance yet") && !page.text.contains("cache"), "{}", page.text);
-    for path in
-        [shop.page(), format!("/console/{}/instances", shop.project), format!("/console/{}/audit", shop.project)]
-    {
+    let pages = ["instances", "activity", "audit"].map(|page| format!("/console/{}/{page}", shop.project));
+    for path in [&[shop.page()], pages.as_slice()].concat() {
         let answer = stranger.get(&path);
         assert_eq!(answer.status, 404, "{path}");
         assert!(!answer.text.contains("cache"), "{}", answer.text);
