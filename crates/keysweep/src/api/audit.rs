@@ -76,6 +76,7 @@ pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Res
         value("before").map(|text| text.parse().map_err(|_| invalid("before", "the seq of an entry"))).transpose()?;
     let limit = value("limit").map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
     let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| invalid("limit", "1–1000"))?;
-    let entries = state.identity.audit(&authorized.project_id, AuditPage { before, limit }).await?;
+    let entries =
+        state.identity.audit(&authorized.project_id, AuditPage { before, limit, ..AuditPage::default() }).await?;
     Ok(Json(AuditView { entries: entries.into_iter().map(AuditEntryView::from).collect() }))
 }

@@ -11,9 +11,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    ConsoleState,
+    ConsoleState, PageContext,
     error::{ConsoleError, rendered},
     format::RelativeTime,
+    labels::LabelLink,
+    selection::Choice,
     shell::{Shell, Tab},
 };
 use crate::{
@@ -22,12 +24,18 @@ use crate::{
 };
 
 const PAGE: u64 = 50;
+/// What actions are about, the part of their names before the point.
+const KINDS: [&str; 8] = ["access_key", "auto_scan", "hold", "instance", "project", "survey", "task", "user"];
 
 #[derive(Template)]
 #[template(path = "console/audit.html")]
 struct AuditPageView {
     shell: Shell,
     rows: Vec<AuditRow>,
+    /// Links to the entries of one kind of action.
+    kinds: Vec<Choice>,
+    /// The user whose entries are shown, with a link to those of all.
+    actor: Option<LabelLink>,
     newest: Option<String>,
     older: Option<String>,
 }
@@ -35,6 +43,8 @@ struct AuditPageView {
 struct AuditRow {
     when: RelativeTime,
     actor: String,
+    /// Address of the entries of this user; `None`: no user.
+    actor_href: Option<String>,
     action: String,
     subject: String,
     /// Path of the subject's page; `None` if it has none.
@@ -54,10 +64,48 @@ fn format_detail(detail: Option<&Value>) -> String {
     fields.iter().filter(|(name, _)| !name.ends_with("_id")).map(field).collect::<Vec<_>>().join(", ")
 }
 
+/// Which entries the page shows.
+#[derive(Clone, Default)]
+struct Filter {
+    kind: Option<&'static str>,
+    actor: Option<String>,
+}
+
+impl Filter {
+    /// Returns what an address selects. An unknown kind counts as none: a link with one is not followed.
+    fn new(context: &PageContext) -> Self {
+        let kind = context.query.text("kind");
+        Self { kind: KINDS.into_iter().find(|known| *known == kind), actor: context.query.given("actor") }
+    }
+
+    /// Returns the address of these entries.
+    fn href(&self, context: &PageContext, before: Option<i64>) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(self.kind.map(|kind| ("kind", kind)));
+        query.extend_pairs(self.actor.as_deref().map(|actor| ("actor", actor)));
+        query.extend_pairs(before.map(|before| ("before", before.to_string())));
+        let (path, query) = (context.path("audit"), query.finish());
+        if query.is_empty() { path } else { format!("{path}?{query}") }
+    }
+
+    /// Returns links to the entries of all kinds of actions and of each.
+    fn kinds(&self, context: &PageContext) -> Vec<Choice> {
+        let all = [None].into_iter().chain(KINDS.into_iter().map(Some));
+        let choice = |kind: Option<&'static str>| Choice {
+            text: kind.map_or_else(|| "all".to_owned(), |kind| kind.replace('_', " ")),
+            href: Self { kind, ..self.clone() }.href(context, None),
+            is_current: kind == self.kind,
+        };
+        all.map(choice).collect()
+    }
+}
+
 pub(super) async fn list(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let context = state.authorize(request, Role::Admin).await?;
     let before = context.query.text("before").parse::<i64>().ok();
-    let entries = state.identity.audit(&context.project.id, AuditPage { before, limit: PAGE }).await?;
+    let filter = Filter::new(&context);
+    let page = AuditPage { before, actor: filter.actor.clone(), kind: filter.kind.map(str::to_owned), limit: PAGE };
+    let entries = state.identity.audit(&context.project.id, page).await?;
     let instances = state.instances.list(&context.project.id).await?;
     let names: HashMap<&str, &str> =
         instances.iter().map(|instance| (instance.id.as_str(), instance.name.as_str())).collect();
@@ -78,6 +126,10 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
         AuditRow {
             when: RelativeTime::new(entry.happened_at, now),
             actor: entry.actor.clone().unwrap_or_else(|| "–".to_owned()),
+            actor_href: entry
+                .actor
+                .clone()
+                .map(|actor| Filter { actor: Some(actor), ..filter.clone() }.href(&context, None)),
             action: entry.action.clone(),
             subject,
             href,
@@ -85,9 +137,13 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
         }
     };
     let older = entries.last().filter(|_| entries.len() as u64 == PAGE);
-    let older = older.map(|last| format!("{}?before={}", context.path("audit"), last.seq));
-    let newest = before.map(|_| context.path("audit"));
+    let older = older.map(|last| filter.href(&context, Some(last.seq)));
+    let newest = before.map(|_| filter.href(&context, None));
     let rows = entries.iter().map(row).collect();
     let shell = context.shell("Audit trail", Tab::Audit, context.path("audit"));
-    Ok(rendered(&AuditPageView { shell, rows, newest, older }))
+    let actor = filter
+        .actor
+        .clone()
+        .map(|actor| LabelLink { href: Filter { actor: None, ..filter.clone() }.href(&context, None), text: actor });
+    Ok(rendered(&AuditPageView { shell, rows, kinds: filter.kinds(&context), actor, newest, older }))
 }

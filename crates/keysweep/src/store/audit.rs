@@ -9,10 +9,14 @@ use super::{
 use crate::model::AuditEntry;
 
 /// Which entries of the audit trail a list shows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct AuditPage {
     /// Only entries older than this one.
     pub before: Option<i64>,
+    /// Only entries of this user.
+    pub actor: Option<String>,
+    /// Only entries whose action begins with this word and a point: `task` for `task.create`.
+    pub kind: Option<String>,
     /// At most this many.
     pub limit: u64,
 }
@@ -20,12 +24,17 @@ pub struct AuditPage {
 impl Store {
     /// Returns a page of a project's audit trail, newest first.
     pub async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
-        sql("SELECT * FROM audit WHERE project_id = $1 AND ($2 IS NULL OR seq < $2) ORDER BY seq DESC LIMIT $3")
-            .bind(project_id)
-            .bind(page.before)
-            .bind(page.limit)
-            .list(&mut self.reader().await?, audit_entry)
-            .await
+        sql("SELECT * FROM audit
+             WHERE project_id = $1 AND ($2 IS NULL OR seq < $2) AND ($3 IS NULL OR actor = $3)
+                 AND ($4 IS NULL OR substr(action, 1, length($4) + 1) = $4 || '.')
+             ORDER BY seq DESC LIMIT $5")
+        .bind(project_id)
+        .bind(page.before)
+        .bind(page.actor)
+        .bind(page.kind)
+        .bind(page.limit)
+        .list(&mut self.reader().await?, audit_entry)
+        .await
     }
 }
 

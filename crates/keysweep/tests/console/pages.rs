@@ -69,6 +69,14 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
     for action in ["task.create", "instance.add", "hold.set"] {
         assert!(audit.text.contains(action), "{action}: {}", audit.text);
     }
+    let tasks = visitor.get(&format!("/console/{}/audit?kind=task", shop.project));
+    assert!(tasks.text.contains("<code>task.create") && !tasks.text.contains("<code>hold.set"), "{}", tasks.text);
+    assert!(
+        tasks.text.contains("audit?kind=task&amp;actor=admin")
+            || tasks.text.contains("audit?kind=task&#38;actor=admin")
+    );
+    let none = visitor.get(&format!("/console/{}/audit?kind=task&actor=%3Cb%3E", shop.project));
+    assert!(none.text.contains("No entries yet.") && !none.text.contains("<b>"), "{}", none.text);
     let (_, log) = service.terminate();
     assert!(!log.join("").contains("hunter2"));
 }

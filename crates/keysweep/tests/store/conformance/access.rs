@@ -20,6 +20,7 @@ on_every_engine!(
     old_tokens_are_forgotten_when_new_ones_are_kept,
     a_signature_is_new_once_until_its_time_is_over,
     the_audit_trail_is_read_newest_first_page_by_page,
+    the_audit_trail_is_read_by_user_and_kind_of_action,
     old_entries_of_the_audit_trail_are_removed,
     a_change_and_its_audit_entry_are_committed_together_or_not_at_all,
 );
@@ -200,6 +201,10 @@ async fn a_signature_is_new_once_until_its_time_is_over(store: Fresh) {
     assert!(store.remember_signature(time(11), b"s", time(20)).await.expect("kept"), "its time was over");
 }
 
+fn page(before: Option<i64>, limit: u64) -> AuditPage {
+    AuditPage { before, limit, ..AuditPage::default() }
+}
+
 async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
     let entry = |second: i64, project: &str| AuditEntry {
         seq: 0,
@@ -214,13 +219,43 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
         let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
         store.with_audit(vec![entry(second, project)]).add_project(&made).await.expect("kept");
     }
-    let first = store.audit(&id("shop"), AuditPage { before: None, limit: 2 }).await.expect("read");
+    let first = store.audit(&id("shop"), page(None, 2)).await.expect("read");
     let seconds = |page: &[AuditEntry]| page.iter().map(|entry| entry.happened_at).collect::<Vec<_>>();
     assert_eq!(seconds(&first), [time(4), time(3)]);
     assert_eq!(AuditEntry { seq: 0, ..first[1].clone() }, entry(3, "shop"));
-    let rest = store.audit(&id("shop"), AuditPage { before: Some(first[1].seq), limit: 2 }).await.expect("read");
+    let rest = store.audit(&id("shop"), page(Some(first[1].seq), 2)).await.expect("read");
     assert_eq!(seconds(&rest), [time(1)]);
-    assert_eq!(store.audit(&id("other"), AuditPage { before: None, limit: 2 }).await.expect("read"), []);
+    assert_eq!(store.audit(&id("other"), page(None, 2)).await.expect("read"), []);
+}
+
+async fn the_audit_trail_is_read_by_user_and_kind_of_action(store: Fresh) {
+    for (second, actor, action) in [
+        (1, Some("ada"), "task.create"),
+        (2, Some("bob"), "task.cancel"),
+        (3, None, "tasks.other"),
+        (4, Some("ada"), "user.add"),
+    ] {
+        let entry = AuditEntry {
+            seq: 0,
+            happened_at: time(second),
+            project_id: Some(id("shop")),
+            actor: actor.map(str::to_owned),
+            action: action.into(),
+            subject: id("task"),
+            detail: None,
+        };
+        let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
+        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
+    }
+    let actions = async |actor: Option<&str>, kind: Option<&str>| {
+        let page = AuditPage { actor: actor.map(str::to_owned), kind: kind.map(str::to_owned), ..page(None, 9) };
+        let entries = store.audit(&id("shop"), page).await.expect("read");
+        entries.into_iter().map(|entry| entry.action).collect::<Vec<_>>()
+    };
+    assert_eq!(actions(Some("ada"), None).await, ["user.add", "task.create"]);
+    assert_eq!(actions(None, Some("task")).await, ["task.cancel", "task.create"]);
+    assert_eq!(actions(Some("bob"), Some("task")).await, ["task.cancel"]);
+    assert_eq!(actions(Some("bob"), Some("%")).await, Vec::<String>::new());
 }
 
 async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {
@@ -241,7 +276,7 @@ async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {
     }
     let removed = [store.prune_audit(time(3)).await.expect("removed"), store.prune_audit(time(3)).await.expect("none")];
     assert_eq!(removed, [2, 0]);
-    let left = store.audit(&shop.id, AuditPage { before: None, limit: 9 }).await.expect("read");
+    let left = store.audit(&shop.id, page(None, 9)).await.expect("read");
     assert_eq!(left.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(4), time(3)]);
 }
 
@@ -260,8 +295,7 @@ async fn a_change_and_its_audit_entry_are_committed_together_or_not_at_all(store
         store.with_audit(vec![entry])
     };
     let trail = || async {
-        let page = AuditPage { before: None, limit: 10 };
-        let entries = store.audit(&instance.project_id, page).await.expect("read");
+        let entries = store.audit(&instance.project_id, page(None, 10)).await.expect("read");
         entries.into_iter().map(|entry| entry.action).collect::<Vec<_>>()
     };
     let paused = Instance { paused: true, ..instance.clone() };
