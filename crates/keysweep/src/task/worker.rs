@@ -64,12 +64,16 @@ impl Worker {
         let mut drives = JoinSet::new();
         let background =
             tokio::spawn(serve_instances(self.tasks.store.clone(), self.instances.clone(), shutdown.clone()));
-        while !*shutdown.borrow() {
+        while !is_raised(&shutdown) {
             let counts = self.tasks.counts();
             let may_claim =
                 self.tasks.clock.allows_claims(&self.tasks.store, |seconds| counts.clock_read(seconds)).await;
-            // Never inside a select: a claim dropped half-way would leave a lease without a worker.
-            while may_claim && let Some((permit, claim, span)) = self.claim().await {
+            // Never inside a select: a claim dropped half-way would leave a lease without a worker. Not after the shutdown began:
+            // each task is released at once then, could be claimed again, and this loop would not end.
+            while may_claim
+                && !is_raised(&shutdown)
+                && let Some((permit, claim, span)) = self.claim().await
+            {
                 let allow_clock_skew = self.limits.allow_clock_skew;
                 let instances = self.instances.clone();
                 let drive = drive(self.tasks.clone(), instances, claim, span, allow_clock_skew, shutdown.clone());
@@ -113,6 +117,10 @@ impl Worker {
             }
         }
     }
+}
+
+fn is_raised(shutdown: &watch::Receiver<bool>) -> bool {
+    *shutdown.borrow()
 }
 
 fn log_crash(ended: Result<(), tokio::task::JoinError>) {

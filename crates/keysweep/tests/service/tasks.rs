@@ -8,7 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Executor};
 
 fn has_finished(task: &Value) -> bool {
@@ -100,6 +100,28 @@ fn load_for_seconds(server: &Server) -> u64 {
 fn is_under_way(task: &Value) -> bool {
     assert!(!has_finished(task), "the scan finished before it could be interrupted");
     task["progress"]["fraction"].as_f64().is_some_and(|fraction| fraction > 0.05)
+}
+
+/// A worker that was claiming tasks when the signal came released each at once, claimed it again, and did not end.
+#[test]
+fn sigterm_ends_the_service_although_many_tasks_wait() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(500).load(&server);
+    let installation = installation!();
+    let (project, first) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let another = |number: u32| {
+        let body = json!({ "name": format!("cache{number}"), "url": server.url() }).to_string();
+        let created = service.send("POST", &format!("/api/v1/projects/{project}/instances"), &[], body);
+        assert_eq!(created.status, 201, "{created:?}");
+        id(&created.body)
+    };
+    let instances: Vec<String> = (0..60).map(another).chain([first]).collect();
+    for instance in &instances {
+        assert_eq!(service.create_scan(&project, instance).status, 200);
+    }
+    let (code, log) = service.terminate();
+    assert_eq!(code, Some(0), "{log:#?}");
 }
 
 #[test]
