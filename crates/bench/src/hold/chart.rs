@@ -9,9 +9,9 @@ use crate::svg::{Anchor, Picture};
 use super::{HeldServer, Keeper, Run, TARGET};
 
 /// Width of the chart and height of the panel of one server, pixels.
-const PANEL: (f64, f64) = (900.0, 340.0);
+const PANEL: (f64, f64) = (940.0, 340.0);
 /// Space around the lines of a panel, pixels: left, above, right (for the labels), below.
-const MARGINS: (f64, f64, f64, f64) = (52.0, 44.0, 280.0, 48.0);
+const MARGINS: (f64, f64, f64, f64) = (52.0, 44.0, 320.0, 48.0);
 /// Least distance between two labels, pixels.
 const LABEL: f64 = 18.0;
 
