@@ -3,6 +3,7 @@
 mod advice;
 mod backup;
 mod cycle;
+mod places;
 mod primary;
 mod replica;
 mod report;

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::{
+    places::{counted_slots, draw_slot},
     replica::Replica,
     report::{Bytes, Finding, Method},
     request::{Request, databases},
-    sample::{counted_slots, draw_slot},
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
