@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{common::root, past, visitor::PASSWORD};
 
-/// Enough stale keys for a scan to take some seconds while a client watches them expire.
-const LIVE: u64 = 120_000;
+/// Enough stale keys for a scan to take some seconds while a client watches them expire, and enough others for one that finds none.
+const LIVE: u64 = 500_000;
 const STALE: u64 = 120_000;
 
 #[test]
