@@ -157,7 +157,7 @@ fn hold(basis: &Basis, workload: &Workload, law: Option<&Workload>) -> Advice {
         ..advice(
             Code::ScanEvery,
             format!("{rate:.0} keys expire a second; a scan every {} holds {}", time(seconds), percent(target)),
-            Some(format!("keysweep autoscan set INSTANCE --enable --interval {}", time(seconds))),
+            Some(format!("keysweep autoscan set INSTANCE --below {:.0}%", 100.0 * target)),
         )
     };
     if let ScanInterval::Every(seconds) = interval

@@ -48,7 +48,7 @@ pub struct Cli {
 enum Command {
     /// Scan one target now and print a report; with --all or -l, instances of a service
     Scan(scan::ScanArgs),
-    /// Estimate the share of stale keys without reclaiming any
+    /// Estimate the share of stale keys; a sample reclaims those it meets
     Estimate(estimate::EstimateArgs),
     /// Estimate many targets, and say what to do about each
     Survey(survey::SurveyArgs),

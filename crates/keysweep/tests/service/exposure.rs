@@ -182,11 +182,14 @@ const CONNECTIONS: u8 = 8;
 /// Connections from one address, of which the service takes twice as many.
 const FROM_ONE: usize = 64;
 
-/// Opens connections from an address of this machine, each of which asks for a stylesheet 344 times and reads nothing.
+/// Requests for the description of the API of each connection: with more than 100 kB each, their answers fill any buffer.
+const REQUESTS: usize = 60;
+
+/// Opens connections from an address of this machine, each of which asks for the description of the API and reads nothing.
 #[tokio::main(flavor = "current_thread")]
 async fn stubborn_clients(service: &Service, from: [u8; 4], number: usize) -> Vec<TcpStream> {
     let service: SocketAddr = service.base.trim_start_matches("http://").parse().expect("an address");
-    let requests = "GET /console/assets/console.css HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(344);
+    let requests = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(REQUESTS);
     let mut opened = Vec::new();
     for _ in 0..number {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
