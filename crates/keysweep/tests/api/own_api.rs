@@ -19,6 +19,12 @@ pub fn post(service: &Service, path: &str, body: &Value) -> Answer {
     service.send("POST", path, &[], if body.is_null() { String::new() } else { body.to_string() })
 }
 
+/// Returns the actions of an audit trail, the newest first.
+pub fn actions(audit: &Value) -> Vec<&str> {
+    let entries = audit["entries"].as_array().expect("entries");
+    entries.iter().map(|entry| entry["action"].as_str().expect("a text")).collect()
+}
+
 pub fn error(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["error"]["code"].as_str().unwrap_or_default())
 }
@@ -71,13 +77,7 @@ fn an_instance_is_registered_shown_changed_tested_and_removed_and_its_password_n
     assert_eq!(service.send("DELETE", &path, &[], "").status, 204);
     assert_eq!(error(&service.send("GET", &path, &[], "")), (404, "not_found"));
     let audit = service.get(&format!("{base}/audit"));
-    let actions: Vec<&str> = audit["entries"]
-        .as_array()
-        .expect("entries")
-        .iter()
-        .map(|entry| entry["action"].as_str().expect("a text"))
-        .collect();
-    assert_eq!(actions, ["instance.remove", "instance.change", "instance.add", "project.add"]);
+    assert_eq!(actions(&audit), ["instance.remove", "instance.change", "instance.add", "project.add"]);
     assert_eq!(audit["entries"][2]["detail"], json!({ "name": "cache", "url": url }));
     let (_, log) = service.terminate();
     for text in [audit.to_string(), added.body.to_string(), log.join("")] {

@@ -28,9 +28,9 @@ async fn holders_of_a_process_are_counted(store: Fresh) {
     assert_eq!(held(second.clone(), "run").await, counted(false, 1));
     assert_eq!(held(first.clone(), "run").await, counted(true, 1), "the same task again, after its worker died");
     assert_eq!(held(first.clone(), "other run").await, counted(false, 0));
-    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("let go"), 1);
-    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("nothing to let go"), 1);
-    assert_eq!(store.release_lazyfree(&hold(&second, "run")).await.expect("let go"), 0);
+    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("released"), 1);
+    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("nothing to release"), 1);
+    assert_eq!(store.release_lazyfree(&hold(&second, "run")).await.expect("released"), 0);
 }
 
 async fn servers_that_name_the_same_run_id_are_counted_apart(store: Fresh) {
@@ -62,7 +62,7 @@ async fn a_task_joins_only_a_process_with_a_holder(store: Fresh) {
     assert_eq!(join(first.clone(), "run").await, joined(true, 0));
     assert_eq!(join(second.clone(), "other run").await, None);
     assert_eq!(join(second.clone(), "run").await, joined(false, 1));
-    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("let go"), 1, "the second is recorded");
+    assert_eq!(store.release_lazyfree(&hold(&first, "run")).await.expect("released"), 1, "the second is recorded");
 }
 
 async fn a_hold_of_a_task_that_has_ended_is_abandoned(store: Fresh) {
@@ -73,6 +73,6 @@ async fn a_hold_of_a_task_that_has_ended_is_abandoned(store: Fresh) {
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty(), "its sweep may still run");
     store.with_clock(at(2)).finish(&claim.lease, &success(1)).await.expect("ended");
     assert_eq!(store.abandoned_lazyfree().await.expect("a list"), [(hold(&task, "run"), instance)]);
-    store.release_lazyfree(&hold(&task, "run")).await.expect("let go");
+    store.release_lazyfree(&hold(&task, "run")).await.expect("released");
     assert!(store.abandoned_lazyfree().await.expect("a list").is_empty());
 }
