@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-use super::signature::SignatureError;
+use super::signature_error::SignatureError;
 
 /// The scheme's name at the head of the Authorization header.
 pub const ALGORITHM: &str = "SDK-HMAC-SHA256";

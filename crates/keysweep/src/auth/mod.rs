@@ -9,6 +9,7 @@ mod hosts;
 mod local;
 mod lockout;
 mod sign_in;
+mod signature_error;
 mod signer;
 
 use std::{

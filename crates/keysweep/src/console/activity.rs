@@ -10,13 +10,14 @@ use axum::{
 use jiff::Timestamp;
 
 use super::{
-    ConsoleState, PageContext,
+    ConsoleState,
     error::{ConsoleError, rendered},
     format::{self, RelativeTime},
     history::triggered_by,
     live::LiveView,
     selection::Choice,
     shell::{Shell, Tab},
+    state::PageContext,
     status::Badge,
 };
 use crate::{

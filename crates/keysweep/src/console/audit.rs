@@ -11,12 +11,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    ConsoleState, PageContext,
+    ConsoleState,
     error::{ConsoleError, rendered},
     format::RelativeTime,
     labels::LabelLink,
     selection::Choice,
     shell::{Shell, Tab},
+    state::PageContext,
 };
 use crate::{
     model::{AuditEntry, Role},

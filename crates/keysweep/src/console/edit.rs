@@ -9,11 +9,12 @@ use keysweep_engine::Preset;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    ConsoleState, PageContext,
+    ConsoleState,
     error::{ConsoleError, UNPROCESSABLE, rendered},
     fields::Fields,
     format,
     shell::{Shell, Tab},
+    state::PageContext,
 };
 use crate::{
     instances::{Connection, InstanceChange, InstanceError, NewInstance},

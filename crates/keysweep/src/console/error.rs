@@ -9,7 +9,7 @@ use axum::{
 };
 use url::form_urlencoded;
 
-use super::shell::assets_version;
+use super::assets::assets_version;
 use crate::{
     auth::{AuthError, Denied, NOT_LOCAL, SignInError},
     hold::HoldError,

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use keysweep_engine::Report;
 
 use super::{
-    ConsoleState, PageContext,
+    ConsoleState,
     error::ConsoleError,
     format::{self, RelativeTime},
+    state::PageContext,
     status::Badge,
 };
 use crate::{

@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan};
 use keysweep_engine::HoldLevel;
 
 use super::{
-    ConsoleState, PageContext,
+    ConsoleState,
     auto_scan::{AdaptiveView, AutoScanForm, describe},
     error::{ConsoleError, UNPROCESSABLE, rendered},
     estimate::{EstimateView, Headline},
@@ -21,6 +21,7 @@ use super::{
     live::LiveView,
     selection::Selection,
     shell::{Notice, Shell, Tab},
+    state::PageContext,
     status::Badge,
     trend::{self, Trend},
 };

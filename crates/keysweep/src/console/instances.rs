@@ -10,13 +10,14 @@ use axum::{
 use jiff::Timestamp;
 
 use super::{
-    ConsoleState, PageContext,
+    ConsoleState,
     error::{ConsoleError, rendered},
     format::{self, RelativeTime},
     labels::LabelLink,
     live::LiveView,
     selection::{Choice, Selection, State as Shown},
     shell::{Shell, Tab},
+    state::PageContext,
     status::Badge,
 };
 use crate::{

@@ -20,6 +20,7 @@ mod protection;
 mod selection;
 mod shell;
 mod sign_in;
+mod state;
 mod status;
 mod survey;
 mod task;
@@ -27,101 +28,14 @@ mod trend;
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{Path, RawQuery, Request, State},
     middleware,
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 
-use self::{cookies::Cookies, fields::Fields, protection::FormKey};
-pub use self::{error::ConsoleError, protection::security_headers};
-use crate::{
-    auth::{Authenticator, Authorized},
-    hold::Holds,
-    identity::Identity,
-    instances::Instances,
-    model::{Instance, Project, Role},
-    request::read_body,
-    task::Tasks,
-};
-
-/// State of the pages.
-#[derive(Clone)]
-pub struct ConsoleState {
-    /// Instances, sessions and the audit trail.
-    pub identity: Identity,
-    pub instances: Instances,
-    /// Scan tasks.
-    pub tasks: Tasks,
-    /// How stale shares are held.
-    pub holds: Holds,
-    /// Checks sessions and roles.
-    pub auth: Authenticator,
-    /// Whether the listener speaks TLS, so that cookies are for TLS only.
-    pub secure: bool,
-}
-
-/// The context of a page of a project, for a request that passed every check that precedes the page's content.
-struct PageContext {
-    authorized: Authorized,
-    project: Project,
-    /// All projects that the caller has a role on.
-    projects: Vec<Project>,
-    query: Fields,
-    form: Fields,
-    form_key: FormKey,
-}
-
-impl PageContext {
-    /// Returns the name of the user; `None` without authentication.
-    fn user(&self) -> Option<&str> {
-        self.authorized.caller.name.as_deref()
-    }
-
-    /// Returns the path of a page of the project.
-    fn path(&self, rest: &str) -> String {
-        format!("/console/{}/{rest}", self.project.id)
-    }
-
-    fn instance_path(&self, instance: &Instance) -> String {
-        self.path(&format!("instances/{}", instance.id))
-    }
-}
-
-impl ConsoleState {
-    /// Authorizes a request for a page. The order of the checks is that of the other surfaces, except that credentials are
-    /// a session and, for a form, its token.
-    async fn authorize(&self, request: Request, needed: Role) -> Result<PageContext, ConsoleError> {
-        let (mut parts, body) = request.into_parts();
-        let cookies = Cookies::of(&parts.headers);
-        let Some(caller) = self.auth.session_caller(cookies.session.as_deref()).await? else {
-            // After the sign-in the page can be shown again, but a form cannot be sent again.
-            return Err(ConsoleError::SignIn { next: parts.uri.path().to_owned() });
-        };
-        let form_key = parts.extensions.get::<FormKey>().cloned().unwrap_or_default();
-        let form = match parts.method.is_safe() {
-            true => Fields::default(),
-            false => protection::verified_form(&parts.headers, &form_key, &read_body(body).await?)?,
-        };
-        let authorized = caller.authorize(&mut parts, needed).await?;
-        let projects = self.auth.projects_of(&authorized.caller).await?;
-        let project = projects.iter().find(|project| project.id == authorized.project_id).cloned();
-        let project = project.ok_or(ConsoleError::NotFound("project"))?;
-        let query = Fields::parse(authorized.query.as_bytes());
-        Ok(PageContext { authorized, project, projects, query, form, form_key })
-    }
-
-    /// Authorizes a request for a page of an instance.
-    async fn authorize_instance(
-        &self,
-        request: Request,
-        needed: Role,
-    ) -> Result<(PageContext, Instance), ConsoleError> {
-        let context = self.authorize(request, needed).await?;
-        let instance = self.auth.instance(&context.authorized).await?;
-        Ok((context, instance))
-    }
-}
+use self::cookies::Cookies;
+pub use self::{error::ConsoleError, protection::security_headers, state::ConsoleState};
 
 /// Redirects to the instances of the caller's first project.
 async fn home(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
@@ -141,6 +55,11 @@ async fn back(request: Request) -> Redirect {
     Redirect::to(path.rsplit_once('/').map_or("/console", |(page, _)| page))
 }
 
+/// Serves an asset of the pages.
+async fn asset(Path(name): Path<String>, RawQuery(query): RawQuery) -> Result<Response, ConsoleError> {
+    assets::asset(&name, query.as_deref()).ok_or(ConsoleError::NoUrl)
+}
+
 /// Returns the routes of this surface.
 pub fn router(state: ConsoleState) -> Router {
     Router::new()
@@ -148,7 +67,7 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/console/", get(home))
         .route("/console/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/console/sign-out", get(back).post(sign_in::leave))
-        .route("/console/assets/{name}", get(assets::serve))
+        .route("/console/assets/{name}", get(asset))
         .route("/console/{project}", get(instances::enter))
         .route("/console/{project}/instances", get(instances::list))
         .route("/console/{project}/add", get(edit::blank).post(edit::add))

@@ -1,26 +1,14 @@
 //! The frame of every page: navigation, user, and a notice of the last action.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
-use super::{PageContext, assets::ASSETS};
+use super::{assets::assets_version, state::PageContext};
 use crate::model::{Project, Role};
 
 /// Refresh interval of a page with an active scan. Workers write once a second.
 const ACTIVE_REFRESH: Duration = Duration::from_secs(1);
 /// Refresh interval of any other page.
 const IDLE_REFRESH: Duration = Duration::from_secs(15);
-
-/// Returns a version that changes whenever an asset does.
-pub(super) fn assets_version() -> &'static str {
-    static VERSION: LazyLock<String> = LazyLock::new(|| {
-        let mut hash = Sha256::new();
-        ASSETS.iter().for_each(|(.., content)| hash.update(content));
-        hex::encode(&hash.finalize()[..6])
-    });
-    &VERSION
-}
 
 /// An entry of the navigation.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use axum::{
 
 use super::{
     ConsoleState,
+    assets::assets_version,
     cookies::{self, Cookies},
     error::{ConsoleError, rendered, sign_in_failure},
     fields::Fields,
     protection::{FormKey, is_secure, verified_form},
-    shell::assets_version,
 };
 use crate::{
     request::{Peer, read_body},

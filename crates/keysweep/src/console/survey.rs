@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use keysweep_engine::stale::Code;
 
 use super::{
-    ConsoleState, PageContext,
+    ConsoleState,
     error::{ConsoleError, UNPROCESSABLE, rendered},
     estimate::share_text,
     format::{self, RelativeTime},
     selection::Choice,
     shell::{Shell, Tab},
+    state::PageContext,
     status::Badge,
 };
 use crate::{

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use super::{
     DcsState,
+    described::status,
     error::{DcsError, OnInstance},
-    instances::status,
 };
 use crate::model::Role;
 

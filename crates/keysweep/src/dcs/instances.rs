@@ -4,21 +4,20 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use keysweep_engine::{Address, Mode};
+use keysweep_engine::Address;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     DcsState,
+    described::{MIB, ip, mode, primaries, status},
     error::{DcsError, OnInstance, OnProject},
-    nodes::{ip, primaries},
     query::Query,
     task_body::{counter, utc_millis},
 };
 use crate::model::{Instance, Role};
 
 const DEFAULT_LIMIT: u64 = 1000;
-pub(super) const MIB: u64 = 1024 * 1024;
 /// A state that DCS documents. Ours are RUNNING, FROZEN (paused) and ERROR (unreachable, or cannot be scanned).
 #[derive(ToSchema)]
 #[schema(rename_all = "UPPERCASE")]
@@ -127,30 +126,6 @@ impl From<&Instance> for DcsInstance {
             sharding_count: counter(stats.map_or(1, |stats| stats.primaries.len().max(1) as u64)),
             task: None,
         }
-    }
-}
-
-/// Returns single, ha or cluster.
-pub(super) fn mode(instance: &Instance) -> &'static str {
-    let named = instance.url.value().map(|target| &target.mode);
-    let is_cluster = instance.stats.as_ref().is_some_and(|stats| stats.cluster);
-    match named {
-        Ok(Mode::Cluster) => "cluster",
-        _ if is_cluster => "cluster",
-        Ok(Mode::Sentinel { .. }) => "ha",
-        Ok(Mode::Server) | Err(_) => "single",
-    }
-}
-
-/// Returns the instance's status as DCS names it.
-pub(super) fn status(instance: &Instance) -> &'static str {
-    match (instance.paused, &instance.stats) {
-        (true, _) => "FROZEN",
-        (false, Some(stats)) => {
-            let is_ready = stats.unsupported().is_none() && instance.unreachable.is_none();
-            if is_ready && instance.unreadable_fields().is_empty() { "RUNNING" } else { "ERROR" }
-        }
-        (false, None) => "ERROR",
     }
 }
 

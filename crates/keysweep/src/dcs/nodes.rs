@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::{
     DcsState,
+    described::{MIB, ip, mode, primaries, status},
     error::{DcsError, OnInstance},
-    instances::{MIB, mode, status},
     task_body::counter,
 };
 use crate::model::{Instance, Role};
@@ -80,19 +80,6 @@ struct Replication {
     az_code: &'static str,
     #[schema(value_type = Vec<Object>)]
     dimensions: Vec<()>,
-}
-
-/// Returns the primaries of the last poll, one for each shard. Before the first poll, and for a single server, the nodes in
-/// the instance's URL.
-pub(super) fn primaries(instance: &Instance) -> Vec<Address> {
-    let seen = instance.stats.as_ref().map_or(&[][..], |stats| &stats.primaries);
-    let nodes = if seen.is_empty() || mode(instance) == "single" { instance.seeds() } else { seen };
-    nodes.to_vec()
-}
-
-/// Returns what DCS shows as the IP address of a node: its host, or the path of its unix socket.
-pub(super) fn ip(node: &Address) -> String {
-    node.host().map_or_else(|| node.to_string(), str::to_owned)
 }
 
 /// Returns a stable id of a node that no other node has.

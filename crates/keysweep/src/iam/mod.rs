@@ -5,6 +5,7 @@ mod domains;
 mod error;
 mod projects;
 mod sign_in_body;
+mod state;
 mod tokens;
 mod versions;
 
@@ -12,21 +13,7 @@ use axum::{Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::{catalog::CatalogSettings, error::IamError};
-use crate::{auth::Authenticator, identity::Identity};
-
-/// State of the operations.
-#[derive(Clone)]
-pub struct IamState {
-    /// Users and their tokens.
-    pub identity: Identity,
-    /// Checks passwords and credentials.
-    pub auth: Authenticator,
-    /// How clients name and reach the service.
-    pub catalog: CatalogSettings,
-    /// Whether the listener speaks TLS.
-    pub secure: bool,
-}
+pub use self::{catalog::CatalogSettings, error::IamError, state::IamState};
 
 /// Schemas that the document refers to although no operation returns them.
 #[derive(OpenApi)]

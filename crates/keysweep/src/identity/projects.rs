@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Identity, IdentityError, taken};
+use super::{Identity, IdentityError, error::taken};
 use crate::{
     model::{AuditEvent, COMMAND_LINE, Project, check_id, check_name, now, other_form},
     random::new_id,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Identity, IdentityError, taken};
+use super::{Identity, IdentityError, error::taken};
 use crate::{
     model::{AuditEvent, COMMAND_LINE, Grant, Project, Role, User, UserRoles, check_name, now},
     random::new_id,

@@ -182,7 +182,7 @@ impl Instances {
         let (target, dialer) = self.connect_to(instance)?;
         if wanted.may_sample {
             let wait = self.store.reserve_sample(&instance.id, SAMPLE_INTERVAL.max(wanted.timeout)).await;
-            if let Some(wait) = wait.map_err(super::gone)? {
+            if let Some(wait) = wait.map_err(super::error::gone)? {
                 return Err(EstimateError::TooSoon(wait));
             }
         }

@@ -2,6 +2,7 @@
 
 mod auto_scan;
 mod connection;
+mod error;
 mod estimate;
 mod inventory;
 mod polls;
@@ -19,6 +20,7 @@ use self::estimate::Estimates;
 pub use self::{
     auto_scan::{AutoScanFault, AutoScanUpdate, TargetUpdate},
     connection::Connection,
+    error::{InstanceError, gone},
     estimate::{ESTIMATE_TIMEOUT, EstimateError},
     inventory::{Action, InventoryPlan, InventoryPlanError, ListedInstance, PlannedInstance},
     polls::{CONCURRENT_POLLS, POLL_INTERVAL, PollError},
@@ -29,9 +31,9 @@ pub use self::{
     totals::Totals,
 };
 use crate::{
-    model::{AuditEvent, Instance, InvalidField, UnreadableField, WindowError},
-    secrets::{Vault, VaultError},
-    store::{Store, StoreError},
+    model::{AuditEvent, Instance},
+    secrets::Vault,
+    store::Store,
 };
 
 /// The instances of one store. Clones share it.
@@ -41,69 +43,6 @@ pub struct Instances {
     vault: Arc<Vault>,
     allowed: Arc<AllowedTargets>,
     estimates: Estimates,
-}
-
-/// Why an instance was not changed, found or connected to. Messages name the field, its value and the remedy, never a
-/// secret.
-#[derive(Debug, thiserror::Error)]
-pub enum InstanceError {
-    /// A value is not valid.
-    #[error(transparent)]
-    Invalid(#[from] InvalidField),
-    /// The URL names no server. Not repeated, because it may hold a password.
-    #[error("{0}")]
-    Url(String),
-    /// The connection settings do not fit the URL, or cannot be read. Carries no secret.
-    #[error("{0}")]
-    Connection(String),
-    /// A name or id is unknown.
-    #[error("unknown {what} {value:?}; {remedy}")]
-    Unknown {
-        /// Type of the object, as the sentence has it.
-        what: &'static str,
-        /// The name or id.
-        value: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// The row was removed meanwhile.
-    #[error("the {0} no longer exists")]
-    Gone(&'static str),
-    /// A name or id that must be unique is taken.
-    #[error("another {what} has the {field} {value:?} already; choose another {field}")]
-    Taken {
-        /// Type of the object, as the sentence has it.
-        what: &'static str,
-        /// The field.
-        field: &'static str,
-        /// The value.
-        value: String,
-    },
-    /// A task of the instance is active.
-    #[error("instance {0:?} has an active task; cancel it, or wait until it has finished")]
-    InUse(String),
-    /// The server cannot be scanned, so that no auto-scan can be enabled.
-    #[error("instance {name:?} cannot be scanned: {cause}")]
-    Unsupported {
-        /// Name of the instance.
-        name: String,
-        /// Why, a sentence.
-        cause: String,
-    },
-    /// A stored setting cannot be read.
-    #[error("instance {name:?}: {field}")]
-    Unreadable {
-        /// Name of the instance.
-        name: String,
-        /// The setting.
-        field: UnreadableField,
-    },
-    /// The master key failed.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl Instances {
@@ -117,27 +56,5 @@ impl Instances {
     fn audited(&self, instance: &Instance, actor: Option<&str>, action: &'static str, detail: &Value) -> Store {
         let event = AuditEvent { project_id: Some(&instance.project_id), actor, action, subject: &instance.id };
         self.store.with_audit(vec![event.entry(detail)])
-    }
-}
-
-impl From<WindowError> for InstanceError {
-    fn from(WindowError { value, remedy }: WindowError) -> Self {
-        Self::Invalid(InvalidField { field: "maintenance window", value, remedy })
-    }
-}
-
-/// Adds the value to the store's `Taken`.
-fn taken<'v>(value_of: impl Fn(&str) -> &'v str) -> impl Fn(StoreError) -> InstanceError {
-    move |error| match error {
-        StoreError::Taken { what, field } => InstanceError::Taken { what, field, value: value_of(field).to_owned() },
-        other => gone(other),
-    }
-}
-
-/// For a change of a row that was read before.
-pub(crate) fn gone(error: StoreError) -> InstanceError {
-    match error {
-        StoreError::Missing(what) => InstanceError::Gone(what),
-        other => other.into(),
     }
 }

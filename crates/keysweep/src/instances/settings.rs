@@ -4,7 +4,11 @@ use keysweep_engine::{Preset, Target};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
-use super::{Connection, InstanceError, Instances, connection::check_plain, gone, taken};
+use super::{
+    Connection, InstanceError, Instances,
+    connection::check_plain,
+    error::{gone, taken},
+};
 use crate::{
     model::{Instance, Label, Labels, Sampling, Stored, Window, check_id, check_name, now, other_form},
     random::new_id,

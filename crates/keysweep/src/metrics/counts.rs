@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::OfInstance;
+use super::label::OfInstance;
 use crate::{model::Reason, store::InstanceOverview};
 
 /// Bucket bounds of `slice_duration`, seconds. A slice should stay below 100 µs at pace normal and below 1 ms at any pace.

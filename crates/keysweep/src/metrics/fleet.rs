@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{OfInstance, stale::StaleGauges};
+use super::{label::OfInstance, stale::StaleGauges};
 use crate::{
     model::{EstimateTotal, HeldInstance, Hold, Status},
     store::Overview,

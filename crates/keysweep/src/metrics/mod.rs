@@ -6,6 +6,7 @@
 
 mod counts;
 mod fleet;
+mod label;
 mod listener;
 mod process;
 mod stale;
@@ -31,18 +32,6 @@ use crate::store::{Store, StoreError};
 
 /// Minimum interval between two queries of the store: several scrapers cost one query.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Label of series about one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfInstance {
-    instance_id: String,
-}
-
-impl OfInstance {
-    fn new(instance_id: &str) -> Self {
-        Self { instance_id: instance_id.to_owned() }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfVersion {

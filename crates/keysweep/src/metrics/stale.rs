@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::OfInstance;
+use super::label::OfInstance;
 use crate::model::EstimateTotal;
 
 type Numbers = Family<OfInstance, Gauge<f64, AtomicU64>>;

@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use secrecy::zeroize::Zeroizing;
 
-use super::vault::VaultError;
+use super::error::VaultError;
 use crate::{folder, random};
 
 /// Returns the key in a file; `None` when the file is absent.

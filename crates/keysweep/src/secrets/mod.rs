@@ -1,5 +1,8 @@
 //! Secrets: encrypted at rest with the master key, and kept out of logs while they are in use.
 
+pub mod field;
+
+mod error;
 mod key_file;
 mod rotation;
 mod secret;
@@ -7,20 +10,9 @@ mod text;
 mod vault;
 
 pub use self::{
+    error::VaultError,
     rotation::{Rotated, RotationError, rotate},
     secret::Secret,
     text::{secret_file, secret_from_stdin, secret_variable},
-    vault::{Vault, VaultError},
+    vault::Vault,
 };
-
-/// Names of the encrypted fields, each part of what its value is authenticated with.
-pub mod field {
-    /// The secret half of an access key.
-    pub const ACCESS_KEY: &str = "secret";
-    /// The password of an instance.
-    pub const PASSWORD: &str = "password";
-    /// An instance's password on its Sentinels.
-    pub const SENTINEL_PASSWORD: &str = "sentinel_password";
-    /// The key of an instance's client certificate.
-    pub const CLIENT_KEY: &str = "client_key";
-}

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{
+    error::VaultError,
     field,
     key_file::{next_to, replace},
-    vault::{Vault, VaultError, holds},
+    vault::{Vault, holds},
 };
 use crate::{
     model::{AuditEvent, COMMAND_LINE},

@@ -138,8 +138,17 @@ fn no_module_uses_one_to_its_left() {
 }
 
 /// Sources whose modules form no circles; programs of a crate with several binaries count by themselves.
-const WITHOUT_CIRCLES: &[&str] =
-    &["crates/engine/src", "crates/harness/src", "crates/bench/src", "crates/bench/src/bin/scale"];
+const WITHOUT_CIRCLES: &[&str] = &[
+    "crates/engine/src",
+    "crates/harness/src",
+    "crates/keysweep/src",
+    "crates/bench/src",
+    "crates/bench/src/bin/scale",
+];
+
+/// Folders of the product whose file defines a type that the files beside it implement, aggregate by aggregate. That file is
+/// left out of the search; the others form no circles either.
+const TYPES_IN_PARTS: &[&str] = &["auth", "cli::client", "hold", "identity", "instances", "metrics", "task"];
 
 /// Returns the modules of a crate whose root file is in this folder.
 fn modules(folder: &str) -> Vec<Module> {
@@ -160,7 +169,11 @@ fn modules(folder: &str) -> Vec<Module> {
 fn modules_form_no_circles() {
     for folder in WITHOUT_CIRCLES {
         let mut uses = 0;
-        for (module, graph) in graphs(&modules(folder)) {
+        for (module, mut graph) in graphs(&modules(folder)) {
+            if *folder == "crates/keysweep/src" && TYPES_IN_PARTS.contains(&module.as_str()) {
+                let own = module.rsplit("::").next().unwrap_or_default();
+                graph.remove(own);
+            }
             uses += graph.values().map(std::collections::BTreeSet::len).sum::<usize>();
             let circle = circle(&graph).unwrap_or_default().join(" → ");
             assert!(circle.is_empty(), "{folder}: modules of \"crate::{module}\" use each other in a circle: {circle}");

@@ -5,6 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     path::Path,
+    time::Duration,
 };
 
 use clap::{Args, ValueHint};
@@ -20,9 +21,13 @@ use ureq::{
 };
 use url::Url;
 
-use super::{CONNECT_TIMEOUT, Client, ClientError, REQUEST_TIMEOUT};
+use super::{Client, ClientError};
 use crate::{auth::Signer, loopback::is_loopback, model::is_id};
 
+/// Timeout for connecting to the service.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCESS: &str = "KEYSWEEP_ACCESS_KEY";
 const SECRET: &str = "KEYSWEEP_SECRET_KEY";
 

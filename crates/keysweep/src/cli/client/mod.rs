@@ -4,8 +4,6 @@ mod args;
 mod error;
 pub mod fields;
 
-use std::time::Duration;
-
 use axum::http::{
     HeaderValue, Method, Request,
     header::{CONTENT_TYPE, DATE},
@@ -19,11 +17,6 @@ pub use self::{
     error::ClientError,
 };
 use crate::{auth::Signer, model::Label};
-
-/// Timeout for connecting to the service.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout of one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A service with the credentials and the project to use.
 pub struct Client {
