@@ -82,10 +82,13 @@ impl HeldServer {
         let hold = self.median(Keeper::Hold, Run::mean);
         let cpu = |keeper| self.median(keeper, |run: &Run| run.server_cpu);
         let added = cpu(Keeper::Hold).zip(cpu(Keeper::Nothing)).map(|(hold, nothing)| 100.0 * (hold - nothing));
+        let p90 = |keeper| self.median(keeper, |run: &Run| run.latency.p90);
+        let slower = p90(Keeper::Hold).zip(p90(Keeper::Nothing)).map(|(hold, nothing)| hold / nothing);
         let mut claims = vec![
             Claim::at_most("hold: mean stale share", hold.map(|share| 100.0 * share), 100.0 * (TARGET + TOLERANCE))
                 .unit("%"),
             Claim::at_most("hold: CPU of the server beyond that with nothing running", added, 3.0).unit("% of a core"),
+            Claim::at_most("hold: clients' p90 by that with nothing running", slower, 1.2),
         ];
         for rival in [Keeper::RedisCli, Keeper::Dcs100] {
             let ratio = hold.zip(self.median(rival, Run::mean)).map(|(hold, rival)| hold / rival);

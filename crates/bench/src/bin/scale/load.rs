@@ -29,6 +29,8 @@ const INSTANCES: usize = 300;
 const CONNECTIONS: [usize; 2] = [16, 256];
 /// Scans on the one server at a time.
 const SCANS: u32 = 64;
+/// Lines of the service's log that a failure shows, at most.
+const LAST_LINES: usize = 20;
 
 /// Sends reads, creates and PUTs for a while over each number of connections.
 pub fn mixed(setup: &Setup) -> Result<()> {
@@ -51,10 +53,11 @@ pub fn mixed(setup: &Setup) -> Result<()> {
             clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect()
         });
         let (wall, after) = (begun.elapsed(), service.resident_memory());
-        let mut latencies = Vec::new();
-        for client in clients {
-            latencies.extend(client?);
-        }
+        let answered: Result<Vec<_>> = clients.into_iter().collect();
+        let mut latencies = match answered {
+            Ok(latencies) => latencies.concat(),
+            Err(error) => return Err(error.context(complaints(&service.terminate().1))),
+        };
         latencies.sort();
         let memory = |bytes: u64| format!("{} MiB", bytes >> 20);
         row(&[
@@ -70,6 +73,14 @@ pub fn mixed(setup: &Setup) -> Result<()> {
         service.terminate();
     }
     Ok(())
+}
+
+/// Returns what the service's log complains about, the last lines of it.
+fn complaints(log: &[String]) -> String {
+    let lines: Vec<&str> =
+        log.iter().map(String::as_str).filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    let last = lines.len().saturating_sub(LAST_LINES);
+    format!("the service's log:\n{}", lines[last..].join("\n"))
 }
 
 /// Sends requests of three kinds in turn until the end, each about the next instance: a read, a create and a PUT.
