@@ -12,7 +12,7 @@ const SCATTER: f64 = 1.25;
 /// Factor by which it may not, not even once.
 const GRAVE: f64 = 2.0;
 /// Successive intervals in which a signal has to be seen that chance can cause once.
-const REPEATED: u32 = 2;
+pub const REPEATED: u32 = 2;
 
 /// Signals that are compared with earlier ones.
 #[derive(Debug, Clone, Default)]
@@ -65,13 +65,14 @@ pub struct Broken {
     pub relieving: Option<f64>,
     /// What is wrong.
     pub sentence: String,
+    /// The limit that would allow it.
+    pub needed: String,
 }
 
 impl Broken {
-    /// Whether the server must have its own settings now, if this is seen for so many intervals in a row: one interval a little
-    /// above a limit is chance, or a rise of the load that a higher hz spreads.
-    pub fn is_grave(&self, intervals: u32) -> bool {
-        self.factor > GRAVE || intervals >= REPEATED
+    /// Whether the server must have its own settings at once.
+    pub fn is_grave(&self) -> bool {
+        self.factor > GRAVE
     }
 }
 
@@ -82,13 +83,34 @@ pub fn broken_limit(policy: &Policy, model: &Model<'_>, baseline: CycleSetting, 
     let max_stall = policy.max_added_stall_ms / 1e3;
     let (by_stall, by_cpu) = (stall / max_stall, cpu / policy.max_added_cpu);
     let factor = by_stall.max(by_cpu);
-    let sentence = match by_cpu > by_stall {
-        true => format!("the cycle takes {} of a core more", percent(cpu)),
-        false => format!("a cycle blocks clients for {:.1} ms more", stall * 1e3),
-    };
+    let (sentence, needed) = described(stall, cpu, by_cpu > by_stall);
     // A higher hz takes no less of the core.
     let relieving = (by_cpu <= SCATTER).then(|| (own + stall) / (own + max_stall));
-    (factor > SCATTER).then_some(Broken { factor, relieving, sentence })
+    (factor > SCATTER).then_some(Broken { factor, relieving, sentence, needed })
+}
+
+/// Returns which limit of a policy the cycle breaks where no model says what it would take with the server's own settings: all
+/// that it takes counts.
+pub fn broken_without_law(policy: &Policy, hz: u32, load: f64) -> Option<Broken> {
+    let stall = load / f64::from(hz.max(1));
+    let (by_stall, by_cpu) = (stall * 1e3 / policy.max_added_stall_ms, load / policy.max_added_cpu);
+    let (sentence, needed) = described(stall, load, by_cpu > by_stall);
+    let factor = by_stall.max(by_cpu);
+    (factor > SCATTER).then_some(Broken { factor, relieving: None, sentence, needed })
+}
+
+/// Says what a cycle takes more than the server's own, and which limit would allow it.
+fn described(stall: f64, cpu: f64, is_cpu: bool) -> (String, String) {
+    match is_cpu {
+        true => (
+            format!("the cycle takes {} of a core more", percent(cpu)),
+            format!("max_added_cpu {:.1} %", (cpu * 1e3).ceil() / 10.0),
+        ),
+        false => (
+            format!("a cycle blocks clients for {:.1} ms more", stall * 1e3),
+            format!("max_added_stall {:.1} ms", (stall * 1e4).ceil() / 10.0),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -128,9 +150,9 @@ mod tests {
         let broken = |hz, load| broken_limit(&Policy::default(), &model, CycleSetting::default(), hz, load);
         assert_eq!(broken(10, 0.01), None);
         let stall = broken(10, 0.02).expect("broken");
-        assert!(stall.sentence.contains("ms more") && !stall.is_grave(1) && stall.is_grave(2), "{stall:?}");
+        assert!(stall.sentence.contains("ms more") && !stall.is_grave(), "{stall:?}");
         assert!(stall.relieving.is_some_and(|factor| (1.0..2.0).contains(&factor)), "{stall:?}");
-        assert!(broken(10, 0.04).is_some_and(|stall| stall.is_grave(1)));
+        assert!(broken(10, 0.04).is_some_and(|stall| stall.is_grave()));
         let cpu = broken(100, 0.05).expect("broken");
         assert!(cpu.sentence.contains("of a core more") && cpu.relieving.is_none(), "{cpu:?}");
     }

@@ -91,6 +91,19 @@ impl Baseline {
         values.written.push(value);
     }
 
+    /// Takes over values that keysweep never wrote as the server's own: an operator has set them after a finished restore.
+    pub fn follow(&mut self, found: CycleSetting) {
+        for parameter in Parameter::ALL {
+            let value = parameter.of(found);
+            if !self.knows(parameter, value) {
+                match parameter {
+                    Parameter::Effort => self.effort.baseline = value,
+                    Parameter::Hz => self.hz.baseline = value,
+                }
+            }
+        }
+    }
+
     /// Whether a value is the server's own or one that keysweep wrote.
     pub fn knows(&self, parameter: Parameter, value: u32) -> bool {
         let values = self.values(parameter);
@@ -112,7 +125,7 @@ pub struct BaselineRecord {
     pub address: Address,
     /// Identity of the server process at the last write.
     pub run_id: String,
-    /// Whether the server has its own settings again. The record stays: a value that was written may come back from the
+    /// Whether the server has its own settings again, or values of others that were left. The record stays: a value that was written may come back from the
     /// server's configuration file.
     #[serde(default)]
     pub is_restored: bool,
@@ -157,6 +170,19 @@ mod tests {
         assert!([2, 4, 7].iter().all(|value| baseline.knows(Parameter::Effort, *value)));
         assert!(!baseline.knows(Parameter::Effort, 5) && !baseline.knows(Parameter::Hz, 4));
         assert_eq!(baseline.setting(), CycleSetting { effort: 2, hz: 10 });
+    }
+
+    #[test]
+    fn a_value_that_keysweep_never_wrote_becomes_the_servers_own_and_one_that_it_wrote_does_not() {
+        let mut baseline = Baseline::of(CycleSetting { effort: 2, hz: 10 });
+        baseline.add(Parameter::Effort, 4);
+        baseline.follow(CycleSetting { effort: 4, hz: 20 });
+        assert_eq!(baseline.setting(), CycleSetting { effort: 2, hz: 20 });
+        baseline.follow(CycleSetting { effort: 5, hz: 20 });
+        assert_eq!(
+            (baseline.setting(), baseline.knows(Parameter::Effort, 4)),
+            (CycleSetting { effort: 5, hz: 20 }, true)
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::{
     action::{Action, Decision, Outcome},
     alarms::Alarms,
     baseline::{Baseline, Parameter},
+    ceiling::Ceiling,
     history::History,
     learned::Learned,
     model::Model,
@@ -47,6 +48,8 @@ pub struct Controller {
     pub(super) back_off: Option<(f64, String)>,
     /// Successive quiet intervals in which a limit was broken.
     pub(super) broken: u32,
+    /// Highest effort that keeps the limits, learned from one that broke them.
+    pub(super) ceiling: Option<Ceiling>,
     pub(super) writes: VecDeque<f64>,
     pub(super) scan: Scan,
     /// Settled samples above the target while no write would help, and the time of the last.
@@ -56,6 +59,8 @@ pub struct Controller {
     pub(super) is_foreign: bool,
     /// Whether a restore has left a value of someone else.
     pub(super) has_left: bool,
+    /// Whether the baseline is of an earlier hold whose restore is finished.
+    pub(super) is_finished: bool,
 }
 
 /// Scan of a batch.
@@ -72,8 +77,9 @@ pub(super) enum Scan {
 }
 
 impl Controller {
-    /// Returns a controller that has seen nothing yet. `baseline`: as recorded by an earlier holder.
-    pub fn new(policy: Policy, baseline: Option<Baseline>) -> Self {
+    /// Returns a controller that has seen nothing yet. `baseline`: as recorded by an earlier holder; `is_finished`: which has
+    /// restored it, or left values of others.
+    pub fn new(policy: Policy, baseline: Option<Baseline>, is_finished: bool) -> Self {
         Self {
             policy,
             history: History::default(),
@@ -90,18 +96,25 @@ impl Controller {
             settle_until: f64::NEG_INFINITY,
             back_off: None,
             broken: 0,
+            ceiling: None,
             writes: VecDeque::new(),
             scan: Scan::None,
             missed: (0, f64::NEG_INFINITY),
             failure: None,
             is_foreign: false,
             has_left: false,
+            is_finished,
         }
     }
 
     /// Replaces the policy.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
+        // Other limits, other efforts.
+        (self.ceiling, self.broken) = (None, 0);
+        if self.has_left && policy.level != Level::Observe {
+            (self.has_left, self.is_finished, self.expected) = (false, true, None);
+        }
         self.held();
     }
 
@@ -128,7 +141,8 @@ impl Controller {
             }
             Outcome::Failed(cause) => {
                 (self.pending, self.failure) = (None, Some(cause));
-                self.settle(now);
+                // Nothing has changed that the share would follow.
+                (self.settle_until, self.broken) = (now + self.floor(), 0);
             }
             Outcome::Unknown => {
                 self.writes.push_back(now);
@@ -196,6 +210,7 @@ impl Controller {
         let share_at = |setting: Option<CycleSetting>| Some(model.as_ref()?.share(setting?));
         let (expected, without) = (share_at(signals.configured), share_at(baseline));
         let Decision { state, sentence, action, advised } = self.decide(now, &signals, model.as_ref());
+        self.calibrate(now, &signals, workload.as_ref());
         let status = HoldStatus {
             state,
             sentence,
@@ -214,7 +229,9 @@ impl Controller {
 
     /// Begins with a new server process: nothing that was measured holds for it.
     fn begin(&mut self, now: f64, signals: &Signals) {
-        if self.run_id.is_some() {
+        // The settings of an earlier holder may have been written just now.
+        let is_adopted = self.baseline.as_ref().is_some_and(|own| Some(own.setting()) != signals.configured);
+        if self.run_id.is_some() || is_adopted {
             self.settle_until = now + self.floor();
         }
         self.run_id = Some(signals.run_id.clone());
@@ -223,13 +240,18 @@ impl Controller {
         (self.share, self.sample, self.sampled_at) = (None, None, None);
         (self.expected, self.pending, self.back_off) = (None, None, None);
         self.scan = Scan::None;
-        (self.is_foreign, self.broken) = (false, 0);
+        (self.is_foreign, self.broken, self.ceiling) = (false, 0, None);
         self.held();
     }
 
     /// Compares the settings that were found with those that were left, and adopts what an earlier holder wrote.
     fn compare(&mut self, signals: &Signals) {
         let Some(found) = signals.configured else { return };
+        if std::mem::take(&mut self.is_finished)
+            && let Some(baseline) = &mut self.baseline
+        {
+            baseline.follow(found);
+        }
         let Some(baseline) = self.baseline.as_ref().filter(|baseline| baseline.is_written()) else {
             // Nothing was written: what is found is the server's own.
             self.baseline = Some(Baseline::of(found));
@@ -280,7 +302,7 @@ impl Controller {
         }
     }
 
-    /// Takes in the last sample and what the cycle takes, in steady state.
+    /// Takes in the last sample, in steady state.
     fn learn(&mut self, now: f64, signals: &Signals, workload: Option<&Workload>) {
         let sample = self.sample.take();
         if let Some(share) = sample {
@@ -291,23 +313,31 @@ impl Controller {
             return;
         }
         let model = self.model(signals, workload);
-        let (law, expected) = (model.law(setting), model.cpu(setting));
-        if let Some(load) = self.history.load
-            && load * self.policy.interval().as_secs_f64() >= MIN_CYCLE_SECONDS
-        {
-            self.learned.calibrate(load, expected);
-        }
+        let law = model.law(setting);
         // A batch says nothing about the law, unless a scan has just removed it.
         if let Some(share) = sample.filter(|share| !is_batch(share.low, law) || !self.may_scan(now)) {
             self.learned.add(now, share, law);
         }
     }
 
+    /// Takes in what the cycle takes, in steady state. After the decision: what breaks a limit must not count as usual first.
+    fn calibrate(&mut self, now: f64, signals: &Signals, workload: Option<&Workload>) {
+        let (Some(workload), Some(setting), Some(load)) = (workload, signals.configured, self.history.load) else {
+            return;
+        };
+        let is_measured = load * self.policy.interval().as_secs_f64() >= MIN_CYCLE_SECONDS;
+        if is_measured && self.has_law(workload) && self.is_steady(now, signals) {
+            let expected = self.model(signals, workload).cpu(setting);
+            self.learned.calibrate(load, expected);
+        }
+    }
+
     fn settle(&mut self, now: f64) {
         let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
         let rate = self.history.rate().unwrap_or(0.0);
-        let follow = reversion_seconds(share, self.history.with_ttl, rate).unwrap_or(0.0);
+        let follow = reversion_seconds(share, self.history.keys, rate).unwrap_or(0.0);
         (self.changed_at, self.settle_until) = (now, now + self.floor().max(FOLLOWED * follow));
+        self.broken = 0;
         self.held();
     }
 
@@ -327,7 +357,7 @@ impl Controller {
         self.missed.0 >= MISSED
     }
 
-    fn floor(&self) -> f64 {
+    pub(super) fn floor(&self) -> f64 {
         self.policy.settle_floor_seconds as f64
     }
 
@@ -337,7 +367,7 @@ impl Controller {
 
     fn reversion(&self, signals: &Signals) -> Option<f64> {
         let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
-        reversion_seconds(share, signals.keys().1, self.history.rate()?)
+        reversion_seconds(share, signals.keys().0, self.history.rate()?)
     }
 
     /// Whether the share has followed the last change of settings and rate.

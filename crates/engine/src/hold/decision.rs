@@ -2,8 +2,9 @@
 
 use super::{
     action::{Action, Decision},
-    alarms::{Broken, broken_limit},
+    alarms::{Broken, REPEATED, broken_limit, broken_without_law},
     baseline::{Baseline, Parameter},
+    ceiling::Ceiling,
     controller::{Controller, Scan},
     model::Model,
     policy::Level,
@@ -68,9 +69,22 @@ impl Controller {
         if let Some(reason) = no_write.filter(|_| differs) {
             return restore(HoldState::Restoring, reason);
         }
-        let broken = model.and_then(|model| self.broken_limit(now, signals, model, baseline, differs));
-        let is_grave = |broken: &Broken| broken.is_grave(self.broken);
+        let model = model.filter(|model| self.has_law(model.workload));
+        let broken = self.broken_limit(now, signals, model, baseline, differs);
+        let is_settling = now < self.settle_until;
+        // One interval a little above a limit is chance, or a rise of the load that a higher hz spreads.
+        let is_repeated = !is_settling && self.broken >= REPEATED;
+        let ceiling =
+            broken.as_ref().filter(|broken| !is_settling && (is_repeated || broken.is_grave())).map(|broken| {
+                let rate = self.history.rate().unwrap_or(0.0);
+                Ceiling::below(broken, model, baseline, found, rate).seen(now)
+            });
+        let may_lower = self.failure.is_none() && self.has_writes_left(now, 0);
+        let lower =
+            ceiling.as_ref().map(|ceiling| ceiling.effort).filter(|effort| may_lower && *effort > baseline.effort);
+        let is_grave = |broken: &Broken| broken.is_grave() || (is_repeated && lower.is_none());
         let grave = broken.as_ref().filter(|broken| is_grave(broken)).map(|broken| broken.sentence.clone());
+        self.ceiling = ceiling.or(self.ceiling.take());
         let alarm = self.alarms.check(signals, &self.history, differs).or(grave);
         if let Some(reason) = alarm.clone().filter(|_| differs) {
             self.back_off = Some((now + BACK_OFF, reason));
@@ -85,15 +99,27 @@ impl Controller {
             }
             self.back_off = None;
         }
+        if let Some(write) = self.beyond_policy(now, found, baseline) {
+            let reason = "the policy allows less than was written".to_owned();
+            return match self.has_writes_left(now, 0) {
+                true => Decision::write(found, write, reason),
+                false => restore(HoldState::Restoring, &reason),
+            };
+        }
         if matches!(self.scan, Scan::Asked(_) | Scan::Running) {
             return Decision::stay(HoldState::Scanning, "a scan runs, after which the share is sampled");
         }
-        if now < self.settle_until {
+        if is_settling {
             let sentence = format!("the share follows a change for {:.0} s more", self.settle_until - now);
             return Decision::stay(HoldState::Settling, self.failure.clone().unwrap_or(sentence));
         }
-        if let Some(relief) = broken.and_then(|broken| self.relief(found, &broken)) {
+        if let Some(relief) = broken.as_ref().and_then(|broken| self.relief(found, broken)) {
             return self.allowed(now, relief, no_write);
+        }
+        if let Some((broken, effort)) = broken.zip(lower) {
+            let weaker = CycleSetting { effort, ..found };
+            let reason = format!("{}: {} keeps the limit", broken.sentence, shown(weaker));
+            return Decision::write(found, (Parameter::Effort, u32::from(effort)), reason);
         }
         let fresh = self.share.filter(|(at, _)| *at > self.changed_at).map(|(_, share)| share);
         if let Some(reason) = alarm {
@@ -107,7 +133,7 @@ impl Controller {
             };
         }
         let basis = Basis { now, signals, found, baseline, fresh };
-        let decision = match model.filter(|model| self.has_law(model.workload)) {
+        let decision = match model {
             Some(model) => self.by_law(&basis, model),
             None if self.history.rate().is_none() && !self.history.has_field_ttls => {
                 Decision::stay(HoldState::Measuring, "how many keys expire a second is being measured")
@@ -122,15 +148,24 @@ impl Controller {
         &mut self,
         now: f64,
         signals: &Signals,
-        model: &Model<'_>,
+        model: Option<&Model<'_>>,
         baseline: CycleSetting,
         differs: bool,
     ) -> Option<Broken> {
-        if now < self.settle_until || signals.is_scanning || !self.has_law(model.workload) {
+        let is_measured = self.history.range().is_some() || self.history.has_field_ttls;
+        if signals.is_scanning || !is_measured || now - self.changed_at < self.floor() {
             return None;
         }
-        let load = self.history.load?;
-        let broken = broken_limit(&self.policy, model, baseline, signals.hz?, load).filter(|_| differs);
+        let (load, hz) = (self.history.load?, signals.hz?);
+        let broken = match model {
+            Some(model) => broken_limit(&self.policy, model, baseline, hz, load),
+            None => broken_without_law(&self.policy, hz, load),
+        };
+        let broken = broken.filter(|_| differs);
+        // While the share follows a change, the cycle removes more than in steady state.
+        if now < self.settle_until {
+            return broken.filter(Broken::is_grave);
+        }
         self.broken = if broken.is_some() { self.broken + 1 } else { 0 };
         broken
     }
@@ -144,20 +179,43 @@ impl Controller {
         (hz > found.hz).then(|| Decision::write(found, (Parameter::Hz, hz), reason))
     }
 
-    /// Turns what may not be done into advice.
-    fn allowed(&mut self, now: f64, decision: Decision, no_write: Option<&str>) -> Decision {
+    /// Returns the write that brings a setting within a policy that allows less than was written, once an earlier write has
+    /// taken effect.
+    fn beyond_policy(&self, now: f64, found: CycleSetting, baseline: CycleSetting) -> Option<(Parameter, u32)> {
+        let max_effort = self.policy.max_effort.max(baseline.effort);
+        let max_hz = self.policy.max_hz.unwrap_or(0).max(baseline.hz);
+        if found == baseline || now - self.changed_at < self.floor() {
+            return None;
+        }
+        match (found.effort > max_effort, found.hz > max_hz) {
+            (true, _) => Some((Parameter::Effort, u32::from(max_effort))),
+            (false, true) => Some((Parameter::Hz, max_hz)),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether more than so many of the changes of a day are left.
+    fn has_writes_left(&mut self, now: f64, reserve: usize) -> bool {
         while self.writes.front().is_some_and(|at| now - at >= DAY) {
             self.writes.pop_front();
         }
+        self.writes.len() + reserve < WRITES_A_DAY
+    }
+
+    /// Turns what may not be done into advice.
+    fn allowed(&mut self, now: f64, decision: Decision, no_write: Option<&str>) -> Decision {
         let advice = |state, why: String| Decision {
             state,
             sentence: format!("{}; not done, since {why}", decision.sentence),
             action: Action::None,
             advised: decision.advised,
         };
+        // The last one is kept for a setting that turns out to break a limit.
+        let is_raise =
+            matches!(decision.action, Action::Write { parameter, from, value } if value > parameter.of(from));
         match (&decision.action, no_write) {
             (Action::Write { .. } | Action::Scan, Some(why)) => advice(HoldState::Advising, why.to_owned()),
-            (Action::Write { .. }, None) if self.writes.len() >= WRITES_A_DAY => {
+            (Action::Write { .. }, None) if !self.has_writes_left(now, usize::from(is_raise)) => {
                 advice(HoldState::CannotHold, format!("{WRITES_A_DAY} changes a day are used up"))
             }
             (Action::Scan, None) => {

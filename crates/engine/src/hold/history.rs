@@ -11,7 +11,7 @@ const RATES: usize = 2;
 /// Intervals without a valid reading after which the rate is unknown.
 const MAX_GAP: u32 = 5;
 /// Change of the rate, as a factor, from which on a new steady state begins.
-const SHIFT: f64 = 1.3;
+pub const SHIFT: f64 = 1.3;
 /// Factor between two successive rates from which on they are not steady, and how often in a row.
 const UNSTEADY: f64 = 2.0;
 const MAX_UNSTEADY: u32 = 4;
@@ -35,8 +35,8 @@ pub struct History {
     pub capped: u32,
     /// Whether fields of hashes expire, which share the budget of the cycle: no law.
     pub has_field_ttls: bool,
-    /// Keys with a TTL.
-    pub with_ttl: u64,
+    /// All keys.
+    pub keys: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ struct Before {
 impl History {
     /// Adds an observation.
     pub fn observe(&mut self, now: f64, signals: &Signals) {
-        self.with_ttl = signals.keys().1;
+        self.keys = signals.keys().0;
         let next = Before {
             at: now,
             reading: signals.reading.clone(),

@@ -139,7 +139,7 @@ impl Holder {
         self.nodes.clear();
         let restored = records.iter().map(|record| {
             let restored = restore(dialer, target, record, &stop);
-            if matches!(restored.outcome, RestoreOutcome::Restored { .. } | RestoreOutcome::Unchanged) {
+            if !matches!(restored.outcome, RestoreOutcome::Failed(_)) {
                 // Where this fails the record says that the server is to be restored, which then changes nothing.
                 let _ = host.registry().save(&BaselineRecord { is_restored: true, ..record.clone() });
             }

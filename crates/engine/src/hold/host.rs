@@ -11,6 +11,11 @@ pub trait HolderHost: Sync {
     /// Whether changes are this process's to make, and can be recorded.
     fn may_write(&self) -> bool;
 
+    /// Whether no other process holds the servers, as far as can be found out.
+    fn is_ours(&self) -> bool {
+        true
+    }
+
     /// Starts a scan of one primary, which has a batch of stale keys.
     fn scan(&self, address: &Address);
 

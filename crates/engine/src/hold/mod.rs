@@ -4,6 +4,7 @@
 mod action;
 mod alarms;
 mod baseline;
+mod ceiling;
 mod controller;
 mod decision;
 mod goal;

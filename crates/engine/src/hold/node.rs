@@ -9,6 +9,7 @@ use super::{
     host::{Change, HolderHost},
     observation::observe,
     policy::Policy,
+    restore::{self, RestoreOutcome, Restored},
     state::{HoldState, HoldStatus},
     writer,
 };
@@ -25,6 +26,10 @@ pub struct Node {
     link: Option<Link>,
     controller: Controller,
     run_id: String,
+    /// Identity of the server process that was written to last.
+    written_to: String,
+    /// Settings before a write whose reply was lost, and its reason.
+    unknown: Option<(CycleSetting, String)>,
     /// Keys that samples have reclaimed from this server process: they count as expired there.
     reclaimed: u64,
     /// What is known of it.
@@ -34,12 +39,16 @@ pub struct Node {
 impl Node {
     /// Returns a server that was not observed yet. `record`: of an earlier holder.
     pub fn new(address: Address, policy: Policy, record: Option<BaselineRecord>) -> Self {
+        let is_finished = record.as_ref().is_some_and(|record| record.is_restored);
         let (run_id, baseline) = record.map(|record| (record.run_id, record.baseline)).unzip();
+        let run_id: String = run_id.unwrap_or_default();
         Self {
             address,
             link: None,
-            controller: Controller::new(policy, baseline),
-            run_id: run_id.unwrap_or_default(),
+            controller: Controller::new(policy, baseline, is_finished),
+            written_to: run_id.clone(),
+            run_id,
+            unknown: None,
             reclaimed: 0,
             status: HoldStatus { state: HoldState::Measuring, ..HoldStatus::default() },
         }
@@ -59,7 +68,7 @@ impl Node {
     /// Returns the record of this server; `None`: nothing was written to it.
     pub fn record(&self, target: &str) -> Option<BaselineRecord> {
         let baseline = self.controller.baseline().filter(|baseline| baseline.is_written())?.clone();
-        let (address, run_id) = (self.address.clone(), self.run_id.clone());
+        let (address, run_id) = (self.address.clone(), self.written_to.clone());
         Some(BaselineRecord { target: target.to_owned(), address, run_id, is_restored: false, baseline })
     }
 
@@ -120,8 +129,10 @@ impl Node {
             self.controller.sampled(now(), share);
         }
         let (status, action) = self.controller.step(now(), &signals);
-        let sentence = status.sentence.clone();
+        let mut sentence = status.sentence.clone();
         (self.status, self.run_id) = (status, signals.run_id);
+        self.report_unknown(host);
+        let is_restore = action == Action::Restore;
         let outcome = match action {
             Action::None => {
                 self.link = Some(link);
@@ -133,24 +144,27 @@ impl Node {
                 return Ok(());
             }
             Action::Write { parameter, from, value } => {
+                self.written_to = self.run_id.clone();
                 let outcome = self.write(&mut link, from, parameter, value, connector, host);
                 self.controller.written(now(), outcome.clone());
+                if outcome == Outcome::Unknown {
+                    self.unknown = Some((from, sentence.clone()));
+                }
                 outcome
             }
             Action::Restore => {
-                let baseline = self.controller.baseline().cloned();
-                let restored = baseline.map(|baseline| writer::restore(&mut link, &baseline));
-                let outcome = match restored {
-                    Some(Ok(outcome)) => outcome,
-                    _ => Outcome::Unknown,
+                let Some((outcome, remark)) = self.restore(&mut link, connector, host) else {
+                    self.link = Some(link);
+                    return Ok(());
                 };
+                sentence.push_str(remark);
+                self.status.sentence.clone_from(&sentence);
                 self.controller.restored(now(), outcome.clone());
                 outcome
             }
         };
         if let (Outcome::Done(to), Some(from)) = (&outcome, self.status.setting) {
             self.status.setting = Some(*to);
-            let is_restore = Some(*to) == self.status.baseline;
             if is_restore && let Some(record) = self.record(&connector.target.to_string()) {
                 // Where this fails the record says that the server is to be restored, which then changes nothing.
                 let _ = host.registry().save(&BaselineRecord { is_restored: true, ..record });
@@ -163,6 +177,37 @@ impl Node {
             self.link = Some(link);
         }
         Ok(())
+    }
+
+    /// Restores the server's own settings. Returns what became of it and what the operator has to be told as well; `None`: they
+    /// are another worker's to restore.
+    fn restore(
+        &self,
+        link: &mut Link,
+        connector: Connector<'_>,
+        host: &dyn HolderHost,
+    ) -> Option<(Outcome, &'static str)> {
+        let record = self.record(&connector.target.to_string())?;
+        if !host.is_ours() {
+            return None;
+        }
+        let Ok(Restored { outcome, may_be_in_file, .. }) = restore::through(link, &record) else {
+            return Some((Outcome::Unknown, ""));
+        };
+        let outcome = match outcome {
+            RestoreOutcome::Restored { to, .. } | RestoreOutcome::Foreign(to) => Outcome::Done(to),
+            RestoreOutcome::Unchanged => Outcome::Done(record.baseline.setting()),
+            RestoreOutcome::Failed(cause) => Outcome::Failed(cause),
+        };
+        Some((outcome, if may_be_in_file { restore::IN_FILE } else { "" }))
+    }
+
+    /// Reports a change whose reply was lost, now that the settings are known.
+    fn report_unknown(&mut self, host: &dyn HolderHost) {
+        let Some(to) = self.status.setting else { return };
+        let Some((from, reason)) = self.unknown.take().filter(|(from, _)| *from != to) else { return };
+        let reason = format!("{reason} (the reply was lost)");
+        host.changed(&Change { address: self.address.clone(), from, to, reason, is_restore: false });
     }
 
     fn write(

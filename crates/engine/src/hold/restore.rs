@@ -23,6 +23,10 @@ const CLIENT_NAME: &str = "keysweep:restore";
 /// How long to wait before an unreachable server is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What an operator has to look at where a temporary value may have become permanent.
+pub const IN_FILE: &str =
+    "; its configuration file may contain a value that keysweep wrote: check active-expire-effort and hz there";
+
 /// What became of the settings of one server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RestoreOutcome {
@@ -132,9 +136,7 @@ impl std::fmt::Display for Restored {
             RestoreOutcome::Failed(cause) => f.write_str(cause)?,
         }
         match self.may_be_in_file {
-            true => f.write_str(
-                "; its configuration file may contain a value that keysweep wrote: check active-expire-effort and hz there",
-            ),
+            true => f.write_str(IN_FILE),
             false => Ok(()),
         }
     }

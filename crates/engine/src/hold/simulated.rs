@@ -32,6 +32,8 @@ pub struct Server {
     pub bias: f64,
     /// How many times as long as usual a cycle takes: caches that others use, a table that is being resized.
     pub slowness: f64,
+    /// The effort from which on a cycle takes longer than the law has it, and how many times as long.
+    pub steep: Option<(u8, f64)>,
     /// Whether every cycle ends at its time limit, as on a machine whose cores others use.
     pub is_capped: bool,
     expired: f64,
@@ -56,6 +58,7 @@ impl Server {
             scan_left: None,
             bias: 0.0,
             slowness: 1.0,
+            steep: None,
             is_capped: false,
             expired: 0.0,
             cycle_seconds: 0.0,
@@ -100,7 +103,8 @@ impl Server {
         self.expired += self.removed * seconds;
         // Behind a scan the cycle finds little.
         let cycled = self.setting.held_rate(self.share.clamp(1e-3, 0.49)).min(self.removed);
-        self.cycle_seconds += cost.load(cycled, self.share.max(1e-3)) * self.slowness * seconds;
+        let steep = self.steep.filter(|(effort, _)| self.setting.effort >= *effort).map_or(1.0, |(_, factor)| factor);
+        self.cycle_seconds += cost.load(cycled, self.share.max(1e-3)) * self.slowness * steep * seconds;
     }
 
     pub fn scan(&mut self) {

@@ -3,6 +3,7 @@
 use super::{
     action::{Action, Decision},
     baseline::Parameter,
+    ceiling::Ceiling,
     controller::Controller,
     goal::{Limits, Search},
     model::Model,
@@ -59,7 +60,8 @@ impl Controller {
         // Two rates have to agree: one spike of expiring keys changes nothing. The costs are those of the higher rate.
         let (fewer, more) = (at(low), at(high));
         let (fewer, more) = (Model { workload: &fewer, ..model.clone() }, Model { workload: &more, ..model.clone() });
-        let search = |share| Search { limits: Limits::of(&self.policy), share, load: &more, baseline, target: below };
+        let limits = Limits { max_effort: self.max_effort(now, found), ..Limits::of(&self.policy) };
+        let search = |share| Search { limits, share, load: &more, baseline, target: below };
         if fewer.share(found) > below * TRIGGER {
             let search = search(&fewer);
             if let Some(write) = search.next(found, search.goal(found).setting) {
@@ -108,7 +110,21 @@ impl Controller {
             return Decision::stay(HoldState::Measuring, sentence);
         }
         let remedy = remedy(model, &self.policy, baseline, found);
-        Decision::stay(HoldState::CannotHold, format!("{sentence}: the limits are reached; {remedy}"))
+        let seen =
+            self.standing_ceiling(now, found).map(|ceiling| format!("; {}", ceiling.sentence)).unwrap_or_default();
+        Decision::stay(HoldState::CannotHold, format!("{sentence}: the limits are reached; {remedy}{seen}"))
+    }
+
+    /// Returns the effort that is not exceeded, if a limit was broken above it.
+    fn standing_ceiling(&self, now: f64, found: CycleSetting) -> Option<&Ceiling> {
+        let (_, rate) = self.history.range()?;
+        self.ceiling.as_ref().filter(|ceiling| ceiling.stands(now, found.hz, rate))
+    }
+
+    /// Returns the highest effort that may be written.
+    fn max_effort(&self, now: f64, found: CycleSetting) -> u8 {
+        let ceiling = self.standing_ceiling(now, found).map_or(u8::MAX, |ceiling| ceiling.effort);
+        self.policy.max_effort.min(ceiling)
     }
 
     /// Decides where there is no law: in steps of one, by what samples say.
@@ -132,7 +148,7 @@ impl Controller {
         let load = self.history.load.unwrap_or(f64::INFINITY) * STEP_LOAD;
         let stall = load / f64::from(signals.hz.unwrap_or(10));
         let is_light = stall * 1e3 <= self.policy.max_added_stall_ms && load <= self.policy.max_added_cpu;
-        if share.low > below && found.effort < self.policy.max_effort && is_light {
+        if share.low > below && found.effort < self.max_effort(now, found) && is_light {
             return step(found.effort + 1, "above the target");
         }
         if share.high < below / 2.0 && found.effort > baseline.effort {

@@ -9,8 +9,11 @@ use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Change, HolderH
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::Holds;
-use crate::model::{AuditEvent, HOLD, HoldLease, Instance, MarkKind, Status};
+use super::{Holds, LEASE};
+use crate::{
+    model::{AuditEvent, HOLD, HoldLease, Instance, MarkKind, Status},
+    store::HoldRenewal,
+};
 
 /// How long a worker may change servers after the store answered last.
 const STORE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -63,6 +66,12 @@ impl HolderHost for Host {
 
     fn may_write(&self) -> bool {
         self.renewed_at.elapsed() < STORE_TIMEOUT
+    }
+
+    /// While the store does not answer, the settings are restored all the same.
+    fn is_ours(&self) -> bool {
+        let renewed = self.runtime.block_on(self.holds.store.renew_hold(&self.lease, LEASE, None));
+        !matches!(renewed, Ok(HoldRenewal::Lost))
     }
 
     fn scan(&self, _: &Address) {

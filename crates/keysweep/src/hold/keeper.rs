@@ -9,16 +9,13 @@ use std::{
 use keysweep_engine::{HoldLevel, HoldPolicy, HoldState, Holder, Stop, StopOnDrop};
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
-use super::{Holds, host::Host};
+use super::{Holds, LEASE, host::Host};
 use crate::{
     model::{HeldServer, HoldLease, Instance},
     store::HoldRenewal,
     task::background::wait_for_shutdown,
 };
 
-/// How long a lease lasts without a renewal. Where a round over servers that do not answer takes longer, the next worker adopts
-/// what this one has recorded.
-const LEASE: Duration = Duration::from_secs(20);
 /// Time between two renewals, after which a changed policy is known at the latest.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two claims.

@@ -4,6 +4,8 @@ mod file;
 mod host;
 pub mod keeper;
 
+use std::time::Duration;
+
 use keysweep_engine::{HoldLevel, HoldPolicy, PolicyError};
 use serde_json::json;
 
@@ -16,6 +18,10 @@ use crate::{
     store::{Store, StoreError},
     task::Tasks,
 };
+
+/// How long a lease lasts without a renewal. Where a round over servers that do not answer takes longer, the next worker adopts
+/// what this one has recorded.
+const LEASE: Duration = Duration::from_secs(20);
 
 /// The holds of a store. Clones share them.
 #[derive(Clone)]

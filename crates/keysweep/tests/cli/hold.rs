@@ -90,32 +90,37 @@ fn held(installation: &Installation, flavor: Flavor) {
 fn heavy_after_a_kill_at_any_write_restore_brings_back_exactly_the_servers_own_settings() {
     let installation = installation!();
     thread::scope(|scope| {
-        for (flavor, moment) in [
-            (Flavor::Redis62, Moment { write: 1, at: trap::At::Command }),
-            (Flavor::Valkey91, Moment { write: 1, at: trap::At::Reply }),
-            (Flavor::Redis82, Moment { write: 1, at: trap::At::ReadBack }),
-            (Flavor::Valkey91, Moment { write: 2, at: trap::At::Reply }),
+        let effort: &[&str] = &["--max-effort", "10"];
+        // Stalls so short that only a higher hz keeps them.
+        let hz: &[&str] = &["--max-effort", "10", "--max-hz", "60", "--max-added-stall", "0.1"];
+        for (flavor, moment, options) in [
+            (Flavor::Redis62, Moment { write: 1, at: trap::At::Command }, effort),
+            (Flavor::Valkey91, Moment { write: 1, at: trap::At::Reply }, effort),
+            (Flavor::Redis82, Moment { write: 1, at: trap::At::ReadBack }, effort),
+            (Flavor::Valkey91, Moment { write: 2, at: trap::At::Reply }, effort),
+            (Flavor::Valkey91, Moment { write: 1, at: trap::At::Reply }, hz),
         ] {
             let installation = &installation;
-            scope.spawn(move || killed(installation, flavor, moment));
+            scope.spawn(move || killed(installation, flavor, moment, options));
         }
     });
 }
 
-fn killed(installation: &Installation, flavor: Flavor, moment: Moment) {
+fn killed(installation: &Installation, flavor: Flavor, moment: Moment, limits: &[&str]) {
     let server = Server::with(flavor).arg("--active-expire-effort", "2").arg("--hz", "11").start();
     let own = setting(&server);
     assert_eq!(own, ["2", "11"]);
     let _churn = Churn::start(&server, RATE, LONGEST_TTL);
     let data = tempfile::tempdir().expect("a folder");
     let trap = Trap::before(server.address(), moment);
-    let mut process = hold(installation, &trap.url(), data.path(), &["--below", "5%", "--max-effort", "10"]);
+    let mut process = hold(installation, &trap.url(), data.path(), &[&["--below", "5%"][..], limits].concat());
     trap.arm(Pid::from_child(&process));
     eventually("the process is killed at the write", TIMEOUT, || process.try_wait().expect("a child"));
     assert!(trap.has_sprung(), "{moment:?}: {}", output(data.path()));
     let left = setting(&server);
     let is_written = moment.write > 1 || !matches!(moment.at, trap::At::Command);
     assert_eq!(left != own, is_written, "{moment:?}: {left:?}");
+    assert_eq!(left[1] != own[1], limits.contains(&"--max-hz"), "{left:?}: {}", output(data.path()));
     let restored = restore_all(installation, data.path());
     let said = String::from_utf8_lossy(&restored.stdout).into_owned();
     assert_eq!((restored.status.code(), setting(&server)), (Some(0), own), "{moment:?}: {said}");
@@ -193,6 +198,13 @@ fn all_servers_are_restored_with_the_passwords_of_an_inventory() {
     let (inventory, data) = (folder.join("fleet.yaml"), folder.to_str().expect("UTF-8"));
     let words = ["restore", "--all", "--data-dir", data, "--inventory", inventory.to_str().expect("UTF-8")];
     let restored = installation!().run(&words);
+    assert_eq!((restored.status.code(), setting(&server)), (Some(0), ["3".into(), "10".into()]));
+    // One server by its URL, from the file alone.
+    redis::cmd("CONFIG").arg("SET").arg("active-expire-effort").arg(7).exec(&mut server.connection()).expect("set");
+    let (file, password) = (folder.join("restore.json"), folder.join("password"));
+    let [file, password] = [&file, &password].map(|path| path.to_str().expect("UTF-8"));
+    let url = format!("redis://{address}");
+    let restored = installation!().run(&["restore", &url, "--file", file, "--password-file", password]);
     assert_eq!((restored.status.code(), setting(&server)), (Some(0), ["3".into(), "10".into()]));
 }
 
@@ -277,11 +289,14 @@ fn soak_a_target_beyond_the_default_limits_is_reported(#[values(Flavor::Valkey91
     while !output(data.path()).contains(": cannot_hold: ") && Instant::now() < deadline {
         thread::sleep(Duration::from_secs(1));
     }
-    println!("{flavor:?}: {:?}\n{}", setting(&server), output(data.path()));
-    assert!(
-        output(data.path()).contains("the limits are reached; effort"),
-        "{flavor:?} is not said to be out of reach"
-    );
+    // It stays so, with the settings that the limits allow.
+    thread::sleep(Duration::from_secs(60));
+    let (said, held) = (output(data.path()), setting(&server));
+    println!("{flavor:?}: {held:?}\n{said}");
+    let mut states = said.lines().filter(|line| line.contains(": cannot_hold: ") || line.contains(": backing_off: "));
+    let last = states.next_back().unwrap_or_default();
+    assert!(last.contains("the limits are reached; effort"), "{flavor:?} is not said to be out of reach: {last}");
+    assert_ne!(held, own, "{flavor:?} holds what its limits allow");
     kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
     eventually("it ends", TIMEOUT, || process.try_wait().expect("a child"));
     assert_eq!(setting(&server), own);

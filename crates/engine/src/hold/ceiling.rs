@@ -1,0 +1,88 @@
+//! Highest effort that keeps the limits, learned from one that broke them.
+
+use super::{alarms::Broken, history::SHIFT, model::Model};
+use crate::stale::CycleSetting;
+
+/// Seconds for which it is remembered. Other programs on the machine may have made the cycles longer, so it is not final.
+const REMEMBERED: f64 = 21_600.0;
+
+/// An effort that is not exceeded for a while.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ceiling {
+    /// The effort; the server's own where no other keeps the limits.
+    pub effort: u8,
+    /// What was measured above it.
+    pub sentence: String,
+    hz: u32,
+    rate: f64,
+    seen_at: f64,
+}
+
+impl Ceiling {
+    /// Returns the ceiling below a setting that breaks a limit: the highest effort that keeps the limit, if the loads of two
+    /// efforts have the ratio that the model predicts; without a model one effort lower. `rate`: keys that expire a second.
+    pub fn below(
+        broken: &Broken,
+        model: Option<&Model<'_>>,
+        baseline: CycleSetting,
+        found: CycleSetting,
+        rate: f64,
+    ) -> Self {
+        let keeps = |effort: &u8| {
+            let added = |model: &Model<'_>, effort| model.cpu(CycleSetting { effort, ..found }) - model.cpu(baseline);
+            model.is_none_or(|model| added(model, *effort) <= added(model, found.effort) / broken.factor)
+        };
+        let effort = (baseline.effort + 1..found.effort).rev().find(keeps);
+        let sentence = format!("at effort {}, {}; it takes {}", found.effort, broken.sentence, broken.needed);
+        Self { effort: effort.unwrap_or(baseline.effort), sentence, hz: found.hz, rate, seen_at: f64::INFINITY }
+    }
+
+    /// Returns the ceiling as seen at this time.
+    pub fn seen(self, now: f64) -> Self {
+        Self { seen_at: now, ..self }
+    }
+
+    /// Whether it still stands: hz is no higher, no fewer keys expire a second, and it is not too old.
+    pub fn stands(&self, now: f64, hz: u32, rate: f64) -> bool {
+        hz <= self.hz && rate >= self.rate / SHIFT && now - self.seen_at < REMEMBERED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stale::{CycleCost, Workload};
+
+    const E1: CycleSetting = CycleSetting { effort: 1, hz: 10 };
+
+    fn below(factor: f64, effort: u8) -> Ceiling {
+        let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
+        let model =
+            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        let broken = Broken {
+            factor,
+            relieving: None,
+            sentence: "a cycle blocks clients for 1.5 ms more".into(),
+            needed: "max_added_stall 1.5 ms".into(),
+        };
+        Ceiling::below(&broken, Some(&model), E1, CycleSetting { effort, hz: 10 }, 10_000.0).seen(0.0)
+    }
+
+    #[test]
+    fn the_further_a_limit_is_exceeded_the_lower_the_ceiling() {
+        let efforts = [1.3, 1.6, 1.9].map(|factor| below(factor, 8).effort);
+        assert!(efforts.is_sorted_by(|higher, lower| higher >= lower) && efforts[0] > efforts[2], "{efforts:?}");
+        assert!(efforts.iter().all(|effort| (2..8).contains(effort)), "{efforts:?}");
+        assert_eq!(below(1.5, 2).effort, 1, "nothing lies between it and the server's own");
+        let sentence = below(1.3, 8).sentence;
+        assert!(sentence.starts_with("at effort 8, a cycle blocks") && sentence.ends_with("1.5 ms"), "{sentence}");
+    }
+
+    #[test]
+    fn a_ceiling_stands_until_fewer_keys_expire_hz_is_raised_or_it_is_old() {
+        let ceiling = below(1.3, 8);
+        assert!(ceiling.stands(3_600.0, 10, 9_000.0) && ceiling.stands(60.0, 10, 20_000.0));
+        assert!(!ceiling.stands(60.0, 10, 5_000.0) && !ceiling.stands(60.0, 20, 10_000.0));
+        assert!(!ceiling.stands(REMEMBERED, 10, 10_000.0));
+    }
+}
