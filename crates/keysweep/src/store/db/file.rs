@@ -5,7 +5,10 @@ use std::{
     fs::{self, File},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::store::error::StoreError;
@@ -22,6 +25,8 @@ const HEADER: usize = 100;
 pub struct OpenFile {
     path: PathBuf,
     file: Arc<File>,
+    /// Greatest length that the file was seen with, bytes.
+    longest: Arc<AtomicU64>,
 }
 
 impl OpenFile {
@@ -32,12 +37,15 @@ impl OpenFile {
         if let Some(warning) = exposure(path, metadata.mode()) {
             tracing::warn!("{warning}");
         }
-        Ok(Self { path: path.to_owned(), file: Arc::new(file) })
+        let longest = Arc::new(AtomicU64::new(metadata.len()));
+        Ok(Self { path: path.to_owned(), file: Arc::new(file), longest })
     }
 
-    /// Checks that the file is still at its path, and as long as its header says. Opens and closes nothing.
+    /// Checks that the file is still at its path, and that it was not truncated. Opens and closes nothing.
     pub fn check(&self) -> Result<(), StoreError> {
         let failed = |cause: &str| Err(unavailable(&self.path, cause));
+        // Read before the length: another check may see the file grow meanwhile.
+        let longest = self.longest.load(Ordering::Acquire);
         let Ok(at_path) = fs::metadata(&self.path) else { return failed("was removed, or cannot be read") };
         let Ok(metadata) = self.file.metadata() else { return failed("cannot be read") };
         if (at_path.dev(), at_path.ino()) != (metadata.dev(), metadata.ino()) {
@@ -47,9 +55,17 @@ impl OpenFile {
         if self.file.read_exact_at(&mut header, 0).is_err() || !header.starts_with(MAGIC) {
             return failed("was truncated or overwritten");
         }
-        if metadata.len() < length(&header) {
+        let present = metadata.len();
+        if present >= longest {
+            self.longest.fetch_max(present, Ordering::AcqRel);
+            return Ok(());
+        }
+        // The header alone proves nothing: a checkpoint writes it before the pages that lengthen the file, and stays there for as
+        // long as a reader needs the log. A file that another program has vacuumed is shorter, and as long as its header says.
+        if present < length(&header) {
             return failed("was truncated");
         }
+        let _ = self.longest.compare_exchange(longest, present, Ordering::AcqRel, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -80,6 +96,8 @@ fn exposure(path: &Path, mode: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{ConnectOptions, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+
     use super::*;
     use crate::{model::Project, store::Store};
 
@@ -130,6 +148,67 @@ mod tests {
             fs::rename(&other, path).expect("replaced");
         })
         .await;
+    }
+
+    async fn connect(path: &Path) -> SqliteConnection {
+        SqliteConnectOptions::new().filename(path).connect().await.expect("a connection")
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_that_a_reader_delays_leaves_a_healthy_database() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (store, path) = store(folder.path()).await;
+        let (mut writer, mut reader) = (connect(&path).await, connect(&path).await);
+        for statement in [
+            "CREATE TABLE filler (id INTEGER PRIMARY KEY, bytes BLOB)",
+            "INSERT INTO filler (bytes) SELECT zeroblob(3000) FROM (VALUES (1), (2), (3), (4), (5), (6))",
+        ] {
+            writer.execute(statement).await.expect("written");
+        }
+        reader.execute("BEGIN").await.expect("begun");
+        reader.fetch_one("SELECT COUNT(*) FROM filler").await.expect("a snapshot");
+        // The last page is in the log once more, behind the snapshot: the checkpoint writes all pages but that one.
+        for statement in [
+            "UPDATE filler SET bytes = zeroblob(2999) WHERE id = (SELECT MAX(id) FROM filler)",
+            "PRAGMA wal_checkpoint(PASSIVE)",
+        ] {
+            writer.execute(statement).await.expect("written");
+        }
+        let opened = OpenFile::at(&path).expect("a file");
+        let mut header = [0; HEADER];
+        opened.file.read_exact_at(&mut header, 0).expect("a header");
+        let present = fs::metadata(&path).expect("a file").len();
+        assert!(present < length(&header), "{present} bytes: the header is ahead of the file");
+
+        store.add_project(&project(1)).await.expect("a healthy database takes writes");
+        store.ping().await.expect("it is ready");
+        reader.execute("ROLLBACK").await.expect("ended");
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.expect("checkpointed");
+        store.add_project(&project(2)).await.expect("a longer file");
+        store.ping().await.expect("it is ready");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_was_vacuumed_by_another_program_is_shorter_and_healthy() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (store, path) = store(folder.path()).await;
+        let mut other = connect(&path).await;
+        let size = || fs::metadata(&path).expect("a file").len();
+        for statement in ["CREATE TABLE filler AS SELECT zeroblob(100000) AS bytes", "PRAGMA wal_checkpoint(TRUNCATE)"]
+        {
+            other.execute(statement).await.expect("written");
+        }
+        store.ping().await.expect("it is ready");
+        let before = size();
+        for statement in ["DROP TABLE filler", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+            other.execute(statement).await.expect("written");
+        }
+        assert!(size() < before, "{before} bytes before");
+        store.add_project(&project(1)).await.expect("a healthy database takes writes");
+        store.ping().await.expect("it is ready");
+        // What is cut off afterwards is missed.
+        File::options().write(true).open(&path).and_then(|file| file.set_len(4_096)).expect("truncated");
+        store.add_project(&project(2)).await.expect_err("a write that would be lost");
     }
 
     #[test]
