@@ -9,6 +9,7 @@ mod edit;
 mod error;
 mod estimate;
 mod fields;
+mod form_key;
 mod format;
 mod history;
 mod hold;

@@ -13,7 +13,8 @@ use super::{
     cookies::{self, Cookies},
     error::{ConsoleError, rendered, sign_in_failure},
     fields::Fields,
-    protection::{FormKey, is_secure, verified_form},
+    form_key::{FormKey, verified_form},
+    protection::is_secure,
 };
 use crate::{
     request::{Peer, read_body},

@@ -6,7 +6,7 @@ use super::{
     cookies::Cookies,
     error::ConsoleError,
     fields::Fields,
-    protection::{self, FormKey},
+    form_key::{FormKey, verified_form},
 };
 use crate::{
     auth::{Authenticator, Authorized},
@@ -74,7 +74,7 @@ impl ConsoleState {
         let form_key = parts.extensions.get::<FormKey>().cloned().unwrap_or_default();
         let form = match parts.method.is_safe() {
             true => Fields::default(),
-            false => protection::verified_form(&parts.headers, &form_key, &read_body(body).await?)?,
+            false => verified_form(&parts.headers, &form_key, &read_body(body).await?)?,
         };
         let authorized = caller.authorize(&mut parts, needed).await?;
         let projects = self.auth.projects_of(&authorized.caller).await?;

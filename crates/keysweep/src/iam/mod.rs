@@ -4,6 +4,7 @@ mod catalog;
 mod domains;
 mod error;
 mod projects;
+mod settings;
 mod sign_in_body;
 mod state;
 mod tokens;
@@ -13,7 +14,7 @@ use axum::{Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::{catalog::CatalogSettings, error::IamError, state::IamState};
+pub use self::{error::IamError, settings::CatalogSettings, state::IamState};
 
 /// Schemas that the document refers to although no operation returns them.
 #[derive(OpenApi)]

@@ -1,6 +1,6 @@
 //! What the operations share.
 
-use super::catalog::CatalogSettings;
+use super::settings::CatalogSettings;
 use crate::{auth::Authenticator, identity::Identity};
 
 /// State of the operations.

@@ -148,7 +148,7 @@ const WITHOUT_CIRCLES: &[&str] = &[
 
 /// Folders of the product whose file defines a type that the files beside it implement, aggregate by aggregate. That file is
 /// left out of the search; the others form no circles either.
-const TYPES_IN_PARTS: &[&str] = &["auth", "cli::client", "hold", "identity", "instances", "metrics", "task"];
+const TYPES_IN_PARTS: &[&str] = &["auth", "cli::client", "identity", "instances", "metrics"];
 
 /// Returns the modules of a crate whose root file is in this folder.
 fn modules(folder: &str) -> Vec<Module> {
@@ -214,7 +214,9 @@ fn every_file_of_the_engine_and_every_module_of_the_product_is_on_the_map() {
     let map = read(&root().join("ARCHITECTURE.md"));
     for (file, _) in sources("crates/engine/src") {
         let name = file.rsplit('/').next().expect("a name");
-        assert!(name == "mod.rs" || map.contains(&format!("`{name}`")), "{file} is not in ARCHITECTURE.md");
+        // What holds tests only is found where it is used.
+        let is_test = file.contains("/tests/");
+        assert!(is_test || name == "mod.rs" || map.contains(&format!("`{name}`")), "{file} is not in ARCHITECTURE.md");
     }
     for entry in fs::read_dir(root().join("crates/keysweep/src")).expect("the sources") {
         let name = entry.expect("an entry").file_name().into_string().expect("a plain name");

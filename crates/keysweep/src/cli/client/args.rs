@@ -21,15 +21,16 @@ use ureq::{
 };
 use url::Url;
 
-use super::{Client, ClientError};
+use super::{
+    Client, ClientError,
+    error::{ACCESS, SECRET, no_key},
+};
 use crate::{auth::Signer, loopback::is_loopback, model::is_id};
 
 /// Timeout for connecting to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-const ACCESS: &str = "KEYSWEEP_ACCESS_KEY";
-const SECRET: &str = "KEYSWEEP_SECRET_KEY";
 
 /// Options of every command that only calls a service.
 #[derive(Debug, Args)]
@@ -190,18 +191,6 @@ fn endpoint(given: Option<&str>) -> Result<Url, ClientError> {
 
 fn is_on_loopback(endpoint: &Url) -> bool {
     endpoint.host_str().is_some_and(is_loopback)
-}
-
-/// Returns the error of missing credentials.
-pub(super) fn no_key() -> ClientError {
-    ClientError::usage(format!(
-        "no access key; set {ACCESS} and {SECRET}, or use --credentials FILE (the operator of the service creates a key with `keysweep admin access-key add`)"
-    ))
-}
-
-/// Returns the error of an access key that does not fit into a header.
-pub(super) fn unusable_key() -> ClientError {
-    ClientError::usage(format!("invalid access key in {ACCESS} or --credentials: contains invalid characters"))
 }
 
 /// Returns the ID of the project of this name, or of the only project.

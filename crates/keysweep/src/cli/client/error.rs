@@ -6,11 +6,16 @@ use keysweep_engine::link::certificate;
 use serde_json::Value;
 use tokio_rustls::rustls;
 
-use super::{Client, args::no_key};
+use super::Client;
 use crate::{
     auth::signature::{CLOCK_WINDOW, SignatureError},
     cli::{Exit, term},
 };
+
+/// The variable of the access key.
+pub(super) const ACCESS: &str = "KEYSWEEP_ACCESS_KEY";
+/// The variable of its secret.
+pub(super) const SECRET: &str = "KEYSWEEP_SECRET_KEY";
 
 /// A failed command: a message for the terminal and an exit code.
 #[derive(Debug)]
@@ -127,6 +132,18 @@ pub(super) fn read(client: &Client, status: u16, body: &Value, clock_skew: Optio
         _ => (Exit::Failed, format!("the service rejected the request: {message}")),
     };
     ClientError { code, transient: status >= 500, ..ClientError::new(exit, message) }
+}
+
+/// Returns the error of missing credentials.
+pub(super) fn no_key() -> ClientError {
+    ClientError::usage(format!(
+        "no access key; set {ACCESS} and {SECRET}, or use --credentials FILE (the operator of the service creates a key with `keysweep admin access-key add`)"
+    ))
+}
+
+/// Returns the error of an access key that does not fit into a header.
+pub(super) fn unusable_key() -> ClientError {
+    ClientError::usage(format!("invalid access key in {ACCESS} or --credentials: contains invalid characters"))
 }
 
 fn unauthorized(client: &Client, message: &str, code: String, clock_skew: Option<i64>) -> ClientError {

@@ -107,7 +107,7 @@ impl Client {
         let mut request = request.body(bytes.clone()).map_err(|error| ClientError::usage(error.to_string()))?;
         if let Some(signer) = &self.signer {
             let signed = signer.sign(method, path, query, bytes.as_bytes(), Timestamp::now());
-            request.headers_mut().extend(signed.map_err(|_| args::unusable_key())?);
+            request.headers_mut().extend(signed.map_err(|_| error::unusable_key())?);
         }
         let mut response = self.agent.run(request).map_err(|error| ClientError::unreachable(self.origin(), &error))?;
         let clock_skew = response.headers().get(DATE).and_then(clock_skew);

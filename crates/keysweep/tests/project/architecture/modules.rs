@@ -143,7 +143,12 @@ fn absolute(module: &Module, path: &[String]) -> Option<Vec<String>> {
 
 /// Returns whether the words before a path make it a re-export: `pub use`, `pub(crate) use`.
 fn is_reexport(before: &[String]) -> bool {
-    let Some(at) = before.iter().rposition(|word| word == ";" || word == "}") else {
+    // A brace that closes a group of a `use` is followed by more of it.
+    let ends = |at: usize| {
+        let continues = before.get(at + 1).is_some_and(|next| matches!(next.as_str(), "," | "}" | ";"));
+        before[at] == ";" || (before[at] == "}" && !continues)
+    };
+    let Some(at) = (0..before.len()).rev().find(|at| ends(*at)) else {
         return before.starts_with(&["pub".into(), "use".into()]);
     };
     let statement = &before[at + 1..];
@@ -157,7 +162,8 @@ fn reexports(folder: &Module, children: &BTreeSet<String>) -> BTreeMap<String, S
     for (position, word) in words.iter().enumerate() {
         if children.contains(word)
             && is_reexport(&words[..position])
-            && words[..position].last().is_some_and(|w| w != "::")
+            && (words[..position].last().is_some_and(|word| word != "::")
+                || words[..position].ends_with(&["self".into(), "::".into()]))
         {
             let mut paths = Vec::new();
             tree(&words, position, &[], &mut paths);
