@@ -242,6 +242,28 @@ fn promtool_accepts_the_alerts_and_their_tests_pass() {
 }
 
 #[test]
+fn an_alert_of_an_instance_carries_its_name_and_project() {
+    let rules = std::fs::read_to_string(root().join("deploy/prometheus/alerts.yml")).expect("the rules");
+    let (mut of_instances, mut wrong) = (0, Vec::new());
+    for rule in rules.split("- alert: ").skip(1) {
+        let alert = rule.lines().next().unwrap_or_default();
+        let (expression, annotations) = rule.split_once("annotations:").expect("annotations");
+        if annotations.contains("$labels.instance_id") {
+            wrong.push(format!("{alert} shows an id"));
+        }
+        if expression.contains("(instance_id)") {
+            of_instances += 1;
+            let joins = "* on (instance_id) group_left (name, project)\n          max by (instance_id, name, project) (keysweep_instance_info)";
+            if !expression.contains(joins) || !annotations.contains("{{ $labels.name }} ({{ $labels.project }})") {
+                wrong.push(format!("{alert} does not show the name of its instance"));
+            }
+        }
+    }
+    assert!(of_instances >= 8, "{of_instances} alerts are of instances; the search finds too little");
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
 fn metrics_and_the_api_never_share_a_listener() {
     let installation = installation!();
     let service = installation.serve(SERVE);
