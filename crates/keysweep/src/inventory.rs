@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_saphyr::{Error as YamlError, Location, Spanned};
 
 use crate::{
-    instances::Connection,
+    instances::{Connection, ListedInstance},
     model::{InvalidField, Label, Labels, check_name},
     secrets::{Secret, secret_file, secret_variable},
 };
@@ -88,23 +88,6 @@ pub struct Entry {
     /// Without the secrets that the entry names.
     target: Target,
     raw: RawEntry,
-}
-
-/// What registering a server takes, with the secrets that its entry names.
-#[derive(Debug)]
-pub struct Registration {
-    /// Name, unique in the file.
-    pub name: String,
-    /// URL, without a password.
-    pub url: String,
-    /// User on the data nodes; `None`: the one in the URL.
-    pub username: Option<String>,
-    /// Password on the data nodes.
-    pub password: Option<Secret>,
-    /// Connection settings besides the URL.
-    pub connection: Connection,
-    /// Labels.
-    pub labels: Labels,
 }
 
 /// The file as it is written.
@@ -214,15 +197,15 @@ impl Entry {
         self.read_target().map_err(|cause| self.invalid(&cause))
     }
 
-    /// Returns what registering the server takes, with the secrets that the entry names. Checked as [`Entry::target`] is.
+    /// Returns the instance that the entry lists, with the secrets that it names. Checked as [`Entry::target`] is.
     ///
     /// # Errors
     /// As [`Entry::target`].
-    pub fn registration(&self) -> Result<Registration, InventoryError> {
+    pub fn listed_instance(&self) -> Result<ListedInstance, InventoryError> {
         self.target()?;
         let raw = &self.raw;
-        let read = || -> Result<Registration, String> {
-            Ok(Registration {
+        let read = || -> Result<ListedInstance, String> {
+            Ok(ListedInstance {
                 name: self.name.clone(),
                 url: raw.url.clone(),
                 username: raw.username.clone(),

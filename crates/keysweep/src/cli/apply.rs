@@ -15,8 +15,8 @@ use super::{
     term,
 };
 use crate::{
-    instances::Connection,
-    inventory::{Inventory, Registration},
+    instances::{Connection, ListedInstance},
+    inventory::Inventory,
 };
 
 /// Largest request that a service reads, in bytes.
@@ -85,8 +85,8 @@ fn instances(args: &ApplyArgs) -> Result<Vec<Value>, ClientError> {
     let inventory = Inventory::read(&args.file).map_err(|error| ClientError::usage(error.to_string()))?;
     let (mut instances, mut errors) = (Vec::with_capacity(inventory.entries.len()), Vec::new());
     for entry in &inventory.entries {
-        match entry.registration() {
-            Ok(registration) => instances.push(body(registration)),
+        match entry.listed_instance() {
+            Ok(listed) => instances.push(body(listed)),
             Err(error) => errors.push(error.to_string()),
         }
     }
@@ -96,8 +96,8 @@ fn instances(args: &ApplyArgs) -> Result<Vec<Value>, ClientError> {
     }
 }
 
-fn body(registration: Registration) -> Value {
-    let Registration { name, url, username, password, connection, labels } = registration;
+fn body(listed: ListedInstance) -> Value {
+    let ListedInstance { name, url, username, password, connection, labels } = listed;
     let labels: BTreeMap<String, String> = labels.as_map().clone();
     without_nulls(json!({
         "name": name, "url": url, "username": username, "password": password.as_ref().map(|secret| secret.expose()),
