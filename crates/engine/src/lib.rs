@@ -32,8 +32,8 @@ mod url;
 
 pub use self::{
     estimate::{
-        Cycle, DatabaseEstimate, Estimate, Finding, KnownRights, Method, PrimaryEstimate, Request as EstimateRequest,
-        Verdict as PrimaryVerdict, estimate, estimate_rdb,
+        Cycle, DatabaseEstimate, Estimate, Finding, KnownRights, MIN_SAMPLE_INTERVAL, Method, PrimaryEstimate,
+        Request as EstimateRequest, SampleLimit, ServerProcess, Verdict as PrimaryVerdict, estimate, estimate_rdb,
     },
     failure::{Failure, FailureKind, REQUIRES_PASSWORD},
     hold::{

@@ -30,7 +30,7 @@ pub use self::{
     credential::{AccessKey, KeyHolder, Sealed, Token, TokenHolder},
     estimate::{
         DEFAULT_TARGET, EstimatePoint, EstimateTotal, EstimatedPrimary, InstanceEstimate, LatestEstimate, Mark,
-        MarkKind, PrimaryPoint, Sampling,
+        MarkKind, PrimaryPoint, Sampling, SettingChange,
     },
     hold::{HeldInstance, HeldServer, HoldLease},
     host::hosts,

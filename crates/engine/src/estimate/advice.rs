@@ -1,7 +1,7 @@
 //! The verdict on a primary, from its estimate.
 
 use super::report::{Method, PrimaryEstimate};
-use crate::stale::{Advice, Basis, CycleSetting, MIN_EFFORT, Share, advise};
+use crate::stale::{Advice, Basis, CycleSetting, Gap, MIN_EFFORT, Share, advise};
 
 /// Keys that a scan at the pace normal visits a second: less than measured, so that advised intervals are long enough.
 const SCANNED_PER_SECOND: f64 = 100_000.0;
@@ -31,6 +31,7 @@ impl PrimaryEstimate {
         let known = if finding.method == Some(Method::Info) { predicted } else { share };
         let basis = Basis {
             missing_right: finding.hz.is_none().then(|| "grant +info".to_owned()),
+            gap: self.gap(),
             share: known,
             bytes: finding.bytes_high.or(finding.bytes),
             keys: finding.keys,
@@ -46,6 +47,28 @@ impl PrimaryEstimate {
             ..Basis::default()
         };
         Verdict { share, is_approximate: share.is_some() && !is_measured, advice: advise(&basis) }
+    }
+
+    /// Returns why the share may be unknown: a sample was refused, or the law lacks a setting.
+    fn gap(&self) -> Option<Gap> {
+        let is_hint = self.finding.method == Some(Method::Info);
+        self.gap.clone().or_else(|| {
+            is_hint.then(|| {
+                let uncounted = "its keys were neither counted on a replica nor sampled";
+                match self.finding.effort {
+                    Some(_) => Gap {
+                        cause: uncounted.into(),
+                        remedy: Some("attach a replica, or allow samples of the primary".into()),
+                    },
+                    None => Gap {
+                        cause: format!(
+                            "{uncounted}, and CONFIG GET is refused, without which the law predicts nothing"
+                        ),
+                        remedy: Some("grant +config|get, attach a replica, or allow samples of the primary".into()),
+                    },
+                }
+            })
+        })
     }
 }
 
@@ -72,6 +95,7 @@ mod tests {
             finding,
             databases: Vec::new(),
             notes: Vec::new(),
+            gap: None,
             used_memory: None,
             cycle,
         }
@@ -105,6 +129,36 @@ mod tests {
         assert_eq!((found.is_approximate, found.share.map(|share| share.share)), (true, Some(0.3)));
         assert_eq!(found.advice.code, Code::SetEffort, "{found:?}");
         assert_eq!(primary(hint, 0.0).verdict(0.1).advice.code, Code::Unknown);
+    }
+
+    #[test]
+    fn an_unknown_share_names_what_is_missing() {
+        let hint = || Finding { method: Some(Method::Info), ..Finding::of_keys(1_000_000, 1_000_000) };
+        let advice = |primary: PrimaryEstimate| {
+            let Advice { code, reason, remedy, .. } = primary.verdict(0.1).advice;
+            assert_eq!(code, Code::Unknown, "{reason}");
+            (reason, remedy.unwrap_or_default())
+        };
+        let (reason, remedy) = advice(primary(hint(), 0.0));
+        assert!(reason.contains("neither counted on a replica nor sampled") && !reason.contains("CONFIG"), "{reason}");
+        assert!(remedy.contains("attach a replica"), "{remedy}");
+
+        let mut blind = primary(hint(), 1_000.0);
+        (blind.finding.effort, blind.finding.predicted_share) = (None, None);
+        let (reason, remedy) = advice(blind);
+        assert!(reason.contains("CONFIG GET is refused") && remedy.contains("+config|get"), "{reason}; {remedy}");
+
+        let refused =
+            Gap { cause: "it is not sampled, since a right is missing".into(), remedy: Some("grant +scan".into()) };
+        let (reason, remedy) = advice(PrimaryEstimate { gap: Some(refused), ..primary(hint(), 0.0) });
+        assert_eq!(
+            (reason.as_str(), remedy.as_str()),
+            ("the stale share is unknown: it is not sampled, since a right is missing", "grant +scan")
+        );
+
+        let mut mute = primary(hint(), 0.0);
+        mute.finding.hz = None;
+        assert_eq!(advice(mute).1, "grant +info");
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub struct Cycle {
     pub workload: Option<Workload>,
     /// Cycles a second, as INFO reports them.
     pub hz: Option<u32>,
+    /// Cycles a second as they are configured, without what `dynamic-hz` adds while many clients are connected; `None`: CONFIG is
+    /// refused.
+    #[serde(default)]
+    pub configured_hz: Option<u32>,
     /// `active-expire-effort`; `None`: CONFIG is refused.
     pub effort: Option<u8>,
     /// Cost of the cycle on this server, calibrated where it has run meanwhile.
@@ -36,6 +40,11 @@ impl Cycle {
     /// Returns the settings, where both are known.
     pub fn setting(&self) -> Option<CycleSetting> {
         Some(CycleSetting { effort: self.effort?, hz: self.hz? })
+    }
+
+    /// Returns the settings as they are configured, where both are known. They change only when they are written.
+    pub fn configured(&self) -> Option<CycleSetting> {
+        Some(CycleSetting { effort: self.effort?, hz: self.configured_hz? })
     }
 
     /// Returns the share of all keys that the cycle holds in steady state.
@@ -76,11 +85,12 @@ pub(super) fn describe(
     after: Option<&Snapshot>,
     may_configure: bool,
 ) -> Result<Cycle, ShardError> {
-    let settings = config(link, ["active-expire-effort", "databases"]);
-    let [effort, databases] = settings.map_err(|error| ShardError::at(address, error))?;
+    let settings = config(link, ["active-expire-effort", "hz", "databases"]);
+    let [effort, configured_hz, databases] = settings.map_err(|error| ShardError::at(address, error))?;
     let effort = effort.and_then(|effort| effort.parse().ok());
+    let configured_hz = configured_hz.and_then(|hz| hz.parse().ok());
     let databases = databases.and_then(|databases| databases.parse().ok());
-    let mut cycle = Cycle { effort, may_configure, ..Cycle::default() };
+    let mut cycle = Cycle { effort, configured_hz, may_configure, ..Cycle::default() };
     let Some(after) = after else { return Ok(cycle) };
     cycle.hz = after.info.number("hz");
     let Some(before) = before else { return Ok(cycle) };

@@ -3,6 +3,7 @@
 mod advice;
 mod backup;
 mod cycle;
+mod limit;
 mod places;
 mod primary;
 mod replica;
@@ -12,13 +13,14 @@ mod rights;
 mod sample;
 mod slots;
 
-pub(crate) use self::sample::sample_share;
 pub use self::{
     advice::Verdict,
     backup::estimate_rdb,
     cycle::Cycle,
+    limit::{MIN_SAMPLE_INTERVAL, SampleLimit, ServerProcess},
     primary::estimate,
     report::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate},
     request::Request,
     rights::KnownRights,
 };
+pub(crate) use self::{limit::sample_interval, sample::sample_share};

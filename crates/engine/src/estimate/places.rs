@@ -1,7 +1,7 @@
 //! Where the slices of a sample begin: random places among all keys, each away from those before it.
 
 use crate::{
-    failure::{Failure, FailureKind, ShardError},
+    failure::ShardError,
     link::{Info, Keyspace, Link},
     record::{Scale, fraction, in_slot},
     server::{has_per_slot_tables, slot_scale},
@@ -24,18 +24,19 @@ pub(super) enum Places {
 }
 
 impl Places {
+    /// Returns the places of the selected database; `None`: the server refuses to count the keys of its slots.
     pub fn of(
         link: &mut Link,
         address: &Address,
         info: &Info,
         line: &Keyspace,
         stop: &Stop,
-    ) -> Result<Self, ShardError> {
+    ) -> Result<Option<Self>, ShardError> {
         let keys_per_bucket = if info.is_since((8, 1), None) { KEYS_PER_BUCKET } else { 1 };
         if !has_per_slot_tables(info) {
-            return Ok(Self::Table { bits: bits(line.keys, keys_per_bucket) });
+            return Ok(Some(Self::Table { bits: bits(line.keys, keys_per_bucket) }));
         }
-        Ok(Self::Slots { scale: counted_slots(link, address, stop)?, keys_per_bucket })
+        Ok(counted_slots(link, address, stop)?.map(|scale| Self::Slots { scale, keys_per_bucket }))
     }
 
     /// Returns a random cursor.
@@ -72,17 +73,14 @@ impl Places {
     }
 }
 
-/// Returns the keys of each slot. Slots that all weigh the same would be wrong by points where one is hot.
-pub(super) fn counted_slots(link: &mut Link, address: &Address, stop: &Stop) -> Result<Scale, ShardError> {
+/// The right to count the keys of slots.
+pub(super) const SLOTS_RIGHT: &str = "grant +cluster|countkeysinslot";
+
+/// Returns the keys of each slot; `None`: the server refuses to count them. Slots that all weigh the same would be wrong by points
+/// where one is hot.
+pub(super) fn counted_slots(link: &mut Link, address: &Address, stop: &Stop) -> Result<Option<Scale>, ShardError> {
     let scale = slot_scale(link, None, stop).map_err(|error| ShardError::at(address, error))?;
-    match scale.keys() {
-        Some(_) => Ok(scale),
-        None => {
-            let sentence =
-                format!("{address} is not sampled: it refuses CLUSTER COUNTKEYSINSLOT; grant +cluster|countkeysinslot");
-            Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)))
-        }
-    }
+    Ok(scale.keys().is_some().then_some(scale))
 }
 
 /// Returns log2 of the smallest table that holds these keys.

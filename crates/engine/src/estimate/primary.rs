@@ -4,16 +4,17 @@ use std::time::Instant;
 
 use super::{
     cycle::{Cycle, Snapshot, describe},
+    limit::{MIN_SAMPLE_INTERVAL, Reservation, ServerProcess},
     replica::Replica,
     report::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate},
     request::{Request, databases},
-    sample::{Sample, sample},
+    sample::{Sample, SampleError, sample},
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Dialer, Info, Keyspace, Link, RoleView},
     server::engine_refusal,
-    stale::{Share, Workload},
+    stale::{Gap, Share, Workload},
     stop::Stop,
     target::{Address, Target},
     topology::{self, Connector, PrimaryNode, Scout},
@@ -45,6 +46,13 @@ fn estimate_primaries(connector: Connector<'_>, request: &Request) -> Result<Est
     if connector.stop.is_raised() {
         return Err(ShardError::Stopped(FailureKind::Interrupted));
     }
+    if request.may_sample() && request.samples.is_some() {
+        // All primaries that are to be sampled, or none: a part of a target would be of no use.
+        for shard in &mut shards {
+            shard.find_replica(request, connector)?;
+            shard.reserve(request)?;
+        }
+    }
     let primaries =
         shards.iter_mut().map(|shard| shard.estimate(request, connector, begun)).collect::<Result<Vec<_>, _>>()?;
     Ok(Estimate { target: connector.target.to_string(), total: Finding::total(&primaries), primaries })
@@ -56,10 +64,25 @@ struct Shard {
     /// `None`: only a replica of it can be reached.
     primary: Option<Link>,
     before: Option<Snapshot>,
-    /// The node of the target itself, if it is a replica.
-    named: Option<Replica>,
-    /// Addresses of replicas.
+    /// The node of the target itself, if it is a replica, else one to count on.
+    replica: Option<Replica>,
+    /// Addresses of replicas; none once they were tried.
     replicas: Vec<Address>,
+    /// The sample that the primary may take, where samples are limited.
+    reservation: Option<Reservation>,
+}
+
+/// What was found on a node, and why nothing was sampled although it might have been.
+struct Found {
+    databases: Vec<(u32, Finding)>,
+    notes: Vec<String>,
+    gap: Option<Gap>,
+}
+
+impl From<Sample> for Found {
+    fn from(Sample { databases, notes }: Sample) -> Self {
+        Self { databases, notes, gap: None }
+    }
 }
 
 impl Shard {
@@ -71,7 +94,7 @@ impl Shard {
             return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
         }
         let mut replicas = node.replicas.clone();
-        let (address, mut primary, named) = match role {
+        let (address, mut primary, replica) = match role {
             RoleView::Replica { host, port, in_sync } => {
                 let address = map.dialled(Address::tcp(host, port));
                 if !in_sync {
@@ -81,14 +104,14 @@ impl Shard {
                     );
                     return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
                 }
-                let named = Some(Replica::new(node.address.clone(), link)?);
+                let replica = Some(Replica::new(node.address.clone(), link)?);
                 // What the primary reports is worth having, and the count does not need it.
                 let primary = match topology::role(&address, connector) {
                     Ok((RoleView::Primary { .. }, link)) => Some(link),
                     Err(ShardError::Stopped(kind)) => return Err(ShardError::Stopped(kind)),
                     _ => None,
                 };
-                (address, primary, named)
+                (address, primary, replica)
             }
             RoleView::Primary { addresses, .. } => {
                 replicas.extend(addresses.into_iter().map(|address| map.dialled(address)));
@@ -100,7 +123,30 @@ impl Shard {
             Some(link) => Snapshot::take(link, &address, begun)?,
             None => None,
         };
-        Ok(Self { address, primary, before, named, replicas })
+        Ok(Self { address, primary, before, replica, replicas, reservation: None })
+    }
+
+    /// Connects to a replica in sync, if the method may count there.
+    fn find_replica(&mut self, request: &Request, connector: Connector<'_>) -> Result<(), ShardError> {
+        let replicas = std::mem::take(&mut self.replicas);
+        let may_count = matches!(request.method, None | Some(Method::Replica | Method::Slots));
+        if self.replica.is_none() && may_count && !replicas.is_empty() {
+            let history = self.history()?;
+            self.replica = Replica::find(&replicas, history.as_deref(), connector)?;
+        }
+        Ok(())
+    }
+
+    /// Reserves the sample of a primary that is not counted on a replica.
+    fn reserve(&mut self, request: &Request) -> Result<(), ShardError> {
+        let is_counted = request.method.is_none() && self.replica.is_some();
+        if let (Some(limit), Some(link), Some(before)) = (&request.samples, &self.primary, &self.before)
+            && !is_counted
+        {
+            let server = ServerProcess::of(link, &self.address, &before.info);
+            self.reservation = Some(Reservation::new(limit, server, &self.address)?);
+        }
+        Ok(())
     }
 
     fn estimate(
@@ -109,31 +155,24 @@ impl Shard {
         connector: Connector<'_>,
         begun: Instant,
     ) -> Result<PrimaryEstimate, ShardError> {
-        let replica = match self.named.take() {
-            Some(named) => Some(named),
-            None if matches!(request.method, None | Some(Method::Replica | Method::Slots)) => {
-                let history = self.history()?;
-                Replica::find(&self.replicas, history.as_deref(), connector)?
-            }
-            None => None,
-        };
+        self.find_replica(request, connector)?;
         let mut source = self.address.to_string();
-        let (databases, mut notes, after) = match (request.method, replica) {
+        let (found, after) = match (request.method, self.replica.take()) {
             (None | Some(Method::Replica | Method::Slots), Some(mut replica)) => {
                 source = replica.address.to_string();
-                let found = match request.method {
+                let databases = match request.method {
                     Some(Method::Slots) => replica.count_slots(request, connector)?,
                     _ => replica.count(request, connector)?,
                 };
-                (found, Vec::new(), self.snapshot(begun)?)
+                (Found { databases, notes: Vec::new(), gap: None }, self.snapshot(begun)?)
             }
             (Some(Method::Replica | Method::Slots), None) => return Err(self.without_replica()),
             (method, _) => {
                 let after = self.snapshot(begun)?;
-                let found = self.on_primary(method, request, connector, after.as_ref())?;
-                (found.databases, found.notes, after)
+                (self.on_primary(method, request, connector, after.as_ref())?, after)
             }
         };
+        let Found { databases, mut notes, gap } = found;
         let cycle = match &mut self.primary {
             Some(link) => {
                 let (address, info) = (&self.address, after.as_ref().map(|after| &after.info));
@@ -153,7 +192,7 @@ impl Shard {
             true => Finding::default().with_share(Share::default(), request.method.unwrap_or(Method::Replica)),
             false => Finding::sum(parts),
         };
-        Ok(PrimaryEstimate {
+        let estimated = PrimaryEstimate {
             address: self.address.to_string(),
             source,
             finding: with_cycle(finding, &cycle),
@@ -165,9 +204,14 @@ impl Shard {
                 })
                 .collect(),
             notes,
+            gap,
             used_memory: after.as_ref().and_then(|after| after.info.number("used_memory")),
             cycle,
-        })
+        };
+        if let Some(mut reservation) = self.reservation.take().filter(|reservation| !reservation.wait.is_zero()) {
+            reservation.wait = estimated.sample_interval();
+        }
+        Ok(estimated)
     }
 
     /// Returns the ID of the replication stream, which a primary and its replicas share; `None` where INFO is refused.
@@ -191,24 +235,36 @@ impl Shard {
         request: &Request,
         connector: Connector<'_>,
         snapshot: Option<&Snapshot>,
-    ) -> Result<Sample, ShardError> {
+    ) -> Result<Found, ShardError> {
         let Some(link) = &mut self.primary else {
             let sentence = format!("{} cannot be reached, and only a primary can be sampled", self.address);
             return Err(ShardError::Fatal(Failure::new(FailureKind::Unreachable, sentence)));
         };
         let info = snapshot.map(|snapshot| &snapshot.info);
-        let mut notes = Vec::new();
-        if method != Some(Method::Info) && !request.no_reclaim {
+        let (mut notes, mut gap) = (Vec::new(), None);
+        if request.may_sample() {
             let Some(info) = info else {
                 let sentence =
                     format!("{} refuses INFO, without which its databases are unknown; grant +info", self.address);
                 return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
             };
-            match sample(link, &self.address, info, request, connector) {
-                Ok(found) => return Ok(found),
+            let mut has_begun = false;
+            let found = sample(link, &self.address, info, request, connector, &mut has_begun);
+            if let Some(reservation) = self.reservation.as_mut().filter(|_| has_begun) {
+                reservation.wait = MIN_SAMPLE_INTERVAL;
+            }
+            match found {
+                Ok(found) => return Ok(found.into()),
                 // The caller left the method open, and INFO says at least something.
-                Err(ShardError::Fatal(failure)) if method.is_none() => notes.push(failure.message),
-                Err(error) => return Err(error),
+                Err(SampleError::Refused(refusal)) if method.is_none() => {
+                    notes.push(refusal.failure(&self.address).message);
+                    gap = Some(refusal.gap());
+                }
+                Err(SampleError::Failed(ShardError::Fatal(failure))) if method.is_none() && !has_begun => {
+                    notes.push(failure.message.clone());
+                    gap = Some(Gap { cause: failure.message, remedy: None });
+                }
+                Err(error) => return Err(error.into_shard_error(&self.address)),
             }
         }
         let Some(info) = info.filter(|info| info.number::<f64>("expired_stale_perc").is_some()) else {
@@ -218,7 +274,7 @@ impl Shard {
             );
             return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
         };
-        Ok(Sample { databases: hint(info, connector.target), notes })
+        Ok(Found { databases: hint(info, connector.target), notes, gap })
     }
 
     fn without_replica(&self) -> ShardError {
@@ -264,6 +320,5 @@ fn of_database(finding: Finding, database: u32, cycle: &Cycle, lines: &[Keyspace
         databases: vec![load],
         configured_databases: workload.configured_databases,
     });
-    let Cycle { hz, effort, cost, may_configure, .. } = *cycle;
-    with_cycle(finding, &Cycle { workload, hz, effort, cost, may_configure })
+    with_cycle(finding, &Cycle { workload, ..cycle.clone() })
 }

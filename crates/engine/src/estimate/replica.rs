@@ -13,7 +13,7 @@ use crate::{
     pacing::{Decision, Pace},
     record::Scale,
     server::{has_per_slot_tables, slot_scale},
-    stale::fraction_share,
+    stale::{Share, fraction_share},
     stop::Stop,
     target::Address,
     topology::{self, Connector},
@@ -72,8 +72,9 @@ impl Replica {
         for line in &lines {
             let spent = pacer.spent;
             let finding = self.count_database(line, upto, &mut pacer, connector.stop)?;
-            let finding = finding.with_bytes(bytes(&self.info, line));
-            found.push((line.database, Finding { server_seconds: Some(pacer.spent - spent), ..finding.scaled() }));
+            let bytes = data_bytes(&self.info, line).zip(finding.interval());
+            let finding = finding.with_bytes(bytes.map(|(bytes, share)| stale_bytes(bytes, share)));
+            found.push((line.database, Finding { server_seconds: Some(pacer.spent - spent), ..finding }));
         }
         Ok(found)
     }
@@ -150,19 +151,31 @@ impl Pacer {
     }
 }
 
-/// Returns the bytes of a database as a share of the data set: as if all keys had the same size. The stale part of them is
-/// calculated by [`Finding::scaled`].
-fn bytes(info: &Info, line: &Keyspace) -> Option<Bytes> {
+/// Returns the bytes of a database, stale keys included, as a share of the data set: as if all keys had the same size.
+fn data_bytes(info: &Info, line: &Keyspace) -> Option<f64> {
     let all = saturating_sum(info.keyspace().iter().map(|line| line.keys));
     let share = if all == 0 { 0.0 } else { line.keys as f64 / all as f64 };
-    let bytes = info.number::<u64>("used_memory_dataset")? as f64 * share;
-    Some(Bytes { bytes, interval: None })
+    Some(info.number::<u64>("used_memory_dataset")? as f64 * share)
 }
 
-impl Finding {
-    /// Returns the finding with the stale part of the bytes of all keys.
-    fn scaled(self) -> Self {
-        let bytes = self.bytes.zip(self.share).map(|(bytes, share)| (bytes as f64 * share).round() as u64);
-        Self { bytes, ..self }
+/// Returns the bytes of the stale keys. Their interval is that of the share: how the sizes of stale and live keys differ is not
+/// known, so that after a count of all keys both ends are the same.
+fn stale_bytes(bytes: f64, share: Share) -> Bytes {
+    Bytes { bytes: bytes * share.share, interval: Some((bytes * share.low, bytes * share.high)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_a_count_have_the_interval_of_the_share() {
+        let info = Info::read("used_memory_dataset:4000\r\ndb0:keys=300,expires=9\r\ndb1:keys=100,expires=9\r\n");
+        let bytes = data_bytes(&info, &info.keyspace()[0]).expect("bytes");
+        let part = stale_bytes(bytes, Share { share: 0.2, low: 0.1, high: 0.4 });
+        assert_eq!((part.bytes.round(), part.interval), (600.0, Some((300.0, 1_200.0))));
+        let found = Finding::of_keys(300, 9).with_bytes(Some(stale_bytes(bytes, Share::exact(0.5))));
+        assert_eq!((found.bytes, found.bytes_low, found.bytes_high), (Some(1_500), Some(1_500), Some(1_500)));
+        assert_eq!(data_bytes(&Info::read("db0:keys=1,expires=0\r\n"), &info.keyspace()[0]), None);
     }
 }

@@ -1,9 +1,14 @@
 //! What an estimate says: of all primaries together, of each of them, and of each of their databases.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::cycle::Cycle;
-use crate::{link::saturating_sum, stale::Share};
+use super::{cycle::Cycle, limit::sample_interval};
+use crate::{
+    link::saturating_sum,
+    stale::{Gap, Share, reversion_seconds},
+};
 
 /// How an estimate was made, the most reliable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,11 +117,24 @@ pub struct PrimaryEstimate {
     pub databases: Vec<DatabaseEstimate>,
     /// What the finding lacks, and why.
     pub notes: Vec<String>,
+    /// Why it was not sampled although it might have been.
+    #[serde(skip)]
+    pub gap: Option<Gap>,
     /// Bytes that the primary's data takes, as INFO reports them; `None`: INFO is refused, or a file was read.
     pub used_memory: Option<u64>,
     /// What the primary reports about its expiry cycle.
     #[serde(skip)]
     pub cycle: Cycle,
+}
+
+impl PrimaryEstimate {
+    /// Returns how long the next sample of this primary has to wait: until its share has returned to what its cycle holds, and
+    /// five minutes at least.
+    pub fn sample_interval(&self) -> Duration {
+        let finding = &self.finding;
+        let known = finding.share_of_expiring.zip(finding.expiry_rate);
+        sample_interval(known.and_then(|(share, rate)| reversion_seconds(share, finding.keys_with_ttl, rate)))
+    }
 }
 
 /// An estimate of the stale keys of a target.
@@ -128,6 +146,19 @@ pub struct Estimate {
     pub total: Finding,
     /// The findings of the primaries.
     pub primaries: Vec<PrimaryEstimate>,
+}
+
+impl Estimate {
+    /// Returns how long the next sample of the target has to wait: the longest time of its primaries.
+    pub fn sample_interval(&self) -> Duration {
+        let all = self.primaries.iter().map(PrimaryEstimate::sample_interval).max();
+        all.unwrap_or_else(|| sample_interval(None))
+    }
+
+    /// Whether a primary was sampled.
+    pub fn has_sampled(&self) -> bool {
+        self.primaries.iter().any(|primary| primary.finding.method == Some(Method::Sample))
+    }
 }
 
 /// Bytes with their 95 % interval, where it is known.
@@ -294,6 +325,7 @@ mod tests {
             finding: Finding { hz, steady, expiry_rate: rate, predicted_share: Some(0.1), ..part(1_000, Some(0.1)) },
             databases: Vec::new(),
             notes: Vec::new(),
+            gap: None,
             used_memory: None,
             cycle: Cycle::default(),
         };
@@ -306,6 +338,33 @@ mod tests {
         let total = Finding::total(&[primary(Some(10), Some(true), None), primary(None, None, None)]);
         assert_eq!((total.hz, total.steady), (None, None));
         assert_eq!(Finding::total(&[]), Finding::default());
+    }
+
+    #[test]
+    fn the_primary_that_takes_longest_decides_when_a_target_is_sampled_again() {
+        let primary = |share, rate| PrimaryEstimate {
+            address: "one:1".into(),
+            source: "one:1".into(),
+            finding: Finding {
+                share_of_expiring: share,
+                expiry_rate: rate,
+                keys_with_ttl: 10_000_000,
+                ..Finding::default()
+            },
+            databases: Vec::new(),
+            notes: Vec::new(),
+            gap: None,
+            used_memory: None,
+            cycle: Cycle::default(),
+        };
+        let seconds = |primaries| {
+            let found = Estimate { target: String::new(), total: Finding::default(), primaries };
+            found.sample_interval().as_secs()
+        };
+        let (slow, fast) = (primary(Some(0.2), Some(4_000.0)), primary(Some(0.2), Some(1e6)));
+        assert_eq!((slow.sample_interval().as_secs(), fast.sample_interval().as_secs()), (1_000, 300));
+        assert_eq!(seconds(vec![fast, slow, primary(None, Some(1.0))]), 1_000);
+        assert_eq!((seconds(Vec::new()), seconds(vec![primary(Some(0.2), Some(1e-9))])), (300, 24 * 3_600));
     }
 
     #[test]

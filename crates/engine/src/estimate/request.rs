@@ -1,8 +1,8 @@
 //! What to estimate, and how.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{report::Method, rights::KnownRights};
+use super::{limit::SampleLimit, report::Method, rights::KnownRights};
 use crate::{
     link::{Info, Keyspace},
     options::{Limits, Preset},
@@ -17,9 +17,9 @@ pub(super) const BASELINE_PINGS: u32 = 5;
 pub struct Request {
     /// The method; `None`: a replica if there is one in sync, else a sample, or INFO if nothing may be reclaimed.
     pub method: Option<Method>,
-    /// Slices of a sample, or slots to count.
+    /// Slices of a sample, of which a database has ten at least, or slots to count.
     pub slices: u32,
-    /// COUNT of each slice of a sample.
+    /// COUNT of each slice of a sample, at most: a twentieth of the keys of a database is visited.
     pub count: u32,
     /// Never reclaims a key.
     pub no_reclaim: bool,
@@ -31,6 +31,8 @@ pub struct Request {
     pub observe: Duration,
     /// What earlier estimates have learned about the rights of a user. Estimates that share it ask once what a server logs.
     pub rights: KnownRights,
+    /// Keeps the time between samples of a server; `None`: this is the only sample.
+    pub samples: Option<Arc<dyn SampleLimit>>,
 }
 
 impl Default for Request {
@@ -44,7 +46,15 @@ impl Default for Request {
             max_counted: 5_000_000,
             observe: Duration::from_secs(2),
             rights: KnownRights::default(),
+            samples: None,
         }
+    }
+}
+
+impl Request {
+    /// Whether a primary may be sampled.
+    pub(super) fn may_sample(&self) -> bool {
+        matches!(self.method, None | Some(Method::Sample)) && !self.no_reclaim
     }
 }
 

@@ -4,15 +4,15 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    places::{Places, Visited},
+    places::{Places, SLOTS_RIGHT, Visited},
     report::{Bytes, Finding, Method},
     request::{BASELINE_PINGS, Request, databases},
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Capabilities, Info, Keyspace, Link, RoleView, saturating_sum},
+    link::{Capabilities, Info, Keyspace, Link, LinkError, RoleView, saturating_sum},
     server::{self, ExpirySettings, ScanStatistics, Setting},
-    stale::{BytesSlice, NORMAL, Share, SliceSample, bytes_per_stale_key, slices_for, weighted_share},
+    stale::{BytesSlice, Gap, MIN_SLICES, NORMAL, SamplePlan, Share, SliceSample, bytes_per_stale_key, weighted_share},
     target::Address,
     topology::Connector,
 };
@@ -22,8 +22,6 @@ const MAX_SERVER_TIME: Duration = Duration::from_millis(20);
 /// What the server's own statistics of SCAN leave out, as a factor: parsing, writing the reply, and the other commands of a
 /// slice.
 const UNCOUNTED: f64 = 2.5;
-/// Fewest slices of a database: with fewer the interval says nothing.
-const MIN_SLICES: u32 = 10;
 
 /// A sample of one primary, with what it lacks.
 pub(super) struct Sample {
@@ -31,56 +29,93 @@ pub(super) struct Sample {
     pub notes: Vec<String>,
 }
 
-/// Samples every database of a primary that has enough keys.
+/// Why there is no sample.
+pub(super) enum SampleError {
+    /// The server must not be sampled now, or a sample would count wrongly. No slice was sent.
+    Refused(Refusal),
+    /// The connection failed, or the server answered with an error.
+    Failed(ShardError),
+}
+
+/// Why a server is not sampled.
+pub(super) struct Refusal {
+    kind: FailureKind,
+    cause: &'static str,
+    remedy: &'static str,
+}
+
+impl Refusal {
+    /// Returns the failure of an estimate that was to sample this server.
+    pub fn failure(&self, address: &Address) -> Failure {
+        Failure::new(self.kind, format!("{address} is not sampled: {}; {}", self.cause, self.remedy))
+    }
+
+    /// Returns why the share of the server is unknown.
+    pub fn gap(&self) -> Gap {
+        Gap { cause: format!("it is not sampled, since {}", self.cause), remedy: Some(self.remedy.to_owned()) }
+    }
+}
+
+impl SampleError {
+    pub fn into_shard_error(self, address: &Address) -> ShardError {
+        match self {
+            Self::Refused(refusal) => ShardError::Fatal(refusal.failure(address)),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<ShardError> for SampleError {
+    fn from(error: ShardError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A database that is to be sampled.
+struct Planned {
+    line: Keyspace,
+    plan: SamplePlan,
+    places: Places,
+}
+
+/// Samples every database of a primary that has enough keys. `has_begun` becomes true with the first slice.
 ///
 /// # Errors
 /// The server must not be disturbed now (it loads, saves, is paused or fails over), a right is missing, or expired keys are
-/// kept.
+/// kept: then no slice was sent. Or the connection fails.
 pub(super) fn sample(
     link: &mut Link,
     address: &Address,
     info: &Info,
     request: &Request,
     connector: Connector<'_>,
-) -> Result<Sample, ShardError> {
+    has_begun: &mut bool,
+) -> Result<Sample, SampleError> {
     let failed = |error| ShardError::at(address, error);
-    refuse(link, address, info)?;
-    let lines = databases(info, connector.target);
-    let keys = saturating_sum(lines.iter().map(|line| line.keys));
-    let mut budget = Budget::start(link, address)?;
-    let mut found = Sample { databases: Vec::new(), notes: Vec::new() };
-    let mut planned: Vec<(Keyspace, u32)> = Vec::new();
-    for line in lines {
-        let part = (f64::from(request.slices) * line.keys as f64 / keys.max(1) as f64) as u32;
-        match slices_for(line.keys, part.max(MIN_SLICES.min(request.slices)), request.count) {
-            Some(slices) => planned.push((line, slices)),
-            None => {
-                found.notes.push(format!(
-                    "database {} is too small to matter: of {} keys, {} slices would be more than a twentieth",
-                    line.database, line.keys, MIN_SLICES
-                ));
-                let finding = Finding::of_keys(line.keys, line.expires);
-                found.databases.push((line.database, Finding { method: Some(Method::Sample), ..finding }));
-            }
-        }
+    if let Some(refusal) = refusal(link, info).map_err(failed)? {
+        return Err(SampleError::Refused(refusal));
     }
-    let mut left: u32 = planned.iter().map(|(_, slices)| slices).sum();
-    for (line, slices) in planned {
+    let mut found = Sample { databases: Vec::new(), notes: Vec::new() };
+    let planned = plan(link, address, info, request, connector, &mut found)?;
+    let mut budget = Budget::start(link, address)?;
+    let mut left: u32 = planned.iter().map(|one| one.plan.slices).sum();
+    for Planned { line, plan, places } in planned {
+        *has_begun = true;
         link.call(&[b"SELECT", line.database.to_string().as_bytes()]).map_err(failed)?;
-        let places = Places::of(link, address, info, &line, connector.stop)?;
         let before = budget.spent;
         // Each database has the part of the time that its slices are of all that are left.
-        budget.limit = before + (MAX_SERVER_TIME.as_secs_f64() - before) * f64::from(slices) / f64::from(left.max(1));
-        left -= slices;
-        let drawn = draw(link, address, &places, slices, request.count, &mut budget)?;
+        let part = f64::from(plan.slices) / f64::from(left.max(1));
+        budget.limit = before + (MAX_SERVER_TIME.as_secs_f64() - before) * part;
+        left -= plan.slices;
+        let drawn = draw(link, address, &places, plan, &mut budget)?;
         let finding = Finding::of_keys(line.keys, line.expires);
         let finding = Finding { server_seconds: Some((budget.spent - before).max(0.0)), ..finding };
         found.databases.push((line.database, drawn.finding(finding)));
-        if drawn.slices.len() < slices as usize {
+        if drawn.slices.len() < plan.slices as usize {
             let (done, limit) = (drawn.slices.len(), MAX_SERVER_TIME.as_millis());
             found.notes.push(format!(
-                "database {}: {done} of {slices} slices, within {limit} ms of server time",
-                line.database
+                "database {}: {done} of {} slices, within {limit} ms of server time",
+                line.database, plan.slices
             ));
         }
     }
@@ -89,6 +124,47 @@ pub(super) fn sample(
         found.charge(seconds.min(budget.spent) / budget.spent.max(1e-9));
     }
     Ok(found)
+}
+
+/// Returns the databases to sample, with their places. Those that are too small are found without a share.
+fn plan(
+    link: &mut Link,
+    address: &Address,
+    info: &Info,
+    request: &Request,
+    connector: Connector<'_>,
+    found: &mut Sample,
+) -> Result<Vec<Planned>, SampleError> {
+    let lines = databases(info, connector.target);
+    let keys = saturating_sum(lines.iter().map(|line| line.keys));
+    let mut planned = Vec::new();
+    for line in lines {
+        let database = line.database;
+        let part = (f64::from(request.slices) * line.keys as f64 / keys.max(1) as f64) as u32;
+        let Some(plan) = SamplePlan::of(line.keys, part, request.count) else {
+            found.notes.push(format!(
+                "database {database} is too small to matter: of {} keys, {MIN_SLICES} slices would be more than a twentieth",
+                line.keys
+            ));
+            let finding = Finding::of_keys(line.keys, line.expires);
+            found.databases.push((database, Finding { method: Some(Method::Sample), ..finding }));
+            continue;
+        };
+        if plan.count < request.count {
+            found.notes.push(format!(
+                "database {database}: each slice asks for {} keys instead of {}, since {MIN_SLICES} slices of more would be more than a twentieth of its keys; lower the count for more slices",
+                plan.count, request.count
+            ));
+        }
+        let select = link.call(&[b"SELECT", database.to_string().as_bytes()]);
+        select.map_err(|error| ShardError::at(address, error))?;
+        let Some(places) = Places::of(link, address, info, &line, connector.stop)? else {
+            let cause = "it refuses CLUSTER COUNTKEYSINSLOT";
+            return Err(SampleError::Refused(Refusal { kind: FailureKind::Denied, cause, remedy: SLOTS_RIGHT }));
+        };
+        planned.push(Planned { line, plan, places });
+    }
+    Ok(planned)
 }
 
 /// Samples the stale share of all databases of a primary, with the slices of an estimate; `None`: it has too few keys. Returns
@@ -101,8 +177,10 @@ pub(crate) fn sample_share(
     address: &Address,
     info: &Info,
     connector: Connector<'_>,
+    has_begun: &mut bool,
 ) -> Result<(Option<Share>, u64), ShardError> {
-    let found = sample(link, address, info, &Request::default(), connector)?;
+    let found = sample(link, address, info, &Request::default(), connector, has_begun);
+    let found = found.map_err(|error| error.into_shard_error(address))?;
     let sum = Finding::sum(found.databases.iter().map(|(_, finding)| finding));
     Ok((sum.interval(), sum.reclaimed))
 }
@@ -116,43 +194,35 @@ impl Sample {
     }
 }
 
-/// Refuses a server that must not be sampled now, or on which a sample would count wrongly.
-fn refuse(link: &mut Link, address: &Address, info: &Info) -> Result<(), ShardError> {
-    let failed = |error| ShardError::at(address, error);
-    let refused = |kind, cause: &str| {
-        let sentence = format!("{address} is not sampled: {cause}");
-        Err(ShardError::Fatal(Failure::new(kind, sentence)))
-    };
-    let rights = server::Rights::ask(link).map_err(failed)?;
+/// Returns why a server must not be sampled now, or why a sample would count wrongly on it.
+fn refusal(link: &mut Link, info: &Info) -> Result<Option<Refusal>, LinkError> {
+    let refused = |kind, cause, remedy| Ok(Some(Refusal { kind, cause, remedy }));
+    let rights = server::Rights::ask(link)?;
     if rights.out_of_memory {
-        let cause = "it is above maxmemory and answers OOM to transactions; scan it, or raise maxmemory first";
-        return refused(FailureKind::Refused, cause);
+        let cause = "it is above maxmemory and answers OOM to transactions";
+        return refused(FailureKind::Refused, cause, "scan it, or raise maxmemory first");
     }
     let capabilities = rights.capabilities;
     if !capabilities.exact() || !capabilities.select {
-        return refused(FailureKind::Denied, "a right is missing; grant +scan +multi +exec +dbsize +select");
+        return refused(FailureKind::Denied, "a right is missing", "grant +scan +multi +exec +dbsize +select");
     }
-    let state = server::ServerState::sample(link).map_err(failed)?;
+    let state = server::ServerState::sample(link)?;
     if state.saving || info.text("loading") == Some("1") {
-        return refused(FailureKind::Refused, "a background save runs; try again when it has finished");
+        return refused(FailureKind::Refused, "a background save runs", "try again when it has finished");
     }
     if state.expiry == server::Expiry::Paused {
-        return refused(FailureKind::Refused, "expiration is paused (CLIENT PAUSE or a failover); try again later");
+        return refused(FailureKind::Refused, "expiration is paused (CLIENT PAUSE or a failover)", "try again later");
     }
-    let settings = ExpirySettings::read(link, info).map_err(failed)?;
+    let settings = ExpirySettings::read(link, info)?;
     if settings.import_mode == Setting::On {
-        return refused(
-            FailureKind::Refused,
-            "it deletes no expired key (import-mode yes); try again after the import",
-        );
+        let cause = "it deletes no expired key (import-mode yes)";
+        return refused(FailureKind::Refused, cause, "try again after the import");
     }
     if settings.nested_expiry == Setting::Off {
-        return refused(
-            FailureKind::Refused,
-            "transactions delete no expired key (lazyexpire-nested-arbitrary-keys no); attach a replica, or set it to yes",
-        );
+        let cause = "transactions delete no expired key (lazyexpire-nested-arbitrary-keys no)";
+        return refused(FailureKind::Refused, cause, "attach a replica, or set it to yes");
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The slices of one database.
@@ -167,18 +237,17 @@ fn draw(
     link: &mut Link,
     address: &Address,
     places: &Places,
-    slices: u32,
-    count: u32,
+    plan: SamplePlan,
     budget: &mut Budget,
 ) -> Result<Drawn, ShardError> {
     let (mut random, mut drawn, mut visited) = (fastrand::Rng::new(), Drawn::default(), Visited::default());
-    for _ in 0..slices {
+    for _ in 0..plan.slices {
         if budget.is_exhausted(link, address)? {
             break;
         }
         let (start, sent) = (visited.draw(places, &mut random), Instant::now());
         let capabilities = Capabilities { memory: true, ..Capabilities::ALL };
-        let slice = link.slice(start, count, capabilities).map_err(|error| ShardError::at(address, error))?;
+        let slice = link.slice(start, plan.count, capabilities).map_err(|error| ShardError::at(address, error))?;
         budget.record(sent.elapsed());
         if matches!(slice.role, RoleView::Replica { .. }) {
             return Err(ShardError::Demoted);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    places::{counted_slots, draw_slot},
+    places::{SLOTS_RIGHT, counted_slots, draw_slot},
     replica::Replica,
     report::{Bytes, Finding, Method},
     request::{Request, databases},
@@ -53,7 +53,10 @@ impl Replica {
         let mut found = Vec::new();
         for line in databases(&self.info, connector.target) {
             self.link.call(&[b"SELECT", line.database.to_string().as_bytes()]).map_err(failed)?;
-            let scale = counted_slots(&mut self.link, address, connector.stop)?;
+            let Some(scale) = counted_slots(&mut self.link, address, connector.stop)? else {
+                let sentence = format!("{address} refuses CLUSTER COUNTKEYSINSLOT; {SLOTS_RIGHT}");
+                return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+            };
             let slots = draw(&mut self.link, &scale, request.slices, connector.stop).map_err(failed)?;
             if connector.stop.is_raised() {
                 return Err(ShardError::Stopped(FailureKind::Interrupted));

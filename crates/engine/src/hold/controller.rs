@@ -178,12 +178,18 @@ impl Controller {
         }
         let Some(sampled_at) = self.sampled_at else { return true };
         let since = now - sampled_at;
+        let spacing = (SAMPLE_INTERVALS * self.policy.interval().as_secs_f64()).max(MIN_SAMPLE_SECONDS);
+        since >= spacing.max(self.reversion(signals).unwrap_or(0.0))
+            || (self.is_sample_urgent(now, signals) && since >= self.floor())
+    }
+
+    /// Whether nothing was sampled yet, or something has changed since the last sample.
+    pub fn is_sample_urgent(&self, now: f64, signals: &Signals) -> bool {
+        let Some(sampled_at) = self.sampled_at else { return true };
         let has_moved = self.is_steady(now, signals) && sampled_at < self.last_change();
         // Whether a batch has expired, or more keys expire from now on, decides what is done.
         let has_shifted = self.history.shifted_at.is_some_and(|at| sampled_at < at);
-        let spacing = (SAMPLE_INTERVALS * self.policy.interval().as_secs_f64()).max(MIN_SAMPLE_SECONDS);
-        since >= spacing.max(self.reversion(signals).unwrap_or(0.0))
-            || ((has_moved || has_shifted) && since >= self.floor())
+        has_moved || has_shifted
     }
 
     /// Receives a sample of the stale share, or that none could be taken.
@@ -365,7 +371,8 @@ impl Controller {
         self.changed_at.max(self.history.shifted_at.unwrap_or(f64::NEG_INFINITY))
     }
 
-    fn reversion(&self, signals: &Signals) -> Option<f64> {
+    /// Returns the seconds after which the share has returned to what the cycle holds; `None`: the rate is unknown.
+    pub fn reversion(&self, signals: &Signals) -> Option<f64> {
         let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
         reversion_seconds(share, signals.keys().0, self.history.rate()?)
     }

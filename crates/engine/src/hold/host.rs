@@ -1,7 +1,9 @@
 //! What a holder needs of the program around it.
 
+use std::time::Duration;
+
 use super::baseline::BaselineRegistry;
-use crate::{stale::CycleSetting, target::Address};
+use crate::{estimate::ServerProcess, stale::CycleSetting, target::Address};
 
 /// What a holder needs of the program around it.
 pub trait HolderHost: Sync {
@@ -21,6 +23,16 @@ pub trait HolderHost: Sync {
 
     /// Whether that scan runs.
     fn is_scanning(&self, address: &Address) -> bool;
+
+    /// Reserves a sample of a server; `false`: it was sampled a short time ago, for another purpose. `is_urgent`: this holder has
+    /// not sampled it since it began, or since a setting or the expiry rate changed; such a sample does not wait, and reserves
+    /// nothing.
+    fn reserve_sample(&self, _server: &ServerProcess, _is_urgent: bool) -> bool {
+        true
+    }
+
+    /// Receives that a server was sampled, and how long samples for other purposes have to wait; zero: it was not sampled.
+    fn sampled(&self, _server: &ServerProcess, _wait: Duration) {}
 
     /// Receives each change, for an audit trail.
     fn changed(&self, change: &Change);

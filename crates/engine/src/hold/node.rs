@@ -10,11 +10,17 @@ use super::{
     observation::observe,
     policy::Policy,
     restore::{self, RestoreOutcome, Restored},
+    signals::Signals,
     state::{HoldState, HoldStatus},
     writer,
 };
 use crate::{
-    estimate::sample_share, failure::ShardError, link::Link, stale::CycleSetting, target::Address, topology::Connector,
+    estimate::{ServerProcess, sample_interval, sample_share},
+    failure::ShardError,
+    link::{Info, Link},
+    stale::CycleSetting,
+    target::Address,
+    topology::Connector,
 };
 
 /// How long to wait for each reply: a round must not take longer than a few intervals.
@@ -117,16 +123,7 @@ impl Node {
         signals.is_primary &= is_listed.unwrap_or(true);
         (signals.is_scanning, signals.may_write) = (host.is_scanning(&address), host.may_write());
         if self.controller.wants_sample(now(), &signals) {
-            let share = match sample_share(&mut link, &address, &info, connector) {
-                Ok((share, reclaimed)) => {
-                    self.reclaimed += reclaimed;
-                    share
-                }
-                // A right is missing, or the server must not be sampled now.
-                Err(ShardError::Fatal(_)) => None,
-                Err(error) => return Err(error),
-            };
-            self.controller.sampled(now(), share);
+            self.sample(&mut link, &info, now(), &signals, connector, host)?;
         }
         let (status, action) = self.controller.step(now(), &signals);
         let mut sentence = status.sentence.clone();
@@ -208,6 +205,42 @@ impl Node {
         let Some((from, reason)) = self.unknown.take().filter(|(from, _)| *from != to) else { return };
         let reason = format!("{reason} (the reply was lost)");
         host.changed(&Change { address: self.address.clone(), from, to, reason, is_restore: false });
+    }
+
+    /// Samples the server, unless it was sampled a short time ago for another purpose.
+    fn sample(
+        &mut self,
+        link: &mut Link,
+        info: &Info,
+        now: f64,
+        signals: &Signals,
+        connector: Connector<'_>,
+        host: &dyn HolderHost,
+    ) -> Result<(), ShardError> {
+        let server = ServerProcess::of(link, &self.address, info);
+        let is_urgent = self.controller.is_sample_urgent(now, signals);
+        if !host.reserve_sample(&server, is_urgent) {
+            return Ok(());
+        }
+        let mut has_begun = false;
+        let found = sample_share(link, &self.address, info, connector, &mut has_begun);
+        match has_begun {
+            true => host.sampled(&server, sample_interval(self.controller.reversion(signals))),
+            // An urgent sample has reserved nothing.
+            false if is_urgent => {}
+            false => host.sampled(&server, Duration::ZERO),
+        }
+        let share = match found {
+            Ok((share, reclaimed)) => {
+                self.reclaimed += reclaimed;
+                share
+            }
+            // A right is missing, or the server must not be sampled now.
+            Err(ShardError::Fatal(_)) => None,
+            Err(error) => return Err(error),
+        };
+        self.controller.sampled(now, share);
+        Ok(())
     }
 
     fn write(

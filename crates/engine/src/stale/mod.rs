@@ -22,14 +22,14 @@ pub use self::{
     },
     law::{CycleSetting, EFFORTS, MAX_EFFORT, MIN_EFFORT, MIN_LAW_KEYS},
     reading::{Reading, expiry_rate},
-    sample::{Sampled, Share, SliceSample, average_of_slots, fraction_share, slices_for, weighted_share},
+    sample::{SamplePlan, Sampled, Share, SliceSample, average_of_slots, fraction_share, weighted_share},
     steer::{MAX_ADVISED_HZ, MAX_STALL, weakest_setting},
-    verdict::{Advice, Basis, Code, advise},
+    verdict::{Advice, Basis, Code, Gap, advise},
     workload::{DatabaseLoad, Workload},
 };
 pub(crate) use self::{
     cost::MIN_CYCLE_SECONDS,
-    sample::{MIN_SAMPLED_KEYS, NORMAL},
+    sample::{MIN_SAMPLED_KEYS, MIN_SLICES, NORMAL},
     steer::{HZ_STEP, LIMIT_PART, next_hz},
     verdict::{MARGIN, is_batch, percent},
 };

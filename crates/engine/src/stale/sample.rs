@@ -42,6 +42,32 @@ const POISSON_LOW: [f64; 5] = [0.0, 0.0253, 0.2422, 0.6187, 1.0899];
 const KEYS_PER_SAMPLED_KEY: u64 = 20;
 /// Keys below which a sample of a database is refused: its stale keys are too few to matter.
 pub(crate) const MIN_SAMPLED_KEYS: u64 = 20_000;
+/// Fewest slices of a sample: with fewer its interval says nothing.
+pub(crate) const MIN_SLICES: u32 = 10;
+
+/// Slices of a sample of one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SamplePlan {
+    /// How many there are.
+    pub slices: u32,
+    /// Keys that each asks for.
+    pub count: u32,
+}
+
+impl SamplePlan {
+    /// Returns the slices that visit a twentieth of the keys at most, ten or more of them; `None`: the database is too small to
+    /// sample. Where ten slices of `count` keys would visit more, each asks for fewer keys.
+    pub fn of(keys: u64, slices: u32, count: u32) -> Option<Self> {
+        if keys < MIN_SAMPLED_KEYS {
+            return None;
+        }
+        let most = keys / KEYS_PER_SAMPLED_KEY;
+        let count = u64::from(count.max(1)).min(most / u64::from(MIN_SLICES));
+        let slices = u64::from(slices.max(MIN_SLICES)).min(most / count);
+        let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Some(Self { slices: whole(slices), count: whole(count) })
+    }
+}
 
 impl Share {
     /// Returns a share that is known exactly.
@@ -67,12 +93,6 @@ impl Share {
         let share = self.share.clamp(0.0, 1.0);
         Self { share, low: self.low.clamp(0.0, share), high: self.high.clamp(share, 1.0) }
     }
-}
-
-/// Returns how many slices of `count` keys a sample of a database may take; `None`: the database is too small to sample.
-pub fn slices_for(keys: u64, asked: u32, count: u32) -> Option<u32> {
-    let most = keys / (KEYS_PER_SAMPLED_KEY * u64::from(count.max(1)));
-    (keys >= MIN_SAMPLED_KEYS && most > 0 && asked > 0).then(|| asked.min(u32::try_from(most).unwrap_or(u32::MAX)))
 }
 
 /// Returns the stale share from slices at random cursors: p = Σ(r/f)/Σ(v/f). The weights matter because SCAN counts the stale
@@ -160,11 +180,12 @@ mod tests {
 
     #[test]
     fn a_small_database_is_not_sampled_and_a_sample_takes_a_twentieth_at_most() {
-        assert_eq!(slices_for(19_999, 100, 50), None);
-        assert_eq!(slices_for(20_000, 100, 50), Some(20));
-        assert_eq!(slices_for(1_000_000, 100, 50), Some(100));
-        assert_eq!(slices_for(20_000, 100, 2_000), None);
-        assert_eq!((slices_for(1_000_000, 0, 50), slices_for(u64::MAX, 100, 0)), (None, Some(100)));
+        let plan = |keys, slices, count| SamplePlan::of(keys, slices, count).map(|plan| (plan.slices, plan.count));
+        assert_eq!(plan(19_999, 100, 50), None);
+        assert_eq!(plan(20_000, 100, 50), Some((20, 50)));
+        assert_eq!(plan(1_000_000, 100, 50), Some((100, 50)));
+        assert_eq!(plan(30_000, 100, 1_000), Some((10, 150)), "ten slices of 1,000 keys would be a third of the keys");
+        assert_eq!((plan(1_000_000, 2, 50), plan(u64::MAX, 100, 0)), (Some((10, 50)), Some((100, 1))));
     }
 
     #[test]
@@ -286,6 +307,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_sample_is_planned_so_that_it_says_something_or_not_at_all(
+            keys in 0u64..2_000_000_000, slices in 0u32..20_000, count in 0u32..5_000, stale in 0.0f64..=1.0,
+        ) {
+            let Some(plan) = SamplePlan::of(keys, slices, count) else {
+                prop_assert!(keys < MIN_SAMPLED_KEYS);
+                return Ok(());
+            };
+            prop_assert!(plan.slices >= MIN_SLICES && (1..=count.max(1)).contains(&plan.count), "{plan:?}");
+            prop_assert!(u64::from(plan.slices) * u64::from(plan.count) <= keys / KEYS_PER_SAMPLED_KEY, "{plan:?}");
+            let visited = u64::from(plan.count);
+            let drawn = vec![slice(visited, (visited as f64 * stale) as u64, 1e-3); plan.slices.min(100) as usize];
+            let Share { share, low, high } = weighted_share(&drawn).expect("a share").share;
+            prop_assert!(0.0 <= low && low <= share && share <= high && high <= 1.0);
+        }
+
         #[test]
         fn an_interval_contains_its_share(
             slices in prop::collection::vec((0u64..200, 0.0f64..1.0, 1e-6f64..1.0), 2..50),

@@ -61,13 +61,24 @@ pub struct Advice {
     pub setting: Option<CycleSetting>,
 }
 
+/// Why a stale share is unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The cause, a clause about the server.
+    pub cause: String,
+    /// What to do so that it becomes known: a right to grant, or another time.
+    pub remedy: Option<String>,
+}
+
 /// What a verdict is based on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Basis {
     /// Why the server cannot be scanned.
     pub unsupported: Option<String>,
-    /// What a missing right hides, and which one to grant.
+    /// The right to grant where even the number of keys is unknown without it.
     pub missing_right: Option<String>,
+    /// Why the share is unknown, where it is and a cause is known.
+    pub gap: Option<Gap>,
     /// Stale share of all keys.
     pub share: Option<Share>,
     /// Bytes of the stale keys, the upper end where there is one.
@@ -96,6 +107,8 @@ const BATCH_EXCESS: f64 = 0.03;
 const BATCH_SHARE: f64 = 0.1;
 /// Interval from which scans are preferred to another setting, seconds.
 const LONG_INTERVAL: f64 = 3_600.0;
+/// Why something is unknown without a right.
+const MISSING_RIGHT: &str = "a right is missing";
 /// Part of the target that a setting has to hold: the law is right within a point.
 pub(crate) const MARGIN: f64 = 0.85;
 
@@ -114,8 +127,15 @@ pub fn advise(basis: &Basis) -> Advice {
         if basis.keys < MIN_SAMPLED_KEYS && basis.missing_right.is_none() {
             return advice(Code::Pointless, format!("{} keys are too few to matter", basis.keys), None);
         }
-        let missing = basis.missing_right.clone();
-        return advice(Code::Unknown, "the stale share is unknown".into(), missing);
+        let gap = match (&basis.missing_right, &basis.gap) {
+            (Some(right), _) => Some(Gap { cause: MISSING_RIGHT.into(), remedy: Some(right.clone()) }),
+            (None, gap) => gap.clone(),
+        };
+        let reason = "the stale share is unknown";
+        return match gap {
+            Some(Gap { cause, remedy }) => advice(Code::Unknown, format!("{reason}: {cause}"), remedy),
+            None => advice(Code::Unknown, reason.into(), None),
+        };
     };
     if share.high < target {
         return advice(
@@ -141,9 +161,12 @@ pub fn advise(basis: &Basis) -> Advice {
         return advice(Code::ScanOnce, reason, Some("run keysweep scan once, then estimate again".into()));
     }
     let Some(workload) = &basis.workload else {
-        let reason = "how many keys expire a second is unknown: the server is not in steady state".into();
-        let remedy = basis.missing_right.clone().unwrap_or_else(|| "estimate again in a few minutes".into());
-        return advice(Code::Unknown, reason, Some(remedy));
+        let (cause, remedy) = match &basis.missing_right {
+            Some(right) => (MISSING_RIGHT, right.as_str()),
+            None => ("the server is not in steady state", "estimate again in a few minutes"),
+        };
+        let reason = format!("how many keys expire a second is unknown: {cause}");
+        return advice(Code::Unknown, reason, Some(remedy.into()));
     };
     hold(basis, workload, law)
 }

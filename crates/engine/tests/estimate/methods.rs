@@ -13,16 +13,16 @@ use keysweep_harness::{Cluster, DataSet, Flavor, Kind, Server, eventually, free_
 use rstest::rstest;
 
 /// Returns a request that does not wait for an expiry rate, which these data sets do not have.
-fn request(method: Option<Method>) -> EstimateRequest {
+pub fn request(method: Option<Method>) -> EstimateRequest {
     EstimateRequest { method, observe: Duration::ZERO, limits: Preset::Fast.limits(), ..EstimateRequest::default() }
 }
 
-fn try_ask(url: &str, request: &EstimateRequest) -> Result<Estimate, Failure> {
+pub fn try_ask(url: &str, request: &EstimateRequest) -> Result<Estimate, Failure> {
     let target: Target = url.parse().expect("a target");
     estimate(&Plain, &target, request, &Stop::new())
 }
 
-fn ask(url: &str, request: &EstimateRequest) -> Estimate {
+pub fn ask(url: &str, request: &EstimateRequest) -> Estimate {
     try_ask(url, request).expect("an estimate")
 }
 
@@ -57,6 +57,7 @@ fn a_count_on_a_replica_is_exact_and_reclaims_nothing(#[values(Flavor::Redis70, 
         assert!(
             total.bytes.is_some_and(|bytes| bytes > 0) && total.server_seconds.is_some_and(|seconds| seconds > 0.0)
         );
+        assert_eq!((total.bytes_low, total.bytes_high), (total.bytes, total.bytes), "no interval of bytes either");
         let shares: Vec<_> = node.databases.iter().map(|one| (one.database, one.finding.share)).collect();
         assert_eq!(shares, [(0, Some(0.25)), (2, Some(50.0 / 150.0))]);
     }
@@ -71,6 +72,8 @@ fn a_part_of_a_large_replica_stands_for_all_of_it() {
     let found = ask(&replica.url(), &EstimateRequest { max_counted: 8_000, ..request(None) });
     assert_eq!(found.total.method, Some(Method::Replica));
     assert!(found.total.share_low < found.total.share_high && is_near(&found.total, 0.25), "{:?}", found.total);
+    let Finding { bytes, bytes_low, bytes_high, .. } = found.total;
+    assert!(bytes_low < bytes && bytes < bytes_high, "{bytes_low:?} to {bytes_high:?}");
 }
 
 #[rstest]
@@ -87,6 +90,16 @@ fn a_sample_on_a_primary_is_near_the_truth_and_reclaims_only_its_own_keys(
     assert_eq!(server.held(), loaded.live + loaded.stale - total.reclaimed);
     let (bytes, low, high) = (total.bytes.expect("bytes"), total.bytes_low, total.bytes_high);
     assert!(low < Some(bytes) && high > Some(bytes) && (1_000_000..4_500_000).contains(&bytes), "{total:?}");
+}
+
+#[test]
+fn a_count_that_is_too_large_for_the_keys_is_lowered_and_still_says_something() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(24_000).stale(6_000).load(&server);
+    let found = ask(&server.url(), &EstimateRequest { count: 1_000, ..request(None) });
+    assert!(is_near(&found.total, 0.2) && found.total.reclaimed < 1_500, "{found:?}");
+    let note = &found.primaries[0].notes[0];
+    assert!(note.contains("150 keys instead of 1000") && note.contains("lower the count"), "{note}");
 }
 
 #[test]

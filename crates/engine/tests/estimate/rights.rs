@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keysweep_engine::{EstimateRequest, KnownRights, Stop, Target, estimate, link::Plain};
+use keysweep_engine::{EstimateRequest, KnownRights, Stop, Target, estimate, link::Plain, stale::Code};
 use keysweep_harness::{DataSet, Flavor, Server};
 use redis::{Value, from_redis_value};
 use rstest::rstest;
@@ -55,6 +55,21 @@ fn estimates_leave_acl_log_empty_where_the_user_may_ask_for_its_rights(
 
 fn grant_more(server: &Server, right: &str) {
     redis::cmd("ACL").arg("SETUSER").arg("sweeper").arg(right).exec(&mut server.connection()).expect("the rule is one");
+}
+
+#[test]
+fn an_unknown_share_names_the_right_that_a_sample_lacks() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(21_000).load(&server);
+    set_user(&server, "sweeper", &["on", ">PASSWORD", "+@all", "-multi"].map(str::to_owned));
+    let target: Target = format!("redis://sweeper:PASSWORD@{}", server.address()).parse().expect("a target");
+    let request = EstimateRequest { observe: Duration::ZERO, ..EstimateRequest::default() };
+    let found = estimate(&Plain, &target, &request, &Stop::new()).expect("what INFO says");
+    assert_eq!((found.total.share, found.total.reclaimed), (None, 0));
+    let advice = found.primaries[0].verdict(0.1).advice;
+    assert_eq!(advice.code, Code::Unknown, "{advice:?}");
+    assert!(advice.reason.contains("not sampled, since a right is missing"), "{advice:?}");
+    assert_eq!(advice.remedy.as_deref(), Some("grant +scan +multi +exec +dbsize +select"));
 }
 
 #[rstest]

@@ -59,10 +59,13 @@ pub struct EstimatedPrimaryView {
     approximate: bool,
     /// Bytes that the data of the primary takes.
     used_memory: Option<u64>,
+    /// What the finding lacks, and why.
+    notes: Vec<String>,
     verdict: VerdictView,
 }
 
-/// What to do so that less than 10 % of the keys are stale.
+/// What to do so that the stale share stays below a target: that of the survey, else that of the instance (what it is held at, else
+/// what its auto-scan keeps, else 10 %).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VerdictView {
     /// unsupported: cannot be scanned; unknown: too little is known; pointless: nothing to gain; scan_once: a batch has expired;
@@ -116,7 +119,7 @@ pub struct PrimaryPointView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MarkView {
     happened_at: Timestamp,
-    /// scan: a scan ended; config: settings of the servers were changed.
+    /// scan: a scan ended; config: settings of the servers were changed, by keysweep or by others between two estimates.
     kind: &'static str,
     /// Details, for example `task_id` and `keys_reclaimed` of a scan.
     #[schema(value_type = Object)]
@@ -143,6 +146,7 @@ impl From<&EstimatedPrimary> for EstimatedPrimaryView {
             finding: FindingView::from(&primary.finding),
             approximate: primary.approximate,
             used_memory: primary.used_memory.and_then(exact_in_json),
+            notes: primary.notes.clone(),
             verdict: VerdictView::from(&primary.verdict),
         }
     }

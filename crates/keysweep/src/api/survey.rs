@@ -43,6 +43,8 @@ pub struct SurveyView {
     project_id: String,
     /// running; done: every instance has its rows; interrupted: the process that ran it has ended.
     status: &'static str,
+    /// Why there are no more rows; null: they come, or are all there.
+    reason: Option<&'static str>,
     /// User who created it; null: no authentication.
     triggered_by: Option<String>,
     created_at: Timestamp,
@@ -78,6 +80,8 @@ pub struct SurveyRowView {
     share_high: Option<f64>,
     /// Whether the share is a hint (INFO) or a prediction, and no measurement.
     approximate: bool,
+    /// Stale keys as a share of the keys with a TTL.
+    share_of_expiring: Option<f64>,
     /// Estimated stale keys.
     stale_keys: Option<u64>,
     /// Estimated bytes that stale keys take.
@@ -91,6 +95,8 @@ pub struct SurveyRowView {
     method: Option<Method>,
     /// Stale keys that the survey itself has reclaimed.
     reclaimed: Option<u64>,
+    /// Time for which the survey kept the main thread, seconds.
+    server_seconds: Option<f64>,
     /// Keys that expire a second.
     expiry_rate: Option<f64>,
     /// Cycles a second of the server (hz).
@@ -103,6 +109,8 @@ pub struct SurveyRowView {
     steady: Option<bool>,
     /// Bytes that the data of the primary takes.
     used_memory: Option<u64>,
+    /// What the row lacks, and why.
+    notes: Vec<String>,
     verdict: VerdictView,
 }
 
@@ -112,6 +120,7 @@ impl From<Survey> for SurveyView {
             id: survey.id,
             project_id: survey.project_id,
             status: survey.status.as_str(),
+            reason: survey.status.reason(),
             triggered_by: survey.triggered_by,
             created_at: survey.created_at,
             finished_at: survey.finished_at,
@@ -137,18 +146,21 @@ impl From<SurveyRow> for SurveyRowView {
             share_low: row.share_low,
             share_high: row.share_high,
             approximate: row.approximate,
+            share_of_expiring: row.share_of_expiring,
             stale_keys: row.stale_keys.and_then(exact_in_json),
             bytes: row.bytes.and_then(exact_in_json),
             bytes_low: row.bytes_low.and_then(exact_in_json),
             bytes_high: row.bytes_high.and_then(exact_in_json),
             method: row.method,
             reclaimed: row.reclaimed.and_then(exact_in_json),
+            server_seconds: row.server_seconds,
             expiry_rate: row.expiry_rate,
             hz: row.hz,
             effort: row.effort,
             predicted_share: row.predicted_share,
             steady: row.steady,
             used_memory: row.used_memory.and_then(exact_in_json),
+            notes: row.notes,
         }
     }
 }
@@ -186,7 +198,7 @@ pub(super) async fn create(
 
 /// Show a survey
 ///
-/// With the rows that it has so far.
+/// With the rows that it has so far. A survey whose process has ended is interrupted within half a minute.
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/survey/{survey_id}", tag = "surveys", operation_id = "show_survey",
     params(

@@ -175,6 +175,15 @@ fn share(row: &SurveyRow) -> String {
     }
 }
 
+/// Formats bytes with half of their interval.
+fn bytes(row: &SurveyRow) -> String {
+    match (row.bytes, row.bytes_low, row.bytes_high) {
+        (None, ..) => "–".into(),
+        (Some(bytes), Some(low), Some(high)) if high > low => format!("{} ±{}", size(bytes), size((high - low) / 2)),
+        (Some(bytes), ..) => size(bytes),
+    }
+}
+
 /// Returns the name of a row: of an instance of the inventory, and of the primary.
 fn title(row: &SurveyRow) -> String {
     match &row.address {
@@ -193,7 +202,7 @@ fn print(rows: &[SurveyRow]) {
             count(row.keys),
             count(row.keys_with_ttl),
             share(row),
-            row.bytes.map_or_else(unknown, size),
+            bytes(row),
             row.expiry_rate.map_or_else(unknown, |rate| format!("{rate:.0}")),
             row.effort.map_or_else(unknown, |effort| effort.to_string()),
             row.hz.map_or_else(unknown, |hz| hz.to_string()),
@@ -207,44 +216,61 @@ fn print(rows: &[SurveyRow]) {
     for row in rows {
         let remedy = row.verdict.remedy.as_ref().map_or(String::new(), |remedy| format!("; {remedy}"));
         term::line(&format!("{}: {}: {}{remedy}.", title(row), row.verdict.code.as_str(), row.verdict.reason));
+        for note in &row.notes {
+            term::line(&format!("{}: note: {note}.", title(row)));
+        }
     }
 }
 
+/// A column of the CSV: its name, and its text in a row.
+type Column = (&'static str, fn(&SurveyRow) -> String);
+
+fn text(value: Option<impl ToString>) -> String {
+    value.map_or(String::new(), |value| value.to_string())
+}
+
+/// All fields of a row, and those of its verdict.
+const COLUMNS: &[Column] = &[
+    ("name", |row| row.name.clone()),
+    ("address", |row| text(row.address.as_ref())),
+    ("keys", |row| text(row.keys)),
+    ("keys_with_ttl", |row| text(row.keys_with_ttl)),
+    ("share", |row| text(row.share)),
+    ("share_low", |row| text(row.share_low)),
+    ("share_high", |row| text(row.share_high)),
+    ("approximate", |row| row.approximate.to_string()),
+    ("share_of_expiring", |row| text(row.share_of_expiring)),
+    ("stale_keys", |row| text(row.stale_keys)),
+    ("bytes", |row| text(row.bytes)),
+    ("bytes_low", |row| text(row.bytes_low)),
+    ("bytes_high", |row| text(row.bytes_high)),
+    ("method", |row| text(row.method.map(Method::as_str))),
+    ("reclaimed", |row| text(row.reclaimed)),
+    ("server_seconds", |row| text(row.server_seconds)),
+    ("expiry_rate", |row| text(row.expiry_rate)),
+    ("effort", |row| text(row.effort)),
+    ("hz", |row| text(row.hz)),
+    ("predicted_share", |row| text(row.predicted_share)),
+    ("steady", |row| text(row.steady)),
+    ("used_memory", |row| text(row.used_memory)),
+    ("verdict", |row| row.verdict.code.as_str().to_owned()),
+    ("reason", |row| row.verdict.reason.clone()),
+    ("remedy", |row| text(row.verdict.remedy.as_ref())),
+    ("interval_seconds", |row| text(row.verdict.interval_seconds)),
+    ("advised_effort", |row| text(row.verdict.setting.map(|setting| setting.effort))),
+    ("advised_hz", |row| text(row.verdict.setting.map(|setting| setting.hz))),
+    ("notes", |row| row.notes.join("; ")),
+];
+
 fn rows_as_csv(rows: &[SurveyRow]) {
-    term::line(
-        "name,address,keys,keys_with_ttl,share,share_low,share_high,approximate,bytes,bytes_low,bytes_high,method,expiry_rate,effort,hz,predicted_share,verdict,reason,remedy",
-    );
+    term::line(&COLUMNS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(","));
     for row in rows {
         term::line(&csv_line(row));
     }
 }
 
 fn csv_line(row: &SurveyRow) -> String {
-    fn text(value: Option<impl ToString>) -> String {
-        value.map_or(String::new(), |value| value.to_string())
-    }
-    let fields = [
-        row.name.clone(),
-        text(row.address.as_ref()),
-        text(row.keys),
-        text(row.keys_with_ttl),
-        text(row.share),
-        text(row.share_low),
-        text(row.share_high),
-        row.approximate.to_string(),
-        text(row.bytes),
-        text(row.bytes_low),
-        text(row.bytes_high),
-        text(row.method.map(Method::as_str)),
-        text(row.expiry_rate),
-        text(row.effort),
-        text(row.hz),
-        text(row.predicted_share),
-        row.verdict.code.as_str().to_owned(),
-        row.verdict.reason.clone(),
-        text(row.verdict.remedy.as_ref()),
-    ];
-    listing::line(fields)
+    listing::line(COLUMNS.iter().map(|(_, text)| text(row)))
 }
 
 #[cfg(test)]
@@ -277,7 +303,9 @@ mod tests {
             approximate: false,
             used_memory: None,
             verdict,
+            notes: vec!["database 1 is too small to matter".into()],
             cycle: keysweep_engine::Cycle::default(),
+            gap: None,
         };
         SurveyRow::of(name.into(), primary)
     }
@@ -285,14 +313,42 @@ mod tests {
     #[test]
     fn a_row_of_csv_is_quoted_and_runs_no_formula() {
         let line = csv_line(&row("a", Some(0.3), Some(2)));
-        assert!(line.starts_with("a,a:1,0,0,0.3,0.3,0.32,false,2,"), "{line}");
-        assert!(line.ends_with(",scan_once,\"30.0 % are stale, and \"\"more\"\"\",'+info"), "{line}");
+        assert!(line.starts_with("a,a:1,0,0,0.3,0.3,0.32,false,"), "{line}");
+        assert!(line.contains(",scan_once,\"30.0 % are stale, and \"\"more\"\"\",'+info,"), "{line}");
+    }
+
+    #[test]
+    fn csv_has_every_field_that_json_has() {
+        let json = serde_json::to_value(row("a", Some(0.3), Some(2))).expect("JSON");
+        let of_verdict = |field: &str| match field {
+            "code" => "verdict".to_owned(),
+            "setting" => "advised_effort".to_owned(),
+            other => other.to_owned(),
+        };
+        let names =
+            |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+        let fields = names(&json).into_iter().filter(|field| field != "verdict");
+        let fields: Vec<String> = fields.chain(names(&json["verdict"]).iter().map(|field| of_verdict(field))).collect();
+        assert!(fields.len() > 25, "{fields:?}");
+        for field in fields {
+            assert!(COLUMNS.iter().any(|(name, _)| *name == field), "CSV lacks {field}");
+        }
+        let line = csv_line(&row("a", Some(0.3), Some(2)));
+        assert!(line.ends_with(",database 1 is too small to matter"), "{line}");
     }
 
     #[test]
     fn a_server_that_was_not_reached_has_unknown_keys() {
         let line = csv_line(&SurveyRow::unknown("a".into(), Code::Unknown, "refused".into()));
         assert!(line.starts_with("a,,,,,,,false,,"), "{line}");
+    }
+
+    #[test]
+    fn bytes_have_their_interval() {
+        let interval = |low, high| SurveyRow { bytes_low: low, bytes_high: high, ..row("a", Some(0.3), Some(2 << 20)) };
+        assert_eq!(bytes(&interval(Some(1 << 20), Some(3 << 20))), "2.0 MiB ±1.0 MiB");
+        assert_eq!(bytes(&interval(Some(2 << 20), Some(2 << 20))), "2.0 MiB");
+        assert_eq!((bytes(&interval(None, None)), bytes(&row("a", None, None))), ("2.0 MiB".into(), "–".into()));
     }
 
     #[test]

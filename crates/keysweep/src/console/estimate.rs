@@ -161,7 +161,9 @@ mod tests {
                 interval_seconds: None,
                 setting: None,
             },
+            notes: Vec::new(),
             cycle: keysweep_engine::Cycle::default(),
+            gap: None,
         }
     }
 

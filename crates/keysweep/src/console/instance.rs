@@ -119,11 +119,7 @@ impl ConsoleState {
         let older = context.query.text("older").parse::<u64>().unwrap_or(0);
         let page = if older == 0 { path.clone() } else { format!("{path}?older={older}") };
         let shell = context.shell(instance.name.clone(), Tab::Instances, page);
-        let (hold, mut latest) = (self.holds.get(instance).await?, self.instances.latest_estimate(instance).await?);
-        if hold.policy.level != HoldLevel::Observe {
-            // The verdicts are saved for the usual target.
-            latest.estimate = latest.estimate.map(|estimate| estimate.for_target(hold.policy.below));
-        }
+        let (hold, latest) = (self.holds.get(instance).await?, self.instances.latest_estimate(instance).await?);
         let (trend, history) = match context.query.text("part") {
             "live" => (None, None),
             _ => {

@@ -41,7 +41,8 @@ struct SurveyView {
     created: RelativeTime,
     by: String,
     is_running: bool,
-    is_interrupted: bool,
+    /// Why there are no more rows, a sentence.
+    interruption: Option<String>,
     instances: String,
     surveyed: String,
     percent: u64,
@@ -59,12 +60,16 @@ struct RowView {
     share: String,
     bytes: String,
     rate: String,
+    effort: String,
+    hz: String,
     predicted: String,
     badge: Badge,
     /// Why, a sentence.
     reason: String,
     /// A command, or a change of rights.
     remedy: Option<String>,
+    /// What the row lacks, and why, sentences.
+    notes: Vec<String>,
 }
 
 impl RowView {
@@ -76,14 +81,28 @@ impl RowView {
             keys: known(row.keys.map(format::count)),
             with_ttl: known(row.keys_with_ttl.map(format::count)),
             share: share_text(row.share, row.share_low, row.share_high, row.approximate),
-            bytes: known(row.bytes.map(units::size)),
+            bytes: bytes_text(row.bytes, row.bytes_low, row.bytes_high),
             rate: known(row.expiry_rate.map(|rate| format!("{rate:.0}"))),
+            effort: known(row.effort.map(|effort| effort.to_string())),
+            hz: known(row.hz.map(|hz| hz.to_string())),
             predicted: known(row.predicted_share.map(format::percent)),
             badge: badge(row.verdict.code),
             reason: format::sentence(&row.verdict.reason),
             remedy: row.verdict.remedy,
+            notes: row.notes.iter().map(|note| format::sentence(note)).collect(),
             name: row.name,
         }
+    }
+}
+
+/// Formats bytes with half of their interval.
+fn bytes_text(bytes: Option<u64>, low: Option<u64>, high: Option<u64>) -> String {
+    match (bytes, low, high) {
+        (None, ..) => "–".to_owned(),
+        (Some(bytes), Some(low), Some(high)) if high > low => {
+            format!("{} ±{}", units::size(bytes), units::size((high - low) / 2))
+        }
+        (Some(bytes), ..) => units::size(bytes),
     }
 }
 
@@ -107,7 +126,7 @@ impl SurveyView {
             created: RelativeTime::new(survey.created_at, now),
             by: survey.triggered_by.unwrap_or_default(),
             is_running: survey.status == SurveyStatus::Running,
-            is_interrupted: survey.status == SurveyStatus::Interrupted,
+            interruption: survey.status.reason().map(format::sentence),
             instances: format::count(survey.instances),
             surveyed: format::count(survey.surveyed),
             percent: survey.surveyed * 100 / survey.instances.max(1),
@@ -185,4 +204,20 @@ pub(super) async fn create(State(state): State<ConsoleState>, request: Request) 
         }
     }
     Ok((UNPROCESSABLE, state.survey_page(&context, form).await?).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_with_their_interval() {
+        let mebibytes = |number: u64| Some(number << 20);
+        assert_eq!(bytes_text(mebibytes(20), mebibytes(16), mebibytes(24)), "20.0 MiB ±4.0 MiB");
+        assert_eq!(bytes_text(mebibytes(20), mebibytes(20), mebibytes(20)), "20.0 MiB", "counted exactly");
+        assert_eq!(
+            (bytes_text(mebibytes(20), None, None), bytes_text(None, None, None)),
+            ("20.0 MiB".into(), "–".into())
+        );
+    }
 }

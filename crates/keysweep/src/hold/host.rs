@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Change, HolderHost};
+use keysweep_engine::{
+    Address, BaselineRecord, BaselineRegistry, Change, HolderHost, MIN_SAMPLE_INTERVAL, ServerProcess,
+};
 use serde_json::json;
 use tokio::runtime::Handle;
 
@@ -94,6 +96,19 @@ impl HolderHost for Host {
             (Instant::now(), is_scanning)
         }));
         is_scanning
+    }
+
+    fn reserve_sample(&self, server: &ServerProcess, is_urgent: bool) -> bool {
+        let holder = Some(self.instance.id.as_str());
+        let reserve = self.holds.store.reserve_sample(server, MIN_SAMPLE_INTERVAL, holder);
+        is_urgent || matches!(self.runtime.block_on(reserve), Ok(None))
+    }
+
+    fn sampled(&self, server: &ServerProcess, wait: Duration) {
+        let holder = Some(self.instance.id.as_str());
+        if let Err(error) = self.runtime.block_on(self.holds.store.set_next_sample(server, wait, holder)) {
+            tracing::debug!(instance_id = self.instance.id, %error, "a sample is missing from the store");
+        }
     }
 
     fn changed(&self, Change { address, from, to, reason, is_restore }: &Change) {

@@ -8,15 +8,16 @@ use std::{
 
 use jiff::Timestamp;
 use keysweep_engine::{
-    Estimate, EstimateRequest, Failure, FailureKind, KnownRights, Method, Stop, StopOnDrop, estimate,
-    stale::reversion_seconds,
+    Estimate, EstimateRequest, Failure, FailureKind, HoldLevel, KnownRights, MIN_SAMPLE_INTERVAL, Method, SampleLimit,
+    Stop, StopOnDrop, estimate,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{InstanceError, Instances, polls::unless_moved, sampling::next_estimate};
+use super::{InstanceError, Instances, polls::unless_moved, sample_times::SampleTimes};
 use crate::{
     model::{
-        DEFAULT_TARGET, EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType, now,
+        DEFAULT_TARGET, EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType,
+        TargetShare, now,
     },
     store::StoreError,
     units::whole_seconds,
@@ -30,10 +31,13 @@ const CONCURRENT_ESTIMATES: usize = 4;
 const ESTIMATES_OF_A_PROJECT: usize = 2;
 /// Most keys that are counted on each replica, so that the count ends in time.
 const MAX_COUNTED: u64 = 1_000_000;
-/// Shortest time between two samples of an instance.
-pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(300);
-/// Longest time between two samples of an instance.
-const MAX_SAMPLE_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
+/// Longest time between two estimates that reclaim nothing, so that the history has one an hour and a batch of expired keys
+/// is noticed.
+const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Part of the interval by which background estimates are spread.
+const SPREAD: f64 = 0.1;
+/// Instances that the surveys of one process estimate at a time; the primaries of each one after the other.
+const CONCURRENT_SURVEYED: usize = 8;
 
 /// Why there is no estimate.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +54,9 @@ pub enum EstimateError {
     /// Too many estimates are in progress; after [`ESTIMATE_TIMEOUT`] they have finished.
     #[error("{0} estimates are in progress already; try again when one has finished")]
     Busy(&'static str),
-    /// The instance was sampled a short time ago; holds how long to wait.
+    /// A server of the instance was sampled a short time ago; holds how long to wait.
     #[error(
-        "the primaries of this instance were sampled a short time ago; sample them again in {} s, or choose a method that reclaims nothing",
+        "a server of this instance was sampled a short time ago, for this instance or another one; sample it again in {} s, or choose a method that reclaims nothing",
         whole_seconds(*.0)
     )]
     TooSoon(Duration),
@@ -84,7 +88,7 @@ impl Default for Estimates {
         Self {
             permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)),
             projects: Arc::default(),
-            surveys: Arc::new(Semaphore::new(super::survey::CONCURRENCY)),
+            surveys: Arc::new(Semaphore::new(CONCURRENT_SURVEYED)),
             rights: KnownRights::default(),
         }
     }
@@ -132,19 +136,20 @@ pub(super) struct Wanted {
     pub timeout: Duration,
 }
 
-/// Returns how long to wait after a sample: until the share has returned to what the servers hold, and five minutes at least.
-pub(super) fn sample_interval(found: &Estimate) -> Duration {
-    let reversions = found.primaries.iter().filter_map(|primary| {
-        let finding = &primary.finding;
-        reversion_seconds(finding.share_of_expiring?, finding.keys_with_ttl, finding.expiry_rate?)
-    });
-    let longest = Duration::try_from_secs_f64(reversions.fold(0.0, f64::max)).unwrap_or(MAX_SAMPLE_INTERVAL);
-    longest.clamp(SAMPLE_INTERVAL, MAX_SAMPLE_INTERVAL)
+/// An estimate that was made now, or the one that stands for it.
+pub(super) enum Estimated {
+    /// It was made now.
+    New(Box<Estimate>),
+    /// A server was sampled a short time ago: the latest estimate, and how long another sample has to wait.
+    Latest(Box<InstanceEstimate>, Duration),
 }
 
-/// Returns whether an estimate has sampled a primary, although the caller may have left the method open.
-pub(super) fn has_sampled(found: &Estimate) -> bool {
-    found.primaries.iter().any(|primary| primary.finding.method == Some(Method::Sample))
+/// Returns how long after an estimate the next one is due: after the time constant of the servers' cycle, and five minutes at
+/// least. An estimate that sampled nothing is repeated within an hour.
+fn next_estimate(found: &Estimate) -> Duration {
+    let interval = found.sample_interval();
+    let interval = if found.has_sampled() { interval } else { interval.min(MAX_INTERVAL) };
+    interval.mul_f64(1.0 + rand::random_range(0.0..SPREAD))
 }
 
 impl Instances {
@@ -170,8 +175,27 @@ impl Instances {
         unless_moved(self.store.record_estimate(instance, &record, next_estimate(found)).await)
     }
 
-    /// Estimates an instance, and keeps the time between samples of it over all replicas. `permit`: held until the estimate has
-    /// ended, also where its caller does not wait.
+    /// Estimates an instance. Where one of its servers was sampled a short time ago, its latest estimate stands for another one, and
+    /// without one what reclaims nothing: another instance may be on the same servers.
+    pub(super) async fn estimate_or_latest(
+        &self,
+        instance: &Instance,
+        wanted: Wanted,
+    ) -> Result<Estimated, EstimateError> {
+        match self.estimate_as(instance, wanted, ()).await {
+            Err(EstimateError::TooSoon(wait)) => match self.store.latest_estimate(&instance.id).await?.estimate {
+                Some(latest) => Ok(Estimated::Latest(Box::new(latest), wait)),
+                None => {
+                    let wanted = Wanted { may_sample: false, ..wanted };
+                    Ok(Estimated::New(Box::new(self.estimate_as(instance, wanted, ()).await?)))
+                }
+            },
+            found => Ok(Estimated::New(Box::new(found?))),
+        }
+    }
+
+    /// Estimates an instance, and keeps the time between samples of its servers over all replicas and instances. `permit`: held
+    /// until the estimate has ended, also where its caller does not wait.
     pub(super) async fn estimate_as(
         &self,
         instance: &Instance,
@@ -180,18 +204,15 @@ impl Instances {
     ) -> Result<Estimate, EstimateError> {
         self.check_readable(instance, ScanType::Manual)?;
         let (target, dialer) = self.connect_to(instance)?;
-        if wanted.may_sample {
-            let wait = self.store.reserve_sample(&instance.id, SAMPLE_INTERVAL.max(wanted.timeout)).await;
-            if let Some(wait) = wait.map_err(super::error::gone)? {
-                return Err(EstimateError::TooSoon(wait));
-            }
-        }
+        let reserved = MIN_SAMPLE_INTERVAL.max(wanted.timeout);
+        let samples = wanted.may_sample.then(|| Arc::new(SampleTimes::new(self.store.clone(), reserved)));
         let request = EstimateRequest {
             method: wanted.method,
             no_reclaim: !wanted.may_sample,
             limits: instance.pace.value().copied().unwrap_or_default().limits(),
             max_counted: wanted.max_counted,
             rights: self.estimates.rights.clone(),
+            samples: samples.clone().map(|samples| samples as Arc<dyn SampleLimit>),
             ..EstimateRequest::default()
         };
         // A caller that disconnects ends the count.
@@ -204,12 +225,8 @@ impl Instances {
         });
         let estimated =
             estimated.await.unwrap_or_else(|panic| Err(Failure::new(FailureKind::Internal, panic.to_string())));
-        if wanted.may_sample {
-            // A sample that failed does not count.
-            let is_sample = |found: &&Estimate| wanted.method == Some(Method::Sample) || has_sampled(found);
-            let sampled = estimated.as_ref().ok().filter(is_sample);
-            let wait = sampled.map_or(Duration::ZERO, sample_interval);
-            unless_moved(self.store.set_next_sample(&instance.id, wait).await)?;
+        if let Some(wait) = samples.and_then(|samples| samples.refused()) {
+            return Err(EstimateError::TooSoon(wait));
         }
         estimated.map_err(|failure| match failure.kind {
             // Only the timeout interrupts an estimate whose caller still waits.
@@ -218,9 +235,23 @@ impl Instances {
         })
     }
 
-    /// Returns the latest estimate of an instance.
+    /// Returns the latest estimate of an instance, with the verdicts for its own target.
     pub async fn latest_estimate(&self, instance: &Instance) -> Result<LatestEstimate, InstanceError> {
-        Ok(self.store.latest_estimate(&instance.id).await?)
+        let latest = self.store.latest_estimate(&instance.id).await?;
+        let target = self.target_share(instance).await?;
+        Ok(LatestEstimate { estimate: latest.estimate.map(|estimate| estimate.for_target(target)), ..latest })
+    }
+
+    /// Returns the share of all keys below which the stale keys of an instance are to stay, 0–1: what it is held at, else what its
+    /// auto-scan keeps, else 10 %.
+    async fn target_share(&self, instance: &Instance) -> Result<f64, StoreError> {
+        if let Some(hold) = self.store.hold(&instance.id).await?
+            && hold.policy.level != HoldLevel::Observe
+        {
+            return Ok(hold.policy.below);
+        }
+        let config = self.store.auto_scan(&instance.id).await?.filter(|config| config.enabled);
+        Ok(config.and_then(|config| config.target).map_or(DEFAULT_TARGET, TargetShare::share))
     }
 
     /// Returns the totals of the latest estimates of several instances, by id.
@@ -259,28 +290,30 @@ mod tests {
     }
 
     #[test]
-    fn the_next_sample_waits_for_the_share_to_return() {
-        let found = |share, rate| Estimate {
+    fn an_estimate_that_sampled_nothing_is_repeated_within_an_hour_and_all_are_spread() {
+        let found = |method| Estimate {
             target: String::new(),
             total: Finding::default(),
             primaries: vec![PrimaryEstimate {
                 address: String::new(),
                 source: String::new(),
                 finding: Finding {
-                    share_of_expiring: share,
-                    expiry_rate: rate,
+                    share_of_expiring: Some(0.2),
+                    expiry_rate: Some(100.0),
                     keys_with_ttl: 10_000_000,
+                    method: Some(method),
                     ..Finding::default()
                 },
                 databases: Vec::new(),
                 notes: Vec::new(),
+                gap: None,
                 used_memory: None,
                 cycle: keysweep_engine::Cycle::default(),
             }],
         };
-        assert_eq!(sample_interval(&found(Some(0.2), Some(4_000.0))), Duration::from_secs(1_000));
-        assert_eq!(sample_interval(&found(Some(0.2), Some(1e6))), SAMPLE_INTERVAL);
-        assert_eq!(sample_interval(&found(Some(0.2), Some(1e-9))), MAX_SAMPLE_INTERVAL);
-        assert_eq!(sample_interval(&found(None, Some(1.0))), SAMPLE_INTERVAL);
+        for (method, least) in [(Method::Sample, 40_000.0), (Method::Replica, 3_600.0), (Method::Info, 3_600.0)] {
+            let next = next_estimate(&found(method)).as_secs_f64();
+            assert!((least..=least * (1.0 + SPREAD)).contains(&next), "{method:?}: {next}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod error;
 mod estimate;
 mod inventory;
 mod polls;
+mod sample_times;
 mod sampling;
 mod settings;
 mod survey;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use keysweep_engine::Estimate;
+use keysweep_engine::MIN_SAMPLE_INTERVAL;
 use tokio::task::JoinSet;
 
 use super::{
     EstimateError, InstanceError, Instances,
-    estimate::{SAMPLE_INTERVAL, Wanted, has_sampled, sample_interval},
+    estimate::{Estimated, Wanted},
     polls::unless_moved,
 };
 use crate::{
@@ -23,19 +23,6 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 const LEASE: Duration = Duration::from_secs(180);
 /// Keys that are counted on each replica: they give the share within ±0.35 %.
 pub(super) const MAX_COUNTED: u64 = 300_000;
-/// Longest time between two estimates that reclaim nothing, so that the history has one an hour and a batch of expired keys
-/// is noticed.
-const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
-/// Part of the interval by which estimates are spread.
-const SPREAD: f64 = 0.1;
-
-/// Returns how long after an estimate the next one is due: after the time constant of the servers' cycle, and five minutes at
-/// least. An estimate that sampled nothing is repeated within an hour.
-pub(super) fn next_estimate(found: &Estimate) -> Duration {
-    let interval = sample_interval(found);
-    let interval = if has_sampled(found) { interval } else { interval.min(MAX_INTERVAL) };
-    interval.mul_f64(1.0 + rand::random_range(0.0..SPREAD))
-}
 
 impl Instances {
     /// Estimates the instances that are due, at most [`CONCURRENT_SAMPLINGS`], and saves the results. Returns how many there
@@ -63,14 +50,13 @@ impl Instances {
             max_counted: MAX_COUNTED,
             timeout: TIMEOUT,
         };
-        let stored = match self.estimate_as(instance, wanted, ()).await {
-            Ok(found) => self.save_estimate(instance, &found).await,
-            // The latest sample is newer than another one could be.
-            Err(EstimateError::TooSoon(wait)) => self.store.defer_estimate(instance, wait).await,
+        let stored = match self.estimate_or_latest(instance, wanted).await {
+            Ok(Estimated::New(found)) => self.save_estimate(instance, &found).await,
+            Ok(Estimated::Latest(_, wait)) => self.store.defer_estimate(instance, wait).await,
             Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
             Err(error) => {
                 tracing::debug!(instance_id = instance.id, %error, "background estimate failed");
-                self.store.record_estimate_failure(instance, &error.to_string(), SAMPLE_INTERVAL).await
+                self.store.record_estimate_failure(instance, &error.to_string(), MIN_SAMPLE_INTERVAL).await
             }
         };
         unless_moved(stored)

@@ -1,31 +1,34 @@
 //! Surveys: the instances of a project are estimated one after the other, and each of their primaries gets a verdict.
 //!
-//! A survey runs in the process that created it. Its rows are in the store, so that every replica shows them; a survey whose
-//! process has ended is interrupted, and is not resumed: another one takes as long as the rest of it.
+//! A survey runs in the process that created it, which renews it while it does. Its rows are in the store, so that every replica
+//! shows them; a survey whose process has ended is interrupted, and is not resumed: another one takes as long as the rest of it.
 
 use std::time::Duration;
 
 use keysweep_engine::{Method, stale::Code};
 use tokio::task::JoinSet;
 
-use super::{EstimateError, InstanceError, Instances, estimate::Wanted, sampling::MAX_COUNTED};
+use super::{
+    EstimateError, InstanceError, Instances,
+    estimate::{Estimated, Wanted},
+    sampling::MAX_COUNTED,
+};
 use crate::{
     model::{
         AuditEvent, DEFAULT_TARGET, Instance, InstanceEstimate, Labels, Sampling, Survey, SurveyRow, SurveyStatus, now,
     },
     random::new_id,
-    store::StoreError,
+    store::{Store, StoreError},
 };
 
-/// Instances that the surveys of one process estimate at a time; the primaries of each one after the other.
-pub(super) const CONCURRENCY: usize = 8;
 /// Most instances of one survey.
 pub const MAX_INSTANCES: usize = 1_000;
 /// How long the estimate of one instance may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a survey counts as running without another row: longer than an estimate, and than the wait for a permit behind
-/// those of other projects.
-const LEASE: Duration = Duration::from_secs(600);
+/// How long a survey counts as running without a renewal.
+const LEASE: Duration = Duration::from_secs(30);
+/// Time between two renewals.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What to survey.
 #[derive(Debug, Clone)]
@@ -132,6 +135,9 @@ impl Instances {
     }
 
     async fn run_survey(&self, id: &str, instances: Vec<Instance>, request: &SurveyRequest) -> Result<(), StoreError> {
+        // Ends with this call, however it ends.
+        let mut renewal = JoinSet::new();
+        renewal.spawn(renew(self.store.clone(), id.to_owned()));
         let mut running = JoinSet::new();
         for instance in instances {
             // The semaphore is never closed.
@@ -163,16 +169,12 @@ impl Instances {
         };
         let name = || instance.name.clone();
         let unknown = |reason| SurveyRow::unknown(name(), Code::Unknown, reason);
-        let found = match self.estimate_as(instance, wanted, ()).await {
-            Ok(found) => {
+        let found = match self.estimate_or_latest(instance, wanted).await {
+            Ok(Estimated::New(found)) => {
                 self.save_estimate(instance, &found).await?;
-                Ok(InstanceEstimate::new(found, request.target, now()))
+                Ok(InstanceEstimate::new(*found, request.target, now()))
             }
-            // The latest estimate is that sample, or newer.
-            Err(EstimateError::TooSoon(_)) => match self.store.latest_estimate(&instance.id).await?.estimate {
-                Some(latest) => Ok(latest.for_target(request.target)),
-                None => Err(unknown("a sample is being taken; survey again in a few minutes".to_owned())),
-            },
+            Ok(Estimated::Latest(latest, _)) => Ok(latest.for_target(request.target)),
             Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
             Err(EstimateError::Server(failure)) => Err(SurveyRow::unreached(name(), &failure, failure.message.clone())),
             Err(error) => Err(unknown(error.to_string())),
@@ -185,6 +187,18 @@ impl Instances {
             row.instance_id = Some(instance.id.clone());
         }
         Ok(rows)
+    }
+}
+
+/// Renews a survey until it is finished.
+async fn renew(store: Store, id: String) {
+    loop {
+        tokio::time::sleep(RENEWAL_INTERVAL).await;
+        match store.renew_survey(&id, LEASE).await {
+            Err(StoreError::Missing(_)) => return,
+            Err(error) => tracing::debug!(survey_id = id, %error, "the survey cannot be renewed; retrying"),
+            Ok(()) => {}
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
-use keysweep_engine::{Cycle, Estimate, Finding, Method, PrimaryEstimate, PrimaryVerdict, stale::Advice};
+use keysweep_engine::{
+    Cycle, Estimate, Finding, Method, PrimaryEstimate, PrimaryVerdict,
+    stale::{Advice, CycleSetting, Gap},
+};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{UnknownName, named};
 
@@ -40,9 +43,15 @@ pub struct EstimatedPrimary {
     pub used_memory: Option<u64>,
     /// What to do about the stale keys.
     pub verdict: Advice,
+    /// What the finding lacks, and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What the verdict is based on beside the finding.
     #[serde(default)]
     pub cycle: Cycle,
+    /// Why it was not sampled although it might have been.
+    #[serde(default)]
+    pub gap: Option<Gap>,
 }
 
 impl EstimatedPrimary {
@@ -56,7 +65,9 @@ impl EstimatedPrimary {
             approximate: is_approximate,
             used_memory: primary.used_memory,
             verdict: advice,
+            notes: primary.notes,
             cycle: primary.cycle,
+            gap: primary.gap,
         }
     }
 
@@ -72,7 +83,8 @@ impl EstimatedPrimary {
             source: String::new(),
             finding,
             databases: Vec::new(),
-            notes: Vec::new(),
+            notes: self.notes,
+            gap: self.gap,
             used_memory: self.used_memory,
             cycle: self.cycle,
         };
@@ -111,6 +123,46 @@ impl InstanceEstimate {
     pub fn for_target(self, target: f64) -> Self {
         let primaries = self.primaries.into_iter().map(|primary| primary.for_target(target)).collect();
         Self { primaries, ..self }
+    }
+
+    /// Returns the settings of expiry cycles that differ from those of an earlier estimate. Primaries that one of the two does not
+    /// have, or whose settings were not read, have none.
+    pub fn changed_settings(&self, before: &Self) -> Vec<SettingChange> {
+        let changes = self.primaries.iter().filter_map(|primary| {
+            let earlier = before.primaries.iter().find(|earlier| earlier.address == primary.address)?;
+            let (from, to) = (earlier.cycle.configured()?, primary.cycle.configured()?);
+            (from != to).then(|| SettingChange { server: primary.address.clone(), from, to })
+        });
+        changes.collect()
+    }
+}
+
+/// Settings of a primary's expiry cycle that were changed between two estimates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SettingChange {
+    /// Address of the primary.
+    pub server: String,
+    /// The settings before.
+    pub from: CycleSetting,
+    /// The settings now.
+    pub to: CycleSetting,
+}
+
+impl SettingChange {
+    /// Returns the part that these marks do not have, which are those since the earlier estimate; `None`: they have all of it.
+    pub fn since(self, marks: &[Mark]) -> Option<Self> {
+        let is_of_server =
+            |mark: &&Mark| mark.kind == MarkKind::Config && mark.detail["server"] == self.server.as_str();
+        let last = marks.iter().rev().find(is_of_server);
+        let marked = last.and_then(|mark| serde_json::from_value(mark.detail["to"].clone()).ok());
+        let from = marked.unwrap_or(self.from);
+        (from != self.to).then_some(Self { from, ..self })
+    }
+
+    /// Returns the detail of its mark, in the form of the marks of what keysweep writes.
+    pub fn detail(&self) -> Value {
+        let Self { server, from, to } = self;
+        json!({ "server": server, "from": from, "to": to, "reason": "seen by an estimate, not written by keysweep" })
     }
 }
 
@@ -201,6 +253,57 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_setting_that_others_changed_between_two_estimates_is_told_once() {
+        let setting = |effort, hz| CycleSetting { effort, hz };
+        let estimate = |setting: Option<CycleSetting>| InstanceEstimate {
+            taken_at: Timestamp::UNIX_EPOCH,
+            total: Finding::default(),
+            primaries: vec![EstimatedPrimary {
+                address: "one:1".into(),
+                finding: Finding::default(),
+                approximate: false,
+                used_memory: None,
+                verdict: Advice {
+                    code: Code::Pointless,
+                    reason: String::new(),
+                    remedy: None,
+                    interval_seconds: None,
+                    setting: None,
+                },
+                notes: Vec::new(),
+                cycle: Cycle {
+                    // What dynamic-hz makes of hz is no change of a setting.
+                    hz: Some(40),
+                    effort: setting.map(|setting| setting.effort),
+                    configured_hz: setting.map(|setting| setting.hz),
+                    ..Cycle::default()
+                },
+                gap: None,
+            }],
+        };
+        let before = estimate(Some(setting(1, 10)));
+        let changed = estimate(Some(setting(4, 10))).changed_settings(&before);
+        let change = SettingChange { server: "one:1".into(), from: setting(1, 10), to: setting(4, 10) };
+        assert_eq!(changed, std::slice::from_ref(&change));
+        for same in [estimate(Some(setting(1, 10))), estimate(None)] {
+            assert_eq!(same.changed_settings(&before), []);
+        }
+
+        let mark = |server: &str, to| Mark {
+            happened_at: Timestamp::UNIX_EPOCH,
+            kind: MarkKind::Config,
+            detail: json!({ "server": server, "from": setting(1, 10), "to": to, "reason": "why" }),
+        };
+        assert_eq!(change.clone().since(&[]), Some(change.clone()));
+        assert_eq!(change.clone().since(&[mark("two:1", setting(4, 10))]), Some(change.clone()), "of another server");
+        assert_eq!(change.clone().since(&[mark("one:1", setting(4, 10))]), None, "keysweep wrote it");
+        let later = change.clone().since(&[mark("one:1", setting(3, 10))]).expect("changed after that");
+        assert_eq!((later.from, later.to), (setting(3, 10), setting(4, 10)));
+        let detail = change.detail();
+        assert_eq!((&detail["server"], &detail["to"]["effort"]), (&json!("one:1"), &json!(4)));
+    }
+
+    #[test]
     fn a_stored_estimate_has_a_verdict_for_any_target() {
         let cycle = Cycle {
             workload: Some(Workload::split(1_000.0, &[(1_000_000, 1_000_000, None)], 16)),
@@ -223,7 +326,8 @@ mod tests {
                 ..Finding::default()
             },
             databases: Vec::new(),
-            notes: Vec::new(),
+            notes: vec!["database 1 is too small to matter".into()],
+            gap: Some(Gap { cause: "a save runs".into(), remedy: None }),
             used_memory: Some(1 << 30),
             cycle: cycle.clone(),
         };

@@ -61,6 +61,9 @@ pub struct SurveyRow {
     pub approximate: bool,
     /// Bytes that the data of the primary takes.
     pub used_memory: Option<u64>,
+    /// What the row lacks, and why, sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What to do about it.
     pub verdict: Advice,
 }
@@ -82,13 +85,14 @@ named!(SurveyOrder, "order of a survey", { Bytes = "bytes", Share = "share", Nam
 impl SurveyRow {
     /// Returns the row of a primary.
     pub fn of(name: String, primary: EstimatedPrimary) -> Self {
-        let EstimatedPrimary { address, finding, approximate, used_memory, verdict, .. } = primary;
+        let EstimatedPrimary { address, finding, approximate, used_memory, verdict, notes, .. } = primary;
         Self {
             keys: Some(finding.keys),
             keys_with_ttl: Some(finding.keys_with_ttl),
             reclaimed: Some(finding.reclaimed),
             approximate,
             used_memory,
+            notes,
             ..Self::new(name, Some(address), finding, verdict)
         }
     }
@@ -133,6 +137,7 @@ impl SurveyRow {
             steady: finding.steady,
             approximate: false,
             used_memory: None,
+            notes: Vec::new(),
             verdict,
         }
     }
@@ -164,6 +169,16 @@ pub enum SurveyStatus {
     Done,
     /// The process that ran it has ended; the rows so far stay.
     Interrupted,
+}
+
+impl SurveyStatus {
+    /// Returns why there are no more rows, a sentence; `None`: they come, or are all there.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Running | Self::Done => None,
+            Self::Interrupted => Some("the process that ran the survey has ended; start another one"),
+        }
+    }
 }
 
 named!(SurveyStatus, "status of a survey", { Running = "running", Done = "done", Interrupted = "interrupted" });

@@ -13,8 +13,11 @@ use super::{
     db::{DbSession, Row, keys, sql},
     instances::instance,
     json,
+    marks::{insert_mark, marks_of},
 };
-use crate::model::{EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, PrimaryPoint};
+use crate::model::{
+    EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, MarkKind, PrimaryPoint, SettingChange,
+};
 
 /// The form of the JSON that this version writes.
 const VERSION: u32 = 1;
@@ -27,11 +30,6 @@ const DAILY: i64 = 90 * 24;
 /// Most primaries in a row of the history: the largest ones.
 const MAX_PRIMARIES: usize = 256;
 
-/// Shortest time from the registration of an instance to its first background estimate.
-const FIRST_AFTER: Duration = Duration::from_secs(60);
-/// Seconds over which those first estimates are spread.
-const FIRST_SPREAD: u64 = 240;
-
 /// What [`Store::prune_estimates`] removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -39,6 +37,8 @@ pub struct Pruned {
     pub points: u64,
     /// Marks.
     pub marks: u64,
+    /// Times of samples that have passed.
+    pub samples: u64,
 }
 
 impl Store {
@@ -67,8 +67,9 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Saves an estimate of an instance as its latest and in its history, and when the next one is due in the background.
-    /// `Missing` when the instance does not exist or has another URL by now.
+    /// Saves an estimate of an instance as its latest and in its history, and when the next one is due in the background. Settings
+    /// of the expiry cycle that differ from those of the estimate before, and that keysweep did not write, become marks. `Missing`
+    /// when the instance does not exist or has another URL by now.
     pub async fn record_estimate(
         &self,
         instance: &Instance,
@@ -78,6 +79,9 @@ impl Store {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         set_due(&mut tx, instance, after(now, next)).await?;
+        for change in changed_settings(&mut tx, instance, found).await? {
+            insert_mark(&mut tx, now, &instance.id, MarkKind::Config, &change.detail()).await?;
+        }
         let latest = json::write("estimates", found)?;
         sql("INSERT INTO estimate (instance_id, taken_at, version, latest, failure) VALUES ($1, $2, $3, $4, NULL)
              ON CONFLICT (instance_id) DO UPDATE SET
@@ -147,40 +151,6 @@ impl Store {
         self.commit(tx).await
     }
 
-    /// Reserves a sample of an instance's primaries for a time, so that no replica takes another one meanwhile. Returns `None`,
-    /// or how long to wait where the last sample forbids another one. `Missing` when the instance does not exist.
-    pub async fn reserve_sample(&self, instance_id: &str, time: Duration) -> Result<Option<Duration>, StoreError> {
-        let mut tx = self.begin().await?;
-        let now = self.now(&mut tx).await?;
-        let reserved = sql("UPDATE instance SET sample_at = $1
-             WHERE id = $2 AND (sample_at IS NULL OR sample_at <= $3)")
-        .bind(after(now, time))
-        .bind(instance_id)
-        .bind(now)
-        .execute(&mut tx)
-        .await?;
-        if reserved == 0 {
-            let row = sql("SELECT sample_at FROM instance WHERE id = $1").bind(instance_id).optional(&mut tx).await?;
-            let until: Option<Timestamp> = row.ok_or(StoreError::Missing("instance"))?.get("sample_at")?;
-            let wait = until.map_or(Duration::ZERO, |until| until.duration_since(now).unsigned_abs());
-            return Ok(Some(wait));
-        }
-        self.commit(tx).await?;
-        Ok(None)
-    }
-
-    /// Saves when an instance's primaries may be sampled again; zero: at once. `Missing` when the instance does not exist.
-    pub async fn set_next_sample(&self, instance_id: &str, wait: Duration) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        let now = self.now(&mut tx).await?;
-        sql("UPDATE instance SET sample_at = $1 WHERE id = $2")
-            .bind(after(now, wait))
-            .bind(instance_id)
-            .change("instance", &mut tx)
-            .await?;
-        self.commit(tx).await
-    }
-
     /// Returns the latest estimate of an instance.
     pub async fn latest_estimate(&self, instance_id: &str) -> Result<LatestEstimate, StoreError> {
         let found = sql("SELECT * FROM estimate WHERE instance_id = $1").bind(instance_id);
@@ -220,8 +190,8 @@ impl Store {
         points.into_iter().flatten().map(|(at, primaries)| Ok(EstimatePoint { taken_at: at?, primaries })).collect()
     }
 
-    /// Removes up to `limit` points and marks each that are older than 90 days, of any instance. Estimates remove those of
-    /// their own instance; this verb is for instances that are not estimated any more.
+    /// Removes up to `limit` points and marks each that are older than 90 days, of any instance, and times of samples that have
+    /// passed. Estimates remove points and marks of their own instance; this verb is for instances that are not estimated any more.
     pub async fn prune_estimates(&self, limit: u32) -> Result<Pruned, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
@@ -238,8 +208,15 @@ impl Store {
             .bind(limit)
             .execute(&mut tx)
             .await?;
+        let samples = sql("DELETE FROM server_sample WHERE (address, run_id) IN (
+                 SELECT address, run_id FROM server_sample WHERE next_at <= $1 LIMIT $2
+             ) AND next_at <= $1")
+        .bind(now)
+        .bind(limit)
+        .execute(&mut tx)
+        .await?;
         self.commit(tx).await?;
-        Ok(Pruned { points, marks })
+        Ok(Pruned { points, marks, samples })
     }
 }
 
@@ -248,15 +225,6 @@ fn latest_total(row: &Row) -> Result<Option<(String, EstimateTotal)>, StoreError
     let total = json::read_column(row, "latest", VERSION)?;
     let id = row.get("instance_id")?;
     Ok(total.map(|total| (id, total)))
-}
-
-/// Returns when the first background estimate of a new instance is due: one to five minutes after its registration, so that
-/// those of instances that are registered together are spread.
-pub(super) fn first_estimate(instance: &Instance) -> Timestamp {
-    // FNV-1a: an operator may have chosen ids that differ in one digit.
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let hash = instance.id.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
-    after(instance.created_at, FIRST_AFTER + Duration::from_secs((hash >> 32) % FIRST_SPREAD))
 }
 
 /// Saves when the next background estimate is due, if the instance still has this URL.
@@ -269,12 +237,21 @@ async fn set_due(tx: &mut DbSession, instance: &Instance, due: Timestamp) -> Res
         .await
 }
 
-/// Removes the estimates of an instance that has another URL by now: they are about another server.
-pub(super) async fn forget_estimates(tx: &mut DbSession, instance_id: &str) -> Result<(), StoreError> {
-    sql("DELETE FROM estimate WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
-    sql("DELETE FROM estimate_point WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
-    sql("DELETE FROM mark WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
-    Ok(())
+/// Returns the settings that differ from those of the latest estimate, as far as no mark says that they were changed since.
+async fn changed_settings(
+    tx: &mut DbSession,
+    instance: &Instance,
+    found: &InstanceEstimate,
+) -> Result<Vec<SettingChange>, StoreError> {
+    let row = sql("SELECT * FROM estimate WHERE instance_id = $1").bind(&instance.id).optional(tx).await?;
+    let before = row.as_ref().map(latest).transpose()?.and_then(|latest| latest.estimate);
+    let Some(before) = before else { return Ok(Vec::new()) };
+    let changes = found.changed_settings(&before);
+    if changes.is_empty() {
+        return Ok(changes);
+    }
+    let marks = marks_of(tx, &instance.id, before.taken_at).await?;
+    Ok(changes.into_iter().filter_map(|change| change.since(&marks)).collect())
 }
 
 /// Reads the latest estimate. One of another version is none: the next one replaces it.

@@ -6,13 +6,18 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
+    clock::after,
     db::{DbSession, Row, Statement, lock, sql},
-    estimates::{first_estimate, forget_estimates},
     hosts::hosts_after_move,
     json,
     merge::three_way_merge,
 };
 use crate::model::{Instance, InstanceStats, ScanType, Stored, Window, closed_until};
+
+/// Shortest time from the registration of an instance to its first background estimate.
+const FIRST_AFTER: Duration = Duration::from_secs(60);
+/// Seconds over which those first estimates are spread.
+const FIRST_SPREAD: u64 = 240;
 
 impl Store {
     /// Registers an instance. `Taken` when its id, or its name in the project, is in use; `Missing` when the project does not
@@ -130,6 +135,15 @@ pub(super) async fn insert_instance(tx: &mut DbSession, instance: &Instance) -> 
     Ok(())
 }
 
+/// Returns when the first background estimate of a new instance is due: one to five minutes after its registration, so that
+/// those of instances that are registered together are spread.
+fn first_estimate(instance: &Instance) -> Timestamp {
+    // FNV-1a: an operator may have chosen ids that differ in one digit.
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = instance.id.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    after(instance.created_at, FIRST_AFTER + Duration::from_secs((hash >> 32) % FIRST_SPREAD))
+}
+
 /// Changes an instance within a transaction, as [`Store::update_instance`] says.
 pub(super) async fn change_instance(
     tx: &mut DbSession,
@@ -165,8 +179,7 @@ pub(super) async fn change_instance(
              resumed_at = CASE WHEN $16 THEN NULL WHEN paused THEN $21 ELSE resumed_at END,
              facts = CASE WHEN url = $2 THEN facts END, facts_at = CASE WHEN url = $2 THEN facts_at END,
              unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END,
-             estimate_at = CASE WHEN url = $2 AND sampling = $18 THEN estimate_at END,
-             sample_at = CASE WHEN url = $2 THEN sample_at END
+             estimate_at = CASE WHEN url = $2 AND sampling = $18 THEN estimate_at END
          WHERE id = $19 AND project_id = $20");
     bind_settings(update, &instance)
         .bind(&instance.id)
@@ -175,6 +188,14 @@ pub(super) async fn change_instance(
         .change("instance", tx)
         .await?;
     Ok(instance)
+}
+
+/// Removes the estimates of an instance that has another URL by now: they are about another server.
+async fn forget_estimates(tx: &mut DbSession, instance_id: &str) -> Result<(), StoreError> {
+    sql("DELETE FROM estimate WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
+    sql("DELETE FROM estimate_point WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
+    sql("DELETE FROM mark WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
+    Ok(())
 }
 
 /// Removes an instance within a transaction, as [`Store::remove_instance`] says.

@@ -24,12 +24,14 @@ impl Store {
 
     /// Returns an instance's marks from a time on, oldest first.
     pub async fn marks_since(&self, instance_id: &str, from: Timestamp) -> Result<Vec<Mark>, StoreError> {
-        sql("SELECT * FROM mark WHERE instance_id = $1 AND happened_at >= $2 ORDER BY seq")
-            .bind(instance_id)
-            .bind(from)
-            .list(&mut self.reader().await?, mark)
-            .await
+        marks_of(&mut self.reader().await?, instance_id, from).await
     }
+}
+
+/// Returns an instance's marks from a time on, oldest first, within a transaction.
+pub(super) async fn marks_of(tx: &mut DbSession, instance_id: &str, from: Timestamp) -> Result<Vec<Mark>, StoreError> {
+    let found = sql("SELECT * FROM mark WHERE instance_id = $1 AND happened_at >= $2 ORDER BY seq");
+    found.bind(instance_id).bind(from).list(tx, mark).await
 }
 
 /// Adds a mark within a transaction.

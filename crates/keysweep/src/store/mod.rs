@@ -32,6 +32,7 @@ mod marks;
 mod merge;
 mod overview;
 mod projects;
+mod samples;
 mod schedule;
 mod secrets;
 mod surveys;

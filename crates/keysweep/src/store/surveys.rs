@@ -21,7 +21,7 @@ const PARTS: f64 = 1e6;
 
 impl Store {
     /// Adds a survey that this process runs, and removes the oldest ones of the project beyond ten. Returns the id of the one that
-    /// runs already instead, where there is one. `lease`: how long the survey counts as running without another row.
+    /// runs already instead, where there is one. `lease`: how long the survey counts as running without a renewal.
     pub async fn add_survey(&self, survey: &Survey, lease: Duration) -> Result<Option<String>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
@@ -82,6 +82,19 @@ impl Store {
             .bind(VERSION)
             .bind(json::write("the rows of a survey", rows)?)
             .execute(&mut tx)
+            .await?;
+        self.commit(tx).await
+    }
+
+    /// Saves that the process of a survey runs; it counts as running for another `lease`. `Missing` when the survey was removed,
+    /// or is finished.
+    pub async fn renew_survey(&self, id: &str, lease: Duration) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let now = self.now(&mut tx).await?;
+        sql("UPDATE survey SET expires_at = $1 WHERE id = $2 AND finished_at IS NULL")
+            .bind(after(now, lease))
+            .bind(id)
+            .change("survey", &mut tx)
             .await?;
         self.commit(tx).await
     }

@@ -108,11 +108,11 @@ async fn estimate(instances: &Instances) {
     repeat(DUE_ESTIMATES_INTERVAL, CONCURRENT_SAMPLINGS, failed, || instances.estimate_due_instances()).await;
 }
 
-/// Removes estimates and marks that are older than they are kept.
+/// Removes estimates and marks that are older than they are kept, and times of samples that have passed.
 async fn prune_estimates(store: &Store) {
     let prune = async || {
         let pruned = store.prune_estimates(PRUNED).await?;
-        Ok(pruned.points.max(pruned.marks) as usize)
+        Ok(pruned.points.max(pruned.marks).max(pruned.samples) as usize)
     };
     repeat(PRUNE_INTERVAL, PRUNED as usize, "old estimates cannot be removed", prune).await;
 }

@@ -1,9 +1,12 @@
 //! Labels and sampling of instances, and the estimates that the service makes by itself.
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
-use keysweep_harness::{DataSet, Flavor, HostileServer, Hostility, ScanTask, Server, Service, eventually, id};
+use keysweep_harness::{
+    DataSet, Flavor, HostileServer, Hostility, Installation, ScanTask, Server, Service, eventually, id,
+};
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 
 use super::own_api::{error, installation, post};
 
@@ -122,7 +125,24 @@ fn the_service_samples_a_primary_only_where_that_was_agreed_to() {
     assert!(point["used_memory"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{point:#}");
     assert_eq!(sample["points"].as_array().map(Vec::len), Some(1), "one an hour");
 
-    // The time between samples holds for requests as well, and after a restart.
+    // A verdict is for the target of the instance: its auto-scan keeps half of the keys stale.
+    let adaptive = json!({ "enable_auto_scan": true, "first_scan_at": "2100-01-01T00:00:00Z", "below": 0.5 });
+    let answer = patch(&service, &format!("{path}/auto-scan"), &adaptive);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let verdict = &estimates(&service)["latest"]["primaries"][0]["verdict"];
+    assert_eq!((&verdict["code"], verdict["reason"].to_string().contains("below 50.0 %")), (&"pointless".into(), true));
+
+    // The time between samples is one of the server: it holds for other instances on it, for requests, and after a restart.
+    let url = format!("redis://localhost:{}", server.address().port());
+    let new = json!({ "name": "alias", "url": url, "sampling": "primary" });
+    let alias = format!("{base}/instances/{}", id(&post(&service, &format!("{base}/instances"), &new).body));
+    let (held, again) = (keys(), post(&service, &format!("{alias}/estimate?method=sample"), &Value::Null));
+    assert_eq!((error(&again), keys()), ((429, "too_many"), held), "{again:?}");
+    let survey = post(&service, &format!("{base}/survey"), &Value::Null);
+    let survey = service.wait_for(&format!("{base}/survey/{}", id(&survey.body)), |survey| survey["status"] == "done");
+    let rows = survey["rows"].as_array().expect("rows");
+    let method = |name: &str| rows.iter().find(|row| row["name"] == name).expect("a row")["method"].clone();
+    assert_eq!((method("cache"), method("alias"), keys()), ("sample".into(), "info".into(), held), "{survey:#}");
     let again = post(&service, &format!("{path}/estimate?method=sample"), &Value::Null);
     assert_eq!(error(&again), (429, "too_many"), "{again:?}");
     drop(service);
@@ -194,6 +214,39 @@ fn a_survey_has_a_row_for_each_primary_and_says_what_is_unknown() {
     let audit = service.get(&format!("{base}/audit?limit=1"));
     let entry = &audit["entries"][0];
     assert_eq!((&entry["action"], &entry["subject"]), (&"survey.create".into(), &created.body["id"]));
+}
+
+/// Lets half a minute pass for the surveys of a service that has ended.
+#[tokio::main(flavor = "current_thread")]
+async fn age_surveys(installation: &Installation) {
+    let url = format!("sqlite:{}", installation.database().display());
+    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
+    let aged = sqlx::query("UPDATE survey SET expires_at = expires_at - 30000000").execute(&mut database).await;
+    assert_eq!(aged.expect("changed").rows_affected(), 1);
+}
+
+#[test]
+fn a_survey_whose_process_has_ended_is_interrupted_and_another_one_may_start() {
+    // The kernel accepts connections to it, and nothing answers.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let url = format!("redis://{}", mute.local_addr().expect("an address"));
+    post(&service, &format!("{base}/instances"), &json!({ "name": "mute", "url": url }));
+    let surveys = format!("{base}/survey");
+    let created = post(&service, &surveys, &Value::Null);
+    assert_eq!((created.status, &created.body["reason"]), (201, &Value::Null), "{created:?}");
+    service.kill();
+    age_surveys(&installation);
+    let service = installation.serve(&["--no-auth"]);
+    let shown = service.get(&format!("{surveys}/{}", id(&created.body)));
+    assert_eq!(
+        (&shown["status"], &shown["surveyed"], &shown["instances"]),
+        (&"interrupted".into(), &0.into(), &1.into())
+    );
+    assert!(shown["reason"].as_str().is_some_and(|reason| reason.contains("start another one")), "{shown:#}");
+    let another = post(&service, &surveys, &Value::Null);
+    assert_eq!((another.status, &another.body["status"]), (201, &"running".into()), "{another:?}");
 }
 
 /// Returns the paths of whole numbers that readers of JSON would take for others.

@@ -275,7 +275,7 @@ fn an_estimate_counts_stale_keys_and_reclaims_nothing() {
     assert_eq!((sampled.status, &sampled.body["total"]["reclaimed"]), (200, &0.into()), "{sampled:?}");
     assert!(sampled.body.to_string().contains("too small to matter"), "{sampled:?}");
     let again = post(&service, &format!("{path}?method=sample"), &Value::Null);
-    assert_eq!(error(&again), (429, "too_many"), "{again:?}");
+    assert_eq!(again.status, 200, "nothing was sampled, so that it may be asked again at once: {again:?}");
     let held: u64 = redis::cmd("DBSIZE").query(&mut primary.connection()).expect("a size");
     assert_eq!(held, 1_200);
     for method in ["", "rdb", "guess"] {

@@ -71,3 +71,27 @@ fn an_inventory_is_surveyed_by_label_and_what_is_unknown_is_no_zero() {
     let said = String::from_utf8_lossy(&unset.stderr).into_owned();
     assert!(unset.status.code() == Some(2) && said.contains("NOT_SET_ANYWHERE"), "{said}");
 }
+
+#[test]
+fn a_row_of_which_nothing_is_known_says_which_right_is_missing() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(21_000).load(&server);
+    let rule = ["SETUSER", "sweeper", "on", ">hunter2-hunter2", "~*", "+@all", "-multi"];
+    redis::cmd("ACL").arg(&rule).exec(&mut server.connection()).expect("a user");
+    let installation = installation!();
+    let url = format!("redis://{}", server.address());
+    let survey = |format: &str| {
+        let mut command = installation.command(&["survey", &url, "--user", "sweeper", format]);
+        let output = command.env("REDISCLI_AUTH", "hunter2-hunter2").output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let rows: Value = serde_json::from_str(&survey("--json")).expect("JSON");
+    let (row, verdict) = (&rows[0], &rows[0]["verdict"]);
+    assert_eq!((&verdict["code"], &row["share"]), (&"unknown".into(), &Value::Null), "{row:#}");
+    assert!(verdict["reason"].as_str().is_some_and(|reason| reason.contains("a right is missing")), "{row:#}");
+    assert_eq!(verdict["remedy"], "grant +scan +multi +exec +dbsize +select");
+    assert!(row["notes"][0].as_str().is_some_and(|note| note.contains("is not sampled")), "{row:#}");
+    let csv = survey("--csv");
+    assert!(csv.contains(",unknown,") && csv.contains("is not sampled") && csv.starts_with("name,address,"), "{csv}");
+}

@@ -288,6 +288,9 @@ fn instances_are_selected_by_label_and_surveyed_without_script() {
     let (cache, sessions) = (done.text.find(">cache<").expect("a row"), done.text.find(">sessions<").expect("a row"));
     assert!(cache < sessions, "sorted by name");
     assert!(done.text.contains("unknown") && done.text.contains("1,200"), "{}", done.text);
+    for cell in ["data-label=\"Effort\" class=\"num\">1<", "data-label=\"hz\" class=\"num\">10<"] {
+        assert!(done.text.contains(cell), "{cell}: {}", done.text);
+    }
     let mut reader = Visitor::signed_in(&service, "reader");
     let seen = reader.get(&survey);
     assert!(seen.text.contains("sessions") && !seen.text.contains("<button class=\"primary\""), "{}", seen.text);

@@ -59,7 +59,9 @@ fn estimate(taken_at: Timestamp, share: f64) -> InstanceEstimate {
             interval_seconds: None,
             setting: None,
         },
+        notes: Vec::new(),
         cycle: Cycle::default(),
+        gap: None,
     };
     InstanceEstimate { taken_at, total: finding, primaries: vec![primary] }
 }

@@ -63,6 +63,33 @@ fn rows() -> Vec<(&'static str, Basis, Code, &'static str)> {
             Unknown,
             "grant +info",
         ),
+        (
+            "a sample that was refused",
+            no_share(Basis {
+                gap: Some(Gap { cause: "scripts are busy".into(), remedy: Some("grant +scan".into()) }),
+                ..server(0.0, 100.0)
+            }),
+            Unknown,
+            "grant +scan",
+        ),
+        (
+            "a refused sample says why the share is unknown",
+            no_share(Basis { gap: Some(Gap { cause: "a save runs".into(), remedy: None }), ..server(0.0, 100.0) }),
+            Unknown,
+            "unknown: a save runs",
+        ),
+        (
+            "a refused sample of few keys",
+            no_share(Basis { gap: Some(Gap::default()), keys: 19_999, ..server(0.0, 100.0) }),
+            Pointless,
+            "19999 keys",
+        ),
+        (
+            "INFO stats are refused, which is no lack of a steady state",
+            right("grant +info", unknown_rate(server(9.5, 0.0))),
+            Unknown,
+            "unknown: a right is missing",
+        ),
         ("no share and no cause", no_share(server(0.0, 100.0)), Unknown, "unknown"),
         ("too few keys to sample", no_share(Basis { keys: 19_999, ..server(0.0, 100.0) }), Pointless, "19999 keys"),
         ("no keys", no_share(Basis { keys: 0, workload: None, ..server(0.0, 0.0) }), Pointless, "0 keys"),

@@ -323,7 +323,7 @@ fn law_holds(flavor: Flavor, (effort, hz): (u8, u32), ttl: u64, settle: u64, mea
 
 #[test]
 fn alone_the_law_predicts_the_share_under_churn() {
-    law_holds(Flavor::Valkey91, (4, 10), 5, 8, 4, 0.02);
+    law_holds(Flavor::Valkey91, (4, 10), 5, 8, 6, 0.01);
 }
 
 #[rstest]

@@ -10,7 +10,7 @@ use keysweep::{
     store::{Pruned, Store},
 };
 use keysweep_engine::{
-    Cycle, Finding, Inspection, Method,
+    Cycle, Finding, Inspection, Method, ServerProcess,
     stale::{Advice, Code},
 };
 use serde_json::json;
@@ -21,13 +21,15 @@ on_every_engine!(
     first_estimates_are_spread_over_minutes,
     a_background_estimate_is_claimed_once,
     instances_that_may_not_be_estimated_are_left_out,
-    a_sample_is_reserved_for_all_replicas,
+    a_sample_of_a_server_is_reserved_for_all_instances_and_replicas,
+    a_held_instance_may_sample_after_its_own_sample_only,
     the_latest_estimate_comes_back,
     an_estimate_of_another_version_is_left_out,
     the_history_keeps_an_hour_then_a_day,
     estimates_end_with_the_url_of_their_server,
     marks_are_bounded_and_age,
     a_finished_scan_leaves_a_mark,
+    a_setting_that_others_change_between_two_estimates_leaves_a_mark,
 );
 
 const HOUR: i64 = 3_600;
@@ -56,7 +58,9 @@ fn estimate(taken_at: Timestamp, shares: &[f64]) -> InstanceEstimate {
             interval_seconds: None,
             setting: None,
         },
+        notes: vec!["database 1 is too small to matter".into()],
         cycle: Cycle::default(),
+        gap: None,
     };
     let primaries = shares.iter().enumerate().map(primary).collect();
     InstanceEstimate { taken_at, total: Finding { keys: 1_000, ..Finding::default() }, primaries }
@@ -134,22 +138,47 @@ async fn instances_that_may_not_be_estimated_are_left_out(store: Fresh) {
     assert_eq!(claimed(&store, 4, 8).await, ["off"], "due at once");
 }
 
-async fn a_sample_is_reserved_for_all_replicas(store: Fresh) {
-    let instance = store.instance_of_its_own("cache").await;
-    let reserve = |now| {
-        let (store, id) = (store.with_clock(at(now)), instance.id.clone());
-        async move { store.reserve_sample(&id, SOON).await.expect("answered").map(|wait| wait.as_secs()) }
+fn server(address: &str, run_id: &str) -> ServerProcess {
+    ServerProcess { address: address.into(), run_id: run_id.into() }
+}
+
+async fn reserved(store: &Store, now: i64, server: &ServerProcess, holder: Option<&str>) -> Option<u64> {
+    let answer = store.with_clock(at(now)).reserve_sample(server, SOON, holder).await;
+    answer.expect("answered").map(|wait| wait.as_secs())
+}
+
+async fn a_sample_of_a_server_is_reserved_for_all_instances_and_replicas(store: Fresh) {
+    let one = server("10.0.0.7:6379", "r1");
+    assert_eq!(reserved(&store, 0, &one, None).await, None);
+    assert_eq!(reserved(&store, 100, &one, None).await, Some(200), "whichever instance asks");
+    for other in [server("10.0.0.7:6380", "r1"), server("10.0.0.7:6379", "r2")] {
+        assert_eq!(reserved(&store, 100, &other, None).await, None, "{other:?} is another process");
+    }
+    let next = |now: i64, wait| {
+        let (store, one) = (store.with_clock(at(now)), one.clone());
+        async move { store.set_next_sample(&one, Duration::from_secs(wait), None).await.expect("kept") }
     };
-    assert_eq!(reserve(0).await, None);
-    assert_eq!(reserve(100).await, Some(200));
-    store.with_clock(at(100)).set_next_sample(&instance.id, Duration::from_secs(1_000)).await.expect("kept");
-    assert_eq!(reserve(1_099).await, Some(1));
-    assert_eq!(reserve(1_100).await, None);
-    store.with_clock(at(1_101)).set_next_sample(&instance.id, Duration::ZERO).await.expect("kept");
-    assert_eq!(reserve(1_101).await, None, "a sample that failed does not count");
-    let absent = id("absent");
-    assert_missing(store.reserve_sample(&absent, SOON).await, "instance");
-    assert_missing(store.set_next_sample(&absent, SOON).await, "instance");
+    next(100, 1_000).await;
+    assert_eq!(reserved(&store, 1_099, &one, None).await, Some(1));
+    assert_eq!(reserved(&store, 1_100, &one, None).await, None);
+    next(1_101, 0).await;
+    assert_eq!(reserved(&store, 1_101, &one, None).await, None, "what was not sampled does not count");
+    let pruned = store.with_clock(at(1_400)).prune_estimates(10).await.expect("pruned");
+    assert_eq!(pruned, Pruned { points: 0, marks: 0, samples: 2 });
+    assert_eq!(reserved(&store, 1_400, &one, None).await, Some(1), "what has not passed stays");
+}
+
+async fn a_held_instance_may_sample_after_its_own_sample_only(store: Fresh) {
+    let one = server("10.0.0.7:6379", "r1");
+    let (held, other) = (id("held"), id("other"));
+    assert_eq!(reserved(&store, 0, &one, Some(&held)).await, None);
+    assert_eq!(reserved(&store, 1, &one, None).await, Some(299), "a sample of hold is one for others");
+    assert_eq!(reserved(&store, 2, &one, Some(&other)).await, Some(298));
+    assert_eq!(reserved(&store, 60, &one, Some(&held)).await, None, "its own policy says when");
+    assert_eq!(reserved(&store, 360, &one, None).await, None);
+    assert_eq!(reserved(&store, 361, &one, Some(&held)).await, Some(299), "a sample of others is one for hold");
+    store.with_clock(at(362)).set_next_sample(&one, SOON, Some(&held)).await.expect("an urgent one is recorded");
+    assert_eq!(reserved(&store, 363, &one, None).await, Some(299));
 }
 
 async fn the_latest_estimate_comes_back(store: Fresh) {
@@ -222,7 +251,7 @@ async fn the_history_keeps_an_hour_then_a_day(store: Fresh) {
     assert_eq!(kept().await, [2 * HOUR, DAY + HOUR, 9 * DAY, 90 * DAY + 2 * HOUR], "90 days");
     assert_eq!(
         store.with_clock(at(91 * DAY)).prune_estimates(10).await.expect("pruned"),
-        Pruned { points: 1, marks: 0 }
+        Pruned { points: 1, marks: 0, samples: 0 }
     );
     assert_eq!(kept().await.len(), 3, "an instance that is not estimated any more loses its history as well");
     record(92 * DAY).await;
@@ -262,6 +291,33 @@ async fn marks_are_bounded_and_age(store: Fresh) {
     let marks = store.marks_since(&instance.id, time(-DAY)).await.expect("read");
     assert_eq!((marks.len(), marks.last().map(|mark| mark.happened_at)), (2_000, Some(time(5))));
     assert_missing(store.mark(&id("absent"), MarkKind::Scan, &json!({})).await, "instance");
+}
+
+async fn a_setting_that_others_change_between_two_estimates_leaves_a_mark(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let with = |second, effort, hz| {
+        let mut found = estimate(time(second), &[0.1]);
+        found.primaries[0].cycle = Cycle { effort: Some(effort), configured_hz: Some(hz), ..Cycle::default() };
+        found
+    };
+    let record = |second: i64, found: InstanceEstimate| {
+        let (store, instance) = (store.with_clock(at(second)), instance.clone());
+        async move { store.record_estimate(&instance, &found, SOON).await.expect("kept") }
+    };
+    record(0, with(0, 1, 10)).await;
+    record(300, with(300, 1, 10)).await;
+    assert_eq!(store.marks_since(&instance.id, time(0)).await.expect("read"), [], "nothing was changed");
+    record(600, with(600, 4, 10)).await;
+    // What keysweep itself writes has a mark already.
+    let written =
+        json!({ "server": "10.0.0.0:6379", "from": { "effort": 4, "hz": 10 }, "to": { "effort": 7, "hz": 10 } });
+    store.with_clock(at(700)).mark(&instance.id, MarkKind::Config, &written).await.expect("kept");
+    record(900, with(900, 7, 10)).await;
+    let marks = store.marks_since(&instance.id, time(0)).await.expect("read");
+    let [seen, own] = marks.as_slice() else { panic!("{marks:?}") };
+    assert_eq!((seen.happened_at, seen.kind, own.happened_at), (time(600), MarkKind::Config, time(700)));
+    assert_eq!((&seen.detail["from"]["effort"], &seen.detail["to"]["effort"]), (&json!(1), &json!(4)), "{seen:?}");
+    assert!(seen.detail["reason"].as_str().is_some_and(|reason| reason.contains("not written by keysweep")));
 }
 
 async fn a_finished_scan_leaves_a_mark(store: Fresh) {

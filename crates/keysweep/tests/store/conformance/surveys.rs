@@ -10,7 +10,7 @@ use crate::conformance::fresh::{Fresh, assert_missing, at, id, time};
 on_every_engine!(
     a_survey_collects_rows_until_it_is_done,
     one_survey_of_a_project_runs_at_a_time,
-    a_survey_without_rows_for_long_is_interrupted,
+    a_survey_without_a_renewal_for_long_is_interrupted,
     the_newest_ten_surveys_are_kept,
 );
 
@@ -81,15 +81,22 @@ async fn one_survey_of_a_project_runs_at_a_time(store: Fresh) {
     assert_eq!(add(603, &shop, "four").await, None, "its process has ended");
 }
 
-async fn a_survey_without_rows_for_long_is_interrupted(store: Fresh) {
+async fn a_survey_without_a_renewal_for_long_is_interrupted(store: Fresh) {
     let project = store.project("shop").await;
     let new = survey(&project, "one");
     store.with_clock(at(0)).add_survey(&new, LEASE).await.expect("added");
+    store.with_clock(at(400)).renew_survey(&new.id, LEASE).await.expect("renewed");
     store.with_clock(at(500)).add_survey_rows(&new.id, &id("a"), &[row("a")], LEASE).await.expect("kept");
     for (now, status) in [(1_099, SurveyStatus::Running), (1_100, SurveyStatus::Interrupted)] {
         let shown = store.with_clock(at(now)).survey(&project.id, &new.id).await.expect("read").expect("a survey");
         assert_eq!((shown.status, shown.surveyed, shown.rows.len()), (status, 1, 1), "after {now} s");
+        assert_eq!(shown.status.reason().is_some(), status == SurveyStatus::Interrupted);
     }
+    store.with_clock(at(1_200)).renew_survey(&new.id, LEASE).await.expect("its process was only slow");
+    let shown = store.with_clock(at(1_201)).survey(&project.id, &new.id).await.expect("read").expect("a survey");
+    assert_eq!(shown.status, SurveyStatus::Running);
+    store.with_clock(at(1_300)).finish_survey(&new.id).await.expect("done");
+    assert_missing(store.with_clock(at(1_301)).renew_survey(&new.id, LEASE).await, "survey");
 }
 
 async fn the_newest_ten_surveys_are_kept(store: Fresh) {
