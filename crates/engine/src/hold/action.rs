@@ -23,6 +23,19 @@ pub enum Action {
     Restore,
 }
 
+/// Scan of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scan {
+    /// There was none.
+    None,
+    /// Asked for at this time.
+    Asked(f64),
+    /// It runs.
+    Running,
+    /// It ended at this time.
+    Ended(f64),
+}
+
 /// Outcome of a write or of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

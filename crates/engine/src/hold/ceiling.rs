@@ -37,6 +37,17 @@ impl Ceiling {
         Self { effort: effort.unwrap_or(baseline.effort), sentence, hz: found.hz, rate, seen_at: f64::INFINITY }
     }
 
+    /// Returns the ceiling below a setting at which the cycle reached its own time limit.
+    pub fn below_time_limit(baseline: CycleSetting, found: CycleSetting, rate: f64) -> Self {
+        Self {
+            effort: found.effort.saturating_sub(1).max(baseline.effort),
+            sentence: format!("at effort {}, the cycle reached its own time limit", found.effort),
+            hz: found.hz,
+            rate,
+            seen_at: f64::INFINITY,
+        }
+    }
+
     /// Returns the ceiling as seen at this time.
     pub fn seen(self, now: f64) -> Self {
         Self { seen_at: now, ..self }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    action::{Action, Decision, Outcome},
+    action::{Action, Decision, Outcome, Scan},
     alarms::Alarms,
     baseline::{Baseline, Parameter},
     ceiling::Ceiling,
@@ -61,19 +61,6 @@ pub struct Controller {
     pub(super) has_left: bool,
     /// Whether the baseline is of an earlier hold whose restore is finished.
     pub(super) is_finished: bool,
-}
-
-/// Scan of a batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Scan {
-    /// There was none.
-    None,
-    /// Asked for at this time.
-    Asked(f64),
-    /// It runs.
-    Running,
-    /// It ended at this time.
-    Ended(f64),
 }
 
 impl Controller {
@@ -211,12 +198,20 @@ impl Controller {
         let workload =
             self.history.rate().map(|rate| Workload::split(rate, &signals.databases, signals.configured_databases));
         self.learn(now, &signals, workload.as_ref());
+        // With its own settings no limit can be broken, and what the cycle takes is known before the first raise.
+        let has_own = signals.configured == self.baseline.as_ref().map(Baseline::setting);
+        if has_own {
+            self.calibrate(now, &signals, workload.as_ref());
+        }
         let model = workload.as_ref().map(|workload| self.model(&signals, workload));
         let baseline = self.baseline.as_ref().map(Baseline::setting);
         let share_at = |setting: Option<CycleSetting>| Some(model.as_ref()?.share(setting?));
         let (expected, without) = (share_at(signals.configured), share_at(baseline));
         let Decision { state, sentence, action, advised } = self.decide(now, &signals, model.as_ref());
-        self.calibrate(now, &signals, workload.as_ref());
+        // What breaks a limit must not count as usual before it is seen.
+        if !has_own {
+            self.calibrate(now, &signals, workload.as_ref());
+        }
         let status = HoldStatus {
             state,
             sentence,
@@ -326,7 +321,7 @@ impl Controller {
         }
     }
 
-    /// Takes in what the cycle takes, in steady state. After the decision: what breaks a limit must not count as usual first.
+    /// Takes in what the cycle takes, in steady state.
     fn calibrate(&mut self, now: f64, signals: &Signals, workload: Option<&Workload>) {
         let (Some(workload), Some(setting), Some(load)) = (workload, signals.configured, self.history.load) else {
             return;

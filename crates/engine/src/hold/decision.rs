@@ -1,11 +1,11 @@
 //! How a controller decides: first whether anything may be held now, then how.
 
 use super::{
-    action::{Action, Decision},
+    action::{Action, Decision, Scan},
     alarms::{Broken, REPEATED, broken_limit, broken_without_law},
     baseline::{Baseline, Parameter},
     ceiling::Ceiling,
-    controller::{Controller, Scan},
+    controller::Controller,
     model::Model,
     policy::Level,
     sentences::{sampled, setting as shown},
@@ -84,7 +84,11 @@ impl Controller {
             ceiling.as_ref().map(|ceiling| ceiling.effort).filter(|effort| may_lower && *effort > baseline.effort);
         let is_grave = |broken: &Broken| broken.is_grave() || (is_repeated && lower.is_none());
         let grave = broken.as_ref().filter(|broken| is_grave(broken)).map(|broken| broken.sentence.clone());
-        self.ceiling = ceiling.or(self.ceiling.take());
+        let capped = (differs && self.history.capped >= REPEATED).then(|| {
+            let rate = self.history.rate().unwrap_or(0.0);
+            Ceiling::below_time_limit(baseline, found, rate).seen(now)
+        });
+        self.ceiling = ceiling.or(capped).or(self.ceiling.take());
         let alarm = self.alarms.check(signals, &self.history, differs).or(grave);
         if let Some(reason) = alarm.clone().filter(|_| differs) {
             self.back_off = Some((now + BACK_OFF, reason));

@@ -16,6 +16,7 @@ pub struct Learned {
     pub offset: f64,
     /// Cost of the cycle.
     pub cost: CycleCost,
+    is_calibrated: bool,
     misfit_since: Option<f64>,
 }
 
@@ -26,10 +27,12 @@ impl Learned {
         self.misfit_since = (self.offset.abs() > MISFIT).then(|| self.misfit_since.unwrap_or(now));
     }
 
-    /// Fits the cost to a measured load of the main thread in steady state, where the cost until now predicts `expected`.
+    /// Fits the cost to a measured load of the main thread in steady state, where the cost until now predicts `expected`. The first
+    /// measurement replaces what is known of servers in general.
     pub fn calibrate(&mut self, load: f64, expected: f64) {
+        let weight = if std::mem::replace(&mut self.is_calibrated, true) { WEIGHT } else { 1.0 };
         let cost = self.cost.calibrated(load, expected);
-        let mean = |old: f64, new: f64| old + WEIGHT * (new - old);
+        let mean = |old: f64, new: f64| old + weight * (new - old);
         self.cost =
             CycleCost { visit: mean(self.cost.visit, cost.visit), removal: mean(self.cost.removal, cost.removal) };
     }
@@ -58,8 +61,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_approaches_the_measured_one() {
+    fn a_cost_is_the_first_measured_one_and_approaches_later_ones() {
         let mut learned = Learned::default();
+        let expected = learned.cost.load(1_000.0, 0.1);
+        learned.calibrate(0.03, expected);
+        assert!((learned.cost.load(1_000.0, 0.1) / 0.03 - 1.0).abs() < 1e-3);
         for _ in 0..30 {
             let expected = learned.cost.load(1_000.0, 0.1);
             learned.calibrate(0.01, expected);

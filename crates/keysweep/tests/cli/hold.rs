@@ -110,7 +110,8 @@ fn killed(installation: &Installation, flavor: Flavor, moment: Moment, limits: &
     let server = Server::with(flavor).arg("--active-expire-effort", "2").arg("--hz", "11").start();
     let own = setting(&server);
     assert_eq!(own, ["2", "11"]);
-    let _churn = Churn::start(&server, RATE, LONGEST_TTL);
+    let writes_hz = limits.contains(&"--max-hz");
+    let _churn = Churn::start(&server, if writes_hz { 8 * RATE } else { RATE }, LONGEST_TTL);
     let data = tempfile::tempdir().expect("a folder");
     let trap = Trap::before(server.address(), moment);
     let mut process = hold(installation, &trap.url(), data.path(), &[&["--below", "5%"][..], limits].concat());
@@ -120,7 +121,7 @@ fn killed(installation: &Installation, flavor: Flavor, moment: Moment, limits: &
     let left = setting(&server);
     let is_written = moment.write > 1 || !matches!(moment.at, trap::At::Command);
     assert_eq!(left != own, is_written, "{moment:?}: {left:?}");
-    assert_eq!(left[1] != own[1], limits.contains(&"--max-hz"), "{left:?}: {}", output(data.path()));
+    assert_eq!(left[1] != own[1], writes_hz, "{left:?}: {}", output(data.path()));
     let restored = restore_all(installation, data.path());
     let said = String::from_utf8_lossy(&restored.stdout).into_owned();
     assert_eq!((restored.status.code(), setting(&server)), (Some(0), own), "{moment:?}: {said}");

@@ -130,10 +130,9 @@ fn cycles_that_become_too_long_are_made_shorter_by_hz_and_much_longer_ones_are_g
     assert_eq!(consented.state, HoldState::Holding, "{}", consented.sentence);
     let mut refused = held(None);
     assert_ne!(refused.state, HoldState::BackingOff, "one interval is chance: {}", refused.sentence);
-    let before = refused.server.setting;
+    // Then the model knows that every cycle of this server takes longer, also those with its own settings.
     refused.steps(20);
-    assert!((2..before.effort).contains(&refused.server.setting.effort), "{before:?}: {}", refused.sentence);
-    assert_ne!(refused.state, HoldState::BackingOff, "{}", refused.sentence);
+    assert_eq!((refused.state, refused.writes > 0), (HoldState::Holding, true), "{}", refused.sentence);
     refused.server.slowness *= 4.0;
     refused.step();
     assert_eq!((refused.state, refused.server.setting), (HoldState::BackingOff, E1), "{}", refused.sentence);
@@ -166,6 +165,23 @@ fn an_effort_that_breaks_a_limit_is_lowered_and_not_tried_again_while_as_many_ke
     (world.server.rate, world.server.keys) = (1_000.0, 30_000.0);
     world.steps(200);
     assert_eq!(world.state, HoldState::Holding, "{}", world.sentence);
+}
+
+/// The cost is measured with the server's own settings, before the first raise.
+#[test]
+fn a_server_whose_cycles_take_twice_as_long_is_raised_less_from_the_start() {
+    let reached = |slowness| {
+        let mut server = Server::new(E1, 20_000.0, 500_000.0);
+        server.slowness = slowness;
+        let mut world = World::new(quick(), server, 19);
+        for _ in 0..100 {
+            world.step();
+            assert_ne!(world.state, HoldState::BackingOff, "{}", world.sentence);
+        }
+        assert_eq!(world.state, HoldState::CannotHold, "{}", world.sentence);
+        world.server.setting.effort
+    };
+    assert!(reached(2.0) < reached(1.0));
 }
 
 #[test]
