@@ -16,6 +16,7 @@ mod address;
 mod estimate;
 mod failure;
 mod hold;
+mod limits;
 pub mod link;
 mod monitor;
 mod options;
@@ -24,6 +25,7 @@ pub mod rdb;
 mod record;
 mod scan;
 mod server;
+mod speed;
 pub mod stale;
 mod stop;
 mod target;
@@ -41,8 +43,9 @@ pub use self::{
         Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RestoreOutcome, Restored, Values,
         restore,
     },
+    limits::{Limits, Preset},
     monitor::Monitor,
-    options::{Limits, Options, Preset},
+    options::Options,
     pacing::{Decision, Pace},
     record::{
         Checkpoint, DatabaseCheckpoint, HotSlot, Order, Outcome, Position, ProbeSeconds, Progress, Quantiles,

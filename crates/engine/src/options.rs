@@ -1,121 +1,13 @@
-//! How to sweep: the limits of a pace, the named presets, and everything else that a caller may set.
+//! How to sweep: everything that a caller may set.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
-use crate::{link::REPLY_TIMEOUT, record::Checkpoint, server::LazyFreeRegistry};
-
-/// How far the presets let the p90 of a PING rise.
-const GUARD: Duration = Duration::from_millis(1);
-
-/// What a sweep may take of a primary.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Share of the primary's main thread, 0–1.
-    #[serde(alias = "duty")]
-    pub max_cpu: f64,
-    /// Longest time that one slice should block other clients.
-    pub max_slice: Duration,
-    /// The same over a path so long that slices take little of the time even so; `None`: as `max_slice` says.
-    #[serde(default)]
-    pub distant_slice: Option<Duration>,
-    /// How far the p90 of a PING may rise above the p90 before the sweep; beyond it the sweep backs off. `None`: no limit.
-    pub guard: Option<Duration>,
-    /// Keys scanned a second, at most; `None`: as many as `max_cpu` allows.
-    pub keys_per_second: Option<u64>,
-    /// Keys reclaimed a second, at most; `None`: no limit.
-    #[serde(alias = "releases_per_second")]
-    pub reclaims_per_second: Option<u64>,
-}
-
-impl Limits {
-    /// Cursors that walk through a database at once over a long path, at most.
-    pub(crate) const CURSORS: u32 = 4;
-    /// Share of the time below which the p90 of clients does not depend on how long slices are, 0–1.
-    const SELDOM: f64 = 0.09;
-
-    /// Share of the time up to which slices may take twice the pause limit, 0–1: the cursors wait for the network for the rest,
-    /// so that each has to bring more keys along.
-    const IN_PART: f64 = 0.4;
-
-    /// Returns the limits over a path with this round trip, on which as many slices as there are cursors run in each.
-    pub(crate) fn over(self, round_trip: Duration) -> Self {
-        let each = |share: f64| round_trip.mul_f64(share / f64::from(Self::CURSORS));
-        let longer = each(Self::SELDOM).max(each(Self::IN_PART).min(2 * self.max_slice));
-        let longer = self.distant_slice.map(|longest| longest.min(longer));
-        Self { max_slice: self.max_slice.max(longer.unwrap_or_default()), ..self }
-    }
-}
-
-#[cfg(test)]
-impl Limits {
-    /// Returns a quarter of the main thread in slices of 200 µs.
-    pub(crate) fn quarter() -> Self {
-        Self { max_cpu: 0.25, max_slice: Duration::from_micros(200), distant_slice: None, ..Preset::Normal.limits() }
-    }
-}
-
-/// A named set of limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Preset {
-    /// 8 % of the main thread in slices of 250 µs, with backoff: for servers whose clients feel every microsecond. Below a tenth
-    /// of the time the p90 of clients does not see a slice, whatever its length.
-    Gentle,
-    /// 80 % in slices of 90 µs, with backoff: for servers that serve. Clients wait no longer than one slice, however close together
-    /// slices are, and a core that stays awake scans cheaper.
-    #[default]
-    Normal,
-    /// All that clients leave in slices of 160 µs, with backoff: for quiet hours.
-    Fast,
-    /// The whole main thread in slices of 1 ms, without backoff: for a server without clients.
-    Max,
-}
-
-impl Preset {
-    /// All presets, the gentlest first.
-    pub const ALL: [Self; 4] = [Self::Gentle, Self::Normal, Self::Fast, Self::Max];
-
-    /// Returns the name on the command line, in the API and in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Gentle => "gentle",
-            Self::Normal => "normal",
-            Self::Fast => "fast",
-            Self::Max => "max",
-        }
-    }
-
-    /// Returns the limits of the preset.
-    pub fn limits(self) -> Limits {
-        let (max_cpu, micros, distant_micros, guard) = match self {
-            Self::Gentle => (0.08, 250, 250, Some(GUARD)),
-            Self::Normal => (0.8, 90, 400, Some(GUARD)),
-            Self::Fast => (1.0, 160, 500, Some(GUARD)),
-            Self::Max => (1.0, 1000, 1000, None),
-        };
-        let (max_slice, distant_slice) = (Duration::from_micros(micros), Some(Duration::from_micros(distant_micros)));
-        Limits { max_cpu, max_slice, distant_slice, guard, keys_per_second: None, reclaims_per_second: None }
-    }
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Preset {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|preset| preset.as_str() == name)
-            .ok_or_else(|| format!("invalid pace {name:?}: expected gentle, normal, fast or max"))
-    }
-}
+use crate::{
+    limits::{Limits, Preset},
+    link::REPLY_TIMEOUT,
+    record::Checkpoint,
+    server::LazyFreeRegistry,
+};
 
 /// How to sweep.
 #[derive(Debug, Clone)]
@@ -162,24 +54,5 @@ impl Default for Options {
             client_name: "keysweep".into(),
             checkpoint: None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slices_are_longer_over_a_path_on_which_they_take_less_of_the_time() {
-        let normal = Preset::Normal.limits();
-        let slice = |micros: u64| normal.over(Duration::from_micros(micros)).max_slice.as_micros();
-        assert_eq!([0, 900, 1_300, 2_700, 8_000, 22_000, 500_000].map(slice), [90, 90, 130, 180, 180, 400, 400]);
-        for micros in [1_300, 2_700, 8_000, 22_000, 500_000] {
-            let share = (slice(micros) * u128::from(Limits::CURSORS)) as f64 / micros as f64;
-            let most = if slice(micros) > 180 { 0.09 } else { 0.4 };
-            assert!(share <= most, "{share} of the time over {micros} µs");
-        }
-        let given = Limits { distant_slice: None, ..normal };
-        assert_eq!(given.over(Duration::from_millis(22)).max_slice, normal.max_slice, "a given pause limit holds");
     }
 }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{limit::SampleLimit, report::Method, rights::KnownRights};
 use crate::{
+    limits::{Limits, Preset},
     link::{Info, Keyspace},
-    options::{Limits, Preset},
     target::Target,
 };
 

@@ -7,10 +7,8 @@
 
 use std::time::Duration;
 
-use crate::{link::Info, server::ScanStatistics};
+use crate::{server::ScanStatistics, speed::OVERHEAD};
 
-/// What a slice costs besides SCAN until that is calibrated, seconds: 11 on a core that is awake, 20–40 on one that is not.
-pub const OVERHEAD: f64 = 30e-6;
 /// The largest calibrated value, seconds. The smallest is negative: a server that has to wait for its core counts that time as
 /// SCAN's, by up to this part of it.
 const MAX_OVERHEAD: f64 = 250e-6;
@@ -237,16 +235,6 @@ impl CostMeter {
     fn by_round_trips(&self) -> Option<f64> {
         let is_needed = self.last.is_none() || self.useless >= MAX_USELESS;
         (is_needed && !self.round_trips.is_empty()).then(|| quantile(&self.round_trips, LOW))
-    }
-}
-
-/// Returns the seconds of SCAN for each unit of COUNT that a server of this version should need at most: twice of what was
-/// measured on a slow machine.
-pub fn expected_cost(info: &Info) -> f64 {
-    match () {
-        () if info.is_since((9, 0), None) => 0.4e-6,
-        () if info.is_since((8, 0), Some((7, 2))) => 0.8e-6,
-        () => 1.4e-6,
     }
 }
 

@@ -5,17 +5,8 @@
 
 use std::time::Duration;
 
-/// The lowest CPU limit that a sweep backs off to, 0–1.
-const MIN_CPU: f64 = 0.01;
-/// Load of the main thread, the sweep's part included, beyond which the server is crowded and replies queue, 0–1.
-const CROWDED: f64 = 0.8;
-/// Share of the main thread up to which clients do not keep a server busy, 0–1: what they send during a slice is served right
-/// after it, and so they wait no longer beside a scan that uses the rest.
-const QUIET: f64 = 0.25;
-/// Part of the full CPU limit that is kept on a crowded server, and the most of its main thread, 0–1. With less a sweep might not
-/// finish.
-const KEPT_WHEN_CROWDED: f64 = 0.1;
-const MOST_WHEN_CROWDED: f64 = 0.025;
+use crate::speed::{CROWDED, MIN_CPU, QUIET, least_when_crowded, share_beside};
+
 /// Part of the full CPU limit that is recovered in a second without a reason to back off.
 const RECOVERY: f64 = 0.1;
 
@@ -54,7 +45,7 @@ impl Guard {
         let crowded = self.crowded && !std::mem::replace(&mut self.answered, true);
         let least = match (p90 > self.threshold, crowded) {
             (true, _) => Some(MIN_CPU.min(self.full)),
-            (false, true) => Some(self.least_when_crowded()),
+            (false, true) => Some(least_when_crowded(self.full)),
             (false, false) => None,
         };
         if let Some(least) = least.filter(|least| *least < self.max_cpu || p90 > self.threshold) {
@@ -77,12 +68,8 @@ impl Guard {
         self.crowded = clients > CROWDED;
         // The starting limit is the reaction to this reading.
         self.answered = true;
-        self.max_cpu = (CROWDED - clients).clamp(self.least_when_crowded(), self.full);
+        self.max_cpu = share_beside(self.full, clients);
         self.backoffs += u64::from(self.max_cpu < self.full);
-    }
-
-    fn least_when_crowded(&self) -> f64 {
-        (self.full * KEPT_WHEN_CROWDED).clamp(MIN_CPU.min(self.full), MOST_WHEN_CROWDED)
     }
 
     /// Records the load of the main thread since the last reading, and the part of it that the sweep caused, 0–1.
@@ -107,11 +94,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        options::Limits,
+        limits::Limits,
         pacing::{
             pace::{Decision, Pace},
             probe::Probe,
         },
+        speed::MOST_WHEN_CROWDED,
     };
 
     const MILLI: Duration = Duration::from_millis(1);

@@ -5,16 +5,13 @@
 
 use std::time::Duration;
 
-use crate::options::Limits;
+use crate::{
+    limits::Limits,
+    speed::{AIM, MIN_COUNT, first_count, most_for_the_cap},
+};
 
-/// The lowest COUNT: SCAN's default.
-const MIN_COUNT: u32 = 10;
-/// The highest COUNT; more would only fill buffers.
-const MAX_COUNT: u32 = 100_000;
 /// COUNT of the first slice where nothing is known of the server's speed.
 const FIRST_COUNT: u32 = 16;
-/// Part of `max_slice` that a slice aims at, so that the usual variance stays below it.
-const AIM: f64 = 0.85;
 /// How far the sweep may fall behind its own schedule and still catch up: a sleep overshoots by about 100 µs.
 const MAX_DEBT: Duration = Duration::from_millis(2);
 /// Part of `max_cpu` that is planned; the rest covers the debt and the slice that ends a second.
@@ -66,8 +63,7 @@ impl Pace {
 
     /// Starts with the COUNT for a server where a slice takes this many seconds, and as many for each unit of COUNT.
     pub fn starting_at(mut self, fixed: f64, per_unit: f64) -> Self {
-        let aim = (self.limits.max_slice.as_secs_f64() * AIM - fixed).max(0.0) / per_unit.max(1e-9);
-        self.count = (aim as u32).clamp(MIN_COUNT, self.most_for_the_cap().max(MIN_COUNT));
+        self.count = first_count(self.limits, fixed, per_unit);
         self
     }
 
@@ -145,14 +141,8 @@ impl Pace {
         let median = sorted[sorted.len() / 2].max(1e-9);
         let aim = self.limits.max_slice.as_secs_f64() * AIM / median;
         // Bounded growth: the cost of a slice that is too short to measure does not predict one a hundred times its size.
-        let most = self.count.saturating_mul(2).min(self.most_for_the_cap());
+        let most = self.count.saturating_mul(2).min(most_for_the_cap(self.limits));
         self.count = (aim as u32).clamp(MIN_COUNT, most.max(MIN_COUNT));
-    }
-
-    /// Returns the highest COUNT under a cap: a twentieth of a second's keys, so that the rate is even.
-    fn most_for_the_cap(&self) -> u32 {
-        let caps = [self.limits.keys_per_second, self.limits.reclaims_per_second];
-        caps.into_iter().flatten().min().map_or(MAX_COUNT, |rate| (rate / 20).min(u64::from(MAX_COUNT)) as u32)
     }
 }
 
@@ -163,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::options::Preset;
+    use crate::{limits::Preset, speed::MAX_COUNT};
 
     /// A server whose slices take `fixed + count · per_key`, in virtual time.
     struct Bench {

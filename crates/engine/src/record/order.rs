@@ -24,8 +24,6 @@ const MAX_CHUNK_BITS: u32 = 16;
 const KEYS_PER_CHUNK: u64 = 256;
 /// The same over a long path. A scan of so few keys that this makes a difference takes seconds.
 const KEYS_PER_DISTANT_CHUNK: u64 = 4_096;
-/// Smaller databases are scanned as a whole: they take less time than the wake of a scan needs to matter.
-const MIN_KEYS: u64 = 20_000;
 /// Slots of a block, usually and at most: in smaller blocks a call reaches beyond its block too often.
 const BLOCK: u16 = 256;
 /// The smallest COUNT of a call, as of SCAN itself.
@@ -119,9 +117,12 @@ impl Order {
         Self::Blocks { slots, hot: hot.collect() }
     }
 
+    /// Smaller databases are scanned as a whole: they take less time than the wake of a scan needs to matter.
+    pub(crate) const MIN_KEYS: u64 = 20_000;
+
     /// Whether a database with so many keys is divided into chunks where the order is a backward one.
     pub(crate) fn is_divided(keys: u64) -> bool {
-        keys >= MIN_KEYS
+        keys >= Self::MIN_KEYS
     }
 
     /// Whether the database is scanned in one go.

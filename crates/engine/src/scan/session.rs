@@ -95,8 +95,7 @@ impl ShardSweeper<'_> {
         let inquiry = Inquiry::make(&mut primary.link, &self.target().mode, self.stop());
         let inquiry = inquiry.map_err(|error| ShardError::at(&primary.address, error))?;
         if !self.profile.is_checked() {
-            let keys_per_second = self.options.limits.keys_per_second;
-            let checks = server::examine(&mut primary, &inquiry, self.connector, keys_per_second);
+            let checks = server::examine(&mut primary, &inquiry, self.connector, self.options.limits);
             self.apply_checks(&primary.address, checks.map_err(|error| ShardError::at(&primary.address, error))?)?;
         }
         let Primary { address, mut link, role } = primary;

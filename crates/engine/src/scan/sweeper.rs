@@ -4,8 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{permits::Permits, shard_map::ShardMap};
 use crate::{
+    limits::Limits,
     monitor::Monitor,
-    options::{Limits, Options},
+    options::Options,
     pacing::PrimaryProfile,
     record::{Shard, ShardState},
     stop::Stop,

@@ -6,11 +6,13 @@ use super::{
     cycle::order,
     distance::distance,
     engine::engine_check,
+    forecast::Forecast,
     inquiry::Inquiry,
     state::{Expiry, ServerState},
 };
 use crate::{
     failure::{Failure, ShardError},
+    limits::Limits,
     link::{Dialer, Info, Link, LinkError, RoleView, saturating_sum},
     stop::Stop,
     target::{Mode, Target},
@@ -22,14 +24,9 @@ const BYTES_PER_DELETE: u64 = 80;
 /// The share of keys with a TTL that is stale at a usual peak, 0–1.
 const USUAL_STALE_SHARE: f64 = 0.3;
 
-/// Runs all checks on the target's primaries without reclaiming a key. `keys_per_second`: the limit of the scan, if it has one. `Err`: there
-/// is no primary to check.
-pub fn check(
-    dialer: &dyn Dialer,
-    target: &Target,
-    keys_per_second: Option<u64>,
-    stop: &Stop,
-) -> Result<Vec<Check>, Failure> {
+/// Runs all checks on the target's primaries without reclaiming a key. `limits`: those of the scan. `Err`: there is no primary to
+/// check.
+pub fn check(dialer: &dyn Dialer, target: &Target, limits: Limits, stop: &Stop) -> Result<Vec<Check>, Failure> {
     let connector = Connector { dialer, target, client_name: "keysweep:check", stop };
     let failed = |error: ShardError| error.into_failure(target.seed());
     let mut checks = Vec::new();
@@ -50,7 +47,7 @@ pub fn check(
             Err(error) => return Err(failed(error)),
         };
         let inquiry = Inquiry::make(&mut primary.link, &target.mode, stop);
-        let found = inquiry.and_then(|inquiry| examine(&mut primary, &inquiry, connector, keys_per_second));
+        let found = inquiry.and_then(|inquiry| examine(&mut primary, &inquiry, connector, limits));
         let found = found.map_err(|error| failed(ShardError::at(&primary.address, error)))?;
         // In a cluster each line names its primary.
         let prefix =
@@ -81,7 +78,7 @@ pub(crate) fn examine(
     primary: &mut Primary,
     inquiry: &Inquiry,
     connector: Connector<'_>,
-    keys_per_second: Option<u64>,
+    limits: Limits,
 ) -> Result<Vec<Check>, LinkError> {
     let (link, info) = (&mut primary.link, inquiry.info.as_ref());
     // Alone: what the others find would be no reason to scan it.
@@ -97,14 +94,17 @@ pub(crate) fn examine(
         checks.push(Check::with_remedy(Verdict::Warning, "sizes", finding, "grant +info"));
         return Ok(checks);
     };
-    checks.push(distance(link, info));
+    let only = connector.target.database;
+    let forecast = Forecast::new(limits, info, &inquiry.state, link.round_trip(), only);
+    let databases = info.keyspace().into_iter().filter(|line| only.is_none_or(|only| only == line.database));
+    checks.push(distance(&forecast, saturating_sum(databases.map(|line| line.keys))));
     checks.push(subscribers(link, info, inquiry.events.as_deref())?);
     checks.push(append_only(info, inquiry.fsync.as_deref()));
     checks.push(lazy_free(inquiry.lazy_free.as_deref()));
     checks.push(replication(info, &primary.role));
     checks.push(memory(info, inquiry.rights.out_of_memory));
     checks.extend(failed_save(info));
-    checks.push(order(info, keys_per_second, connector.target.database));
+    checks.push(order(info, &forecast, only));
     checks.push(state(&inquiry.state));
     if info.text("cluster_enabled") == Some("1") && !matches!(connector.target.mode, Mode::Cluster) {
         let finding = format!("{} is one node of a cluster; only this node is scanned", primary.address);

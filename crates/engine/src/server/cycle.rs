@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use super::check::{Check, Verdict};
+use super::{
+    check::{Check, Verdict},
+    forecast::Forecast,
+    keyspace::has_per_slot_tables,
+};
 use crate::{
-    link::Info,
+    link::{Info, Keyspace},
     record::{Order, Scale, Speeds},
+    speed::QUIET,
     stale::Reading,
 };
 
@@ -81,49 +86,80 @@ pub(crate) fn wake(keys: u64, taken: Duration, mean_ttl: Option<Duration>) -> Op
 /// What to do about such a warning.
 pub(crate) const FASTER: &str = "scan faster: a higher --keys-per-second or none, or a faster pace";
 
-/// Checks whether a scan with this limit disturbs the cycle. `only`: the database that is scanned; `None`: all.
-pub(super) fn order(info: &Info, keys_per_second: Option<u64>, only: Option<u32>) -> Check {
+/// Checks whether a scan disturbs the cycle, and says in which order it will run. `only`: the database that is scanned; `None`: all.
+pub(super) fn order(info: &Info, forecast: &Forecast, only: Option<u32>) -> Check {
     let name = "order";
     let cycle = CycleOrder::of(info);
+    let is_distant = forecast.cursors > 1;
+    let speeds = Speeds { is_distant, ..speeds(info, forecast.limits.keys_per_second) };
+    let order = |keys: u64| match is_distant || cycle == CycleOrder::LikeScan {
+        true => Order::backward(keys, &Scale::Table, speeds),
+        false => Order::Forward,
+    };
     let databases = info.keyspace().into_iter().filter(|line| only.is_none_or(|only| only == line.database));
-    let found = databases.filter(|_| cycle != CycleOrder::Linear).find_map(|line| {
-        let (speeds, keys) = (speeds(info, keys_per_second), line.keys);
-        let rate = speeds.scanned?.max(1);
-        let order = match cycle {
-            CycleOrder::LikeScan => Order::backward(keys, &Scale::Table, speeds),
-            _ => Order::Forward,
-        };
+    let databases: Vec<(Keyspace, Order)> = databases.map(|line| (line, order(line.keys))).collect();
+    let found = databases.iter().filter(|_| cycle != CycleOrder::Linear).find_map(|(line, order)| {
+        let rate = forecast.keys_per_second;
+        if order.is_forward() {
+            return wake(line.keys, Duration::try_from_secs_f64(line.keys as f64 / rate).ok()?, line.mean_ttl);
+        }
         let needed = order.slowest(speeds);
-        match order.is_forward() {
-            true => wake(keys, Duration::from_secs_f64(keys as f64 / rate as f64), line.mean_ttl),
-            false => (needed > rate as f64).then(|| {
-                format!(
-                    "{rate} keys a second are too slow for {keys} keys while {:.0} a second expire: from {needed:.0} on the scan leaves no wake in which the server's own expiry cycle finds nothing",
-                    speeds.expired.unwrap_or_default()
-                )
-            }),
-        }
+        (needed > rate).then(|| {
+            format!(
+                "{rate:.0} keys a second are too slow for {} keys while {:.0} a second expire: from {needed:.0} on the scan leaves no wake in which the server's own expiry cycle finds nothing",
+                line.keys,
+                speeds.expired.unwrap_or_default()
+            )
+        })
     });
-    match (found, cycle) {
-        (Some(finding), _) => Check::with_remedy(Verdict::Warning, name, finding, FASTER),
-        (None, CycleOrder::LikeScan) => {
-            Check::ok(name, "backward in chunks, against the order of the server's own expiry cycle")
-        }
-        (None, CycleOrder::Linear) => {
-            Check::ok(name, "forward; this version's own expiry cycle walks in another order")
-        }
-        (None, CycleOrder::Unknown) => {
-            Check::ok(name, "forward; it is unknown how this server's own expiry cycle walks")
-        }
+    if let Some(finding) = found {
+        let beside = match forecast.clients > QUIET {
+            true => format!("; clients use {:.0} % of the main thread", forecast.clients * 100.0),
+            false => String::new(),
+        };
+        return Check::with_remedy(Verdict::Warning, name, format!("{finding}{beside}"), FASTER);
     }
+    let divided = databases.iter().filter(|(_, order)| !order.is_forward()).count();
+    let chunks = if has_per_slot_tables(info) { "blocks of slots" } else { "chunks" };
+    let finding = match (cycle, divided > 0) {
+        (CycleOrder::LikeScan, true) => {
+            format!("backward in {chunks}, against the order of the server's own expiry cycle")
+        }
+        (CycleOrder::LikeScan, false) => {
+            format!("forward; a scan of fewer than {} keys is over before its wake matters", Order::MIN_KEYS)
+        }
+        (CycleOrder::Linear, true) => format!(
+            "backward in {chunks}, which {} cursors share over this path; this version's own expiry cycle walks in another order",
+            forecast.cursors
+        ),
+        (CycleOrder::Linear, false) => "forward; this version's own expiry cycle walks in another order".into(),
+        (CycleOrder::Unknown, _) => "forward; it is unknown how this server's own expiry cycle walks".into(),
+    };
+    let whole = match (1..databases.len()).contains(&divided) {
+        true => format!("; databases of fewer than {} keys forward", Order::MIN_KEYS),
+        false => String::new(),
+    };
+    Check::ok(name, format!("{finding}{whole}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        limits::{Limits, Preset},
+        server::{ScanStatistics, ServerState},
+    };
+
+    /// Returns the check of a scan over a path with this round trip.
+    fn check_over(info: &str, limits: Limits, round_trip: Duration) -> Check {
+        let info = Info::read(info);
+        let scan = Some(ScanStatistics { calls: 0, scan: Duration::ZERO, cpu: None });
+        let state = ServerState { scan, ..ServerState::default() };
+        order(&info, &Forecast::new(limits, &info, &state, round_trip, None), None)
+    }
 
     fn check(info: &str, keys_per_second: Option<u64>) -> Check {
-        order(&Info::read(info), keys_per_second, None)
+        check_over(info, Limits { keys_per_second, ..Preset::Normal.limits() }, Duration::from_micros(60))
     }
 
     #[test]
@@ -161,5 +197,42 @@ mod tests {
         let small = "redis_version:8.2.3\r\ndb0:keys=10000,expires=10000,avg_ttl=20000\r\n";
         assert_eq!(check(small, Some(100)).verdict, Verdict::Warning);
         assert_eq!(check(small, Some(5_000)).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_slow_pace_beside_busy_clients_or_over_a_long_path_causes_the_same_warning() {
+        let other = "redis_version:7.4.0\r\nfoo_version:1.0\r\ndb0:keys=600000,expires=600000,avg_ttl=60000\r\n";
+        let busy = format!(
+            "{other}instantaneous_eventloop_cycles_per_sec:900\r\ninstantaneous_eventloop_duration_usec:1000\r\n"
+        );
+        let gentle = Preset::Gentle.limits();
+        let near = Duration::from_micros(60);
+        assert_eq!(check_over(other, gentle, near).verdict, Verdict::Ok);
+        let found = check_over(&busy, gentle, near);
+        assert_eq!(found.verdict, Verdict::Warning);
+        assert!(found.finding.ends_with("; clients use 90 % of the main thread"), "{found:?}");
+        let found = check_over(other, gentle, Duration::from_millis(22));
+        assert!(found.verdict == Verdict::Warning && found.finding.contains("600000 keys at"), "{found:?}");
+    }
+
+    #[test]
+    fn the_order_that_is_named_is_that_of_the_scan() {
+        let server = |version: &str, keys: &[u64]| {
+            let line = |(number, keys)| format!("db{number}:keys={keys},expires=0,avg_ttl=0\r\n");
+            format!("redis_version:{version}\r\n{}", keys.iter().enumerate().map(line).collect::<String>())
+        };
+        let named = |version: &str, keys: &[u64], milliseconds: u64| {
+            let path = Duration::from_millis(milliseconds);
+            check_over(&server(version, keys), Preset::Normal.limits(), path).finding
+        };
+        assert!(named("8.2.3", &[60_000], 0).starts_with("backward in chunks, against the order"));
+        assert!(named("8.2.3", &[60_000, 500], 0).ends_with("databases of fewer than 20000 keys forward"));
+        assert!(named("8.2.3", &[19_999], 0).starts_with("forward; a scan of fewer than 20000 keys"));
+        assert!(named("7.0.15", &[60_000], 0).starts_with("forward; this version's own expiry cycle"));
+        assert!(named("7.0.15", &[60_000], 22).starts_with("backward in chunks, which 4 cursors share over this path"));
+        assert!(named("7.0.15", &[19_999], 22).starts_with("forward; this version's own expiry cycle"));
+        let cluster = format!("cluster_enabled:1\r\n{}", server("8.2.3", &[60_000]));
+        let found = check_over(&cluster, Preset::Normal.limits(), Duration::ZERO).finding;
+        assert!(found.starts_with("backward in blocks of slots"), "{found}");
     }
 }

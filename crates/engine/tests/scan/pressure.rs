@@ -99,7 +99,7 @@ fn a_server_above_maxmemory_is_scanned_without_transactions_until_memory_is_belo
     let limit = info(&server, "memory", "used_memory") - 1_500_000;
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(limit).exec(&mut server.connection()).expect("a limit");
     let target = server.url().parse().expect("a target");
-    let checks = check(&Plain, &target, None, &Stop::new()).expect("a server to check");
+    let checks = check(&Plain, &target, Options::default().limits, &Stop::new()).expect("a server to check");
     let memory = checks.iter().find(|check| check.name == "memory").expect("a check of memory");
     assert!(memory.verdict == Verdict::Warning && memory.finding.contains("OOM"), "{memory:?}");
     redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut server.connection()).expect("RESETSTAT");

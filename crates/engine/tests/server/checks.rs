@@ -17,7 +17,7 @@ use rstest::rstest;
 
 fn checks(url: &str) -> Vec<Check> {
     let target: Target = url.parse().expect("a target");
-    check(&Plain, &target, None, &Stop::new()).expect("a server to check")
+    check(&Plain, &target, Options::default().limits, &Stop::new()).expect("a server to check")
 }
 
 fn verdict(checks: &[Check], name: &str) -> Verdict {
@@ -235,7 +235,7 @@ fn a_server_whose_clock_is_five_seconds_off_is_scanned_with_a_warning() {
 fn clocks_that_differ_from_the_replicas_refuse_the_sweep_and_our_own_clock_only_beyond_a_minute() {
     let clock = |url: &str, allow_clock_skew: bool| {
         let target = Target { allow_clock_skew, ..url.parse().expect("a target") };
-        let found = check(&Plain, &target, None, &Stop::new()).expect("a server to check");
+        let found = check(&Plain, &target, Options::default().limits, &Stop::new()).expect("a server to check");
         found.into_iter().find(|check| check.name == "clock").expect("the check of the clock")
     };
     let alone = |seconds| fake_server_with_a_fast_clock(seconds, None).0;

@@ -12,7 +12,7 @@ fn without(rights: &[String], right: &str) -> Vec<String> {
 
 /// Returns the messages of the checks and the sweep, in upper case.
 fn messages(target: &Target) -> String {
-    let checks = match check(&keysweep_engine::link::Plain, target, None, &Stop::new()) {
+    let checks = match check(&keysweep_engine::link::Plain, target, Options::default().limits, &Stop::new()) {
         Ok(checks) => {
             checks.iter().filter(|check| check.verdict != Verdict::Refused).map(|check| check.finding.clone()).collect()
         }

@@ -76,7 +76,7 @@ pub fn run(args: ScanArgs) -> Exit {
         Err(exit) => return exit,
     };
     if args.dry_run {
-        return dry_run(&target, args.keys_per_second, &stop, args.json);
+        return dry_run(&target, options(&args).limits, &stop, args.json);
     }
     let live = term::Live::new();
     let report = sweep(&target, &options(&args), &live, &stop);
@@ -97,9 +97,9 @@ pub fn run(args: ScanArgs) -> Exit {
 }
 
 /// Prints the pre-flight checks, one line each. Fails if a scan would be refused.
-fn dry_run(target: &Target, keys_per_second: Option<u64>, stop: &Stop, as_json: bool) -> Exit {
+fn dry_run(target: &Target, limits: Limits, stop: &Stop, as_json: bool) -> Exit {
     let dialer = target.dialer().map_err(Failure::from);
-    let checks = match dialer.and_then(|dialer| check(&*dialer, target, keys_per_second, stop)) {
+    let checks = match dialer.and_then(|dialer| check(&*dialer, target, limits, stop)) {
         Ok(checks) => checks,
         Err(failure) => {
             term::error(&with_options(&failure.message));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    options::Limits,
+    limits::Limits,
     pacing::pace::{Decision, Pace},
 };
 

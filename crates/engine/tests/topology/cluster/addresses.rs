@@ -48,7 +48,7 @@ fn assert_fail(target: &Target, failed: usize, words: &str) {
     assert_eq!(report.shards.iter().filter(by_name).count(), failed, "{report:#?}");
     assert_eq!(report.shards.iter().filter(|shard| shard.outcome == Outcome::Done).count(), 3 - failed);
 
-    let checks = check(&Plain, target, None, &Stop::new()).expect("a cluster to check");
+    let checks = check(&Plain, target, Options::default().limits, &Stop::new()).expect("a cluster to check");
     let refused = checks.iter().filter(|check| check.verdict == Verdict::Refused && check.finding.contains(words));
     assert_eq!(refused.count(), failed, "{checks:#?}");
     assert!(inspect(&Plain, target, &Stop::new()).expect_err("no sum").message.contains(words));
