@@ -176,7 +176,7 @@ impl Cursors {
             }
         };
         self.keys = slice.sizes.map(|(before, _)| before).or(self.keys);
-        let runaway = cursor.runaway.record(slice.cursor, visited, self.keys);
+        let runaway = cursor.runaway.record(call, self.keys);
         self.sequence.add(slice.sizes, Progressed { slice, repeated, cost });
         runaway.map_or(Ok(Some((count, capabilities))), |kind| Err(SliceError::Endless(self.database, kind)))
     }
