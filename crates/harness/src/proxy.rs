@@ -61,7 +61,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct State {
     fault: Mutex<Fault>,
-    delay: Delay,
+    delay: Mutex<Delay>,
     /// State of a generator of random numbers (splitmix64): every run has the same delays.
     random: AtomicU64,
     stopped: AtomicBool,
@@ -101,7 +101,7 @@ impl Proxy {
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(State {
             fault: Mutex::default(),
-            delay,
+            delay: Mutex::new(delay),
             random: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             streams: Mutex::default(),
@@ -145,6 +145,14 @@ impl Proxy {
         }
     }
 
+    /// Sets the delay of all bytes from now on, where the proxy delays any.
+    ///
+    /// # Panics
+    /// If a thread of the proxy has panicked.
+    pub fn set_delay(&self, delay: Delay) {
+        *self.state.delay.lock().expect("no panic") = delay;
+    }
+
     /// Returns the current fault.
     #[must_use]
     pub fn fault(&self) -> Fault {
@@ -182,7 +190,11 @@ impl State {
         let seed = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.delay.at(mixed ^ (mixed >> 31))
+        self.delay().at(mixed ^ (mixed >> 31))
+    }
+
+    fn delay(&self) -> Delay {
+        *self.delay.lock().expect("no panic")
     }
 }
 
@@ -206,7 +218,7 @@ fn pump(from: TcpStream, mut to: TcpStream, state: &Arc<State>, is_reply: bool) 
     };
     let read = |buffer: &mut [u8]| (&from).read(buffer).unwrap_or(0);
     let mut buffer = vec![0; 16 * 1024];
-    if state.delay == Delay::default() {
+    if state.delay() == Delay::default() {
         loop {
             let length = read(&mut buffer);
             if length == 0 || forward(&mut to, &buffer[..length], state, is_reply).is_none() {

@@ -29,6 +29,15 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for a pending reply after a stop, so that the keys that a slice reclaimed are counted.
 const STOP_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The server's time, and when it was asked for and answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TimeReading {
+    pub sent: Instant,
+    pub answered: Instant,
+    /// Microseconds since 1970.
+    pub clock: i64,
+}
+
 /// One connection to one node.
 pub struct Link {
     pub(super) wire: Wire,
@@ -194,6 +203,14 @@ impl Link {
         let sent = Instant::now();
         answered(self.call(&[b"PING"]))?;
         Ok(sent.elapsed())
+    }
+
+    /// Asks for the server's time; `None` where TIME is refused.
+    pub(crate) fn time(&mut self) -> Result<Option<TimeReading>, LinkError> {
+        let sent = Instant::now();
+        let reply = self.call_optional(&[b"TIME"])?;
+        let clock = reply.as_ref().and_then(Reply::time);
+        Ok(clock.map(|clock| TimeReading { sent, answered: Instant::now(), clock }))
     }
 
     /// Returns the shortest round trip of this many PINGs, of one at least: a single one may be late, and would then hide what

@@ -29,4 +29,6 @@ pub use self::{
     slice::{Capabilities, SliceReply},
     transport::{Dialer, Transport},
 };
-pub(crate) use self::{info::saturating_sum, pipeline::Replies, role::ACTIVE_REPLICA, transport::ToSentinels};
+pub(crate) use self::{
+    connection::TimeReading, info::saturating_sum, pipeline::Replies, role::ACTIVE_REPLICA, transport::ToSentinels,
+};

@@ -39,6 +39,12 @@ impl Reply {
         }
     }
 
+    /// Returns the time in a reply to TIME, microseconds since 1970.
+    pub fn time(&self) -> Option<i64> {
+        let Self::Array(parts) = self else { return None };
+        parts.first()?.integer()?.checked_mul(1_000_000)?.checked_add(parts.get(1)?.integer()?)
+    }
+
     /// Returns the value as a number of keys, 0 to 2^36.
     pub fn keys(&self) -> Option<u64> {
         self.integer().map(|keys| (keys.max(0) as u64).min(MAX_KEYS))

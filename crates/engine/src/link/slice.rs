@@ -186,10 +186,7 @@ impl Link {
 
 /// Returns the time between two TIME replies; `None`: the clock stands still.
 fn scan_time(begun: Option<&Reply>, ended: Option<&Reply>) -> Option<Duration> {
-    let micros = |reply: Option<&Reply>| match reply? {
-        Reply::Array(parts) => parts.first()?.integer()?.checked_mul(1_000_000)?.checked_add(parts.get(1)?.integer()?),
-        _ => None,
-    };
-    let elapsed = u64::try_from(micros(ended)?.checked_sub(micros(begun)?)?).ok().filter(|elapsed| *elapsed > 0)?;
+    let elapsed = ended?.time()?.checked_sub(begun?.time()?)?;
+    let elapsed = u64::try_from(elapsed).ok().filter(|elapsed| *elapsed > 0)?;
     Some(Duration::from_micros(elapsed))
 }

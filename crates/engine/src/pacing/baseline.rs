@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::{cost::PER_PING, guard::Guard, probe::Probe};
+use super::{
+    cost::PER_PING,
+    guard::Guard,
+    probe::Probe,
+    signal::{Signal, Waits},
+};
 use crate::{
+    limits::Limits,
     link::{Link, LinkError},
-    options::Limits,
-    server::{EventLoop, ServerState},
+    server::{Asked, ServerState},
+    speed::DISTANT,
     stop::Stop,
 };
 
@@ -19,8 +25,6 @@ const TIME: Duration = Duration::from_millis(100);
 const DISTANT_PINGS: u32 = 10;
 /// PINGs without a guard, and at a distance where the server reports its event loop.
 const MIN_PINGS: u32 = 3;
-/// Round trip from which on a server is at a distance: the PINGs vary there with the network.
-pub(crate) const DISTANT: Duration = Duration::from_millis(1);
 
 /// Result of the measurement.
 pub(super) struct Baseline {
@@ -28,8 +32,8 @@ pub(super) struct Baseline {
     pub guard: Option<Guard>,
     /// The p90 of the PINGs, where the sweep is guarded.
     pub p90: Option<Duration>,
-    /// The event loop at the end, where the guard judges that instead of PINGs.
-    pub event_loop: Option<EventLoop>,
+    /// What the guard judges.
+    pub signal: Signal,
     /// Share of the main thread that clients use, 0–1, where it was measured.
     pub clients: Option<f64>,
     /// The state at the end.
@@ -42,7 +46,7 @@ impl Baseline {
         for _ in 0..MIN_PINGS {
             probe.record(Duration::ZERO, link.ping()?);
         }
-        Ok(Self { guard: None, p90: None, event_loop: None, clients: None, sample })
+        Ok(Self { guard: None, p90: None, signal: Signal::Ping, clients: None, sample })
     }
 
     /// Measures latency and load. `known`: the p90 before the first slice of an earlier connection, when nothing had happened
@@ -58,26 +62,35 @@ impl Baseline {
     ) -> Result<Self, LinkError> {
         let (before, sampled) = before;
         let (started, mut pings) = (Instant::now(), 0);
+        let mut waits = Waits::default();
         for sent in 0..PINGS {
             let enough = if before.event_loop.is_some() { MIN_PINGS } else { DISTANT_PINGS };
             if sent >= enough && started.elapsed() >= TIME && probe.idle() > DISTANT {
                 break;
             }
-            probe.record(Duration::ZERO, link.ping()?);
+            let by_clock = before.event_loop.is_none() && link.round_trip() > DISTANT;
+            probe.record(Duration::ZERO, waits.probe(link, by_clock)?);
             pings += 1;
             stop.wait_until(Instant::now() + INTERVAL);
         }
-        let sample = ServerState::sample(link)?;
+        let asked = Asked { counters: before.counters.is_some(), import_mode: false };
+        let (sample, _) = ServerState::sample_with(link, asked)?;
         let elapsed = sampled.elapsed().as_secs_f64();
         let is_distant = probe.idle() > DISTANT;
-        let event_loop = sample.event_loop.filter(|_| is_distant);
         let p90 = known.unwrap_or_else(|| probe.quantile(0.9));
-        let threshold = match event_loop.zip(before.event_loop) {
+        let (signal, threshold) = match (sample.event_loop.zip(before.event_loop), waits.p90()) {
+            _ if !is_distant => (Signal::Ping, p90),
             // An iteration that runs a slice is as long as that.
-            Some((now, before)) => now.mean_since(before).unwrap_or_default().max(limits.over(probe.idle()).max_slice),
+            (Some((now, before)), _) => {
+                let mean = now.mean_since(before).unwrap_or_default();
+                (Signal::EventLoop(now), mean.max(limits.over(probe.idle()).max_slice))
+            }
+            (None, Some(wait)) => {
+                waits.reset();
+                (Signal::Clock(waits), wait)
+            }
             // The PINGs of a distant server vary, and so does their p90.
-            None if is_distant => p90 + p90.saturating_sub(probe.idle()),
-            None => p90,
+            (None, None) => (Signal::Ping, p90 + p90.saturating_sub(probe.idle())),
         };
         let cpu = sample.main_thread_cpu.zip(before.main_thread_cpu);
         // What the PINGs take is no client's, and slices would seem that much cheaper.
@@ -87,6 +100,6 @@ impl Baseline {
         if let Some(clients) = clients {
             guard.start_beside(clients);
         }
-        Ok(Self { guard: Some(guard), p90: Some(p90), event_loop, clients, sample })
+        Ok(Self { guard: Some(guard), p90: Some(p90), signal, clients, sample })
     }
 }

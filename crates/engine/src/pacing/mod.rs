@@ -4,18 +4,18 @@
 mod baseline;
 mod cost;
 mod guard;
+mod load;
 mod pace;
 mod probe;
 mod profile;
 mod queries;
 mod reasons;
 mod reply_cap;
+mod signal;
 mod throttle;
 
 pub use self::pace::{Decision, Pace};
 pub(crate) use self::{
-    baseline::DISTANT,
-    cost::expected_cost,
     profile::PrimaryProfile,
-    throttle::{Next, StartedSlice, Throttle, ThrottleContext, useful_cursors},
+    throttle::{Next, StartedSlice, Throttle, ThrottleContext},
 };

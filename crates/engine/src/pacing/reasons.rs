@@ -6,7 +6,7 @@ use super::throttle::{Throttle, ThrottleContext};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
     link::{Link, RoleView},
-    server::{Expiry, ServerState},
+    server::{Asked, Expiry, ServerState},
 };
 
 /// Time between two samples while the sweep is throttled.
@@ -33,7 +33,9 @@ impl Throttle<'_> {
 
     /// Samples the server's state, and whether it is in import mode as far as it reports that.
     fn sample(&self, link: &mut Link) -> Result<(ServerState, bool), ShardError> {
-        let sample = ServerState::sample_with_import_mode(link, self.context.reports_import_mode);
+        let asked =
+            Asked { counters: self.last_sample.counters.is_some(), import_mode: self.context.reports_import_mode };
+        let sample = ServerState::sample_with(link, asked);
         sample.map_err(|error| ShardError::at(&self.address, error))
     }
 
@@ -46,6 +48,7 @@ impl Throttle<'_> {
         let mut last = started;
         let (sample, is_importing) = loop {
             let (sample, is_importing) = self.sample(link)?;
+            self.removals.record(sample.counters);
             let paused = sample.expiry == Expiry::Paused;
             let saving = sample.saving && self.waits_for_saves();
             clean &= !paused;

@@ -9,29 +9,28 @@ use std::{
 
 use super::{
     baseline::Baseline,
-    cost::{CostMeter, Measured, OVERHEAD},
+    cost::{CostMeter, Measured},
     guard::Guard,
+    load::Load,
     pace::{Decision, Pace},
     probe::Probe,
     profile::PrimaryProfile,
     queries::{Queries, Query},
+    signal::Signal,
 };
 use crate::{
     failure::ShardError,
+    limits::Limits,
     link::{Link, LinkError, RoleView, SliceReply, saturating_sum},
     monitor::Monitor,
-    options::{Limits, Options},
+    options::Options,
     record::{Shard, ShardState, Throttled},
-    server::{EventLoop, Expiry, ScanStatistics, ServerState},
+    server::{Expiry, Removals, ScanStatistics, ServerState},
+    speed::{OVERHEAD, useful_cursors},
     stop::{STOP_POLL, Stop},
     target::Address,
 };
 
-/// Shortest time between two samples of the state that gives a reliable load.
-const MIN_LOAD_TIME: Duration = Duration::from_millis(500);
-
-/// Several cursors pay where the round trip is longer than this many slices.
-const SLICES_PER_ROUND_TRIP: f64 = 3.0;
 /// Keyspaces below this many keys are swept without a guard: they are done before it could judge.
 const MIN_GUARDED_KEYS: u64 = 20_000;
 
@@ -76,16 +75,6 @@ pub(crate) struct ThrottleContext<'a> {
     pub expected_cost: f64,
 }
 
-/// Returns how many cursors can use these limits together over a path with this round trip.
-pub(crate) fn useful_cursors(limits: Limits, round_trip: Duration) -> usize {
-    let slice = limits.over(round_trip).max_slice.as_secs_f64().max(1e-6);
-    let round_trip = round_trip.as_secs_f64();
-    if round_trip <= SLICES_PER_ROUND_TRIP * slice {
-        return 1;
-    }
-    (limits.max_cpu * (round_trip + slice) / slice).ceil().clamp(1.0, f64::from(Limits::CURSORS)) as usize
-}
-
 /// Decides when the next slice may run, for one connection.
 pub(crate) struct Throttle<'a> {
     pub(super) context: ThrottleContext<'a>,
@@ -95,13 +84,12 @@ pub(crate) struct Throttle<'a> {
     started: Instant,
     pub(super) probe: Probe,
     guard: Option<Guard>,
-    /// The server's event loop at the last sample, where the guard judges that instead of PINGs.
-    event_loop: Option<EventLoop>,
+    /// What the guard judges.
+    signal: Signal,
     queries: Queries,
-    /// CPU of the main thread at the last sample, and the time of that.
-    last_cpu: Option<(Instant, Duration)>,
-    /// What slices have cost since then, seconds.
-    spent: f64,
+    load: Load,
+    /// Keys that others than the sweep have removed.
+    pub removals: Removals,
     pub(super) last_sample: ServerState,
     /// The server's CPU and the backoffs that are recorded in the shard's state.
     cpu: Option<Duration>,
@@ -134,10 +122,10 @@ impl<'a> Throttle<'a> {
             started,
             probe: Probe::default(),
             guard: None,
-            event_loop: None,
+            signal: Signal::Ping,
             queries: Queries::new(Duration::ZERO, Duration::ZERO),
-            last_cpu: None,
-            spent: 0.0,
+            load: Load::default(),
+            removals: Removals::default(),
             last_sample,
             cpu: last_sample.cpu,
             backoffs: 0,
@@ -171,13 +159,14 @@ impl<'a> Throttle<'a> {
         let measured = Baseline::guarded(link, probe, limits, tolerance, known, before, self.context.stop)?;
         Ok(match limits.guard {
             Some(_) => measured,
-            None => Baseline { guard: None, p90: None, event_loop: None, ..measured },
+            None => Baseline { guard: None, p90: None, signal: Signal::Ping, ..measured },
         })
     }
 
     /// Sets the guard, and the cost that the first slices are planned with.
     fn begin(&mut self, baseline: Baseline, profile: &mut PrimaryProfile, has_replicas: bool) {
-        (self.last_sample, self.event_loop) = (baseline.sample, baseline.event_loop);
+        (self.last_sample, self.signal) = (baseline.sample, baseline.signal);
+        self.removals = Removals::starting_at(self.last_sample.counters);
         self.context.limits = self.context.limits.over(self.probe.idle());
         profile.baseline_p90 = profile.baseline_p90.or(baseline.p90);
         if baseline.p90.is_some() {
@@ -195,7 +184,7 @@ impl<'a> Throttle<'a> {
             self.pace.set_max_cpu(guard.max_cpu());
         }
         self.guard = baseline.guard;
-        self.last_cpu = self.last_sample.main_thread_cpu.map(|cpu| (Instant::now(), cpu));
+        self.load = Load::starting_at(Instant::now(), self.last_sample.main_thread_cpu);
         self.queries = Queries::new(now, self.probe.idle());
         if self.last_sample.saving || self.last_sample.expiry == Expiry::Paused {
             self.queries.expedite(Query::State, now);
@@ -237,7 +226,8 @@ impl<'a> Throttle<'a> {
             scan: slice.scan_time,
             excess: round_trip.map(|round_trip| round_trip.saturating_sub(self.probe.low())),
         });
-        self.spent += cost.as_secs_f64();
+        self.load.spend(cost.as_secs_f64());
+        self.removals.record_reclaimed(slice.reclaimed);
         let more = cost.as_secs_f64() - expected.as_secs_f64();
         self.pace.finish(at, more, self.cost.pause(cost), count, slice.returned + slice.reclaimed, slice.reclaimed);
         self.role = slice.role.clone();
@@ -308,7 +298,7 @@ impl<'a> Throttle<'a> {
         let now = self.now();
         let correction = self.cost.read(now, statistics);
         self.state().correct_server_time(correction);
-        self.spent += correction;
+        self.load.spend(correction);
         let query = self.cost.record_query();
         self.pace.settle(now, correction + query.as_secs_f64());
         self.queries.postpone(Query::Cost, now);
@@ -327,21 +317,24 @@ impl<'a> Throttle<'a> {
         }
     }
 
-    pub(super) fn ping(&mut self, link: &mut Link) -> Result<Duration, ShardError> {
-        let sent = self.now();
-        let round_trip = link.ping().map_err(|error| ShardError::at(&self.address, error))?;
-        self.probe.record(sent, round_trip);
-        Ok(round_trip)
-    }
-
     fn ping_and_judge(&mut self, link: &mut Link) -> Result<(), ShardError> {
-        let round_trip = self.ping(link)?;
+        let sent = self.now();
+        let probed = match &mut self.signal {
+            Signal::Clock(waits) => waits.probe(link, true),
+            Signal::Ping | Signal::EventLoop(_) => link.ping(),
+        };
+        let round_trip = probed.map_err(|error| ShardError::at(&self.address, error))?;
+        self.probe.record(sent, round_trip);
         self.state().record_ping(round_trip);
         self.context.monitor.probe(round_trip);
-        if self.event_loop.is_none()
-            && let Some(p90) = self.probe.p90()
-        {
-            self.judge(p90);
+        let latency = match &self.signal {
+            Signal::Clock(waits) => waits.p90(),
+            Signal::Ping => self.probe.p90(),
+            // The next sample shows it.
+            Signal::EventLoop(_) => None,
+        };
+        if let Some(latency) = latency {
+            self.judge(latency);
         }
         Ok(())
     }
@@ -352,6 +345,9 @@ impl<'a> Throttle<'a> {
         let Some(guard) = &mut self.guard else { return };
         if guard.judge(now, latency) {
             self.probe.reset();
+            if let Signal::Clock(waits) = &mut self.signal {
+                waits.reset();
+            }
         }
         self.pace.set_max_cpu(guard.max_cpu());
         let more = guard.backoffs() - self.backoffs;
@@ -364,28 +360,17 @@ impl<'a> Throttle<'a> {
         if let Some(statistics) = sample.scan {
             self.settle(statistics);
         }
-        self.read_load(sample.main_thread_cpu);
-        if let Some((before, event_loop)) = self.event_loop.zip(sample.event_loop) {
-            self.event_loop = Some(event_loop);
-            if let Some(mean) = event_loop.mean_since(before) {
-                self.judge(mean);
-            }
+        if let Some((guard, cpu)) = self.guard.as_mut().zip(sample.main_thread_cpu)
+            && let Some((busy, own)) = self.load.read(Instant::now(), cpu)
+        {
+            guard.read_load(busy, own);
+        }
+        if let (Signal::EventLoop(before), Some(event_loop)) = (&mut self.signal, sample.event_loop)
+            && let Some(mean) = event_loop.mean_since(std::mem::replace(before, event_loop))
+        {
+            self.judge(mean);
         }
         self.record_cpu(sample.cpu);
-    }
-
-    /// Passes the load of the main thread since the last sample to the guard.
-    fn read_load(&mut self, cpu: Option<Duration>) {
-        let (Some(guard), Some(cpu)) = (&mut self.guard, cpu) else { return };
-        let now = Instant::now();
-        if let Some((then, before)) = self.last_cpu.replace((now, cpu)) {
-            let elapsed = now.duration_since(then);
-            let own = std::mem::take(&mut self.spent) / elapsed.as_secs_f64();
-            // Too short a time between two samples gives no reliable load.
-            if elapsed >= MIN_LOAD_TIME {
-                guard.read_load(cpu.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64(), own);
-            }
-        }
     }
 
     /// Records the CPU that the server used since the last call.

@@ -1,10 +1,12 @@
 //! Servers at a distance: a proxy delays every byte, as a network between regions does.
 
 use std::{
+    process::Command,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -236,4 +238,52 @@ fn connections_of_several_cursors_that_break_are_opened_again() {
     assert!(cut.was_done());
     assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
     assert!(!report.totals.exact || report.totals.keys_reclaimed == loaded.stale, "{report:?}");
+}
+
+/// A scan over a path of 22 ms that takes two seconds and a half, under the guard.
+fn guarded_scan(server: &Server, proxy: &Proxy, monitor: &dyn Monitor) -> u64 {
+    let loaded = DataSet::new().live(20_000).stale(5_000).load(server);
+    let report = sweep(&proxy.url().parse().expect("a target"), &slow(10_000), monitor, &Stop::new());
+    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
+    report.totals.backoffs
+}
+
+/// These two report no iterations of their event loop. A PING would be as late as the jitter.
+#[rstest]
+fn jitter_of_the_network_that_rises_during_a_scan_is_no_reason_to_back_off(
+    #[values(Flavor::Redis62, Flavor::Redis70)] flavor: Flavor,
+) {
+    let server = Server::start(flavor);
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(22 * MILLI, MILLI));
+    let rise = Once::between(0.1..0.5, |_| proxy.set_delay(Delay::round_trip(30 * MILLI, 20 * MILLI)));
+    assert_eq!(guarded_scan(&server, &proxy, &rise), 0);
+    assert!(rise.was_done());
+}
+
+#[test]
+fn a_server_that_stalls_is_backed_off_from_over_a_distance() {
+    let server = Server::start(Flavor::Redis70);
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(22 * MILLI, MILLI));
+    let (begun, stalling, over) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
+    let signal = |signal: &str| {
+        Command::new("kill").args([signal, &server.pid().to_string()]).status().expect("kill runs");
+    };
+    let backoffs = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(20) {
+                if stalling.load(Ordering::Relaxed) {
+                    signal("-STOP");
+                    thread::sleep(20 * MILLI);
+                    signal("-CONT");
+                }
+                thread::sleep(10 * MILLI);
+            }
+        });
+        let begin = Once::between(0.1..0.5, |_| stalling.store(true, Ordering::Relaxed));
+        let backoffs = guarded_scan(&server, &proxy, &begin);
+        over.store(true, Ordering::Relaxed);
+        assert!(begin.was_done());
+        backoffs
+    });
+    assert!(backoffs > 0);
 }
