@@ -144,13 +144,15 @@ impl ShardState {
         self.server_time = Duration::from_secs_f64(corrected.max(0.0));
     }
 
-    /// Returns the sums of the last pass over each database.
-    pub fn passes(&self) -> Vec<Pass> {
+    /// Returns the sums of the last pass over each database. `removed`: the keys that others removed during the pass over one, at
+    /// most; `None`: unknown.
+    pub fn passes(&self, removed: impl Fn(u32) -> Option<u64>) -> Vec<Pass> {
         let databases = self.checkpoint.databases.iter();
         let pass = |&DatabaseCheckpoint { database, tally, .. }: &DatabaseCheckpoint| Pass {
             database,
             tally,
             is_even: !self.uneven.contains(&database),
+            removed: removed(database),
         };
         databases.map(pass).collect()
     }

@@ -27,6 +27,9 @@ pub struct Tally {
     reclaimed: u64,
     /// Keys that clients added and deleted between slices, as far as DBSIZE shows them.
     churn: u64,
+    /// The part of these that were deleted.
+    #[serde(default)]
+    fallen: u64,
     /// Slices of the pass. Clients cannot write in the middle of a single one.
     #[serde(default)]
     slices: u64,
@@ -40,15 +43,40 @@ pub(crate) struct Pass {
     /// Whether the keys are spread evenly over the tables that the pass visits one after the other: then clients add and
     /// delete as many keys ahead of the cursor as behind it.
     pub is_even: bool,
+    /// Keys of all databases that others than the scan removed during the pass, at most, as the server counts them; `None`: unknown.
+    pub removed: Option<u64>,
+}
+
+impl Pass {
+    /// Returns how many keys the pass has certainly left out: those that were there when it began, that it neither returned nor
+    /// reclaimed, and that nothing else can have removed meanwhile. 0 where what others removed is unknown.
+    pub fn left_out(&self) -> u64 {
+        self.removed.map_or(0, |removed| self.tally.left_out(removed))
+    }
+
+    /// Whether the pass has left keys out without a doubt. Where what others removed is unknown, only clients that add and delete
+    /// keys at random places are reckoned with, and none where the keys are spread unevenly.
+    pub fn proves_missing_keys(&self) -> bool {
+        match self.removed {
+            Some(_) => self.left_out() > 0,
+            None => self.tally.proves_missing_keys() && (self.is_even || !self.tally.has_churn()),
+        }
+    }
 }
 
 impl Tally {
+    /// Whether no slice was recorded.
+    pub fn is_fresh(&self) -> bool {
+        self.sizes.is_none()
+    }
+
     /// Adds a slice of the pass. `repeated`: keys of it that were returned before, an estimate. `early`: the part of it that
     /// lies in the first half of the pass, 0–1.
     pub fn record(&mut self, slice: &SliceReply, repeated: f64, early: f64) {
         let Some((before, after)) = slice.sizes else { return };
         let (first, last) = self.sizes.unwrap_or((before, before));
         self.churn = self.churn.saturating_add(before.abs_diff(last));
+        self.fallen = self.fallen.saturating_add(last.saturating_sub(before));
         self.sizes = Some((first, after));
         self.returned += slice.returned;
         self.returned_early += (slice.returned as f64 - repeated) * early;
@@ -65,14 +93,21 @@ impl Tally {
 
     /// Whether more keys are missing than clients can have hidden by adding and deleting keys in turn between slices: of
     /// `first` keys that come and go at random places, a few times `√first` are missing by chance.
-    pub fn proves_missing_keys(&self) -> bool {
+    fn proves_missing_keys(&self) -> bool {
         let first = self.sizes.map_or(0, |(first, _)| first);
         let chance = if self.slices > 1 { DEVIATIONS * (first as f64).sqrt() } else { 0.0 };
         self.missing() as f64 > self.explained() + chance
     }
 
+    /// Returns how many keys were certainly left out where others removed at most `removed` keys meanwhile. What vanished between
+    /// two slices is added to those: a server that drops whole slots, or swaps databases, does not count them.
+    fn left_out(&self, removed: u64) -> u64 {
+        let explained = removed.saturating_add(self.fallen) as f64 + self.uncertainty();
+        (self.missing() as f64 - explained).max(0.0) as u64
+    }
+
     /// Whether clients added or deleted keys between slices, as far as DBSIZE shows them.
-    pub fn has_churn(&self) -> bool {
+    fn has_churn(&self) -> bool {
         self.churn > 0
     }
 
@@ -117,7 +152,8 @@ impl Tally {
         self.churn as f64 + self.tolerance() + self.uncertainty()
     }
 
-    fn missing(&self) -> u64 {
+    /// Returns the keys that were there when the pass began and were neither returned nor reclaimed by it, on balance.
+    pub fn missing(&self) -> u64 {
         let seen = (self.returned + self.reclaimed) as f64 - self.repeated;
         self.sizes.map_or(0, |(first, _)| (first as f64 - seen).max(0.0).round() as u64)
     }

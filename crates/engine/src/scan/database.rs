@@ -38,6 +38,9 @@ impl ShardSweeper<'_> {
         if !is_only {
             session.select(0..1, database.database)?;
         }
+        if database.tally.is_fresh() {
+            throttle.removals.begin_pass(database.database);
+        }
         let started = Instant::now();
         let walk = self.walk(session, index, database, several)?;
         let wanted = throttle.useful_cursors().min(walk.chunks_left()).max(1);

@@ -8,15 +8,16 @@ use std::{
 
 use super::{
     end_check::EndCheck,
-    incomplete::{missing_keys, unproven_keys},
+    incomplete::{failure_of_missing_keys, warning_of_missing_keys},
     session::{LazyFreeLease, Session, counters},
     sweeper::ShardSweeper,
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    pacing::{DISTANT, Throttle, ThrottleContext, expected_cost, useful_cursors},
+    pacing::{Throttle, ThrottleContext},
     record::{Order, Pass},
     server::{self, Acquired, ExpirySettings, Setting, release_lazyfree},
+    speed::{DISTANT, expected_cost, useful_cursors},
     target::Address,
 };
 
@@ -125,7 +126,7 @@ impl ShardSweeper<'_> {
                 }
                 continue;
             }
-            let passes = self.state().passes();
+            let passes = self.state().passes(|database| throttle.removals.since_start_of(database));
             let transactions_in_doubt =
                 session.capabilities.transaction && session.settings.nested_expiry == Setting::Unread;
             if self.state().checkpoint.restricted_to.is_some() {
@@ -143,12 +144,13 @@ impl ShardSweeper<'_> {
             }
             let reports_expiry = throttle.reports_expiry() && !session.settings.are_unread();
             let found = end_check.judge(&passes, reports_expiry, transactions_in_doubt);
-            if let Some(sentence) = unproven_keys(&session.address, &found.unproven) {
+            if let Some(sentence) = warning_of_missing_keys(&session.address, &found.unproven) {
                 self.warn(sentence);
             }
             if found.again.is_empty() {
                 self.note_repeats(&session.address, &passes);
-                return missing_keys(&session.address, &found.given_up).map_or(Ok(()), |error| Err(error.into()));
+                let failure = failure_of_missing_keys(&session.address, &found.given_up);
+                return failure.map_or(Ok(()), |failure| Err(failure.into()));
             }
             self.monitor.note(
                 "keys were neither returned nor reclaimed; expiry may have been paused, so the database is scanned again",

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{
     clock::{ahead, now},
+    removals::are_counted,
     rights::{ClusterCommands, Commands, Rights},
     settings::ExpirySettings,
     state::ServerState,
@@ -71,11 +72,12 @@ impl Inquiry {
             return Err(LinkError::Stopped);
         }
         let mut second = Pipeline::default();
-        ServerState::add(&mut second);
+        let counts = info.as_ref().is_some_and(are_counted);
+        ServerState::add(&mut second, counts);
         commands.add_transaction(&mut second);
         let mut replies = link.ask(&second)?;
         let sampled = Instant::now();
-        let state = ServerState::take(&mut replies, link)?;
+        let state = ServerState::take(&mut replies, link, counts)?;
         let rights = commands.rights(&mut replies)?;
         Ok(Self { info, rights, cluster, skew, settings, events, fsync, lazy_free, state, sampled })
     }

@@ -7,14 +7,18 @@ mod clock;
 mod cycle;
 mod distance;
 mod engine;
+mod forecast;
 mod inquiry;
 mod inspect;
 mod keyspace;
 mod lazyfree;
+mod removals;
 mod rights;
 mod settings;
 mod state;
 
+#[cfg(test)]
+pub(crate) use self::removals::KeyspaceCounters;
 pub use self::{
     check::{Check, Verdict},
     checks::check,
@@ -29,7 +33,8 @@ pub(crate) use self::{
     inquiry::Inquiry,
     keyspace::{find_databases, has_per_slot_tables, slot_scale},
     lazyfree::{Acquired, acquire},
+    removals::Removals,
     rights::Rights,
     settings::{ExpirySettings, ReplyLimit, Setting, config, reply_limit},
-    state::{EventLoop, Expiry, ScanStatistics, ServerState},
+    state::{Asked, EventLoop, Expiry, ScanStatistics, ServerState},
 };

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::settings::{add_import_mode, take_import_mode};
+use super::{
+    removals::KeyspaceCounters,
+    settings::{add_import_mode, take_import_mode},
+};
 use crate::link::{Info, Link, LinkError, Pipeline, Replies, Reply};
 
 /// Whether the server deletes expired keys now.
@@ -28,6 +31,9 @@ const PAUSING: [&str; 3] = ["client|pause", "failover", "shutdown"];
 
 /// The sections of INFO that hold the state.
 const SECTIONS: [&str; 6] = ["clients", "replication", "persistence", "stats", "cpu", "commandstats"];
+
+/// The section that lists the databases.
+const KEYSPACE: &str = "keyspace";
 
 /// The same, with the sections that say how the server expires keys.
 const SECTIONS_WITH_EXPIRY: [&str; 10] = [
@@ -111,34 +117,48 @@ pub struct ServerState {
     pub event_loop: Option<EventLoop>,
     /// Whether deletes go to an append-only file.
     pub is_appending: bool,
+    /// What the server counts of the changes of its keys, where the sample asked for that.
+    pub counters: Option<KeyspaceCounters>,
+}
+
+/// What a sample asks for beside the state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// What the server counts of the changes of its keys.
+    pub counters: bool,
+    /// Whether the server is in import mode.
+    pub import_mode: bool,
 }
 
 impl ServerState {
     /// Samples the state.
     pub fn sample(link: &mut Link) -> Result<Self, LinkError> {
-        Ok(Self::sample_with_import_mode(link, false)?.0)
+        Ok(Self::sample_with(link, Asked::default())?.0)
     }
 
-    /// Samples the state, and whether the server is in import mode where `asks_import_mode`.
-    pub fn sample_with_import_mode(link: &mut Link, asks_import_mode: bool) -> Result<(Self, bool), LinkError> {
+    /// Samples the state with what is asked beside it, and returns whether the server is in import mode, if that is asked.
+    pub fn sample_with(link: &mut Link, asked: Asked) -> Result<(Self, bool), LinkError> {
         let mut pipeline = Pipeline::default();
-        Self::add(&mut pipeline);
-        if asks_import_mode {
+        Self::add(&mut pipeline, asked.counters);
+        if asked.import_mode {
             add_import_mode(&mut pipeline);
         }
         let mut replies = link.ask(&pipeline)?;
-        let state = Self::take(&mut replies, link)?;
-        Ok((state, asks_import_mode && take_import_mode(&mut replies)?))
+        let state = Self::take(&mut replies, link, asked.counters)?;
+        Ok((state, asked.import_mode && take_import_mode(&mut replies)?))
     }
 
-    /// Adds the commands of a sample.
-    pub(super) fn add(pipeline: &mut Pipeline) {
+    /// Adds the commands of a sample, with the counters of keys where `counts`.
+    pub(super) fn add(pipeline: &mut Pipeline, counts: bool) {
         pipeline.add_info(&SECTIONS);
+        if counts {
+            pipeline.add_info(&[KEYSPACE]);
+        }
     }
 
     /// Takes the replies. `link` is asked for slot migrations where there were any.
-    pub(super) fn take(replies: &mut Replies, link: &mut Link) -> Result<Self, LinkError> {
-        match replies.info(SECTIONS.len())? {
+    pub(super) fn take(replies: &mut Replies, link: &mut Link, counts: bool) -> Result<Self, LinkError> {
+        match replies.info(SECTIONS.len() + usize::from(counts))? {
             Some(info) => Self::of(&info, link),
             None => Ok(Self::default()),
         }
@@ -186,6 +206,7 @@ impl ServerState {
             scan: ScanStatistics::read(info),
             event_loop: EventLoop::read(info),
             is_appending: info.text("aof_enabled") == Some("1"),
+            counters: KeyspaceCounters::read(info),
         })
     }
 
