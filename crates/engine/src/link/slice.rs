@@ -54,10 +54,19 @@ pub struct SliceReply {
     pub reclaimed: u64,
     /// Keys in the database before and after, where DBSIZE is allowed.
     pub sizes: Option<(u64, u64)>,
-    /// How long SCAN took by the server's clock, where that moves.
-    pub scan_time: Option<Duration>,
+    /// The server's time before and after SCAN, microseconds since 1970, where its clock moves in a transaction.
+    pub clock: Option<(i64, i64)>,
     /// `used_memory` before and after SCAN, bytes, where it is read.
     pub memory: Option<(u64, u64)>,
+}
+
+impl SliceReply {
+    /// Returns how long SCAN took by the server's clock; `None`: that stands still.
+    pub fn scan_time(&self) -> Option<Duration> {
+        let (begun, ended) = self.clock?;
+        let elapsed = u64::try_from(ended.checked_sub(begun)?).ok().filter(|elapsed| *elapsed > 0)?;
+        Some(Duration::from_micros(elapsed))
+    }
 }
 
 impl Link {
@@ -154,7 +163,7 @@ impl Link {
                 returned: keys,
                 reclaimed: sizes.map_or(0, |(before, after)| before.saturating_sub(after)),
                 sizes,
-                scan_time: scan_time(begun.as_ref(), ended.as_ref()),
+                clock: begun.as_ref().and_then(Reply::time).zip(ended.as_ref().and_then(Reply::time)),
                 memory: memory_before.zip(memory_after),
             }),
             ScanReply::Error(text) => Err(LinkError::Server(ServerError(text))),
@@ -182,11 +191,4 @@ impl Link {
         }
         self.read_reply(&mut ReplyLimit::SHORT.budget()).map(Some)
     }
-}
-
-/// Returns the time between two TIME replies; `None`: the clock stands still.
-fn scan_time(begun: Option<&Reply>, ended: Option<&Reply>) -> Option<Duration> {
-    let elapsed = ended?.time()?.checked_sub(begun?.time()?)?;
-    let elapsed = u64::try_from(elapsed).ok().filter(|elapsed| *elapsed > 0)?;
-    Some(Duration::from_micros(elapsed))
 }

@@ -50,16 +50,17 @@ impl Default for Waits {
 }
 
 impl Waits {
-    /// Records a probe by the times at which it was sent and answered. `clock`: the server's time meanwhile, microseconds.
-    fn record(&mut self, sent: Instant, answered: Instant, clock: i64) {
+    /// Records a probe, or a slice that no other was under way with, by the times at which it was sent and answered. `clock`: the
+    /// server's times when it began to run and when it had, microseconds.
+    pub fn record(&mut self, sent: Instant, answered: Instant, clock: (i64, i64)) {
         let own = |time: Instant| time.saturating_duration_since(self.origin).as_micros() as i64;
-        let there = clock.saturating_sub(own(sent));
+        let there = clock.0.saturating_sub(own(sent));
         let first = *self.first.get_or_insert(there);
         let way = |micros: i64| {
             let offset = OFFSET.as_micros() as i64;
             Duration::from_micros(u64::try_from(offset.saturating_add(micros)).unwrap_or_default())
         };
-        let (sent, back) = (sent.saturating_duration_since(self.origin), own(answered).saturating_sub(clock));
+        let (sent, back) = (sent.saturating_duration_since(self.origin), own(answered).saturating_sub(clock.1));
         self.there.record(sent, way(there.saturating_sub(first)));
         self.back.record(sent, way(back.saturating_add(first)));
     }
@@ -69,7 +70,7 @@ impl Waits {
     pub fn probe(&mut self, link: &mut Link, by_clock: bool) -> Result<Duration, LinkError> {
         let reading = if by_clock { link.time()? } else { None };
         let Some(TimeReading { sent, answered, clock }) = reading else { return link.ping() };
-        self.record(sent, answered, clock);
+        self.record(sent, answered, (clock, clock));
         Ok(answered.saturating_duration_since(sent))
     }
 
@@ -99,7 +100,8 @@ mod tests {
         let (mut now, micros) = (waits.origin, Duration::from_micros);
         for (there, wait, back) in probes {
             let (arrived, answered) = (now + micros(there + wait), now + micros(there + wait + back));
-            waits.record(now, answered, clock + (arrived - waits.origin).as_micros() as i64);
+            let clock = clock + (arrived - waits.origin).as_micros() as i64;
+            waits.record(now, answered, (clock, clock));
             now = answered + Duration::from_millis(1);
         }
         waits.p90().expect("enough probes")
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn ten_probes_are_needed_and_a_reset_forgets_the_earlier_ones() {
         let mut waits = Waits::default();
-        let record = |waits: &mut Waits| waits.record(waits.origin, waits.origin + Duration::from_millis(1), 77);
+        let record = |waits: &mut Waits| waits.record(waits.origin, waits.origin + Duration::from_millis(1), (77, 79));
         (0..9).for_each(|_| record(&mut waits));
         assert_eq!(waits.p90(), None);
         record(&mut waits);

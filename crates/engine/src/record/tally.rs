@@ -173,7 +173,7 @@ pub(crate) mod examples {
             returned,
             reclaimed: before - after,
             sizes: Some((before, after)),
-            scan_time: None,
+            clock: None,
             memory: None,
         }
     }
