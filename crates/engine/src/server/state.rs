@@ -76,7 +76,7 @@ impl ScanStatistics {
     }
 }
 
-/// What a server counts of the iterations of its event loop (since Redis 7.0): a client waits for one to end.
+/// What a server counts of the iterations of its event loop (since Redis 7.2): a client waits for one to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventLoop {
     iterations: u64,

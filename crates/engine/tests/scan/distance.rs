@@ -273,10 +273,10 @@ fn a_server_that_stalls_is_backed_off_from_over_a_distance() {
             while !over.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(20) {
                 if stalling.load(Ordering::Relaxed) {
                     signal("-STOP");
-                    thread::sleep(20 * MILLI);
+                    thread::sleep(60 * MILLI);
                     signal("-CONT");
                 }
-                thread::sleep(10 * MILLI);
+                thread::sleep(20 * MILLI);
             }
         });
         let begin = Once::between(0.1..0.5, |_| stalling.store(true, Ordering::Relaxed));
