@@ -8,10 +8,13 @@ use keysweep_engine::ServerProcess;
 
 use super::{Store, StoreError, clock::after, db::sql};
 
+/// How long a held instance leaves the next sample to others after one of its own, so that it does not take all of them.
+const YIELD: Duration = Duration::from_secs(60);
+
 impl Store {
     /// Reserves a sample of a server for a time, so that no other one is taken meanwhile. Returns `None`, or how long to wait where
-    /// the last sample forbids another one. `holder`: id of an instance that is held, whose own samples do not forbid another one;
-    /// `None`: any sample does.
+    /// the last sample forbids another one. `holder`: id of the instance whose holder asks, which waits a minute longer after a
+    /// sample of its own; `None`: it is not for a holder.
     pub async fn reserve_sample(
         &self,
         server: &ServerProcess,
@@ -22,12 +25,13 @@ impl Store {
         let now = self.now(&mut tx).await?;
         let reserved = sql("INSERT INTO server_sample (address, run_id, next_at, holder) VALUES ($1, $2, $3, $4)
              ON CONFLICT (address, run_id) DO UPDATE SET next_at = excluded.next_at, holder = excluded.holder
-             WHERE server_sample.next_at <= $5 OR server_sample.holder = excluded.holder")
+             WHERE server_sample.next_at <= CASE WHEN server_sample.holder = excluded.holder THEN $6 ELSE $5 END")
         .bind(&server.address)
         .bind(&server.run_id)
         .bind(after(now, time))
         .bind(holder)
         .bind(now)
+        .bind(now.checked_sub(YIELD).unwrap_or(Timestamp::MIN))
         .execute(&mut tx)
         .await?;
         if reserved == 0 {
