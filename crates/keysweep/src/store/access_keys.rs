@@ -10,7 +10,7 @@ use crate::model::{AccessKey, KeyHolder};
 impl Store {
     /// Adds an access key. `Taken` when its name is in use, `Missing` when its user does not exist.
     pub async fn add_access_key(&self, key: &AccessKey) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("INSERT INTO access_key (access, account_id, secret, disabled, created_at) VALUES ($1, $2, $3, $4, $5)")
             .bind(&key.access)
             .bind(&key.user_id)
@@ -49,7 +49,7 @@ impl Store {
 
     /// Disables or enables an access key. `Missing` when the key does not exist.
     pub async fn disable_access_key(&self, access: &str, disabled: bool) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("UPDATE access_key SET disabled = $1 WHERE access = $2")
             .bind(disabled)
             .bind(access)
@@ -60,7 +60,7 @@ impl Store {
 
     /// Removes an access key. `Missing` when the key does not exist.
     pub async fn remove_access_key(&self, access: &str) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("DELETE FROM access_key WHERE access = $1").bind(access).change("access key", &mut tx).await?;
         self.commit(tx).await
     }

@@ -37,7 +37,7 @@ impl Store {
         before: Option<&AutoScan>,
         config: &AutoScan,
     ) -> Result<Option<AutoScan>, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         // Without a `before` its placeholders are NULL, which no row equals.
         let saved = sql("INSERT INTO auto_scan (
                  instance_id, enabled, first_scan_at, interval_us, timeout_us, scan_keys_count, updated_at,

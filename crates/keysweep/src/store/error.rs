@@ -2,11 +2,14 @@
 
 /// Why a verb did nothing. Every error leaves the store as it was, but for one case: when the answer to a commit is lost,
 /// the error is `Unavailable` and what the verb wrote may have been kept.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No answer, no space, no permission: may pass by itself.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// Too many changes wait for their turn to write. Tells nothing about the database.
+    #[error("too many changes wait for the database; try again")]
+    Busy,
     /// A name or id that must be unique is taken.
     #[error("another {what} has this {field} already")]
     Taken {
@@ -27,6 +30,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Returns whether the same verb may succeed a moment later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Busy)
+    }
+
     /// The error of a verb that cannot run beside a worker; it can be repeated once all scans have ended.
     pub(super) fn scanning() -> Self {
         Self::Unavailable("a scan is running; stop every keysweep that uses this database first".into())

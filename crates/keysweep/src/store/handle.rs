@@ -3,11 +3,12 @@
 use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     clock::{Clock, ClockDifference},
@@ -18,6 +19,12 @@ use super::{
 };
 use crate::model::AuditEntry;
 
+/// Requests that write at a time, or wait for their turn to. A heartbeat waits behind that many at most: about half a second
+/// where a commit takes 17 ms.
+const REQUESTS: usize = 32;
+/// How long a request waits to be one of them.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The store. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -25,6 +32,8 @@ pub struct Store {
     clock: Clock,
     timing: Timing,
     health: WriteHealth,
+    /// Places of requests that write.
+    requests: Arc<Semaphore>,
     /// Inserted with the next change.
     audit: Arc<[AuditEntry]>,
 }
@@ -46,6 +55,7 @@ impl Store {
             clock: Clock::default(),
             timing: Timing::default(),
             health: WriteHealth::default(),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
             audit: Arc::default(),
         }
     }
@@ -69,8 +79,18 @@ impl Store {
     /// Checks that the database answers and, after a failed write, that it takes writes again; used by `/readyz`.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.pool.check_file()?;
+        if self.pool.check_log().is_err() {
+            // Or the writing connection is being replaced, and its log with it. A trial tells.
+            self.health.doubt();
+        }
+        if self.health.is_in_doubt() {
+            // In a task of its own: a client that leaves does not end a trial, for the next one to begin another.
+            let store = self.clone();
+            let trial = tokio::spawn(async move { store.health.settle(store.try_to_write()).await });
+            trial.await.map_err(|error| StoreError::Internal(error.to_string()))??;
+        }
         sql("SELECT 1 FROM project LIMIT 1").optional(&mut self.reader().await?).await?;
-        self.health.settle(self.try_to_write()).await
+        Ok(())
     }
 
     async fn try_to_write(&self) -> Result<(), StoreError> {
@@ -132,12 +152,27 @@ impl Store {
         DbSession::open(&self.pool, Access::Snapshot, Meter::new(&self.timing.read, None)).await
     }
 
-    /// Begins a transaction that writes.
+    /// Begins a transaction that writes what a worker has to: no number of requests keeps it waiting.
     pub(super) async fn begin(&self) -> Result<DbSession, StoreError> {
-        let meter = Meter::new(&self.timing.write, Some(&self.health));
+        self.begin_with(self.write_meter(), None).await
+    }
+
+    /// Begins a transaction that writes for a request. `Busy` while too many requests write.
+    pub(super) async fn begin_request(&self) -> Result<DbSession, StoreError> {
+        let meter = self.write_meter();
+        let place = tokio::time::timeout(REQUEST_TIMEOUT, Arc::clone(&self.requests).acquire_owned()).await;
+        let place = place.ok().and_then(Result::ok).ok_or(StoreError::Busy)?;
+        self.begin_with(meter, Some(place)).await
+    }
+
+    fn write_meter(&self) -> Meter {
+        Meter::new(&self.timing.write, Some(&self.health))
+    }
+
+    async fn begin_with(&self, meter: Meter, place: Option<OwnedSemaphorePermit>) -> Result<DbSession, StoreError> {
         // What is written to a file that has been removed is lost.
         meter.note(self.pool.check_file())?;
-        DbSession::open(&self.pool, Access::Write, meter).await
+        Ok(DbSession::open(&self.pool, Access::Write, meter).await?.with_place(place))
     }
 
     /// Inserts the handle's audit entries and commits.
@@ -208,6 +243,27 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let store = store(&folder).await;
         sqlx::query("DELETE FROM project").execute(pools(&store).1).await.expect_err("read only");
+    }
+
+    #[tokio::test]
+    async fn requests_wait_for_a_place_and_a_turn_and_workers_for_a_turn_alone() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let store = store(&folder).await;
+        let places = Arc::clone(&store.requests).acquire_many_owned(REQUESTS as u32).await.expect("all places");
+        let added = Project { id: "a".repeat(32), name: "a".into(), created_at: Timestamp::UNIX_EPOCH };
+        let lease = Duration::from_secs(15);
+        let (refused, claim) = tokio::join!(store.add_project(&added), store.claim("w", lease, 1));
+        assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
+        claim.expect("a worker's write waits for no request");
+        drop(places);
+        let Pool::Sqlite { turn, .. } = &store.pool else { unreachable!("opened on SQLite") };
+        let turn = Arc::clone(turn).acquire_owned().await.expect("the turn");
+        let late = store.add_project(&added).await;
+        assert!(matches!(late, Err(StoreError::Busy)), "{late:?}");
+        assert!(!store.health.is_in_doubt(), "a wait tells nothing about the database");
+        drop(turn);
+        store.add_project(&added).await.expect("its turn");
+        assert_eq!(store.requests.available_permits(), REQUESTS, "places are given back");
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ impl Store {
 
     /// Sets how an instance is held. `Missing` when it does not exist.
     pub async fn set_hold(&self, instance_id: &str, policy: &HoldPolicy) -> Result<HeldInstance, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         let now = self.now(&mut tx).await?;
         let set = sql("INSERT INTO hold (instance_id, level, policy, updated_at, changed, epoch)
              VALUES ($1, $2, $3, $4, $5, 0)

@@ -23,7 +23,7 @@ impl Store {
     /// Registers an instance. `Taken` when its id, or its name in the project, is in use; `Missing` when the project does not
     /// exist.
     pub async fn add_instance(&self, instance: &Instance) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         insert_instance(&mut tx, instance).await?;
         self.commit(tx).await
     }
@@ -47,7 +47,7 @@ impl Store {
     /// pause is recorded with its time. Returns the changed instance. `Missing` when it does not exist, `Taken` when another
     /// instance of the project has its name.
     pub async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         let now = self.now(&mut tx).await?;
         let instance = change_instance(&mut tx, now, before, after).await?;
         self.commit(tx).await?;
@@ -57,7 +57,7 @@ impl Store {
     /// Removes an instance with its tasks. Returns false, and does nothing, while a task of it is active. `Missing` when the
     /// instance does not exist.
     pub async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         let is_removed = delete_instance(&mut tx, project_id, id).await?;
         if is_removed {
             self.commit(tx).await?;

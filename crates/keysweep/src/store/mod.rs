@@ -2,8 +2,8 @@
 //!
 //! Every verb is one transaction, none waits for a server, and none that changes a running task works without the task's
 //! lease. A verb of one statement reads through `Store::reader`, one of several through `Store::snapshot`; a verb that
-//! writes begins with `Store::begin` and ends with `Store::commit`, which also inserts the audit entries of
-//! [`Store::with_audit`]. Without a commit nothing is kept.
+//! writes begins with `Store::begin`, or with `Store::begin_request` if requests call it, and ends with `Store::commit`, which
+//! also inserts the audit entries of [`Store::with_audit`]. Without a commit nothing is kept.
 //!
 //! On SQLite one connection writes. On PostgreSQL verbs run at READ COMMITTED: a statement sees what was committed before it
 //! began, and a row that it waits for as it is when the wait ends, but only that row. So a verb first locks the rows that it

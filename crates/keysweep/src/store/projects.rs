@@ -9,7 +9,7 @@ use crate::model::Project;
 impl Store {
     /// Adds a project. `Taken` when its id or name is in use.
     pub async fn add_project(&self, project: &Project) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("INSERT INTO project (id, name, created_at) VALUES ($1, $2, $3)")
             .bind(&project.id)
             .bind(&project.name)
@@ -26,7 +26,7 @@ impl Store {
 
     /// Removes a project. Returns false, and does nothing, while it has instances. `Missing` when the project does not exist.
     pub async fn remove_project(&self, project_id: &str) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         // Locked first: the insert of an instance waits for this verb, and then finds no project.
         lock("SELECT 1 FROM project WHERE id = $1 FOR UPDATE").bind(project_id).execute(&mut tx).await?;
         let instance = sql("SELECT 1 FROM instance WHERE project_id = $1").bind(project_id).optional(&mut tx).await?;

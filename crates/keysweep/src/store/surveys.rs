@@ -23,7 +23,7 @@ impl Store {
     /// Adds a survey that this process runs, and removes the oldest ones of the project beyond ten. Returns the id of the one that
     /// runs already instead, where there is one. `lease`: how long the survey counts as running without a renewal.
     pub async fn add_survey(&self, survey: &Survey, lease: Duration) -> Result<Option<String>, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         let now = self.now(&mut tx).await?;
         // One at a time: the creation of another one waits for this verb, and then finds the row.
         lock("SELECT 1 FROM project WHERE id = $1 FOR UPDATE").bind(&survey.project_id).execute(&mut tx).await?;

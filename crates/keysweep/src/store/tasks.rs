@@ -75,13 +75,36 @@ impl Store {
     /// only the newest are kept, as many of each as the new task says; the oldest are removed. `Missing` when the instance
     /// does not exist.
     pub async fn create_task(&self, new: &NewTask) -> Result<Created, StoreError> {
-        let mut tx = self.begin().await?;
+        // Clients re-send creates: where nothing is to be written, they wait for no other write.
+        if let Some(present) = self.present(new).await? {
+            return Ok(present);
+        }
+        let mut tx = self.begin_request().await?;
         let now = self.now(&mut tx).await?;
         let created = create(&mut tx, now, new).await?;
         if matches!(created, Created::New(_)) {
             self.commit(tx).await?;
         }
         Ok(created)
+    }
+
+    /// Returns what a creation comes to that writes nothing: the instance is paused, or has an active task.
+    async fn present(&self, new: &NewTask) -> Result<Option<Created>, StoreError> {
+        let row = sql("SELECT instance.paused AS is_paused, task.* FROM instance
+             LEFT JOIN task ON task.instance_id = instance.id AND task.status IN ('waiting', 'running')
+             WHERE instance.id = $1 AND instance.project_id = $2")
+        .bind(&new.instance_id)
+        .bind(&new.project_id)
+        .optional(&mut self.reader().await?)
+        .await?
+        .ok_or(StoreError::Missing("instance"))?;
+        if row.get("is_paused")? {
+            return Ok(Some(Created::Paused));
+        }
+        match row.get::<Option<i64>>("seq")? {
+            Some(_) => Ok(Some(Created::Active(task(&row)?))),
+            None => Ok(None),
+        }
     }
 
     /// Returns a task of the project, with its documents.
@@ -162,7 +185,7 @@ impl Store {
     /// Asks a task to stop: a waiting one ends at once as failed (cancelled), a running one stops at its next heartbeat, one
     /// that has finished is left alone. Returns the task as it is then.
     pub async fn request_cancel(&self, project_id: &str, id: &str) -> Result<Option<Task>, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         let now = self.now(&mut tx).await?;
         // Locked before its state is read: a claim at this moment goes before or after.
         let found = sql("SELECT * FROM task WHERE id = $1 AND project_id = $2 /*! FOR UPDATE */")

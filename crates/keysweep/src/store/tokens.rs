@@ -19,7 +19,7 @@ impl Store {
         password_hash: &str,
         forget_before: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         // A change of the user at this moment is waited for, or waits and then revokes this token with the others. Locked
         // before anything else: such a change locks the user before the tokens, too.
         let added = sql("INSERT INTO token (hash, account_id, project_id, issued_at, expires_at)
@@ -59,7 +59,7 @@ impl Store {
 
     /// Removes a token. Returns false when it does not exist.
     pub async fn revoke_token(&self, hash: &[u8]) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         let removed = sql("DELETE FROM token WHERE hash = $1").bind(hash).execute(&mut tx).await?;
         if removed > 0 {
             self.commit(tx).await?;
@@ -74,7 +74,7 @@ impl Store {
         signature: &[u8],
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("DELETE FROM seen_signature WHERE signature IN (
                  SELECT signature FROM seen_signature WHERE expires_at < $1 /*! FOR UPDATE SKIP LOCKED */
              )")

@@ -12,7 +12,7 @@ use crate::model::{Grant, Project, Role, User, UserRoles};
 impl Store {
     /// Adds a user with roles. `Taken` when the name is in use, `Missing` when a project does not exist.
     pub async fn add_user(&self, user: &User, grants: &[Grant]) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("INSERT INTO account (id, name, password_hash, disabled, created_at) VALUES ($1, $2, $3, $4, $5)")
             .bind(&user.id)
             .bind(&user.name)
@@ -71,7 +71,7 @@ impl Store {
     /// Sets or, with `None`, removes a user's password, and revokes the user's tokens. `Missing` when the user does not exist.
     pub async fn set_password(&self, user_id: &str, password_hash: Option<&str>) -> Result<(), StoreError> {
         let change = sql("UPDATE account SET password_hash = $1 WHERE id = $2").bind(password_hash).bind(user_id);
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         change.change("user", &mut tx).await?;
         revoke_tokens(&mut tx, user_id).await?;
         self.commit(tx).await
@@ -80,7 +80,7 @@ impl Store {
     /// Disables or enables a user, and revokes the user's tokens. `Missing` when the user does not exist.
     pub async fn disable_user(&self, user_id: &str, disabled: bool) -> Result<(), StoreError> {
         let change = sql("UPDATE account SET disabled = $1 WHERE id = $2").bind(disabled).bind(user_id);
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         change.change("user", &mut tx).await?;
         revoke_tokens(&mut tx, user_id).await?;
         self.commit(tx).await
@@ -88,14 +88,14 @@ impl Store {
 
     /// Removes a user with roles, access keys and tokens. `Missing` when the user does not exist.
     pub async fn remove_user(&self, user_id: &str) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("DELETE FROM account WHERE id = $1").bind(user_id).change("user", &mut tx).await?;
         self.commit(tx).await
     }
 
     /// Gives a user a role on a project, in place of the user's present one. `Missing` when user or project does not exist.
     pub async fn grant(&self, user_id: &str, grant: &Grant) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("INSERT INTO role_grant (account_id, project_id, role) VALUES ($1, $2, $3)
              ON CONFLICT (account_id, project_id) DO UPDATE SET role = excluded.role")
         .bind(user_id)
@@ -109,7 +109,7 @@ impl Store {
 
     /// Removes a user's role on a project, and the user's tokens for it. `Missing` when the user has no role on it.
     pub async fn revoke(&self, user_id: &str, project_id: &str) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_request().await?;
         sql("DELETE FROM role_grant WHERE account_id = $1 AND project_id = $2")
             .bind(user_id)
             .bind(project_id)

@@ -1,12 +1,12 @@
-//! The SQLite file that is open, compared with the one at its path. SQLite goes on writing to a file that was removed or
-//! replaced, where no later start finds what it wrote.
+//! The SQLite file that is open, compared with the one at its path, and its log. SQLite goes on writing to a file that was removed
+//! or replaced, where no later start finds what it wrote.
 
 use std::{
     fs::{self, File},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,6 +27,16 @@ pub struct OpenFile {
     file: Arc<File>,
     /// Greatest length that the file was seen with, bytes.
     longest: Arc<AtomicU64>,
+    log_path: PathBuf,
+    /// The log that the writing connection has open; `None` before there is one.
+    log: Arc<Mutex<Option<Identity>>>,
+}
+
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
 }
 
 impl OpenFile {
@@ -38,7 +48,11 @@ impl OpenFile {
             tracing::warn!("{warning}");
         }
         let longest = Arc::new(AtomicU64::new(metadata.len()));
-        Ok(Self { path: path.to_owned(), file: Arc::new(file), longest })
+        // SQLite follows symbolic links to the file that its log is beside.
+        let mut log_path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+        log_path.push("-wal");
+        let (log_path, log) = (log_path.into(), Arc::default());
+        Ok(Self { path: path.to_owned(), file: Arc::new(file), longest, log_path, log })
     }
 
     /// Checks that the file is still at its path, and that it was not truncated. Opens and closes nothing.
@@ -48,7 +62,7 @@ impl OpenFile {
         let longest = self.longest.load(Ordering::Acquire);
         let Ok(at_path) = fs::metadata(&self.path) else { return failed("was removed, or cannot be read") };
         let Ok(metadata) = self.file.metadata() else { return failed("cannot be read") };
-        if (at_path.dev(), at_path.ino()) != (metadata.dev(), metadata.ino()) {
+        if identity(&at_path) != identity(&metadata) {
             return failed("was replaced while it was open");
         }
         let mut header = [0; HEADER];
@@ -67,6 +81,29 @@ impl OpenFile {
         }
         let _ = self.longest.compare_exchange(longest, present, Ordering::AcqRel, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Notes the log that a new writing connection has just opened. `is_open`: whether it has.
+    pub fn note_log(&self, is_open: bool) {
+        let log = self.log_at_path().filter(|_| is_open);
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    }
+
+    /// Checks that the log at its path is the one that was noted. The writing connection keeps it as long as it is open.
+    pub fn check_log(&self) -> Result<(), StoreError> {
+        let noted = *self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_none() || self.log_at_path() == noted {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable(format!(
+            "the log {} of the database was removed or replaced while it was open; stop the service with SIGTERM, which writes \
+             what the log holds to the database file, and start it again",
+            self.log_path.display()
+        )))
+    }
+
+    fn log_at_path(&self) -> Option<Identity> {
+        fs::metadata(&self.log_path).ok().as_ref().map(identity)
     }
 }
 
@@ -209,6 +246,32 @@ mod tests {
         // What is cut off afterwards is missed.
         File::options().write(true).open(&path).and_then(|file| file.set_len(4_096)).expect("truncated");
         store.add_project(&project(2)).await.expect_err("a write that would be lost");
+    }
+
+    #[tokio::test]
+    async fn a_removed_log_takes_no_writes_and_what_it_held_outlives_a_stop() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (store, path) = store(folder.path()).await;
+        store.add_project(&project(1)).await.expect("added");
+        store.ping().await.expect("it is ready");
+        let log = folder.path().join("keysweep.db-wal");
+        assert!(fs::metadata(&log).expect("a log").len() > 0);
+        fs::remove_file(&log).expect("removed");
+        let (ready, added) = (store.ping().await, store.add_project(&project(2)).await);
+        for error in [ready.expect_err("not ready"), added.expect_err("a write that would be lost")] {
+            let sentence = error.to_string();
+            assert!(
+                sentence.contains("-wal of the database was removed") && sentence.contains("SIGTERM"),
+                "{sentence}"
+            );
+        }
+        fs::write(&log, "").expect("another log");
+        store.add_project(&project(2)).await.expect_err("a write to a log that is not at its path");
+        store.close().await;
+        let store = Store::open_sqlite(&path).await.expect("a store");
+        assert_eq!(store.projects().await.expect("read"), [project(1)]);
+        store.add_project(&project(2)).await.expect("the new log is the right one");
+        store.ping().await.expect("it is ready again");
     }
 
     #[test]

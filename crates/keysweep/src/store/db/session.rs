@@ -2,11 +2,15 @@
 
 use std::{
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
 use sqlx::{Database, PgPool, Postgres, Sqlite, SqlitePool, Transaction, pool::PoolConnection};
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
 use super::{error, file::OpenFile};
 use crate::store::{error::StoreError, timing::Meter};
@@ -22,6 +26,8 @@ pub enum Pool {
     Sqlite {
         /// The one connection that writes.
         writer: SqlitePool,
+        /// The turn to use it.
+        turn: Arc<Semaphore>,
         /// Read-only connections.
         readers: SqlitePool,
         /// The file that they have open; closed after them.
@@ -64,6 +70,18 @@ impl Pool {
         })
     }
 
+    /// Waits for the turn to write. `Busy` when it does not come in time: only a verb that has its turn can tell whether the
+    /// database takes writes.
+    async fn turn(&self, access: Access, deadline: Instant) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+        match (self, access) {
+            (Self::Sqlite { turn, .. }, Access::Write) => {
+                let turn = timeout_at(deadline, Arc::clone(turn).acquire_owned()).await;
+                turn.map(Result::ok).map_err(|_| StoreError::Busy)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Whether the database has a clock of its own.
     pub fn has_own_clock(&self) -> bool {
         matches!(self, Self::Postgres(_))
@@ -73,6 +91,15 @@ impl Pool {
     pub fn check_file(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite { file, .. } => file.check(),
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Checks that the log at its path is the one that the writing connection has open. Certain only for the verb that has this
+    /// connection: with a new one there is a new log.
+    pub fn check_log(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite { file, .. } => file.check_log(),
             Self::Postgres(_) => Ok(()),
         }
     }
@@ -135,23 +162,38 @@ pub struct DbSession {
     pub(super) connection: DbConnection,
     pub(super) deadline: Instant,
     pub(super) meter: Meter,
+    /// The turn to write, and the place of the request. Given back after the connection.
+    permits: [Option<OwnedSemaphorePermit>; 2],
 }
 
 impl DbSession {
-    /// Takes a connection from the pool and begins what the access needs. `Unavailable` when none is free in time.
+    /// Takes a connection from the pool and begins what the access needs. `Unavailable` when none is free in time, `Busy` when
+    /// others write for too long.
     pub async fn open(pool: &Pool, access: Access, meter: Meter) -> Result<Self, StoreError> {
         let deadline = Instant::now() + TIMEOUT;
+        let turn = pool.turn(access, deadline).await?;
         let connection = meter.note(bounded(deadline, pool.connect(access)).await)?;
-        Ok(Self { connection, deadline, meter })
+        if matches!(access, Access::Write) {
+            meter.note(pool.check_log())?;
+        }
+        Ok(Self { connection, deadline, meter, permits: [turn, None] })
+    }
+
+    /// Returns the session, which gives this place back at its end.
+    pub fn with_place(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self.permits[1] = place;
+        self
     }
 
     /// Ends the transaction and keeps what it wrote. `Unavailable` when the answer is lost: the writes may have been kept.
     pub async fn commit(self) -> Result<(), StoreError> {
-        let Self { connection, deadline, meter } = self;
-        meter.note(match connection {
+        let Self { connection, deadline, meter, permits } = self;
+        let committed = meter.note(match connection {
             DbConnection::Sqlite(handle) => bounded(deadline, handle.commit()).await,
             DbConnection::Postgres(handle) => bounded(deadline, handle.commit()).await,
-        })
+        });
+        drop(permits);
+        committed
     }
 }
 
@@ -160,7 +202,7 @@ pub(super) async fn bounded<T>(
     deadline: Instant,
     step: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout_at(deadline, step).await {
+    match timeout_at(deadline, step).await {
         Ok(done) => done.map_err(error::meaning),
         Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", TIMEOUT.as_secs()))),
     }

@@ -5,6 +5,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use sqlx::{
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::Semaphore;
 
 use super::{
     error,
@@ -55,9 +57,20 @@ impl Pool {
                 .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         };
         let file = OpenFile::at(path).map_err(|why| OpenError::File { path: path.clone(), why })?;
+        let opened = file.clone();
+        let writer = pool().max_connections(1).after_connect(move |connection, _| {
+            let opened = opened.clone();
+            Box::pin(async move {
+                // A connection opens the log with its first read. One that cannot read will say so when it begins to write.
+                let read = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").fetch_optional(connection).await;
+                opened.note_log(read.is_ok());
+                Ok(())
+            })
+        });
         Ok(Self::Sqlite {
             file,
-            writer: pool().max_connections(1).connect_lazy_with(options.clone()),
+            writer: writer.connect_lazy_with(options.clone()),
+            turn: Arc::new(Semaphore::new(1)),
             readers: pool().max_connections(READERS).connect_lazy_with(options.read_only(true)),
         })
     }

@@ -119,7 +119,7 @@ macro_rules! query {
 macro_rules! run {
     ($statement:ident, $session:ident, $fetch:ident, $skipped:expr, $sqlite:expr, $postgres:expr) => {{
         let Statement { sqlite, postgres, values, refers_to } = $statement;
-        let DbSession { connection, deadline, meter } = $session;
+        let DbSession { connection, deadline, meter, .. } = $session;
         let answer = match (connection, sqlite) {
             (DbConnection::Sqlite(_), None) => return $skipped,
             (DbConnection::Sqlite(handle), Some(text)) => {
