@@ -57,6 +57,29 @@ impl Store {
         }
         Ok(removed)
     }
+
+    /// Returns the projects that have more than `most` entries, and how many more.
+    pub async fn audit_excess(&self, most: u64) -> Result<Vec<(String, u64)>, StoreError> {
+        let counts = sql("SELECT project_id, COUNT(*) AS entries FROM audit WHERE project_id IS NOT NULL
+             GROUP BY project_id HAVING COUNT(*) > $1 ORDER BY project_id");
+        let mut session = self.reader().await?;
+        let read = |row: &Row| Ok((row.get("project_id")?, row.get::<u64>("entries")?.saturating_sub(most)));
+        counts.bind(most).list(&mut session, read).await
+    }
+
+    /// Removes the oldest entries of a project, as many as `count` says, and at most 1,000. Returns how many.
+    pub async fn remove_oldest_audit(&self, project_id: &str, count: u64) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let removed = sql("DELETE FROM audit WHERE seq IN (
+                 SELECT seq FROM audit WHERE project_id = $1 ORDER BY seq LIMIT $2
+             )")
+        .bind(project_id)
+        .bind(count.min(PRUNED.into()))
+        .execute(&mut tx)
+        .await?;
+        self.commit(tx).await?;
+        Ok(removed)
+    }
 }
 
 fn audit_entry(row: &Row) -> Result<AuditEntry, StoreError> {

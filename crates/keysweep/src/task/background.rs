@@ -25,6 +25,8 @@ const SCHEDULE_INTERVAL: Duration = Duration::from_millis(500);
 const RESTORE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long entries of the audit trail are kept: a year, and what an audit of it takes.
 const AUDIT_RETENTION: Duration = Duration::from_secs(400 * 24 * 3_600);
+/// Entries of the audit trail that are kept of a project: each change of a project adds one, and nothing else bounds the changes.
+const AUDIT_ENTRIES: u64 = 100_000;
 /// Time between two searches for instances that are due to be polled: short, so that a new instance is soon polled.
 const DUE_POLLS_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two searches for instances that are due to be estimated.
@@ -117,10 +119,18 @@ async fn prune_estimates(store: &Store) {
     repeat(PRUNE_INTERVAL, PRUNED as usize, "old estimates cannot be removed", prune).await;
 }
 
-/// Removes entries of the audit trail that are older than it is kept.
+/// Removes entries of the audit trail that are older than it is kept, and the oldest ones of projects with too many.
 async fn prune_audit(store: &Store) {
     let prune = async || {
-        let removed = store.prune_audit(now().checked_sub(AUDIT_RETENTION).unwrap_or(Timestamp::MIN)).await?;
+        let mut removed = store.prune_audit(now().checked_sub(AUDIT_RETENTION).unwrap_or(Timestamp::MIN)).await?;
+        for (project_id, mut excess) in store.audit_excess(AUDIT_ENTRIES).await? {
+            while excess > 0 {
+                let oldest = store.remove_oldest_audit(&project_id, excess).await?;
+                removed += oldest;
+                // Another replica removes them, too.
+                excess = if oldest == 0 { 0 } else { excess.saturating_sub(oldest) };
+            }
+        }
         if removed > 0 {
             tracing::info!(removed, "old entries of the audit trail removed");
         }

@@ -22,6 +22,7 @@ on_every_engine!(
     the_audit_trail_is_read_newest_first_page_by_page,
     the_audit_trail_is_read_by_user_and_kind_of_action,
     old_entries_of_the_audit_trail_are_removed,
+    the_oldest_audit_entries_of_a_project_with_too_many_are_removed,
     a_change_and_its_audit_entry_are_committed_together_or_not_at_all,
 );
 
@@ -278,6 +279,30 @@ async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {
     assert_eq!(removed, [2, 0]);
     let left = store.audit(&shop.id, page(None, 9)).await.expect("read");
     assert_eq!(left.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(4), time(3)]);
+}
+
+async fn the_oldest_audit_entries_of_a_project_with_too_many_are_removed(store: Fresh) {
+    let (shop, other) = (store.project("shop").await, store.project("other").await);
+    for (second, project) in [&shop, &shop, &shop, &other, &shop, &shop].into_iter().enumerate() {
+        let entry = AuditEntry {
+            seq: 0,
+            happened_at: time(second as i64),
+            project_id: Some(project.id.clone()),
+            actor: None,
+            action: "project.add".into(),
+            subject: project.id.clone(),
+            detail: None,
+        };
+        let name = second.to_string();
+        let made = Project { id: id(&name), name, created_at: time(0) };
+        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
+    }
+    assert_eq!(store.audit_excess(5).await.expect("read"), []);
+    assert_eq!(store.audit_excess(3).await.expect("read"), [(shop.id.clone(), 2)]);
+    assert_eq!(store.remove_oldest_audit(&shop.id, 2).await.expect("removed"), 2);
+    let left = store.audit(&shop.id, page(None, 9)).await.expect("read");
+    assert_eq!(left.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(5), time(4), time(2)]);
+    assert_eq!(store.audit(&other.id, page(None, 9)).await.expect("read").len(), 1);
 }
 
 async fn a_change_and_its_audit_entry_are_committed_together_or_not_at_all(store: Fresh) {
