@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     auth::Authenticator,
-    config::{Database, StoreSettings, key_file_beside},
+    config::{Database, StoreSettings},
     connections::{self, Bounds, Peers, PlainListener, Routes},
     hold::{Holds, RestoreFile, keeper::keep_holds},
     iam::CatalogSettings,
@@ -72,16 +72,15 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<Opened> {
     }
 }
 
-/// Refuses to begin with an empty SQLite file where the key file beside it shows that there was another: a service that lost its
-/// database would otherwise start as if it had never had one.
+/// Refuses to begin with an empty SQLite file where the key file shows that there was another, unless told: a service that lost
+/// its database, or whose disk is not mounted, would otherwise start as if it had never had one.
 fn refuse_lost_database(settings: &StoreSettings) -> anyhow::Result<()> {
     let Database::Sqlite(path) = &settings.database else { return Ok(()) };
-    // A key file that is kept elsewhere, as by systemd or Kubernetes, is there before the first start.
-    let is_lost = settings.key_file == key_file_beside(path) && settings.key_file.exists() && !path.exists();
+    let is_lost = !settings.new_database && settings.key_file.is_file() && !path.exists();
     ensure!(
         !is_lost,
-        "the database {} is gone, and its key file {} is still there; put the backup of the database back, or move the key \
-         file away to begin with an empty database",
+        "the database {} does not exist, and its key file {} does; put the backup of the database back, or begin with an empty \
+         one: keysweep admin project list --new-database",
         path.display(),
         settings.key_file.display()
     );

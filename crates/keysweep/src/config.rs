@@ -31,6 +31,9 @@ pub struct StoreArgs {
     /// Addresses the service may connect to, as CIDR or CIDR:PORTS, comma-separated [default: private and loopback ranges]
     #[arg(long, value_name = "RANGES", env = "KEYSWEEP_ALLOWED_TARGETS", value_delimiter = ',', global = true)]
     pub allowed_targets: Option<Vec<String>>,
+    /// Begin with an empty SQLite database although its key file exists
+    #[arg(long, global = true)]
+    pub new_database: bool,
 }
 
 /// Parses an address to listen on.
@@ -147,6 +150,8 @@ pub struct StoreSettings {
     pub key_file: PathBuf,
     /// Addresses the service may connect to; `None`: private and loopback ranges.
     pub allowed_targets: Option<Vec<String>>,
+    /// Whether to begin with an empty SQLite database although the key file exists.
+    pub new_database: bool,
 }
 
 impl StoreSettings {
@@ -197,12 +202,12 @@ impl StoreArgs {
             bail!("--key-file {}: no such file; {KEY_ON_POSTGRES}", key_file.display());
         }
         let allowed_targets = self.allowed_targets.clone().or_else(|| file.allowed_targets.clone());
-        Ok(StoreSettings { database, key_file, allowed_targets })
+        Ok(StoreSettings { database, key_file, allowed_targets, new_database: self.new_database })
     }
 }
 
 /// Returns the path of the key file of a SQLite database for which none is given.
-pub fn key_file_beside(database: &Path) -> PathBuf {
+fn key_file_beside(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(".key");
     path.into()

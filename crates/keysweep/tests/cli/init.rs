@@ -68,7 +68,10 @@ fn init_creates_all_or_nothing_and_only_once() {
     fs::write(&config, "concurrency = 3\n").expect("written");
     let [config, key] = [config, installation.key_file()].map(|path| path.display().to_string());
     let same = ["--database", &installation.database_url(), "--key-file", &key, "--config", &config];
-    let again = init(&installation, &[&same[..], &["--allowed-targets", "127.0.0.0/8", "--project", "other"]].concat());
+    let again = init(
+        &installation,
+        &[&same[..], &["--allowed-targets", "127.0.0.0/8", "--new-database", "--project", "other"]].concat(),
+    );
     assert_eq!(again.status.code(), Some(1));
     assert!(stderr(&again).contains("already has projects or users"), "{}", stderr(&again));
 }

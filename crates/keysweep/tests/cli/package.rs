@@ -85,6 +85,27 @@ fn the_service_accepts_the_config_file_of_the_package() {
     assert!(all.metrics_listen.is_some() && all.tls_cert.is_some() && all.concurrency.is_some(), "{all:?}");
 }
 
+/// The service refuses to begin with an empty database where there is a key: the package makes both.
+#[test]
+fn the_package_makes_the_database_that_belongs_to_its_key() {
+    let installation = Installation::new(BINARY);
+    let script = fs::read_to_string(root().join("deploy/debian/postinst")).expect("the script");
+    let line = script.lines().find(|line| line.contains("--new-database")).expect("a line that makes the database");
+    let config = installation.folder().join("keysweep.toml");
+    let key = installation.key_file();
+    let settings =
+        format!("database = {:?}\nkey_file = {:?}\n", installation.database_url(), key.display().to_string());
+    fs::write(&config, settings).expect("written");
+    let made = "(umask 077; head -c 32 /dev/urandom | base64 > \"$1\")";
+    assert!(Command::new("sh").args(["-c", made, "sh"]).arg(&key).status().expect("it runs").success());
+    let here = line.replace("runuser -u keysweep -- /usr/bin/keysweep", BINARY);
+    let here = here.replace("/etc/keysweep/keysweep.toml", &config.display().to_string());
+    assert_eq!(here.matches(BINARY).count(), 1, "{line}");
+    assert!(Command::new("sh").args(["-e", "-c", &here]).status().expect("it runs").success(), "{here}");
+    assert!(installation.database().exists());
+    installation.serve(&[]).terminate();
+}
+
 /// Returns the package built by `make deb`, if there is one.
 fn package() -> Option<PathBuf> {
     let entries = fs::read_dir(root().join("target/deb")).into_iter().flatten().flatten();

@@ -86,6 +86,7 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         database: Database::Sqlite(folder.join("demo.db")),
         key_file: folder.join("demo.db.key"),
         allowed_targets: None,
+        new_database: false,
     };
     let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let roles = Roles {

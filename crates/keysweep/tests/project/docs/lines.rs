@@ -93,7 +93,8 @@ pub const SCANS: &[Line] = &[
 ];
 
 /// Options before every line of [`ADMIN`].
-pub const STORE: &str = "--database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8";
+pub const STORE: &str =
+    "--database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --new-database";
 
 /// `admin`, run in this order.
 pub const ADMIN: &[Line] = &[
@@ -198,13 +199,13 @@ pub const REMOTE: &[Line] = &[
 /// `serve` and `worker`, which run until they are stopped, with a part of their log.
 pub const SERVICES: &[Line] = &[
     good(
-        "serve --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --listen 127.0.0.1:0 \
+        "serve --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --new-database --listen 127.0.0.1:0 \
          --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 \
          --host-concurrency 1 --allow-clock-skew --public-url http://localhost:7080 --region eu --domain shop --trusted-proxies 127.0.0.1",
         "serving",
     ),
     good(
-        "worker --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 \
+        "worker --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --new-database \
          --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 --host-concurrency 1 \
          --allow-clock-skew",
         "working",
@@ -227,7 +228,7 @@ pub const PAGES: &[Line] = &[
 pub const ELSEWHERE: &[(&str, &str)] = &[
     ("demo --once --keys 300000", "tests/cli/demo.rs"),
     (
-        "init --database sqlite:d --config c --key-file k --allowed-targets r --project p --admin a --password-stdin --credentials f --url redis://h --instance i --server-password-file f",
+        "init --database sqlite:d --config c --key-file k --allowed-targets r --new-database --project p --admin a --password-stdin --credentials f --url redis://h --instance i --server-password-file f",
         "tests/cli/init.rs",
     ),
     ("admin copy --to postgres://h/d", "tests/cli/data.rs"),
