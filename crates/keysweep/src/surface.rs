@@ -15,6 +15,9 @@ use utoipa::openapi::{self as documented, RefOr};
 
 use crate::{auth::is_local, units::whole_seconds};
 
+/// How long a client waits before it tries again what the database could not do.
+pub const DATABASE_DELAY: Duration = Duration::from_secs(1);
+
 /// Why no handler answers a request. Each surface turns it into an error of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unhandled {
@@ -69,7 +72,7 @@ pub fn error_responses(schema: &str, statuses: &[u16]) -> BTreeMap<String, RefOr
         let response = documented::ResponseBuilder::new()
             .description(reason.unwrap_or_default())
             .content("application/json", body);
-        let response = match *status == StatusCode::TOO_MANY_REQUESTS {
+        let response = match matches!(*status, 429 | 503) {
             true => response.header("Retry-After", whole_number("Seconds to wait before trying again")),
             false => response,
         };

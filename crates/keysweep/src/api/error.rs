@@ -20,7 +20,7 @@ use crate::{
     instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError, InventoryPlanError, SurveyError},
     model::{InvalidField, Role, UnknownName},
     request::BodyError,
-    surface::{Unhandled, error_responses, retry_after},
+    surface::{DATABASE_DELAY, Unhandled, error_responses, retry_after},
     task::TaskError,
 };
 
@@ -49,7 +49,7 @@ pub struct OnProject;
 
 impl IntoResponses for OnProject {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("ErrorView", &[400, 401, 403, 413, 500])
+        error_responses("ErrorView", &[400, 401, 403, 413, 500, 503])
     }
 }
 
@@ -58,7 +58,7 @@ pub struct OnSubject;
 
 impl IntoResponses for OnSubject {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("ErrorView", &[400, 401, 403, 404, 413, 500])
+        error_responses("ErrorView", &[400, 401, 403, 404, 413, 500, 503])
     }
 }
 
@@ -67,7 +67,7 @@ pub struct OnStream;
 
 impl IntoResponses for OnStream {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("ErrorView", &[400, 401, 403, 404, 413, 429, 500])
+        error_responses("ErrorView", &[400, 401, 403, 404, 413, 429, 500, 503])
     }
 }
 
@@ -76,7 +76,7 @@ pub struct OnChange;
 
 impl IntoResponses for OnChange {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("ErrorView", &[400, 401, 403, 404, 409, 413, 500])
+        error_responses("ErrorView", &[400, 401, 403, 404, 409, 413, 500, 503])
     }
 }
 
@@ -85,7 +85,7 @@ pub struct OnServer;
 
 impl IntoResponses for OnServer {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("ErrorView", &[400, 401, 403, 404, 409, 413, 429, 500])
+        error_responses("ErrorView", &[400, 401, 403, 404, 409, 413, 429, 500, 503])
     }
 }
 
@@ -114,6 +114,8 @@ pub enum ApiError {
     Server(String),
     /// Too many such requests are being served; holds how long to wait.
     TooMany(String, Duration),
+    /// The database is away, or too many changes wait for it.
+    Unavailable,
     /// The service failed; details are in its log.
     Internal,
 }
@@ -145,6 +147,11 @@ impl IntoResponse for ApiError {
             Self::TooMany(detail, until) => {
                 wait = Some(until);
                 (StatusCode::TOO_MANY_REQUESTS, "too_many", detail)
+            }
+            Self::Unavailable => {
+                wait = Some(DATABASE_DELAY);
+                let message = "the database does not take this request at the moment; try again";
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", message.into())
             }
             Self::Invalid(detail) => (StatusCode::BAD_REQUEST, "invalid", detail),
             Self::Internal => {
@@ -186,10 +193,7 @@ impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Body(error) => Self::Body(error),
-            AuthError::Identity(error) => {
-                tracing::error!(%error, "a request failed");
-                Self::Internal
-            }
+            AuthError::Identity(error) => error.into(),
             AuthError::Missing => Self::Unauthorized(
                 "sign the request with an access key (SDK-HMAC-SHA256), or send a token in X-Auth-Token".into(),
             ),
@@ -198,10 +202,17 @@ impl From<AuthError> for ApiError {
     }
 }
 
+impl ApiError {
+    /// Logs a failure of the service, and returns what the client learns of it.
+    fn failed(error: &dyn std::error::Error, is_transient: bool) -> Self {
+        tracing::error!(%error, "a request failed");
+        if is_transient { Self::Unavailable } else { Self::Internal }
+    }
+}
+
 impl From<IdentityError> for ApiError {
     fn from(error: IdentityError) -> Self {
-        tracing::error!(%error, "a request failed");
-        Self::Internal
+        Self::failed(&error, error.is_transient())
     }
 }
 
@@ -217,10 +228,7 @@ impl From<InstanceError> for ApiError {
             InstanceError::Unreadable { .. } => Self::Server(error.to_string()),
             InstanceError::Unknown { what, .. } => Self::NotFound(what),
             InstanceError::Gone(what) => Self::NotFound(what),
-            other => {
-                tracing::error!(error = %other, "a request failed");
-                Self::Internal
-            }
+            other => Self::failed(&other, other.is_transient()),
         }
     }
 }
@@ -279,7 +287,36 @@ impl From<SurveyError> for ApiError {
 
 impl From<TaskError> for ApiError {
     fn from(error: TaskError) -> Self {
-        tracing::error!(%error, "a request failed");
-        Self::Internal
+        match error {
+            TaskError::NoInstance => Self::NotFound("instance"),
+            other => Self::failed(&other, other.is_transient()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::RETRY_AFTER;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    fn away() -> StoreError {
+        StoreError::Unavailable("no answer within 3 s".into())
+    }
+
+    #[rstest]
+    #[case::of_the_instances(InstanceError::Store(StoreError::Busy).into(), 503)]
+    #[case::of_the_tasks(TaskError::Store(away()).into(), 503)]
+    #[case::of_the_credentials(AuthError::Identity(IdentityError::Store(away())).into(), 503)]
+    #[case::a_fault(InstanceError::Store(StoreError::Internal("no such table".into())).into(), 500)]
+    #[case::a_removed_instance(InstanceError::Gone("instance").into(), 404)]
+    #[case::a_task_of_a_removed_instance(TaskError::from(StoreError::Missing("instance")).into(), 404)]
+    fn a_database_that_is_away_or_busy_says_when_to_try_again(#[case] error: ApiError, #[case] status: u16) {
+        let answer = error.into_response();
+        assert_eq!(answer.status(), status);
+        let wait = answer.headers().get(RETRY_AFTER).map(|wait| wait.as_bytes().to_owned());
+        assert_eq!(wait.as_deref(), (status == 503).then_some(&b"1"[..]));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     instances::{InstanceError, SurveyError},
     model::Role,
     request::BodyError,
-    surface::{Unhandled, retry_after},
+    surface::{DATABASE_DELAY, Unhandled, retry_after},
     task::TaskError,
     units::whole_seconds,
 };
@@ -56,6 +56,8 @@ pub enum ConsoleError {
     NoMethod,
     /// Authentication is off, and the request is not from this machine to this machine.
     NotLocal,
+    /// The database is away, or too many changes wait for it.
+    Unavailable,
     /// The service failed; details are in its log.
     Internal,
 }
@@ -72,6 +74,7 @@ struct ErrorPage {
 impl IntoResponse for ConsoleError {
     fn into_response(self) -> Response {
         let home = || "/console".to_owned();
+        let wait = matches!(self, Self::Unavailable).then_some(DATABASE_DELAY);
         let (status, title, message, back) = match self {
             Self::SignIn { next } => {
                 let next: String = form_urlencoded::Serializer::new(String::new()).append_pair("next", &next).finish();
@@ -131,6 +134,14 @@ impl IntoResponse for ConsoleError {
                 home(),
             ),
             Self::NotLocal => (StatusCode::FORBIDDEN, "Local access only", NOT_LOCAL.into(), home()),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Database unavailable",
+                "The database does not take this request at the moment. Wait a second, then try again. If it stays so, the \
+                 service's log says why."
+                    .into(),
+                home(),
+            ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Internal error",
@@ -141,7 +152,7 @@ impl IntoResponse for ConsoleError {
             ),
         };
         let page = ErrorPage { assets: assets_version(), title, message, back };
-        (status, rendered(&page)).into_response()
+        retry_after(wait, (status, rendered(&page)))
     }
 }
 
@@ -223,10 +234,17 @@ impl From<BodyError> for ConsoleError {
     }
 }
 
+impl ConsoleError {
+    /// Logs a failure of the service, and returns what the user learns of it.
+    fn failed(error: &dyn std::error::Error, is_transient: bool) -> Self {
+        tracing::error!(%error, "a request failed");
+        if is_transient { Self::Unavailable } else { Self::Internal }
+    }
+}
+
 impl From<IdentityError> for ConsoleError {
     fn from(error: IdentityError) -> Self {
-        tracing::error!(%error, "a request failed");
-        Self::Internal
+        Self::failed(&error, error.is_transient())
     }
 }
 
@@ -245,10 +263,7 @@ impl From<InstanceError> for ConsoleError {
             InstanceError::Gone(what) => Self::NotFound(what),
             InstanceError::Unknown { what, .. } => Self::NotFound(what),
             InstanceError::InUse(_) | InstanceError::Unsupported { .. } => Self::Conflict(error.to_string()),
-            other => {
-                tracing::error!(error = %other, "a request failed");
-                Self::Internal
-            }
+            other => Self::failed(&other, other.is_transient()),
         }
     }
 }
@@ -266,6 +281,7 @@ impl From<TaskError> for ConsoleError {
     fn from(error: TaskError) -> Self {
         match error {
             TaskError::Paused | TaskError::Unsupported { .. } => Self::Conflict(error.to_string()),
+            TaskError::NoInstance => Self::NotFound("instance"),
             TaskError::Store(error) => InstanceError::from(error).into(),
         }
     }
@@ -276,6 +292,17 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn a_database_that_is_away_or_busy_is_a_page_that_says_when_to_try_again() {
+        for cause in [StoreError::Busy, StoreError::Unavailable("no answer within 3 s".into())] {
+            let answer = ConsoleError::from(InstanceError::Store(cause)).into_response();
+            assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
+        }
+        let answer = ConsoleError::from(TaskError::from(StoreError::Missing("instance"))).into_response();
+        assert_eq!((answer.status().as_u16(), answer.headers().get("retry-after")), (404, None));
+    }
 
     #[rstest]
     #[case::a_lock(SignInError::TooMany(Duration::from_secs(1)), "Too many attempts. Wait 1 s, then try again.")]

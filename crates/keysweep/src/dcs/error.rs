@@ -18,7 +18,7 @@ use crate::{
     identity::IdentityError,
     instances::InstanceError,
     request::{BodyError, RequestId},
-    surface::{Unhandled, error_responses},
+    surface::{DATABASE_DELAY, Unhandled, error_responses, retry_after},
     task::TaskError,
 };
 
@@ -99,6 +99,8 @@ pub enum DcsError {
     TooLarge,
     /// The body could not be read or is not a JSON object.
     Body,
+    /// The database is away, or too many changes wait for it. The API has no status of its own for that.
+    Unavailable,
     /// The service failed; details are in its log.
     Internal,
 }
@@ -154,7 +156,9 @@ impl DcsError {
                 "DCS.4005",
                 "The message body contains invalid characters or is not in JSON format.",
             ),
-            Self::Internal => text(StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", "Internal service error."),
+            Self::Unavailable | Self::Internal => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", "Internal service error.")
+            }
             Self::Signature(..) => text(StatusCode::UNAUTHORIZED, "APIGW.0301", ""),
         }
     }
@@ -172,7 +176,8 @@ impl IntoResponse for DcsError {
             }),
             _ => json!({ "error_code": code, "error_msg": message, "error_ext_msg": null }),
         };
-        (status, Json(body)).into_response()
+        let wait = matches!(self, Self::Unavailable).then_some(DATABASE_DELAY);
+        retry_after(wait, (status, Json(body)))
     }
 }
 
@@ -195,6 +200,12 @@ impl DcsError {
             Denied::NoInstance => Self::NoInstance,
             Denied::Instance(error) => error.into(),
         }
+    }
+
+    /// Logs a failure of the service, and returns what the client learns of it.
+    fn failed(error: &dyn std::error::Error, is_transient: bool) -> Self {
+        tracing::error!(%error, "a request failed");
+        if is_transient { Self::Unavailable } else { Self::Internal }
     }
 
     fn from_auth(error: AuthError, request_id: RequestId) -> Self {
@@ -233,18 +244,17 @@ impl From<Unhandled> for DcsError {
 
 impl From<IdentityError> for DcsError {
     fn from(error: IdentityError) -> Self {
-        tracing::error!(%error, "a request failed");
-        Self::Internal
+        Self::failed(&error, error.is_transient())
     }
 }
 
 impl From<InstanceError> for DcsError {
     fn from(error: InstanceError) -> Self {
-        if let InstanceError::Unsupported { .. } = error {
-            return Self::Unsupported;
+        match error {
+            InstanceError::Unsupported { .. } => Self::Unsupported,
+            InstanceError::Gone("instance") => Self::NoInstance,
+            other => Self::failed(&other, other.is_transient()),
         }
-        tracing::error!(%error, "a request failed");
-        Self::Internal
     }
 }
 
@@ -253,10 +263,38 @@ impl From<TaskError> for DcsError {
         match error {
             TaskError::Paused => Self::NotRunning,
             TaskError::Unsupported { .. } => Self::Unsupported,
-            TaskError::Store(error) => {
-                tracing::error!(%error, "a request failed");
-                Self::Internal
-            }
+            TaskError::NoInstance => Self::NoInstance,
+            other => Self::failed(&other, other.is_transient()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::RETRY_AFTER;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    fn away() -> StoreError {
+        StoreError::Unavailable("no answer within 3 s".into())
+    }
+
+    /// Clients of DCS know 500 alone, and none of them sleeps for minutes after it.
+    #[rstest]
+    #[case::busy(InstanceError::Store(StoreError::Busy).into(), "DCS.5000", Some("1"))]
+    #[case::away(TaskError::Store(away()).into(), "DCS.5000", Some("1"))]
+    #[case::a_fault(InstanceError::Store(StoreError::Internal("no such table".into())).into(), "DCS.5000", None)]
+    #[case::a_removed_instance(InstanceError::Gone("instance").into(), "DCS.3022", None)]
+    #[case::a_task_of_a_removed_instance(TaskError::from(StoreError::Missing("instance")).into(), "DCS.3022", None)]
+    fn what_the_store_could_not_do_is_an_error_of_the_table(
+        #[case] error: DcsError,
+        #[case] code: &str,
+        #[case] wait: Option<&str>,
+    ) {
+        assert_eq!(error.code(), code);
+        let answer = error.into_response();
+        assert_eq!(answer.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()), wait);
     }
 }

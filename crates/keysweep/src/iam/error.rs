@@ -17,7 +17,7 @@ use crate::{
     auth::{AuthError, NOT_LOCAL, SignInError},
     identity::IdentityError,
     request::BodyError,
-    surface::{Unhandled, error_responses, retry_after},
+    surface::{DATABASE_DELAY, Unhandled, error_responses, retry_after},
 };
 
 /// Status of an answer that issued a token.
@@ -46,7 +46,7 @@ pub struct OnSignIn;
 
 impl IntoResponses for OnSignIn {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("IamError", &[400, 401, 403, 413, 429, 500])
+        error_responses("IamError", &[400, 401, 403, 413, 429, 500, 503])
     }
 }
 
@@ -55,7 +55,7 @@ pub struct OnToken;
 
 impl IntoResponses for OnToken {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("IamError", &[400, 401, 403, 404, 413, 500])
+        error_responses("IamError", &[400, 401, 403, 404, 413, 500, 503])
     }
 }
 
@@ -64,7 +64,7 @@ pub struct OnList;
 
 impl IntoResponses for OnList {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        error_responses("IamError", &[400, 401, 403, 413, 500])
+        error_responses("IamError", &[400, 401, 403, 413, 500, 503])
     }
 }
 
@@ -89,6 +89,8 @@ pub enum IamError {
     NoMethod,
     /// Authentication is off, and the request is not from this machine to this machine.
     NotLocal,
+    /// The database is away, or too many changes wait for it.
+    Unavailable,
     /// The service failed; details are in its log.
     Internal,
 }
@@ -110,6 +112,11 @@ impl IntoResponse for IamError {
             Self::NoUrl => (StatusCode::NOT_FOUND, "The requested URL does not exist.".into()),
             Self::NoMethod => (StatusCode::METHOD_NOT_ALLOWED, "This request method is not allowed.".into()),
             Self::NotLocal => (StatusCode::FORBIDDEN, NOT_LOCAL.into()),
+            Self::Unavailable => {
+                wait = Some(DATABASE_DELAY);
+                let message = "The database does not take this request at the moment. Try again.";
+                (StatusCode::SERVICE_UNAVAILABLE, message.into())
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal service error.".into()),
         };
         let title = status.canonical_reason().unwrap_or_default();
@@ -137,7 +144,7 @@ impl From<Unhandled> for IamError {
 impl From<IdentityError> for IamError {
     fn from(error: IdentityError) -> Self {
         tracing::error!(%error, "a request failed");
-        Self::Internal
+        if error.is_transient() { Self::Unavailable } else { Self::Internal }
     }
 }
 
@@ -164,5 +171,23 @@ impl From<AuthError> for IamError {
             }
             other => Self::Unauthorized(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::RETRY_AFTER;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn a_database_that_is_away_or_busy_says_when_to_try_again() {
+        for cause in [StoreError::Busy, StoreError::Unavailable("no answer within 3 s".into())] {
+            let answer = IamError::from(IdentityError::Store(cause)).into_response();
+            assert_eq!((answer.status().as_u16(), answer.headers()[RETRY_AFTER].as_bytes()), (503, &b"1"[..]));
+        }
+        let answer = IamError::from(IdentityError::Hash("no memory".into())).into_response();
+        assert_eq!((answer.status().as_u16(), answer.headers().get(RETRY_AFTER)), (500, None));
     }
 }

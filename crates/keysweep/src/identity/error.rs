@@ -49,6 +49,17 @@ pub enum IdentityError {
     Store(#[from] StoreError),
 }
 
+impl IdentityError {
+    /// Returns whether the same request may succeed a moment later, because the database was away, or it or the hashing busy.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            Self::Store(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
 /// Adds the value to the store's `Taken`.
 pub(super) fn taken<'v>(value_of: impl Fn(&str) -> &'v str) -> impl Fn(StoreError) -> IdentityError {
     move |error| match error {

@@ -5,13 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{InstanceError, Instances};
-use crate::model::{AutoScan, Instance, TargetShare, now};
+use super::{InstanceError, Instances, error::gone};
+use crate::{
+    model::{AutoScan, Instance, TargetShare, now},
+    store::StoreError,
+};
 
 /// Keys every 5 ms. DCS documents at most 1000, and accepts more.
 const SCAN_KEYS_COUNT: std::ops::RangeInclusive<u32> = 10..=100_000;
 /// Clients read durations into 32 bits.
 const MAX_DURATION: Duration = Duration::from_secs(i32::MAX as u64);
+/// How often a change is tried that changes of other replicas overtake.
+const ATTEMPTS: u32 = 5;
 
 /// Auto-scan settings as a client sends them; `None`: not given, or not readable.
 #[derive(Debug, Clone, Default)]
@@ -135,14 +140,16 @@ impl Instances {
     /// Sets an instance's auto-scan to what `update` returns for the settings so far, and returns what is stored.
     ///
     /// `update` is called again with newer settings when another client has changed them meanwhile. `Unsupported`: the
-    /// auto-scan of a server that cannot be scanned cannot be enabled.
+    /// auto-scan of a server that cannot be scanned cannot be enabled. `Gone`: the instance was removed meanwhile.
     pub async fn set_auto_scan<E: From<InstanceError>>(
         &self,
         instance: &Instance,
         actor: Option<&str>,
         update: impl Fn(AutoScan) -> Result<AutoScan, E>,
     ) -> Result<AutoScan, E> {
-        loop {
+        let busy = || InstanceError::Store(StoreError::Busy);
+        let _turn = self.changes.turn(&instance.id).await.ok_or_else(busy)?;
+        for _ in 0..ATTEMPTS {
             let before = self.auto_scan(instance).await?;
             let config = update(before.clone().unwrap_or_else(|| AutoScan::unset(&instance.id)))?;
             if let (true, Some(cause)) = (config.enabled, instance.unsupported()) {
@@ -158,10 +165,11 @@ impl Instances {
                 "below": config.target.map(TargetShare::share),
             });
             let store = self.audited(instance, actor, "auto_scan.set", &detail);
-            if let Some(stored) = store.set_auto_scan(before.as_ref(), &config).await.map_err(InstanceError::from)? {
+            if let Some(stored) = store.set_auto_scan(before.as_ref(), &config).await.map_err(gone)? {
                 return Ok(stored);
             }
         }
+        Err(busy().into())
     }
 }
 

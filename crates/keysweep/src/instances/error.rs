@@ -69,6 +69,13 @@ pub enum InstanceError {
     Store(#[from] StoreError),
 }
 
+impl InstanceError {
+    /// Returns whether the same request may succeed a moment later, because the database was away or busy.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
 impl From<WindowError> for InstanceError {
     fn from(WindowError { value, remedy }: WindowError) -> Self {
         Self::Invalid(InvalidField { field: "maintenance window", value, remedy })

@@ -1,6 +1,7 @@
 //! Instances: their settings, the connections to their servers, the polls and estimates of these, and their auto-scans.
 
 mod auto_scan;
+mod change_queue;
 mod connection;
 mod error;
 mod estimate;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::estimate::Estimates;
 pub use self::{
     auto_scan::{AutoScanFault, AutoScanUpdate, TargetUpdate},
     connection::Connection,
@@ -31,6 +31,7 @@ pub use self::{
     targets::{AllowedTargets, RangeError},
     totals::Totals,
 };
+use self::{change_queue::ChangeQueue, estimate::Estimates};
 use crate::{
     model::{AuditEvent, Instance},
     secrets::Vault,
@@ -44,13 +45,21 @@ pub struct Instances {
     vault: Arc<Vault>,
     allowed: Arc<AllowedTargets>,
     estimates: Estimates,
+    /// Changes of auto-scans.
+    changes: ChangeQueue,
 }
 
 impl Instances {
     /// Returns the instances of a store whose secrets are encrypted with this vault's key. Their servers may only be
     /// connected to at allowed addresses.
     pub fn new(store: Store, vault: Arc<Vault>, allowed: AllowedTargets) -> Self {
-        Self { store, vault, allowed: Arc::new(allowed), estimates: Estimates::default() }
+        Self {
+            store,
+            vault,
+            allowed: Arc::new(allowed),
+            estimates: Estimates::default(),
+            changes: ChangeQueue::default(),
+        }
     }
 
     /// Returns the store for one change of an instance, which is recorded in the audit trail in the same transaction.

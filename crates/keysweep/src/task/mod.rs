@@ -47,9 +47,28 @@ pub enum TaskError {
         /// Why, a sentence.
         cause: String,
     },
+    /// The instance was removed meanwhile.
+    #[error("the instance no longer exists")]
+    NoInstance,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl TaskError {
+    /// Returns whether the same request may succeed a moment later, because the database was away or busy.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+impl From<StoreError> for TaskError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing("instance") => Self::NoInstance,
+            other => Self::Store(other),
+        }
+    }
 }
 
 /// Why a process is not ready.

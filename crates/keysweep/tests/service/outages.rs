@@ -27,6 +27,7 @@ fn loaded() -> (Server, Loaded) {
 fn assert_refuses(service: &Service, project: &str, instance: &str) {
     let refused = service.create_scan(project, instance);
     assert_eq!((refused.status, &refused.body["error_code"]), (500, &"DCS.5000".into()), "{refused:?}");
+    assert_eq!(refused.header("retry-after"), Some("1"), "{refused:?}");
     assert!(refused.body["error_msg"].is_string() && refused.body["id"].is_null(), "{refused:?}");
     let histories = service.histories(project, instance);
     assert_eq!(histories["count"], 0, "{histories:#}");
@@ -115,6 +116,10 @@ fn a_removed_database_file_takes_no_writes_and_no_empty_one_replaces_it() {
     std::fs::rename(&file, &aside).expect("it is ours");
     let refused = service.create_scan(&project, &instance);
     assert_eq!((refused.status, &refused.body["id"]), (500, &Value::Null), "{refused:?}");
+    let body = json!({ "name": "other", "url": server.url() });
+    let refused = service.send("POST", &format!("/api/v1/projects/{project}/instances"), &[], body.to_string());
+    assert_eq!((refused.status, &refused.body["error"]["code"]), (503, &"unavailable".into()), "{refused:?}");
+    assert_eq!(refused.header("retry-after"), Some("1"), "{refused:?}");
     let unready = service.request("GET", "/readyz");
     let reason = unready.body["reason"].as_str().unwrap_or_default();
     assert!(unready.status == 503 && reason.contains("put the backup back"), "{unready:?}");
@@ -122,12 +127,39 @@ fn a_removed_database_file_takes_no_writes_and_no_empty_one_replaces_it() {
     assert_recovers(&service, &project, &instance, &loaded);
     service.terminate();
     std::fs::rename(&file, &aside).expect("it is ours");
-    let refused = installation.run(&["admin", "project", "list"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("put the backup of the database back"), "{said}");
-    assert!(!file.exists(), "no empty database is left behind");
-    std::fs::rename(installation.key_file(), installation.folder().join("aside.key")).expect("it is ours");
-    assert!(installation.run(&["admin", "project", "list"]).status.success(), "a new one, as told");
+    // Wherever the key is kept: systemd and Kubernetes lend it to the service.
+    let elsewhere = installation.folder().join("elsewhere.key");
+    std::fs::copy(installation.key_file(), &elsewhere).expect("it is ours");
+    for key in [&installation.key_file(), &elsewhere] {
+        let refused = installation.run(&["admin", "--key-file", &key.display().to_string(), "project", "list"]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("put the backup of the database back"), "{said}");
+        assert!(said.contains("keysweep admin project list --new-database"), "{said}");
+        assert!(!file.exists(), "no empty database is left behind");
+    }
+    let told = installation.run(&["admin", "--json", "project", "list", "--new-database"]);
+    assert!(told.status.success() && String::from_utf8_lossy(&told.stdout).trim() == "[]", "{told:?}");
+}
+
+#[test]
+fn a_removed_log_takes_no_writes_and_a_stop_keeps_what_it_held() {
+    let (server, loaded) = loaded();
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    let service = installation.serve(&["--no-auth"]);
+    let body = json!({ "name": "in-the-log", "url": server.url() });
+    let instances = format!("/api/v1/projects/{project}/instances");
+    assert_eq!(service.send("POST", &instances, &[], body.to_string()).status, 201);
+    std::fs::remove_file(format!("{}-wal", installation.database().display())).expect("it is ours");
+    let refused = service.create_scan(&project, &instance);
+    assert_eq!((refused.status, &refused.body["id"]), (500, &Value::Null), "{refused:?}");
+    let unready = service.request("GET", "/readyz");
+    let reason = unready.body["reason"].as_str().unwrap_or_default();
+    assert!(unready.status == 503 && reason.contains("-wal of the database was removed"), "{unready:?}");
+    service.terminate();
+    let service = installation.serve(&["--no-auth"]);
+    assert_eq!(service.get(&instances)["instances"].as_array().map(Vec::len), Some(2), "both are there");
+    assert_recovers(&service, &project, &instance, &loaded);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
 //! Instances: their passwords, their schedules, and settings that cannot be read.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use keysweep::{
     task::{TaskError, Tasks},
 };
 use secrecy::ExposeSecret;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::registration::installation::{Installation, holds};
 
@@ -90,10 +93,12 @@ async fn concurrent_changes_of_an_auto_scan_are_merged() {
     let instance = opened.add("shop", new).await.expect("added");
     let hourly = |before| Ok::<_, InstanceError>(AutoScan { interval: Duration::from_secs(3_600), ..before });
     let calls = AtomicU32::new(0);
+    // Changes of one process take turns.
+    let replica = installation.open().await;
     // Between the read and the write of this change, another one sets the interval.
     let kept = opened.instances.set_auto_scan(&instance, None, |before| {
         if calls.fetch_add(1, Ordering::Relaxed) == 0 {
-            let other = opened.instances.set_auto_scan(&instance, None, hourly);
+            let other = replica.instances.set_auto_scan(&instance, None, hourly);
             tokio::task::block_in_place(|| Handle::current().block_on(other))?;
         }
         Ok::<_, InstanceError>(AutoScan { scan_keys_count: 20, ..before })
@@ -102,6 +107,46 @@ async fn concurrent_changes_of_an_auto_scan_are_merged() {
     assert_eq!((kept.interval, kept.scan_keys_count), (Duration::from_secs(3_600), 20));
     assert_eq!(calls.into_inner(), 2, "it was called again with the other change");
     assert_eq!(opened.instances.auto_scan(&instance).await.expect("read"), Some(kept));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_one_auto_scan_do_not_overtake_each_other() {
+    const CHANGES: u32 = 20;
+    let installation = Installation::new();
+    let opened = installation.open().await;
+    opened.identity.add_project("shop", None).await.expect("added");
+    let new = NewInstance { name: "cache", url: "redis://h:1", ..NewInstance::default() };
+    let instance = opened.add("shop", new).await.expect("added");
+    let calls = Arc::new(AtomicU32::new(0));
+    let mut changes = JoinSet::new();
+    for number in 0..CHANGES {
+        let (instances, instance, calls) = (opened.instances.clone(), instance.clone(), Arc::clone(&calls));
+        changes.spawn(async move {
+            let change = instances.set_auto_scan(&instance, None, |before| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, InstanceError>(AutoScan { scan_keys_count: 20 + number, ..before })
+            });
+            change.await.map(drop)
+        });
+    }
+    for changed in changes.join_all().await {
+        changed.expect("kept");
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), CHANGES, "each is computed once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_on_an_instance_that_was_removed_meanwhile_says_so() {
+    let installation = Installation::new();
+    let opened = installation.open().await;
+    opened.identity.add_project("shop", None).await.expect("added");
+    let new = NewInstance { name: "cache", url: "redis://h:1", ..NewInstance::default() };
+    let instance = opened.add("shop", new).await.expect("added");
+    assert!(opened.store.remove_instance(&instance.project_id, &instance.id).await.expect("removed"));
+    let set = opened.instances.set_auto_scan(&instance, None, Ok::<_, InstanceError>).await;
+    assert!(matches!(set, Err(InstanceError::Gone("instance"))), "{set:?}");
+    let created = Tasks::new(opened.store.clone()).submit(&instance, None).await;
+    assert!(matches!(created, Err(TaskError::NoInstance)), "{created:?}");
 }
 
 #[tokio::test]
