@@ -14,6 +14,8 @@ use crate::{
 
 /// Jitter of the way there that the jitter of the way back explains, as a multiple of it: with few probes they differ by chance.
 const JITTER: u32 = 3;
+/// How long after the slice before it a slice has to be sent, so that it does not wait for that one.
+const APART: Duration = Duration::from_millis(1);
 /// Where the way of the first probe begins, so that later ones may be shorter.
 const OFFSET: Duration = Duration::from_secs(3600);
 
@@ -37,6 +39,8 @@ pub enum Signal {
 #[derive(Debug, Clone)]
 pub struct Waits {
     origin: Instant,
+    /// When the last slice was sent.
+    last_slice: Option<Instant>,
     /// What the first way there took, by clocks that differ, microseconds.
     first: Option<i64>,
     there: Probe,
@@ -45,14 +49,25 @@ pub struct Waits {
 
 impl Default for Waits {
     fn default() -> Self {
-        Self { origin: Instant::now(), first: None, there: Probe::default(), back: Probe::default() }
+        Self { origin: Instant::now(), last_slice: None, first: None, there: Probe::default(), back: Probe::default() }
     }
 }
 
 impl Waits {
-    /// Records a probe, or a slice that no other was under way with, by the times at which it was sent and answered. `clock`: the
-    /// server's times when it began to run and when it had, microseconds.
-    pub fn record(&mut self, sent: Instant, answered: Instant, clock: (i64, i64)) {
+    /// Records a slice like a probe, unless it was sent with the one before it. On a scan that runs slices all the time probes are
+    /// rare. Returns the p90 with it, where it counts.
+    pub fn record_slice(&mut self, sent: Instant, answered: Instant, clock: (i64, i64)) -> Option<Duration> {
+        let last = self.last_slice.replace(sent);
+        if last.is_some_and(|last| sent.saturating_duration_since(last) < APART) {
+            return None;
+        }
+        self.record(sent, answered, clock);
+        self.p90()
+    }
+
+    /// Records a probe by the times at which it was sent and answered. `clock`: the server's times when it began to run and when it
+    /// had, microseconds.
+    fn record(&mut self, sent: Instant, answered: Instant, clock: (i64, i64)) {
         let own = |time: Instant| time.saturating_duration_since(self.origin).as_micros() as i64;
         let there = clock.0.saturating_sub(own(sent));
         let first = *self.first.get_or_insert(there);
@@ -117,6 +132,21 @@ mod tests {
         assert_eq!(waits.p90(), Some(Duration::ZERO));
         waits.reset();
         assert_eq!(waits.p90(), None);
+    }
+
+    #[test]
+    fn slices_that_are_sent_together_count_once() {
+        let mut waits = Waits::default();
+        let (start, milli) = (waits.origin, Duration::from_millis(1));
+        for number in 0..40u32 {
+            // Four at a time: the last one waits for the others.
+            let (sent, wait) =
+                (start + 20 * milli * (number / 4) + milli / 10 * (number % 4), i64::from(number % 4) * 1_000);
+            let begun = (sent - start).as_micros() as i64 + 10_000 + wait;
+            waits.record_slice(sent, sent + 30 * milli, (begun, begun + 500));
+        }
+        assert_eq!(waits.p90(), Some(Duration::ZERO));
+        assert_eq!(waits.there.quantile(0.99), OFFSET, "none of those that waited");
     }
 
     proptest! {

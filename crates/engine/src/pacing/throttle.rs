@@ -51,8 +51,6 @@ pub(crate) struct StartedSlice {
     at: Duration,
     count: u32,
     expected: Duration,
-    /// Whether no other slice is under way.
-    is_alone: bool,
 }
 
 impl StartedSlice {
@@ -211,19 +209,21 @@ impl<'a> Throttle<'a> {
         if self.cost.is_told() { useful_cursors(self.context.limits, self.probe.idle()) } else { 1 }
     }
 
-    /// Records the start of a slice. `is_alone`: whether no other one is under way.
-    pub fn begin_slice(&mut self, count: u32, is_alone: bool) -> StartedSlice {
+    /// Records the start of a slice.
+    pub fn begin_slice(&mut self, count: u32) -> StartedSlice {
         let (at, expected) = (self.now(), self.cost.expect(count));
         self.pace.begin(at, expected);
-        StartedSlice { at, count, expected, is_alone }
+        StartedSlice { at, count, expected }
     }
 
     /// Records the reply of a slice. `round_trip`: how long it took, where the reply was awaited all the while. Returns what it
     /// cost.
     pub fn record(&mut self, started: StartedSlice, round_trip: Option<Duration>, slice: &SliceReply) -> Duration {
-        let StartedSlice { at, count, expected, is_alone } = started;
-        if let (Signal::Clock(waits), Some(clock), true) = (&mut self.signal, slice.clock, is_alone) {
-            waits.record(self.started + at, Instant::now(), clock);
+        let StartedSlice { at, count, expected } = started;
+        if let (Signal::Clock(waits), Some(clock)) = (&mut self.signal, slice.clock)
+            && let Some(wait) = waits.record_slice(self.started + at, Instant::now(), clock)
+        {
+            self.judge(wait);
         }
         let cost = self.cost.record(&Measured {
             count,

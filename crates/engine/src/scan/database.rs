@@ -103,7 +103,7 @@ impl ShardSweeper<'_> {
                 }
                 Next::Slice(count) => {
                     let count = self.profile.reply_cap.limit(cursors.limit(cursor, count));
-                    let started = throttle.begin_slice(count, !cursors.is_under_way());
+                    let started = throttle.begin_slice(count);
                     let sent = cursors.send(cursor, session, started);
                     sent.map_err(|error| self.slice_error(&session.address, count, error))?;
                 }

@@ -1,10 +1,12 @@
 //! Servers at a distance: a proxy delays every byte, as a network between regions does.
 
 use std::{
+    process::Command,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -256,4 +258,32 @@ fn jitter_of_the_network_that_rises_during_a_scan_is_no_reason_to_back_off(
     let rise = Once::between(0.1..0.5, |_| proxy.set_delay(Delay::round_trip(30 * MILLI, 20 * MILLI)));
     assert_eq!(guarded_scan(&server, &proxy, &rise), 0);
     assert!(rise.was_done());
+}
+
+#[test]
+fn a_server_that_stalls_is_backed_off_from_over_a_distance() {
+    let server = Server::start(Flavor::Redis70);
+    let proxy = Proxy::at_distance(&server, Delay::round_trip(22 * MILLI, MILLI));
+    let (begun, stalling, over) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
+    let signal = |signal: &str| {
+        Command::new("kill").args([signal, &server.pid().to_string()]).status().expect("kill runs");
+    };
+    let backoffs = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(20) {
+                if stalling.load(Ordering::Relaxed) {
+                    signal("-STOP");
+                    thread::sleep(60 * MILLI);
+                    signal("-CONT");
+                }
+                thread::sleep(20 * MILLI);
+            }
+        });
+        let begin = Once::between(0.1..0.5, |_| stalling.store(true, Ordering::Relaxed));
+        let backoffs = guarded_scan(&server, &proxy, &begin);
+        over.store(true, Ordering::Relaxed);
+        assert!(begin.was_done());
+        backoffs
+    });
+    assert!(backoffs > 0);
 }
