@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{
     admin::{ask_new_password, confirm},
+    exit::InvalidInput,
     term,
 };
 use crate::{
@@ -72,7 +73,8 @@ struct FirstInstance {
 /// The database already has projects or users, an answer is invalid, or a file cannot be written. Then nothing was created.
 #[tokio::main]
 pub async fn run(args: InitArgs) -> anyhow::Result<()> {
-    let settings = args.store.resolve(&FileConfig::read(args.store.config.as_deref())?)?;
+    let settings = FileConfig::read(args.store.config.as_deref()).and_then(|file| args.store.resolve(&file));
+    let settings = settings.map_err(InvalidInput::mark)?;
     let opened = app::open(&settings).await?;
     let initialized = initialize(args, &opened).await;
     app::close(&opened.store).await;
@@ -87,7 +89,7 @@ async fn initialize(args: InitArgs, opened: &Opened) -> anyhow::Result<()> {
     if !identity.projects().await?.is_empty() || !identity.users().await?.is_empty() {
         bail!("this database already has projects or users; `keysweep admin` adds more");
     }
-    let plan = Plan::of(args)?;
+    let plan = Plan::of(args).map_err(InvalidInput::mark)?;
     // The file comes first: a secret that was created and could not be saved would be lost.
     let mut file = new_secret_file(&plan.credentials)?;
     let created = async {

@@ -7,6 +7,7 @@ use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::exit::InvalidInput;
 use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
@@ -27,13 +28,13 @@ const MAX_RETENTION: i64 = 1_000_000;
 #[derive(Debug, Args)]
 struct WorkerArgs {
     /// Maximum concurrent scans of this process [default: 16]
-    #[arg(long, value_name = "N", env = "KEYSWEEP_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=MAX_CONCURRENCY))]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_CONCURRENCY", hide_env_values = true, value_parser = clap::value_parser!(u32).range(1..=MAX_CONCURRENCY))]
     concurrency: Option<u32>,
     /// Maximum concurrent scans per host, over all replicas [default: 1]
-    #[arg(long, value_name = "N", env = "KEYSWEEP_HOST_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=MAX_CONCURRENCY))]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_HOST_CONCURRENCY", hide_env_values = true, value_parser = clap::value_parser!(u32).range(1..=MAX_CONCURRENCY))]
     host_concurrency: Option<u32>,
     /// Task records to keep per instance, manual and scheduled ones counted apart [default: 1000]
-    #[arg(long, value_name = "N", env = "KEYSWEEP_HISTORY_RETENTION", value_parser = clap::value_parser!(u32).range(1..=MAX_RETENTION))]
+    #[arg(long, value_name = "N", env = "KEYSWEEP_HISTORY_RETENTION", hide_env_values = true, value_parser = clap::value_parser!(u32).range(1..=MAX_RETENTION))]
     history_retention: Option<u32>,
     /// Scan although a server's clock differs by more than 2 s from its replicas', or by more than a minute from this
     /// machine's
@@ -73,7 +74,7 @@ fn check(field: &str, value: u32, max: i64) -> anyhow::Result<()> {
 #[derive(Debug, Args)]
 struct ListenArgs {
     /// Serve Prometheus metrics at /metrics on this address, for example 127.0.0.1:7081 [default: disabled]
-    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_METRICS_LISTEN", value_parser = address)]
+    #[arg(long, value_name = "ADDR", env = "KEYSWEEP_METRICS_LISTEN", hide_env_values = true, value_parser = address)]
     metrics_listen: Option<SocketAddr>,
     /// Allow plain HTTP on an address that other machines can reach, for example behind a TLS proxy
     #[arg(long)]
@@ -102,17 +103,23 @@ impl ListenArgs {
 struct ReachArgs {
     /// URL at which clients reach the API, such as https://keysweep.example: what the service catalog shows, and a host that
     /// signatures may cover behind a proxy [default: the host of each request]
-    #[arg(long, value_name = "URL", env = "KEYSWEEP_PUBLIC_URL")]
+    #[arg(long, value_name = "URL", env = "KEYSWEEP_PUBLIC_URL", hide_env_values = true)]
     public_url: Option<String>,
     /// Name of the region in the service catalog [default: default]
-    #[arg(long, value_name = "NAME", env = "KEYSWEEP_REGION")]
+    #[arg(long, value_name = "NAME", env = "KEYSWEEP_REGION", hide_env_values = true)]
     region: Option<String>,
     /// Name of the domain that all users belong to; Terraform's provider compares it with its own [default: default]
-    #[arg(long, value_name = "NAME", env = "KEYSWEEP_DOMAIN")]
+    #[arg(long, value_name = "NAME", env = "KEYSWEEP_DOMAIN", hide_env_values = true)]
     domain: Option<String>,
     /// Addresses of the proxies in front of the API, as CIDR, comma-separated: their X-Forwarded-For, Forwarded and
     /// X-Forwarded-Host name the client and the host that it called [default: none]
-    #[arg(long, value_name = "RANGES", env = "KEYSWEEP_TRUSTED_PROXIES", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "RANGES",
+        env = "KEYSWEEP_TRUSTED_PROXIES",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
     trusted_proxies: Option<Vec<String>>,
 }
 
@@ -164,13 +171,13 @@ pub struct ServeArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Address of the API [default: 127.0.0.1:7080]
-    #[arg(long = "listen", value_name = "ADDR", env = "KEYSWEEP_LISTEN", value_parser = address)]
+    #[arg(long = "listen", value_name = "ADDR", env = "KEYSWEEP_LISTEN", hide_env_values = true, value_parser = address)]
     api_listen: Option<SocketAddr>,
     /// Serve HTTPS with this certificate chain (PEM file), reloaded on SIGHUP
-    #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_CERT")]
+    #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_CERT", hide_env_values = true)]
     tls_cert: Option<PathBuf>,
     /// Private key of the certificate (PEM file)
-    #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_KEY")]
+    #[arg(long, value_name = "FILE", env = "KEYSWEEP_TLS_KEY", hide_env_values = true)]
     tls_key: Option<PathBuf>,
     /// Disable authentication; requires a loopback address
     #[arg(long)]
@@ -188,6 +195,12 @@ pub struct ServeArgs {
 /// # Errors
 /// A setting is invalid, an address cannot be bound, or the database cannot be opened.
 pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let (settings, roles) = serving(args).map_err(InvalidInput::mark)?;
+    run(&settings, roles)
+}
+
+/// Returns the settings of a process that serves the API.
+fn serving(args: ServeArgs) -> anyhow::Result<(StoreSettings, Roles)> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let listen = args.api_listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
     let loopback = listen.ip().is_loopback();
@@ -210,20 +223,18 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = args.listen.metrics(&file)?;
     let proxies = args.catalog.proxies(&file)?;
     let catalog = args.catalog.resolve(&file)?;
-    run(
-        &settings,
-        Roles {
-            listen: Some(listen),
-            metrics,
-            authenticate: !args.no_auth,
-            limits,
-            history_retention,
-            certificate,
-            catalog,
-            proxies,
-            traces: Traces::from_environment()?,
-        },
-    )
+    let roles = Roles {
+        listen: Some(listen),
+        metrics,
+        authenticate: !args.no_auth,
+        limits,
+        history_retention,
+        certificate,
+        catalog,
+        proxies,
+        traces: Traces::from_environment()?,
+    };
+    Ok((settings, roles))
 }
 
 /// Runs tasks, without the API, until a signal.
@@ -231,24 +242,28 @@ pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
 /// # Errors
 /// A setting is invalid, an address cannot be bound, or the database cannot be opened.
 pub fn work(args: WorkArgs) -> anyhow::Result<()> {
+    let (settings, roles) = working(&args).map_err(InvalidInput::mark)?;
+    run(&settings, roles)
+}
+
+/// Returns the settings of a process that runs tasks only.
+fn working(args: &WorkArgs) -> anyhow::Result<(StoreSettings, Roles)> {
     let file = FileConfig::read(args.store.config.as_deref())?;
     let settings = args.store.resolve(&file)?;
     let (limits, history_retention) = (args.worker.limits(&file)?, args.worker.retention(&file)?);
     let metrics = args.listen.metrics(&file)?;
-    run(
-        &settings,
-        Roles {
-            listen: None,
-            metrics,
-            authenticate: true,
-            limits,
-            history_retention,
-            certificate: None,
-            catalog: CatalogSettings::default(),
-            proxies: TrustedProxies::default(),
-            traces: Traces::from_environment()?,
-        },
-    )
+    let roles = Roles {
+        listen: None,
+        metrics,
+        authenticate: true,
+        limits,
+        history_retention,
+        certificate: None,
+        catalog: CatalogSettings::default(),
+        proxies: TrustedProxies::default(),
+        traces: Traces::from_environment()?,
+    };
+    Ok((settings, roles))
 }
 
 #[tokio::main]

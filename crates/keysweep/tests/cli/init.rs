@@ -54,7 +54,7 @@ fn after_init_the_administrator_signs_in_and_the_access_key_scans_the_first_inst
 fn init_creates_all_or_nothing_and_only_once() {
     let installation = installation!();
     let refused = init(&installation, &["--url", "redis://169.254.169.254:6379"]);
-    assert_eq!(refused.status.code(), Some(1), "the service never connects there");
+    assert_eq!(refused.status.code(), Some(2), "the service never connects there");
     assert!(stderr(&refused).contains("nothing was created"), "{}", stderr(&refused));
     assert_eq!(installation.admin(&["user", "list"]), json!([]));
     assert_eq!(installation.admin(&["project", "list"]), json!([]));
@@ -81,6 +81,6 @@ fn without_a_terminal_and_a_password_init_names_the_option() {
     let installation = installation!();
     let mut command = installation.command(&["init"]);
     let output = command.stdin(Stdio::null()).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--password-stdin"), "{}", stderr(&output));
 }

@@ -144,7 +144,7 @@ fn an_invalid_certificate_prevents_the_start() {
         arguments.extend(key.iter().flat_map(|path| ["--tls-key", path]));
         let output = empty.run(&arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(1) && said.contains(words), "{arguments:?}: {said}");
+        assert!(output.status.code() == Some(2) && said.contains(words), "{arguments:?}: {said}");
     }
 }
 

@@ -50,16 +50,30 @@ pub struct ClientArgs {
 )]
 pub struct ServiceArgs {
     /// URL of the service: https://host:port
-    #[arg(long, value_name = "URL", env = "KEYSWEEP_ENDPOINT", global = true, help_heading = "Service")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "KEYSWEEP_ENDPOINT",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Service"
+    )]
     endpoint: Option<String>,
     /// Name or ID of the project [default: the only project of the access key]
-    #[arg(long, value_name = "PROJECT", env = "KEYSWEEP_PROJECT", global = true, help_heading = "Service")]
+    #[arg(
+        long,
+        value_name = "PROJECT",
+        env = "KEYSWEEP_PROJECT",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Service"
+    )]
     project: Option<String>,
     /// Read the access key from this file, in the format of `keysweep admin --json access-key add`
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CREDENTIALS", global = true, help_heading = "Service")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CREDENTIALS", hide_env_values = true, global = true, help_heading = "Service")]
     credentials: Option<OsString>,
     /// CA bundle to verify the service, instead of the system's CA certificates (PEM file)
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CA_FILE", global = true, help_heading = "Service")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CA_FILE", hide_env_values = true, global = true, help_heading = "Service")]
     ca_file: Option<OsString>,
 }
 
@@ -209,7 +223,7 @@ fn project_id(client: &Client, name: Option<&str>) -> Result<String, ClientError
             "this access key has no project; the operator of the service can grant a role on one".into(),
         )),
         (None, Some(name)) => {
-            Err(ClientError::failed(format!("unknown --project {name:?}; projects of this access key: {}", names())))
+            Err(ClientError::usage(format!("unknown --project {name:?}; projects of this access key: {}", names())))
         }
         (None, None) => Err(ClientError::usage(format!(
             "this access key has several projects; choose one with --project or KEYSWEEP_PROJECT: {}",

@@ -35,12 +35,12 @@ impl ClientError {
         Self { exit, message, code: String::new(), transient: false }
     }
 
-    /// Returns an error about an invalid option or variable.
+    /// Returns an error about an invalid option or variable, or an unknown name.
     pub fn usage(message: String) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// Returns a failure without an exit code of its own, for example an unknown name.
+    /// Returns a failure without an exit code of its own.
     pub fn failed(message: String) -> Self {
         Self::new(Exit::Failed, message)
     }
@@ -126,7 +126,7 @@ pub(super) fn read(client: &Client, status: u16, body: &Value, clock_skew: Optio
         403 => {
             (Exit::Denied, format!("permission denied: {message}; an admin of the project can grant the required role"))
         }
-        404 => (Exit::Failed, format!("not found: {message}")),
+        404 => (Exit::Usage, format!("not found: {message}")),
         400 | 413 => (Exit::Usage, format!("the service rejected the request: {message}")),
         500.. => (Exit::Failed, format!("the service failed: {message}; try again, and check its log")),
         _ => (Exit::Failed, format!("the service rejected the request: {message}")),
