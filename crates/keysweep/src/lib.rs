@@ -1,4 +1,4 @@
-//! keysweep releases the memory that expired keys still hold in Redis and Valkey: the product behind the binary.
+//! keysweep reclaims the memory that expired keys still hold in Redis and Valkey: the product behind the binary.
 //! ARCHITECTURE.md says where things are.
 
 pub mod app;
@@ -21,6 +21,7 @@ pub mod telemetry;
 mod api;
 mod connections;
 mod console;
+mod csv;
 mod dcs;
 mod folder;
 mod iam;

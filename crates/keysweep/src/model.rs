@@ -25,7 +25,7 @@ use jiff::Timestamp;
 
 pub use self::{
     adaptive::{Adaptive, Gathering, Hold, TargetShare},
-    audit::{AuditEntry, AuditEvent, COMMAND_LINE, HOLD},
+    audit::{AUDIT_FIELDS, AuditEntry, AuditEvent, COMMAND_LINE, HOLD, audit_csv},
     auto_scan::AutoScan,
     credential::{AccessKey, KeyHolder, Sealed, Token, TokenHolder},
     estimate::{

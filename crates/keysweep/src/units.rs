@@ -1,9 +1,9 @@
-//! Sizes and durations with units, parsed and formatted the same way in the console and on the command line.
+//! Sizes, durations and times with units, parsed and formatted the same way in the console and on the command line.
 
 use std::time::Duration;
 
 use indicatif::HumanCount;
-use jiff::{SignedDuration, Span, SpanRelativeTo};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// Formats bytes as `8,192 B` or `125.3 MiB`.
 pub fn size(bytes: u64) -> String {
@@ -13,6 +13,18 @@ pub fn size(bytes: u64) -> String {
         (value, unit) = (value / 1024.0, unit + 1);
     }
     if bytes < 10_240 { format!("{} B", HumanCount(bytes)) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Parses a time: how long ago it was, or a point in time.
+///
+/// # Errors
+/// The expected format.
+pub fn since(text: &str) -> Result<Timestamp, String> {
+    let expected = || "expected a duration such as 24h or 7d, or a time such as 2026-01-31T12:00:00Z".to_owned();
+    match duration(text) {
+        Ok(ago) => Timestamp::now().checked_sub(ago).map_err(|_| expected()),
+        Err(_) => text.parse().map_err(|_| expected()),
+    }
 }
 
 /// Parses a duration with units: `90s`, `5m`, `1h 30m` or `2 days`.

@@ -3,6 +3,8 @@
 use axum::{
     Json,
     extract::{Request, State},
+    http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+    response::IntoResponse,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,13 +16,15 @@ use super::{
     error::{ApiError, OnProject},
 };
 use crate::{
-    model::{AuditEntry, Role},
+    model::{AuditEntry, Role, audit_csv},
     request::query_value,
     store::AuditPage,
 };
 
 const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1000;
+/// Most entries of an export: some megabytes.
+const MAX_EXPORT: u64 = 20_000;
 
 /// A page of the audit trail, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -63,6 +67,9 @@ impl From<AuditEntry> for AuditEntryView {
     get, path = "/api/v1/projects/{project_id}/audit", tag = "audit", operation_id = "read_audit",
     params(
         ("project_id" = String, Path, description = "Project"),
+        ("since" = Option<String>, Query, description = "Only entries of this time or later, as 2026-01-31T12:00:00Z"),
+        ("actor" = Option<String>, Query, description = "Only changes made by this user"),
+        ("kind" = Option<String>, Query, description = "Only changes of one kind, such as instance or task"),
         ("before" = Option<i64>, Query, description = "Only entries with a smaller seq"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 100]"),
     ),
@@ -70,13 +77,55 @@ impl From<AuditEntry> for AuditEntryView {
 )]
 pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Json<AuditView>, ApiError> {
     let authorized = state.authorize(request, Role::Admin).await?;
-    let value = |name: &str| query_value(&authorized.query, name);
-    let invalid = |name: &str, form: &str| ApiError::Invalid(format!("the parameter {name} must be {form}"));
-    let before =
-        value("before").map(|text| text.parse().map_err(|_| invalid("before", "the seq of an entry"))).transpose()?;
-    let limit = value("limit").map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
-    let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| invalid("limit", "1–1000"))?;
-    let entries =
-        state.identity.audit(&authorized.project_id, AuditPage { before, limit, ..AuditPage::default() }).await?;
+    let page = page(&authorized.query, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let entries = state.identity.audit(&authorized.project_id, page).await?;
     Ok(Json(AuditView { entries: entries.into_iter().map(AuditEntryView::from).collect() }))
+}
+
+/// Export the audit trail as CSV, newest first
+#[utoipa::path(
+    get, path = "/api/v1/projects/{project_id}/audit/export", tag = "audit", operation_id = "export_audit",
+    params(
+        ("project_id" = String, Path, description = "Project"),
+        ("since" = Option<String>, Query, description = "Only entries of this time or later, as 2026-01-31T12:00:00Z"),
+        ("actor" = Option<String>, Query, description = "Only changes made by this user"),
+        ("kind" = Option<String>, Query, description = "Only changes of one kind, such as instance or task"),
+        ("before" = Option<i64>, Query, description = "Only entries with a smaller seq"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 20000, description = "Largest number of entries to return [default: 20000]"),
+    ),
+    responses((status = 200, content_type = "text/csv", body = String), OnProject)
+)]
+pub(super) async fn export(State(state): State<ApiState>, request: Request) -> Result<impl IntoResponse, ApiError> {
+    let authorized = state.authorize(request, Role::Admin).await?;
+    let page = page(&authorized.query, MAX_EXPORT, MAX_EXPORT)?;
+    let entries = state.identity.audit(&authorized.project_id, page).await?;
+    let headers = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"keysweep-audit.csv\""),
+    ];
+    Ok((headers, audit_csv(&entries)))
+}
+
+/// Reads which entries a query asks for.
+fn page(query: &str, default: u64, most: u64) -> Result<AuditPage, ApiError> {
+    let value = |name: &str| query_value(query, name);
+    let invalid = |name: &str, text: &str, remedy: &str| {
+        let text: String = text.chars().take(80).collect();
+        ApiError::Invalid(format!("invalid parameter {name} {text:?}: {remedy}"))
+    };
+    let since = value("since")
+        .map(|text| text.parse().map_err(|_| invalid("since", &text, "write a time such as 2026-01-31T12:00:00Z")));
+    let before =
+        value("before").map(|text| text.parse().map_err(|_| invalid("before", &text, "write the seq of an entry")));
+    let limit = value("limit").map_or(Ok(default), |text| {
+        let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
+        limit.ok_or_else(|| invalid("limit", &text, &format!("write a number from 1 to {most}")))
+    })?;
+    Ok(AuditPage {
+        since: since.transpose()?,
+        before: before.transpose()?,
+        actor: value("actor"),
+        kind: value("kind"),
+        limit,
+    })
 }

@@ -49,6 +49,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(task::cancel))
         .routes(routes!(events::follow))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
 }
 
 /// Returns the routes of this surface.

@@ -105,7 +105,13 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let context = state.authorize(request, Role::Admin).await?;
     let before = context.query.text("before").parse::<i64>().ok();
     let filter = Filter::new(&context);
-    let page = AuditPage { before, actor: filter.actor.clone(), kind: filter.kind.map(str::to_owned), limit: PAGE };
+    let page = AuditPage {
+        before,
+        actor: filter.actor.clone(),
+        kind: filter.kind.map(str::to_owned),
+        limit: PAGE,
+        ..AuditPage::default()
+    };
     let entries = state.identity.audit(&context.project.id, page).await?;
     let instances = state.instances.list(&context.project.id).await?;
     let names: HashMap<&str, &str> =

@@ -1,9 +1,13 @@
 //! The audit trail.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::now;
+use crate::csv;
+
+/// Fields of an entry in CSV, as JSON pointers into [`AuditEntry::json`].
+pub const AUDIT_FIELDS: [&str; 6] = ["/seq", "/happened_at", "/actor", "/action", "/subject", "/detail"];
 
 /// The actor of changes made on the command line, where access to the database permits every change.
 pub const COMMAND_LINE: Option<&str> = Some("(command line)");
@@ -28,6 +32,25 @@ pub struct AuditEntry {
     pub subject: String,
     /// JSON, without secrets.
     pub detail: Option<String>,
+}
+
+impl AuditEntry {
+    /// Returns the entry as its readers get it.
+    pub fn json(&self) -> Value {
+        let detail = self.detail.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        json!({
+            "seq": self.seq, "happened_at": self.happened_at, "actor": self.actor, "action": self.action,
+            "subject": self.subject, "detail": detail,
+        })
+    }
+}
+
+/// Returns entries as CSV with a header, one line each.
+pub fn audit_csv(entries: &[AuditEntry]) -> String {
+    let lines = entries.iter().map(|entry| csv::row(&entry.json(), &AUDIT_FIELDS));
+    let mut text = [csv::header(&AUDIT_FIELDS)].into_iter().chain(lines).collect::<Vec<_>>().join("\n");
+    text.push('\n');
+    text
 }
 
 /// A change that is about to be made.

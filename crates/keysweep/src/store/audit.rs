@@ -13,6 +13,8 @@ use crate::model::AuditEntry;
 pub struct AuditPage {
     /// Only entries older than this one.
     pub before: Option<i64>,
+    /// Only entries of this time or later.
+    pub since: Option<Timestamp>,
     /// Only entries of this user.
     pub actor: Option<String>,
     /// Only entries whose action begins with this word and a point: `task` for `task.create`.
@@ -26,12 +28,13 @@ impl Store {
     pub async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
         sql("SELECT * FROM audit
              WHERE project_id = $1 AND ($2 IS NULL OR seq < $2) AND ($3 IS NULL OR actor = $3)
-                 AND ($4 IS NULL OR substr(action, 1, length($4) + 1) = $4 || '.')
-             ORDER BY seq DESC LIMIT $5")
+                 AND ($4 IS NULL OR substr(action, 1, length($4) + 1) = $4 || '.') AND ($5 IS NULL OR happened_at >= $5)
+             ORDER BY seq DESC LIMIT $6")
         .bind(project_id)
         .bind(page.before)
         .bind(page.actor)
         .bind(page.kind)
+        .bind(page.since)
         .bind(page.limit)
         .list(&mut self.reader().await?, audit_entry)
         .await

@@ -1,6 +1,7 @@
 //! Tests of the APIs: contracts, clients, authentication and authorization.
 
 mod access;
+mod audit;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;

@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use keysweep::{
     identity::Identity,
     instances::{AllowedTargets, Instances, NewInstance, POLL_INTERVAL},
-    model::{Instance, LazyFreeHold, NewTask, ScanType},
-    random::new_id,
+    model::{Instance, LazyFreeHold},
     secrets::Vault,
     store::{Clock, Heartbeat, Store, TaskResult},
 };
 use keysweep_engine::Stop;
 use keysweep_harness::{DataSet, Flavor, Server, free_port, installation};
+
+use crate::common::tasks::new_task;
 
 /// Opens a store in this folder, with the id of a project and its instances.
 async fn open(folder: &Path, clock: &Clock) -> (Store, String, Instances) {
@@ -116,18 +117,7 @@ async fn an_unresponsive_server_delays_neither_tasks_nor_the_shutdown() {
     let other = add(&instances, &project_id, "other", &format!("redis://127.0.0.1:{}", free_port())).await;
     // The worker of a finished task crashed before it restored the setting in several processes. Each has to be tried, and each
     // try takes seconds.
-    let new = NewTask {
-        id: new_id(),
-        project_id: mute.project_id.clone(),
-        instance_id: mute.id.clone(),
-        scan_type: ScanType::Manual,
-        triggered_by: None,
-        timeout: Duration::from_secs(60),
-        keys_per_second: None,
-        due_at: None,
-        hosts: Vec::new(),
-        history_retention: 1_000,
-    };
+    let new = new_task(&mute.project_id, &mute.id);
     store.create_task(&new).await.expect("created");
     let address = listener.local_addr().expect("an address").to_string();
     for number in 0..HOLDS {

@@ -1,5 +1,7 @@
 //! Tests of the store on both databases.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod conformance;
 mod postgres;
 mod sqlite;

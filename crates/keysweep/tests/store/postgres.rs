@@ -9,12 +9,14 @@ use std::{
 };
 
 use keysweep::{
-    model::{Instance, NewTask, Project, Role, ScanType, Stored},
+    model::{Instance, NewTask, Project, Role, Stored},
     store::{Clock, Heartbeat, OpenError, Store, StoreError},
 };
 use keysweep_harness::{Authority, Postgres};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, migrate::Migrator};
 use tokio::task::{JoinHandle, JoinSet};
+
+use crate::common::tasks::new_task;
 
 const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/samples/postgres");
@@ -220,18 +222,7 @@ async fn with_an_instance(server: &Postgres) -> (Store, Instance) {
 }
 
 fn manual(instance: &Instance) -> NewTask {
-    NewTask {
-        id: keysweep::random::new_id(),
-        project_id: instance.project_id.clone(),
-        instance_id: instance.id.clone(),
-        scan_type: ScanType::Manual,
-        triggered_by: None,
-        timeout: Duration::from_secs(60),
-        keys_per_second: None,
-        due_at: None,
-        hosts: Vec::new(),
-        history_retention: 1_000,
-    }
+    new_task(&instance.project_id, &instance.id)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -19,6 +19,8 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::common::tasks::new_task;
+
 const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/samples/sqlite");
 
@@ -234,10 +236,10 @@ async fn a_create_that_writes_nothing_waits_for_no_other_write() {
     let instances = store.instances(&shop.id).await.expect("read");
     let [paused, active] = instances.as_slice() else { panic!("{instances:?}") };
     other.execute("BEGIN EXCLUSIVE").await.expect("held");
-    assert!(matches!(store.create_task(&new_task(paused)).await, Ok(Created::Paused)));
-    assert!(matches!(store.create_task(&new_task(active)).await, Ok(Created::Active(_))));
+    assert!(matches!(store.create_task(&task_of(paused)).await, Ok(Created::Paused)));
+    assert!(matches!(store.create_task(&task_of(active)).await, Ok(Created::Active(_))));
     let gone = Instance { id: "f".repeat(32), ..active.clone() };
-    assert!(matches!(store.create_task(&new_task(&gone)).await, Err(StoreError::Missing("instance"))));
+    assert!(matches!(store.create_task(&task_of(&gone)).await, Err(StoreError::Missing("instance"))));
 }
 
 #[tokio::test]
@@ -329,22 +331,11 @@ async fn assert_sample_is_there(store: &Store) {
     assert_eq!(claim.task.attempts, 0, "it had got further than its mark");
     assert_eq!(claim.checkpoint.as_deref(), Some("{\"shards\":[]}"));
     assert_eq!(store.key_check("ours", b"ours").await.expect("kept")[0], 1, "the sample's");
-    assert!(matches!(store.create_task(&new_task(&claim.instance)).await, Ok(Created::Active(_))));
+    assert!(matches!(store.create_task(&task_of(&claim.instance)).await, Ok(Created::Active(_))));
 }
 
-fn new_task(instance: &Instance) -> NewTask {
-    NewTask {
-        id: "d".repeat(32),
-        project_id: instance.project_id.clone(),
-        instance_id: instance.id.clone(),
-        scan_type: ScanType::Manual,
-        triggered_by: None,
-        timeout: Duration::from_secs(1),
-        keys_per_second: None,
-        due_at: None,
-        hosts: Vec::new(),
-        history_retention: 1_000,
-    }
+fn task_of(instance: &Instance) -> NewTask {
+    new_task(&instance.project_id, &instance.id)
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ fn operations() -> Vec<Operation> {
         ("POST", "/api/v1/projects/{project_id}/instances/{instance_id}/test", "admin", "", 200),
         ("DELETE", own, "admin", "", 204),
         ("GET", "/api/v1/projects/{project_id}/audit", "admin", "", 200),
+        ("GET", "/api/v1/projects/{project_id}/audit/export", "admin", "", 200),
     ];
     let reads = reads.into_iter().map(|path| ("GET", path, "reader", "", 200));
     let all = reads.chain(changes).map(|(method, path, least, body, done)| {

@@ -257,6 +257,9 @@ async fn the_audit_trail_is_read_by_user_and_kind_of_action(store: Fresh) {
     assert_eq!(actions(None, Some("task")).await, ["task.cancel", "task.create"]);
     assert_eq!(actions(Some("bob"), Some("task")).await, ["task.cancel"]);
     assert_eq!(actions(Some("bob"), Some("%")).await, Vec::<String>::new());
+    let recent = AuditPage { since: Some(time(3)), ..page(None, 9) };
+    let recent = store.audit(&id("shop"), recent).await.expect("read");
+    assert_eq!(recent.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(4), time(3)]);
 }
 
 async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {

@@ -4,12 +4,14 @@ use std::{ops::Deref, time::Duration};
 
 use jiff::Timestamp;
 use keysweep::{
-    model::{AutoScan, Instance, NewTask, Project, ScanType, Stored, Task},
+    model::{AutoScan, Instance, NewTask, Project, Stored, Task},
     store::{Claim, Clock, Created, Heartbeat, Store, StoreError, TaskResult},
 };
 use keysweep_harness::Postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
+
+use crate::common::tasks::new_task;
 
 /// Duration of leases in these tests.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -208,16 +210,9 @@ pub fn plain_instance(project: &Project, name: &str) -> Instance {
 /// A manual task for this instance, with a new id.
 pub fn manual(instance: &Instance) -> NewTask {
     NewTask {
-        id: keysweep::random::new_id(),
-        project_id: instance.project_id.clone(),
-        instance_id: instance.id.clone(),
-        scan_type: ScanType::Manual,
         triggered_by: Some("ada".into()),
         timeout: Duration::from_secs(21_600),
-        keys_per_second: None,
-        due_at: None,
-        hosts: Vec::new(),
-        history_retention: 1_000,
+        ..new_task(&instance.project_id, &instance.id)
     }
 }
 
