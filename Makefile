@@ -1,14 +1,13 @@
 # The commands of this repository. Each installs the tools that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test prepare soak check lint servers bench fuzz deb
+.PHONY: help demo test prepare soak check lint servers bench fuzz deb release
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Scans a temporary server full of stale keys (ARGS=--once: exits after the scan)
 	@scripts/toolchain cc
-	@echo 'building keysweep, which takes a few minutes the first time'
-	@cargo build --quiet --profile demo -p keysweep
+	@scripts/quiet-build --profile demo -p keysweep
 	@server=$$(scripts/demo-server) && KEYSWEEP_DEMO_SERVER=$$server exec target/demo/keysweep demo $(ARGS)
 
 test: prepare ## Runs all tests, against real servers
@@ -49,13 +48,12 @@ servers: ## Installs the pinned Redis, Valkey and PostgreSQL servers of the test
 deb: ## Builds the Debian package into target/deb and installs it in a disposable chroot as a smoke test
 	@scripts/toolchain cc deb nextest
 	cargo build --release -p keysweep
-	rm -rf target/deb && mkdir -p target/deb/completions
-	target/release/keysweep man --dir target/deb/man
-	target/release/keysweep completions bash > target/deb/completions/keysweep
-	target/release/keysweep completions zsh > target/deb/completions/_keysweep
-	target/release/keysweep completions fish > target/deb/completions/keysweep.fish
-	.cache/cargo-deb/bin/cargo-deb -p keysweep --no-build --no-strip --output target/deb/
+	scripts/deb
 	cargo nextest run -p keysweep --test cli -E 'test(/^package::/)' --success-output immediate
+
+release: ## Builds tarballs against glibc 2.31, the Debian package and checksums into target/dist
+	@scripts/toolchain cc deb zig
+	@scripts/release
 
 fuzz: ## Fuzzes the RESP reader (FUZZ_SECONDS=60)
 	@scripts/toolchain cc fuzz

@@ -187,13 +187,27 @@ fn workflows_and_issue_templates_are_yaml_and_call_targets_that_exist() {
     let mut calls = 0;
     for file in ["ci", "release"] {
         let workflow = &documents(&format!(".github/workflows/{file}.yml"))[0];
-        let steps = workflow["jobs"][file]["steps"].as_array().expect("steps");
+        let job = &workflow["jobs"][file];
+        let limit = job["timeout-minutes"].as_u64();
+        assert!(limit.is_some_and(|minutes| minutes <= 90) && workflow["on"].is_object(), "{file}.yml");
+        assert!(workflow["permissions"].is_object(), "{file}.yml has all permissions of its token");
+        let steps = job["steps"].as_array().expect("steps");
+        for step in steps {
+            let action = step["uses"].as_str();
+            assert_ne!(action.is_some(), step["run"].is_string(), "{file}.yml: a step runs something: {step}");
+            assert!(action.is_none_or(|action| action.contains("@v")), "{file}.yml: {step} has no version");
+        }
         for target in steps.iter().filter_map(|step| step["run"].as_str()?.strip_prefix("make ")) {
             assert!(makefile.contains(&format!("\n{target}:")), "{file}.yml calls make {target}");
             calls += 1;
         }
     }
     assert_eq!(calls, 3);
+    let release = read(".github/workflows/release.yml");
+    assert!(release.contains("target/dist/*") && read("scripts/release").contains("dist=target/dist\n"), "{release}");
+    for requirement in read("scripts/requirements-release.txt").lines().filter(|line| !line.starts_with('#')) {
+        assert!(requirement.contains("=="), "{requirement} is not pinned");
+    }
     for file in ["bug", "feature"] {
         let template = &documents(&format!(".github/ISSUE_TEMPLATE/{file}.yml"))[0];
         assert!(template["body"].as_array().is_some_and(|body| !body.is_empty()), "{file}.yml");

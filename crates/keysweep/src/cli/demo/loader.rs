@@ -2,7 +2,10 @@
 //! and the server count.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -14,8 +17,10 @@ use keysweep_engine::{
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// Longest TTL, milliseconds.
+/// Longest TTL of keys that come and go, milliseconds.
 const MAX_TTL: u64 = 60_000;
+/// TTL of keys that stay, milliseconds.
+const LONG_TTL: u64 = 3_600_000;
 /// Keys per round trip of the loader.
 const BATCH: u64 = 1_000;
 /// Keys the background writer sets per [`WRITE_INTERVAL`].
@@ -32,6 +37,17 @@ impl ExpiryLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(expiries);
     }
 
+    /// Changes the expiry time of every `step`th key.
+    fn change_every(&self, step: usize, expiry: u64) {
+        let mut expiries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        expiries.iter_mut().step_by(step).for_each(|found| *found = expiry);
+    }
+
+    /// Forgets all keys.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Returns the number of keys that are not expired at `time`, Unix milliseconds.
     pub fn live_at(&self, time: u64) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|expiry| **expiry > time).count() as u64
@@ -43,7 +59,16 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Sets keys with random TTLs.
+/// How long keys live.
+#[derive(Debug, Clone, Copy)]
+pub enum Ttl {
+    /// An hour.
+    Long,
+    /// A random time up to a minute.
+    Short,
+}
+
+/// Sets keys with TTLs.
 pub struct Loader {
     link: Link,
     log: ExpiryLog,
@@ -61,25 +86,49 @@ impl Loader {
     ///
     /// # Errors
     /// The server refused a key, the connection failed, or `stop` was raised.
-    pub fn load(&mut self, keys: u64, stop: &Stop, loaded: impl Fn(u64)) -> anyhow::Result<()> {
+    pub fn load(&mut self, keys: u64, ttl: Ttl, stop: &Stop, loaded: impl Fn(u64)) -> anyhow::Result<()> {
         let last = self.next_key + keys;
         while self.next_key < last {
             if stop.is_raised() {
                 bail!("stopped while loading");
             }
-            self.batch(BATCH.min(last - self.next_key))?;
+            self.batch(BATCH.min(last - self.next_key), ttl)?;
             loaded(keys - (last - self.next_key));
         }
         Ok(())
     }
 
-    fn batch(&mut self, keys: u64) -> anyhow::Result<()> {
+    /// Lets every `step`th of the keys that this loader has set, the only ones of the server, expire at `expiry`, Unix milliseconds.
+    /// Returns their number.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn expire_every(&mut self, step: u64, expiry: u64, stop: &Stop) -> anyhow::Result<u64> {
+        let keys: Vec<u64> = (0..self.next_key).step_by(step as usize).collect();
+        for batch in keys.chunks(BATCH as usize) {
+            if stop.is_raised() {
+                bail!("stopped while loading");
+            }
+            let mut pipeline = Pipeline::default();
+            for key in batch {
+                pipeline.add(&[b"PEXPIREAT", name(*key).as_bytes(), expiry.to_string().as_bytes()]);
+            }
+            self.link.run(&pipeline).context("the demo server does not accept expiry times")?;
+        }
+        self.log.change_every(step as usize, expiry);
+        Ok(keys.len() as u64)
+    }
+
+    fn batch(&mut self, keys: u64, ttl: Ttl) -> anyhow::Result<()> {
         let mut pipeline = Pipeline::default();
         let now = now();
         let mut expiries = Vec::with_capacity(keys as usize);
         for _ in 0..keys {
-            let (key, expiry) =
-                (format!("session:{:012x}", self.next_key), now + self.random.random_range(1_000..=MAX_TTL));
+            let ttl = match ttl {
+                Ttl::Long => LONG_TTL,
+                Ttl::Short => self.random.random_range(1_000..=MAX_TTL),
+            };
+            let (key, expiry) = (name(self.next_key), now + ttl);
             let value = format!(
                 "{{\"user\":{},\"csrf\":\"{:032x}\",\"cart\":[]}}",
                 self.next_key,
@@ -96,15 +145,16 @@ impl Loader {
         Ok(())
     }
 
-    /// Starts a thread that sets some 2,000 keys a second until `stop` is raised.
+    /// Starts a thread that sets some 2,000 keys a second until `stop` is raised, with short TTLs while `is_short` is set.
     ///
     /// # Errors
     /// The thread could not be started.
-    pub fn keep_writing(mut self, stop: Stop) -> std::io::Result<JoinHandle<()>> {
+    pub fn keep_writing(mut self, is_short: Arc<AtomicBool>, stop: Stop) -> std::io::Result<JoinHandle<()>> {
         thread::Builder::new().name("demo-writer".into()).spawn(move || {
             while !stop.is_raised() {
+                let ttl = if is_short.load(Ordering::Relaxed) { Ttl::Short } else { Ttl::Long };
                 // The server fails only while the demo ends.
-                if self.batch(WRITES).is_err() {
+                if self.batch(WRITES, ttl).is_err() {
                     return;
                 }
                 stop.wait_until(Instant::now() + WRITE_INTERVAL);
@@ -113,11 +163,13 @@ impl Loader {
     }
 }
 
+fn name(key: u64) -> String {
+    format!("session:{key:012x}")
+}
+
 /// State of the server at one moment, next to what the expiry log says.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// Time of the sample, Unix milliseconds.
-    pub at: u64,
     /// DBSIZE: stale keys included.
     pub keys: u64,
     /// Keys not expired by the log.
@@ -133,10 +185,10 @@ impl Sample {
     /// The server did not answer.
     pub fn take(link: &mut Link, log: &ExpiryLog) -> anyhow::Result<Self> {
         let keys = link.call(&[b"DBSIZE"])?.integer().unwrap_or(0).max(0) as u64;
-        let at = now();
+        let live = log.live_at(now());
         let info = link.info(&["memory"])?;
         let used_memory = info.and_then(|info| info.number("used_memory")).unwrap_or(0);
-        Ok(Self { at, keys, live: log.live_at(at), used_memory })
+        Ok(Self { keys, live, used_memory })
     }
 
     /// Returns the number of stale keys: expired by the log, and still in memory.

@@ -7,6 +7,10 @@ mod server;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +22,7 @@ use serde_json::Value;
 
 use self::{
     cleanup::Cleanup,
-    loader::{ExpiryLog, Loader, Sample},
+    loader::{ExpiryLog, Loader, Sample, Ttl, now},
     server::DemoServer,
 };
 use super::{signals::stop_on_signals_or, term};
@@ -33,8 +37,16 @@ use crate::{
     units::size,
 };
 
-/// Share of stale keys at which the scan starts, 0–1. The server's own expiration cycle lets it build up.
-const STALE_SHARE: f64 = 0.2;
+/// One of this many keys expires in the batch of the first act.
+const BATCH_STEP: u64 = 4;
+/// Milliseconds until the batch expires. Its expiry times are set by then.
+const BATCH_DELAY: u64 = 3_000;
+/// How long the server's own expiry cycle works on the batch before the scan.
+const CYCLE_TIME: Duration = Duration::from_secs(5);
+/// One of this many keys is loaded for the second act.
+const CHURN_STEP: u64 = 5;
+/// Share of stale keys at which the second act begins to hold, 0–1. The server's own expiry cycle lets it build up.
+const STALE_SHARE: f64 = 0.15;
 /// How long the demo waits for [`STALE_SHARE`]; the share has passed its peak by then.
 const STALE_TIMEOUT: Duration = Duration::from_secs(40);
 /// Interval of samples and of progress polls.
@@ -73,13 +85,15 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
 
     let log = ExpiryLog::default();
     let mut loader = Loader::new(server.connect(stop)?, log.clone());
-    let bar = term::Counter::new("loading session keys with TTLs of 1 to 60 s", args.keys);
-    loader.load(args.keys, stop, |keys| bar.set(keys))?;
+    let bar = term::Counter::new("loading sessions", args.keys);
+    loader.load(args.keys, Ttl::Long, stop, |keys| bar.set(keys))?;
     bar.finish();
+    let expires_at = now() + BATCH_DELAY;
+    let batch = loader.expire_every(BATCH_STEP, expires_at, stop)?;
     // A real server has clients during a scan, so this one does too.
-    let writing = Stop::new();
-    let writer = loader.keep_writing(writing.clone())?;
-    let before = wait_until_stale(&mut link, &log, stop)?;
+    let (writing, is_churning) = (Stop::new(), Arc::new(AtomicBool::new(false)));
+    let writer = loader.keep_writing(Arc::clone(&is_churning), writing.clone())?;
+    let before = after_the_batch(&mut link, &log, batch, expires_at, stop)?;
 
     let runtime = tokio::runtime::Runtime::new()?;
     let settings = StoreSettings {
@@ -103,19 +117,18 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
     let app = runtime.block_on(App::start(&settings, roles))?;
     let shown = scan(&runtime, &app, &server, stop).and_then(|task| {
         let after = Sample::take(&mut link, &log)?;
-        print_result(&before, &after, &log, &task);
-        if !args.once {
-            print_next_steps(&app, &server);
-        }
+        print_result(&before, &after, &task);
         let field = |name: &str| task[name].as_str().unwrap_or_default();
         Ok(format!("{}/api/v1/projects/{}/instances/{}/hold", base(&app)?, field("project_id"), field("instance_id")))
     });
-    if shown.is_ok() && !args.once {
-        term::line("A background writer keeps setting 2,000 keys a second. Ctrl-C ends everything.");
-    }
-    let shown = shown.and_then(|path| match args.once {
-        true => Ok(()),
-        false => hold::run(&agent(), &path, &mut link, &log, stop),
+    let shown = shown.and_then(|path| {
+        if args.once {
+            return Ok(());
+        }
+        is_churning.store(true, Ordering::Relaxed);
+        churn(args.keys / CHURN_STEP, &server, &mut link, &log, stop)?;
+        print_next_steps(&app, &server);
+        hold::run(&agent(), &path, &mut link, &log, stop)
     });
     // A stop of its own: raising `stop` here would look like Ctrl-C.
     writing.raise();
@@ -127,8 +140,43 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
     shown
 }
 
-/// Samples the server until a fifth of its keys are stale.
-fn wait_until_stale(link: &mut Link, log: &ExpiryLog, stop: &Stop) -> anyhow::Result<Sample> {
+/// Gives the server's own expiry cycle some seconds after the batch has expired, and says what it has left.
+fn after_the_batch(
+    link: &mut Link,
+    log: &ExpiryLog,
+    batch: u64,
+    expires_at: u64,
+    stop: &Stop,
+) -> anyhow::Result<Sample> {
+    let until = Duration::from_millis(expires_at.saturating_sub(now())) + CYCLE_TIME;
+    stop.wait_until(Instant::now() + until);
+    if stop.is_raised() {
+        bail!("stopped while the batch expired");
+    }
+    let sample = Sample::take(link, log)?;
+    term::line(&format!(
+        "{} sessions have expired at once. After {} s of its own expiry cycle the server still holds {} of them.",
+        HumanCount(batch),
+        CYCLE_TIME.as_secs(),
+        HumanCount(sample.stale())
+    ));
+    Ok(sample)
+}
+
+/// Replaces the sessions by keys that come and go, and waits until many of them are stale.
+fn churn(keys: u64, server: &DemoServer, link: &mut Link, log: &ExpiryLog, stop: &Stop) -> anyhow::Result<()> {
+    term::line("\nNow the sessions give way to keys that live for up to a minute, 2,000 new ones a second.");
+    link.call(&[b"FLUSHALL"])?;
+    log.clear();
+    let mut loader = Loader::new(server.connect(stop)?, log.clone());
+    let bar = term::Counter::new("loading keys with TTLs of 1 to 60 s", keys);
+    loader.load(keys, Ttl::Short, stop, |keys| bar.set(keys))?;
+    bar.finish();
+    wait_until_stale(link, log, stop)
+}
+
+/// Samples the server until many of its keys are stale.
+fn wait_until_stale(link: &mut Link, log: &ExpiryLog, stop: &Stop) -> anyhow::Result<()> {
     let deadline = Instant::now() + STALE_TIMEOUT;
     let bar = term::Counter::new("waiting for stale keys to build up, % of all keys", (STALE_SHARE * 100.0) as u64);
     loop {
@@ -136,7 +184,7 @@ fn wait_until_stale(link: &mut Link, log: &ExpiryLog, stop: &Stop) -> anyhow::Re
         bar.set((sample.stale_share() * 100.0) as u64);
         if sample.stale_share() >= STALE_SHARE || Instant::now() >= deadline {
             bar.finish();
-            return Ok(sample);
+            return Ok(());
         }
         if stop.is_raised() {
             bail!("stopped while waiting for stale keys");
@@ -186,10 +234,15 @@ fn agent() -> ureq::Agent {
     config.proxy(None).build().into()
 }
 
-fn print_result(before: &Sample, after: &Sample, log: &ExpiryLog, task: &Value) {
+fn print_result(before: &Sample, after: &Sample, task: &Value) {
     let count = |value: u64| HumanCount(value).to_string();
     let percent = |sample: &Sample| format!("{}  ({:.1} %)", count(sample.stale()), sample.stale_share() * 100.0);
     let row = |name: &str, before: String, after: String| vec![name.to_owned(), before, after];
+    let report = &task["report"];
+    let latency = |field: &str| {
+        let p90 = report["probe_seconds"][field].as_f64();
+        p90.map_or_else(|| "not measured".to_owned(), |seconds| format!("{:.2} ms", seconds * 1e3))
+    };
     term::line("");
     term::table(
         &["", "before", "after"],
@@ -198,9 +251,9 @@ fn print_result(before: &Sample, after: &Sample, log: &ExpiryLog, task: &Value) 
             row("live keys, by the loader's log", count(before.live), count(after.live)),
             row("stale keys", percent(before), percent(after)),
             row("used memory", size(before.used_memory), size(after.used_memory)),
+            row("clients' p90, before and during the scan", latency("baseline_p90"), latency("during_p90")),
         ],
     );
-    let report = &task["report"];
     let number = |field: &str| report[field].as_f64().unwrap_or(0.0);
     term::line(&format!(
         "\nThe scan reclaimed {} stale keys in {:.1} s, in {} slices of {:.0} µs (median), using {:.0} % of the server's main thread.",
@@ -210,29 +263,12 @@ fn print_result(before: &Sample, after: &Sample, log: &ExpiryLog, task: &Value) 
         report["slice_seconds"]["p50"].as_f64().unwrap_or(0.0) * 1e6,
         number("cpu_share") * 100.0,
     ));
-    let started = task["started_at"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
-    if let Some(started) = started {
-        let started = started.as_millisecond().max(0) as u64;
-        let expired = log.live_at(started).saturating_sub(log.live_at(after.at));
-        term::line(&format!(
-            "The keys still stale at the end expired during the scan: {} keys did, some of them behind the cursor.",
-            count(expired)
-        ));
-    }
-    let left = &report["remaining"];
-    if let (Some(keys), Some(share)) = (left["stale_keys"].as_u64(), left["share"].as_f64()) {
-        term::line(&format!(
-            "Its report says that about {} stale keys ({:.1} %) were left.",
-            count(keys),
-            share * 100.0
-        ));
-    }
 }
 
 fn print_next_steps(app: &App, server: &DemoServer) {
     let Ok(base) = base(app) else { return };
-    term::line(&format!("\nScan once more, without the service: keysweep scan {}", server.url()));
-    term::line(&format!("Start scans in the web console: {base}/console"));
+    term::line(&format!("Scan it by yourself: keysweep scan {}", server.url()));
+    term::line(&format!("See it in the web console: {base}/console. Ctrl-C ends everything."));
 }
 
 fn base(app: &App) -> anyhow::Result<String> {
