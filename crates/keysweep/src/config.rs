@@ -22,14 +22,21 @@ pub struct StoreArgs {
     #[arg(long, value_name = "URL", env = "KEYSWEEP_DATABASE", hide_env_values = true, global = true)]
     pub database: Option<String>,
     /// Config file (TOML)
-    #[arg(long, value_name = "FILE", env = "KEYSWEEP_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "KEYSWEEP_CONFIG", hide_env_values = true, global = true)]
     pub config: Option<PathBuf>,
     /// Master key that encrypts stored secrets: 32 random bytes in base64 [default with SQLite: path of the database
     /// + .key; required with PostgreSQL]
-    #[arg(long, value_name = "PATH", env = "KEYSWEEP_KEY_FILE", global = true)]
+    #[arg(long, value_name = "PATH", env = "KEYSWEEP_KEY_FILE", hide_env_values = true, global = true)]
     pub key_file: Option<PathBuf>,
     /// Addresses the service may connect to, as CIDR or CIDR:PORTS, comma-separated [default: private and loopback ranges]
-    #[arg(long, value_name = "RANGES", env = "KEYSWEEP_ALLOWED_TARGETS", value_delimiter = ',', global = true)]
+    #[arg(
+        long,
+        value_name = "RANGES",
+        env = "KEYSWEEP_ALLOWED_TARGETS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        global = true
+    )]
     pub allowed_targets: Option<Vec<String>>,
     /// Begin with an empty SQLite database although its key file exists
     #[arg(long, global = true)]

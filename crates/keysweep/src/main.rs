@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    keysweep::cli::Cli::parse().run().into()
+    keysweep::cli::Cli::read().run().into()
 }

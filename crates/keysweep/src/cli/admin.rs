@@ -1,6 +1,7 @@
-//! `keysweep admin`: projects, users, access keys and instances, written to the store directly.
+//! `keysweep admin`: projects, users, access keys, instances and the audit trail, in the store directly.
 
 mod access;
+mod audit;
 mod data;
 mod instance;
 mod settings;
@@ -13,9 +14,14 @@ use serde_json::{Value, json};
 pub(super) use self::{access::ask_new_password, instance::confirm};
 use self::{
     access::{AccessKey, Project, User},
+    audit::AuditArgs,
     instance::Instance,
 };
-use super::term;
+use super::{
+    exit::InvalidInput,
+    listing::{List, ListingArgs},
+    term,
+};
 use crate::{
     app::{self, Opened},
     config::{FileConfig, StoreArgs},
@@ -77,6 +83,8 @@ enum StoreCommand {
     /// Manage instances: the servers to scan
     #[command(subcommand)]
     Instance(Instance),
+    /// List the audit trail of a project, newest first
+    Audit(AuditArgs),
 }
 
 /// Runs the command.
@@ -85,10 +93,11 @@ enum StoreCommand {
 /// A setting is invalid, the database cannot be opened, or the command failed.
 #[tokio::main]
 pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
-    let settings = args.store.resolve(&FileConfig::read(args.store.config.as_deref())?)?;
+    let settings = FileConfig::read(args.store.config.as_deref()).and_then(|file| args.store.resolve(&file));
+    let settings = settings.map_err(InvalidInput::mark)?;
     let output = match args.command {
         Command::Backup { file } => data::backup(&settings.database, &file).await?,
-        Command::Copy { to } => data::copy(&settings.database, &to.parse()?).await?,
+        Command::Copy { to } => data::copy(&settings.database, &to.parse().map_err(InvalidInput::mark)?).await?,
         Command::Key(Key::Rotate { to }) => data::rotate_key(&settings, to.as_deref()).await?,
         Command::Store(command) => {
             let Opened { store, identity, instances } = app::open(&settings).await?;
@@ -97,6 +106,7 @@ pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
                 StoreCommand::User(user) => user.run(&identity).await,
                 StoreCommand::AccessKey(key) => key.run(&identity).await,
                 StoreCommand::Instance(instance) => instance.run(&store, &identity, &instances).await,
+                StoreCommand::Audit(audit) => audit.run(&identity).await,
             };
             app::close(&store).await;
             output?
@@ -106,31 +116,34 @@ pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Result of a command, printed as a table or as JSON.
-struct Output {
-    json: Value,
-    header: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+/// Result of a command.
+enum Output {
+    /// Nothing to print but an empty JSON object.
+    Done,
+    /// An object: one field per line.
+    One { json: Value, rows: Vec<(&'static str, String)> },
+    /// A list of objects.
+    List { listing: ListingArgs, rows: Vec<Value>, list: List<'static> },
 }
 
 impl Output {
-    /// Returns a single object: one field per line.
+    /// Returns an object of texts.
     fn one(fields: &[(&'static str, &str)]) -> Self {
-        let object = fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        let rows = fields.iter().map(|(name, value)| vec![(*name).to_owned(), (*value).to_owned()]).collect();
-        Self { json: Value::Object(object), header: Vec::new(), rows }
-    }
-
-    /// Returns an empty result.
-    fn done() -> Self {
-        Self { json: json!({}), header: Vec::new(), rows: Vec::new() }
+        let json = fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let rows = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Self::One { json: Value::Object(json), rows }
     }
 
     fn print(self, as_json: bool) {
-        match as_json {
-            true => term::json(&self.json),
-            false if self.rows.is_empty() && self.header.is_empty() => {}
-            false => term::table(&self.header, self.rows),
+        match self {
+            Self::Done if as_json => term::json(&json!({})),
+            Self::One { json, .. } if as_json => term::json(&json),
+            Self::Done => {}
+            Self::One { rows, .. } => term::pairs(rows),
+            Self::List { listing, rows, list } => {
+                let whole = Value::Array(rows);
+                listing.print(as_json, &whole, whole.as_array().map(Vec::as_slice).unwrap_or_default(), &list);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `keysweep autoscan`: the auto-scan settings of an instance of a service.
+//! `keysweep autoscan`: the auto-scan settings of the instances of a service.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -6,13 +6,18 @@ use serde_json::{Value, json};
 use super::{
     Exit,
     client::{
-        ClientArgs, ClientError,
-        fields::{count, time, yes},
+        Client, ClientArgs, ClientError,
+        fields::{count, share, text, time, yes},
+        label_parameters, query,
     },
+    listing::{Column, List, ListingArgs},
     scan::percent,
     term,
 };
-use crate::{model::TargetShare, units};
+use crate::{
+    model::{Label, TargetShare},
+    units,
+};
 
 /// Arguments of `keysweep autoscan`.
 #[derive(Debug, Args)]
@@ -25,6 +30,14 @@ pub struct AutoscanArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List the auto-scans of all instances of the project
+    List {
+        /// List only instances with this label; repeatable
+        #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
+        labels: Vec<Label>,
+        #[command(flatten)]
+        listing: ListingArgs,
+    },
     /// Show the auto-scan of an instance
     Get {
         /// Name or id of the instance
@@ -73,17 +86,25 @@ pub fn run(args: &AutoscanArgs) -> Exit {
 
 fn try_run(args: &AutoscanArgs) -> Result<Exit, ClientError> {
     let client = args.client.client()?;
-    let (Command::Get { instance } | Command::Set { instance, .. }) = &args.command;
-    let id = client.instance_id(instance)?;
-    let native = client.native(&format!("instances/{id}/auto-scan"));
     let config = match &args.command {
-        Command::Get { .. } => client.get(&native)?,
-        Command::Set { change, .. } if change.below.is_some() => client.patch(&native, &change.body())?,
-        Command::Set { change, .. } => {
-            let dcs = client.dcs(&format!("instances/{id}/scan-expire-keys/autoscan-config"));
-            let wanted = change.apply(client.get(&dcs)?);
-            client.put(&dcs, &wanted).map_err(|error| with_option(error, &wanted))?;
-            client.get(&native)?
+        Command::List { labels, listing } => {
+            let whole = configs(&client, labels)?;
+            let rows = whole["auto_scans"].as_array().map(Vec::as_slice).unwrap_or_default();
+            listing.print(args.client.json, &whole, rows, &LIST);
+            return Ok(Exit::Done);
+        }
+        Command::Get { instance } => client.get(&path(&client, &client.instance_id(instance)?))?,
+        Command::Set { instance, change } => {
+            let id = client.instance_id(instance)?;
+            let native = path(&client, &id);
+            if change.below.is_some() {
+                client.patch(&native, &change.body())?
+            } else {
+                let dcs = client.dcs(&format!("instances/{id}/scan-expire-keys/autoscan-config"));
+                let wanted = change.apply(client.get(&dcs)?);
+                client.put(&dcs, &wanted).map_err(|error| with_option(error, &wanted))?;
+                client.get(&native)?
+            }
         }
     };
     if args.client.json {
@@ -92,6 +113,55 @@ fn try_run(args: &AutoscanArgs) -> Result<Exit, ClientError> {
         show(&config)
     }
     Ok(Exit::Done)
+}
+
+/// Returns the path of an instance's auto-scan in the native API.
+fn path(client: &Client, id: &str) -> String {
+    client.native(&format!("instances/{id}/auto-scan"))
+}
+
+/// Returns the auto-scans of the instances that have all of these labels, with the names of the instances.
+fn configs(client: &Client, labels: &[Label]) -> Result<Value, ClientError> {
+    let response = client.get(&client.native(&format!("instances{}", query(&label_parameters(labels)))))?;
+    let config = |instance: &Value| {
+        let mut config = client.get(&path(client, instance["id"].as_str().unwrap_or_default()))?;
+        config["instance_id"] = instance["id"].clone();
+        config["instance_name"] = instance["name"].clone();
+        Ok(config)
+    };
+    let configs: Result<Vec<Value>, ClientError> =
+        response["instances"].as_array().into_iter().flatten().map(config).collect();
+    Ok(json!({ "auto_scans": configs? }))
+}
+
+/// The list of auto-scans.
+const LIST: List<'static> = List {
+    fields: &[
+        "/instance_id",
+        "/instance_name",
+        "/enable_auto_scan",
+        "/below",
+        "/interval",
+        "/timeout",
+        "/scan_keys_count",
+        "/first_scan_at",
+        "/next_scan_at",
+    ],
+    columns: &[
+        Column::elastic("instance", |config| text(&config["instance_name"])),
+        Column::whole("enabled", |config| yes(&config["enable_auto_scan"])),
+        Column::whole("below", |config| share(&config["below"])),
+        Column::whole("interval", interval),
+        Column::whole("next scan", |config| time(&config["next_scan_at"])),
+    ],
+};
+
+/// Formats the interval between runs, of an adaptive auto-scan the one that keeps its share.
+fn interval(config: &Value) -> String {
+    match config["adaptive"]["interval"].as_f64() {
+        Some(seconds) => format!("{seconds:.0} s"),
+        None => format!("{} s", count(&config["interval"])),
+    }
 }
 
 impl Change {

@@ -9,11 +9,14 @@ use std::{
 use clap::{Args, ValueEnum};
 use indicatif::HumanCount;
 use keysweep_engine::{
-    Estimate, EstimateRequest, Failure, Finding, Method, Preset, PrimaryEstimate, estimate, estimate_rdb, rdb::RdbError,
+    Estimate, EstimateRequest, Failure, Finding, Method, Preset, estimate, estimate_rdb, rdb::RdbError,
 };
+use serde_json::json;
 
 use super::{
     Exit,
+    client::fields::{count, memory, number, share, text},
+    listing::{Column, List, ListingArgs},
     login::{Login, with_options},
     term,
 };
@@ -48,6 +51,8 @@ pub struct EstimateArgs {
     /// Print the estimate as one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    listing: ListingArgs,
 }
 
 /// Ways to estimate.
@@ -90,13 +95,55 @@ pub fn run(args: EstimateArgs) -> Exit {
         Some(path) => from_file(path),
         None => from_server(&args),
     };
-    match found {
-        Ok(found) if args.json => term::json(&found),
-        Ok(found) => print(&found),
+    let found = match found {
+        Ok(found) => found,
         Err(exit) => return exit,
+    };
+    let whole = json!(found);
+    let primaries = whole["primaries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if args.json || !args.listing.is_table() {
+        args.listing.print(args.json, &whole, primaries, &LIST);
+        return Exit::Done;
+    }
+    print(&found);
+    if primaries.len() > 1 {
+        term::line("");
+        LIST.print(primaries);
     }
     Exit::Done
 }
+
+/// The list of primaries.
+const LIST: List<'static> = List {
+    fields: &[
+        "/address",
+        "/source",
+        "/keys",
+        "/keys_with_ttl",
+        "/share",
+        "/share_low",
+        "/share_high",
+        "/stale_keys",
+        "/bytes",
+        "/bytes_low",
+        "/bytes_high",
+        "/method",
+        "/reclaimed",
+        "/expiry_rate",
+        "/effort",
+        "/hz",
+        "/predicted_share",
+        "/steady",
+    ],
+    columns: &[
+        Column::elastic("primary", |primary| text(&primary["address"])),
+        Column::whole("keys", |primary| count(&primary["keys"])),
+        Column::whole("stale", |primary| share(&primary["share"])),
+        Column::whole("stale bytes", |primary| memory(&primary["bytes"])),
+        Column::whole("expired/s", |primary| number(&primary["expiry_rate"])),
+        Column::whole("method", |primary| text(&primary["method"])),
+    ],
+};
 
 impl EstimateArgs {
     /// Returns what is wrong with the combination of options.
@@ -147,7 +194,7 @@ fn from_file(path: &Path) -> Result<Estimate, Exit> {
 }
 
 fn print(found: &Estimate) {
-    term::line(&sentence(&found.total));
+    term::paragraph(&sentence(&found.total), term::line);
     let method = found.total.method.map_or("", Method::describe);
     let sources: Vec<&str> = found.primaries.iter().map(|primary| primary.source.as_str()).collect();
     term::line(&format!("Method: {method} ({}).", sources.join(", ")));
@@ -159,14 +206,10 @@ fn print(found: &Estimate) {
         term::line(&format!("Cost: {}.", cost.join(", ")));
     }
     if let Some(cycle) = cycle(&found.total) {
-        term::line(&cycle);
+        term::paragraph(&cycle, term::line);
     }
     for note in found.primaries.iter().flat_map(|primary| &primary.notes) {
-        term::line(&format!("Note: {note}."));
-    }
-    if found.primaries.len() > 1 {
-        term::line("");
-        primaries(&found.primaries);
+        term::paragraph(&format!("Note: {note}."), term::line);
     }
 }
 
@@ -206,24 +249,6 @@ fn cycle(finding: &Finding) -> Option<String> {
     let steady = finding.steady.map(|steady| if steady { "steady state" } else { "not in steady state" }.to_owned());
     let parts: Vec<String> = [rate, setting, hz, predicted, steady].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("Expiry: {}.", parts.join(", ")))
-}
-
-/// Prints one line per primary.
-fn primaries(primaries: &[PrimaryEstimate]) {
-    let unknown = || "unknown".to_owned();
-    let row = |primary: &PrimaryEstimate| {
-        let finding = &primary.finding;
-        vec![
-            primary.address.clone(),
-            HumanCount(finding.keys).to_string(),
-            finding.share.map_or_else(unknown, |share| format!("{:.1} %", share * 100.0)),
-            finding.bytes.map_or_else(unknown, size),
-            finding.expiry_rate.map_or_else(unknown, |rate| format!("{rate:.0}")),
-            finding.method.map_or("-", Method::as_str).to_owned(),
-        ]
-    };
-    let header = ["primary", "keys", "stale", "stale bytes", "expired a second", "method"];
-    term::table(&header, primaries.iter().map(row).collect());
 }
 
 #[cfg(test)]

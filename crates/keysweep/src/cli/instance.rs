@@ -7,14 +7,14 @@ use super::{
     Exit,
     client::{
         ClientArgs, ClientError,
-        fields::{count, text, time, yes},
+        fields::{count, memory, share, text, time, yes},
         label_parameters, query,
     },
-    listing::{ListingArgs, shortened},
+    listing::{Column, List, ListingArgs},
     task::status_text,
     term,
 };
-use crate::{model::Label, units::size};
+use crate::model::Label;
 
 /// Arguments of `keysweep instance`.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ fn try_run(args: &InstanceArgs) -> Result<Exit, ClientError> {
             parameters.push(("activity", "true".into()));
             let response = client.get(&client.native(&format!("instances{}", query(&parameters))))?;
             let instances = response["instances"].as_array().map(Vec::as_slice).unwrap_or_default();
-            listing.print(args.client.json, &response, instances, &FIELDS, list);
+            listing.print(args.client.json, &response, instances, &LIST);
         }
         Command::Show { instance } => {
             let id = client.instance_id(instance)?;
@@ -89,8 +89,31 @@ const FIELDS: [&str; 16] = [
     "/activity/next_scan_at",
 ];
 
-/// Longest URL and longest labels in a table; CSV and JSON have the whole.
-const WIDTH: usize = 40;
+/// The list of instances.
+const LIST: List<'static> = List {
+    fields: &FIELDS,
+    columns: &[
+        Column::elastic("name", |instance| text(&instance["name"])),
+        Column::whole("status", status),
+        Column::whole("stale", |instance| share(&instance["activity"]["stale_share"])),
+        Column::whole("keys", |instance| count(&instance["stats"]["keys"])),
+        Column::whole("last scan", |instance| time(&instance["activity"]["last_task"]["finished_at"])),
+        Column::whole("next scan", |instance| time(&instance["activity"]["next_scan_at"])),
+        Column::whole("used memory", |instance| memory(&instance["stats"]["used_memory"])),
+        Column::whole("server", engine),
+        Column::elastic("labels", labels),
+        Column::elastic("url", |instance| text(&instance["url"])),
+    ],
+};
+
+/// Formats engine and version.
+fn engine(instance: &Value) -> String {
+    let stats = &instance["stats"];
+    match stats.is_object() {
+        true => format!("{} {}", text(&stats["engine"]), text(&stats["engine_version"])),
+        false => "-".into(),
+    }
+}
 
 /// Formats labels as `env=prod,team=web`.
 fn labels(instance: &Value) -> String {
@@ -113,32 +136,6 @@ fn status(instance: &Value) -> String {
         Some("failed") => status_text(task),
         _ => "ready".into(),
     }
-}
-
-fn list(instances: &[Value]) {
-    let row = |instance: &Value| {
-        let (stats, activity) = (&instance["stats"], &instance["activity"]);
-        let share = activity["stale_share"].as_f64();
-        let version = match stats.is_object() {
-            true => format!("{} {}", text(&stats["engine"]), text(&stats["engine_version"])),
-            false => "-".into(),
-        };
-        vec![
-            text(&instance["name"]),
-            status(instance),
-            share.map_or_else(|| "-".into(), |share| format!("{:.1} %", share * 100.0)),
-            time(&activity["last_task"]["finished_at"]),
-            time(&activity["next_scan_at"]),
-            count(&stats["keys"]),
-            memory(&stats["used_memory"]),
-            version,
-            shortened(&labels(instance), WIDTH),
-            shortened(&text(&instance["url"]), WIDTH),
-        ]
-    };
-    let header =
-        ["name", "status", "stale", "last scan", "next scan", "keys", "used memory", "server", "labels", "url"];
-    term::table(&header, instances.iter().map(row).collect());
 }
 
 fn show(instance: &Value) {
@@ -169,16 +166,8 @@ fn show(instance: &Value) {
 }
 
 fn server(instance: &Value) -> String {
-    let stats = &instance["stats"];
-    let stats_text = match stats.is_object() {
-        true => format!("{} {}", text(&stats["engine"]), text(&stats["engine_version"])),
-        false => "no data yet".into(),
-    };
+    let stats_text = if instance["stats"].is_object() { engine(instance) } else { "no data yet".into() };
     let failed = instance["unreachable"].as_str().map(|cause| format!("last check failed: {cause}"));
     let problems = instance["problems"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
     [stats_text].into_iter().chain(failed).chain(problems).collect::<Vec<_>>().join("; ")
-}
-
-fn memory(bytes: &Value) -> String {
-    bytes.as_u64().map_or_else(|| "-".into(), size)
 }

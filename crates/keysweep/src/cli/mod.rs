@@ -4,9 +4,11 @@ mod admin;
 mod apply;
 mod autoscan;
 mod client;
+mod columns;
 mod connection;
 mod demo;
 mod estimate;
+mod examples;
 mod exit;
 mod hold;
 mod init;
@@ -14,6 +16,7 @@ mod instance;
 mod listing;
 mod login;
 mod pages;
+mod report;
 mod restore;
 mod scan;
 mod serve;
@@ -22,7 +25,7 @@ mod survey;
 mod task;
 mod term;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::exit::Exit;
 use crate::openapi;
@@ -40,6 +43,9 @@ pub struct Cli {
     /// Print results and errors only, without progress and notes
     #[arg(short, long, global = true, help_heading = "Output")]
     quiet: bool,
+    /// Print more: each request to a service, and limits and latencies of a scan
+    #[arg(short, long, global = true, help_heading = "Output")]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -70,7 +76,7 @@ enum Command {
     Instance(instance::InstanceArgs),
     /// Add, change and remove instances of a service, as an inventory lists them
     Apply(apply::ApplyArgs),
-    /// Show and set the auto-scan of an instance of a service
+    /// List, show and set the auto-scans of the instances of a service
     Autoscan(autoscan::AutoscanArgs),
     /// Print the OpenAPI document of the API
     Openapi,
@@ -83,9 +89,15 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line of this process. Ends the process after an error, a help text or the version.
+    pub fn read() -> Self {
+        let matches = examples::add(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs the command and returns its exit code.
     pub fn run(self) -> Exit {
-        term::configure(&self.color, self.quiet);
+        term::configure(&self.color, self.quiet, self.verbose);
         match self.command {
             Command::Scan(args) => scan::run(args),
             Command::Estimate(args) => estimate::run(args),
@@ -109,7 +121,7 @@ impl Cli {
                 pages::completions(&args, Self::command());
                 Exit::Done
             }
-            Command::Man(args) => finish(pages::man(&args, Self::command())),
+            Command::Man(args) => finish(pages::man(&args, examples::add(Self::command()))),
         }
     }
 }
@@ -119,7 +131,7 @@ fn finish(result: anyhow::Result<()>) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) => {
             term::error(&format!("{error:#}"));
-            Exit::Failed
+            Exit::from(&error)
         }
     }
 }

@@ -11,7 +11,7 @@ use self::fleet::FleetArgs;
 use super::{
     Exit,
     login::{Login, with_options},
-    term,
+    report, term,
 };
 use crate::units::{self, duration};
 
@@ -78,22 +78,33 @@ pub fn run(args: ScanArgs) -> Exit {
     if args.dry_run {
         return dry_run(&target, options(&args).limits, &stop, args.json);
     }
+    let options = options(&args);
+    let Limits { max_cpu, max_slice, .. } = options.limits;
+    term::detail(&format!(
+        "pace {}: CPU limit {:.1} %, pause limit {} µs, {} primaries at a time",
+        options.pace,
+        max_cpu * 100.0,
+        max_slice.as_micros(),
+        options.parallel
+    ));
     let live = term::Live::new();
-    let report = sweep(&target, &options(&args), &live, &stop);
+    let found = sweep(&target, &options, &live, &stop);
     live.finish();
     match args.json {
-        true => term::json(&report),
-        false if report.shards.iter().any(|shard| shard.totals.slices > 0) || report.reason.is_none() => {
-            term::report(&report)
+        true => term::json(&found),
+        false if found.shards.iter().any(|shard| shard.totals.slices > 0) || found.reason.is_none() => {
+            report::print(&found)
         }
         false => {}
     }
-    match (&report.message, report.reason) {
+    match (&found.message, found.reason) {
         (_, Some(FailureKind::Interrupted)) => term::note("interrupted; reclaimed keys stay reclaimed"),
+        // The user set the timeout: reaching it is no error.
+        (Some(message), Some(FailureKind::Timeout)) => term::note(message),
         (Some(message), _) => term::error(&with_options(message)),
         _ => {}
     }
-    Exit::from(&report)
+    Exit::from(&found)
 }
 
 /// Prints the pre-flight checks, one line each. Fails if a scan would be refused.

@@ -10,11 +10,13 @@ use std::{
 };
 
 use clap::Args;
-use indicatif::HumanCount;
-use keysweep_engine::{EstimateRequest, Failure, Method, Stop, Target, estimate};
+use keysweep_engine::{EstimateRequest, Failure, Stop, Target, estimate, stale::Advice};
+use serde_json::Value;
 
 use super::{
-    Exit, listing,
+    Exit,
+    client::fields::{count, memory, number, share, text},
+    listing::{Column, List, ListingArgs},
     login::{Login, with_options},
     scan::percent,
     signals::stop_on_signals,
@@ -53,11 +55,10 @@ pub struct SurveyArgs {
     #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "10")]
     below: f64,
     /// Print the rows as one JSON array
-    #[arg(long, conflicts_with = "csv")]
-    json: bool,
-    /// Print the rows as CSV
     #[arg(long)]
-    csv: bool,
+    json: bool,
+    #[command(flatten)]
+    listing: ListingArgs,
 }
 
 /// A target with the name of its rows.
@@ -78,10 +79,10 @@ pub fn run(args: &SurveyArgs) -> Exit {
         return Exit::Interrupted;
     }
     args.sort.sort(&mut rows);
-    match (args.json, args.csv) {
-        (true, _) => term::json(&rows),
-        (_, true) => rows_as_csv(&rows),
-        _ => print(&rows),
+    let listed = serde_json::json!(rows);
+    let listed_rows = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+    if args.listing.print(args.json, &listed, listed_rows, &LIST) {
+        rows.iter().for_each(explain);
     }
     match failed {
         true => Exit::Failed,
@@ -165,122 +166,99 @@ fn rows_of(named: &Named, request: &EstimateRequest, below: f64, stop: &Stop) ->
     }
 }
 
-/// Formats a share with half of its interval; a hint or a prediction is marked.
-fn share(row: &SurveyRow) -> String {
-    let Some(share) = row.share else { return "unknown".into() };
-    match (row.approximate, row.share_low, row.share_high) {
-        (true, ..) => format!("≈ {:.1} %", share * 100.0),
-        (_, Some(low), Some(high)) if high > low => format!("{:.1} ±{:.1} %", share * 100.0, (high - low) * 50.0),
-        _ => format!("{:.1} %", share * 100.0),
+/// The list of primaries.
+const LIST: List<'static> = List {
+    fields: &[
+        "/name",
+        "/address",
+        "/keys",
+        "/keys_with_ttl",
+        "/share",
+        "/share_low",
+        "/share_high",
+        "/approximate",
+        "/share_of_expiring",
+        "/stale_keys",
+        "/bytes",
+        "/bytes_low",
+        "/bytes_high",
+        "/method",
+        "/reclaimed",
+        "/server_seconds",
+        "/expiry_rate",
+        "/effort",
+        "/hz",
+        "/predicted_share",
+        "/steady",
+        "/used_memory",
+        "/verdict/code",
+        "/verdict/reason",
+        "/verdict/remedy",
+        "/verdict/interval_seconds",
+        "/verdict/setting/effort",
+        "/verdict/setting/hz",
+        "/notes",
+    ],
+    columns: &[
+        Column::elastic("primary", |row| title(row["name"].as_str().unwrap_or_default(), row["address"].as_str())),
+        Column::whole("stale", stale_share),
+        Column::whole("stale bytes", stale_bytes),
+        Column::whole("verdict", |row| text(&row["verdict"]["code"])),
+        Column::whole("keys", |row| count(&row["keys"])),
+        Column::whole("with TTL", |row| count(&row["keys_with_ttl"])),
+        Column::whole("expired/s", |row| number(&row["expiry_rate"])),
+        Column::whole("effort", |row| count(&row["effort"])),
+        Column::whole("hz", |row| count(&row["hz"])),
+        Column::whole("predicted", |row| share(&row["predicted_share"])),
+    ],
+};
+
+/// Formats the stale share of a row with half of its interval; a hint or a prediction is marked.
+fn stale_share(row: &Value) -> String {
+    let percent = |name: &str| row[name].as_f64().map(|share| share * 100.0);
+    match (percent("share"), row["approximate"] == true, percent("share_low"), percent("share_high")) {
+        (None, ..) => "unknown".into(),
+        (Some(share), true, ..) => format!("≈ {share:.1} %"),
+        (Some(share), _, Some(low), Some(high)) if high > low => format!("{share:.1} ±{:.1} %", (high - low) / 2.0),
+        (Some(share), ..) => format!("{share:.1} %"),
     }
 }
 
-/// Formats bytes with half of their interval.
-fn bytes(row: &SurveyRow) -> String {
-    match (row.bytes, row.bytes_low, row.bytes_high) {
-        (None, ..) => "–".into(),
+/// Formats the stale bytes of a row with half of their interval.
+fn stale_bytes(row: &Value) -> String {
+    match (row["bytes"].as_u64(), row["bytes_low"].as_u64(), row["bytes_high"].as_u64()) {
         (Some(bytes), Some(low), Some(high)) if high > low => format!("{} ±{}", size(bytes), size((high - low) / 2)),
-        (Some(bytes), ..) => size(bytes),
+        _ => memory(&row["bytes"]),
     }
 }
 
 /// Returns the name of a row: of an instance of the inventory, and of the primary.
-fn title(row: &SurveyRow) -> String {
-    match &row.address {
-        Some(address) if row.name.contains("://") => address.clone(),
-        Some(address) => format!("{} {address}", row.name),
-        None => row.name.clone(),
+fn title(name: &str, address: Option<&str>) -> String {
+    match address {
+        Some(address) if name.contains("://") => address.to_owned(),
+        Some(address) => format!("{name} {address}"),
+        None => name.to_owned(),
     }
 }
 
-fn print(rows: &[SurveyRow]) {
-    let unknown = || "–".to_owned();
-    let count = |count: Option<u64>| count.map_or_else(unknown, |count| HumanCount(count).to_string());
-    let cells = |row: &SurveyRow| {
-        vec![
-            title(row),
-            count(row.keys),
-            count(row.keys_with_ttl),
-            share(row),
-            bytes(row),
-            row.expiry_rate.map_or_else(unknown, |rate| format!("{rate:.0}")),
-            row.effort.map_or_else(unknown, |effort| effort.to_string()),
-            row.hz.map_or_else(unknown, |hz| hz.to_string()),
-            row.predicted_share.map_or_else(unknown, |share| format!("{:.1} %", share * 100.0)),
-            row.verdict.code.as_str().to_owned(),
-        ]
-    };
-    let header =
-        ["primary", "keys", "with TTL", "stale", "stale bytes", "expired/s", "effort", "hz", "predicted", "verdict"];
-    term::table(&header, rows.iter().map(cells).collect());
-    for row in rows {
-        let remedy = row.verdict.remedy.as_ref().map_or(String::new(), |remedy| format!("; {remedy}"));
-        term::line(&format!("{}: {}: {}{remedy}.", title(row), row.verdict.code.as_str(), row.verdict.reason));
-        for note in &row.notes {
-            term::line(&format!("{}: note: {note}.", title(row)));
-        }
+/// Prints why a primary has its verdict, and what to do.
+fn explain(row: &SurveyRow) {
+    let Advice { code, reason, remedy, .. } = &row.verdict;
+    let remedy = remedy.as_ref().map_or(String::new(), |remedy| format!("; {remedy}"));
+    let title = title(&row.name, row.address.as_deref());
+    term::paragraph(&format!("{title}: {}: {reason}{remedy}.", code.as_str()), term::line);
+    for note in &row.notes {
+        term::paragraph(&format!("{title}: note: {note}."), term::line);
     }
-}
-
-/// A column of the CSV: its name, and its text in a row.
-type Column = (&'static str, fn(&SurveyRow) -> String);
-
-fn text(value: Option<impl ToString>) -> String {
-    value.map_or(String::new(), |value| value.to_string())
-}
-
-/// All fields of a row, and those of its verdict.
-const COLUMNS: &[Column] = &[
-    ("name", |row| row.name.clone()),
-    ("address", |row| text(row.address.as_ref())),
-    ("keys", |row| text(row.keys)),
-    ("keys_with_ttl", |row| text(row.keys_with_ttl)),
-    ("share", |row| text(row.share)),
-    ("share_low", |row| text(row.share_low)),
-    ("share_high", |row| text(row.share_high)),
-    ("approximate", |row| row.approximate.to_string()),
-    ("share_of_expiring", |row| text(row.share_of_expiring)),
-    ("stale_keys", |row| text(row.stale_keys)),
-    ("bytes", |row| text(row.bytes)),
-    ("bytes_low", |row| text(row.bytes_low)),
-    ("bytes_high", |row| text(row.bytes_high)),
-    ("method", |row| text(row.method.map(Method::as_str))),
-    ("reclaimed", |row| text(row.reclaimed)),
-    ("server_seconds", |row| text(row.server_seconds)),
-    ("expiry_rate", |row| text(row.expiry_rate)),
-    ("effort", |row| text(row.effort)),
-    ("hz", |row| text(row.hz)),
-    ("predicted_share", |row| text(row.predicted_share)),
-    ("steady", |row| text(row.steady)),
-    ("used_memory", |row| text(row.used_memory)),
-    ("verdict", |row| row.verdict.code.as_str().to_owned()),
-    ("reason", |row| row.verdict.reason.clone()),
-    ("remedy", |row| text(row.verdict.remedy.as_ref())),
-    ("interval_seconds", |row| text(row.verdict.interval_seconds)),
-    ("advised_effort", |row| text(row.verdict.setting.map(|setting| setting.effort))),
-    ("advised_hz", |row| text(row.verdict.setting.map(|setting| setting.hz))),
-    ("notes", |row| row.notes.join("; ")),
-];
-
-fn rows_as_csv(rows: &[SurveyRow]) {
-    term::line(&COLUMNS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(","));
-    for row in rows {
-        term::line(&csv_line(row));
-    }
-}
-
-fn csv_line(row: &SurveyRow) -> String {
-    listing::line(COLUMNS.iter().map(|(_, text)| text(row)))
 }
 
 #[cfg(test)]
 mod tests {
-    use keysweep_engine::{
-        Finding,
-        stale::{Advice, Code},
-    };
+    use keysweep_engine::{Finding, stale::Code};
+    use serde_json::json;
 
     use super::*;
+    use crate::csv;
 
     fn row(name: &str, share: Option<f64>, bytes: Option<u64>) -> SurveyRow {
         let verdict = Advice {
@@ -310,52 +288,55 @@ mod tests {
         SurveyRow::of(name.into(), primary)
     }
 
+    fn csv_line(row: SurveyRow) -> String {
+        csv::row(&json!(row), LIST.fields)
+    }
+
     #[test]
     fn a_row_of_csv_is_quoted_and_runs_no_formula() {
-        let line = csv_line(&row("a", Some(0.3), Some(2)));
+        let line = csv_line(row("a", Some(0.3), Some(2)));
         assert!(line.starts_with("a,a:1,0,0,0.3,0.3,0.32,false,"), "{line}");
         assert!(line.contains(",scan_once,\"30.0 % are stale, and \"\"more\"\"\",'+info,"), "{line}");
     }
 
     #[test]
     fn csv_has_every_field_that_json_has() {
-        let json = serde_json::to_value(row("a", Some(0.3), Some(2))).expect("JSON");
-        let of_verdict = |field: &str| match field {
-            "code" => "verdict".to_owned(),
-            "setting" => "advised_effort".to_owned(),
-            other => other.to_owned(),
-        };
-        let names =
-            |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
-        let fields = names(&json).into_iter().filter(|field| field != "verdict");
-        let fields: Vec<String> = fields.chain(names(&json["verdict"]).iter().map(|field| of_verdict(field))).collect();
+        let json = json!(row("a", Some(0.3), Some(2)));
+        let names = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+        let fields = names(&json).into_iter().filter(|field| field != "verdict").map(|field| format!("/{field}"));
+        let of_verdict = names(&json["verdict"]).into_iter().map(|field| match field.as_str() {
+            "setting" => "/verdict/setting/effort".to_owned(),
+            field => format!("/verdict/{field}"),
+        });
+        let fields: Vec<String> = fields.chain(of_verdict).collect();
         assert!(fields.len() > 25, "{fields:?}");
         for field in fields {
-            assert!(COLUMNS.iter().any(|(name, _)| *name == field), "CSV lacks {field}");
+            assert!(LIST.fields.contains(&field.as_str()), "CSV lacks {field}");
         }
-        let line = csv_line(&row("a", Some(0.3), Some(2)));
+        let line = csv_line(row("a", Some(0.3), Some(2)));
         assert!(line.ends_with(",database 1 is too small to matter"), "{line}");
     }
 
     #[test]
     fn a_server_that_was_not_reached_has_unknown_keys() {
-        let line = csv_line(&SurveyRow::unknown("a".into(), Code::Unknown, "refused".into()));
+        let line = csv_line(SurveyRow::unknown("a".into(), Code::Unknown, "refused".into()));
         assert!(line.starts_with("a,,,,,,,false,,"), "{line}");
     }
 
     #[test]
     fn bytes_have_their_interval() {
         let interval = |low, high| SurveyRow { bytes_low: low, bytes_high: high, ..row("a", Some(0.3), Some(2 << 20)) };
-        assert_eq!(bytes(&interval(Some(1 << 20), Some(3 << 20))), "2.0 MiB ±1.0 MiB");
-        assert_eq!(bytes(&interval(Some(2 << 20), Some(2 << 20))), "2.0 MiB");
-        assert_eq!((bytes(&interval(None, None)), bytes(&row("a", None, None))), ("2.0 MiB".into(), "–".into()));
+        let bytes = |row: SurveyRow| stale_bytes(&json!(row));
+        assert_eq!(bytes(interval(Some(1 << 20), Some(3 << 20))), "2.0 MiB ±1.0 MiB");
+        assert_eq!(bytes(interval(Some(2 << 20), Some(2 << 20))), "2.0 MiB");
+        assert_eq!((bytes(interval(None, None)), bytes(row("a", None, None))), ("2.0 MiB".into(), "-".into()));
     }
 
     #[test]
     fn an_approximate_share_is_marked() {
         let found = row("a", Some(0.3), None);
-        assert_eq!(share(&found), "30.0 ±1.0 %");
-        assert_eq!(share(&SurveyRow { approximate: true, ..found }), "≈ 30.0 %");
-        assert_eq!(share(&row("a", None, None)), "unknown");
+        assert_eq!(stale_share(&json!(found)), "30.0 ±1.0 %");
+        assert_eq!(stale_share(&json!(SurveyRow { approximate: true, ..found })), "≈ 30.0 %");
+        assert_eq!(stale_share(&json!(row("a", None, None))), "unknown");
     }
 }

@@ -14,13 +14,14 @@ use super::{
         fields::{count, text, time},
         label_parameters, query,
     },
-    listing::ListingArgs,
+    listing::{Column, List, ListingArgs},
+    report,
     signals::stop_on_signals,
     term,
 };
 use crate::{
     model::{Label, Reason, Status, is_id},
-    units::duration,
+    units::since,
 };
 
 /// Interval of polls while watching. Workers write progress once a second.
@@ -86,32 +87,44 @@ enum Command {
     },
 }
 
-/// Fields of a task in CSV.
-const FIELDS: [&str; 11] = [
-    "/id",
-    "/instance_id",
-    "/instance_name",
-    "/status",
-    "/reason/code",
-    "/scan_type",
-    "/created_at",
-    "/started_at",
-    "/finished_at",
-    "/keys_scanned",
-    "/keys_reclaimed",
-];
+/// The list of tasks of several instances.
+const LIST: List<'static> = List {
+    fields: &[
+        "/id",
+        "/instance_id",
+        "/instance_name",
+        "/status",
+        "/reason/code",
+        "/scan_type",
+        "/created_at",
+        "/started_at",
+        "/finished_at",
+        "/keys_scanned",
+        "/keys_reclaimed",
+    ],
+    columns: &[
+        Column::whole("id", |task| text(&task["id"])),
+        Column::elastic("instance", |task| text(&task["instance_name"])),
+        Column::whole("status", status_text),
+        Column::whole("scan", |task| text(&task["scan_type"])),
+        Column::whole("created", |task| time(&task["created_at"])),
+        Column::whole("finished", |task| time(&task["finished_at"])),
+        Column::whole("reclaimed", |task| count(&task["keys_reclaimed"])),
+    ],
+};
 
-/// Those of a task in the list of one instance.
-const FIELDS_OF_ONE: [&str; 7] = ["/id", "/status", "/scan_type", "/created_at", "/started_at", "/finished_at", "/num"];
-
-/// Parses a time: a point in time, or how long ago it was.
-fn since(text: &str) -> Result<Timestamp, String> {
-    let expected = || "expected a duration such as 24h or 7d, or a time such as 2026-01-31T12:00:00Z".to_owned();
-    match duration(text) {
-        Ok(ago) => Timestamp::now().checked_sub(ago).map_err(|_| expected()),
-        Err(_) => text.parse().map_err(|_| expected()),
-    }
-}
+/// The list of tasks of one instance.
+const LIST_OF_ONE: List<'static> = List {
+    fields: &["/id", "/status", "/scan_type", "/created_at", "/started_at", "/finished_at", "/num"],
+    columns: &[
+        Column::whole("id", |task| text(&task["id"])),
+        Column::whole("status", |task| text(&task["status"])),
+        Column::whole("scan", |task| text(&task["scan_type"])),
+        Column::whole("created", |task| time(&task["created_at"])),
+        Column::whole("finished", |task| time(&task["finished_at"])),
+        Column::whole("reclaimed", |task| count(&task["num"])),
+    ],
+};
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &TaskArgs) -> Exit {
@@ -142,7 +155,7 @@ fn try_run(args: &TaskArgs) -> Result<Exit, ClientError> {
             parameters.extend(since.map(|since| ("since", since.to_string())));
             let page = client.get(&client.native(&format!("tasks{}", query(&parameters))))?;
             let tasks = page["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
-            listing.print(json, &page, tasks, &FIELDS, list_all);
+            listing.print(json, &page, tasks, &LIST);
         }
         Command::List { instance: Some(instance), status, limit, offset, listing, .. } => {
             let instance = client.instance_id(instance)?;
@@ -150,7 +163,10 @@ fn try_run(args: &TaskArgs) -> Result<Exit, ClientError> {
             let query = format!("?offset={offset}&limit={limit}{status}");
             let page = client.get(&client.dcs(&format!("instances/{instance}/auto-expire/histories{query}")))?;
             let tasks = page["records"].as_array().map(Vec::as_slice).unwrap_or_default();
-            listing.print(json, &page, tasks, &FIELDS_OF_ONE, |_| list(&page));
+            if listing.print(json, &page, tasks, &LIST_OF_ONE) {
+                let (listed, total) = (tasks.len(), count(&page["count"]));
+                term::line(&format!("{listed} of {total} tasks; {} keys reclaimed in total", count(&page["total"])));
+            }
         }
         Command::Show { task } => {
             let task = client.get(&address(&client, task)?)?;
@@ -254,45 +270,6 @@ pub(super) fn status_text(task: &Value) -> String {
     }
 }
 
-fn list(page: &Value) {
-    let tasks: Vec<&Value> = page["records"].as_array().into_iter().flatten().collect();
-    let row = |task: &&Value| {
-        vec![
-            text(&task["id"]),
-            text(&task["status"]),
-            text(&task["scan_type"]),
-            time(&task["created_at"]),
-            time(&task["finished_at"]),
-            count(&task["num"]),
-        ]
-    };
-    let header = ["id", "status", "scan", "created", "finished", "reclaimed"];
-    term::table(&header, tasks.iter().map(row).collect());
-    term::line(&format!(
-        "{} of {} tasks; {} keys reclaimed in total",
-        tasks.len(),
-        count(&page["count"]),
-        count(&page["total"])
-    ));
-}
-
-/// Prints tasks of several instances.
-fn list_all(tasks: &[Value]) {
-    let row = |task: &Value| {
-        vec![
-            text(&task["id"]),
-            text(&task["instance_name"]),
-            status_text(task),
-            text(&task["scan_type"]),
-            time(&task["created_at"]),
-            time(&task["finished_at"]),
-            count(&task["keys_reclaimed"]),
-        ]
-    };
-    let header = ["id", "instance", "status", "scan", "created", "finished", "reclaimed"];
-    term::table(&header, tasks.iter().map(row).collect());
-}
-
 fn show(task: &Value) {
     let exactness = if task["exact"] == true { "exact" } else { "lower bound" };
     let mut rows = vec![
@@ -311,16 +288,16 @@ fn show(task: &Value) {
         ("started", time(&task["started_at"])),
         ("finished", time(&task["finished_at"])),
     ];
-    let report = serde_json::from_value::<Report>(task["report"].clone()).ok();
-    if report.is_none() {
+    let found = serde_json::from_value::<Report>(task["report"].clone()).ok();
+    if found.is_none() {
         let done = task["progress"]["fraction"].as_f64();
         rows.push(("progress", done.map_or_else(|| "-".into(), |share| format!("{:.1} %", share * 100.0))));
         rows.push(("keys scanned", count(&task["keys_scanned"])));
         rows.push(("keys reclaimed", format!("{}  ({exactness})", count(&task["keys_reclaimed"]))));
     }
     term::pairs(rows);
-    if let Some(report) = report {
+    if let Some(found) = found {
         term::line("");
-        term::report(&report);
+        report::print(&found);
     }
 }

@@ -12,29 +12,42 @@ use std::{
 
 use anstream::ColorChoice;
 use clap::builder::Styles;
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use keysweep_engine::{Checkpoint, Monitor, Outcome, Progress, Report, ShardReport};
+use keysweep_engine::{Checkpoint, Monitor, Progress};
 use serde::Serialize;
 
-use crate::units::size;
+use super::columns::{Fitted, Head, fit};
 
 /// Interval of progress lines when standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Resolution of the progress bar.
 const STEPS: u64 = 10_000;
+/// Characters of the progress bar and the percentage behind it, and two for the `^C` that a terminal echoes: where it wrapped, the bar
+/// would stay.
+const BAR_WIDTH: usize = 24;
+/// Width of a terminal below which it is taken as unknown: nothing can be fitted into less.
+const MIN_WIDTH: u16 = 40;
 
 /// Whether progress and notes are left out.
 static QUIET: AtomicBool = AtomicBool::new(false);
+/// Whether details are printed.
+static VERBOSE: AtomicBool = AtomicBool::new(false);
 
-/// Sets when to color, "auto", "always" or "never", and whether to leave out progress and notes.
-pub fn configure(color: &str, quiet: bool) {
+/// Sets when to color, "auto", "always" or "never", whether to leave out progress and notes, and whether to print details.
+pub fn configure(color: &str, quiet: bool, verbose: bool) {
     match color {
         "always" => ColorChoice::Always.write_global(),
         "never" => ColorChoice::Never.write_global(),
         _ => {}
     }
     QUIET.store(quiet, Ordering::Relaxed);
+    VERBOSE.store(verbose && !quiet, Ordering::Relaxed);
+}
+
+/// Returns whether details are printed.
+pub fn is_verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
 }
 
 fn is_quiet() -> bool {
@@ -53,6 +66,13 @@ pub fn error(sentence: &str) {
 pub fn note(sentence: &str) {
     if !is_quiet() {
         let _ = writeln!(stderr(), "{sentence}");
+    }
+}
+
+/// Prints a note that only a verbose command prints.
+pub fn detail(sentence: &str) {
+    if is_verbose() {
+        note(sentence);
     }
 }
 
@@ -109,18 +129,50 @@ pub fn ask_secret(prompt: &str) -> anyhow::Result<String> {
         .map_err(|error| anyhow::anyhow!("cannot prompt for a password ({error}); use --password-stdin"))
 }
 
-/// Prints a table without borders, as wide as its content.
-pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
+/// Returns a table without borders. On a terminal, long cells are wrapped at words.
+fn wrapped() -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header).add_rows(rows);
-    line(&table.to_string());
+    table.load_style(NOTHING);
+    if let Some(width) = table.width().filter(|width| *width >= MIN_WIDTH) {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    table
+}
+
+/// Prints a table of texts.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = wrapped();
+    table.set_header(header).add_rows(rows);
+    line(&table.trim_fmt());
+}
+
+/// Prints a list of objects, one line each.
+pub fn list(heads: &[Head], rows: Vec<Vec<String>>) {
+    let width = Table::new().width().filter(|width| *width >= MIN_WIDTH);
+    let Fitted { titles, rows, left_out } = fit(heads, rows, width.map(usize::from));
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(titles).add_rows(rows);
+    line(&table.trim_fmt());
+    if !left_out.is_empty() {
+        paragraph(&format!("No room for: {}. --output csv prints all columns.", left_out.join(", ")), note);
+    }
 }
 
 /// Prints names and values, one pair per line.
 pub fn pairs(rows: Vec<(&str, String)>) {
-    let mut table = Table::new();
-    table.load_style(NOTHING).add_rows(rows.into_iter().map(|(name, value)| [name.to_owned(), value]));
-    line(&table.to_string());
+    let mut table = wrapped();
+    table.add_rows(rows.into_iter().map(|(name, value)| [name.to_owned(), value]));
+    line(&table.trim_fmt());
+}
+
+/// Prints a text in whole words, with the function that prints a line of it.
+pub fn paragraph(text: &str, print: fn(&str)) {
+    let mut table = wrapped();
+    table.add_row([text]);
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((0, 0));
+    }
+    print(&table.trim_fmt());
 }
 
 /// Returns a bar on standard error, or a hidden one if output is quiet.
@@ -166,7 +218,7 @@ impl Live {
     /// Shows an empty bar.
     pub fn new() -> Self {
         let bar = bar(STEPS);
-        let style = ProgressStyle::with_template("{bar:20} {percent:>3} %  {wide_msg}");
+        let style = ProgressStyle::with_template("{bar:14} {percent:>3} %  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, next_line: Mutex::new(Instant::now() + LINE_INTERVAL) }
     }
@@ -185,14 +237,15 @@ impl Live {
     pub fn show(&self, progress: &Progress) {
         if stderr().is_terminal() {
             self.bar.set_position((progress.fraction * STEPS as f64) as u64);
-            self.bar.set_message(progress_text(progress));
+            let width = Table::new().use_stderr().width().filter(|width| *width >= MIN_WIDTH);
+            self.bar.set_message(progress_text(progress, width.map_or(80, usize::from) - BAR_WIDTH));
             return;
         }
         // A panic of another thread leaves the time valid.
         let mut next_line = self.next_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if Instant::now() >= *next_line {
             *next_line = Instant::now() + LINE_INTERVAL;
-            note(&format!("{:.1} %  {}", progress.fraction * 100.0, progress_text(progress)));
+            note(&format!("{:.1} %  {}", progress.fraction * 100.0, progress_text(progress, usize::MAX)));
         }
     }
 }
@@ -207,127 +260,40 @@ impl Monitor for Live {
     }
 }
 
-fn progress_text(progress: &Progress) -> String {
+/// Describes the progress in at most `room` characters: what is left out says less than what stays.
+fn progress_text(progress: &Progress, room: usize) -> String {
+    let (reclaimed, scanned) = (HumanCount(progress.keys_reclaimed), HumanCount(progress.keys_scanned));
     let eta = match progress.eta_seconds {
         Some(seconds) => format!("{} left", HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))),
         None => "…".into(),
     };
-    format!(
-        "{} reclaimed of {} scanned  {} keys/s  {eta}",
-        HumanCount(progress.keys_reclaimed),
-        HumanCount(progress.keys_scanned),
-        HumanCount(progress.keys_per_second as u64)
-    )
+    let keys = format!("{reclaimed} reclaimed of {scanned} scanned");
+    let texts = [
+        format!("{keys}  {} keys/s  {eta}", HumanCount(progress.keys_per_second as u64)),
+        format!("{keys}  {eta}"),
+        format!("{reclaimed} reclaimed  {eta}"),
+    ];
+    let fitting = texts.into_iter().find(|text| text.chars().count() <= room);
+    fitting.unwrap_or_else(|| format!("{reclaimed} reclaimed"))
 }
 
-/// Stale share after a scan from which the report mentions it, 0–1.
-const WORTH_REPORTING: f64 = 0.005;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Returns what a scan did, in one sentence.
-fn sentence(report: &Report) -> String {
-    let totals = &report.totals;
-    let reclaimed = match (totals.keys_reclaimed, totals.exact) {
-        (1, true) => "1 expired key".to_owned(),
-        (keys, true) => format!("{} expired keys", HumanCount(keys)),
-        (keys, false) => format!("at least {} expired keys", HumanCount(keys)),
-    };
-    let memory = match (totals.used_memory_before, totals.used_memory_after) {
-        (Some(before), Some(after)) => format!(", {} → {}", size(before), size(after)),
-        _ => String::new(),
-    };
-    let left = totals.remaining.map(|left| format!("; {:.1} % stale left", left.share * 100.0)).unwrap_or_default();
-    let begin = match report.outcome {
-        Outcome::Done => "Reclaimed",
-        Outcome::Failed => "Stopped after reclaiming",
-    };
-    format!("{begin} {reclaimed}{memory}, in {:.1} s{left}.", totals.elapsed_seconds)
-}
-
-/// Prints the report of a scan: what it did in one sentence, then the details.
-pub fn report(report: &Report) {
-    line(&sentence(report));
-    line("");
-    let outcome = match report.outcome {
-        Outcome::Done => "done".to_owned(),
-        Outcome::Failed => format!("failed ({})", report.reason.map_or("", |reason| reason.as_str())),
-    };
-    let server = report.shards.iter().find_map(|shard| shard.server.clone()).unwrap_or_default();
-    let mut rows = Vec::new();
-    let mut row = |name, value: String| rows.push((name, value));
-    row("target", format!("{}  {server}", report.target));
-    row("outcome", outcome);
-    let repeated = match report.totals.keys_repeated {
-        0 => String::new(),
-        keys => format!("  (about {} of them twice)", HumanCount(keys)),
-    };
-    row("keys scanned", format!("{}{repeated}", HumanCount(report.totals.keys_scanned)));
-    let exactness = if report.totals.exact { "exact" } else { "lower bound" };
-    row("keys reclaimed", format!("{}  ({exactness})", HumanCount(report.totals.keys_reclaimed)));
-    if let Some(left) = report.totals.remaining.filter(|left| left.share >= WORTH_REPORTING) {
-        let rate = left.expired_per_second.map(|rate| format!(", at about {} a second", HumanCount(rate as u64)));
-        let value = format!(
-            "about {} keys ({:.1} %), which expired during the scan{}",
-            HumanCount(left.stale_keys),
-            left.share * 100.0,
-            rate.unwrap_or_default()
-        );
-        row("stale now", value);
-    }
-    row("used memory", change(report.totals.used_memory_before, report.totals.used_memory_after));
-    row("resident memory", change(report.totals.rss_before, report.totals.rss_after));
-    row("elapsed", format!("{:.1} s", report.totals.elapsed_seconds));
-    let whose = if report.shards.len() > 1 { "the busiest primary's" } else { "the" };
-    let share = report.totals.cpu_share * 100.0;
-    row("server time", format!("{:.2} s, {share:.1} % of {whose} main thread", report.totals.server_seconds));
-    let slices = &report.totals.slice_seconds;
-    let micros = |seconds: f64| format!("{:.0} µs", seconds * 1e6);
-    row(
-        "slices",
-        format!(
-            "{} at pace {}: median {}, p99 {}, longest {}",
-            HumanCount(report.totals.slices),
-            report.pace,
-            micros(slices.p50),
-            micros(slices.p99),
-            micros(slices.max)
-        ),
-    );
-    pairs(rows);
-    if report.shards.len() > 1 {
-        line("");
-        primaries(&report.shards);
-    }
-}
-
-/// Prints one line per primary.
-fn primaries(shards: &[ShardReport]) {
-    let row = |shard: &ShardReport| {
-        let outcome = match (shard.outcome, &shard.message) {
-            (Outcome::Done, _) => "done".to_owned(),
-            (Outcome::Failed, message) => format!("failed: {}", message.as_deref().unwrap_or_default()),
+    #[test]
+    fn a_narrow_terminal_shows_what_matters_most_of_the_progress() {
+        let progress = Progress {
+            keys_reclaimed: 292_161,
+            keys_scanned: 1_250_000,
+            keys_per_second: 310_000.0,
+            eta_seconds: Some(12.0),
+            ..Progress::default()
         };
-        vec![
-            shard.address.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-            HumanCount(shard.totals.keys_scanned).to_string(),
-            HumanCount(shard.totals.keys_reclaimed).to_string(),
-            change(shard.totals.used_memory_before, shard.totals.used_memory_after),
-            format!("{:.1} %", shard.totals.cpu_share * 100.0),
-            outcome,
-        ]
-    };
-    let header = ["primary", "keys scanned", "keys reclaimed", "used memory", "main thread", "outcome"];
-    table(&header, shards.iter().map(row).collect());
-}
-
-/// Formats a size before and after, with the difference.
-fn change(before: Option<u64>, after: Option<u64>) -> String {
-    match (before, after) {
-        (Some(before), Some(after)) if before == after => format!("{}, unchanged", size(before)),
-        (Some(before), Some(after)) => {
-            let (sign, difference) = if after <= before { ("-", before - after) } else { ("+", after - before) };
-            format!("{} → {}  ({sign}{})", size(before), size(after), size(difference))
-        }
-        (Some(before), None) => format!("{} before", size(before)),
-        _ => "unknown".into(),
+        let whole = "292,161 reclaimed of 1,250,000 scanned  310,000 keys/s  12 seconds left";
+        assert_eq!(progress_text(&progress, 120 - BAR_WIDTH), whole);
+        assert_eq!(progress_text(&progress, 80 - BAR_WIDTH), "292,161 reclaimed of 1,250,000 scanned  12 seconds left");
+        assert_eq!(progress_text(&progress, 60 - BAR_WIDTH), "292,161 reclaimed  12 seconds left");
+        assert_eq!(progress_text(&progress, 20), "292,161 reclaimed");
     }
 }

@@ -358,7 +358,7 @@ fn users_are_listed_disabled_and_removed_on_the_command_line() {
     assert!(is_good());
     let users = installation.admin(&["user", "list"]);
     assert_eq!(users[0]["name"], "robot");
-    assert_eq!(users[0]["roles"], json!([{ "project_id": project, "role": "operator" }]));
+    assert_eq!(users[0]["roles"], json!([{ "project": "shop", "project_id": project, "role": "operator" }]));
     assert_eq!((&users[0]["disabled"], &users[0]["has_password"]), (&json!(false), &json!(false)));
     let keys = installation.admin(&["access-key", "list"]);
     assert_eq!((&keys[0]["access"], &keys[0]["user"]), (&key.access.clone().into(), &"robot".into()));

@@ -48,7 +48,7 @@ impl Remote {
         Self { service, project, access: text("access"), secret: text("secret"), installation }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.installation.command(arguments);
         command
             .env("KEYSWEEP_ENDPOINT", &self.service.base)
@@ -348,6 +348,8 @@ fn an_auto_scan_is_set_by_field_and_an_invalid_value_names_its_option() {
         (&config["enable_auto_scan"], &config["interval"], &config["timeout"], &config["scan_keys_count"]),
         (&true.into(), &43_200.into(), &86_400.into(), &500.into())
     );
+    let listed = remote.text(&["autoscan", "list", "--output", "csv"]);
+    assert!(listed.lines().nth(1).is_some_and(|line| line.contains(",cache,true,,43200,86400,500,")), "{listed}");
     let table = remote.text(&["autoscan", "set", "cache", "--disable"]);
     assert!(table.contains("2099-01-01 02:00:00 UTC") && table.contains("43,200 s"), "{table}");
     assert_eq!(set(&[]).status.code(), Some(2), "nothing to change is no change");

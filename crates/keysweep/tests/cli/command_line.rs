@@ -235,7 +235,7 @@ fn a_timeout_has_its_own_exit_code() {
 #[case(&["serve", "--allowed-targets", "cache.example"], "10.0.0.0/8:6379")]
 fn invalid_arguments_are_rejected_before_any_change(#[case] arguments: &[&str], #[case] words: &str) {
     let output = installation!().run(arguments);
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains(words) && !stderr(&output).contains("hidden"), "{}", stderr(&output));
 }
 
@@ -381,7 +381,7 @@ fn a_password_prompt_asks_twice_and_a_mismatch_changes_nothing() {
     installation.admin(&["project", "add", "shop"]);
     let add = "user add ada --project shop --role reader --password-prompt";
     let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse"]);
-    assert!(code == Some(1) && shown.contains("the passwords differ; nothing was changed"), "{shown}");
+    assert!(code == Some(2) && shown.contains("the passwords differ; nothing was changed"), "{shown}");
     assert_eq!(installation.admin(&["user", "list"]), serde_json::json!([]));
     let (code, shown) = on_a_terminal(&installation, add, &["correct horse battery", "correct horse battery"]);
     assert_eq!(code, Some(0), "{shown}");

@@ -27,10 +27,10 @@ fn labels_of_an_instance_are_added_replaced_and_removed_and_the_audit_trail_says
 
     for (options, code, words) in [
         (&["--label", "env=a b"][..], 2, "invalid label \"env=a b\": a label's value has"),
-        (&["--remove-label", "tier"], 1, "invalid label \"tier\": give the name of a label that the instance has"),
-        (&["--label", "env=x", "--remove-label", "env"], 1, "but not both"),
-        (&["--label", "zone=a", "--hold-level", "hold", "--hold-below", "50%"], 1, "below"),
-        (&["--label", "zone=a", "--window", "soon"], 1, "window"),
+        (&["--remove-label", "tier"], 2, "invalid label \"tier\": give the name of a label that the instance has"),
+        (&["--label", "env=x", "--remove-label", "env"], 2, "but not both"),
+        (&["--label", "zone=a", "--hold-level", "hold", "--hold-below", "50%"], 2, "below"),
+        (&["--label", "zone=a", "--window", "soon"], 2, "window"),
         (&["--hold-below", "5%"], 2, "--hold-level"),
         (&[], 2, "--label"),
     ] {

@@ -9,5 +9,7 @@ mod demo;
 mod fleet;
 mod hold;
 mod init;
+mod names;
 mod package;
 mod survey;
+mod terminal;

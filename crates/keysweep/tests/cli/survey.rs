@@ -51,7 +51,7 @@ fn an_inventory_is_surveyed_by_label_and_what_is_unknown_is_no_zero() {
     let printed = installation.run(&arguments[..7]);
     let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
     let line = printed.lines().find(|line| line.contains("lost")).expect("a row").to_owned();
-    assert!(line.contains('–') && !line.contains(" 0 "), "{line}");
+    assert!(line.contains(" - ") && !line.contains(" 0 "), "{line}");
 
     for (text, words) in [
         (

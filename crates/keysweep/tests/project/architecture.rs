@@ -72,6 +72,7 @@ const RANKS: &[(&str, u32)] = &[
     ("random", 11),
     ("request", 11),
     ("units", 11),
+    ("csv", 12),
 ];
 
 /// The engine's folders and the files beside them, from the sweep down to the stop; each may use those of higher rank, and

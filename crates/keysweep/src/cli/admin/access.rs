@@ -1,10 +1,15 @@
 //! `keysweep admin project|user|access-key`: access to the API.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Output, term};
 use crate::{
+    cli::{
+        client::fields::{text, time},
+        exit::InvalidInput,
+        listing::{Column, List, ListingArgs},
+    },
     identity::Identity,
     model::Role,
     secrets::{Secret, secret_from_stdin},
@@ -21,7 +26,10 @@ pub(super) enum Project {
         id: Option<String>,
     },
     /// List all projects
-    List,
+    List {
+        #[command(flatten)]
+        listing: ListingArgs,
+    },
     /// Remove a project that has no instances
     Remove {
         /// Name or ID of the project
@@ -56,7 +64,10 @@ pub(super) enum User {
         password: PasswordSource,
     },
     /// List all users with their roles
-    List,
+    List {
+        #[command(flatten)]
+        listing: ListingArgs,
+    },
     /// Grant a user a role on a project, replacing an earlier role there
     Grant {
         /// Name of the user
@@ -112,7 +123,10 @@ pub(super) enum AccessKey {
         user: String,
     },
     /// List all access keys, without secrets
-    List,
+    List {
+        #[command(flatten)]
+        listing: ListingArgs,
+    },
     /// Disable an access key: reject its signatures
     Disable {
         /// The access key
@@ -135,16 +149,16 @@ impl Project {
         match self {
             Self::Add { name, id } => {
                 let project = identity.add_project(&name, id.as_deref()).await?;
+                term::note(&format!("project {name} added"));
                 Ok(Output::one(&[("id", &project.id)]))
             }
-            Self::List => {
-                let projects = identity.projects().await?;
-                let rows = projects.iter().map(|project| vec![project.id.clone(), project.name.clone()]).collect();
-                Ok(Output { json: serde_json::to_value(&projects)?, header: vec!["id", "name"], rows })
+            Self::List { listing } => {
+                let rows = identity.projects().await?.iter().map(|project| json!(project)).collect();
+                Ok(Output::List { listing, rows, list: PROJECTS })
             }
             Self::Remove { project } => {
                 identity.remove_project(&project).await?;
-                Ok(Output::done())
+                Ok(Output::Done)
             }
         }
     }
@@ -164,7 +178,7 @@ pub(in crate::cli) fn ask_new_password() -> anyhow::Result<Secret> {
     let (password, repeated) = (term::ask_secret("New password: ")?, term::ask_secret("Repeat the password: ")?);
     match password == repeated {
         true => Ok(password.into()),
-        false => anyhow::bail!("the passwords differ; nothing was changed"),
+        false => Err(InvalidInput::mark(anyhow::anyhow!("the passwords differ; nothing was changed"))),
     }
 }
 
@@ -173,9 +187,10 @@ impl User {
         match self {
             Self::Add { name, project, role, password } => {
                 let user = identity.add_user(&name, &project, role, password.read()?).await?;
+                term::note(&format!("user {name} added: {role} on {project}"));
                 return Ok(Output::one(&[("id", &user.id)]));
             }
-            Self::List => return list(identity).await,
+            Self::List { listing } => return Ok(Output::List { listing, rows: users(identity).await?, list: USERS }),
             Self::Grant { name, project, role } => identity.grant(&name, &project, role).await?,
             Self::Revoke { name, project } => identity.revoke(&name, &project).await?,
             Self::Passwd { name, none: true, .. } => identity.set_password(&name, None).await?,
@@ -187,36 +202,76 @@ impl User {
             Self::Enable { name } => identity.disable_user(&name, false).await?,
             Self::Remove { name } => identity.remove_user(&name).await?,
         }
-        Ok(Output::done())
+        Ok(Output::Done)
     }
 }
 
-async fn list(identity: &Identity) -> anyhow::Result<Output> {
+/// Returns all users with their roles.
+async fn users(identity: &Identity) -> anyhow::Result<Vec<Value>> {
     let (users, projects) = (identity.users().await?, identity.projects().await?);
-    let project_name = |id: &str| {
-        projects.iter().find(|project| project.id == id).map_or_else(|| id.to_owned(), |project| project.name.clone())
-    };
+    let name = |id: &str| projects.iter().find(|project| project.id == id).map(|project| project.name.as_str());
     let rows = users.iter().map(|found| {
-        let roles: Vec<String> =
-            found.grants.iter().map(|grant| format!("{} on {}", grant.role, project_name(&grant.project_id))).collect();
-        let user = &found.user;
-        let state = if user.disabled { "disabled" } else { "enabled" };
-        let password = if user.password_hash.is_some() { "password" } else { "keys only" };
-        vec![user.name.clone(), roles.join(", "), password.to_owned(), state.to_owned()]
-    });
-    let rows = rows.collect();
-    let json = users.iter().map(|found| {
         let roles: Vec<_> = found
             .grants
             .iter()
-            .map(|grant| json!({ "project_id": grant.project_id, "role": grant.role.as_str() }))
+            .map(|grant| {
+                json!({ "project": name(&grant.project_id), "project_id": grant.project_id, "role": grant.role.as_str() })
+            })
             .collect();
         let user = &found.user;
         json!({ "id": user.id, "name": user.name, "roles": roles, "disabled": user.disabled,
                 "has_password": user.password_hash.is_some(), "created_at": user.created_at })
     });
-    Ok(Output { json: json.collect(), header: vec!["name", "roles", "signs in with", "state"], rows })
+    Ok(rows.collect())
 }
+
+/// Formats the roles of a user.
+fn roles(user: &Value) -> String {
+    let role = |grant: &Value| {
+        let project = grant["project"].as_str().or(grant["project_id"].as_str()).unwrap_or_default();
+        format!("{} on {project}", text(&grant["role"]))
+    };
+    user["roles"].as_array().into_iter().flatten().map(role).collect::<Vec<_>>().join(", ")
+}
+
+/// Formats whether a user or an access key is disabled.
+fn state(row: &Value) -> String {
+    if row["disabled"] == true { "disabled".into() } else { "enabled".into() }
+}
+
+/// The list of projects.
+const PROJECTS: List<'static> = List {
+    fields: &["/id", "/name", "/created_at"],
+    columns: &[
+        Column::whole("id", |project| text(&project["id"])),
+        Column::elastic("name", |project| text(&project["name"])),
+        Column::whole("created", |project| time(&project["created_at"])),
+    ],
+};
+
+/// The list of users.
+const USERS: List<'static> = List {
+    fields: &["/id", "/name", "/roles", "/disabled", "/has_password", "/created_at"],
+    columns: &[
+        Column::elastic("name", |user| text(&user["name"])),
+        Column::elastic("roles", roles),
+        Column::whole("signs in with", |user| {
+            if user["has_password"] == true { "password".into() } else { "keys only".into() }
+        }),
+        Column::whole("state", state),
+    ],
+};
+
+/// The list of access keys.
+const ACCESS_KEYS: List<'static> = List {
+    fields: &["/access", "/user", "/disabled", "/created_at"],
+    columns: &[
+        Column::whole("access", |key| text(&key["access"])),
+        Column::elastic("user", |key| text(&key["user"])),
+        Column::whole("state", state),
+        Column::whole("created", |key| time(&key["created_at"])),
+    ],
+};
 
 impl AccessKey {
     pub(super) async fn run(self, identity: &Identity) -> anyhow::Result<Output> {
@@ -225,22 +280,17 @@ impl AccessKey {
                 let (access, secret) = identity.add_access_key(&user).await?;
                 return Ok(Output::one(&[("access", &access), ("secret", secret.expose())]));
             }
-            Self::List => {
+            Self::List { listing } => {
                 let keys = identity.access_keys().await?;
-                let state = |disabled: bool| if disabled { "disabled" } else { "enabled" };
-                let rows = keys
-                    .iter()
-                    .map(|(key, user)| vec![key.access.clone(), user.clone(), state(key.disabled).to_owned()])
-                    .collect();
-                let json = keys.iter().map(|(key, user)| {
+                let rows = keys.iter().map(|(key, user)| {
                     json!({ "access": key.access, "user": user, "disabled": key.disabled, "created_at": key.created_at })
                 });
-                return Ok(Output { json: json.collect(), header: vec!["access", "user", "state"], rows });
+                return Ok(Output::List { listing, rows: rows.collect(), list: ACCESS_KEYS });
             }
             Self::Disable { access } => identity.disable_access_key(&access, true).await?,
             Self::Enable { access } => identity.disable_access_key(&access, false).await?,
             Self::Remove { access } => identity.remove_access_key(&access).await?,
         }
-        Ok(Output::done())
+        Ok(Output::Done)
     }
 }

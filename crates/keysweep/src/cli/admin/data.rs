@@ -50,7 +50,7 @@ pub async fn copy(database: &Database, to: &Database) -> anyhow::Result<Output> 
     source.close().await;
     target.close().await;
     let rows = rows_copied.to_string();
-    Ok(Output { json: json!({ "rows": rows_copied }), ..Output::one(&[("rows", &rows)]) })
+    Ok(Output::One { json: json!({ "rows": rows_copied }), rows: vec![("rows", rows)] })
 }
 
 /// Re-encrypts all secrets with a new master key.

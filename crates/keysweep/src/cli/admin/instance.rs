@@ -5,11 +5,18 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 use indicatif::HumanCount;
 use keysweep_engine::Preset;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Output, settings::SettingsArgs};
 use crate::{
-    cli::{connection::ConnectionArgs, login::Password, term},
+    cli::{
+        client::fields::{count, text},
+        connection::ConnectionArgs,
+        exit::InvalidInput,
+        listing::{Column, List, ListingArgs},
+        login::Password,
+        term,
+    },
     identity::Identity,
     instances::{InstanceChange, Instances, NewInstance},
     model::{COMMAND_LINE, Label, Labels, Sampling, Stored},
@@ -97,7 +104,50 @@ pub enum Instance {
         /// List only instances with this label; repeatable
         #[arg(short = 'l', long = "label", value_name = "NAME=VALUE")]
         labels: Vec<Label>,
+        #[command(flatten)]
+        listing: ListingArgs,
     },
+}
+
+/// The list of instances.
+const LIST: List<'static> = List {
+    fields: &[
+        "/id",
+        "/name",
+        "/url",
+        "/username",
+        "/labels",
+        "/pace",
+        "/paused",
+        "/window",
+        "/sampling",
+        "/unreachable",
+        "/stats/engine",
+        "/stats/engine_version",
+        "/stats/keys",
+        "/stats/used_memory",
+        "/created_at",
+    ],
+    columns: &[
+        Column::whole("id", |instance| text(&instance["id"])),
+        Column::elastic("name", |instance| text(&instance["name"])),
+        Column::elastic("url", |instance| text(&instance["url"])),
+        Column::elastic("server", server),
+    ],
+};
+
+/// Describes the server of an instance as its last poll found it.
+fn server(instance: &Value) -> String {
+    let stats = &instance["stats"];
+    let polled = match stats.is_object() {
+        true => {
+            format!("{} {}, {} keys", text(&stats["engine"]), text(&stats["engine_version"]), count(&stats["keys"]))
+        }
+        false => "no data yet".to_owned(),
+    };
+    let failed = instance["unreachable"].as_str().map(|cause| format!("last check failed: {cause}"));
+    let problems = instance["problems"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    [polled].into_iter().chain(failed).chain(problems).collect::<Vec<_>>().join("; ")
 }
 
 impl Instance {
@@ -122,8 +172,9 @@ impl Instance {
                 sampling,
             } => {
                 let labels = Labels::try_from(labels)?;
-                let connection = connection.read().map_err(anyhow::Error::msg)?;
-                let password = password.read().map_err(anyhow::Error::msg)?;
+                let invalid = |error: String| InvalidInput::mark(anyhow::Error::msg(error));
+                let connection = connection.read().map_err(invalid)?;
+                let password = password.read().map_err(invalid)?;
                 let new = NewInstance {
                     name: &name,
                     url: &url,
@@ -153,37 +204,22 @@ impl Instance {
                 let project = identity.project(&project).await?;
                 let instance = instances.find(&project.id, &instance).await?;
                 instances.remove(&instance, COMMAND_LINE).await?;
-                Ok(Output::done())
+                Ok(Output::Done)
             }
-            Self::List { project, labels } => {
+            Self::List { project, labels, listing } => {
                 let instances = instances.select(&identity.project(&project).await?.id, &labels).await?;
-                let rows = instances.iter().map(|instance| {
-                    let stats = instance.stats.as_ref().map_or_else(
-                        || "no data yet".to_owned(),
-                        |stats| format!("{} {}, {} keys", stats.engine, stats.engine_version, stats.keys),
-                    );
-                    let mut server = match &instance.unreachable {
-                        Some(cause) => format!("{stats}; last check failed: {cause}"),
-                        None => stats,
-                    };
-                    for problem in instance.problems() {
-                        server.push_str("; ");
-                        server.push_str(&problem);
-                    }
-                    vec![instance.id.clone(), instance.name.clone(), instance.url.to_string(), server]
-                });
-                let rows = rows.collect();
-                let json = instances.iter().map(|instance| {
+                let row = |instance: &crate::model::Instance| {
+                    let labels = instance.labels.value().map(Labels::as_map).unwrap_or(&BTreeMap::new()).clone();
                     json!({
                         "id": instance.id, "name": instance.name, "url": instance.url.text(), "username": instance.username,
                         "pace": instance.pace.text(), "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
-                        "window": instance.window.as_ref().map(Stored::text), "window_binds_manual": instance.window_binds_manual,
-                        "labels": instance.labels.value().map(Labels::as_map).unwrap_or(&BTreeMap::new()), "sampling": instance.sampling.as_str(), "stats": instance.stats, "unreachable": instance.unreachable,
-                        "problems": instance.problems(),
-                        "created_at": instance.created_at,
+                        "window": instance.window.as_ref().map(Stored::text),
+                        "window_binds_manual": instance.window_binds_manual, "labels": labels,
+                        "sampling": instance.sampling.as_str(), "stats": instance.stats, "unreachable": instance.unreachable,
+                        "problems": instance.problems(), "created_at": instance.created_at,
                     })
-                });
-                Ok(Output { json: json.collect(), header: vec!["id", "name", "url", "server"], rows })
+                };
+                Ok(Output::List { listing, rows: instances.iter().map(row).collect(), list: LIST })
             }
         }
     }
@@ -217,5 +253,5 @@ async fn set_paused(
     let instance = instances.find(&identity.project(project).await?.id, instance).await?;
     let change = InstanceChange { paused: Some(paused), ..InstanceChange::default() };
     instances.change(&instance, change, COMMAND_LINE).await?;
-    Ok(Output::done())
+    Ok(Output::Done)
 }

@@ -108,13 +108,12 @@ fn describe(instance: &Instance, policy: &HoldPolicy) -> Output {
     let pairs = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
     let window = instance.window.as_ref().map(Stored::text);
     let below = format!("{:.1} %", policy.below * 100.0);
-    let row = |name: &str, value: &str| vec![name.to_owned(), value.to_owned()];
-    Output {
+    let row = |name: &'static str, value: &str| (name, value.to_owned());
+    Output::One {
         json: json!({
             "id": instance.id, "name": instance.name, "labels": labels, "pace": instance.pace.text(),
             "sampling": instance.sampling.as_str(), "window": window, "hold": policy.level.as_str(), "below": policy.below,
         }),
-        header: Vec::new(),
         rows: vec![
             row("name", &instance.name),
             row("labels", if pairs.is_empty() { "-" } else { &pairs }),

@@ -1,8 +1,10 @@
-//! Fields of a response, formatted for the terminal.
+//! Fields of a JSON object, formatted for the terminal.
 
 use indicatif::HumanCount;
 use jiff::Timestamp;
 use serde_json::Value;
+
+use crate::units::size;
 
 /// Formats a string field; a dash if it is absent.
 pub fn text(value: &Value) -> String {
@@ -18,6 +20,21 @@ pub fn time(value: &Value) -> String {
 /// Formats a count with thousands separators; a dash if it is absent.
 pub fn count(value: &Value) -> String {
     value.as_u64().map_or_else(|| "-".into(), |count| HumanCount(count).to_string())
+}
+
+/// Formats a share, 0–1, in percent; a dash if it is absent.
+pub fn share(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".into(), |share| format!("{:.1} %", share * 100.0))
+}
+
+/// Formats a size in bytes; a dash if it is absent.
+pub fn memory(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "-".into(), size)
+}
+
+/// Formats a number without decimals; a dash if it is absent.
+pub fn number(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".into(), |number| format!("{number:.0}"))
 }
 
 /// Formats a flag as yes or no.

@@ -4,6 +4,8 @@ mod args;
 mod error;
 pub mod fields;
 
+use std::time::Instant;
+
 use axum::http::{
     HeaderValue, Method, Request,
     header::{CONTENT_TYPE, DATE},
@@ -16,6 +18,7 @@ pub use self::{
     args::{ClientArgs, ServiceArgs},
     error::ClientError,
 };
+use super::term;
 use crate::{auth::Signer, model::Label};
 
 /// A service with the credentials and the project to use.
@@ -91,7 +94,7 @@ impl Client {
             response["instances"].as_array().into_iter().flatten().find(|instance| instance["name"] == name_or_id);
         let id = found.and_then(|instance| instance["id"].as_str());
         id.map(str::to_owned).ok_or_else(|| {
-            ClientError::failed(format!(
+            ClientError::usage(format!(
                 "no instance {name_or_id:?} in this project; `keysweep instance list` lists them"
             ))
         })
@@ -109,9 +112,11 @@ impl Client {
             let signed = signer.sign(method, path, query, bytes.as_bytes(), Timestamp::now());
             request.headers_mut().extend(signed.map_err(|_| error::unusable_key())?);
         }
+        let sent_at = Instant::now();
         let mut response = self.agent.run(request).map_err(|error| ClientError::unreachable(self.origin(), &error))?;
         let clock_skew = response.headers().get(DATE).and_then(clock_skew);
         let status = response.status().as_u16();
+        term::detail(&format!("{method} {target} → {status} in {} ms", sent_at.elapsed().as_millis()));
         let text =
             response.body_mut().read_to_string().map_err(|error| ClientError::unreachable(self.origin(), &error))?;
         let body = plain(serde_json::from_str(&text).unwrap_or(Value::Null));

@@ -20,7 +20,7 @@ use super::{Remote, nowhere, stderr};
 #[case::wrong_secret(&[("KEYSWEEP_SECRET_KEY", "hidden")], 4, "invalid access key")]
 #[case::a_key_with_a_line_end(&[("KEYSWEEP_ACCESS_KEY", "hidden\n")], 2, "contains invalid characters")]
 #[case::another_project(&[("KEYSWEEP_PROJECT", "0123456789abcdef0123456789abcdef")], 4, "check --project")]
-#[case::no_such_project(&[("KEYSWEEP_PROJECT", "nowhere")], 1, "projects of this access key: test")]
+#[case::no_such_project(&[("KEYSWEEP_PROJECT", "nowhere")], 2, "projects of this access key: test")]
 #[case::no_such_host(&[("KEYSWEEP_ENDPOINT", "http://no-such-host.invalid")], 3, "cannot reach")]
 #[case::no_file(&[("KEYSWEEP_CREDENTIALS", "/no/such.json")], 2, "--credentials /no/such.json")]
 #[case::no_ca_file(&[("KEYSWEEP_ENDPOINT", "https://localhost"), ("KEYSWEEP_CA_FILE", "/no/ca.pem")], 2, "--ca-file /no/ca.pem")]
@@ -44,11 +44,11 @@ fn missing_forbidden_and_foreign_targets_have_different_messages() {
     let remote = Remote::start(&nowhere(), "reader");
     let absent = "0".repeat(32);
     for (arguments, code, words) in [
-        (vec!["task", "show", &absent], 1, "there is no such task in this project"),
+        (vec!["task", "show", &absent], 2, "there is no such task in this project"),
         (vec!["task", "show", "x"], 2, "invalid task ID \"x\": expected 32 hex digits"),
-        (vec!["task", "list", "absent"], 1, "no instance \"absent\" in this project"),
-        (vec!["task", "list", &absent], 1, "This DCS instance does not exist"),
-        (vec!["instance", "show", &absent], 1, "there is no such instance"),
+        (vec!["task", "list", "absent"], 2, "no instance \"absent\" in this project"),
+        (vec!["task", "list", &absent], 2, "This DCS instance does not exist"),
+        (vec!["instance", "show", &absent], 2, "there is no such instance"),
         (vec!["task", "create", "cache"], 4, "an admin of the project can grant the required role"),
         (vec!["task", "cancel", &absent], 4, "needs the role operator"),
     ] {
@@ -126,6 +126,16 @@ fn the_access_key_can_be_in_a_file_and_the_certificate_must_be_trusted() {
     fs::write(&file, "{\"access\":\"a\"}").expect("written");
     let output = list(&endpoint, Some(&authority.file()));
     assert!(output.status.code() == Some(2) && stderr(&output).contains("expected {\"access\""), "{}", stderr(&output));
+}
+
+#[test]
+fn a_verbose_command_prints_its_requests_without_secrets_and_a_quiet_one_prints_none() {
+    let remote = Remote::start(&nowhere(), "reader");
+    let said = |options: &[&str]| stderr(&remote.run(&[&["instance", "list"], options].concat()));
+    let verbose = said(&["-v"]);
+    let request = format!("GET /api/v1/projects/{}/instances?activity=true → 200 in ", remote.project);
+    assert!(verbose.contains(&request) && !verbose.contains(&remote.secret), "{verbose}");
+    assert_eq!((said(&[]), said(&["-v", "-q"])), (String::new(), String::new()));
 }
 
 /// A library that sets the clock of one program two hours ahead, by replacing a function of the C library.

@@ -48,6 +48,7 @@ impl Places {
             ("inventory", file("fleet.yaml")),
             ("data", file("data")),
             ("window", "02:00-05:00 Europe/Paris".to_owned()),
+            ("cli", "(command line)".to_owned()),
             ("ca", text(&authority.file())),
             ("cert", text(&issued.certificate)),
             ("cert_key", text(&issued.key)),
