@@ -92,6 +92,6 @@ fn a_row_of_which_nothing_is_known_says_which_right_is_missing() {
     assert!(verdict["reason"].as_str().is_some_and(|reason| reason.contains("a right is missing")), "{row:#}");
     assert_eq!(verdict["remedy"], "grant +scan +multi +exec +dbsize +select");
     assert!(row["notes"][0].as_str().is_some_and(|note| note.contains("is not sampled")), "{row:#}");
-    let csv = survey("--csv");
+    let csv = survey("--output=csv");
     assert!(csv.contains(",unknown,") && csv.contains("is not sampled") && csv.starts_with("name,address,"), "{csv}");
 }
