@@ -52,6 +52,18 @@ impl FailureKind {
     }
 }
 
+/// What keeps a connection from being used, where the kind alone does not tell: each has a remedy of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConnectFault {
+    /// The server refuses the user or the password, or requires one.
+    Authentication,
+    /// The server accepts the user, and refuses a command or this client.
+    Permission,
+    /// No encrypted connection: the certificates, or a port that does not speak TLS.
+    Tls,
+}
+
 /// Failure of a sweep. Its sentence names the cause and the remedy, and contains no secret and no key name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -59,6 +71,9 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The sentence.
     pub message: String,
+    /// What keeps a connection from being used, if that is the cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<ConnectFault>,
 }
 
 impl fmt::Display for Failure {
@@ -70,7 +85,13 @@ impl fmt::Display for Failure {
 impl Failure {
     /// Returns a failure of this kind.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), fault: None }
+    }
+
+    /// Returns the same failure with what keeps the connection from being used.
+    #[must_use]
+    pub(crate) fn with_fault(self, fault: ConnectFault) -> Self {
+        Self { fault: Some(fault), ..self }
     }
 }
 
@@ -115,9 +136,12 @@ impl From<Cause> for ShardError {
 impl ShardError {
     /// Classifies a link error at `address`.
     pub(crate) fn at(address: &Address, error: LinkError) -> Self {
+        use ConnectFault::{Authentication, Permission, Tls};
         use FailureKind::{Denied, Refused, Unreachable, Unsupported};
         let unreachable = |sentence: String| Self::Unreachable(Failure::new(Unreachable, sentence));
         let fatal = |kind, sentence: String| Self::Fatal(Failure::new(kind, sentence));
+        let denied = |fault, sentence: String| Self::Fatal(Failure::new(Denied, sentence).with_fault(fault));
+        let no_tls = |sentence: String| Failure::new(Unreachable, sentence).with_fault(Tls);
         match error {
             LinkError::Stopped => Self::Stopped(FailureKind::Interrupted),
             LinkError::Name(cause) => {
@@ -145,14 +169,13 @@ impl ShardError {
                 "{address} did not answer within {} s; it may be overloaded or stopped, require TLS, or not be a Redis or Valkey server",
                 timeout.as_secs()
             )),
-            LinkError::Tls(cause) => fatal(Unreachable, format!("no encrypted connection to {address}: {cause}")),
-            LinkError::PlainPort => fatal(
-                Unreachable,
-                format!(
-                    "no encrypted connection to {address}: the server does not speak TLS on this port; use the scheme without the second s"
-                ),
-            ),
-            LinkError::Handshake(cause) => unreachable(format!("no encrypted connection to {address}: {cause}")),
+            LinkError::Tls(cause) => Self::Fatal(no_tls(format!("no encrypted connection to {address}: {cause}"))),
+            LinkError::PlainPort => Self::Fatal(no_tls(format!(
+                "no encrypted connection to {address}: the server does not speak TLS on this port; use the scheme without the second s"
+            ))),
+            LinkError::Handshake(cause) => {
+                Self::Unreachable(no_tls(format!("no encrypted connection to {address}: {cause}")))
+            }
             LinkError::Io(cause) => unreachable(format!("the connection to {address} failed: {cause}")),
             LinkError::Protocol(detail) => fatal(
                 Unsupported,
@@ -179,24 +202,25 @@ impl ShardError {
                 "MASTERDOWN" => {
                     unreachable(format!("{address} is a replica that has lost its primary; scan the primary itself"))
                 }
-                "NOAUTH" => fatal(Denied, format!("{address} {REQUIRES_PASSWORD}")),
-                "NOPERM" => fatal(
-                    Denied,
+                "NOAUTH" => denied(Authentication, format!("{address} {REQUIRES_PASSWORD}")),
+                "NOPERM" => denied(
+                    Permission,
                     format!("{address} refuses a command ({error}); grant the user what docs/servers.md lists"),
                 ),
-                "DENIED" => fatal(
-                    Denied,
+                "DENIED" => denied(
+                    Permission,
                     format!(
                         "{address} is in protected mode and refuses remote clients; set a password or change its bind addresses"
                     ),
                 ),
-                _ if error.is_about_needless_password() => fatal(
-                    Denied,
+                _ if error.is_about_needless_password() => denied(
+                    Authentication,
                     format!("{address} has no password set, but one was given; omit it, or set it on the server"),
                 ),
-                _ if error.is_denied() => {
-                    fatal(Denied, format!("{address} refuses the user or the password; check both ({})", error.code()))
-                }
+                _ if error.is_denied() => denied(
+                    Authentication,
+                    format!("{address} refuses the user or the password; check both ({})", error.code()),
+                ),
                 _ if error.is_temporary() => {
                     unreachable(format!("{address} cannot serve requests now ({error}); try again later"))
                 }
@@ -225,5 +249,36 @@ impl ShardError {
             ),
             Self::Stopped(kind) => Failure::new(kind, "the scan was stopped before it was done"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::link::ServerError;
+
+    fn refused(reply: &str) -> LinkError {
+        LinkError::Server(ServerError(reply.into()))
+    }
+
+    #[rstest]
+    #[case(refused("NOAUTH Authentication required."), Some(ConnectFault::Authentication))]
+    #[case(refused("WRONGPASS invalid username-password pair"), Some(ConnectFault::Authentication))]
+    #[case(refused("ERR invalid password"), Some(ConnectFault::Authentication))]
+    #[case(refused("NOPERM this user has no permissions"), Some(ConnectFault::Permission))]
+    #[case(refused("DENIED Redis is running in protected mode"), Some(ConnectFault::Permission))]
+    #[case(LinkError::Tls("unknown issuer".into()), Some(ConnectFault::Tls))]
+    #[case(LinkError::PlainPort, Some(ConnectFault::Tls))]
+    #[case(LinkError::Handshake("closed".into()), Some(ConnectFault::Tls))]
+    #[case(LinkError::Connect("connection refused".into()), None)]
+    #[case(refused("LOADING Redis is loading the dataset in memory"), None)]
+    fn a_failure_says_whether_credentials_permissions_or_tls_are_the_cause(
+        #[case] error: LinkError,
+        #[case] fault: Option<ConnectFault>,
+    ) {
+        let address = Address::tcp("cache.example", 6379);
+        assert_eq!(ShardError::at(&address, error).into_failure(&address).fault, fault);
     }
 }

@@ -37,7 +37,7 @@ pub use self::{
         Cycle, DatabaseEstimate, Estimate, Finding, KnownRights, MIN_SAMPLE_INTERVAL, Method, PrimaryEstimate,
         Request as EstimateRequest, SampleLimit, ServerProcess, Verdict as PrimaryVerdict, estimate, estimate_rdb,
     },
-    failure::{Failure, FailureKind, REQUIRES_PASSWORD},
+    failure::{ConnectFault, Failure, FailureKind, REQUIRES_PASSWORD},
     hold::{
         Baseline, BaselineRecord, BaselineRegistry, Change, HoldState, HoldStatus, Holder, HolderHost,
         Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RestoreOutcome, Restored, Values,

@@ -13,6 +13,7 @@ mod host;
 mod id;
 mod instance;
 mod labels;
+mod poll;
 mod project;
 mod stats;
 mod stored;
@@ -37,6 +38,7 @@ pub use self::{
     id::{InvalidField, check_id, check_name, is_id, is_name, other_form},
     instance::{Instance, UnreadableField},
     labels::{Label, Labels},
+    poll::{PollCode, PollFailure},
     project::Project,
     stats::{InstanceStats, exact_document, exact_in_json},
     stored::Stored,

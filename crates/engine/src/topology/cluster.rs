@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     address::is_host,
-    failure::{Failure, FailureKind, ShardError},
+    failure::{ConnectFault, Failure, FailureKind, ShardError},
     link::{Link, LinkError, Reply},
     target::{Address, AddressMap},
 };
@@ -35,7 +35,8 @@ pub(super) fn describe(
             let sentence = format!(
                 "{asked} refuses CLUSTER SLOTS, without which a cluster cannot be scanned ({error}); grant +cluster|slots"
             );
-            return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+            let failure = Failure::new(FailureKind::Denied, sentence).with_fault(ConnectFault::Permission);
+            return Err(ShardError::Fatal(failure));
         }
         Err(error) => return Err(ShardError::at(asked, error)),
     };

@@ -2,7 +2,7 @@
 //! address map, or another node that announces it.
 
 use crate::{
-    failure::{Failure, FailureKind, ShardError},
+    failure::{ConnectFault, Failure, FailureKind, ShardError},
     link::LinkError,
     target::{Address, Mode, Target},
 };
@@ -80,10 +80,13 @@ pub(super) fn error_of_node(address: &Address, error: LinkError, target: &Target
             "cannot connect to {address}{clause}: {cause}; check that the server is running, and {}",
             origin.remedy(address)
         ))),
-        LinkError::PlainPort => ShardError::Fatal(unreachable(format!(
-            "no encrypted connection to {address}{clause}: the server does not speak TLS on this port; {}",
-            origin.plain_port_remedy()
-        ))),
+        LinkError::PlainPort => {
+            let sentence = format!(
+                "no encrypted connection to {address}{clause}: the server does not speak TLS on this port; {}",
+                origin.plain_port_remedy()
+            );
+            ShardError::Fatal(unreachable(sentence).with_fault(ConnectFault::Tls))
+        }
         error if may_require_tls(&error) && matches!(target.mode, Mode::Sentinel { .. }) => {
             let hint = "; if only the data nodes require TLS, use rediss-sentinel:// with ?sentinel_tls=off";
             with_hint(ShardError::at(address, error), if target.tls.is_none() { hint } else { "" })
@@ -99,7 +102,7 @@ pub(super) fn error_of_sentinel(address: &Address, error: LinkError, target: &Ta
             let sentence = format!(
                 "no encrypted connection to the Sentinel {address}: it does not speak TLS on this port; use --sentinel-tls off, in the URL ?sentinel_tls=off"
             );
-            ShardError::Fatal(Failure::new(FailureKind::Unreachable, sentence))
+            ShardError::Fatal(Failure::new(FailureKind::Unreachable, sentence).with_fault(ConnectFault::Tls))
         }
         error if may_require_tls(&error) && target.sentinel_tls().is_none() => {
             let hint = "; if the Sentinels require TLS, use --sentinel-tls on, in the URL ?sentinel_tls=on";

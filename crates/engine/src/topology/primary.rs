@@ -3,7 +3,7 @@
 use super::{connector::Connector, database::find_database, node::PrimaryNode, scout::Scout};
 use crate::{
     address::is_host,
-    failure::{Failure, FailureKind, ShardError},
+    failure::{ConnectFault, Failure, FailureKind, ShardError},
     link::{ACTIVE_REPLICA, Info, Link, LinkError, Reply, RoleView},
     target::{Address, Mode},
 };
@@ -40,7 +40,8 @@ pub(crate) fn primary(connector: Connector<'_>) -> Result<Primary, ShardError> {
                 let sentence = format!(
                     "{address} reports its role neither by ROLE nor by INFO and may be a replica; grant +role or +info"
                 );
-                return Err(ShardError::Fatal(Failure::new(FailureKind::Denied, sentence)));
+                let failure = Failure::new(FailureKind::Denied, sentence).with_fault(ConnectFault::Permission);
+                return Err(ShardError::Fatal(failure));
             }
             role => return with_database(Primary { address, link, role }, connector),
         }

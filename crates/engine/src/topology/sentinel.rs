@@ -3,7 +3,7 @@
 use super::{connector::Connector, node::PrimaryNode};
 use crate::{
     address::is_host,
-    failure::{Failure, FailureKind, ShardError},
+    failure::{ConnectFault, Failure, FailureKind, ShardError},
     link::{Link, LinkError, Reply},
     target::{Address, Credentials},
 };
@@ -25,7 +25,8 @@ pub(super) fn ask(
         Err(LinkError::Server(error)) if error.is_denied() => {
             let sentence =
                 format!("the Sentinel {asked} refuses the question ({error}); grant +sentinel|get-master-addr-by-name");
-            return Err(fatal(FailureKind::Denied, sentence));
+            let failure = Failure::new(FailureKind::Denied, sentence).with_fault(ConnectFault::Permission);
+            return Err(ShardError::Fatal(failure));
         }
         Err(LinkError::Server(error)) if error.is_unknown_command() => {
             let sentence =
@@ -56,8 +57,8 @@ pub(super) fn denied(asked: &Address, credentials: &Credentials, error: ShardErr
                 Some(_) => "check the Sentinels' own user and password",
                 None => "give the Sentinels' own password with --sentinel-password-file",
             };
-            let sentence = format!("the Sentinel {asked} denies access; {remedy}");
-            ShardError::Fatal(Failure::new(FailureKind::Denied, sentence))
+            let message = format!("the Sentinel {asked} denies access; {remedy}");
+            ShardError::Fatal(Failure { message, ..failure })
         }
         error => error,
     }

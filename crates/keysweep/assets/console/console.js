@@ -1,5 +1,5 @@
-// Refreshes the parts of a page that are marked data-live by requesting the page again. The server renders everything; without
-// this script a user reloads the page.
+// Refreshes the parts of a page that are marked data-live by requesting the page again, selects rows of the list, and tests a
+// connection without losing the password that was typed. The server renders everything; without this script a user reloads the page.
 "use strict";
 
 (() => {
@@ -13,6 +13,61 @@
   // Shows that a slow action is running: a test waits for the server.
   addEventListener("submit", ({ submitter }) => submitter?.setAttribute("aria-busy", "true"));
   addEventListener("pageshow", () => document.querySelector("[aria-busy]")?.removeAttribute("aria-busy"));
+
+  // A field with an error takes the focus, also where the address has a fragment.
+  document.querySelector("[aria-invalid='true'], .fault[tabindex]")?.focus();
+
+  const picks = () => [...document.querySelectorAll("#list input[name='instance']")];
+  const all = document.getElementById("all");
+
+  /** Shows how many rows are selected, and whether all of them are. */
+  function showPicked() {
+    if (!all) return;
+    const boxes = picks();
+    const count = boxes.filter((box) => box.checked).length;
+    document.getElementById("pick-all").hidden = boxes.length === 0;
+    all.checked = count > 0 && count === boxes.length;
+    all.indeterminate = count > 0 && count < boxes.length;
+    document.getElementById("picked").textContent = count ? `(${count} selected)` : "";
+    for (const button of document.querySelectorAll(".bulk button")) button.disabled = count === 0;
+  }
+
+  all?.addEventListener("change", () => {
+    for (const box of picks()) box.checked = all.checked;
+    showPicked();
+  });
+  document.getElementById("list")?.addEventListener("change", showPicked);
+  addEventListener("pageshow", showPicked);
+  showPicked();
+
+  /** Changes the list without moving a selection, or the focus, to another instance in the same row. */
+  function keepPicked(change) {
+    const picked = new Set(picks().filter((box) => box.checked).map((box) => box.value));
+    const active = document.activeElement;
+    const focused = active?.name === "instance" ? active.value : null;
+    change();
+    for (const box of picks()) box.checked = picked.has(box.value);
+    if (focused !== null) picks().find((box) => box.value === focused)?.focus();
+    showPicked();
+  }
+
+  /** Tests the connection of a form and shows the form that the server answers with, with the secrets that were typed. */
+  async function testConnection(form, button) {
+    const body = new URLSearchParams(new FormData(form, button));
+    const answer = await fetch(form.action, { method: "POST", body, redirect: "manual", signal: AbortSignal.timeout(30000) });
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(form.id);
+    if (!fresh) throw new Error(String(answer.status));
+    for (const name of ["password", "sentinel_password", "key"]) fresh.elements[name].value = form.elements[name].value;
+    form.replaceWith(fresh);
+    (fresh.querySelector("[aria-invalid='true'], .fault[tabindex]") ?? fresh.querySelector("[name='test']")).focus();
+  }
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "edit" || event.submitter?.name !== "test") return;
+    event.preventDefault();
+    // The whole page says what is wrong if the answer is no form, as after the end of a session.
+    testConnection(event.target, event.submitter).catch(() => location.reload());
+  });
 
   const page = document.body.dataset.page;
   if (!page) return;
@@ -64,10 +119,12 @@
       // A scan that has just finished is in the history now.
       if (fresh && wasActive && !isActive(fresh)) fresh = await ask("");
       if (!fresh) return;
-      for (const part of fresh.querySelectorAll("[data-live]")) {
-        const old = document.getElementById(part.id);
-        if (old) morph(old, part);
-      }
+      keepPicked(() => {
+        for (const part of fresh.querySelectorAll("[data-live]")) {
+          const old = document.getElementById(part.id);
+          if (old) morph(old, part);
+        }
+      });
       document.dispatchEvent(new Event("refreshed"));
       every = Number(fresh.body.dataset.refresh);
       stale.hidden = true;

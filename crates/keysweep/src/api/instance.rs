@@ -285,7 +285,7 @@ impl From<&Instance> for InstanceView {
             sampling: instance.sampling.as_str(),
             paused: instance.paused,
             stats: instance.stats.as_ref().map(StatsView::from),
-            unreachable: instance.unreachable.clone(),
+            unreachable: instance.unreachable.as_ref().map(|failure| failure.cause.clone()),
             problems: instance.problems(),
             created_at: instance.created_at,
             activity: None,

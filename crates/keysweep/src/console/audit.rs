@@ -1,11 +1,16 @@
-//! The audit trail of a project, page by page.
+//! The audit trail of a project, page by page and as a file.
 
 use std::collections::HashMap;
 
 use askama::Template;
 use axum::{
+    body::Body,
     extract::{Request, State},
-    response::Response,
+    http::{
+        HeaderValue,
+        header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,6 +25,7 @@ use super::{
     state::PageContext,
 };
 use crate::{
+    identity::AuditFormat,
     model::{AuditEntry, Role},
     store::AuditPage,
 };
@@ -37,6 +43,8 @@ struct AuditPageView {
     kinds: Vec<Choice>,
     /// The user whose entries are shown, with a link to those of all.
     actor: Option<LabelLink>,
+    /// Addresses of these entries as a file, with the names of the formats.
+    exports: Vec<LabelLink>,
     newest: Option<String>,
     older: Option<String>,
 }
@@ -79,14 +87,37 @@ impl Filter {
         Self { kind: KINDS.into_iter().find(|known| *known == kind), actor: context.query.given("actor") }
     }
 
-    /// Returns the address of these entries.
-    fn href(&self, context: &PageContext, before: Option<i64>) -> String {
+    /// Returns which entries of the store these are.
+    fn page(&self, before: Option<i64>) -> AuditPage {
+        AuditPage { before, actor: self.actor.clone(), kind: self.kind.map(str::to_owned), limit: PAGE }
+    }
+
+    /// Returns the query of these entries.
+    fn query(&self) -> url::form_urlencoded::Serializer<'static, String> {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(self.kind.map(|kind| ("kind", kind)));
         query.extend_pairs(self.actor.as_deref().map(|actor| ("actor", actor)));
+        query
+    }
+
+    /// Returns the address of these entries.
+    fn href(&self, context: &PageContext, before: Option<i64>) -> String {
+        let mut query = self.query();
         query.extend_pairs(before.map(|before| ("before", before.to_string())));
         let (path, query) = (context.path("audit"), query.finish());
         if query.is_empty() { path } else { format!("{path}?{query}") }
+    }
+
+    /// Returns the addresses of these entries as a file.
+    fn exports(&self, context: &PageContext) -> Vec<LabelLink> {
+        let link = |format: &AuditFormat| {
+            let query = self.query().append_pair("format", format.as_str()).finish();
+            LabelLink {
+                text: format.as_str().to_uppercase(),
+                href: format!("{}?{query}", context.path("audit/export")),
+            }
+        };
+        AuditFormat::ALL.iter().map(link).collect()
     }
 
     /// Returns links to the entries of all kinds of actions and of each.
@@ -105,14 +136,7 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let context = state.authorize(request, Role::Admin).await?;
     let before = context.query.text("before").parse::<i64>().ok();
     let filter = Filter::new(&context);
-    let page = AuditPage {
-        before,
-        actor: filter.actor.clone(),
-        kind: filter.kind.map(str::to_owned),
-        limit: PAGE,
-        ..AuditPage::default()
-    };
-    let entries = state.identity.audit(&context.project.id, page).await?;
+    let entries = state.identity.audit(&context.project.id, filter.page(before)).await?;
     let instances = state.instances.list(&context.project.id).await?;
     let names: HashMap<&str, &str> =
         instances.iter().map(|instance| (instance.id.as_str(), instance.name.as_str())).collect();
@@ -152,5 +176,23 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
         .actor
         .clone()
         .map(|actor| LabelLink { href: Filter { actor: None, ..filter.clone() }.href(&context, None), text: actor });
-    Ok(rendered(&AuditPageView { shell, rows, kinds: filter.kinds(&context), actor, newest, older }))
+    let (kinds, exports) = (filter.kinds(&context), filter.exports(&context));
+    Ok(rendered(&AuditPageView { shell, rows, kinds, actor, exports, newest, older }))
+}
+
+/// Answers with all entries that an address selects, as a file.
+pub(super) async fn export(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
+    let context = state.authorize(request, Role::Admin).await?;
+    // An unknown format counts as none: a link with one is not followed.
+    let format: AuditFormat = context.query.text("format").parse().unwrap_or(AuditFormat::Csv);
+    let file = state.identity.export_audit(&context.project.id, Filter::new(&context).page(None), format);
+    let name = match format {
+        AuditFormat::Csv => "attachment; filename=\"audit.csv\"",
+        AuditFormat::Json => "attachment; filename=\"audit.json\"",
+    };
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
+        (CONTENT_DISPOSITION, HeaderValue::from_static(name)),
+    ];
+    Ok((headers, Body::from_stream(file)).into_response())
 }

@@ -9,7 +9,7 @@ use super::{
     format::{self, typed_duration},
 };
 use crate::{
-    instances::{AutoScanFault, AutoScanUpdate, TargetUpdate},
+    instances::{AutoScanFault, AutoScanUpdate, InstanceError, TargetUpdate},
     model::{AutoScan, Hold, TargetShare},
     units,
 };
@@ -101,10 +101,35 @@ impl AutoScanForm {
         self
     }
 
+    /// Returns the name of the first field with an error, which takes the focus; empty: none has one.
+    pub(super) fn first_fault(&self) -> &'static str {
+        let fields = [
+            ("first_scan_at", self.first_scan_at_error),
+            ("interval", self.interval_error),
+            ("below", self.below_error),
+            ("timeout", self.timeout_error),
+            ("scan_keys_count", self.scan_keys_count_error),
+        ];
+        fields.into_iter().find(|(_, error)| !error.is_empty()).map_or("", |(field, _)| field)
+    }
+
     /// Returns a hint with the keys per second that the typed count allows.
     pub(super) fn rate(&self) -> String {
         let per_second = self.scan_keys_count.parse::<u64>().ok().and_then(|count| count.checked_mul(200));
         per_second.map_or_else(String::new, |rate| format!("= at most {} keys per second", format::count(rate)))
+    }
+}
+
+/// Why auto-scan settings were not saved.
+pub(super) enum Unsaved {
+    /// Fields of the form are invalid.
+    Faults(Vec<AutoScanFault>),
+    Failed(InstanceError),
+}
+
+impl From<InstanceError> for Unsaved {
+    fn from(error: InstanceError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -187,6 +212,7 @@ mod tests {
         let unset = AutoScan::unset("i");
         let faults = form.update(&unset, now).check(unset, now).expect_err("faults");
         let form = form.with_faults(&faults);
+        assert_eq!(form.first_fault(), "first_scan_at", "the first one takes the focus");
         let AutoScanForm { first_scan_at_error, interval_error, timeout_error, .. } = form;
         let errors = [first_scan_at_error, interval_error, timeout_error, form.scan_keys_count_error, form.below_error];
         assert!(errors.iter().all(|error| !error.is_empty()), "{errors:?}");

@@ -24,6 +24,8 @@ use crate::{
 
 /// Status of a form that is shown again because a field is invalid.
 pub(super) const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+/// Status of a list that names instances for which an action was not possible.
+pub(super) const CONFLICT: StatusCode = StatusCode::CONFLICT;
 
 /// An error page, or the redirect to the sign-in.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use keysweep_engine::{HoldLevel, HoldPolicy, HoldState};
 
-use super::fields::Fields;
+use super::{fields::Fields, format};
 use crate::{
     model::{HeldInstance, HeldServer},
     units,
@@ -17,7 +17,10 @@ pub(super) struct HoldForm {
     pub(super) max_effort: String,
     /// Empty: hz is not written.
     pub(super) max_hz: String,
-    pub(super) error: String,
+    pub(super) level_error: String,
+    pub(super) below_error: String,
+    pub(super) max_effort_error: String,
+    pub(super) max_hz_error: String,
 }
 
 /// How the stale share of an instance is held.
@@ -47,7 +50,7 @@ impl HoldForm {
             below: ((policy.below * 1e4).round() / 100.0).to_string(),
             max_effort: policy.max_effort.to_string(),
             max_hz: policy.max_hz.map_or_else(String::new, |hz| hz.to_string()),
-            error: String::new(),
+            ..Self::default()
         }
     }
 
@@ -58,27 +61,55 @@ impl HoldForm {
             below: text("hold_below"),
             max_effort: text("hold_max_effort"),
             max_hz: text("hold_max_hz"),
-            error: String::new(),
+            ..Self::default()
         }
     }
 
-    /// Returns the policy that the form asks for; what it has no field for stays as it was.
-    pub(super) fn policy(&self, before: HoldPolicy) -> Result<HoldPolicy, String> {
+    /// Returns the policy that the form asks for, or the form with an error beside each invalid field. What the form has no
+    /// field for stays as it was.
+    pub(super) fn policy(mut self, before: HoldPolicy) -> Result<HoldPolicy, Box<Self>> {
         let number = |text: &str, what: &str| text.parse().map_err(|_| format!("Give a whole number as the {what}."));
-        let below = units::percent(&self.below).ok_or("Give the target in percent, from 2 to 30.")?;
-        let effort: u32 = number(&self.max_effort, "highest effort")?;
-        let policy = HoldPolicy {
-            level: self.level.parse()?,
-            below,
-            max_effort: u8::try_from(effort).unwrap_or(u8::MAX),
-            max_hz: match self.max_hz.as_str() {
-                "" => None,
-                text => Some(number(text, "highest hz")?),
-            },
-            ..before
+        let level =
+            kept(self.level.parse::<HoldLevel>().map_err(|error| format::sentence(&error)), &mut self.level_error);
+        let below = units::percent(&self.below).ok_or("Give the target in percent, from 2 to 30.".to_owned());
+        // Each value is checked beside saved ones, which are valid, so that every invalid one is found.
+        let below = kept(below.and_then(|below| valid(HoldPolicy { below, ..before })), &mut self.below_error);
+        let effort = number(&self.max_effort, "highest effort").and_then(|effort: u32| {
+            valid(HoldPolicy { max_effort: u8::try_from(effort).unwrap_or(u8::MAX), ..before })
+        });
+        let effort = kept(effort, &mut self.max_effort_error);
+        let max_hz = match self.max_hz.as_str() {
+            "" => Ok(None),
+            text => number(text, "highest hz").map(Some),
         };
-        policy.validated().map_err(|error| format!("{error}."))
+        let hz = kept(max_hz.and_then(|max_hz| valid(HoldPolicy { max_hz, ..before })), &mut self.max_hz_error);
+        match (level, below, effort, hz) {
+            (Some(level), Some(HoldPolicy { below, .. }), Some(HoldPolicy { max_effort, .. }), Some(hz)) => {
+                Ok(HoldPolicy { level, below, max_effort, max_hz: hz.max_hz, ..before })
+            }
+            _ => Err(Box::new(self)),
+        }
     }
+
+    /// Returns the name of the first field with an error, which takes the focus; empty: none has one.
+    pub(super) fn first_fault(&self) -> &'static str {
+        let fields = [
+            ("hold_level", &self.level_error),
+            ("hold_below", &self.below_error),
+            ("hold_max_effort", &self.max_effort_error),
+            ("hold_max_hz", &self.max_hz_error),
+        ];
+        fields.into_iter().find(|(_, error)| !error.is_empty()).map_or("", |(field, _)| field)
+    }
+}
+
+/// Returns a value, or puts its error beside its field.
+fn kept<T>(value: Result<T, String>, error: &mut String) -> Option<T> {
+    value.map_err(|cause| *error = cause).ok()
+}
+
+fn valid(policy: HoldPolicy) -> Result<HoldPolicy, String> {
+    policy.validated().map_err(|error| format::sentence(&error.to_string()))
 }
 
 impl HoldPart {
@@ -129,25 +160,29 @@ mod tests {
             below: own(below),
             max_effort: own(max_effort),
             max_hz: own(max_hz),
-            error: String::new(),
+            ..HoldForm::default()
         }
     }
 
     #[test]
-    fn a_form_is_read_in_percent_and_says_what_is_wrong() {
+    fn a_form_is_read_in_percent_and_every_invalid_field_has_an_error() {
         let policy = form("hold", "8,5 %", "9", "30").policy(HoldPolicy::default()).expect("a policy");
         assert_eq!((policy.level, policy.max_effort, policy.max_hz), (HoldLevel::Hold, 9, Some(30)));
         assert!((policy.below - 0.085).abs() < 1e-9);
-        assert_eq!(form("hold", "8", "9", "").policy(policy).map(|policy| policy.max_hz), Ok(None));
-        for (wrong, part) in [
-            (form("hold", "much", "9", ""), "in percent"),
-            (form("hold", "1", "9", ""), "invalid below 0.01"),
-            (form("hold", "8", "eleven", ""), "highest effort"),
-            (form("hold", "8", "400", ""), "invalid max_effort"),
-            (form("on", "8", "7", ""), "expected observe, advise or hold"),
+        assert_eq!(form("hold", "8", "9", "").policy(policy).expect("a policy").max_hz, None);
+        for (wrong, first, parts) in [
+            (form("hold", "much", "9", ""), "hold_below", ["", "in percent", "", ""]),
+            (form("hold", "1", "eleven", ""), "hold_below", ["", "Invalid below 0.01", "highest effort", ""]),
+            (form("hold", "8", "400", "500"), "hold_max_effort", ["", "", "Invalid max_effort", "Invalid max_hz 500"]),
+            (form("on", "8", "7", "x"), "hold_level", ["expected observe, advise or hold", "", "", "highest hz"]),
         ] {
-            let error = wrong.policy(HoldPolicy::default()).expect_err(part);
-            assert!(error.contains(part), "{error}");
+            let found = wrong.policy(HoldPolicy::default()).expect_err(first);
+            assert_eq!(found.first_fault(), first);
+            let HoldForm { level_error, below_error, max_effort_error, max_hz_error, .. } = *found;
+            let errors = [level_error, below_error, max_effort_error, max_hz_error];
+            for (error, part) in errors.iter().zip(parts) {
+                assert!(error.contains(part) && error.is_empty() == part.is_empty(), "{first}: {error:?}");
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use keysweep_engine::HoldLevel;
 
 use super::{
     ConsoleState,
-    auto_scan::{AdaptiveView, AutoScanForm, describe},
+    auto_scan::{AdaptiveView, AutoScanForm, Unsaved, describe},
     error::{ConsoleError, UNPROCESSABLE, rendered},
     estimate::{EstimateView, Headline},
     format::{self, RelativeTime},
@@ -22,12 +22,12 @@ use super::{
     selection::Selection,
     shell::{Notice, Shell, Tab},
     state::PageContext,
-    status::Badge,
+    status::{Badge, Trouble, has_failed},
     trend::{self, Trend},
 };
 use crate::{
     instances::{AutoScanFault, InstanceChange, InstanceError, PollError},
-    model::{AutoScan, Instance, Role, Stored},
+    model::{AutoScan, Instance, Role, ScanType, Stored},
     task::schedule::{next_run, next_runs},
     units,
 };
@@ -44,8 +44,12 @@ struct InstancePage {
     url: String,
     badge: Badge,
     is_paused: bool,
+    /// Whether a scan could start at all: keysweep supports the server, as far as it is known.
     can_be_scanned: bool,
-    unreachable: Option<String>,
+    /// Whether a scan is likely to succeed: the last poll did, and no setting that scans depend on is unreadable.
+    is_ready: bool,
+    /// Why the last poll failed, and what to do.
+    trouble: Option<Trouble>,
     problems: Vec<String>,
     stats: Option<StatsView>,
     pace: String,
@@ -93,8 +97,8 @@ struct LastView {
     badge: Badge,
     finished: RelativeTime,
     reclaimed: String,
-    /// Why the scan failed.
-    detail: Option<String>,
+    /// Why the scan failed, a code and a sentence.
+    failure: Option<(String, String)>,
 }
 
 impl ConsoleState {
@@ -135,7 +139,8 @@ impl ConsoleState {
             badge: Badge::of_instance(instance, newest.as_ref()),
             is_paused: instance.paused,
             can_be_scanned: instance.unsupported().is_none(),
-            unreachable: instance.unreachable.clone(),
+            is_ready: instance.unreachable.is_none() && instance.blocking_field(ScanType::Manual).is_none(),
+            trouble: instance.unreachable.as_ref().map(Trouble::new),
             problems: instance.problems(),
             stats: instance.stats.as_ref().map(|stats| StatsView {
                 server: format!("{} {}, {}", stats.engine, stats.engine_version, stats.mode()),
@@ -158,7 +163,10 @@ impl ConsoleState {
                 badge: Badge::of_task(task),
                 finished: RelativeTime::new(task.finished_at.unwrap_or(task.created_at), now),
                 reclaimed: format::count(task.reclaimed),
-                detail: task.reason_detail.clone(),
+                failure: Some(task).filter(|task| has_failed(task)).map(|task| {
+                    let reason = task.reason.as_ref().map_or_else(String::new, ToString::to_string);
+                    (reason, task.reason_detail.clone().unwrap_or_default())
+                }),
             }),
             next: next_run(now, &config, instance, last_end).map(|next| RelativeTime::new(next, now)),
             adaptive: describe(&config),
@@ -207,8 +215,7 @@ impl ConsoleState {
         faults: &[AutoScanFault],
     ) -> Result<Response, ConsoleError> {
         let typed = Typed { auto_scan: Some(form.with_faults(faults)), ..Typed::default() };
-        let text = "The auto-scan is not saved: see the errors beside the fields.".to_owned();
-        let notice = Some(Notice { is_good: false, text });
+        let notice = Some(Notice::bad("The auto-scan is not saved: see the errors beside the fields."));
         Ok((UNPROCESSABLE, self.instance_page(context, instance, typed, notice).await?).into_response())
     }
 
@@ -228,7 +235,7 @@ impl ConsoleState {
             }
             Err(PollError::Instance(error)) => return Err(error.into()),
         };
-        let notice = Notice { is_good: false, text: format!("{otherwise}{failure}.") };
+        let notice = Notice::bad(format!("{otherwise}{failure}."));
         // The poll has saved its result, also for a server that cannot be scanned.
         let polled = self.instances.get(&instance.project_id, &instance.id).await?;
         self.instance_page(context, polled.as_ref().unwrap_or(instance), Typed::default(), Some(notice)).await
@@ -274,25 +281,11 @@ async fn set_paused(state: ConsoleState, request: Request, paused: bool, done: &
 pub(super) async fn remove(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
     if !context.form.is_ticked("sure") {
-        let text = "Nothing was removed: tick the box beside the button first.".to_owned();
-        let notice = Some(Notice { is_good: false, text });
+        let notice = Some(Notice::bad("Nothing was removed: tick the box beside the button first."));
         return state.instance_page(&context, &instance, Typed::default(), notice).await;
     }
     state.instances.remove(&instance, context.user()).await?;
     Ok(Redirect::to(&format!("{}?done=remove", context.path("instances"))).into_response())
-}
-
-/// Why auto-scan settings were not saved.
-enum Unsaved {
-    /// Fields of the form are invalid.
-    Faults(Vec<AutoScanFault>),
-    Failed(InstanceError),
-}
-
-impl From<InstanceError> for Unsaved {
-    fn from(error: InstanceError) -> Self {
-        Self::Failed(error)
-    }
 }
 
 pub(super) async fn set_auto_scan(
@@ -317,14 +310,14 @@ pub(super) async fn set_auto_scan(
 pub(super) async fn set_hold(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
     let form = HoldForm::typed(&context.form);
-    let error = match form.policy(state.holds.get(&instance).await?.policy) {
+    let form = match form.policy(state.holds.get(&instance).await?.policy) {
         Ok(policy) => {
             state.holds.set(&instance, policy, context.user()).await?;
             return Ok(to_page(&context, &instance, "hold").into_response());
         }
-        Err(error) => error,
+        Err(form) => *form,
     };
-    let typed = Typed { hold: Some(HoldForm { error, ..form }), ..Typed::default() };
-    let notice = Notice { is_good: false, text: "The target is not saved: see the error in the form.".to_owned() };
+    let typed = Typed { hold: Some(form), ..Typed::default() };
+    let notice = Notice::bad("The target is not saved: see the errors beside the fields.");
     Ok((UNPROCESSABLE, state.instance_page(&context, &instance, typed, Some(notice)).await?).into_response())
 }

@@ -6,6 +6,7 @@ mod audit;
 mod auto_scan;
 mod cookies;
 mod edit;
+mod edit_form;
 mod error;
 mod estimate;
 mod fields;
@@ -16,8 +17,10 @@ mod hold;
 mod instance;
 mod instances;
 mod labels;
+mod listed;
 mod live;
 mod protection;
+mod selected;
 mod selection;
 mod shell;
 mod sign_in;
@@ -71,9 +74,14 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/console/assets/{name}", get(asset))
         .route("/console/{project}", get(instances::enter))
         .route("/console/{project}/instances", get(instances::list))
+        .route("/console/{project}/scan", get(back).post(selected::scan))
+        .route("/console/{project}/pause", get(back).post(selected::pause))
+        .route("/console/{project}/resume", get(back).post(selected::resume))
+        .route("/console/{project}/schedule", get(back).post(selected::schedule))
         .route("/console/{project}/add", get(edit::blank).post(edit::add))
         .route("/console/{project}/activity", get(activity::list))
         .route("/console/{project}/audit", get(audit::list))
+        .route("/console/{project}/audit/export", get(audit::export))
         .route("/console/{project}/survey", get(survey::show).post(survey::create))
         .route("/console/{project}/instances/{instance}", get(instance::show))
         .route("/console/{project}/instances/{instance}/scan", get(back).post(instance::scan))

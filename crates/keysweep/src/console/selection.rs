@@ -1,50 +1,58 @@
 //! What the list of instances shows, and in which order: search, labels, state and order are kept in the address of the page.
 
-use std::{cmp::Reverse, fmt, str::FromStr};
+use std::{
+    cmp::{Ordering, Reverse},
+    fmt,
+    str::FromStr,
+};
 
-use super::labels::LabelLink;
+use super::{fields::Fields, labels::LabelLink, listed::Listed};
 use crate::model::{Instance, Label, Labels, UnknownName, named};
 
 /// Order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Sort {
-    /// Most stale keys first: where a scan gains most.
+    /// Most bytes of stale keys first: where a scan gains most.
     #[default]
-    Stale,
+    Reclaimable,
     /// Highest stale share first.
     Share,
+    /// The newest scan first, then instances without one.
+    Scan,
     /// Most memory first.
     Memory,
     Name,
 }
 
-named!(Sort, "order of instances", { Stale = "stale", Share = "share", Memory = "memory", Name = "name" });
+named!(Sort, "order of instances", {
+    Reclaimable = "reclaimable",
+    Share = "share",
+    Scan = "scan",
+    Memory = "memory",
+    Name = "name",
+});
 
 impl Sort {
     fn text(self) -> &'static str {
         match self {
-            Self::Stale => "Stale keys",
+            Self::Reclaimable => "Reclaimable",
             Self::Share => "Stale share",
+            Self::Scan => "Last scan",
             Self::Memory => "Used memory",
             Self::Name => "Name",
         }
     }
 
     /// Sorts instances that are sorted by name.
-    fn apply(self, instances: &mut [Instance]) {
-        let stale = |instance: &Instance| instance.stats.as_ref().and_then(|stats| stats.stale_keys);
-        let keys = |instance: &Instance| instance.stats.as_ref().map_or(0, |stats| stats.keys);
+    fn apply(self, listed: &mut [Listed]) {
+        let memory = |one: &Listed| one.instance.stats.as_ref().map(|stats| stats.used_memory);
         match self {
-            Self::Stale => instances.sort_by_key(|instance| Reverse(stale(instance))),
+            Self::Reclaimable => listed.sort_by_key(|one| Reverse(one.bytes())),
             Self::Share => {
-                let share =
-                    |instance: &Instance| stale(instance).map(|stale| stale as f64 / keys(instance).max(1) as f64);
-                instances
-                    .sort_by(|one, other| share(other).partial_cmp(&share(one)).unwrap_or(std::cmp::Ordering::Equal));
+                listed.sort_by(|one, other| other.share().partial_cmp(&one.share()).unwrap_or(Ordering::Equal));
             }
-            Self::Memory => {
-                instances.sort_by_key(|instance| Reverse(instance.stats.as_ref().map(|stats| stats.used_memory)))
-            }
+            Self::Scan => listed.sort_by_key(|one| Reverse(one.last_scan())),
+            Self::Memory => listed.sort_by_key(|one| Reverse(memory(one))),
             Self::Name => {}
         }
     }
@@ -55,26 +63,41 @@ impl Sort {
 pub(super) enum State {
     #[default]
     All,
+    /// A task is active, also one that waits.
+    Scanning,
+    /// The last scan has failed.
+    Failed,
+    /// The last poll has failed, for whatever cause.
     Unreachable,
     Paused,
 }
 
-named!(State, "state of instances", { All = "all", Unreachable = "unreachable", Paused = "paused" });
+named!(State, "state of instances", {
+    All = "all",
+    Scanning = "scanning",
+    Failed = "failed",
+    Unreachable = "unreachable",
+    Paused = "paused",
+});
 
 impl State {
     fn text(self) -> &'static str {
         match self {
             Self::All => "All",
+            Self::Scanning => "Scanning",
+            Self::Failed => "Failed",
             Self::Unreachable => "Unreachable",
             Self::Paused => "Paused",
         }
     }
 
-    fn matches(self, instance: &Instance) -> bool {
+    fn matches(self, listed: &Listed) -> bool {
         match self {
             Self::All => true,
-            Self::Unreachable => instance.unreachable.is_some(),
-            Self::Paused => instance.paused,
+            Self::Scanning => listed.is_active(),
+            Self::Failed => listed.has_failed(),
+            Self::Unreachable => listed.instance.unreachable.is_some(),
+            Self::Paused => listed.instance.paused,
         }
     }
 }
@@ -88,43 +111,49 @@ pub(super) struct Choice {
 
 /// What a page of the list shows.
 #[derive(Clone)]
-pub(super) struct Selection<'c> {
+pub(super) struct Selection {
     /// Path of the list.
     pub(super) path: String,
-    pub(super) search: &'c str,
+    pub(super) search: String,
     pub(super) labels: Vec<Label>,
     pub(super) state: State,
     pub(super) sort: Sort,
 }
 
-impl<'c> Selection<'c> {
+impl Selection {
     /// Returns the selection of all instances.
     pub(super) fn all(path: String) -> Self {
-        Self { path, search: "", labels: Vec::new(), state: State::default(), sort: Sort::default() }
+        Self { path, search: String::new(), labels: Vec::new(), state: State::default(), sort: Sort::default() }
     }
 
-    /// Returns what an address selects. An unknown word counts as none: a link with one is not followed.
-    pub(super) fn new(path: String, search: &'c str, labels: Vec<Label>, state: &str, sort: &str) -> Self {
-        let (state, sort) = (state.parse().unwrap_or_default(), sort.parse().unwrap_or_default());
-        Self { path, search, labels, state, sort }
+    /// Returns what an address selects. An unknown word counts as none, and so does a label that nothing can have: a link with
+    /// one is not followed.
+    pub(super) fn new(path: String, query: &Fields) -> Self {
+        Self {
+            path,
+            search: query.text("search").to_owned(),
+            labels: query.all("label").filter_map(|label| label.parse().ok()).collect(),
+            state: query.text("state").parse().unwrap_or_default(),
+            sort: query.text("sort").parse().unwrap_or_default(),
+        }
     }
 
     /// Keeps the instances that match search and labels, those of the state of these, and sorts them. Returns links to the
     /// states with their counts.
-    pub(super) fn apply(&self, instances: &mut Vec<Instance>) -> Vec<Choice> {
+    pub(super) fn apply(&self, listed: &mut Vec<Listed>) -> Vec<Choice> {
         let wanted = self.search.to_lowercase();
-        instances.retain(|found| {
-            let is_found = found.name.to_lowercase().contains(&wanted) || found.url.text().contains(&wanted);
-            is_found && found.has_labels(&self.labels)
+        listed.retain(|Listed { instance, .. }| {
+            let is_found = instance.name.to_lowercase().contains(&wanted) || instance.url.text().contains(&wanted);
+            is_found && instance.has_labels(&self.labels)
         });
         let choices = State::ALL.iter().map(|&state| {
-            let count = instances.iter().filter(|instance| state.matches(instance)).count();
+            let count = listed.iter().filter(|one| state.matches(one)).count();
             let href = Self { state, ..self.clone() }.href(&self.labels, 0);
             Choice { text: format!("{} ({count})", state.text()), href, is_current: state == self.state }
         });
         let choices = choices.collect();
-        instances.retain(|instance| self.state.matches(instance));
-        self.sort.apply(instances);
+        listed.retain(|one| self.state.matches(one));
+        self.sort.apply(listed);
         choices
     }
 
@@ -141,7 +170,7 @@ impl<'c> Selection<'c> {
     pub(super) fn href(&self, labels: &[Label], page: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         if !self.search.is_empty() {
-            query.append_pair("search", self.search);
+            query.append_pair("search", &self.search);
         }
         for label in labels {
             query.append_pair("label", &label.to_string());
@@ -184,55 +213,66 @@ mod tests {
     use jiff::Timestamp;
     use keysweep_engine::Inspection;
 
-    use super::*;
-    use crate::model::InstanceStats;
+    use super::{super::listed::tests::task, *};
+    use crate::model::{InstanceStats, PollCode, PollFailure, Reason, Status, Task};
 
-    fn instance(name: &str, stats: Option<(Option<u64>, u64, u64)>) -> Instance {
+    fn listed(name: &str, stats: Option<(Option<u64>, u64, u64)>) -> Listed {
         let stats = stats.map(|(stale_keys, keys, used_memory)| InstanceStats {
             server: Inspection { stale_keys, keys, used_memory, ..Inspection::default() },
             seen_at: Timestamp::UNIX_EPOCH,
         });
         let url = "redis://cache.example".to_owned();
-        Instance { stats, ..Instance::new(name.into(), "p".into(), name.into(), url, Timestamp::UNIX_EPOCH) }
+        let instance =
+            Instance { stats, ..Instance::new(name.into(), "p".into(), name.into(), url, Timestamp::UNIX_EPOCH) };
+        Listed::new(instance, None, None)
+    }
+
+    fn finished(seconds: i64, status: Status, reason: Option<Reason>) -> Option<Task> {
+        Some(Task { finished_at: Timestamp::from_second(seconds).ok(), ..task(status, reason) })
     }
 
     /// Returns the names that an address shows, in their order, and the counts of the states.
-    fn shown(state: &str, sort: &str) -> (String, Vec<String>) {
-        let mut instances = vec![
-            instance("a", None),
-            instance("b", Some((Some(10), 1_000, 5))),
-            instance("c", Some((Some(300), 100_000, 9))),
-            instance("d", Some((Some(40), 100, 7))),
-            instance("e", Some((None, 50, 1))),
+    fn shown(query: &str) -> (String, Vec<String>) {
+        let mut all = vec![
+            listed("a", None),
+            listed("b", Some((Some(10), 1_000, 500_000))),
+            listed("c", Some((Some(300), 100_000, 9_000_000))),
+            listed("d", Some((Some(40), 100, 7_000))),
+            listed("e", Some((None, 50, 1_000))),
         ];
-        instances[0].unreachable = Some("connection refused".into());
-        instances[3].paused = true;
-        let selection = Selection::new("/list".into(), "", Vec::new(), state, sort);
-        let states = selection.apply(&mut instances).into_iter().map(|choice| choice.text).collect();
-        (instances.iter().map(|instance| instance.name.as_str()).collect(), states)
+        all[0].instance.unreachable = Some(PollFailure::new(PollCode::Tls, "unknown issuer"));
+        all[1].newest = finished(5, Status::Failed, Some(Reason::Denied));
+        all[2].newest = finished(9, Status::Failed, Some(Reason::Cancelled));
+        all[3].instance.paused = true;
+        all[4].newest = Some(task(Status::Waiting, None));
+        let selection = Selection::new("/list".into(), &Fields::parse(query.as_bytes()));
+        let states = selection.apply(&mut all).into_iter().map(|choice| choice.text).collect();
+        (all.iter().map(|one| one.instance.name.as_str()).collect(), states)
     }
 
     #[test]
     fn what_a_scan_gains_most_comes_first_and_what_is_unknown_last() {
-        assert_eq!(shown("", "").0, "cdbae");
-        assert_eq!(shown("", "share").0, "dbcae");
-        assert_eq!(shown("", "memory").0, "cdbea");
-        assert_eq!(shown("", "name").0, "abcde");
-        assert_eq!(shown("", "no such order").0, "cdbae");
+        assert_eq!(shown("").0, "cbdae", "27,000, 5,000 and 2,800 bytes");
+        assert_eq!(shown("sort=share").0, "dbcae");
+        assert_eq!(shown("sort=memory").0, "cbdea");
+        assert_eq!(shown("sort=scan").0, "cbead");
+        assert_eq!(shown("sort=name").0, "abcde");
+        assert_eq!(shown("sort=none").0, "cbdae");
     }
 
     #[test]
     fn states_select_and_are_counted() {
-        let counts = ["All (5)", "Unreachable (1)", "Paused (1)"].map(str::to_owned);
-        assert_eq!(shown("unreachable", "name"), ("a".to_owned(), counts.to_vec()));
-        assert_eq!(shown("paused", "").0, "d");
+        let counts = ["All (5)", "Scanning (1)", "Failed (1)", "Unreachable (1)", "Paused (1)"].map(str::to_owned);
+        assert_eq!(shown("state=unreachable&sort=name"), ("a".to_owned(), counts.to_vec()));
+        let of = |state: &str| shown(&format!("state={state}")).0;
+        assert_eq!((of("paused"), of("failed"), of("scanning")), ("d".into(), "b".into(), "e".into()));
     }
 
     #[test]
     fn links_keep_search_state_and_order() {
-        let selection = Selection::new("/list".into(), "cache", Vec::new(), "paused", "memory");
+        let of = |query: &str| Selection::new("/list".into(), &Fields::parse(query.as_bytes()));
+        let selection = of("search=cache&state=paused&sort=memory");
         assert_eq!(selection.href(&[], 2), "/list?search=cache&state=paused&sort=memory&page=2");
-        let usual = Selection::new("/list".into(), "", Vec::new(), "", "stale");
-        assert_eq!(usual.href(&[], 0), "/list?page=0");
+        assert_eq!(of("sort=reclaimable&label=x").href(&[], 0), "/list?page=0");
     }
 }

@@ -29,6 +29,20 @@ pub(super) struct Notice {
     pub(super) is_good: bool,
     /// One or two sentences.
     pub(super) text: String,
+    /// What the text announces, if it is a list.
+    pub(super) items: Vec<String>,
+}
+
+impl Notice {
+    /// Returns the notice of a success.
+    fn good(text: &str) -> Self {
+        Self { is_good: true, text: text.to_owned(), items: Vec::new() }
+    }
+
+    /// Returns the notice of a failure.
+    pub(super) fn bad(text: impl Into<String>) -> Self {
+        Self { is_good: false, text: text.into(), items: Vec::new() }
+    }
 }
 
 /// The frame of a page.
@@ -123,7 +137,11 @@ fn done(what: &str) -> Option<Notice> {
         "resume" => "The instance accepts scans again.",
         "survey" => "The survey is created. Its rows appear as instances are estimated.",
         "remove" => "The instance and its history are removed.",
+        "scan-selected" => "The scans are created. Each starts as soon as a worker is free.",
+        "pause-selected" => "The instances are paused: active scans continue, new scans are refused.",
+        "resume-selected" => "The instances accept scans again.",
+        "schedule-selected" => "The auto-scan of each instance is saved.",
         _ => return None,
     };
-    Some(Notice { is_good: true, text: text.to_owned() })
+    Some(Notice::good(text))
 }

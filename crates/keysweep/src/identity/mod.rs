@@ -2,6 +2,7 @@
 
 mod access_keys;
 mod error;
+mod export;
 mod passwords;
 mod projects;
 mod tokens;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use self::passwords::HashQueue;
 pub use self::{
     error::IdentityError,
+    export::AuditFormat,
     tokens::{IssuedToken, NewToken, TOKEN_LIFE, is_unscoped},
 };
 use crate::{

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{InstanceError, Instances};
 use crate::{
-    model::{Instance, InstanceStats, now},
+    model::{Instance, InstanceStats, PollCode, PollFailure, now},
     store::StoreError,
 };
 
@@ -28,6 +28,16 @@ pub enum PollError {
     /// The connection settings cannot be read, or the result could not be stored.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+}
+
+impl PollError {
+    /// Returns what is stored of the error.
+    fn failure(&self) -> PollFailure {
+        match self {
+            Self::Server(failure) => failure.into(),
+            Self::Instance(error) => PollFailure::new(PollCode::Settings, error.to_string()),
+        }
+    }
 }
 
 impl Instances {
@@ -59,34 +69,47 @@ impl Instances {
         let polled = self.inspect(instance, stop).await;
         let Err(error) = &polled else { return polled };
         if !stop.is_raised() && !matches!(error, PollError::Instance(InstanceError::Store(_))) {
-            let cause = error.to_string();
+            let failure = error.failure();
             if instance.unreachable.is_none() {
-                tracing::warn!(instance_id = instance.id, cause, "poll failed");
+                tracing::warn!(instance_id = instance.id, cause = failure.cause, "poll failed");
             }
-            unless_moved(self.store.record_unreachable(instance, &cause).await).map_err(InstanceError::from)?;
+            unless_moved(self.store.record_unreachable(instance, &failure).await).map_err(InstanceError::from)?;
         }
         polled
     }
 
+    /// Connects to the servers of an instance as a poll does, and stores nothing. The instance need not be registered.
+    pub async fn try_connection(&self, instance: &Instance) -> Result<InstanceStats, PollError> {
+        match self.ask(instance, &Stop::new()).await? {
+            (stats, None) => Ok(stats),
+            (_, Some(failure)) => Err(PollError::Server(failure)),
+        }
+    }
+
     async fn inspect(&self, instance: &Instance, stop: &Stop) -> Result<InstanceStats, PollError> {
+        let (stats, failure) = self.ask(instance, stop).await?;
+        // Stored for an unsupported server, too, so that the next task for it is refused at once.
+        unless_moved(self.store.record_stats(instance, &stats).await).map_err(InstanceError::from)?;
+        failure.map_or(Ok(stats), |failure| Err(PollError::Server(failure)))
+    }
+
+    /// Asks the servers of an instance for their stats. Returns also why they cannot be scanned, if so.
+    async fn ask(&self, instance: &Instance, stop: &Stop) -> Result<(InstanceStats, Option<Failure>), PollError> {
         let stop = stop.within(Some(POLL_TIMEOUT));
         let (target, dialer) = self.connect_to(instance)?;
         let inspected = tokio::task::spawn_blocking(move || inspect(&*dialer, &target, &stop)).await;
         let inspected = inspected.unwrap_or_else(|panic| Err(Failure::new(FailureKind::Internal, panic.to_string())));
-        let (stats, failure) = match inspected {
+        match inspected {
             Ok(server) => {
                 let stats = InstanceStats { server, seen_at: now() };
                 let failure = stats.unsupported().map(|cause| Failure::new(FailureKind::Unsupported, cause));
-                (stats, failure)
+                Ok((stats, failure))
             }
             Err(failure) if failure.kind == FailureKind::Unsupported => {
-                (InstanceStats::of_other_engine(now()), Some(failure))
+                Ok((InstanceStats::of_other_engine(now()), Some(failure)))
             }
-            Err(failure) => return Err(PollError::Server(failure)),
-        };
-        // Stored for an unsupported server, too, so that the next task for it is refused at once.
-        unless_moved(self.store.record_stats(instance, &stats).await).map_err(InstanceError::from)?;
-        failure.map_or(Ok(stats), |failure| Err(PollError::Server(failure)))
+            Err(failure) => Err(PollError::Server(failure)),
+        }
     }
 }
 

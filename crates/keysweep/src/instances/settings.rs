@@ -103,6 +103,24 @@ impl Instances {
         Ok(instance)
     }
 
+    /// Returns an instance with this URL and these connection settings, which is not registered.
+    pub fn unregistered(&self, url: &str, connection: &Connection) -> Result<Instance, InstanceError> {
+        let mut instance = Instance::new(new_id(), String::new(), String::new(), String::new(), now());
+        self.set_url(&mut instance, url, None)?;
+        connection.store_in(&mut instance, &self.vault)?;
+        Ok(instance)
+    }
+
+    /// Returns every fault of settings that were typed: of the name, of the URL with its connection settings (`None`: they stay
+    /// as they are), and of the maintenance window. Whether the name is taken shows when it is stored.
+    pub fn faults(&self, name: &str, connection: Option<(&str, &Connection)>, window: &str) -> Vec<InstanceError> {
+        let named = check_name("instance name", name).err().map(InstanceError::from);
+        let connected = connection.and_then(|(url, connection)| self.unregistered(url, connection).err());
+        let bounded =
+            Some(window).filter(|window| !window.is_empty()).and_then(|window| window.parse::<Window>().err());
+        [named, connected, bounded.map(InstanceError::from)].into_iter().flatten().collect()
+    }
+
     /// Sets an instance's URL, user and password. `password`: given beside the URL.
     pub(super) fn set_url(
         &self,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::model::{Instance, InstanceStats};
 
-/// Sums over the servers of some instances, as of the last polls. Unreachable instances are left out: their stats are of
-/// another time.
+/// Sums over the servers of some instances, as of the last polls and estimates. Unreachable instances are left out: their stats
+/// are of another time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Keys, stale keys included.
@@ -14,22 +14,42 @@ pub struct Totals {
     pub stale_keys: u64,
     /// Bytes.
     pub used_memory: u64,
+    /// Estimated bytes of stale keys, as far as they are known.
+    pub reclaimable: u64,
+}
+
+/// What a part of a server holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    keys: u64,
+    stale_keys: u64,
+    reclaimable: u64,
+}
+
+impl Counts {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.saturating_add(other.keys),
+            stale_keys: self.stale_keys.saturating_add(other.stale_keys),
+            reclaimable: self.reclaimable.saturating_add(other.reclaimable),
+        }
+    }
 }
 
 /// What the instances on one server show of it.
 struct Server {
     used_memory: u64,
-    /// Keys and stale keys of all databases, where an instance covers them all.
-    whole: Option<(u64, u64)>,
-    /// Keys and stale keys of the databases that instances name.
-    databases: BTreeMap<u32, (u64, u64)>,
+    /// Of all databases, where an instance covers them all.
+    whole: Option<Counts>,
+    /// Of the databases that instances name.
+    databases: BTreeMap<u32, Counts>,
 }
 
 impl Totals {
-    /// Sums the stats of instances.
-    pub fn of<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> Self {
+    /// Sums the stats of instances and their estimated bytes of stale keys.
+    pub fn of<'a>(instances: impl IntoIterator<Item = (&'a Instance, Option<u64>)>) -> Self {
         let mut servers: BTreeMap<Vec<String>, Server> = BTreeMap::new();
-        for instance in instances {
+        for (instance, reclaimable) in instances {
             let Some(stats) = instance.stats.as_ref().filter(|_| instance.unreachable.is_none()) else { continue };
             let server = match servers.entry(identity(stats)) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -37,22 +57,24 @@ impl Totals {
                     entry.insert(Server { used_memory: stats.used_memory, whole: None, databases: BTreeMap::new() })
                 }
             };
-            let counts = (stats.keys, stats.stale_keys.unwrap_or(0));
+            let counts = Counts {
+                keys: stats.keys,
+                stale_keys: stats.stale_keys.unwrap_or(0),
+                reclaimable: reclaimable.unwrap_or(0),
+            };
             match instance.url.value().ok().and_then(|target| target.database) {
                 Some(database) => drop(server.databases.insert(database, counts)),
                 None => server.whole = Some(counts),
             }
         }
         servers.values().fold(Self::default(), |sum, server| {
-            let databases = || server.databases.values();
-            let (keys, stale_keys) = server.whole.unwrap_or_else(|| {
-                let sum = |all: &mut dyn Iterator<Item = u64>| all.fold(0, u64::saturating_add);
-                (sum(&mut databases().map(|(keys, _)| *keys)), sum(&mut databases().map(|(_, stale)| *stale)))
-            });
+            let databases = || server.databases.values().copied().fold(Counts::default(), Counts::plus);
+            let counts = server.whole.unwrap_or_else(databases);
             Self {
-                keys: sum.keys.saturating_add(keys),
-                stale_keys: sum.stale_keys.saturating_add(stale_keys),
+                keys: sum.keys.saturating_add(counts.keys),
+                stale_keys: sum.stale_keys.saturating_add(counts.stale_keys),
                 used_memory: sum.used_memory.saturating_add(server.used_memory),
+                reclaimable: sum.reclaimable.saturating_add(counts.reclaimable),
             }
         })
     }
@@ -75,6 +97,7 @@ mod tests {
     use keysweep_engine::Inspection;
 
     use super::*;
+    use crate::model::{PollCode, PollFailure};
 
     fn instance(url: &str, run_id: Option<&str>, keys: u64, used_memory: u64) -> Instance {
         let address = url.trim_start_matches("redis://").split('/').next().unwrap_or_default();
@@ -91,7 +114,10 @@ mod tests {
     }
 
     fn totals(instances: &[Instance]) -> (u64, u64, u64) {
-        let Totals { keys, stale_keys, used_memory } = Totals::of(instances);
+        let with_bytes =
+            instances.iter().map(|instance| (instance, instance.stats.as_ref().map(|stats| stats.keys * 9)));
+        let Totals { keys, stale_keys, used_memory, reclaimable } = Totals::of(with_bytes);
+        assert_eq!(reclaimable, keys * 9, "the bytes of stale keys count as the keys do");
         (keys, stale_keys, used_memory)
     }
 
@@ -109,7 +135,10 @@ mod tests {
 
     #[test]
     fn unreachable_instances_are_left_out() {
-        let lost = Instance { unreachable: Some("gone".into()), ..instance("redis://a:1", Some("x"), 100, 7) };
+        let lost = Instance {
+            unreachable: Some(PollFailure::new(PollCode::Unreachable, "gone")),
+            ..instance("redis://a:1", Some("x"), 100, 7)
+        };
         assert_eq!(totals(&[lost, instance("redis://a:2", Some("y"), 10, 1)]), (10, 1, 1));
     }
 }

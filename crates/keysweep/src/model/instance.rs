@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use keysweep_engine::{Address, AddressMap, Preset, Target};
 
-use super::{InstanceStats, Label, Labels, Sampling, ScanType, Sealed, Stored, Window};
+use super::{InstanceStats, Label, Labels, PollFailure, Sampling, ScanType, Sealed, Stored, Window};
 
 /// A server, replication group or cluster that is scanned as one.
 ///
@@ -56,8 +56,8 @@ pub struct Instance {
     pub stats: Option<InstanceStats>,
     /// Why the stored stats cannot be read, where they cannot; the next poll replaces them.
     pub stats_error: Option<String>,
-    /// Why the last poll failed, a sentence; `None`: it succeeded, or there was none yet.
-    pub unreachable: Option<String>,
+    /// Why the last poll failed; `None`: it succeeded, or there was none yet.
+    pub unreachable: Option<PollFailure>,
     /// When the instance was registered.
     pub created_at: Timestamp,
 }

@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_null_and_never_zero() {
-        let unreached = Failure { kind: FailureKind::Unreachable, message: "refused".into() };
+        let unreached = Failure::new(FailureKind::Unreachable, "refused");
         let row = SurveyRow::unreached("a".into(), &unreached, "refused".into());
         let json = serde_json::to_value(&row).expect("JSON");
         for field in ["address", "keys", "keys_with_ttl", "share", "bytes", "reclaimed", "used_memory"] {

@@ -12,7 +12,7 @@ use super::{
     json,
     merge::three_way_merge,
 };
-use crate::model::{Instance, InstanceStats, ScanType, Stored, Window, closed_until};
+use crate::model::{Instance, InstanceStats, PollFailure, ScanType, Stored, Window, closed_until};
 
 /// Shortest time from the registration of an instance to its first background estimate.
 const FIRST_AFTER: Duration = Duration::from_secs(60);
@@ -87,24 +87,26 @@ impl Store {
     /// another URL by now.
     pub async fn record_stats(&self, instance: &Instance, stats: &InstanceStats) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        sql("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL WHERE id = $3 AND url = $4")
-            .bind(stats_to_json(stats)?)
-            .bind(stats.seen_at)
-            .bind(&instance.id)
-            .bind(instance.url.text())
-            .change("instance", &mut tx)
-            .await?;
+        sql("UPDATE instance SET facts = $1, facts_at = $2, unreachable = NULL, unreachable_code = NULL
+             WHERE id = $3 AND url = $4")
+        .bind(stats_to_json(stats)?)
+        .bind(stats.seen_at)
+        .bind(&instance.id)
+        .bind(instance.url.text())
+        .change("instance", &mut tx)
+        .await?;
         self.commit(tx).await
     }
 
     /// Saves why a poll failed; the stats of an earlier poll stay. `Missing` when the instance does not exist or has another
     /// URL by now.
-    pub async fn record_unreachable(&self, instance: &Instance, cause: &str) -> Result<(), StoreError> {
+    pub async fn record_unreachable(&self, instance: &Instance, failure: &PollFailure) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        sql("UPDATE instance SET unreachable = $1 WHERE id = $2 AND url = $3")
-            .bind(cause)
+        sql("UPDATE instance SET unreachable = $1, unreachable_code = $4 WHERE id = $2 AND url = $3")
+            .bind(&failure.cause)
             .bind(&instance.id)
             .bind(instance.url.text())
+            .bind(failure.code.as_str())
             .change("instance", &mut tx)
             .await?;
         self.commit(tx).await
@@ -116,17 +118,19 @@ pub(super) async fn insert_instance(tx: &mut DbSession, instance: &Instance) -> 
     let insert = sql("INSERT INTO instance (
              name, url, username, password, sentinel_username, sentinel_password, ca_pem, cert_pem, client_key,
              server_name, address_map, pace, off_peak_window, window_binds_manual, manage_lazyfree, paused,
-             labels, sampling, id, project_id, facts, facts_at, unreachable, created_at, estimate_at
+             labels, sampling, id, project_id, facts, facts_at, unreachable, unreachable_code, created_at,
+             estimate_at
          ) VALUES (
              $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-             $24, $25
+             $24, $25, $26
          )");
     bind_settings(insert, instance)
         .bind(&instance.id)
         .bind(&instance.project_id)
         .bind(instance.stats.as_ref().map(stats_to_json).transpose()?)
         .bind(instance.stats.as_ref().map(|stats| stats.seen_at))
-        .bind(instance.unreachable.as_deref())
+        .bind(instance.unreachable.as_ref().map(|failure| failure.cause.as_str()))
+        .bind(instance.unreachable.as_ref().map(|failure| failure.code.as_str()))
         .bind(instance.created_at)
         .bind(first_estimate(instance))
         .refers_to("project")
@@ -178,7 +182,8 @@ pub(super) async fn change_instance(
              sampling = $18,
              resumed_at = CASE WHEN $16 THEN NULL WHEN paused THEN $21 ELSE resumed_at END,
              facts = CASE WHEN url = $2 THEN facts END, facts_at = CASE WHEN url = $2 THEN facts_at END,
-             unreachable = CASE WHEN url = $2 THEN unreachable END, looked_at = CASE WHEN url = $2 THEN looked_at END,
+             unreachable = CASE WHEN url = $2 THEN unreachable END,
+             unreachable_code = CASE WHEN url = $2 THEN unreachable_code END, looked_at = CASE WHEN url = $2 THEN looked_at END,
              estimate_at = CASE WHEN url = $2 AND sampling = $18 THEN estimate_at END
          WHERE id = $19 AND project_id = $20");
     bind_settings(update, &instance)
@@ -267,9 +272,16 @@ pub(super) fn instance(row: &Row) -> Result<Instance, StoreError> {
         paused: row.get("paused")?,
         stats,
         stats_error,
-        unreachable: row.get("unreachable")?,
+        unreachable: poll_failure(row)?,
         created_at: row.get("created_at")?,
     })
+}
+
+/// Reads why the last poll failed. A code that is absent or of a later version is the most general one.
+fn poll_failure(row: &Row) -> Result<Option<PollFailure>, StoreError> {
+    let (cause, code) = (row.get::<Option<String>>("unreachable")?, row.get::<Option<String>>("unreachable_code")?);
+    let code = code.and_then(|code| code.parse().ok()).unwrap_or_default();
+    Ok(cause.map(|cause| PollFailure { code, cause }))
 }
 
 /// Returns when the window of the row's instance opens, if it is closed for such a task.

@@ -182,6 +182,24 @@ impl Store {
         .await
     }
 
+    /// Returns the expired keys reclaimed by those tasks of these instances that finished at this time or later.
+    pub async fn reclaimed_since(
+        &self,
+        project_id: &str,
+        instance_ids: &[String],
+        from: Timestamp,
+    ) -> Result<u64, StoreError> {
+        sql("SELECT CAST(COALESCE(SUM(released), 0) AS BIGINT) AS released FROM task
+             WHERE project_id = $1 AND finished_at >= $2
+                 AND instance_id IN (SELECT key FROM json_each($3/*!::json*/))")
+        .bind(project_id)
+        .bind(from)
+        .bind(keys(instance_ids))
+        .one(&mut self.reader().await?)
+        .await?
+        .get("released")
+    }
+
     /// Asks a task to stop: a waiting one ends at once as failed (cancelled), a running one stops at its next heartbeat, one
     /// that has finished is left alone. Returns the task as it is then.
     pub async fn request_cancel(&self, project_id: &str, id: &str) -> Result<Option<Task>, StoreError> {

@@ -15,6 +15,7 @@ mod tracer;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -225,6 +226,17 @@ impl Tasks {
     pub async fn newest(&self, instances: &[Instance]) -> Result<Vec<Task>, TaskError> {
         let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
         Ok(self.store.newest_tasks(&ids).await?)
+    }
+
+    /// Returns the expired keys reclaimed by those tasks of these instances of a project that finished at this time or later.
+    pub async fn reclaimed_since<'i>(
+        &self,
+        project_id: &str,
+        instances: impl IntoIterator<Item = &'i Instance>,
+        from: Timestamp,
+    ) -> Result<u64, TaskError> {
+        let ids: Vec<String> = instances.into_iter().map(|instance| instance.id.clone()).collect();
+        Ok(self.store.reclaimed_since(project_id, &ids, from).await?)
     }
 
     /// Returns a page of an instance's tasks, newest first.

@@ -9,7 +9,7 @@ const require = createRequire(join(process.env.KEYSWEEP_NODE_MODULES, "x.js"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-const { browser: executablePath, base, password, server, nowhere, history, screenshots } = JSON.parse(process.argv[2]);
+const { browser: executablePath, base, password, server, nowhere, history, long, longName, longHost, site, instances, screenshots } = JSON.parse(process.argv[2]);
 const THEMES = {
   light: { colorScheme: "light", viewport: { width: 1440, height: 900 } },
   dark: { colorScheme: "dark", viewport: { width: 1024, height: 760 } },
@@ -29,7 +29,7 @@ async function open(theme = THEMES.light, options = {}) {
   page.setDefaultTimeout(60000);
   page.on("console", (message) => {
     // A refusal or failure that the test asks for is one of the browser's own lines.
-    const isRefusal = message.text().startsWith("Failed to load resource") && /40[34]|422|401|ERR_FAILED/.test(message.text());
+    const isRefusal = message.text().startsWith("Failed to load resource") && /40[349]|422|401|ERR_FAILED/.test(message.text());
     if (["error", "warning"].includes(message.type()) && !isRefusal) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
@@ -44,7 +44,29 @@ async function signIn(page, name, start = "/console") {
   await page.getByLabel("User").fill(name);
   await page.getByLabel("Password").fill(password);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("button", { name: "Sign out" }).waitFor();
+  await page.locator(".menu summary").waitFor();
+}
+
+/** Checks that nothing on a page is wider than its window or its panel. */
+async function assertFits(page, name) {
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.ok(overflow <= 0, `${name}: ${overflow} pixels wider than the window`);
+  const wide = await page.evaluate(() =>
+    [...document.querySelectorAll(".panel")]
+      .filter((panel) => {
+        const inner = panel.getBoundingClientRect().right - parseFloat(getComputedStyle(panel).paddingRight) + 1;
+        const tables = [...panel.querySelectorAll("table")].filter((table) => !table.closest(".scroll"));
+        return panel.scrollWidth > panel.clientWidth || tables.some((table) => table.getBoundingClientRect().right > inner);
+      })
+      .map((panel) => panel.id || panel.className),
+  );
+  assert.deepEqual(wide, [], `${name}: these panels are narrower than their content`);
+  const { header, rows } = await page.evaluate(() => {
+    const header = document.querySelector("header.top");
+    const tops = header ? [...header.children].map((part) => Math.round(part.getBoundingClientRect().top / 20)) : [0];
+    return { header: header?.offsetHeight ?? 0, rows: Math.max(...tops) - Math.min(...tops) };
+  });
+  assert.ok(header < 70 && rows <= 1, `${name}: the header is one row, not ${header} pixels high`);
 }
 
 /** Checks that a page has no serious accessibility fault and fits its window, in every theme. Takes screenshots if asked to. */
@@ -57,22 +79,20 @@ async function inspect(page, name) {
     const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
     const faults = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html}\n${failureSummary}`).join("\n")}`);
     assert.deepEqual(faults, [], `${name}, ${theme}`);
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.ok(overflow <= 0, `${name}, ${theme}: ${overflow} pixels wider than the window`);
-    const wide = await page.evaluate(() =>
-      [...document.querySelectorAll(".panel")]
-        .filter((panel) => {
-          const inner = panel.getBoundingClientRect().right - parseFloat(getComputedStyle(panel).paddingRight) + 1;
-          const tables = [...panel.querySelectorAll("table")].filter((table) => !table.closest(".scroll"));
-          return panel.scrollWidth > panel.clientWidth || tables.some((table) => table.getBoundingClientRect().right > inner);
-        })
-        .map((panel) => panel.id || panel.className),
-    );
-    assert.deepEqual(wide, [], `${name}, ${theme}: these panels are narrower than their content`);
+    await assertFits(page, `${name}, ${theme}`);
   }
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize(THEMES.light.viewport);
   if (name !== "scanning") await photograph(page, name);
+}
+
+/** Checks that a page fits its window at every width, with the longest names and addresses. */
+async function inspectWidths(page, name) {
+  for (const [theme, { viewport }] of Object.entries(THEMES)) {
+    await page.setViewportSize(viewport);
+    await assertFits(page, `${name}, ${theme}`);
+  }
+  await page.setViewportSize(THEMES.light.viewport);
 }
 
 /** Takes screenshots of a page in every theme, if asked to. */
@@ -162,6 +182,65 @@ async function inspectCharts(page) {
   await slider.waitFor();
 }
 
+/** Checks the list of many instances in every state, and the pages of the one with the longest name and host. */
+async function inspectFleet(page) {
+  const rows = page.locator("#list tbody tr");
+  await page.getByText(`1–${instances} of ${instances}`).waitFor();
+  await inspect(page, "instances");
+  await page.setViewportSize(THEMES.phone.viewport);
+  assert.ok(!(await page.locator("#list thead").isVisible()), "the list is cards on a phone");
+  await page.setViewportSize(THEMES.light.viewport);
+  const bars = await page.locator("#list svg.share").evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
+  assert.ok(bars.length > 20 && bars.every((width) => width > 40), `a bar for each share: ${bars}`);
+  const bytes = (text) => Number(/[\d.]+/.exec(text)) * 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].indexOf(/[KMGT]?i?B/.exec(text)[0]);
+  const sizes = (await page.locator("#list [data-label=Reclaimable]").allInnerTexts()).filter((text) => text !== "–").map((text) => bytes(text.replaceAll(",", "")));
+  assert.deepEqual(sizes, [...sizes].sort((one, other) => other - one), "what a scan gains most comes first");
+  for (const words of ["authentication failed", "TLS error", "permission denied", "scan failed", "failed: denied", "waits for its maintenance window"]) {
+    await page.locator("#list").getByText(words).first().waitFor();
+  }
+  await page.getByRole("link", { name: "Failed (2)" }).click();
+  assert.equal(await rows.count(), 2);
+  await page.getByRole("link", { name: "Stale share" }).click();
+  assert.match(page.url(), /state=failed&sort=share/);
+
+  // A selection outlives a refresh, and an action returns to the same part of the list.
+  await page.getByRole("link", { name: "Paused (2)" }).click();
+  const [all, resume] = [page.getByLabel("Select all"), page.getByRole("button", { name: "Resume selected" })];
+  assert.ok(await resume.isDisabled(), "nothing is selected");
+  await rows.first().getByRole("checkbox").check();
+  await page.getByText("(1 selected)").waitFor();
+  assert.ok(await all.evaluate((box) => box.indeterminate));
+  await page.evaluate(() => {
+    const refreshed = new Promise((done) => document.addEventListener("refreshed", done, { once: true }));
+    document.dispatchEvent(new Event("visibilitychange"));
+    return refreshed;
+  });
+  assert.equal(await page.locator("#list input:checked").count(), 1);
+  await all.check();
+  await page.getByText("(2 selected)").waitFor();
+  await resume.click();
+  await page.getByText("The instances accept scans again.").waitFor();
+  await page.getByText("No instance is paused").waitFor();
+  await page.getByRole("link", { name: /^All/ }).click();
+  for (const box of [0, 1]) await rows.nth(box).getByRole("checkbox").check();
+  await page.getByRole("button", { name: "Schedule selected" }).click();
+  await page.getByRole("heading", { name: "Schedule 2 instances" }).waitFor();
+  await inspect(page, "schedule");
+  await page.getByRole("link", { name: "Cancel" }).click();
+  await page.getByLabel("Search by name or address").fill(longHost);
+  await page.keyboard.press("Enter");
+  await page.getByText("1–1 of 1").waitFor();
+  await inspectWidths(page, "the list with a long host");
+  await page.getByRole("link", { name: longName }).click();
+  await page.getByText("Check that the server is running").waitFor();
+  await inspectWidths(page, "an instance with a long host");
+  await page.goto(`${long}/edit`);
+  await inspectWidths(page, "the form with a long host");
+  await page.goto(long);
+  await page.locator("#history tbody a").first().click();
+  await inspectWidths(page, "a task with a long name");
+}
+
 const number = async (locator) => Number((await locator.innerText()).replaceAll(",", ""));
 
 async function everything() {
@@ -180,9 +259,14 @@ async function everything() {
   await page.getByRole("link", { name: "Add an instance" }).click();
   await page.getByLabel("Name", { exact: true }).fill("cache");
   await page.getByLabel("Address", { exact: true }).fill("http://127.0.0.1");
+  await page.getByLabel("Maintenance window", { exact: true }).fill("nightly");
   await page.getByRole("button", { name: "Add the instance" }).click();
   await page.locator("#url-fault").getByText("scheme").waitFor();
+  await page.locator("#window-fault").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), "url", "the first field with an error has the focus");
   await inspect(page, "add");
+  await page.getByLabel("Maintenance window", { exact: true }).fill("");
+  await page.getByLabel("Labels").fill(site);
   const address = page.getByLabel("Address", { exact: true });
   assert.equal(await address.getAttribute("aria-invalid"), "true");
   await address.focus();
@@ -190,8 +274,16 @@ async function everything() {
   await page.keyboard.type(server.url);
   await page.keyboard.press("Tab");
   await page.keyboard.press("Tab");
-  await page.keyboard.type(server.password);
+  await page.keyboard.type(`${server.password}!`);
   await page.getByLabel("Pace of manual scans").selectOption("gentle");
+  // The connection is tested before it is saved, and what was typed stays.
+  const test = page.getByRole("button", { name: "Test connection" });
+  await test.click();
+  await page.locator("#tested").getByText("Authentication failed").waitFor();
+  assert.equal(await page.getByLabel("Password", { exact: true }).inputValue(), `${server.password}!`);
+  await page.getByLabel("Password", { exact: true }).fill(server.password);
+  await test.click();
+  await page.locator("#tested").getByText("The server answers: valkey").waitFor();
   await page.getByLabel("Name", { exact: true }).focus();
   await page.keyboard.press("Enter");
   await page.getByText("The instance is added, and its server answers.").waitFor();
@@ -304,12 +396,18 @@ async function everything() {
   await page.getByRole("link", { name: "Audit trail" }).click();
   await page.getByText("auto_scan.set").first().waitFor();
   await inspect(page, "audit");
+  const heights = await page.locator(".trail tbody tr").evaluateAll((rows) => rows.map((row) => row.offsetHeight));
+  assert.ok(heights.every((height) => height < 50), `one line an entry: ${heights}`);
+  const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "JSON" }).click()]);
+  const entries = JSON.parse(readFileSync(await file.path(), "utf8"));
+  assert.ok(entries.length >= heights.length && entries.some(({ action }) => action === "instance.add"));
   await page.getByRole("link", { name: "Instances", exact: true }).click();
   await page.locator("#list tbody tr").first().waitFor();
-  await inspect(page, "instances");
+  await inspectFleet(page);
 
   // A survey, whose rows appear without the page being loaded again.
   await page.getByRole("link", { name: "Survey" }).click();
+  await page.getByLabel("Instances with these labels").fill(site);
   await page.getByRole("button", { name: "Survey" }).click();
   await page.getByText("3 of 3 instances").waitFor();
   await inspect(page, "survey");
@@ -325,9 +423,12 @@ async function everything() {
   await page.getByLabel("Address", { exact: true }).fill(nowhere);
   await page.getByRole("button", { name: "Add the instance" }).click();
   await page.getByRole("alert").getByText("could not be polled").waitFor();
-  await page.getByText("A scan fails until the server answers.").waitFor();
+  await page.getByText("Unreachable: cannot connect").waitFor();
+  await page.getByText("A scan fails until a poll succeeds.").waitFor();
+  assert.equal(await page.locator("#scan.primary").count(), 0, "a scan that would fail is not offered first");
   await inspect(page, "unreachable");
 
+  await page.locator(".menu summary").click();
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("heading", { name: "Sign in" }).waitFor();
   await page.goto(history);

@@ -7,17 +7,20 @@ use keysweep_harness::{
 };
 use serde_json::{Value, json};
 
-use crate::{common::root, past, visitor::PASSWORD};
+use crate::{common::root, fleet, past, visitor::PASSWORD};
 
 /// Enough stale keys for a scan to take some seconds while a client watches them expire, and enough others for one that finds none.
 const LIVE: u64 = 500_000;
 const STALE: u64 = 120_000;
+/// Label of the instances with an address on this machine: no name of another one is looked up.
+const SITE: &str = "site=here";
 
 #[test]
 fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_cancels_and_is_refused_as_a_reader() {
     let Some(browser) = browser() else { return };
     let installation = installation!();
-    installation.admin(&["project", "add", "shop"]);
+    let shop = id(&installation.admin(&["project", "add", "shop"]));
+    let long = fleet::write(&installation, &shop);
     for role in ["reader", "operator", "admin"] {
         installation.add_user(role, "shop", role, PASSWORD);
     }
@@ -25,7 +28,16 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
     installation.admin(&["user", "grant", "admin", "--project", "warehouse", "--role", "admin"]);
     // The longest addresses are those of clusters.
     let ports = [free_port(), free_port(), free_port()].map(|port| format!("127.0.0.1:{port}")).join(",");
-    installation.admin(&["instance", "add", "checkout", &format!("redis-cluster://{ports}"), "--project", "shop"]);
+    installation.admin(&[
+        "instance",
+        "add",
+        "checkout",
+        &format!("redis-cluster://{ports}"),
+        "--project",
+        "shop",
+        "--label",
+        SITE,
+    ]);
     let server = Server::with(Flavor::Valkey91).password("hunter2-hunter2").start();
     DataSet::new().live(LIVE).stale(STALE).load(&server);
     server.watch_expired_keys();
@@ -40,6 +52,12 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
         "server": { "url": format!("redis://127.0.0.1:{}", server.port()), "password": "hunter2-hunter2", "stale": STALE },
         "nowhere": format!("redis://127.0.0.1:{}", free_port()),
         "history": history,
+        "long": format!("/console/{shop}/instances/{long}"),
+        "longName": fleet::LONG,
+        "longHost": fleet::LONG_HOST,
+        "site": SITE,
+        // The fleet, checkout, sessions, and cache, which the visitor adds.
+        "instances": fleet::INSTANCES + 3,
         "screenshots": std::env::var_os("KEYSWEEP_SCREENSHOTS").map(|_| folder("docs/screenshots")),
     }));
     let (_, log) = service.terminate();
@@ -48,7 +66,7 @@ fn heavy_a_person_signs_in_adds_an_instance_watches_a_scan_sets_an_auto_scan_can
 
 /// Registers an instance with a past, scans it several times and returns its path in the console.
 fn with_a_history(installation: &Installation, service: &Service, server: &Server) -> String {
-    let add = ["instance", "add", "sessions", &server.url(), "--project", "shop", "--pace", "fast"];
+    let add = ["instance", "add", "sessions", &server.url(), "--project", "shop", "--pace", "fast", "--label", SITE];
     let instance = id(&installation.admin(&add));
     let body = json!({ "auth": { "identity": { "methods": ["password"], "password": { "user": {
         "name": "operator", "password": PASSWORD, "domain": { "name": "d" } } } } } });

@@ -3,6 +3,9 @@
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+mod fleet;
+mod forms;
+mod list;
 mod pages;
 mod past;
 mod protection;

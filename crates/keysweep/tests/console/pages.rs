@@ -54,7 +54,7 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
     let target =
         |below| [("hold_level", "advise"), ("hold_below", below), ("hold_max_effort", "7"), ("hold_max_hz", "")];
     let wrong = visitor.post(&format!("{path}/hold"), &ended, &target("99"));
-    assert!(wrong.status == 422 && wrong.text.contains("invalid below 0.99"), "{}", wrong.text);
+    assert!(wrong.status == 422 && wrong.text.contains("Invalid below 0.99"), "{}", wrong.text);
     assert!(wrong.text.contains("The stale share is not held"), "the level was not saved: {}", wrong.text);
     let unknown = [("hold_level", "always"), ("hold_below", "8"), ("hold_max_effort", "7"), ("hold_max_hz", "")];
     let wrong = visitor.post(&format!("{path}/hold"), &ended, &unknown);
@@ -75,6 +75,18 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
         tasks.text.contains("audit?kind=task&amp;actor=admin")
             || tasks.text.contains("audit?kind=task&#38;actor=admin")
     );
+    let file =
+        |visitor: &mut Visitor, query: &str| visitor.get(&format!("/console/{}/audit/export?{query}", shop.project));
+    let csv = file(&mut visitor, "kind=task&format=csv");
+    assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
+    assert!(csv.text.starts_with("seq,happened_at,actor,action,subject,detail\n"), "{}", csv.text);
+    assert!(csv.text.contains(",admin,task.create,") && !csv.text.contains("hold.set"), "{}", csv.text);
+    let json = file(&mut visitor, "format=json");
+    let entries = json.body.as_array().expect("an array");
+    assert!(json.header("content-disposition").is_some_and(|name| name.contains("audit.json")));
+    for action in ["task.create", "instance.add", "hold.set"] {
+        assert!(entries.iter().any(|entry| entry["action"] == action), "{action}: {}", json.text);
+    }
     let none = visitor.get(&format!("/console/{}/audit?kind=task&actor=%3Cb%3E", shop.project));
     assert!(none.text.contains("No entries yet.") && !none.text.contains("<b>"), "{}", none.text);
     let (_, log) = service.terminate();

@@ -28,6 +28,9 @@ fn a_form_of_another_site_is_refused_and_changes_nothing() {
         assert_eq!(answer.status, 403, "{headers:?} {body}");
         assert!(answer.text.contains("Nothing was changed"), "{}", answer.text);
     }
+    let selected = format!("/console/{}/scan", shop.project);
+    let body = form(&token(&other), &[("instance", &shop.instance)]);
+    assert_eq!(visitor.send("POST", &selected, &[], &body).status, 403, "scans of selected instances");
     let history = visitor.get(&shop.page());
     assert!(history.text.contains("No scans yet."));
     let origin = format!("http://{}", visitor.host);
@@ -96,7 +99,16 @@ fn a_reader_sees_no_buttons_and_every_action_is_refused() {
         assert_eq!(answer.status, 403, "{action}");
         assert!(answer.text.contains("Permission denied"), "{action}: {}", answer.text);
     }
-    for path in ["audit", "add"] {
+    for action in ["scan", "schedule", "pause", "resume"] {
+        let answer =
+            reader.post(&format!("/console/{}/{action}", shop.project), &page, &[("instance", &shop.instance)]);
+        assert_eq!(answer.status, 403, "{action} of selected instances");
+    }
+    assert!(
+        !reader.get(&format!("/console/{}/instances", shop.project)).text.contains("checkbox"),
+        "nothing to select"
+    );
+    for path in ["audit", "audit/export", "add"] {
         assert_eq!(reader.get(&format!("/console/{}/{path}", shop.project)).status, 403, "{path}");
     }
     assert_eq!(reader.get(&format!("{}/edit", shop.page())).status, 403);
@@ -105,6 +117,14 @@ fn a_reader_sees_no_buttons_and_every_action_is_refused() {
     assert!(page.text.contains("Scan now") && !page.text.contains("Remove"), "{}", page.text);
     for action in ["test", "pause", "remove", "edit"] {
         assert_eq!(operator.post(&format!("{}/{action}", shop.page()), &page, &[]).status, 403, "{action}");
+    }
+    for action in ["pause", "resume"] {
+        let path = format!("/console/{}/{action}", shop.project);
+        assert_eq!(
+            operator.post(&path, &page, &[("instance", &shop.instance)]).status,
+            403,
+            "{action} of selected ones"
+        );
     }
 }
 

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use keysweep::{
     identity::Identity,
     instances::{AllowedTargets, Instances, NewInstance, POLL_INTERVAL},
-    model::{Instance, LazyFreeHold},
+    model::{Instance, LazyFreeHold, NewTask, PollCode, ScanType},
+    random::new_id,
     secrets::Vault,
     store::{Clock, Heartbeat, Store, TaskResult},
 };
@@ -73,7 +74,8 @@ async fn stats_follow_the_server_without_a_scan() {
     clock.set(poll(2));
     instances.poll_due_instances(&stop).await.expect("polled");
     let away = seen(&instances, &instance).await;
-    assert!(away.unreachable.is_some_and(|cause| cause.contains("connection refused")));
+    let failure = away.unreachable.expect("a failure");
+    assert!(failure.code == PollCode::Unreachable && failure.cause.contains("connection refused"), "{failure:?}");
     assert_eq!(keys().await, Some(123), "the last stats are still stored");
     server.restart();
     clock.set(poll(3));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keysweep::{
     model::{
-        EstimateTotal, EstimatedPrimary, Instance, InstanceEstimate, LatestEstimate, Mark, MarkKind, Sampling, Stored,
+        EstimateTotal, EstimatedPrimary, Instance, InstanceEstimate, LatestEstimate, Mark, MarkKind, PollCode,
+        PollFailure, Sampling, Stored,
     },
     store::{Pruned, Store},
 };
@@ -126,7 +127,7 @@ async fn instances_that_may_not_be_estimated_are_left_out(store: Fresh) {
     let paused = polled(&store, "paused").await;
     store.update_instance(&paused, &Instance { paused: true, ..paused.clone() }).await.expect("changed");
     let lost = polled(&store, "lost").await;
-    store.record_unreachable(&lost, "away").await.expect("kept");
+    store.record_unreachable(&lost, &PollFailure::new(PollCode::Unreachable, "away")).await.expect("kept");
     let new = store.instance_of_its_own("never polled").await;
     store.with_clock(at(0)).defer_estimate(&new, Duration::ZERO).await.expect("due");
     let scanned = polled(&store, "scanned").await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use keysweep::model::{AutoScan, Instance, InstanceStats, Labels, Project, Sampling, Sealed, Stored};
+use keysweep::model::{
+    AutoScan, Instance, InstanceStats, Labels, PollCode, PollFailure, Project, Sampling, Sealed, Stored,
+};
 use keysweep_engine::Inspection;
 
 use crate::conformance::fresh::{Fresh, assert_missing, assert_taken, at, id, plain_instance, time};
@@ -47,7 +49,7 @@ fn full_instance(project: &Project) -> Instance {
         sampling: Sampling::Primary,
         paused: true,
         stats: Some(stats(1)),
-        unreachable: Some("connection refused".into()),
+        unreachable: Some(PollFailure::new(PollCode::Tls, "unknown issuer")),
         ..plain_instance(project, "full")
     }
 }
@@ -148,15 +150,17 @@ async fn an_unreachable_server_keeps_its_stats_and_is_marked_until_the_next_poll
         let seen = store.instance(&instance.project_id, &instance.id).await.expect("read").expect("an instance");
         (seen.stats.map(|stats| stats.keys), seen.unreachable)
     };
+    let away = PollFailure::new(PollCode::Unreachable, "away");
+    let refused = PollFailure::new(PollCode::Authentication, "a wrong password");
     assert_eq!(seen().await, (None, None));
-    store.record_unreachable(&instance, "away").await.expect("kept");
-    assert_eq!(seen().await, (None, Some("away".into())));
+    store.record_unreachable(&instance, &away).await.expect("kept");
+    assert_eq!(seen().await, (None, Some(away.clone())));
     store.record_stats(&instance, &stats(10)).await.expect("kept");
     assert_eq!(seen().await, (Some(10), None));
-    store.record_unreachable(&instance, "away again").await.expect("kept");
-    assert_eq!(seen().await, (Some(10), Some("away again".into())));
+    store.record_unreachable(&instance, &refused).await.expect("kept");
+    assert_eq!(seen().await, (Some(10), Some(refused)));
     assert_missing(
-        store.record_unreachable(&Instance { id: id("absent"), ..instance.clone() }, "away").await,
+        store.record_unreachable(&Instance { id: id("absent"), ..instance.clone() }, &away).await,
         "instance",
     );
 }
@@ -313,15 +317,13 @@ async fn a_password_is_never_used_with_another_address(store: Fresh) {
 async fn the_stats_of_a_server_do_not_outlive_its_url(store: Fresh) {
     let before = store.instance_of_its_own("cache").await;
     store.record_stats(&before, &stats(7)).await.expect("kept");
-    store.record_unreachable(&before, "away").await.expect("kept");
+    let away = PollFailure::new(PollCode::Tls, "away");
+    store.record_unreachable(&before, &away).await.expect("kept");
     assert_eq!(store.with_clock(at(0)).claim_polls(Duration::from_secs(60), 10).await.expect("taken").len(), 1);
     let renamed = Instance { name: "session cache".into(), ..before.clone() };
     let renamed = store.update_instance(&before, &renamed).await.expect("changed");
-    assert_eq!(
-        (&renamed.stats, renamed.unreachable.as_deref()),
-        (&Some(stats(7)), Some("away")),
-        "it is the same server"
-    );
+    let kept = (Some(stats(7)), Some(away.clone()));
+    assert_eq!((renamed.stats.clone(), renamed.unreachable.clone()), kept, "it is the same server");
     assert_eq!(store.with_clock(at(1)).claim_polls(Duration::from_secs(60), 10).await.expect("taken"), []);
 
     let moved = Instance { url: Stored::read("redis://there.example"), ..renamed.clone() };
@@ -329,7 +331,7 @@ async fn the_stats_of_a_server_do_not_outlive_its_url(store: Fresh) {
     assert_eq!((&moved.stats, &moved.unreachable), (&None, &None));
     // A poll of the old server that ends only now.
     assert_missing(store.record_stats(&renamed, &stats(8)).await, "instance");
-    assert_missing(store.record_unreachable(&renamed, "away").await, "instance");
+    assert_missing(store.record_unreachable(&renamed, &away).await, "instance");
     assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));
     assert_eq!(
         store.with_clock(at(2)).claim_polls(Duration::from_secs(60), 10).await.expect("taken"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{AutoScan, Instance, InstanceStats, TargetShare},
+    model::{AutoScan, Instance, InstanceStats, PollCode, PollFailure, TargetShare},
     store::{InstanceOverview, Overview},
 };
 use keysweep_engine::Inspection;
@@ -16,6 +16,7 @@ on_every_engine!(
     an_instance_shows_the_stats_of_its_last_poll,
     an_unchecked_schedule_lags,
     scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_paused,
+    reclaimed_keys_are_summed_over_instances_since_a_time,
 );
 
 async fn overview(store: &Fresh, seconds: i64) -> Overview {
@@ -96,7 +97,7 @@ async fn an_instance_shows_the_stats_of_its_last_poll(store: Fresh) {
     let seen = &seen.instances[0];
     assert_eq!((&seen.stats, seen.reachable, seen.last_success), (&Some(stats.clone()), Some(true), Some(time(9))));
 
-    store.record_unreachable(&instance, "no answer").await.expect("kept");
+    store.record_unreachable(&instance, &PollFailure::new(PollCode::Unreachable, "no answer")).await.expect("kept");
     let seen = overview(&store, 12).await;
     assert_eq!((&seen.instances[0].stats, seen.instances[0].reachable), (&Some(stats), Some(false)));
 }
@@ -164,4 +165,25 @@ async fn scans_are_due_from_the_first_one_on_and_not_while_the_instance_is_pause
     let renamed = Instance { name: "renamed".into(), ..instance.clone() };
     store.with_clock(at(950)).update_instance(&instance, &renamed).await.expect("changed");
     assert_eq!((interval(960).await, since(960).await), (Some(settings.interval), Some(time(900))));
+}
+
+async fn reclaimed_keys_are_summed_over_instances_since_a_time(store: Fresh) {
+    let project = store.project("shop").await;
+    let (one, other) = (plain_instance(&project, "one"), plain_instance(&project, "other"));
+    for instance in [&one, &other] {
+        store.add_instance(instance).await.expect("added");
+    }
+    for (instance, end, scanned) in [(&one, 10, 1_000), (&one, 20, 300), (&other, 30, 70)] {
+        store.waiting(instance, at(end - 2)).await;
+        let claim = store.claimed(at(end - 1), "worker").await;
+        store.with_clock(at(end)).finish(&claim.lease, &success(scanned)).await.expect("ended");
+    }
+    store.waiting(&one, at(40)).await;
+    let since = async |seconds, instances: &[&Instance]| {
+        let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
+        store.reclaimed_since(&project.id, &ids, time(seconds)).await.expect("read")
+    };
+    assert_eq!(since(10, &[&one, &other]).await, 137, "a tenth of the scanned keys");
+    assert_eq!(since(11, &[&one, &other]).await, 37, "the first scan finished before");
+    assert_eq!((since(0, &[&other]).await, since(31, &[&one, &other]).await, since(0, &[]).await), (7, 0, 0));
 }
