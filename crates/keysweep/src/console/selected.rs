@@ -42,7 +42,7 @@ enum Action {
     Scan,
     Pause,
     Resume,
-    Schedule(AutoScanForm),
+    Schedule(Box<AutoScanForm>),
 }
 
 impl Action {
@@ -210,7 +210,7 @@ pub(super) async fn schedule(State(state): State<ConsoleState>, request: Request
     if is_filled {
         form = AutoScanForm::typed(&context.form);
         match form.update(&unset, now).check(unset, now) {
-            Ok(_) => return state.handle(&context, &Action::Schedule(form)).await,
+            Ok(_) => return state.handle(&context, &Action::Schedule(Box::new(form))).await,
             Err(faults) => form = form.with_faults(&faults),
         }
     }

@@ -90,6 +90,8 @@ async function inspect(page, name) {
 async function inspectWidths(page, name) {
   for (const [theme, { viewport }] of Object.entries(THEMES)) {
     await page.setViewportSize(viewport);
+    // Charts follow the window in the next frames.
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))));
     await assertFits(page, `${name}, ${theme}`);
   }
   await page.setViewportSize(THEMES.light.viewport);
@@ -340,6 +342,7 @@ async function everything() {
   await page.getByRole("button", { name: "Save auto-scan" }).click();
   await page.locator("#timeout-fault").getByText("twice the interval").waitFor();
   assert.equal(await page.getByLabel("Timeout").getAttribute("aria-invalid"), "true");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "timeout", "the field with the error has the focus");
   await inspect(page, "auto-scan-fault");
   await page.getByLabel("Timeout").fill("48h");
   await page.getByRole("button", { name: "Save auto-scan" }).click();

@@ -6,13 +6,16 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use keysweep::{
     model::{
-        AutoScan, Instance, InstanceEstimate, InstanceStats, Labels, NewTask, PollCode, PollFailure, Reason, Sampling,
-        ScanType, Stored, now,
+        AutoScan, EstimatedPrimary, Instance, InstanceEstimate, InstanceStats, Labels, NewTask, PollCode, PollFailure,
+        Reason, Sampling, ScanType, Stored, now,
     },
     random::new_id,
     store::{Clock, Created, Heartbeat, Store, TaskResult},
 };
-use keysweep_engine::{Finding, Inspection, Method, Progress};
+use keysweep_engine::{
+    Cycle, Finding, Inspection, Method, Progress,
+    stale::{Advice, Code},
+};
 use keysweep_harness::Installation;
 
 pub const INSTANCES: usize = 30;
@@ -125,7 +128,22 @@ fn estimate(number: usize, taken_at: Timestamp) -> Option<InstanceEstimate> {
         method: Some(Method::Replica),
         ..Finding::default()
     };
-    number.is_multiple_of(2).then(|| InstanceEstimate { taken_at, total, primaries: Vec::new() })
+    let verdict = Advice {
+        code: if share < 0.1 { Code::Pointless } else { Code::ScanEvery },
+        reason: format!("{:.1} % are stale, {} 10.0 %", share * 100.0, if share < 0.1 { "below" } else { "above" }),
+        remedy: (share >= 0.1).then(|| "keysweep autoscan set INSTANCE --below 10%".to_owned()),
+        interval_seconds: None,
+        setting: None,
+    };
+    let primary = EstimatedPrimary {
+        address: stats.primaries[0].to_string(),
+        finding: total.clone(),
+        approximate: false,
+        used_memory: Some(stats.used_memory),
+        verdict,
+        cycle: Cycle::default(),
+    };
+    number.is_multiple_of(2).then(|| InstanceEstimate { taken_at, total, primaries: vec![primary] })
 }
 
 /// Creates a task of an instance some hours ago.
