@@ -192,6 +192,9 @@ pub enum TargetError {
         "user, password and path in the URL must be UTF-8, percent-encoded where needed: an ä is %C3%A4, and %E4 is Latin-1"
     )]
     NotUtf8,
+    /// A control character in a decoded part.
+    #[error("the {0} has a control character, such as a line break; leave it out")]
+    Control(&'static str),
     /// A certificate or key that cannot be used.
     #[error("the {what} cannot be used: {cause}")]
     Tls {

@@ -71,7 +71,7 @@ impl Target {
         let mode = match kind {
             None => Mode::Server,
             Some("sentinel") => {
-                let name = decode(parts.next().ok_or(TargetError::NoName)?);
+                let name = decode("name of the primary", parts.next().ok_or(TargetError::NoName)?)?;
                 Mode::Sentinel { name, credentials: Credentials::default(), tls: SentinelTls::Same }
             }
             Some(_) => Mode::Cluster,
@@ -110,7 +110,7 @@ fn socket(scheme: &str, rest: &str, password_apart: bool) -> Result<(Target, Str
         None => return Err(AddressError::Socket.into()),
     };
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| TargetError::NotUtf8)?;
+    let decoded = decode("path", path)?;
     let number = match query {
         None => None,
         Some(query) => Some(database(query.strip_prefix("db=").ok_or(TargetError::Query(SOCKET_QUERY))?)?),
@@ -152,15 +152,20 @@ fn credentials(userinfo: &str, password_apart: bool) -> Result<Credentials, Targ
         None if password_apart || userinfo.is_empty() => (userinfo, ""),
         None => return Err(TargetError::LoneWord),
     };
-    let decode = |part: &str| match percent_decode_str(part).decode_utf8() {
-        Ok(text) => Ok(Some(text.into_owned()).filter(|text| !text.is_empty())),
-        Err(_) => Err(TargetError::NotUtf8),
+    let part = |field, text| -> Result<_, TargetError> {
+        Ok(Some(decode(field, text)?).filter(|text: &String| !text.is_empty()))
     };
-    Ok(Credentials { username: decode(username)?, password: decode(password)?.map(SecretString::from) })
+    Ok(Credentials { username: part("user", username)?, password: part("password", password)?.map(SecretString::from) })
 }
 
-fn decode(part: &str) -> String {
-    percent_decode_str(part).decode_utf8_lossy().into_owned()
+/// Decodes a part of a URL. Refuses control characters: they are in no name that a client can type, and a line break is the end of
+/// a command to a server that is not Redis.
+fn decode(field: &'static str, part: &str) -> Result<String, TargetError> {
+    let text = percent_decode_str(part).decode_utf8().map_err(|_| TargetError::NotUtf8)?;
+    if text.chars().any(char::is_control) {
+        return Err(TargetError::Control(field));
+    }
+    Ok(text.into_owned())
 }
 
 #[cfg(test)]
@@ -335,6 +340,14 @@ mod tests {
     #[case::socket_with_a_relative_path("unix://hunter2/redis.sock", "unix:///run/redis/redis.sock")]
     #[case::socket_behind_a_folder_above("redis+unix://:hunter2@/run/../redis.sock", "without ..")]
     #[case::no_name_behind_the_sentinels("redis-sentinel://:hunter2@h:1/", "mymaster")]
+    #[case::a_command_in_the_name(
+        "redis-sentinel://h:1/hunter2%0d%0aflush_all%0d%0a",
+        "primary has a control character"
+    )]
+    #[case::a_command_in_the_user("redis://hunter2%0d%0aflush_all:x@h:1", "user has a control character")]
+    #[case::a_command_in_the_password("redis://:hunter2%0aflush_all@h:1", "password has a control character")]
+    #[case::a_line_break_in_the_path("unix:///run/hunter2%0a.sock", "path has a control character")]
+    #[case::a_name_that_is_not_utf8("redis-sentinel://h:1/hunter2%FF", "UTF-8")]
     fn a_url_without_a_server_is_refused_with_a_remedy_and_without_the_password(
         #[case] text: &str,
         #[case] remedy: &str,

@@ -94,6 +94,7 @@ fn invalid_requests_are_refused_with_field_and_remedy() {
     let added = post(&service, &instances, &json!({ "name": "cache", "url": down }));
     assert_eq!((added.status, &added.body["stats"]), (201, &Value::Null), "a server need not be up");
     let tls = |connection| json!({ "name": "x", "url": "rediss://127.0.0.1:1", "connection": connection });
+    let sentinel = json!({ "name": "x", "url": "redis-sentinel://127.0.0.1:1/x%0d%0aflush_all%0d%0a" });
     for (body, status, words) in [
         (json!({ "name": "cache", "url": down }), 409, "\"cache\""),
         (json!({ "name": " x", "url": down }), 400, "instance name"),
@@ -102,6 +103,7 @@ fn invalid_requests_are_refused_with_field_and_remedy() {
         (json!({ "name": "x", "url": "redis-cluster://127.0.0.1:1,169.254.169.254:80" }), 400, "169.254.169.254:80"),
         (json!({ "name": "x", "url": "redis://a%0d%0ab:p@127.0.0.1:1" }), 400, "the user has a control character"),
         (json!({ "name": "x", "url": "redis://a:p%0aq@127.0.0.1:1" }), 400, "the password has a control character"),
+        (sentinel, 400, "the name of the primary has a control character"),
         (tls(json!({ "server_name": "a\r\nb" })), 400, "the server name has a control character"),
         (tls(json!({ "address_map": "a:1\n=b:2" })), 400, "the address map has a control character"),
         (tls(json!({ "sentinel_username": "a\0" })), 400, "the Sentinel user has a control character"),
