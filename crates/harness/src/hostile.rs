@@ -36,6 +36,8 @@ pub enum Hostility {
     Replicas,
     /// A cluster of 16,384 primaries, all of them at the server's own address.
     Nodes,
+    /// A cluster of 1,000 primaries, the most that a scan takes, none of which can be reached.
+    Primaries,
     /// The greatest numbers that there are, for every count.
     Numbers,
     /// Pages of SCAN without an end, each with a cursor of its own.
@@ -44,7 +46,7 @@ pub enum Hostility {
 
 impl Hostility {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Wide,
         Self::Deep,
         Self::Long,
@@ -56,6 +58,7 @@ impl Hostility {
         Self::Databases,
         Self::Replicas,
         Self::Nodes,
+        Self::Primaries,
         Self::Numbers,
         Self::Pages,
     ];
@@ -64,7 +67,7 @@ impl Hostility {
     pub fn worst_command(self) -> &'static str {
         match self {
             Self::Long | Self::Fields | Self::Databases | Self::Numbers => "INFO",
-            Self::Nodes | Self::Nested => "CLUSTER",
+            Self::Nodes | Self::Primaries | Self::Nested => "CLUSTER",
             Self::Endless | Self::Pages => "SCAN",
             Self::Wide | Self::Deep | Self::Slow | Self::Integers | Self::Replicas => "ROLE",
         }
@@ -99,10 +102,13 @@ impl HostileServer {
         Self { address }
     }
 
-    /// Returns its URL, of a cluster where the hostility is about clusters.
+    /// Returns its URL, of a cluster or a Sentinel where the hostility is about these.
     pub fn url(&self, command: &str) -> String {
-        let scheme = if command == "CLUSTER" { "redis-cluster" } else { "redis" };
-        format!("{scheme}://{}", self.address)
+        match command {
+            "CLUSTER" => format!("redis-cluster://{}", self.address),
+            "SENTINEL" => format!("redis-sentinel://{}/main", self.address),
+            _ => format!("redis://{}", self.address),
+        }
     }
 }
 
@@ -149,6 +155,10 @@ impl Behaviour {
                 write!(out, "*2\r\n${}\r\n{now}\r\n$1\r\n0\r\n", now.len())
             }
             "CONFIG" | "PUBSUB" => out.write_all(b"*0\r\n"),
+            "SENTINEL" => {
+                let port = self.port.to_string();
+                write!(out, "*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len())
+            }
             "CLUSTER" => write!(out, "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n", self.port),
             "SCAN" if command[1] == "none" => out.write_all(b"-ERR invalid cursor\r\n"),
             "SCAN" => out.write_all(b"*2\r\n$1\r\n0\r\n*1\r\n$1\r\nk\r\n"),
@@ -208,7 +218,17 @@ impl Behaviour {
                     write!(out, "*3\r\n:{slot}\r\n:{slot}\r\n*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$6\r\n{slot:06}\r\n")
                 })
             }
-            Hostility::Nodes => bulk(out, "cluster_state:ok"),
+            Hostility::Primaries if command.get(1).is_some_and(|word| word == "SLOTS") => {
+                write!(out, "*1000\r\n")?;
+                (0..1_000).try_for_each(|index| {
+                    // Nothing listens there: this server has 127.0.0.1 alone.
+                    let (host, port) = (format!("127.1.{}.{}", index / 250, index % 250 + 1), self.port);
+                    let (first, last, length) = (index * 16, index * 16 + 15, host.len());
+                    let node = format!("*3\r\n${length}\r\n{host}\r\n:{port}\r\n$6\r\n{index:06}\r\n");
+                    write!(out, "*3\r\n:{first}\r\n:{last}\r\n{node}")
+                })
+            }
+            Hostility::Nodes | Hostility::Primaries => bulk(out, "cluster_state:ok"),
             Hostility::Numbers => {
                 let most = u64::MAX;
                 let line = |number| format!("db{number}:keys={most},expires={most},avg_ttl={most}\r\n");

@@ -1,4 +1,4 @@
-//! The sweep itself: all primaries of a target, each with a thread, until the topology holds nothing that is not swept.
+//! The sweep itself: all primaries of a target, in a bounded number of threads, until the topology holds nothing unswept.
 
 mod connections;
 mod cursors;

@@ -1,6 +1,7 @@
 //! A whole sweep: all primaries of a target, in rounds, until a refresh of the topology finds nothing that is not swept.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
@@ -27,6 +28,10 @@ use crate::{
 
 /// Time between two refreshes of the topology while shards are swept.
 const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most threads that sweep shards, unless more shards may be swept at a time. More than are swept at a time by default, since a
+/// shard that waits for its server to return keeps its thread; few, since a server decides how many primaries a cluster has.
+const MAX_THREADS: usize = 64;
 
 /// Primaries that are asked for their numbers of keys at a time: each takes a thread and a connection.
 const COUNTS_AT_A_TIME: usize = 64;
@@ -135,42 +140,57 @@ impl SweepRun<'_> {
         }
     }
 
-    /// Sweeps these shards, a thread each, and refreshes the topology meanwhile.
+    /// Sweeps these shards in a bounded number of threads, and refreshes the topology meanwhile.
     fn sweep(&mut self, shards: &[Arc<Shard>]) {
         let round = self.stop.child();
         let (connector, shard_map, monitor) = (self.connector, self.shard_map, self.monitor);
         let (options, permits, warnings) = (self.options, &self.permits, &self.warnings);
         let ever_reached = self.ever_reached;
         let reporter = &mut self.reporter;
+        let queue = Mutex::new(shards.iter());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let sweep_next = || {
+            let Some(shard) = next() else { return false };
+            let sweeper = ShardSweeper {
+                connector: connector.with_stop(&shard.stop),
+                options,
+                monitor,
+                shard_map,
+                shard,
+                permits,
+                warnings,
+                ever_reached,
+                profile: PrimaryProfile::default(),
+            };
+            // The thread goes on to the next shard, and a panic fails this one alone.
+            if catch_unwind(AssertUnwindSafe(|| sweeper.run())).is_err() {
+                shard.fail("a thread of the scan crashed; this is a fault of keysweep".into());
+            }
+            true
+        };
         thread::scope(|scope| {
             // After a panic of the monitor as well: the scope waits for all of its threads.
             let topology_watch = CancelOnDrop(&round);
             let (done, finished) = mpsc::channel::<()>();
-            let mut workers = Vec::new();
-            for shard in shards {
-                let done = done.clone();
-                let sweeper = ShardSweeper {
-                    connector: connector.with_stop(&shard.stop),
-                    options,
-                    monitor,
-                    shard_map,
-                    shard,
-                    permits,
-                    warnings,
-                    ever_reached,
-                    profile: PrimaryProfile::default(),
-                };
+            let (mut started, mut failure) = (0, None);
+            for _ in 0..shards.len().min(MAX_THREADS.max(options.parallel)) {
+                let (done, sweep_next) = (done.clone(), &sweep_next);
                 let worker = thread::Builder::new().name("keysweep-shard".into()).spawn_scoped(scope, move || {
-                    // Dropped at the end, after a panic as well: the reporter must not wait for a shard that has ended.
+                    // Dropped at the end: the reporter must not wait for a thread that has ended.
                     let _done = done;
-                    sweeper.run();
+                    while sweep_next() {}
                 });
                 match worker {
-                    Ok(worker) => workers.push((shard, worker)),
-                    Err(error) => shard.fail(format!("no thread can be started for the scan: {error}")),
+                    Ok(_) => started += 1,
+                    Err(error) => failure = Some(error),
                 }
             }
             drop(done);
+            if let Some(error) = failure.filter(|_| started == 0) {
+                while let Some(shard) = next() {
+                    shard.fail(format!("no thread can be started for the scan: {error}"));
+                }
+            }
             if !matches!(connector.target.mode, Mode::Server) {
                 let round = &round;
                 // Without this thread the sweep only notices changes of the topology later.
@@ -182,11 +202,6 @@ impl SweepRun<'_> {
                 reporter.report(monitor);
             }
             drop(topology_watch);
-            for (shard, worker) in workers {
-                if worker.join().is_err() {
-                    shard.fail("a thread of the scan crashed; this is a fault of keysweep".into());
-                }
-            }
         });
     }
 }

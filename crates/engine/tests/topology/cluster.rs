@@ -1,6 +1,7 @@
 //! Clusters: every primary is swept, also while nodes fail over and slots move.
 
 mod addresses;
+mod size;
 
 use std::{
     sync::Mutex,
