@@ -6,13 +6,24 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes},
     http::{Extensions, HeaderValue},
 };
-use tokio::time::timeout;
+use http_body_util::BodyExt;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 /// Largest body that any operation accepts, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
+/// Bytes that each body may have without a share of [`LARGE_BODIES`]. Nearly all bodies are smaller, and those of all connections
+/// together are 8 MiB.
+const SMALL_BODY: usize = 16 * 1024;
+/// KiB that all bodies together may have beyond that: 16 MiB. Clients decide how long the service holds a body.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(16 * 1024);
+/// How long a client should wait when there is no room for a large body.
+pub const BODY_DELAY: Duration = Duration::from_secs(5);
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -79,19 +90,69 @@ pub enum BodyError {
     /// The connection broke, or the body was incomplete after 30 s.
     #[error("the body could not be read")]
     Broken,
+    /// The bodies of other requests take all memory that there is for them.
+    #[error("too many large bodies are being read at the moment; try again")]
+    Busy,
+}
+
+/// A body with its share of the memory for large ones, which is given back with the last reference to the bytes.
+struct HeldBody {
+    bytes: Vec<u8>,
+    _share: SemaphorePermit<'static>,
+}
+
+impl AsRef<[u8]> for HeldBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Reads a whole body of at most 1 MiB within 30 s.
 pub async fn read_body(body: Body) -> Result<Bytes, BodyError> {
-    read_within(BODY_TIMEOUT, body).await
+    read_within(BODY_TIMEOUT, &LARGE_BODIES, body).await
 }
 
-async fn read_within(limit: Duration, body: Body) -> Result<Bytes, BodyError> {
-    let read = timeout(limit, to_bytes(body, MAX_BODY)).await.map_err(|_| BodyError::Broken)?;
-    read.map_err(|error| {
-        let too_large =
-            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
-        if too_large { BodyError::TooLarge } else { BodyError::Broken }
+/// Reads a body without keeping it, so that a client that is still sending it reads the answer. Ends where [`read_body`] does.
+pub async fn discard_body(mut body: Body) {
+    let read = async {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await
+            && length <= MAX_BODY
+        {
+            length += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // A client that sends no more is answered as well.
+    let _ = timeout(BODY_TIMEOUT, read).await;
+}
+
+async fn read_within(limit: Duration, large: &'static Semaphore, body: Body) -> Result<Bytes, BodyError> {
+    timeout(limit, collect(large, body)).await.map_err(|_| BodyError::Broken)?
+}
+
+async fn collect(large: &'static Semaphore, mut body: Body) -> Result<Bytes, BodyError> {
+    let (mut bytes, mut share) = (Vec::new(), None::<SemaphorePermit<'static>>);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| BodyError::Broken)?;
+        let Some(data) = frame.data_ref() else { continue };
+        let length = bytes.len() + data.len();
+        if length > MAX_BODY {
+            return Err(BodyError::TooLarge);
+        }
+        let held = share.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = length.saturating_sub(SMALL_BODY).div_ceil(1024).saturating_sub(held);
+        if more > 0 {
+            let more = large.try_acquire_many(more as u32).map_err(|_| BodyError::Busy)?;
+            match &mut share {
+                Some(share) => share.merge(more),
+                None => share = Some(more),
+            }
+        }
+        bytes.extend_from_slice(data);
+    }
+    Ok(match share {
+        Some(share) => Bytes::from_owner(HeldBody { bytes, _share: share }),
+        None => bytes.into(),
     })
 }
 
@@ -113,8 +174,30 @@ mod tests {
     #[tokio::test]
     async fn an_incomplete_body_times_out() {
         let half = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{"))]).chain(stream::pending());
-        let read = read_within(Duration::from_millis(50), Body::from_stream(half)).await;
+        let read = read_within(Duration::from_millis(50), &LARGE_BODIES, Body::from_stream(half)).await;
         assert_eq!(read, Err(BodyError::Broken));
         assert_eq!(read_body(Body::from("{}")).await, Ok(Bytes::from_static(b"{}")));
+    }
+
+    #[tokio::test]
+    async fn all_large_bodies_share_a_bound_and_small_ones_are_always_read() {
+        static LARGE: Semaphore = Semaphore::const_new(1024);
+        let read = |length: usize| {
+            // In pieces, as it arrives.
+            let pieces = vec![b'x'; length].chunks(10_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+            let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
+            read_within(BODY_TIMEOUT, &LARGE, Body::from_stream(pieces))
+        };
+        let first = read(MAX_BODY).await.expect("there is room");
+        assert_eq!(first.len(), MAX_BODY);
+        assert_eq!(read(MAX_BODY).await, Err(BodyError::Busy));
+        assert_eq!(read(SMALL_BODY).await.map(|body| body.len()), Ok(SMALL_BODY));
+        let copy = first.clone();
+        drop(first);
+        assert_eq!(read(MAX_BODY).await, Err(BodyError::Busy), "the copy is the same memory");
+        drop(copy);
+        assert_eq!(read(MAX_BODY).await.map(|body| body.len()), Ok(MAX_BODY));
+        assert_eq!(read(MAX_BODY + 1).await, Err(BodyError::TooLarge));
+        assert_eq!(LARGE.available_permits(), 1024, "nothing is lost");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     identity::IdentityError,
     instances::{ESTIMATE_TIMEOUT, EstimateError, InstanceError, InventoryPlanError, SurveyError},
     model::{InvalidField, Role, UnknownName},
-    request::BodyError,
+    request::{BODY_DELAY, BodyError},
     surface::{DATABASE_DELAY, Unhandled, error_responses, retry_after},
     task::TaskError,
 };
@@ -68,6 +68,15 @@ pub struct OnStream;
 impl IntoResponses for OnStream {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         error_responses("ErrorView", &[400, 401, 403, 404, 413, 429, 500, 503])
+    }
+}
+
+/// Documented errors of a poll on request.
+pub struct OnPoll;
+
+impl IntoResponses for OnPoll {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        OnStream::responses()
     }
 }
 
@@ -129,6 +138,10 @@ impl IntoResponse for ApiError {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 1 MiB".into())
             }
             Self::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, "bad_body", "the body could not be read".into()),
+            Self::Body(error @ BodyError::Busy) => {
+                wait = Some(BODY_DELAY);
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string())
+            }
             Self::NotFound(what) => {
                 (StatusCode::NOT_FOUND, "not_found", format!("there is no such {what} in this project"))
             }

@@ -1,6 +1,11 @@
 //! The host that a signature covers. Most SDKs sign the Host header, which a proxy replaces by its own unless it is told not to:
 //! then every signature is bad although the secret is right.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use axum::http::{HeaderMap, HeaderValue, header::HOST};
 use jiff::Timestamp;
 
@@ -11,6 +16,24 @@ use super::{
 
 /// The header in which a proxy passes the original host on.
 const FORWARDED_HOST: &str = "x-forwarded-host";
+
+/// Time between two log lines about hosts: any client can cause one with a signature that is made up.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// When a host was last logged.
+#[derive(Debug, Default)]
+pub(super) struct HostLog(Mutex<Option<Instant>>);
+
+impl HostLog {
+    fn is_due(&self, now: Instant) -> bool {
+        let mut logged_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged_at.is_none_or(|at| now.duration_since(at) >= LOG_INTERVAL);
+        if is_due {
+            *logged_at = Some(now);
+        }
+        is_due
+    }
+}
 
 /// What the signature of a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +86,7 @@ impl Authenticator {
                 );
                 Verdict::OtherHost
             }
+            None if !self.lockouts.bad_hosts.is_due(Instant::now()) => Verdict::Bad,
             None => {
                 tracing::info!(
                     "bad signature: it covers the Host header, and the request arrived with host {arrived}; if that is not \
@@ -78,4 +102,16 @@ impl Authenticator {
 fn text(value: Option<&HeaderValue>) -> String {
     let text = value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default();
     text.chars().filter(|character| !character.is_control()).take(255).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_signatures_that_cover_the_host_are_logged_once_a_minute() {
+        let (log, now) = (HostLog::default(), Instant::now());
+        let due: Vec<bool> = [0, 1, 59, 60, 61].map(|seconds| log.is_due(now + Duration::from_secs(seconds))).into();
+        assert_eq!(due, [true, false, false, true, false]);
+    }
 }

@@ -8,10 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most keys that are counted, and most that are remembered, at a time, so that memory stays bounded. Beyond it a key that is not
-/// locked is forgotten first: otherwise guesses with other keys would end a lock. Among them goes the one whose last failure is
+/// Most keys that are counted, and most that are remembered, at a time, so that memory stays bounded. Beyond it keys that are not
+/// locked are forgotten first: otherwise guesses with other keys would end a lock. Among them go those whose last failure is
 /// oldest.
 const MAX_KEYS: usize = 10_000;
+/// Keys that are forgotten at a time, so that the search for the oldest ones is not repeated for each new key.
+const FORGOTTEN: usize = MAX_KEYS / 10;
 
 /// Failed attempts per key, for example per user name or per peer address.
 pub(super) struct Lockout<K> {
@@ -59,10 +61,7 @@ impl<K: Eq + Hash + Clone> Lockout<K> {
             records.retain(|_, record| !record.is_over(now, self.span));
             if records.len() >= MAX_KEYS {
                 let is_locked = |record: &Record| record.locked_until.is_some_and(|until| until > now);
-                let oldest =
-                    records.iter().min_by_key(|(_, record)| (is_locked(record), record.failures.back().copied()));
-                let oldest = oldest.map(|(key, _)| key.clone());
-                oldest.and_then(|key| records.remove(&key));
+                forget_first(&mut records, |record| (is_locked(record), record.failures.back().copied()));
             }
         }
         let record = records.entry(key).or_default();
@@ -73,6 +72,16 @@ impl<K: Eq + Hash + Clone> Lockout<K> {
         if record.failures.len() > self.allowed {
             record.locked_until = Some(now + self.span);
         }
+    }
+}
+
+/// Removes the first keys in this order.
+fn forget_first<K: Eq + Hash + Clone, V, O: Ord>(kept: &mut HashMap<K, V>, order: impl Fn(&V) -> O) {
+    let mut keys: Vec<(O, &K)> = kept.iter().map(|(key, value)| (order(value), key)).collect();
+    keys.select_nth_unstable_by(FORGOTTEN - 1, |(one, _), (other, _)| one.cmp(other));
+    let first: Vec<K> = keys.into_iter().take(FORGOTTEN).map(|(_, key)| key.clone()).collect();
+    for key in first {
+        kept.remove(&key);
     }
 }
 
@@ -98,8 +107,7 @@ impl<K: Eq + Hash + Clone> Recent<K> {
     pub(super) fn succeeded(&self, key: K, now: Instant) {
         let mut successes = self.successes.lock().unwrap_or_else(PoisonError::into_inner);
         if successes.len() >= MAX_KEYS && !successes.contains_key(&key) {
-            let oldest = successes.iter().min_by_key(|(_, last)| **last).map(|(key, _)| key.clone());
-            oldest.and_then(|key| successes.remove(&key));
+            forget_first(&mut successes, |last| *last);
         }
         successes.insert(key, now);
     }
@@ -146,13 +154,18 @@ mod tests {
             lockout.failed(number, start + Duration::from_millis(number as u64));
         }
         let now = start + Duration::from_secs(11);
-        assert_eq!(lockout.records.lock().expect("not poisoned").len(), MAX_KEYS);
-        assert!(!lockout.is_locked(&0, now) && lockout.is_locked(&MAX_KEYS, now));
+        assert_eq!(
+            lockout.records.lock().expect("not poisoned").len(),
+            MAX_KEYS - FORGOTTEN + 1,
+            "a part goes at a time"
+        );
+        assert!(!lockout.is_locked(&0, now) && lockout.is_locked(&FORGOTTEN, now) && lockout.is_locked(&MAX_KEYS, now));
         let recent = Recent::new(SPAN);
         for number in 0..=MAX_KEYS {
             recent.succeeded(number, start + Duration::from_millis(number as u64));
         }
-        assert!(!recent.contains(&0, now) && recent.contains(&1, now) && recent.contains(&MAX_KEYS, now));
+        assert!(!recent.contains(&(FORGOTTEN - 1), now) && recent.contains(&FORGOTTEN, now));
+        assert!(recent.contains(&MAX_KEYS, now));
     }
 
     #[test]

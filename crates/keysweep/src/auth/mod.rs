@@ -33,7 +33,7 @@ pub use self::{
     signer::Signer,
 };
 use self::{
-    hosts::Verdict,
+    hosts::{HostLog, Verdict},
     lockout::{Lockout, Recent},
     signature::{Authorization, SignatureError, SignedRequest},
 };
@@ -41,7 +41,7 @@ use crate::{
     identity::{Identity, IdentityError, is_unscoped},
     instances::Instances,
     model::{Grant, Role},
-    request::{BodyError, ForwardedHost, Peer, client_network, read_body},
+    request::{BodyError, ForwardedHost, Peer, client_network, discard_body, read_body},
     secrets::Secret,
 };
 
@@ -82,6 +82,14 @@ enum Credential {
     Token(Secret),
     /// An access key, by its public half.
     Key(String),
+}
+
+/// What a request's head says about its caller.
+enum Claimed {
+    /// The caller, verified.
+    Caller(Caller),
+    /// A signature, which the body belongs to.
+    Signature(Authorization),
 }
 
 #[derive(Debug, Clone)]
@@ -163,6 +171,7 @@ struct Lockouts {
     /// Users with the addresses from which they signed in.
     signed_in: Recent<(String, IpAddr)>,
     slow: Semaphore,
+    bad_hosts: HostLog,
     /// Exchanges of tokens by user, which count as failures do.
     exchanges: Lockout<String>,
 }
@@ -187,6 +196,7 @@ impl Authenticator {
             passwords_by_user: Lockout::new(ALLOWED_PASSWORDS, LOCK),
             signed_in: Recent::new(TRUST),
             slow: Semaphore::new(MAX_SLOW),
+            bad_hosts: HostLog::default(),
             exchanges: Lockout::new(ALLOWED_EXCHANGES, LOCK),
         };
         Self { identity, instances, required, public_host: None, lockouts: Arc::new(lockouts) }
@@ -208,21 +218,47 @@ impl Authenticator {
     /// accepted once.
     pub async fn authenticate(&self, request: Request, repeatable: bool) -> Result<(Caller, Parts, Bytes), AuthError> {
         let (parts, body) = request.into_parts();
+        let claimed = match self.read_credentials(&parts).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                // The body of a client without credentials takes no memory.
+                discard_body(body).await;
+                return Err(error);
+            }
+        };
         let body = read_body(body).await?;
-        let caller = self.identify(&parts, &body, repeatable).await?;
+        let caller = match claimed {
+            Claimed::Caller(caller) => caller,
+            Claimed::Signature(authorization) => self.by_signature(authorization, &parts, &body, repeatable).await?,
+        };
         Ok((caller, parts, body))
     }
 
-    async fn identify(&self, parts: &Parts, body: &[u8], repeatable: bool) -> Result<Caller, AuthError> {
+    /// Verifies of a request's credentials what can be verified without its body. The key of a signature is looked up afterwards:
+    /// what a client is asked to send must not reveal which keys exist.
+    async fn read_credentials(&self, parts: &Parts) -> Result<Claimed, AuthError> {
         if !self.required {
-            return Ok(Caller { name: None, permissions: Permissions::All, credential: Credential::None });
+            let caller = Caller { name: None, permissions: Permissions::All, credential: Credential::None };
+            return Ok(Claimed::Caller(caller));
         }
         if let Some(token) = parts.headers.get(TOKEN_HEADER).filter(|token| !token.is_empty()) {
-            return self.by_token(token.as_bytes()).await;
+            return Ok(Claimed::Caller(self.by_token(token.as_bytes()).await?));
         }
         let header = parts.headers.get(AUTHORIZATION).ok_or(AuthError::Missing)?;
         let authorization = Authorization::parse(header.to_str().map_err(|_| SignatureError::Malformed)?)?;
-        self.by_signature(authorization, parts, body, repeatable).await
+        authorization.check_date(&parts.headers, Timestamp::now())?;
+        self.refuse_locked(&(authorization.access.clone(), client_network(Peer::of(&parts.extensions))))?;
+        Ok(Claimed::Signature(authorization))
+    }
+
+    /// Refuses a key that too many bad signatures from this address have locked there.
+    fn refuse_locked(&self, attempt: &(String, IpAddr)) -> Result<(), AuthError> {
+        let now = Instant::now();
+        let is_known = self.lockouts.signed.contains(attempt, now);
+        match !is_known && self.lockouts.signatures.is_locked(attempt, now) {
+            true => Err(AuthError::Locked),
+            false => Ok(()),
+        }
     }
 
     /// Returns whether a caller's credentials still are for a role on a project: they are not once the token has ended, the key or
@@ -278,10 +314,8 @@ impl Authenticator {
         let now = Timestamp::now();
         let prepared = authorization.prepare(signed, now)?;
         let attempt = (authorization.access.clone(), client_network(Peer::of(extensions)));
-        let is_known = self.lockouts.signed.contains(&attempt, Instant::now());
-        if !is_known && self.lockouts.signatures.is_locked(&attempt, Instant::now()) {
-            return Err(AuthError::Locked);
-        }
+        // Once more: other attempts may have failed while the body was read.
+        self.refuse_locked(&attempt)?;
         let holder = self.identity.key_holder(&authorization.access).await?;
         let secret = holder.as_ref().map(|holder| self.identity.open_secret_key(&holder.key)).transpose()?;
         let secret = secret.as_ref().map_or(NO_SECRET, |secret| secret.expose());

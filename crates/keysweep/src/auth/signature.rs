@@ -49,6 +49,11 @@ impl Authorization {
         Ok(Self { access: access.to_owned(), signed_headers, signature })
     }
 
+    /// Checks that the date is signed, and within the clock window.
+    pub fn check_date(&self, headers: &HeaderMap, now: Timestamp) -> Result<(), SignatureError> {
+        self.date(headers, now).map(drop)
+    }
+
     /// Checks everything that needs no secret, so that the result reveals nothing about the key.
     pub fn prepare(&self, request: SignedRequest<'_>, now: Timestamp) -> Result<Prepared, SignatureError> {
         let (date, signed_at) = self.date(request.headers, now)?;

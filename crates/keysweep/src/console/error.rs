@@ -102,6 +102,12 @@ impl IntoResponse for ConsoleError {
                 "The connection closed before the form was complete. Nothing was changed; try again.".into(),
                 home(),
             ),
+            Self::Body(BodyError::Busy) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too busy",
+                "Too many large requests are being read at the moment. Nothing was changed; try again.".into(),
+                home(),
+            ),
             Self::NoProject => (
                 StatusCode::NOT_FOUND,
                 "No project yet",

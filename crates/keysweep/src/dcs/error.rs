@@ -212,6 +212,7 @@ impl DcsError {
         match error {
             AuthError::Body(BodyError::TooLarge) => Self::TooLarge,
             AuthError::Body(BodyError::Broken) => Self::Body,
+            AuthError::Body(BodyError::Busy) => Self::Internal,
             AuthError::Missing => Self::NoToken,
             AuthError::Signature(_) | AuthError::Locked | AuthError::Repeated => {
                 Self::Signature(request_id, error.to_string())

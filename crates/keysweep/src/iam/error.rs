@@ -16,7 +16,7 @@ use utoipa::{
 use crate::{
     auth::{AuthError, NOT_LOCAL, SignInError},
     identity::IdentityError,
-    request::BodyError,
+    request::{BODY_DELAY, BodyError},
     surface::{DATABASE_DELAY, Unhandled, error_responses, retry_after},
 };
 
@@ -103,6 +103,13 @@ impl IntoResponse for IamError {
             Self::NoSubject => (StatusCode::BAD_REQUEST, "Name the token in X-Subject-Token.".into()),
             Self::Body(BodyError::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB.".into()),
             Self::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, "The body could not be read.".into()),
+            Self::Body(BodyError::Busy) => {
+                wait = Some(BODY_DELAY);
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "Too many large bodies are being read at the moment; try again.".into(),
+                )
+            }
             Self::Unauthorized(message) => (StatusCode::UNAUTHORIZED, message),
             Self::NotFound => (StatusCode::NOT_FOUND, "There is no such token of this user.".into()),
             Self::TooMany(message, until) => {
