@@ -8,22 +8,21 @@ use url::Host;
 use super::Instance;
 
 /// Returns the identity of each host of an instance, sorted, each once: the IP addresses at which the primaries were last
-/// connected to, and of the hosts of the URL the one that is dialled first, in canonical spelling. Other hosts of a cluster's or
-/// Sentinel's URL do not count: a caller could name any, and so keep the scans of others away from them.
+/// connected to, and the host of a server's URL in canonical spelling. The hosts of a cluster's or Sentinel's URL do not count: a
+/// caller could name any, and so keep the scans of others away from them.
 ///
 /// A host is an IP address without a port, because the limit protects a machine: two servers on different ports of one
 /// machine share its cores and its memory. Instances behind one address, such as a load balancer's or a tunnel's, therefore
 /// share its limit, wherever their servers run.
 ///
-/// Sentinels and the nodes of a cluster only tell where the primaries are: the first one counts until these were seen. Names are not resolved, because a
-/// task must not wait for a name server while it is created.
+/// Sentinels and the nodes of a cluster only tell where the primaries are, which count once a poll has connected to them. Names are
+/// not resolved, because a task must not wait for a name server while it is created.
 pub fn hosts(instance: &Instance) -> Vec<String> {
     let seen = instance.stats.as_ref().map_or(&[][..], |stats| &stats.ips);
     let named = match instance.url.value() {
-        Ok(target) if !matches!(target.mode, Mode::Server) && !seen.is_empty() => &[][..],
-        Ok(target) => &target.seeds[..target.seeds.len().min(1)],
-        // Such an instance is not scanned.
-        Err(_) => &[],
+        Ok(target) if matches!(target.mode, Mode::Server) => &target.seeds[..],
+        // An instance whose URL cannot be read is not scanned.
+        Ok(_) | Err(_) => &[],
     };
     let seen = seen.iter().map(|ip| identity(*ip));
     let mut hosts: Vec<String> = named.iter().filter_map(host_of).chain(seen).collect();
@@ -87,19 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_are_the_first_of_the_url_and_those_of_the_primaries() {
+    fn the_hosts_are_that_of_a_server_and_those_of_the_primaries() {
         assert_eq!(hosts_of("redis://Cache.example:6379/3", &[]), ["cache.example"]);
         assert_eq!(hosts_of("redis://cache_1.example.", &[]), ["cache_1.example"]);
         assert_eq!(hosts_of("redis://replica.example", &["10.0.0.7"]), ["10.0.0.7", "replica.example"]);
-        assert_eq!(hosts_of("redis-cluster://h2:1,h1:2,h1:3", &[]), ["h2"], "a caller may name any others");
+        assert_eq!(hosts_of("redis-cluster://h2:1,h1:2,h1:3", &[]), [""; 0], "a caller may name any");
         assert_eq!(hosts_of("redis-cluster://h2:1,h1:2", &["10.0.0.3"]), ["10.0.0.3"], "none was dialled for a scan");
         let cluster = hosts_of("redis-cluster://10.0.0.1:1", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
         assert_eq!(cluster, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     }
 
     #[test]
-    fn sentinels_count_until_the_primary_was_seen() {
-        assert_eq!(hosts_of("redis-sentinel://s1,s2/main", &[]), ["s1"]);
+    fn sentinels_do_not_count() {
+        assert_eq!(hosts_of("redis-sentinel://s1,s2/main", &[]), [""; 0]);
         assert_eq!(hosts_of("rediss-sentinel://s1,s2/main", &["10.0.0.7"]), ["10.0.0.7"]);
     }
 
