@@ -19,7 +19,8 @@ impl ReplyLimit {
     /// INFO, whose keyspace section has a line for each database that holds keys.
     pub const INFO: Self = Self { bytes: 2 << 20, elements: 100 };
     /// CLUSTER and SENTINEL, which describe nodes and ranges of slots, and the keys of a slot.
-    pub const TOPOLOGY: Self = Self { bytes: 8 << 20, elements: 200_000 };
+    /// Enough for 4,000 ranges of a primary with a replica each; an element takes some 50 bytes of memory.
+    pub const TOPOLOGY: Self = Self { bytes: 2 << 20, elements: 60_000 };
 
     /// Returns the limit for the reply to a command.
     pub fn of(words: &[&[u8]]) -> Self {

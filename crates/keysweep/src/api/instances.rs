@@ -11,11 +11,11 @@ use keysweep_engine::Preset;
 
 use super::{
     ApiState, activity, body,
-    error::{ApiError, CREATED, NO_CONTENT, OnChange, OnProject, OnSubject},
+    error::{ApiError, CREATED, NO_CONTENT, OnChange, OnPoll, OnProject, OnSubject},
     instance::{InstanceChangeBody, InstanceView, InstancesView, NewInstanceBody, StatsView, TestView},
 };
 use crate::{
-    instances::{Connection, InstanceChange, InstanceError, NewInstance, PollError},
+    instances::{Connection, InstanceChange, InstanceError, NewInstance, POLL_TIMEOUT, PollError},
     model::{Instance, InvalidField, Label, Labels, Role, Sampling},
     request::query_values,
 };
@@ -45,7 +45,7 @@ pub(super) fn wanted_labels(query: &str) -> Result<Vec<Label>, ApiError> {
 impl ApiState {
     /// Polls an instance's server and waits for the answer, which registering and testing an instance do.
     async fn test(&self, instance: &Instance) -> Result<TestView, ApiError> {
-        match self.instances.poll(instance).await {
+        match self.instances.poll_on_request(instance).await {
             Ok(stats) => Ok(TestView { ok: true, stats: Some(StatsView::from(&stats)), message: None }),
             Err(PollError::Server(failure)) => {
                 Ok(TestView { ok: false, stats: None, message: Some(failure.to_string()) })
@@ -53,6 +53,7 @@ impl ApiState {
             Err(PollError::Instance(error @ (InstanceError::Unreadable { .. } | InstanceError::Connection(_)))) => {
                 Ok(TestView { ok: false, stats: None, message: Some(error.to_string()) })
             }
+            Err(error @ PollError::Busy(_)) => Err(ApiError::TooMany(error.to_string(), POLL_TIMEOUT)),
             Err(PollError::Instance(error)) => Err(error.into()),
         }
     }
@@ -86,7 +87,7 @@ pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Res
 
 /// Register a server
 ///
-/// The server is polled at once, and may be down.
+/// The server is polled at once, and may be down. While two others of the project are polled on request, it is polled later.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances", tag = "instances", operation_id = "register_instance",
     params(("project_id" = String, Path, description = "Project")), request_body = NewInstanceBody,
@@ -117,7 +118,11 @@ pub(super) async fn add(
         by: authorized.caller.name.as_deref(),
     };
     let mut instance = state.instances.add(&authorized.project_id, new).await?;
-    state.test(&instance).await?;
+    match state.test(&instance).await {
+        // The instance is registered, and a worker polls it within seconds.
+        Ok(_) | Err(ApiError::TooMany(..)) => {}
+        Err(error) => return Err(error),
+    }
     if let Some(seen) = state.instances.get(&instance.project_id, &instance.id).await? {
         instance = seen;
     }
@@ -208,11 +213,12 @@ async fn set_paused(state: ApiState, request: Request, paused: bool) -> Result<J
 
 /// Poll an instance's server now
 ///
-/// Waits up to five seconds for the server. The stats, or the reason why there are none, are saved.
+/// Waits up to five seconds for the server. The stats, or the reason why there are none, are saved. Two servers of a project are
+/// polled so at a time.
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/instances/{instance_id}/test", tag = "instances", operation_id = "test_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),
-    responses((status = 200, body = TestView), OnSubject)
+    responses((status = 200, body = TestView), OnPoll)
 )]
 pub(super) async fn test(State(state): State<ApiState>, request: Request) -> Result<Json<TestView>, ApiError> {
     let (_, instance) = state.authorize_instance(request, Role::Admin).await?;

@@ -227,9 +227,9 @@ impl ConsoleState {
         done: &str,
         otherwise: &str,
     ) -> Result<Response, ConsoleError> {
-        let failure = match self.instances.poll(instance).await {
+        let failure = match self.instances.poll_on_request(instance).await {
             Ok(_) => return Ok(to_page(context, instance, done).into_response()),
-            Err(PollError::Server(failure)) => failure.to_string(),
+            Err(error @ (PollError::Server(_) | PollError::Busy(_))) => error.to_string(),
             Err(PollError::Instance(error @ (InstanceError::Unreadable { .. } | InstanceError::Connection(_)))) => {
                 error.to_string()
             }

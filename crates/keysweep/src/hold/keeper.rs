@@ -22,13 +22,15 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 const CLAIM_INTERVAL: Duration = Duration::from_secs(2);
 /// Instances that one process holds at a time.
 const MAX_HOLDS: usize = 256;
+/// Most of them of one project, three quarters: a hold lasts, and others would find no place.
+const MAX_HOLDS_OF_A_PROJECT: u32 = 192;
 
 /// Holds instances until shutdown. Leases are released then, and the settings stay for the next worker.
 pub async fn keep_holds(holds: Holds, mut shutdown: watch::Receiver<bool>) {
     let (mut keepers, mut is_failing) = (JoinSet::new(), false);
     while !*shutdown.borrow() {
         let free = (MAX_HOLDS - keepers.len().min(MAX_HOLDS)) as u32;
-        match holds.store.claim_holds(&holds.owner, LEASE, free).await {
+        match holds.store.claim_holds(&holds.owner, LEASE, free, MAX_HOLDS_OF_A_PROJECT).await {
             Ok(leases) => {
                 is_failing = false;
                 for lease in leases {

@@ -1,19 +1,20 @@
 //! Estimates of how many keys are stale, on request.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use keysweep_engine::{
     Estimate, EstimateRequest, Failure, FailureKind, HoldLevel, KnownRights, MIN_SAMPLE_INTERVAL, Method, SampleLimit,
     Stop, StopOnDrop, estimate,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::{InstanceError, Instances, polls::unless_moved, sample_times::SampleTimes};
+use super::{
+    InstanceError, Instances,
+    places::{NoPlace, Place, Places},
+    polls::unless_moved,
+    sample_times::SampleTimes,
+};
 use crate::{
     model::{
         DEFAULT_TARGET, EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType,
@@ -74,9 +75,7 @@ impl From<StoreError> for EstimateError {
 /// What the estimates of one process share.
 #[derive(Clone)]
 pub(super) struct Estimates {
-    permits: Arc<Semaphore>,
-    /// The projects of the estimates in progress, each as often as it has any.
-    projects: Arc<Mutex<Vec<String>>>,
+    places: Places,
     /// Permits of the surveys.
     pub(super) surveys: Arc<Semaphore>,
     /// The rights for which servers are not asked each time.
@@ -86,26 +85,9 @@ pub(super) struct Estimates {
 impl Default for Estimates {
     fn default() -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(CONCURRENT_ESTIMATES)),
-            projects: Arc::default(),
+            places: Places::new(CONCURRENT_ESTIMATES, ESTIMATES_OF_A_PROJECT),
             surveys: Arc::new(Semaphore::new(CONCURRENT_SURVEYED)),
             rights: KnownRights::default(),
-        }
-    }
-}
-
-/// An estimate in progress.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    project: String,
-    projects: Arc<Mutex<Vec<String>>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = projects.iter().position(|project| *project == self.project) {
-            projects.swap_remove(index);
         }
     }
 }
@@ -113,13 +95,10 @@ impl Drop for Place {
 impl Estimates {
     /// Takes a place for an estimate of this project.
     fn begin(&self, project: &str) -> Result<Place, EstimateError> {
-        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        if projects.iter().filter(|running| *running == project).count() >= ESTIMATES_OF_A_PROJECT {
-            return Err(EstimateError::Busy("two of this project's"));
-        }
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| EstimateError::Busy("four"))?;
-        projects.push(project.to_owned());
-        Ok(Place { _permit: permit, project: project.to_owned(), projects: Arc::clone(&self.projects) })
+        self.places.take(project).map_err(|no_place| match no_place {
+            NoPlace::OfTheProject => EstimateError::Busy("two of this project's"),
+            NoPlace::OfTheProcess => EstimateError::Busy("four"),
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Instances: their settings, the connections to their servers, the polls and estimates of these, and their auto-scans.
 
 mod auto_scan;
+mod backlog;
 mod change_queue;
 mod connection;
 mod error;
 mod estimate;
 mod inventory;
+mod places;
 mod polls;
 mod sample_times;
 mod sampling;
@@ -24,14 +26,14 @@ pub use self::{
     error::{InstanceError, gone},
     estimate::{ESTIMATE_TIMEOUT, EstimateError},
     inventory::{Action, InventoryPlan, InventoryPlanError, ListedInstance, PlannedInstance},
-    polls::{CONCURRENT_POLLS, POLL_INTERVAL, PollError},
+    polls::{CONCURRENT_POLLS, POLL_INTERVAL, POLL_TIMEOUT, PollError},
     sampling::CONCURRENT_SAMPLINGS,
     settings::{InstanceChange, NewInstance},
     survey::{MAX_INSTANCES, SurveyError, SurveyRequest},
     targets::{AllowedTargets, RangeError},
     totals::Totals,
 };
-use self::{change_queue::ChangeQueue, estimate::Estimates};
+use self::{change_queue::ChangeQueue, estimate::Estimates, places::Places};
 use crate::{
     model::{AuditEvent, Instance},
     secrets::Vault,
@@ -47,6 +49,8 @@ pub struct Instances {
     estimates: Estimates,
     /// Changes of auto-scans.
     changes: ChangeQueue,
+    /// Places of polls on request.
+    polls: Places,
 }
 
 impl Instances {
@@ -59,6 +63,7 @@ impl Instances {
             allowed: Arc::new(allowed),
             estimates: Estimates::default(),
             changes: ChangeQueue::default(),
+            polls: polls::places(),
         }
     }
 

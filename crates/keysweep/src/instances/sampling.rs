@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use keysweep_engine::MIN_SAMPLE_INTERVAL;
-use tokio::task::JoinSet;
 
 use super::{
     EstimateError, InstanceError, Instances,
+    backlog::work_off,
     estimate::{Estimated, Wanted},
     polls::unless_moved,
 };
@@ -25,22 +25,19 @@ const LEASE: Duration = Duration::from_secs(180);
 pub(super) const MAX_COUNTED: u64 = 300_000;
 
 impl Instances {
-    /// Estimates the instances that are due, at most [`CONCURRENT_SAMPLINGS`], and saves the results. Returns how many there
-    /// were.
+    /// Estimates the instances that are due, at most [`CONCURRENT_SAMPLINGS`] at a time, until none is, and saves the results. Returns
+    /// how many there were.
     pub async fn estimate_due_instances(&self) -> Result<usize, StoreError> {
-        let due = self.store.claim_estimates(LEASE, CONCURRENT_SAMPLINGS as u32).await?;
-        let (count, mut estimates) = (due.len(), JoinSet::new());
-        for instance in due {
+        let claim = |limit, last: Vec<String>| {
+            let store = self.store.clone();
+            async move { store.claim_estimates(LEASE, limit, &last).await }
+        };
+        let estimate = |instance: Instance| {
             let instances = self.clone();
-            estimates.spawn(async move { instances.estimate_in_background(&instance).await });
-        }
-        while let Some(estimated) = estimates.join_next().await {
-            // A failed estimate is stored with its instance; only the store's own failure ends the round.
-            if let Ok(Err(error)) = estimated {
-                return Err(error);
-            }
-        }
-        Ok(count)
+            // A failed estimate is stored with its instance; only the store's own failure ends the work.
+            async move { instances.estimate_in_background(&instance).await }
+        };
+        work_off(CONCURRENT_SAMPLINGS, claim, estimate).await
     }
 
     async fn estimate_in_background(&self, instance: &Instance) -> Result<(), StoreError> {

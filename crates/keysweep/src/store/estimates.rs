@@ -11,7 +11,7 @@ use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, keys, sql},
-    instances::instance,
+    instances::{in_turn, instance},
     json,
     marks::{insert_mark, marks_of},
 };
@@ -42,27 +42,42 @@ pub struct Pruned {
 }
 
 impl Store {
-    /// Claims up to `limit` instances whose background estimate is due, the longest due first. No other replica claims them
-    /// for the time of the lease. Instances that are paused, unreachable or being scanned are left out.
-    pub async fn claim_estimates(&self, lease: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
+    /// Claims up to `limit` instances whose background estimate is due, the longest due first, those of the projects `last` after
+    /// all others. No other replica claims them for the time of the lease. Instances that are paused, unreachable or being scanned
+    /// are left out.
+    pub async fn claim_estimates(
+        &self,
+        lease: Duration,
+        limit: u32,
+        last: &[String],
+    ) -> Result<Vec<Instance>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        // Those that another replica claims at this moment are left to it.
-        let claimed = sql("UPDATE instance SET estimate_at = $1 WHERE id IN (
-                 SELECT id FROM instance
-                 WHERE sampling <> 'off' AND NOT paused AND facts IS NOT NULL AND unreachable IS NULL
-                     AND (estimate_at IS NULL OR estimate_at <= $2)
-                     AND NOT EXISTS (
-                         SELECT 1 FROM task
-                         WHERE task.instance_id = instance.id AND task.status IN ('waiting', 'running')
-                     )
-                 ORDER BY estimate_at NULLS FIRST LIMIT $3 /*! FOR UPDATE SKIP LOCKED */
-             ) RETURNING *")
-        .bind(after(now, lease))
-        .bind(now)
-        .bind(limit)
-        .list(&mut tx, instance)
-        .await?;
+        let mut claimed = Vec::new();
+        for left_out in in_turn(last) {
+            // Those that another replica claims at this moment are left to it.
+            let more = sql("UPDATE instance SET estimate_at = $1 WHERE id IN (
+                     SELECT id FROM instance
+                     WHERE sampling <> 'off' AND NOT paused AND facts IS NOT NULL AND unreachable IS NULL
+                         AND (estimate_at IS NULL OR estimate_at <= $2)
+                         AND project_id NOT IN (SELECT key FROM json_each($4/*!::json*/))
+                         AND NOT EXISTS (
+                             SELECT 1 FROM task
+                             WHERE task.instance_id = instance.id AND task.status IN ('waiting', 'running')
+                         )
+                     ORDER BY estimate_at NULLS FIRST LIMIT $3 /*! FOR UPDATE SKIP LOCKED */
+                 ) RETURNING *")
+            .bind(after(now, lease))
+            .bind(now)
+            .bind(limit.saturating_sub(claimed.len() as u32))
+            .bind(keys(left_out))
+            .list(&mut tx, instance)
+            .await?;
+            claimed.extend(more);
+            if claimed.len() >= limit as usize {
+                break;
+            }
+        }
         self.commit(tx).await?;
         Ok(claimed)
     }

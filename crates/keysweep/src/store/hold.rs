@@ -58,23 +58,41 @@ impl Store {
         hold(&set)
     }
 
-    /// Claims instances that are to be held, or whose servers are to get their own settings back, and that no worker holds.
-    pub async fn claim_holds(&self, owner: &str, lease: Duration, limit: u32) -> Result<Vec<HoldLease>, StoreError> {
+    /// Claims up to `limit` instances that are to be held, or whose servers are to get their own settings back, and that no worker
+    /// holds. Projects take turns, and the owner holds at most `of_a_project` of one.
+    pub async fn claim_holds(
+        &self,
+        owner: &str,
+        lease: Duration,
+        limit: u32,
+        of_a_project: u32,
+    ) -> Result<Vec<HoldLease>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         let claimed = sql("UPDATE hold SET owner = $1, epoch = epoch + 1, expires_at = $2
              WHERE instance_id IN (
                  SELECT instance_id FROM hold
-                 WHERE (changed OR level <> 'observe' AND EXISTS (
-                         SELECT 1 FROM instance WHERE instance.id = hold.instance_id AND NOT instance.paused
-                     )) AND (owner IS NULL OR expires_at <= $3)
-                 ORDER BY instance_id LIMIT $4 /*!FOR UPDATE SKIP LOCKED*/
+                 WHERE (owner IS NULL OR expires_at <= $3) AND instance_id IN (
+                     SELECT instance_id FROM (
+                         SELECT due.instance_id, COALESCE(held.places, 0)
+                             + ROW_NUMBER() OVER (PARTITION BY instance.project_id ORDER BY due.instance_id) AS place
+                         FROM hold AS due JOIN instance ON instance.id = due.instance_id
+                         LEFT JOIN (
+                             SELECT project_id, COUNT(*) AS places FROM hold JOIN instance ON id = instance_id
+                             WHERE owner = $1 AND expires_at > $3 GROUP BY project_id
+                         ) AS held ON held.project_id = instance.project_id
+                         WHERE (due.changed OR due.level <> 'observe' AND NOT instance.paused)
+                             AND (due.owner IS NULL OR due.expires_at <= $3)
+                     ) AS in_turn
+                     WHERE place <= $5 ORDER BY place, instance_id LIMIT $4
+                 ) /*!FOR UPDATE SKIP LOCKED*/
              )
              RETURNING instance_id, epoch")
         .bind(owner)
         .bind(after(now, lease))
         .bind(now)
         .bind(limit)
+        .bind(of_a_project)
         .list(&mut tx, |row| {
             Ok(HoldLease { instance_id: row.get("instance_id")?, owner: owner.to_owned(), epoch: row.get("epoch")? })
         })

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     clock::after,
-    db::{DbSession, Row, Statement, lock, sql},
+    db::{DbSession, Row, Statement, keys, lock, sql},
     hosts::hosts_after_move,
     json,
     merge::three_way_merge,
@@ -65,20 +65,36 @@ impl Store {
         Ok(is_removed)
     }
 
-    /// Claims up to `limit` instances not polled for `interval`, stalest first. No other replica claims them for that time.
-    pub async fn claim_polls(&self, interval: Duration, limit: u32) -> Result<Vec<Instance>, StoreError> {
+    /// Claims up to `limit` instances not polled for `interval`, stalest first, those of the projects `last` after all others. No
+    /// other replica claims them for that time.
+    pub async fn claim_polls(
+        &self,
+        interval: Duration,
+        limit: u32,
+        last: &[String],
+    ) -> Result<Vec<Instance>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        // Those that another replica claims at this moment are left to it.
-        let claimed = sql("UPDATE instance SET looked_at = $1 WHERE id IN (
-                 SELECT id FROM instance WHERE looked_at IS NULL OR looked_at <= $2 ORDER BY looked_at NULLS FIRST
-                 LIMIT $3 /*! FOR UPDATE SKIP LOCKED */
-             ) RETURNING *")
-        .bind(now)
-        .bind(now.checked_sub(interval).unwrap_or(Timestamp::MIN))
-        .bind(limit)
-        .list(&mut tx, instance)
-        .await?;
+        let mut claimed = Vec::new();
+        for left_out in in_turn(last) {
+            // Those that another replica claims at this moment are left to it.
+            let more = sql("UPDATE instance SET looked_at = $1 WHERE id IN (
+                     SELECT id FROM instance
+                     WHERE (looked_at IS NULL OR looked_at <= $2)
+                         AND project_id NOT IN (SELECT key FROM json_each($4/*!::json*/))
+                     ORDER BY looked_at NULLS FIRST LIMIT $3 /*! FOR UPDATE SKIP LOCKED */
+                 ) RETURNING *")
+            .bind(now)
+            .bind(now.checked_sub(interval).unwrap_or(Timestamp::MIN))
+            .bind(limit.saturating_sub(claimed.len() as u32))
+            .bind(keys(left_out))
+            .list(&mut tx, instance)
+            .await?;
+            claimed.extend(more);
+            if claimed.len() >= limit as usize {
+                break;
+            }
+        }
         self.commit(tx).await?;
         Ok(claimed)
     }
@@ -111,6 +127,11 @@ impl Store {
             .await?;
         self.commit(tx).await
     }
+}
+
+/// Returns which projects a claim leaves out: first those whose turn comes last, if any, and then none.
+pub(super) fn in_turn(last: &[String]) -> impl Iterator<Item = &[String]> {
+    [last, &[]].into_iter().skip(usize::from(last.is_empty()))
 }
 
 /// Inserts an instance within a transaction, as [`Store::add_instance`] says.

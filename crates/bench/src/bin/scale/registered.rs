@@ -54,7 +54,7 @@ pub fn store(new: fn() -> Result<Setup>) -> Result<()> {
         let list = median(&setup, async |store| Ok(store.instances(project).await?.len()))?;
         let schedule = median(&setup, async |store| Ok(store.due_plans(PLANS).await?))?;
         let interval = Duration::from_secs(3_600);
-        let polls = median(&setup, async |store| Ok(store.claim_polls(interval, POLLS_AT_A_TIME).await?))?;
+        let polls = median(&setup, async |store| Ok(store.claim_polls(interval, POLLS_AT_A_TIME, &[]).await?))?;
         let time = |milliseconds: f64| format!("{milliseconds:.1} ms");
         row(&[&setup.name, &number, &time(list), &time(schedule), &time(polls)]);
     }

@@ -81,7 +81,7 @@ async fn record_poll(store: &Store, instance: &Instance) {
 }
 
 async fn claimed(store: &Store, now: i64, limit: u32) -> Vec<String> {
-    let claimed = store.with_clock(at(now)).claim_estimates(LEASE, limit).await.expect("claimed");
+    let claimed = store.with_clock(at(now)).claim_estimates(LEASE, limit, &[]).await.expect("claimed");
     let mut names: Vec<String> = claimed.into_iter().map(|instance| instance.name).collect();
     names.sort();
     names
@@ -114,7 +114,7 @@ async fn first_estimates_are_spread_over_minutes(store: Fresh) {
     let mut due = Vec::new();
     for minute in 1..=5 {
         let store = store.with_clock(at(minute * 60 - 1));
-        due.push(store.claim_estimates(Duration::from_secs(3_600), 40).await.expect("claimed").len());
+        due.push(store.claim_estimates(Duration::from_secs(3_600), 40, &[]).await.expect("claimed").len());
     }
     assert!(due[0] == 0 && due[1..].iter().all(|due| (1..40).contains(due)), "{due:?}");
     assert_eq!(due.iter().sum::<usize>(), 40);

@@ -10,11 +10,12 @@ use keysweep_engine::{
     Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, stale::CycleSetting,
 };
 
-use crate::conformance::fresh::{Fresh, assert_missing, at, time};
+use crate::conformance::fresh::{Fresh, assert_missing, at, plain_instance, time};
 
 on_every_engine!(
     a_policy_is_stored_and_replaced,
     one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over,
+    one_project_gets_a_part_of_the_places_of_a_worker,
     a_worker_without_the_lease_records_nothing,
     an_instance_whose_servers_were_changed_is_claimed_until_they_are_restored,
 );
@@ -33,7 +34,7 @@ fn record(effort: u32) -> BaselineRecord {
 }
 
 async fn claimed(store: &Fresh, second: i64, owner: &str) -> Vec<HoldLease> {
-    store.with_clock(at(second)).claim_holds(owner, LEASE, 10).await.expect("claimed")
+    store.with_clock(at(second)).claim_holds(owner, LEASE, 10, 10).await.expect("claimed")
 }
 
 async fn a_policy_is_stored_and_replaced(store: Fresh) {
@@ -75,6 +76,30 @@ async fn one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over(stor
     store.remove_instance(&held.project_id, &held.id).await.expect("removed");
     let gone = store.with_clock(at(66)).renew_hold(&second[0], LEASE, None).await.expect("an answer");
     assert_eq!(gone, HoldRenewal::Gone);
+}
+
+async fn one_project_gets_a_part_of_the_places_of_a_worker(store: Fresh) {
+    let (greedy, modest) = (store.project("greedy").await, store.project("modest").await);
+    let projects = [&greedy, &greedy, &greedy, &greedy, &modest, &modest];
+    for (name, project) in ["a", "b", "c", "d", "e", "f"].iter().zip(projects) {
+        let instance = plain_instance(project, name);
+        store.add_instance(&instance).await.expect("added");
+        store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    }
+    let claim = async |owner: &str, limit| {
+        let claimed = store.with_clock(at(1)).claim_holds(owner, LEASE, limit, 3).await.expect("claimed");
+        let mut projects = Vec::new();
+        for lease in claimed {
+            let held = store.instance(&modest.id, &lease.instance_id).await.expect("read");
+            projects.push(if held.is_some() { "modest" } else { "greedy" });
+        }
+        projects.sort_unstable();
+        projects
+    };
+    assert_eq!(claim("one", 2).await, ["greedy", "modest"], "they take turns");
+    assert_eq!(claim("one", 10).await, ["greedy", "greedy", "modest"], "three of one project");
+    assert_eq!(claim("one", 10).await, [""; 0]);
+    assert_eq!(claim("two", 10).await, ["greedy"], "another worker has places of its own");
 }
 
 async fn a_worker_without_the_lease_records_nothing(store: Fresh) {

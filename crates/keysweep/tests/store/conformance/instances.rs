@@ -19,6 +19,7 @@ on_every_engine!(
     the_newest_stats_are_kept,
     an_unreachable_server_keeps_its_stats_and_is_marked_until_the_next_poll,
     a_poll_of_an_instance_is_claimed_once_an_interval,
+    polls_of_a_project_that_has_many_in_progress_come_last,
     every_field_but_id_project_and_stats_changes,
     the_stats_of_a_server_do_not_outlive_its_url,
     of_two_auto_scan_changes_at_once_the_second_is_refused,
@@ -174,7 +175,7 @@ async fn a_poll_of_an_instance_is_claimed_once_an_interval(store: Fresh) {
     let take = |now: i64, limit| {
         let store = &store;
         async move {
-            let taken = store.with_clock(at(now)).claim_polls(MINUTE, limit).await.expect("taken");
+            let taken = store.with_clock(at(now)).claim_polls(MINUTE, limit, &[]).await.expect("taken");
             let mut names: Vec<String> = taken.into_iter().map(|instance| instance.name).collect();
             names.sort();
             names
@@ -190,6 +191,21 @@ async fn a_poll_of_an_instance_is_claimed_once_an_interval(store: Fresh) {
     assert_eq!(take(59, 10).await, [""; 0]);
     assert_eq!(take(60, 10).await, first, "a minute after they were taken");
     assert_eq!(take(90, 10).await, rest);
+}
+
+async fn polls_of_a_project_that_has_many_in_progress_come_last(store: Fresh) {
+    let (greedy, modest) = (store.project("greedy").await, store.project("modest").await);
+    for (project, name) in [(&greedy, "a"), (&greedy, "b"), (&greedy, "c"), (&modest, "d")] {
+        store.add_instance(&plain_instance(project, name)).await.expect("added");
+    }
+    let claim = async |limit, last: &[String]| {
+        let claimed = store.with_clock(at(0)).claim_polls(Duration::from_secs(60), limit, last).await.expect("claimed");
+        claimed.into_iter().map(|instance| instance.project_id).collect::<Vec<_>>()
+    };
+    let last = [greedy.id.clone()];
+    assert_eq!(claim(2, &last).await, [modest.id, greedy.id.clone()]);
+    assert_eq!(claim(9, &last).await, [greedy.id.clone(), greedy.id], "where no other is due");
+    assert_eq!(claim(9, &last).await, [""; 0]);
 }
 
 async fn instances_outlive_the_process(store: Fresh) {
@@ -319,12 +335,12 @@ async fn the_stats_of_a_server_do_not_outlive_its_url(store: Fresh) {
     store.record_stats(&before, &stats(7)).await.expect("kept");
     let away = PollFailure::new(PollCode::Tls, "away");
     store.record_unreachable(&before, &away).await.expect("kept");
-    assert_eq!(store.with_clock(at(0)).claim_polls(Duration::from_secs(60), 10).await.expect("taken").len(), 1);
+    assert_eq!(store.with_clock(at(0)).claim_polls(Duration::from_secs(60), 10, &[]).await.expect("taken").len(), 1);
     let renamed = Instance { name: "session cache".into(), ..before.clone() };
     let renamed = store.update_instance(&before, &renamed).await.expect("changed");
     let kept = (Some(stats(7)), Some(away.clone()));
     assert_eq!((renamed.stats.clone(), renamed.unreachable.clone()), kept, "it is the same server");
-    assert_eq!(store.with_clock(at(1)).claim_polls(Duration::from_secs(60), 10).await.expect("taken"), []);
+    assert_eq!(store.with_clock(at(1)).claim_polls(Duration::from_secs(60), 10, &[]).await.expect("taken"), []);
 
     let moved = Instance { url: Stored::read("redis://there.example"), ..renamed.clone() };
     let moved = store.update_instance(&renamed, &moved).await.expect("changed");
@@ -334,7 +350,7 @@ async fn the_stats_of_a_server_do_not_outlive_its_url(store: Fresh) {
     assert_missing(store.record_unreachable(&renamed, &away).await, "instance");
     assert_eq!(store.instance(&moved.project_id, &moved.id).await.expect("read"), Some(moved.clone()));
     assert_eq!(
-        store.with_clock(at(2)).claim_polls(Duration::from_secs(60), 10).await.expect("taken"),
+        store.with_clock(at(2)).claim_polls(Duration::from_secs(60), 10, &[]).await.expect("taken"),
         [moved],
         "at once"
     );
