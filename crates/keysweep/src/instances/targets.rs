@@ -79,9 +79,9 @@ impl AllowedTargets {
         // An IPv4 address in IPv6 form is the same address.
         let ip = address.ip().to_canonical();
         let is_in = |net: &IpNet| net.contains(&ip);
-        let forms = [Some(ip), embedded(ip)];
+        let forms = [vec![ip], embedded(ip)].concat();
         let nets = NEVER.iter().filter_map(|net| net.parse::<IpNet>().ok());
-        let never = nets.into_iter().any(|net| forms.iter().flatten().any(|form| net.contains(form)));
+        let never = nets.into_iter().any(|net| forms.iter().any(|form| net.contains(form)));
         let allows = |range: &Range| match range {
             Range::Net { net, ports } => is_in(net) && ports.contains(&address.port()),
             Range::Sockets(_) => false,
@@ -90,18 +90,21 @@ impl AllowedTargets {
     }
 }
 
-/// Returns the IPv4 address to which a gateway passes on what is sent to an IPv6 address: of NAT64 (`64:ff9b::/96`), 6to4
-/// (`2002::/16`) and IPv4-compatible addresses (`::a.b.c.d`).
-fn embedded(ip: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V6(ip) = ip else { return None };
-    let low = |bits: u128| Ipv4Addr::from_bits(bits as u32);
+/// Returns the IPv4 addresses to which a gateway may pass on what is sent to an IPv6 address: of NAT64 (`64:ff9b::/96`), 6to4
+/// (`2002::/16`), translated (`::ffff:0:a.b.c.d`) and IPv4-compatible addresses (`::a.b.c.d`), and of the prefixes of every length
+/// that a network may choose for its own NAT64 (`64:ff9b:1::/48`).
+fn embedded(ip: IpAddr) -> Vec<IpAddr> {
+    let IpAddr::V6(ip) = ip else { return Vec::new() };
     let bits = ip.to_bits();
-    let address = match ip.segments() {
-        [0x2002, ..] => low(bits >> 80),
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0, 0, ..] => low(bits),
-        _ => return None,
+    // Bits 64 to 71 are zero in each of these forms, and belong to no address (RFC 6052).
+    let around_zeros = ((bits >> 64) << 56) | (bits & ((1 << 56) - 1));
+    let bits: &[u128] = match ip.segments() {
+        [0x2002, ..] => &[bits >> 80],
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => &[bits],
+        [0x64, 0xff9b, 1, ..] => &[bits, around_zeros >> 24, around_zeros >> 32, around_zeros >> 40],
+        _ => &[],
     };
-    Some(address.into())
+    bits.iter().map(|bits| Ipv4Addr::from_bits(*bits as u32).into()).collect()
 }
 
 impl FromStr for Range {
@@ -208,6 +211,11 @@ mod tests {
     #[case::oracle("fd00:c1::a9fe:a9fe")]
     #[case::alibaba("100.100.100.200")]
     #[case::alibaba_by_nat64("64:ff9b::6464:64c8")]
+    #[case::translated("::ffff:0:169.254.169.254")]
+    #[case::nat64_of_a_network("64:ff9b:1::169.254.169.254")]
+    #[case::nat64_of_64_bits("64:ff9b:1:7:a9:fea9:fe00:0")]
+    #[case::nat64_of_56_bits("64:ff9b:1:7a9:fe:a9fe::")]
+    #[case::nat64_of_48_bits("64:ff9b:1:a9fe:a9:fe00::")]
     fn addresses_where_clouds_serve_credentials_are_never_allowed(#[case] ip: IpAddr) {
         let everything = AllowedTargets::new(["0.0.0.0/0", "::/0"]).expect("ranges");
         assert!(!everything.allow(SocketAddr::new(ip, 80)), "{ip}");
@@ -218,6 +226,8 @@ mod tests {
     #[case("100.100.100.201")]
     #[case("fd00:ec3::254")]
     #[case("64:ff9b::8.8.8.8")]
+    #[case("64:ff9b:1::8.8.8.8")]
+    #[case("::ffff:0:8.8.8.8")]
     #[case("2002:808:808::1")]
     #[case("::1")]
     fn their_neighbours_are_allowed_where_a_range_says_so(#[case] ip: IpAddr) {
