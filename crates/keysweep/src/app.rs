@@ -209,7 +209,10 @@ impl App {
                     down.clone(),
                     exposure,
                 );
-                let routes = Routes { all: router, reserved: reserved(tasks.clone(), !roles.authenticate) };
+                let routes = Routes {
+                    all: router,
+                    reserved: reserved(tasks.clone(), !roles.authenticate, certificate.is_some()),
+                };
                 let proxies = roles.proxies;
                 let peers = Peers::new(MAX_CONNECTIONS_OF_ONE, proxies.clone());
                 let (bounds, down) = (Bounds::new(MAX_CONNECTIONS, RESERVED_CONNECTIONS, peers), down.clone());

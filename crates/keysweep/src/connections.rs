@@ -6,7 +6,12 @@ mod peers;
 mod plain;
 mod progress;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo, serve::Listener};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -26,8 +31,12 @@ use crate::request::PeerAddress;
 
 /// How long a connection may be idle or take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for a reserved connection.
-const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a reserved connection. A probe sends its request at once, and silent clients must not keep the few that there are.
+const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_millis(300);
+/// Most reserved connections of one client at a time.
+const RESERVED_OF_ONE: u32 = 2;
+/// Most bytes of a head, and of what is read or written at a time.
+const BUFFER: usize = 32 * 1024;
 
 /// Bounds on connections.
 #[derive(Debug, Clone)]
@@ -38,6 +47,8 @@ pub struct Bounds {
     reserved: u32,
     /// Most connections of one client.
     peers: Peers,
+    /// Most reserved connections of one client, so that a silent one keeps no probe of another waiting.
+    reserved_peers: Peers,
     /// How long a connection may be idle or take to send the head of a request.
     head_timeout: Duration,
     /// How slowly a client may read.
@@ -47,7 +58,18 @@ pub struct Bounds {
 impl Bounds {
     /// Returns bounds with this number of connections, in all and of one client, and of reserved ones.
     pub fn new(connections: u32, reserved: u32, peers: Peers) -> Self {
-        Self { connections, reserved, peers, head_timeout: HEAD_TIMEOUT, write: WriteLimits::default() }
+        let reserved_peers = peers.limited_to(RESERVED_OF_ONE);
+        let (head_timeout, write) = (HEAD_TIMEOUT, WriteLimits::default());
+        Self { connections, reserved, peers, reserved_peers, head_timeout, write }
+    }
+
+    /// Counts a connection of this client; `None`: the client has as many as it may.
+    fn admit(&self, client: IpAddr, is_reserved: bool) -> Option<(PeerPermit, Option<PeerPermit>)> {
+        let reserved = match is_reserved {
+            true => Some(self.reserved_peers.admit(client)?),
+            false => None,
+        };
+        Some((self.peers.admit(client)?, reserved))
     }
 }
 
@@ -123,9 +145,9 @@ where
             was_full = is_full;
             let Some(place) = places.take().await else { return };
             let (io, peer) = listener.accept().await;
-            // Dropping the connection closes it: the client has enough of them.
-            let Some(counted) = bounds.peers.admit(peer.ip()) else { continue };
             let place = places.improve(place);
+            // Dropping the connection closes it: the client has enough of them.
+            let Some(counted) = bounds.admit(peer.ip(), place.is_reserved) else { continue };
             let (routes, bounds, down) = (routes.clone(), bounds.clone(), down.clone());
             tokio::spawn(async move {
                 let io = TokioIo::new(Progress::new(io, bounds.write));
@@ -167,6 +189,7 @@ async fn serve_connection<I>(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
+        .max_buf_size(BUFFER)
         .keep_alive(!is_reserved)
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
@@ -255,6 +278,42 @@ mod tests {
         drop(second);
         let ordinary = async { while !answer(&mut connect().await).await.ends_with("hello") {} };
         timeout(SOON, ordinary).await.expect("a place that is free again serves all requests");
+    }
+
+    #[tokio::test]
+    async fn silent_clients_do_not_keep_the_reserved_connections() {
+        let (address, _shutdown, _server) = serving(bounds(1, 2, 9)).await;
+        let connect = || async { TcpStream::connect(address).await.expect("a connection") };
+        let _silent = [connect().await, connect().await, connect().await];
+        let began = std::time::Instant::now();
+        let said = timeout(SOON, async { answer(&mut connect().await).await }).await.expect("it is answered");
+        assert!(said.ends_with("reserved"), "{said}");
+        assert!(began.elapsed() < Duration::from_millis(1_500), "it waited for silent ones: {:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_gets_few_reserved_connections() {
+        let (address, _shutdown, _server) = serving(bounds(1, 8, 9)).await;
+        let connect = || async { TcpStream::connect(address).await.expect("a connection") };
+        let _silent = [connect().await, connect().await, connect().await];
+        let refused = async {
+            let mut fourth = connect().await;
+            let _ = fourth.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+            fourth.read_to_end(&mut Vec::new()).await.unwrap_or(0)
+        };
+        assert_eq!(timeout(SOON, refused).await.expect("it is closed"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_head_is_bounded() {
+        let (address, _shutdown, _server) = serving(bounds(9, 0, 9)).await;
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Long: {}", "x".repeat(40_000));
+        // The answer may come before all of it is sent.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut said = vec![0; 12];
+        timeout(SOON, stream.read_exact(&mut said)).await.expect("an end").expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&said), "HTTP/1.1 431");
     }
 
     #[tokio::test]

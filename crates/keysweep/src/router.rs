@@ -7,10 +7,11 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{ConnectInfo, Request, State},
     http::{
         HeaderName, HeaderValue, StatusCode, Version,
-        header::{ACCEPT, HOST, STRICT_TRANSPORT_SECURITY},
+        header::{ACCEPT, CONTENT_TYPE, HOST, STRICT_TRANSPORT_SECURITY},
     },
     middleware::{self, Next, map_response},
     response::{IntoResponse, Response},
@@ -20,7 +21,6 @@ use serde_json::json;
 use tokio::sync::watch;
 use tower::ServiceExt;
 use tracing::Instrument;
-use utoipa::openapi::OpenApi;
 
 use crate::{
     api::{self, ApiError, ApiState, Streams},
@@ -41,10 +41,13 @@ use crate::{
 
 /// How long a client waits before it tries again when all connections are taken.
 const BUSY_DELAY: Duration = Duration::from_secs(5);
-/// The OpenAPI document. Assembling it takes milliseconds, which no client should cost the service twice.
-static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(openapi::document);
-/// Longest path that the log shows, in characters.
+/// The OpenAPI document. Building and writing it takes milliseconds, which no client should cost the service twice.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+    serde_json::to_vec(&openapi::document()).expect("the document has text for keys, and its tests write it").into()
+});
+/// Longest path and longest method that the log shows, in characters.
 const LOGGED_PATH: usize = 256;
+const LOGGED_METHOD: usize = 16;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The four surfaces. Each answers everything below its paths, in its own error shape.
@@ -107,7 +110,7 @@ pub fn router(
     let others = Router::new()
         .route("/", get(root).with_state(iam.clone()))
         .merge(probes(tasks.clone()))
-        .route("/openapi.json", get(|| async { Json(&*DOCUMENT) }));
+        .route("/openapi.json", get(|| async { openapi_document() }));
     let dcs = dcs::router(DcsState { instances: instances.clone(), tasks: tasks.clone(), auth: auth.clone() });
     let console = console::router(ConsoleState {
         identity: identity.clone(),
@@ -122,8 +125,8 @@ pub fn router(
     Router::new()
         .fallback(Surfaces::dispatch)
         .with_state(surfaces)
-        .layer(map_response(move |response: Response| async move { with_strict_transport(secure, response) }))
         .layer(middleware::from_fn_with_state(proxies, identify))
+        .layer(map_response(move |response: Response| async move { with_strict_transport(secure, response) }))
 }
 
 /// Tells browsers that have come by TLS to come by nothing else for a year.
@@ -135,6 +138,11 @@ fn with_strict_transport(secure: bool, mut response: Response) -> Response {
     response
 }
 
+/// Returns the OpenAPI document.
+fn openapi_document() -> Response {
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
+}
+
 /// Returns the health probes.
 pub fn probes(tasks: Tasks) -> Router {
     Router::new()
@@ -143,7 +151,8 @@ pub fn probes(tasks: Tasks) -> Router {
 }
 
 /// Returns what is served while every connection to the API is taken: the health probes. Other requests have to wait.
-pub fn reserved(tasks: Tasks, local_only: bool) -> Router {
+/// `secure`: whether the listener speaks TLS.
+pub fn reserved(tasks: Tasks, local_only: bool, secure: bool) -> Router {
     let busy = || async {
         let body = Json(json!({ "status": "busy", "reason": "all connections are taken; try again" }));
         retry_after(Some(BUSY_DELAY), (StatusCode::SERVICE_UNAVAILABLE, body))
@@ -157,6 +166,7 @@ pub fn reserved(tasks: Tasks, local_only: bool) -> Router {
             async move { router.oneshot(request).await.into_response() }
         })
         .layer(middleware::from_fn_with_state(TrustedProxies::default(), identify))
+        .layer(map_response(move |response: Response| async move { with_strict_transport(secure, response) }))
 }
 
 /// Redirects browsers to the console, and tells API clients the versions of the identity API.
@@ -180,10 +190,10 @@ async fn ready(State(tasks): State<Tasks>) -> Response {
     }
 }
 
-/// Returns a path as the log shows it: one that is longer than every path of the API is cut.
-fn logged(path: &str) -> String {
-    let mut shown: String = path.chars().take(LOGGED_PATH).collect();
-    if shown.len() < path.len() {
+/// Returns a text of a request as the log shows it: one that is longer than every method or path of the API is cut.
+fn logged(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().take(most).collect();
+    if shown.len() < text.len() {
         shown.push('…');
     }
     shown
@@ -208,7 +218,8 @@ async fn identify(State(proxies): State<TrustedProxies>, mut request: Request, n
         request.extensions_mut().insert(Peer(client));
         host.map(|host| request.extensions_mut().insert(ForwardedHost(host)));
     }
-    let (method, path) = (request.method().clone(), logged(request.uri().path()));
+    let method = logged(request.method().as_str(), LOGGED_METHOD);
+    let path = logged(request.uri().path(), LOGGED_PATH);
     let started = Instant::now();
     // Lines that handlers log carry the id as well.
     let span = tracing::info_span!("request", request_id = id.0);
@@ -222,11 +233,11 @@ async fn identify(State(proxies): State<TrustedProxies>, mut request: Request, n
     let (status, elapsed_ms) = (response.status(), started.elapsed().as_millis() as u64);
     let (code, id) = (status.as_u16(), id.0);
     if status.is_server_error() {
-        tracing::error!(request_id = id, %method, path, status = code, elapsed_ms, "request failed");
+        tracing::error!(request_id = id, method, path, status = code, elapsed_ms, "request failed");
     } else if status.is_client_error() {
-        tracing::info!(request_id = id, %method, path, status = code, elapsed_ms, "request refused");
+        tracing::info!(request_id = id, method, path, status = code, elapsed_ms, "request refused");
     } else {
-        tracing::debug!(request_id = id, %method, path, status = code, elapsed_ms, "request");
+        tracing::debug!(request_id = id, method, path, status = code, elapsed_ms, "request");
     }
     response
 }
@@ -240,6 +251,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::store::Store;
 
     /// Sends a GET to surfaces that have one route each, whose handler panics; returns status, headers and body.
     async fn answer_to_a_panic_at(path: &str) -> (u16, HeaderMap, String) {
@@ -270,11 +282,37 @@ mod tests {
         assert_eq!(header(false), None, "a proxy may serve the same name without TLS");
     }
 
+    #[tokio::test]
+    async fn so_do_refusals_of_requests_without_a_host_and_on_reserved_connections() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open_sqlite(&folder.path().join("keysweep.db")).await.expect("a store");
+        let router = reserved(Tasks::new(store), false, true);
+        for (host, status) in [(None, 400), (Some("h"), 503)] {
+            let mut request = Request::get("/v3").body(Body::empty()).expect("a request");
+            host.map(|host| request.headers_mut().insert(HOST, HeaderValue::from_static(host)));
+            let answer = router.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(answer.status(), status);
+            assert!(answer.headers().contains_key(STRICT_TRANSPORT_SECURITY), "{status}");
+        }
+    }
+
     #[test]
-    fn the_log_cuts_long_paths() {
-        assert_eq!(logged("/v2/x"), "/v2/x");
-        let long = format!("/{}", "x".repeat(60_000));
-        assert_eq!(logged(&long).chars().count(), LOGGED_PATH + 1);
+    fn the_log_cuts_long_paths_and_methods() {
+        assert_eq!(
+            (logged("/v2/x", LOGGED_PATH), logged("OPTIONS", LOGGED_METHOD)),
+            ("/v2/x".into(), "OPTIONS".into())
+        );
+        let long = "x".repeat(60_000);
+        assert_eq!(logged(&format!("/{long}"), LOGGED_PATH).chars().count(), LOGGED_PATH + 1);
+        assert_eq!(logged(&long, LOGGED_METHOD).chars().count(), LOGGED_METHOD + 1);
+    }
+
+    #[tokio::test]
+    async fn the_openapi_document_is_written_once() {
+        let bytes = async || to_bytes(openapi_document().into_body(), usize::MAX).await.expect("a document");
+        let (first, second) = (bytes().await, bytes().await);
+        assert!(first.starts_with(b"{\"openapi\""), "{:?}", &first[..20]);
+        assert_eq!(first.as_ptr(), second.as_ptr(), "both answers are the same memory");
     }
 
     #[tokio::test]

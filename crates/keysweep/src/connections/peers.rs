@@ -25,6 +25,11 @@ impl Peers {
         Self { limit, exempt, counts: Arc::default() }
     }
 
+    /// Returns counts of their own with another limit, from which the same addresses are exempt.
+    pub fn limited_to(&self, limit: u32) -> Self {
+        Self::new(limit, self.exempt.clone())
+    }
+
     /// Counts a connection of this client until the permit is dropped; `None`: the client has as many as it may.
     pub fn admit(&self, client: IpAddr) -> Option<PeerPermit> {
         let client = client.to_canonical();

@@ -62,11 +62,16 @@ impl<I> Progress<I> {
     ) -> Poll<io::Result<T>> {
         let now = Instant::now();
         if let Poll::Ready(done) = outcome {
-            self.stalled_since = None;
+            let waited_since = self.stalled_since.take();
             if let (Ok(done), Some(window)) = (&done, &mut self.window) {
                 window.written += written(done);
-                if now.duration_since(window.began) >= self.limits.window {
+                let (ends, written) = (window.began + self.limits.window, window.written);
+                if now >= ends {
                     self.window = None;
+                    // A write that began to wait later says nothing about this window: there was nothing to read before.
+                    if waited_since.is_some_and(|since| since < ends) && written < self.limits.least {
+                        return Poll::Ready(Err(too_slow()));
+                    }
                 }
             }
             return Poll::Ready(done);
@@ -78,7 +83,7 @@ impl<I> Progress<I> {
             let (stall_ends, window_ends) = (stalled_since + self.limits.stall, window.began + self.limits.window);
             let is_too_slow = now >= window_ends && window.written < self.limits.least;
             if now >= stall_ends || is_too_slow {
-                return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read")));
+                return Poll::Ready(Err(too_slow()));
             }
             if now >= window_ends {
                 self.window = None;
@@ -95,6 +100,10 @@ impl<I> Progress<I> {
             }
         }
     }
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "the client does not read")
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Progress<I> {
@@ -130,5 +139,61 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Progress<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.io).poll_shutdown(cx);
         self.judge(cx, outcome, |()| 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, thread};
+
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_millis(40);
+
+    /// A stream whose peer reads one byte when it is told to.
+    struct Peer {
+        reads: bool,
+    }
+
+    impl AsyncWrite for Peer {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            if self.reads { Poll::Ready(Ok(1)) } else { Poll::Pending }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn write(stream: &mut Progress<Peer>, reads: bool) -> Poll<io::Result<usize>> {
+        stream.io.reads = reads;
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_write(cx, b"some"))).await
+    }
+
+    fn stream() -> Progress<Peer> {
+        let limits = WriteLimits { stall: Duration::from_secs(60), window: WINDOW, least: 1_000 };
+        Progress::new(Peer { reads: false }, limits)
+    }
+
+    #[tokio::test]
+    async fn a_byte_at_the_end_of_a_window_does_not_save_a_slow_reader() {
+        let mut stream = stream();
+        assert!(write(&mut stream, false).await.is_pending());
+        thread::sleep(WINDOW * 2);
+        let late = write(&mut stream, true).await;
+        assert!(matches!(&late, Poll::Ready(Err(error)) if error.kind() == ErrorKind::TimedOut), "{late:?}");
+    }
+
+    #[tokio::test]
+    async fn a_reader_with_nothing_to_read_for_a_while_is_not_slow() {
+        let mut stream = stream();
+        assert!(write(&mut stream, false).await.is_pending());
+        assert!(matches!(write(&mut stream, true).await, Poll::Ready(Ok(1))));
+        thread::sleep(WINDOW * 2);
+        assert!(matches!(write(&mut stream, true).await, Poll::Ready(Ok(1))), "the service wrote nothing meanwhile");
     }
 }

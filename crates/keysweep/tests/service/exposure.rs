@@ -177,24 +177,28 @@ fn without_authentication_only_local_requests_are_answered() {
     assert_eq!(service.send("GET", "/healthz", &[("host", "keys.example")], "").status, 200);
 }
 
-/// All connections to the API that there are, but for reserved ones.
-const CONNECTIONS: u8 = 8;
-/// Connections from one address, of which the service takes twice as many.
-const FROM_ONE: usize = 64;
+/// Addresses from which all connections to the API are taken that there are, and connections from one of them.
+const ADDRESSES: u8 = 4;
+const FROM_ONE: usize = 128;
 
 /// Opens connections from an address of this machine, each of which asks for a stylesheet 344 times and reads nothing.
+fn stubborn_clients(service: &Service, last: u8, number: usize) -> Vec<TcpStream> {
+    let request = "GET /console/assets/console.css HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    clients(service, last, number, request.repeat(344).as_bytes())
+}
+
+/// Opens connections from 127.0.0.`last`, sends something on each, and reads nothing.
 #[tokio::main(flavor = "current_thread")]
-async fn stubborn_clients(service: &Service, from: [u8; 4], number: usize) -> Vec<TcpStream> {
+pub async fn clients(service: &Service, last: u8, number: usize, sent: &[u8]) -> Vec<TcpStream> {
     let service: SocketAddr = service.base.trim_start_matches("http://").parse().expect("an address");
-    let requests = "GET /console/assets/console.css HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(344);
     let mut opened = Vec::new();
     for _ in 0..number {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(1).expect("the system takes its least");
-        socket.bind((from, 0).into()).expect("loopback has many addresses");
+        socket.bind(([127, 0, 0, last], 0).into()).expect("loopback has many addresses");
         let mut stream = socket.connect(service).await.expect("it listens").into_std().expect("a stream");
         // As much as the buffers of the system take; the service may have closed the connection.
-        let _ = stream.write(requests.as_bytes());
+        let _ = stream.write(sent);
         opened.push(stream);
     }
     opened
@@ -206,9 +210,13 @@ fn alone_connections_that_do_not_read_keep_no_probe_and_no_other_client_waiting(
     let installation = installation!();
     let service = installation.serve(&["--metrics-listen", "127.0.0.1:0"]);
     let status = |path: &str| service.request("GET", path).status;
-    let everything: Vec<_> =
-        (2..2 + CONNECTIONS).map(|last| stubborn_clients(&service, [127, 0, 0, last], FROM_ONE)).collect();
+    let everything: Vec<_> = (2..2 + ADDRESSES).map(|last| stubborn_clients(&service, last, FROM_ONE)).collect();
     eventually("all connections are taken", Duration::from_secs(20), || (status("/v3") == 503).then_some(()));
+    // Silent ones of a further address want the reserved connections, too.
+    let silent = clients(&service, 2 + ADDRESSES, FROM_ONE, b"");
+    let began = std::time::Instant::now();
+    assert_eq!(status("/healthz"), 200);
+    assert!(began.elapsed() < Duration::from_secs(2), "a probe waited for silent ones: {:?}", began.elapsed());
     let busy = service.request("GET", "/v3");
     assert!(busy.header("retry-after").is_some() && busy.header("x-request-id").is_some(), "{busy:?}");
     for _ in 0..3 {
@@ -217,12 +225,47 @@ fn alone_connections_that_do_not_read_keep_no_probe_and_no_other_client_waiting(
     let metrics = service.metrics.as_ref().expect("it has one").replace("/metrics", "/readyz");
     let ready = ureq::get(&metrics).call().expect("the listener of the metrics answers probes, too");
     assert_eq!(ready.status(), 200);
-    drop(everything);
+    drop((everything, silent));
     eventually("connections are free again", Duration::from_secs(20), || (status("/v3") == 200).then_some(()));
 
     // One address cannot take them all.
-    let _of_one = stubborn_clients(&service, [127, 0, 0, 20], 600);
+    let _of_one = stubborn_clients(&service, 20, 600);
     assert_eq!(status("/v3"), 200);
+}
+
+/// Sends half of a body of this size with this header on a connection.
+fn half_sent(stream: TcpStream, header: &str, size: usize) -> TcpStream {
+    stream.set_nonblocking(false).expect("a stream");
+    // The service answers some of them without waiting for the rest.
+    stream.set_write_timeout(Some(Duration::from_secs(5))).expect("a stream");
+    let path = "/api/v1/projects/0123456789abcdef0123456789abcdef/instances";
+    let _ = write!(&stream, "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\n{header}\r\n\r\n");
+    let _ = (&stream).write_all(&vec![b' '; size / 2]);
+    stream
+}
+
+#[test]
+fn bodies_of_clients_without_credentials_take_little_memory() {
+    const SIZE: usize = 1 << 20;
+    let installation = installation!();
+    let service = installation.serve(&[]);
+    assert_eq!(service.request("GET", "/v3").status, 200);
+    let idle = service.peak_memory();
+    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let signature = "0".repeat(64);
+    let signed = format!(
+        "X-Sdk-Date: {date}\r\nAuthorization: SDK-HMAC-SHA256 Access=UNKNOWN, SignedHeaders=x-sdk-date, Signature={signature}"
+    );
+    let mut held = Vec::new();
+    for (last, header) in [(2, "X-Auth-Token: 0123"), (3, signed.as_str())] {
+        let streams = clients(&service, last, 80, b"").into_iter();
+        held.extend(streams.map(|stream| half_sent(stream, header, SIZE)));
+    }
+    // A body that is small is read meanwhile.
+    let refused = service.send("POST", "/v3/auth/tokens", &[], b"{}");
+    assert_eq!(refused.status, 400, "{:?}", refused.body);
+    let taken = service.peak_memory() - idle;
+    assert!(taken < 48 << 20, "{} bodies took {} MiB", held.len(), taken >> 20);
 }
 
 #[test]
