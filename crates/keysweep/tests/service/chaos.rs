@@ -19,15 +19,22 @@ use keysweep_harness::{
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
-use crate::replicas::{SERVE, WITNESS, setting};
+use crate::{
+    exposure::clients,
+    replicas::{SERVE, WITNESS, setting},
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
 /// How long after its creation a scan of a healthy project may begin.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most memory of a replica, bytes.
 const MEMORY: u64 = 256 << 20;
-/// Clients that hold a connection each and neither send nor read.
-const SLOW_CLIENTS: usize = 40;
+/// Addresses from which clients hold a connection each and neither send nor read, and such clients of each: more than a replica has
+/// connections.
+const SLOW_ADDRESSES: u8 = 5;
+const SLOW_CLIENTS: usize = 120;
+/// Time after which a service that serves all the while has all the memory that it needs.
+const WARM_UP: Duration = Duration::from_secs(300);
 
 /// A replica with a clock of its own.
 struct Replica {
@@ -150,17 +157,12 @@ impl Installed {
     }
 }
 
-/// Opens connections that neither send a whole request nor read an answer.
+/// Opens connections from several addresses of this machine that neither send a whole request nor read an answer.
 fn slow_clients(service: &Service) -> Vec<TcpStream> {
-    let address = service.base.trim_start_matches("http://");
-    let connect = |number: usize| {
-        let mut stream = TcpStream::connect(address).ok()?;
-        let request =
-            if number.is_multiple_of(2) { "GET / HTT" } else { "GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n" };
-        let _ = stream.write_all(request.repeat(20).as_bytes());
-        Some(stream)
-    };
-    (0..SLOW_CLIENTS).filter_map(connect).collect()
+    let unread = "GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n".repeat(20);
+    let half = SLOW_CLIENTS / 2;
+    let from = |last| [clients(service, last, half, b"GET / HTT"), clients(service, last, half, unread.as_bytes())];
+    (2..2 + SLOW_ADDRESSES).flat_map(from).flatten().collect()
 }
 
 /// A service on SQLite whose disk is filled and whose file is locked.
@@ -263,9 +265,20 @@ fn soak_chaos_loses_no_task_and_serves_every_healthy_project() {
     installed.start_replicas();
     let mut on_sqlite = OnSqlite::start(&servers[0]);
     let (mut accepted, mut round) = (BTreeMap::new(), 0);
-    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(60 * minutes);
+    let (mut held, mut warm) = (Vec::new(), None);
     while Instant::now() < end {
-        let held: Vec<TcpStream> = installed.awake().flat_map(|replica| slow_clients(&replica.service)).collect();
+        // One replica is beset at a time, and for longer than a round.
+        let beset: Vec<&Replica> = installed.awake().collect();
+        let beset = beset.choose(&mut random).expect("one is awake");
+        held = match round % 4 {
+            0 => slow_clients(&beset.service),
+            _ => held,
+        };
+        if begun.elapsed() >= WARM_UP && warm.is_none() {
+            warm = on_sqlite.as_ref().map(|on_sqlite| on_sqlite.service.resident_memory());
+        }
         let until = Instant::now() + Duration::from_millis(random.random_range(1_000..6_000));
         while Instant::now() < until {
             let awake: Vec<&Replica> = installed.awake().collect();
@@ -286,10 +299,16 @@ fn soak_chaos_loses_no_task_and_serves_every_healthy_project() {
             let what = on_sqlite.strike(round.is_multiple_of(2));
             *installed.struck.entry(what).or_default() += 1;
         }
-        drop(held);
         round += 1;
     }
+    drop(held);
     installed.calm();
+    // The others are killed and restarted all the while.
+    let memory = on_sqlite.as_ref().map(|on_sqlite| on_sqlite.service.resident_memory());
+    if let (Some(warm), Some(memory)) = (warm, memory) {
+        println!("the service on SQLite held {} MiB after {WARM_UP:?} and {} MiB at the end", warm >> 20, memory >> 20);
+        assert!(memory <= warm * 6 / 5, "seed {seed}: {memory} bytes at the end, {warm} after {WARM_UP:?}");
+    }
 
     // Endless scans are cancelled; every other one ends by itself.
     let service = &installed.replicas[0].service;
