@@ -141,7 +141,9 @@ fn estimate(number: usize, taken_at: Timestamp) -> Option<InstanceEstimate> {
         approximate: false,
         used_memory: Some(stats.used_memory),
         verdict,
+        notes: Vec::new(),
         cycle: Cycle::default(),
+        gap: None,
     };
     number.is_multiple_of(2).then(|| InstanceEstimate { taken_at, total, primaries: vec![primary] })
 }
