@@ -92,6 +92,7 @@ impl ConsoleState {
                 ))
             }
             Err(PollError::Server(failure)) => Tested::Bad(Trouble::new(&PollFailure::from(&failure))),
+            Err(error @ PollError::Busy(_)) => Tested::Bad(Trouble::busy(error.to_string())),
             Err(PollError::Instance(fault @ InstanceError::Unreadable { .. })) => {
                 Tested::Bad(Trouble::new(&PollFailure::new(PollCode::Settings, fault.to_string())))
             }

@@ -122,6 +122,13 @@ impl Trouble {
         };
         Self { title, cause: failure.cause.clone(), next: NextStep::of(failure.code) }
     }
+
+    /// Returns what stands where nothing was asked of the server, since others are being asked.
+    pub(super) fn busy(cause: String) -> Self {
+        let (sentence, short) = ("Test the connection again in a few seconds.", "test again");
+        let next = NextStep { sentence, short, edits: false };
+        Self { title: "Not tested", cause, next }
+    }
 }
 
 #[cfg(test)]

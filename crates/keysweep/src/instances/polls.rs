@@ -46,11 +46,12 @@ pub enum PollError {
 }
 
 impl PollError {
-    /// Returns what is stored of the error.
-    fn failure(&self) -> PollFailure {
+    /// Returns what is stored of the error; `None`: it says nothing about the server.
+    fn failure(&self) -> Option<PollFailure> {
         match self {
-            Self::Server(failure) => failure.into(),
-            Self::Instance(error) => PollFailure::new(PollCode::Settings, error.to_string()),
+            Self::Server(failure) => Some(failure.into()),
+            Self::Instance(InstanceError::Store(_)) | Self::Busy(_) => None,
+            Self::Instance(error) => Some(PollFailure::new(PollCode::Settings, error.to_string())),
         }
     }
 }
@@ -105,8 +106,9 @@ impl Instances {
     ) -> Result<InstanceStats, PollError> {
         let polled = self.inspect(instance, stop, place).await;
         let Err(error) = &polled else { return polled };
-        if !stop.is_raised() && !matches!(error, PollError::Instance(InstanceError::Store(_))) {
-            let failure = error.failure();
+        if !stop.is_raised()
+            && let Some(failure) = error.failure()
+        {
             if instance.unreachable.is_none() {
                 tracing::warn!(instance_id = instance.id, cause = failure.cause, "poll failed");
             }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use keysweep::{
-    model::{Instance, NewTask, Project, Reason, Role, ScanType, Status},
+    model::{Instance, Project, Reason, Role, ScanType, Status},
     store::{Created, OpenError, PageRequest, Store, StoreError},
 };
 use sqlx::{
@@ -236,10 +236,13 @@ async fn a_create_that_writes_nothing_waits_for_no_other_write() {
     let instances = store.instances(&shop.id).await.expect("read");
     let [paused, active] = instances.as_slice() else { panic!("{instances:?}") };
     other.execute("BEGIN EXCLUSIVE").await.expect("held");
-    assert!(matches!(store.create_task(&task_of(paused)).await, Ok(Created::Paused)));
-    assert!(matches!(store.create_task(&task_of(active)).await, Ok(Created::Active(_))));
+    assert!(matches!(store.create_task(&new_task(&paused.project_id, &paused.id)).await, Ok(Created::Paused)));
+    assert!(matches!(store.create_task(&new_task(&active.project_id, &active.id)).await, Ok(Created::Active(_))));
     let gone = Instance { id: "f".repeat(32), ..active.clone() };
-    assert!(matches!(store.create_task(&task_of(&gone)).await, Err(StoreError::Missing("instance"))));
+    assert!(matches!(
+        store.create_task(&new_task(&gone.project_id, &gone.id)).await,
+        Err(StoreError::Missing("instance"))
+    ));
 }
 
 #[tokio::test]
