@@ -45,8 +45,8 @@ pub enum Hostility {
 }
 
 impl Hostility {
-    /// All of them.
-    pub const ALL: [Self; 14] = [
+    /// All but `Primaries`, which is about time and threads.
+    pub const ALL: [Self; 13] = [
         Self::Wide,
         Self::Deep,
         Self::Long,
@@ -58,7 +58,6 @@ impl Hostility {
         Self::Databases,
         Self::Replicas,
         Self::Nodes,
-        Self::Primaries,
         Self::Numbers,
         Self::Pages,
     ];

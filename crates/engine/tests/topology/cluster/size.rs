@@ -8,8 +8,8 @@ use std::{
 use keysweep_engine::{Checkpoint, Monitor, Options, Progress, Stop, sweep};
 use keysweep_harness::{HostileServer, Hostility};
 
-/// Most threads of one scan that sweep shards.
-const MAX_THREADS: usize = 64;
+/// Most threads of one scan that sweep shards, 64, and some that those of the shards being swept start under the same name.
+const MAX_THREADS: usize = 80;
 
 /// Counts the threads that sweep shards, and stops the scan once there are any.
 struct Threads {
