@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::term;
-use crate::csv::line;
+use super::{columns::Head, term};
+use crate::csv;
 
 /// Option of every list.
 #[derive(Debug, Args)]
@@ -60,44 +60,11 @@ impl ListingArgs {
     }
 }
 
-/// Formats a value of a response for CSV: empty if it is unknown.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Object(fields) => {
-            let pairs = fields.iter().map(|(name, value)| format!("{name}={}", cell(value)));
-            pairs.collect::<Vec<_>>().join(",")
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Cuts a text for a table that must not grow with it.
-pub fn shortened(text: &str, characters: usize) -> String {
-    match text.chars().count() > characters {
-        true => text.chars().take(characters.saturating_sub(1)).chain(['…']).collect(),
-        false => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_value_is_one_field_of_csv() {
-        assert_eq!(cell(&json!({ "env": "prod", "team": "web" })), "env=prod,team=web");
-        assert_eq!(
-            (cell(&Value::Null), cell(&json!(7)), cell(&json!(true))),
-            (String::new(), "7".into(), "true".into())
-        );
-    }
-
-    #[test]
-    fn a_long_text_is_cut_with_a_mark() {
-        assert_eq!((shortened("redis://h", 9), shortened("redis://host", 9)), ("redis://h".into(), "redis://…".into()));
+impl List<'_> {
+    /// Prints the table.
+    pub fn print(&self, rows: &[Value]) {
+        let cells = |row: &Value| self.columns.iter().map(|Column(_, cell)| cell(row)).collect();
+        let heads: Vec<Head> = self.columns.iter().map(|Column(head, _)| *head).collect();
+        term::list(&heads, rows.iter().map(cells).collect());
     }
 }

@@ -15,13 +15,14 @@ use serde_json::Value;
 
 use super::{
     Exit,
+    client::fields::{count, memory, number, share, text},
+    listing::{Column, List, ListingArgs},
     login::{Login, with_options},
     scan::percent,
     signals::stop_on_signals,
     term,
 };
 use crate::{
-    csv,
     inventory::Inventory,
     model::{EstimatedPrimary, Label, SurveyOrder, SurveyRow},
     units::size,
@@ -249,57 +250,6 @@ fn explain(row: &SurveyRow) {
     for note in &row.notes {
         term::paragraph(&format!("{title}: note: {note}."), term::line);
     }
-}
-
-/// A column of the CSV: its name, and its text in a row.
-type Column = (&'static str, fn(&SurveyRow) -> String);
-
-fn text(value: Option<impl ToString>) -> String {
-    value.map_or(String::new(), |value| value.to_string())
-}
-
-/// All fields of a row, and those of its verdict.
-const COLUMNS: &[Column] = &[
-    ("name", |row| row.name.clone()),
-    ("address", |row| text(row.address.as_ref())),
-    ("keys", |row| text(row.keys)),
-    ("keys_with_ttl", |row| text(row.keys_with_ttl)),
-    ("share", |row| text(row.share)),
-    ("share_low", |row| text(row.share_low)),
-    ("share_high", |row| text(row.share_high)),
-    ("approximate", |row| row.approximate.to_string()),
-    ("share_of_expiring", |row| text(row.share_of_expiring)),
-    ("stale_keys", |row| text(row.stale_keys)),
-    ("bytes", |row| text(row.bytes)),
-    ("bytes_low", |row| text(row.bytes_low)),
-    ("bytes_high", |row| text(row.bytes_high)),
-    ("method", |row| text(row.method.map(Method::as_str))),
-    ("reclaimed", |row| text(row.reclaimed)),
-    ("server_seconds", |row| text(row.server_seconds)),
-    ("expiry_rate", |row| text(row.expiry_rate)),
-    ("effort", |row| text(row.effort)),
-    ("hz", |row| text(row.hz)),
-    ("predicted_share", |row| text(row.predicted_share)),
-    ("steady", |row| text(row.steady)),
-    ("used_memory", |row| text(row.used_memory)),
-    ("verdict", |row| row.verdict.code.as_str().to_owned()),
-    ("reason", |row| row.verdict.reason.clone()),
-    ("remedy", |row| text(row.verdict.remedy.as_ref())),
-    ("interval_seconds", |row| text(row.verdict.interval_seconds)),
-    ("advised_effort", |row| text(row.verdict.setting.map(|setting| setting.effort))),
-    ("advised_hz", |row| text(row.verdict.setting.map(|setting| setting.hz))),
-    ("notes", |row| row.notes.join("; ")),
-];
-
-fn rows_as_csv(rows: &[SurveyRow]) {
-    term::line(&COLUMNS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(","));
-    for row in rows {
-        term::line(&csv_line(row));
-    }
-}
-
-fn csv_line(row: &SurveyRow) -> String {
-    csv::line(COLUMNS.iter().map(|(_, text)| text(row)))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Filter {
 
     /// Returns which entries of the store these are.
     fn page(&self, before: Option<i64>) -> AuditPage {
-        AuditPage { before, actor: self.actor.clone(), kind: self.kind.map(str::to_owned), limit: PAGE }
+        AuditPage { before, actor: self.actor.clone(), kind: self.kind.map(str::to_owned), limit: PAGE, since: None }
     }
 
     /// Returns the query of these entries.

@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use keysweep::{
     identity::Identity,
     instances::{AllowedTargets, Instances, NewInstance, POLL_INTERVAL},
-    model::{Instance, LazyFreeHold, NewTask, PollCode, ScanType},
-    random::new_id,
+    model::{Instance, LazyFreeHold, PollCode},
     secrets::Vault,
     store::{Clock, Heartbeat, Store, TaskResult},
 };

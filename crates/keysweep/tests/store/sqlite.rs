@@ -334,11 +334,8 @@ async fn assert_sample_is_there(store: &Store) {
     assert_eq!(claim.task.attempts, 0, "it had got further than its mark");
     assert_eq!(claim.checkpoint.as_deref(), Some("{\"shards\":[]}"));
     assert_eq!(store.key_check("ours", b"ours").await.expect("kept")[0], 1, "the sample's");
-    assert!(matches!(store.create_task(&task_of(&claim.instance)).await, Ok(Created::Active(_))));
-}
-
-fn task_of(instance: &Instance) -> NewTask {
-    new_task(&instance.project_id, &instance.id)
+    let new = new_task(&claim.instance.project_id, &claim.instance.id);
+    assert!(matches!(store.create_task(&new).await, Ok(Created::Active(_))));
 }
 
 #[tokio::test]

@@ -208,31 +208,15 @@ impl Instance {
             }
             Self::List { project, labels, listing } => {
                 let instances = instances.select(&identity.project(&project).await?.id, &labels).await?;
-                let rows = instances.iter().map(|instance| {
-                    let stats = instance.stats.as_ref().map_or_else(
-                        || "no data yet".to_owned(),
-                        |stats| format!("{} {}, {} keys", stats.engine, stats.engine_version, stats.keys),
-                    );
-                    let mut server = match &instance.unreachable {
-                        Some(failure) => format!("{stats}; last check failed: {}", failure.cause),
-                        None => stats,
-                    };
-                    for problem in instance.problems() {
-                        server.push_str("; ");
-                        server.push_str(&problem);
-                    }
-                    vec![instance.id.clone(), instance.name.clone(), instance.url.to_string(), server]
-                });
-                let rows = rows.collect();
-                let json = instances.iter().map(|instance| {
+                let row = |instance: &crate::model::Instance| {
+                    let labels = instance.labels.value().map(Labels::as_map).unwrap_or(&BTreeMap::new()).clone();
                     json!({
                         "id": instance.id, "name": instance.name, "url": instance.url.text(), "username": instance.username,
                         "pace": instance.pace.text(), "paused": instance.paused, "manage_lazyfree": instance.manage_lazyfree,
-                        "window": instance.window.as_ref().map(Stored::text), "window_binds_manual": instance.window_binds_manual,
-                        "labels": instance.labels.value().map(Labels::as_map).unwrap_or(&BTreeMap::new()), "sampling": instance.sampling.as_str(), "stats": instance.stats,
-                        "unreachable": instance.unreachable.as_ref().map(|failure| &failure.cause),
-                        "problems": instance.problems(),
-                        "created_at": instance.created_at,
+                        "window": instance.window.as_ref().map(Stored::text),
+                        "window_binds_manual": instance.window_binds_manual, "labels": labels,
+                        "sampling": instance.sampling.as_str(), "stats": instance.stats, "unreachable": instance.unreachable.as_ref().map(|failure| &failure.cause),
+                        "problems": instance.problems(), "created_at": instance.created_at,
                     })
                 };
                 Ok(Output::List { listing, rows: instances.iter().map(row).collect(), list: LIST })
