@@ -3,12 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use futures_util::{Stream, stream};
-use serde_json::{Value, json};
 
 use super::{Identity, IdentityError};
 use crate::{
-    csv,
-    model::{AuditEntry, UnknownName, named},
+    model::{AuditEntry, UnknownName, audit_csv, named},
     store::AuditPage,
 };
 
@@ -18,7 +16,7 @@ const PAGE: u64 = 500;
 /// Format of an exported audit trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditFormat {
-    /// A line an entry, the details as JSON in the last column.
+    /// A line an entry, with the details as `name=value` pairs.
     Csv,
     /// An array of objects.
     Json,
@@ -35,35 +33,18 @@ impl AuditFormat {
         }
     }
 
-    fn beginning(self) -> &'static str {
-        match self {
-            Self::Csv => "seq,happened_at,actor,action,subject,detail\n",
-            Self::Json => "[",
-        }
-    }
-
-    /// Returns an entry. `is_first`: whether none is before it.
-    fn entry(self, entry: &AuditEntry, is_first: bool) -> String {
+    /// Returns a part of the file. `is_first`: whether none is before it.
+    fn part(self, entries: &[AuditEntry], is_first: bool) -> String {
         match self {
             Self::Csv => {
-                let text = |value: &Option<String>| value.clone().unwrap_or_default();
-                let fields = [
-                    entry.seq.to_string(),
-                    entry.happened_at.to_string(),
-                    text(&entry.actor),
-                    entry.action.clone(),
-                    entry.subject.clone(),
-                    text(&entry.detail),
-                ];
-                csv::line(fields) + "\n"
+                let text = audit_csv(entries);
+                let (_, rows) = text.split_once('\n').unwrap_or_default();
+                if is_first { text } else { rows.to_owned() }
             }
             Self::Json => {
-                let detail = entry.detail.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
-                let object = json!({
-                    "seq": entry.seq, "happened_at": entry.happened_at, "actor": entry.actor, "action": entry.action,
-                    "subject": entry.subject, "detail": detail,
-                });
-                format!("{}\n{object}", if is_first { "" } else { "," })
+                let begun = if is_first { "[" } else { "," };
+                let objects: Vec<String> = entries.iter().map(|entry| format!("\n{}", entry.json())).collect();
+                if is_first || !objects.is_empty() { begun.to_owned() + &objects.join(",") } else { String::new() }
             }
         }
     }
@@ -90,11 +71,7 @@ impl Rest {
     /// Returns the next part of the file.
     async fn next(&mut self) -> Result<String, IdentityError> {
         let entries = self.identity.audit(&self.project_id, self.page.clone()).await?;
-        let mut text = if self.is_first { self.format.beginning().to_owned() } else { String::new() };
-        for entry in &entries {
-            text.push_str(&self.format.entry(entry, std::mem::take(&mut self.is_first)));
-        }
-        self.is_first = false;
+        let mut text = self.format.part(&entries, std::mem::take(&mut self.is_first));
         self.page.before = entries.last().map(|last| last.seq);
         if (entries.len() as u64) < self.page.limit {
             self.has_ended = true;
@@ -136,6 +113,7 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -152,21 +130,20 @@ mod tests {
     }
 
     #[test]
-    fn an_export_is_valid_csv_and_valid_json() {
-        let entries = [entry(2, Some("=ada")), entry(1, None)];
-        let file = |format: AuditFormat| {
-            let lines = entries.iter().enumerate().map(|(index, entry)| format.entry(entry, index == 0));
-            [format.beginning().to_owned(), lines.collect(), format.end().to_owned()].concat()
+    fn the_parts_of_an_export_are_one_valid_file() {
+        let (first, second) = ([entry(3, Some("=ada")), entry(2, None)], [entry(1, None)]);
+        let file = |format: AuditFormat, parts: &[&[AuditEntry]]| {
+            let parts = parts.iter().enumerate().map(|(index, entries)| format.part(entries, index == 0));
+            parts.chain([format.end().to_owned()]).collect::<String>()
         };
-        let csv = file(AuditFormat::Csv);
-        let first = r#"2,1970-01-01T00:00:00Z,'=ada,instance.add,i,"{""name"":""a, b""}""#;
-        assert_eq!((csv.lines().nth(1), csv.lines().count()), (Some(first), 3));
-        let json: Value = serde_json::from_str(&file(AuditFormat::Json)).expect("JSON");
-        assert_eq!(
-            (&json[0]["actor"], &json[1]["actor"], &json[1]["detail"]["name"]),
-            (&json!("=ada"), &Value::Null, &json!("a, b"))
-        );
-        let empty = [AuditFormat::Json.beginning(), AuditFormat::Json.end()].concat();
-        assert_eq!(serde_json::from_str::<Value>(&empty).expect("JSON"), json!([]));
+        for parts in [&[&first[..], &second], &[&first[..], &second, &[]][..]] {
+            let csv = file(AuditFormat::Csv, parts);
+            assert_eq!((csv.lines().count(), csv.matches("happened_at").count()), (4, 1), "{csv}");
+            assert!(csv.contains("'=ada"), "{csv}");
+            let json: Value = serde_json::from_str(&file(AuditFormat::Json, parts)).expect("JSON");
+            let seqs: Vec<&Value> = json.as_array().expect("a list").iter().map(|entry| &entry["seq"]).collect();
+            assert_eq!(seqs, [&json!(3), &json!(2), &json!(1)]);
+        }
+        assert_eq!(serde_json::from_str::<Value>(&file(AuditFormat::Json, &[&[]])).expect("JSON"), json!([]));
     }
 }
