@@ -2,9 +2,9 @@
 //! error, so that a pipe receives the result alone.
 
 use std::{
-    io::{IsTerminal, Write, stderr, stdin, stdout},
+    io::{self, IsTerminal, Write, stderr, stdin, stdout},
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use std::{
 use anstream::ColorChoice;
 use clap::builder::Styles;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use keysweep_engine::{Checkpoint, Monitor, Progress};
 use serde::Serialize;
 
@@ -23,9 +23,12 @@ use super::columns::{Fitted, Head, fit};
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Resolution of the progress bar.
 const STEPS: u64 = 10_000;
-/// Characters of the progress bar and the percentage behind it, and two for the `^C` that a terminal echoes: where it wrapped, the bar
-/// would stay.
-const BAR_WIDTH: usize = 24;
+/// Columns that a bar leaves free for the `^C` that a terminal echoes behind it. Where the echo wrapped, the bar would stay above it.
+const ECHO_WIDTH: u16 = 3;
+/// Characters of the progress bar, of the percentage behind it, and of the free columns.
+const BAR_WIDTH: usize = 22 + ECHO_WIDTH as usize;
+/// Redraws of a bar a second, at most.
+const BAR_RATE: u8 = 20;
 /// Width of a terminal below which it is taken as unknown: nothing can be fitted into less.
 const MIN_WIDTH: u16 = 40;
 
@@ -177,8 +180,76 @@ pub fn paragraph(text: &str, print: fn(&str)) {
 
 /// Returns a bar on standard error, or a hidden one if output is quiet.
 fn bar(length: u64) -> ProgressBar {
-    let target = if is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let target = match is_quiet() || !stderr().is_terminal() {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::term_like_with_hz(Box::new(BarTerminal::default()), BAR_RATE),
+    };
     ProgressBar::with_draw_target(Some(length), target)
+}
+
+/// Returns the width of the terminal on standard error.
+fn bar_width() -> u16 {
+    Table::new().use_stderr().width().filter(|width| *width >= MIN_WIDTH).unwrap_or(80)
+}
+
+/// The terminal on standard error as a bar sees it: bars fill their line with spaces, and this line ends before the terminal's.
+#[derive(Debug, Default)]
+struct BarTerminal {
+    /// What is written at the next flush, so that a bar is drawn at once.
+    pending: Mutex<String>,
+}
+
+impl BarTerminal {
+    fn add(&self, text: &str) -> io::Result<()> {
+        // A panic of another thread leaves the text valid.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        Ok(())
+    }
+
+    fn move_cursor(&self, cells: usize, direction: char) -> io::Result<()> {
+        if cells == 0 { Ok(()) } else { self.add(&format!("\u{1b}[{cells}{direction}")) }
+    }
+}
+
+impl TermLike for BarTerminal {
+    fn width(&self) -> u16 {
+        bar_width() - ECHO_WIDTH
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.move_cursor(lines, 'A')
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.move_cursor(lines, 'B')
+    }
+
+    fn move_cursor_right(&self, cells: usize) -> io::Result<()> {
+        self.move_cursor(cells, 'C')
+    }
+
+    fn move_cursor_left(&self, cells: usize) -> io::Result<()> {
+        self.move_cursor(cells, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.add(text)?;
+        self.add("\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.add(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.add("\r\u{1b}[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = std::mem::take(&mut *pending);
+        stderr().write_all(text.as_bytes())
+    }
 }
 
 /// Progress bar that counts up to a known number.
@@ -237,12 +308,11 @@ impl Live {
     pub fn show(&self, progress: &Progress) {
         if stderr().is_terminal() {
             self.bar.set_position((progress.fraction * STEPS as f64) as u64);
-            let width = Table::new().use_stderr().width().filter(|width| *width >= MIN_WIDTH);
-            self.bar.set_message(progress_text(progress, width.map_or(80, usize::from) - BAR_WIDTH));
+            self.bar.set_message(progress_text(progress, usize::from(bar_width()) - BAR_WIDTH));
             return;
         }
         // A panic of another thread leaves the time valid.
-        let mut next_line = self.next_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut next_line = self.next_line.lock().unwrap_or_else(PoisonError::into_inner);
         if Instant::now() >= *next_line {
             *next_line = Instant::now() + LINE_INTERVAL;
             note(&format!("{:.1} %  {}", progress.fraction * 100.0, progress_text(progress, usize::MAX)));
