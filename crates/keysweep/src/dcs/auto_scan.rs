@@ -118,7 +118,7 @@ fn parse(wanted: &Map<String, Value>, before: AutoScan, now: Timestamp) -> Resul
         Some(AutoScanFault::Interval) => DcsError::Interval,
         Some(AutoScanFault::Timeout) => DcsError::Timeout,
         Some(AutoScanFault::ScanKeysCount) => DcsError::ScanKeysCount,
-        Some(AutoScanFault::Target) | None => DcsError::Internal,
+        Some(AutoScanFault::Target) | None => DcsError::Internal(None),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The DCS API's errors: the only file of this surface that knows status codes, and the contract's error table in code.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
@@ -99,10 +99,9 @@ pub enum DcsError {
     TooLarge,
     /// The body could not be read or is not a JSON object.
     Body,
-    /// The database is away, or too many changes wait for it. The API has no status of its own for that.
-    Unavailable,
-    /// The service failed; details are in its log.
-    Internal,
+    /// The service failed; details are in its log. With a time after which to try again where the database is away, or too many
+    /// changes wait for it: the API has no status of its own for that.
+    Internal(Option<Duration>),
 }
 
 impl DcsError {
@@ -156,9 +155,7 @@ impl DcsError {
                 "DCS.4005",
                 "The message body contains invalid characters or is not in JSON format.",
             ),
-            Self::Unavailable | Self::Internal => {
-                text(StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", "Internal service error.")
-            }
+            Self::Internal(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "DCS.5000", "Internal service error."),
             Self::Signature(..) => text(StatusCode::UNAUTHORIZED, "APIGW.0301", ""),
         }
     }
@@ -176,7 +173,10 @@ impl IntoResponse for DcsError {
             }),
             _ => json!({ "error_code": code, "error_msg": message, "error_ext_msg": null }),
         };
-        let wait = matches!(self, Self::Unavailable).then_some(DATABASE_DELAY);
+        let wait = match self {
+            Self::Internal(wait) => wait,
+            _ => None,
+        };
         retry_after(wait, (status, Json(body)))
     }
 }
@@ -205,14 +205,14 @@ impl DcsError {
     /// Logs a failure of the service, and returns what the client learns of it.
     fn failed(error: &dyn std::error::Error, is_transient: bool) -> Self {
         tracing::error!(%error, "a request failed");
-        if is_transient { Self::Unavailable } else { Self::Internal }
+        Self::Internal(is_transient.then_some(DATABASE_DELAY))
     }
 
     fn from_auth(error: AuthError, request_id: RequestId) -> Self {
         match error {
             AuthError::Body(BodyError::TooLarge) => Self::TooLarge,
             AuthError::Body(BodyError::Broken) => Self::Body,
-            AuthError::Body(BodyError::Busy) => Self::Internal,
+            AuthError::Body(BodyError::Busy) => Self::Internal(None),
             AuthError::Missing => Self::NoToken,
             AuthError::Signature(_) | AuthError::Locked | AuthError::Repeated => {
                 Self::Signature(request_id, error.to_string())
@@ -238,7 +238,7 @@ impl From<Unhandled> for DcsError {
             Unhandled::UnknownPath => Self::NoUrl,
             Unhandled::UnknownMethod => Self::NoMethod,
             Unhandled::NotLocal => Self::NotLocal,
-            Unhandled::Panicked => Self::Internal,
+            Unhandled::Panicked => Self::Internal(None),
         }
     }
 }

@@ -63,7 +63,6 @@ const RANKS: &[(&str, u32)] = &[
     ("connections", 10),
     ("store", 9),
     ("config", 10),
-    ("csv", 11),
     ("telemetry", 10),
     ("tls", 9),
     ("folder", 11),

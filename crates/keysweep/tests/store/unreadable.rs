@@ -72,7 +72,7 @@ fn a_manual_task_fails_and_names_the_field(
     assert_eq!((problems("cache").len(), problems("good").len()), (1, 0), "{list:#}");
     let problem = problems("cache")[0].as_str().expect("a sentence").to_owned();
     assert!(problem.contains(field) && problem.contains(value), "{problem}");
-    let shown = installation.run(&["admin", "instance", "list", "--project", &project]);
+    let shown = installation.run(&["admin", "instance", "list", "--project", &project, "--output", "json"]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains(value), "{shown:?}");
     let page = service.request("GET", &format!("/console/{project}/instances/{bad}"));
     assert!(page.text.contains(value), "{}", page.text);

@@ -27,7 +27,7 @@ fn an_invalid_head_is_refused_with_a_status_only() {
     for (request, status) in [
         ("no request at all\r\n\r\n".to_owned(), "400"),
         (format!("GET /v2/{OTHER}/instances HTTP/1.1\r\nno header\r\n\r\n"), "400"),
-        (format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(65_535)), "414"),
+        (format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(65_535)), "431"),
         (format!("GET /v2/{OTHER}/instances HTTP/1.1\r\n{many}\r\n"), "431"),
     ] {
         let answer = answer_to(&service, &request);
