@@ -72,8 +72,8 @@ pub async fn open(settings: &StoreSettings) -> anyhow::Result<Opened> {
     }
 }
 
-/// Refuses to begin with an empty SQLite file where the key file shows that there was another, unless told: a service that lost
-/// its database, or whose disk is not mounted, would otherwise start as if it had never had one.
+/// Refuses to begin with an empty SQLite file where the key file shows that there was another, unless `--new-database` is
+/// given: a service that lost its database, or whose disk is not mounted, would otherwise start as if it had never had one.
 fn refuse_lost_database(settings: &StoreSettings) -> anyhow::Result<()> {
     let Database::Sqlite(path) = &settings.database else { return Ok(()) };
     let is_lost = !settings.new_database && settings.key_file.is_file() && !path.exists();

@@ -1,6 +1,12 @@
 //! Why a server must have its own settings now, whatever its stale share is.
 
-use super::{history::History, model::Model, policy::Policy, signals::Signals};
+use super::{
+    history::History,
+    model::Model,
+    policy::Policy,
+    sentences::{cpu_limit, stall_limit},
+    signals::Signals,
+};
 use crate::stale::{CycleSetting, percent};
 
 /// Rise of the latency probe that counts as a broken limit, seconds.
@@ -76,41 +82,27 @@ impl Broken {
     }
 }
 
-/// Returns which limit of a policy the cycle breaks by what was measured.
-pub fn broken_limit(policy: &Policy, model: &Model<'_>, baseline: CycleSetting, hz: u32, load: f64) -> Option<Broken> {
-    let own = model.stall(baseline);
-    let (stall, cpu) = (load / f64::from(hz.max(1)) - own, load - model.cpu(baseline));
+/// Returns which limit of a policy the cycle breaks by what was measured. `model`: what it would take with the server's own
+/// settings; without one all that it takes counts.
+pub fn broken_limit(
+    policy: &Policy,
+    model: Option<&Model<'_>>,
+    baseline: CycleSetting,
+    hz: u32,
+    load: f64,
+) -> Option<Broken> {
+    let (own_stall, own_cpu) = model.map_or((0.0, 0.0), |model| (model.stall(baseline), model.cpu(baseline)));
+    let (stall, cpu) = (load / f64::from(hz.max(1)) - own_stall, load - own_cpu);
     let max_stall = policy.max_added_stall_ms / 1e3;
     let (by_stall, by_cpu) = (stall / max_stall, cpu / policy.max_added_cpu);
     let factor = by_stall.max(by_cpu);
-    let (sentence, needed) = described(stall, cpu, by_cpu > by_stall);
+    let (sentence, needed) = match by_cpu > by_stall {
+        true => (format!("the cycle takes {} of a core more", percent(cpu)), cpu_limit(cpu)),
+        false => (format!("a cycle blocks clients for {:.1} ms more", stall * 1e3), stall_limit(stall)),
+    };
     // A higher hz takes no less of the core.
-    let relieving = (by_cpu <= SCATTER).then(|| (own + stall) / (own + max_stall));
+    let relieving = (model.is_some() && by_cpu <= SCATTER).then(|| (own_stall + stall) / (own_stall + max_stall));
     (factor > SCATTER).then_some(Broken { factor, relieving, sentence, needed })
-}
-
-/// Returns which limit of a policy the cycle breaks where no model says what it would take with the server's own settings: all
-/// that it takes counts.
-pub fn broken_without_law(policy: &Policy, hz: u32, load: f64) -> Option<Broken> {
-    let stall = load / f64::from(hz.max(1));
-    let (by_stall, by_cpu) = (stall * 1e3 / policy.max_added_stall_ms, load / policy.max_added_cpu);
-    let (sentence, needed) = described(stall, load, by_cpu > by_stall);
-    let factor = by_stall.max(by_cpu);
-    (factor > SCATTER).then_some(Broken { factor, relieving: None, sentence, needed })
-}
-
-/// Says what a cycle takes more than the server's own, and which limit would allow it.
-fn described(stall: f64, cpu: f64, is_cpu: bool) -> (String, String) {
-    match is_cpu {
-        true => (
-            format!("the cycle takes {} of a core more", percent(cpu)),
-            format!("max_added_cpu {:.1} %", (cpu * 1e3).ceil() / 10.0),
-        ),
-        false => (
-            format!("a cycle blocks clients for {:.1} ms more", stall * 1e3),
-            format!("max_added_stall {:.1} ms", (stall * 1e4).ceil() / 10.0),
-        ),
-    }
 }
 
 #[cfg(test)]
@@ -147,7 +139,7 @@ mod tests {
         let workload = Workload::split(1_000.0, &[(100_000, 100_000, None)], 16);
         let model =
             Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
-        let broken = |hz, load| broken_limit(&Policy::default(), &model, CycleSetting::default(), hz, load);
+        let broken = |hz, load| broken_limit(&Policy::default(), Some(&model), CycleSetting::default(), hz, load);
         assert_eq!(broken(10, 0.01), None);
         let stall = broken(10, 0.02).expect("broken");
         assert!(stall.sentence.contains("ms more") && !stall.is_grave(), "{stall:?}");

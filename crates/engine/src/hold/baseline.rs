@@ -125,8 +125,8 @@ pub struct BaselineRecord {
     pub address: Address,
     /// Identity of the server process at the last write.
     pub run_id: String,
-    /// Whether the server has its own settings again, or values of others that were left. The record stays: a value that was written may come back from the
-    /// server's configuration file.
+    /// Whether the server has its own settings again, or values of others that were left. The record stays: a value that was
+    /// written may come back from the server's configuration file.
     #[serde(default)]
     pub is_restored: bool,
     /// The settings.

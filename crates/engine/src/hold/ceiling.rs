@@ -20,13 +20,14 @@ pub struct Ceiling {
 
 impl Ceiling {
     /// Returns the ceiling below a setting that breaks a limit: the highest effort that keeps the limit, if the loads of two
-    /// efforts have the ratio that the model predicts; without a model one effort lower. `rate`: keys that expire a second.
+    /// efforts have the ratio that the model predicts; without a model one effort lower. `now`, `rate`: when it was seen, and the
+    /// keys that expired a second.
     pub fn below(
         broken: &Broken,
         model: Option<&Model<'_>>,
         baseline: CycleSetting,
         found: CycleSetting,
-        rate: f64,
+        (now, rate): (f64, f64),
     ) -> Self {
         let keeps = |effort: &u8| {
             let added = |model: &Model<'_>, effort| model.cpu(CycleSetting { effort, ..found }) - model.cpu(baseline);
@@ -34,23 +35,18 @@ impl Ceiling {
         };
         let effort = (baseline.effort + 1..found.effort).rev().find(keeps);
         let sentence = format!("at effort {}, {}; it takes {}", found.effort, broken.sentence, broken.needed);
-        Self { effort: effort.unwrap_or(baseline.effort), sentence, hz: found.hz, rate, seen_at: f64::INFINITY }
+        Self { effort: effort.unwrap_or(baseline.effort), sentence, hz: found.hz, rate, seen_at: now }
     }
 
     /// Returns the ceiling below a setting at which the cycle reached its own time limit.
-    pub fn below_time_limit(baseline: CycleSetting, found: CycleSetting, rate: f64) -> Self {
+    pub fn below_time_limit(baseline: CycleSetting, found: CycleSetting, (now, rate): (f64, f64)) -> Self {
         Self {
             effort: found.effort.saturating_sub(1).max(baseline.effort),
             sentence: format!("at effort {}, the cycle reached its own time limit", found.effort),
             hz: found.hz,
             rate,
-            seen_at: f64::INFINITY,
+            seen_at: now,
         }
-    }
-
-    /// Returns the ceiling as seen at this time.
-    pub fn seen(self, now: f64) -> Self {
-        Self { seen_at: now, ..self }
     }
 
     /// Whether it still stands: hz is no higher, no fewer keys expire a second, and it is not too old.
@@ -76,7 +72,7 @@ mod tests {
             sentence: "a cycle blocks clients for 1.5 ms more".into(),
             needed: "max_added_stall 1.5 ms".into(),
         };
-        Ceiling::below(&broken, Some(&model), E1, CycleSetting { effort, hz: 10 }, 10_000.0).seen(0.0)
+        Ceiling::below(&broken, Some(&model), E1, CycleSetting { effort, hz: 10 }, (0.0, 10_000.0))
     }
 
     #[test]

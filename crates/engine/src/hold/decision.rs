@@ -2,7 +2,7 @@
 
 use super::{
     action::{Action, Decision, Scan},
-    alarms::{Broken, REPEATED, broken_limit, broken_without_law},
+    alarms::{Broken, REPEATED, broken_limit},
     baseline::{Baseline, Parameter},
     ceiling::Ceiling,
     controller::Controller,
@@ -74,20 +74,18 @@ impl Controller {
         let is_settling = now < self.settle_until;
         // One interval a little above a limit is chance, or a rise of the load that a higher hz spreads.
         let is_repeated = !is_settling && self.broken >= REPEATED;
-        let ceiling =
-            broken.as_ref().filter(|broken| !is_settling && (is_repeated || broken.is_grave())).map(|broken| {
-                let rate = self.history.rate().unwrap_or(0.0);
-                Ceiling::below(broken, model, baseline, found, rate).seen(now)
-            });
+        let seen = (now, self.history.rate().unwrap_or(0.0));
+        let ceiling = broken
+            .as_ref()
+            .filter(|broken| !is_settling && (is_repeated || broken.is_grave()))
+            .map(|broken| Ceiling::below(broken, model, baseline, found, seen));
         let may_lower = self.failure.is_none() && self.has_writes_left(now, 0);
         let lower =
             ceiling.as_ref().map(|ceiling| ceiling.effort).filter(|effort| may_lower && *effort > baseline.effort);
         let is_grave = |broken: &Broken| broken.is_grave() || (is_repeated && lower.is_none());
         let grave = broken.as_ref().filter(|broken| is_grave(broken)).map(|broken| broken.sentence.clone());
-        let capped = (differs && self.history.capped >= REPEATED).then(|| {
-            let rate = self.history.rate().unwrap_or(0.0);
-            Ceiling::below_time_limit(baseline, found, rate).seen(now)
-        });
+        let is_capped = differs && self.history.capped >= REPEATED;
+        let capped = is_capped.then(|| Ceiling::below_time_limit(baseline, found, seen));
         self.ceiling = ceiling.or(capped).or(self.ceiling.take());
         let alarm = self.alarms.check(signals, &self.history, differs).or(grave);
         if let Some(reason) = alarm.clone().filter(|_| differs) {
@@ -161,11 +159,7 @@ impl Controller {
             return None;
         }
         let (load, hz) = (self.history.load?, signals.hz?);
-        let broken = match model {
-            Some(model) => broken_limit(&self.policy, model, baseline, hz, load),
-            None => broken_without_law(&self.policy, hz, load),
-        };
-        let broken = broken.filter(|_| differs);
+        let broken = broken_limit(&self.policy, model, baseline, hz, load).filter(|_| differs);
         // While the share follows a change, the cycle removes more than in steady state.
         if now < self.settle_until {
             return broken.filter(Broken::is_grave);

@@ -176,8 +176,8 @@ impl Node {
         Ok(())
     }
 
-    /// Restores the server's own settings. Returns what became of it and what the operator has to be told as well; `None`: they
-    /// are another worker's to restore.
+    /// Restores the server's own settings. Returns what became of it, and a remark for the operator; `None`: another worker holds
+    /// the server.
     fn restore(
         &self,
         link: &mut Link,

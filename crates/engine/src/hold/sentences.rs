@@ -36,13 +36,23 @@ pub fn remedy(model: &Model<'_>, policy: &Policy, baseline: CycleSetting, curren
     }
     let (stall, cpu) = (model.stall(best) - model.stall(baseline), model.cpu(best) - model.cpu(baseline));
     if stall * 1e3 > policy.max_added_stall_ms {
-        limits.push(format!("max_added_stall {:.1} ms", (stall * 1e4).ceil() / 10.0));
+        limits.push(stall_limit(stall));
     }
     if cpu > policy.max_added_cpu {
-        limits.push(format!("max_added_cpu {:.1} %", (cpu * 1e3).ceil() / 10.0));
+        limits.push(cpu_limit(cpu));
     }
     let allow = if limits.is_empty() { String::new() } else { format!("; it takes {}", limits.join(", ")) };
     format!("{} would hold {}{allow}", setting(best), percent(model.share(best)))
+}
+
+/// Names the limit that allows an additional stall of so many seconds.
+pub fn stall_limit(seconds: f64) -> String {
+    format!("max_added_stall {:.1} ms", (seconds * 1e4).ceil() / 10.0)
+}
+
+/// Names the limit that allows an additional share of the main thread.
+pub fn cpu_limit(share: f64) -> String {
+    format!("max_added_cpu {:.1} %", (share * 1e3).ceil() / 10.0)
 }
 
 /// Formats seconds in whole minutes or hours, rounded down.

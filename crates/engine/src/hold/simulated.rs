@@ -32,7 +32,7 @@ pub struct Server {
     pub bias: f64,
     /// How many times as long as usual a cycle takes: caches that others use, a table that is being resized.
     pub slowness: f64,
-    /// The effort from which on a cycle takes longer than the law has it, and how many times as long.
+    /// The effort from which on a cycle takes longer than the law predicts, and how many times as long.
     pub steep: Option<(u8, f64)>,
     /// Whether every cycle ends at its time limit, as on a machine whose cores others use.
     pub is_capped: bool,

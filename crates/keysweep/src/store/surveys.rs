@@ -70,12 +70,7 @@ impl Store {
         lease: Duration,
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let now = self.now(&mut tx).await?;
-        sql("UPDATE survey SET expires_at = $1 WHERE id = $2 AND finished_at IS NULL")
-            .bind(after(now, lease))
-            .bind(id)
-            .change("survey", &mut tx)
-            .await?;
+        self.extend(&mut tx, id, lease).await?;
         sql("INSERT INTO survey_row (survey_id, instance_id, version, found) VALUES ($1, $2, $3, $4)")
             .bind(id)
             .bind(instance_id)
@@ -90,13 +85,18 @@ impl Store {
     /// or is finished.
     pub async fn renew_survey(&self, id: &str, lease: Duration) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let now = self.now(&mut tx).await?;
+        self.extend(&mut tx, id, lease).await?;
+        self.commit(tx).await
+    }
+
+    /// Lets a survey count as running for another `lease`.
+    async fn extend(&self, tx: &mut DbSession, id: &str, lease: Duration) -> Result<(), StoreError> {
+        let now = self.now(tx).await?;
         sql("UPDATE survey SET expires_at = $1 WHERE id = $2 AND finished_at IS NULL")
             .bind(after(now, lease))
             .bind(id)
-            .change("survey", &mut tx)
-            .await?;
-        self.commit(tx).await
+            .change("survey", tx)
+            .await
     }
 
     /// Saves that every instance of a survey has its rows.

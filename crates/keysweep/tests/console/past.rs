@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
 use keysweep::{
-    model::{EstimatedPrimary, InstanceEstimate, MarkKind, NewTask, ScanType},
-    random::new_id,
+    model::{EstimatedPrimary, InstanceEstimate, MarkKind},
     store::{Clock, Created, Store},
 };
 use keysweep_engine::{
@@ -14,6 +13,8 @@ use keysweep_engine::{
 };
 use keysweep_harness::Installation;
 use serde_json::json;
+
+use crate::common::tasks::new_task;
 
 const DAYS: i64 = 30;
 /// Days before now since when the effort has been raised.
@@ -98,18 +99,7 @@ pub async fn write(installation: &Installation, project_id: &str, instance_id: &
 pub async fn write_tasks(installation: &Installation, project_id: &str, instance_id: &str, count: u32) {
     let store = Store::open_sqlite(&installation.database()).await.expect("a store");
     for _ in 0..count {
-        let new = NewTask {
-            id: new_id(),
-            project_id: project_id.into(),
-            instance_id: instance_id.into(),
-            scan_type: ScanType::Manual,
-            triggered_by: None,
-            timeout: Duration::from_secs(60),
-            keys_per_second: None,
-            due_at: None,
-            hosts: Vec::new(),
-            history_retention: 1_000,
-        };
+        let new = new_task(project_id, instance_id);
         let created = store.create_task(&new).await.expect("created");
         assert!(matches!(created, Created::New(_)), "{created:?}");
         store.request_cancel(project_id, &new.id).await.expect("cancelled");

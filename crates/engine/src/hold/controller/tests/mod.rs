@@ -138,7 +138,7 @@ fn cycles_that_become_too_long_are_made_shorter_by_hz_and_much_longer_ones_are_g
     assert_eq!((refused.state, refused.server.setting), (HoldState::BackingOff, E1), "{}", refused.sentence);
 }
 
-/// On some machines a stronger setting costs more than the law has it: then the highest that keeps the limits is kept.
+/// On some machines a stronger setting costs more than the law predicts: then the highest that keeps the limits is kept.
 #[test]
 fn an_effort_that_breaks_a_limit_is_lowered_and_not_tried_again_while_as_many_keys_expire() {
     let reached = |steep| {
