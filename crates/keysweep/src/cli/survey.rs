@@ -1,16 +1,18 @@
 //! `keysweep survey`: the stale share of many servers, and what to do about each.
 
+mod sampled;
+
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
 
 use clap::Args;
-use keysweep_engine::{EstimateRequest, Failure, Stop, Target, estimate, stale::Advice};
+use keysweep_engine::{EstimateRequest, Failure, PrimaryEstimate, Stop, Target, estimate, stale::Advice};
 use serde_json::Value;
 
 use super::{
@@ -28,8 +30,14 @@ use crate::{
     units::size,
 };
 
+use sampled::{Sampled, SampledServers};
+
 /// Targets that are estimated at a time; within one of them one primary at a time.
 const CONCURRENCY: usize = 8;
+
+/// Note of the rows of a target whose servers have rows under another name.
+const SAMPLED_ALREADY: &str =
+    "a server of this target was sampled under another name in this survey, and is not sampled twice";
 
 /// Arguments of `keysweep survey`.
 #[derive(Debug, Args)]
@@ -135,11 +143,12 @@ fn from_inventory(path: &std::path::Path, labels: &[Label]) -> Result<Vec<Named>
 /// Returns the rows of all targets, and whether one was not reached.
 fn survey(targets: &[Named], request: &EstimateRequest, below: f64, stop: &Stop) -> (Vec<SurveyRow>, bool) {
     let (next, found) = (AtomicUsize::new(0), Mutex::new((Vec::new(), false)));
+    let sampled = Arc::new(SampledServers::default());
     thread::scope(|scope| {
         for _ in 0..CONCURRENCY.min(targets.len()) {
             scope.spawn(|| {
                 while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (rows, failed) = rows_of(target, request, below, stop);
+                    let (rows, failed) = rows_of(target, request, &sampled, below, stop);
                     // A panic of another thread leaves the rows valid.
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     found.0.extend(rows);
@@ -151,12 +160,31 @@ fn survey(targets: &[Named], request: &EstimateRequest, below: f64, stop: &Stop)
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn rows_of(named: &Named, request: &EstimateRequest, below: f64, stop: &Stop) -> (Vec<SurveyRow>, bool) {
+fn rows_of(
+    named: &Named,
+    request: &EstimateRequest,
+    sampled: &Arc<SampledServers>,
+    below: f64,
+    stop: &Stop,
+) -> (Vec<SurveyRow>, bool) {
     let Named { name, target } = named;
-    let dialer = target.dialer().map_err(Failure::from);
-    match dialer.and_then(|dialer| estimate(&*dialer, target, request, stop)) {
-        Ok(found) => {
-            let row = |primary| SurveyRow::of(name.clone(), EstimatedPrimary::new(primary, below));
+    let found = target.dialer().map_err(Failure::from).and_then(|dialer| {
+        let samples = Arc::new(Sampled::new(sampled.clone()));
+        let first = EstimateRequest { samples: Some(samples.clone()), ..request.clone() };
+        match estimate(&*dialer, target, &first, stop) {
+            Err(_) if samples.is_refused() => {
+                let unsampled = EstimateRequest { no_reclaim: true, ..request.clone() };
+                Ok((estimate(&*dialer, target, &unsampled, stop)?, Some(SAMPLED_ALREADY)))
+            }
+            found => Ok((found?, None)),
+        }
+    });
+    match found {
+        Ok((found, note)) => {
+            let row = |mut primary: PrimaryEstimate| {
+                primary.notes.extend(note.map(str::to_owned));
+                SurveyRow::of(name.clone(), EstimatedPrimary::new(primary, below))
+            };
             (found.primaries.into_iter().map(row).collect(), false)
         }
         Err(failure) => {

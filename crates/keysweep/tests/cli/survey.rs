@@ -95,3 +95,21 @@ fn a_row_of_which_nothing_is_known_says_which_right_is_missing() {
     let csv = survey("--output=csv");
     assert!(csv.contains(",unknown,") && csv.contains("is not sampled") && csv.starts_with("name,address,"), "{csv}");
 }
+
+#[test]
+fn a_server_with_two_names_is_sampled_once() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(19_000).stale(6_000).load(&server);
+    let port = server.port();
+    let urls = [format!("redis://127.0.0.1:{port}"), format!("redis://localhost:{port}")];
+    let output = installation!().run(&["survey", &urls[0], &urls[1], "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("rows");
+    let by_method = |method: &str| rows.iter().filter(|row| row["method"] == method).collect::<Vec<_>>();
+    let [sampled, other] = [by_method("sample"), by_method("info")];
+    let ([sampled], [other]) = (&sampled[..], &other[..]) else { panic!("{rows:#?}") };
+    let reclaimed = 25_000 - server.held();
+    assert!(reclaimed > 0 && sampled["reclaimed"] == reclaimed && other["reclaimed"] == 0, "{rows:#?}");
+    assert!(other["notes"].to_string().contains("under another name"), "{other:#}");
+    assert!(!sampled["notes"].to_string().contains("under another name"), "{sampled:#}");
+}
