@@ -2,6 +2,7 @@
 //! send the head of a request, and how slowly it may read. Without them, connections that do nothing could use up all files that
 //! the process may open, and all places that others need.
 
+mod handshakes;
 mod peers;
 mod plain;
 mod progress;
@@ -23,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::progress::Progress;
 pub use self::{
+    handshakes::{Ended, Handshakes},
     peers::{PeerPermit, Peers},
     plain::{Complaints, PlainListener},
     progress::WriteLimits,
@@ -36,7 +38,7 @@ const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_millis(300);
 /// Most reserved connections of one client at a time.
 const RESERVED_OF_ONE: u32 = 2;
 /// Most bytes of a head, and of what is read or written at a time.
-const BUFFER: usize = 32 * 1024;
+pub const BUFFER: usize = 32 * 1024;
 
 /// Bounds on connections.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use std::{
 use axum::serve::Listener;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -24,16 +24,16 @@ use tokio_rustls::{
 };
 
 use crate::{
-    connections::{Complaints, PeerPermit, Peers},
+    connections::{Complaints, Ended, Handshakes},
     proxies::TrustedProxies,
 };
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most handshakes at a time.
+/// Most handshakes at a time. A further one ends the oldest of the client that has the most.
 const MAX_HANDSHAKES: usize = 128;
 /// Most handshakes of one client, other than a trusted proxy, at a time.
-const MAX_HANDSHAKES_OF_ONE: u32 = 16;
+const MAX_HANDSHAKES_OF_ONE: usize = 16;
 /// Most connections that wait for the server after their handshake.
 const MAX_READY: usize = 64;
 
@@ -133,20 +133,18 @@ pub struct TlsListener {
 impl TlsListener {
     /// Speaks TLS on what `listener` accepts. `proxies` may begin as many handshakes at a time as there can be.
     pub fn new(listener: TcpListener, certificate: Certificate, proxies: TrustedProxies) -> io::Result<Self> {
-        let peers = Peers::new(MAX_HANDSHAKES_OF_ONE, proxies);
+        let mut handshakes = Handshakes::new(MAX_HANDSHAKES, MAX_HANDSHAKES_OF_ONE, proxies);
         let address = listener.local_addr()?;
         let (connected, ready) = mpsc::channel(MAX_READY);
         let accepting = tokio::spawn(async move {
-            let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
             let mut complaints = Complaints::default();
-            // The semaphore is never closed.
-            while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+            loop {
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        // Dropping the connection closes it: silent handshakes of one client must not delay others.
-                        let Some(counted) = peers.admit(peer.ip()) else { continue };
-                        let permits = (permit, counted);
-                        drop(tokio::spawn(handshake(certificate.acceptor(), stream, peer, connected.clone(), permits)))
+                        let (acceptor, connected) = (certificate.acceptor(), connected.clone());
+                        let spawn =
+                            |ended| tokio::spawn(handshake(acceptor, stream, peer, connected, ended)).abort_handle();
+                        handshakes.begin(peer.ip(), spawn).await;
                     }
                     Err(error) => complaints.wait_after(&error).await,
                 }
@@ -162,11 +160,14 @@ async fn handshake(
     stream: TcpStream,
     peer: SocketAddr,
     connected: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-    _permits: (OwnedSemaphorePermit, PeerPermit),
+    ended: Ended,
 ) {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        // Sending fails only after the server has ended.
-        Ok(Ok(stream)) => drop(connected.send((stream, peer)).await),
+        Ok(Ok(stream)) => {
+            ended.note();
+            // Sending fails only after the server has ended.
+            drop(connected.send((stream, peer)).await);
+        }
         Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
     }

@@ -267,26 +267,31 @@ fn bodies_of_clients_without_credentials_take_little_memory() {
     assert!(taken < 48 << 20, "{} bodies took {} MiB", held.len(), taken >> 20);
 }
 
+/// Opens a connection from 127.0.0.`last`.
+#[tokio::main(flavor = "current_thread")]
+async fn connection_from(service: &Service, last: u8) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, last], 0).into()).expect("loopback has many addresses");
+    let service = service.base.trim_start_matches("http://").parse().expect("an address");
+    let stream = socket.connect(service).await.expect("it listens").into_std().expect("a stream");
+    stream.set_nonblocking(false).expect("a stream");
+    stream
+}
+
 #[test]
-fn silent_handshakes_of_one_client_keep_no_other_waiting() {
+fn silent_handshakes_of_many_clients_keep_no_other_waiting() {
     let authority = Authority::new();
     let issued = authority.issue(&["localhost"]);
     let installation = installation!();
     let [certificate, key] = [&issued.certificate, &issued.key].map(|path| path.to_str().expect("plain"));
     let service = installation.serve(&["--tls-cert", certificate, "--tls-key", key]);
-    let address: SocketAddr = service.base.trim_start_matches("http://").parse().expect("an address");
-    // More than the handshakes that the service performs at a time.
-    let _silent: Vec<_> = (0..200).map(|_| TcpStream::connect(address)).collect();
+    // More than the handshakes that the service performs at a time, and than those of one client.
+    let _silent: Vec<_> = (2..14).map(|last| clients(&service, last, 20, b"")).collect();
     let began = std::time::Instant::now();
-    // The silent ones come from 127.0.0.1; this client from another address.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let stream = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket.bind(([127, 0, 0, 2], 0).into()).expect("loopback has many addresses");
-        socket.connect(address).await.expect("it listens").into_std().expect("a stream")
-    });
-    stream.set_nonblocking(false).expect("a stream");
-    let (answer, _) = get_over(stream, &authority, "/healthz").expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(began.elapsed() < Duration::from_secs(8), "it waited for the silent ones: {:?}", began.elapsed());
+    // One client with an address of its own, and one that shares the address of silent ones.
+    for last in [20, 2] {
+        let answer = get_over(connection_from(&service, last), &authority, "/healthz").map(|(answer, _)| answer);
+        assert!(answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")), "127.0.0.{last}: {answer:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "they waited for the silent ones: {:?}", began.elapsed());
 }
