@@ -189,6 +189,9 @@ impl ShardError {
                     "{address} answers with more than {bytes} bytes or {elements} elements, more than a Redis or Valkey server sends for this command; check that the port belongs to one"
                 ),
             ),
+            LinkError::NoMemory => unreachable(format!(
+                "the reply of {address} was not read: those of other servers take all memory that this process has for replies; try again when their scans, polls and estimates have finished"
+            )),
             LinkError::TooManyDatabases(most) => fatal(
                 Refused,
                 format!(

@@ -52,7 +52,7 @@ pub use self::{
         Remaining, Report, ShardCheckpoint, ShardProgress, ShardReport, ShardStatus, Tally, Throttled, Totals, eta,
         fraction,
     },
-    scan::{sweep, sweep_through},
+    scan::{MAX_SHARD_THREADS, sweep, sweep_through},
     server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, gains_nothing, inspect, release_lazyfree},
     stop::{Stop, StopOnDrop},
     target::{Address, AddressError, AddressMap, Credentials, Mode, SentinelTls, Target, TargetError, Tls},

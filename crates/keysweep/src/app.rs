@@ -285,3 +285,36 @@ impl App {
         close(&self.store).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keysweep_engine::{MAX_SHARD_THREADS, link::FREE_REPLY};
+
+    use super::*;
+    use crate::{
+        connections::BUFFER,
+        instances::REPLY_MEMORY,
+        request::{ALL_LARGE_BODIES, SMALL_BODY},
+        task::worker::WorkerLimits,
+    };
+
+    /// Memory of a process without work: the program, its database, its runtime. Measured: 20 MiB.
+    const IDLE: usize = 28 << 20;
+    /// What a thread uses of its stack. Measured: 12 KiB.
+    const STACK: usize = 16 << 10;
+    /// Threads beside those of scans: polls, estimates, surveys and holds.
+    const OTHER_THREADS: usize = 16 + 8 + 8 + 4 + 8 + 256;
+    /// JSON of the checkpoints of all databases that there is memory for, while it is stored.
+    const CHECKPOINTS: usize = 24 << 20;
+
+    #[test]
+    fn all_that_clients_and_servers_can_make_a_process_hold_is_less_than_256_mib() {
+        let connections = (MAX_CONNECTIONS + RESERVED_CONNECTIONS) as usize;
+        // Each reads and writes through a buffer.
+        let clients = connections * (2 * BUFFER + SMALL_BODY) + ALL_LARGE_BODIES;
+        let threads = WorkerLimits::default().concurrency as usize * (MAX_SHARD_THREADS + 1) + OTHER_THREADS;
+        let servers = REPLY_MEMORY + threads * (FREE_REPLY + STACK) + CHECKPOINTS;
+        let sum = IDLE + clients + servers;
+        assert!(sum < 256 << 20, "{} MiB", sum >> 20);
+    }
+}

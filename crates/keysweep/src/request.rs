@@ -19,9 +19,11 @@ use tokio::{
 const MAX_BODY: usize = 1024 * 1024;
 /// Bytes that each body may have without a share of [`LARGE_BODIES`]. Nearly all bodies are smaller, and those of all connections
 /// together are 8 MiB.
-const SMALL_BODY: usize = 16 * 1024;
-/// KiB that all bodies together may have beyond that: 16 MiB. Clients decide how long the service holds a body.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(16 * 1024);
+pub const SMALL_BODY: usize = 16 * 1024;
+/// Bytes that all bodies together may have beyond that. Clients decide how long the service holds a body.
+pub const ALL_LARGE_BODIES: usize = 16 * 1024 * 1024;
+/// The KiB of them that are free.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(ALL_LARGE_BODIES / 1024);
 /// How long a client should wait when there is no room for a large body.
 pub const BODY_DELAY: Duration = Duration::from_secs(5);
 /// How long a client may take to send a body.

@@ -56,11 +56,12 @@ impl Link {
         client_name: &str,
         stop: &Stop,
     ) -> Result<Self, LinkError> {
+        let reader = Reader::drawing_on(&dialer.memory())?;
         let stream = dialer.dial(address, CONNECT_TIMEOUT, stop)?;
         let wire =
             Wire { stream, stop: stop.clone(), timeout: CONNECT_TIMEOUT, deadline: Instant::now() + CONNECT_TIMEOUT };
         let out = Vec::with_capacity(256);
-        let mut link = Self { wire, reader: Reader::default(), out, round_trip: Duration::MAX };
+        let mut link = Self { wire, reader, out, round_trip: Duration::MAX };
         link.greet(credentials, client_name)?;
         link.wire.timeout = REPLY_TIMEOUT;
         Ok(link)
@@ -134,6 +135,11 @@ impl Link {
     /// Reads the next reply within a budget.
     pub(super) fn read_reply(&mut self, budget: &mut Budget) -> Result<Reply, LinkError> {
         self.reader.reply(&mut self.wire, budget)
+    }
+
+    /// Gives the memory of the replies back that were read last, which are dropped. The next command does so as well.
+    pub(crate) fn release_replies(&mut self) {
+        self.reader.release();
     }
 
     /// Returns the shortest time that the reply to a single command has taken so far.
@@ -226,6 +232,7 @@ impl Link {
     /// Writes the encoded commands and sets the deadline for their replies.
     pub(super) fn send(&mut self) -> Result<(), LinkError> {
         self.wire.deadline = Instant::now() + self.wire.timeout;
+        self.reader.release();
         self.wire.write_all(&self.out)
     }
 }

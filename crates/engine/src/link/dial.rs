@@ -15,6 +15,7 @@ use std::{
 use super::{
     cause,
     error::LinkError,
+    memory::MemoryShare,
     transport::{Dialer, Transport},
 };
 use crate::{
@@ -49,11 +50,17 @@ impl Dialer for Plain {
 pub struct Guarded {
     /// Whether an end may be connected to.
     pub allows: Arc<Allows>,
+    /// The memory that replies draw on.
+    pub memory: MemoryShare,
 }
 
 impl Dialer for Guarded {
     fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
         dial(address, timeout, stop, Arc::clone(&self.allows))
+    }
+
+    fn memory(&self) -> MemoryShare {
+        self.memory.clone()
     }
 }
 

@@ -46,6 +46,9 @@ pub enum LinkError {
         /// Most elements that it may have.
         elements: usize,
     },
+    /// The replies of other servers take all memory that there is for replies.
+    #[error("no memory for its reply: those of other servers take all that there is for replies")]
+    NoMemory,
     /// INFO lists more databases than are scanned.
     #[error("more than {0} databases hold keys")]
     TooManyDatabases(usize),

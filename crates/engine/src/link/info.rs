@@ -2,12 +2,20 @@
 
 use std::{collections::HashMap, num::IntErrorKind, time::Duration};
 
-use super::error::LinkError;
+use super::{
+    error::LinkError,
+    memory::{Held, Kept},
+};
 
 /// Most fields that are kept. A server with all statistics, modules and 10,000 databases has some 12,000.
 const MAX_FIELDS: usize = 20_000;
 /// Most databases with keys.
 const MAX_DATABASES: usize = 10_000;
+
+/// Memory of a field beside its texts, bytes.
+const FIELD: usize = 96;
+/// Memory of what a scan or an estimate keeps of a database, bytes.
+const DATABASE: usize = 1_024;
 
 /// What greater counts of keys are taken for: no server has as many, and sums of a thousand of them do not overflow. JSON does not
 /// carry the number exactly, so that it is shown as unknown.
@@ -25,7 +33,7 @@ const OTHER_ENGINES: [(&str, &str); 3] =
 
 /// The fields of an INFO reply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Info(HashMap<String, String>);
+pub struct Info(HashMap<String, String>, Kept);
 
 /// One line of INFO's keyspace section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +57,19 @@ impl Info {
             .filter_map(|line| if line.starts_with("# ") { Some((line, "")) } else { line.split_once(':') })
             .take(MAX_FIELDS);
         let plain = |value: &str| value.trim().chars().filter(|c| !c.is_control()).collect();
-        Self(fields.map(|(name, value)| (name.trim_end().to_owned(), plain(value))).collect())
+        Self(fields.map(|(name, value)| (name.trim_end().to_owned(), plain(value))).collect(), Kept::default())
     }
 
-    /// Returns itself, unless more databases hold keys than are scanned at once.
-    pub(super) fn with_few_databases(self) -> Result<Self, LinkError> {
+    /// Returns itself with the memory that it takes from where the reply took its own, unless more databases hold keys than are
+    /// scanned at once.
+    pub(super) fn within(self, memory: &Held) -> Result<Self, LinkError> {
         let databases = self.0.iter().filter(|(name, value)| keyspace_line(name, value).is_some()).count();
-        if databases > MAX_DATABASES { Err(LinkError::TooManyDatabases(MAX_DATABASES)) } else { Ok(self) }
+        if databases > MAX_DATABASES {
+            return Err(LinkError::TooManyDatabases(MAX_DATABASES));
+        }
+        let fields: usize = self.0.iter().map(|(name, value)| name.len() + value.len() + FIELD).sum();
+        let kept = memory.share().take(fields + databases * DATABASE)?;
+        Ok(Self(self.0, kept.into()))
     }
 
     /// Whether the reply lists the databases that hold keys: a server may leave the section out, and it may be empty.
@@ -210,10 +224,11 @@ mod tests {
             let line = |number| format!("db{number}:keys=18446744073709551615,expires=1,avg_ttl=0\r\n");
             Info::read(&(0..count).map(line).collect::<String>())
         };
-        let many = lines(10_000).with_few_databases().expect("as many as may be");
+        let within = |info: Info| info.within(&Held::default());
+        let many = within(lines(10_000)).expect("as many as may be");
         assert_eq!(saturating_sum(many.keyspace().iter().map(|line| line.keys)), u64::MAX);
-        assert!(matches!(lines(10_001).with_few_databases(), Err(LinkError::TooManyDatabases(10_000))));
-        assert!(matches!(lines(200_000).with_few_databases(), Err(LinkError::TooManyDatabases(_))));
+        assert!(matches!(within(lines(10_001)), Err(LinkError::TooManyDatabases(10_000))));
+        assert!(matches!(within(lines(200_000)), Err(LinkError::TooManyDatabases(_))));
         let cpu = Info::read("used_cpu_user:1e300\r\nused_cpu_sys:1e300\r\n").cpu().expect("a time");
         assert!(cpu.checked_add(cpu).is_some());
     }

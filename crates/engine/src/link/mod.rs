@@ -8,6 +8,7 @@ mod dial;
 mod encode;
 mod error;
 mod info;
+mod memory;
 mod pipeline;
 mod reply;
 mod resp;
@@ -22,13 +23,15 @@ pub use self::{
     dial::{Endpoint, Guarded, Plain},
     error::{LinkError, ServerError},
     info::{Info, Keyspace},
+    memory::{MemoryShare, ReplyMemory},
     pipeline::Pipeline,
     reply::{ArrayHeader, Reply, ScanReply},
-    resp::{Reader, Source},
+    resp::{FREE_REPLY, Reader, Source},
     role::RoleView,
     slice::{Capabilities, SliceReply},
     transport::{Dialer, Transport},
 };
 pub(crate) use self::{
-    connection::TimeReading, info::saturating_sum, pipeline::Replies, role::ACTIVE_REPLICA, transport::ToSentinels,
+    connection::TimeReading, info::saturating_sum, memory::Kept, pipeline::Replies, role::ACTIVE_REPLICA,
+    transport::ToSentinels,
 };

@@ -8,6 +8,7 @@ use super::{
     encode::encode,
     error::{LinkError, ServerError},
     info::Info,
+    memory::Held,
     reply::Reply,
 };
 
@@ -39,12 +40,15 @@ impl Pipeline {
 
 /// Replies to a pipeline, to be taken in the order of its commands.
 #[derive(Debug)]
-pub(crate) struct Replies(vec::IntoIter<Reply>);
+pub(crate) struct Replies {
+    replies: vec::IntoIter<Reply>,
+    memory: Held,
+}
 
 impl Replies {
     /// Takes the reply to one command; an error reply is [`LinkError::Server`].
     pub fn take(&mut self) -> Result<Reply, LinkError> {
-        match self.0.next() {
+        match self.replies.next() {
             Some(Reply::Error(text)) => Err(LinkError::Server(ServerError(text))),
             Some(reply) => Ok(reply),
             None => Err(LinkError::Protocol("fewer replies than commands")),
@@ -71,7 +75,7 @@ impl Replies {
         match refused {
             Some(error) if error.is_refusal() => Ok(None),
             Some(error) => Err(LinkError::Server(error)),
-            None => Info::read(&text).with_few_databases().map(Some),
+            None => Info::read(&text).within(&self.memory).map(Some),
         }
     }
 
@@ -132,6 +136,7 @@ impl Link {
 
     /// Sends all commands of a pipeline. Returns their replies. See [`Link::run`].
     pub(crate) fn ask(&mut self, pipeline: &Pipeline) -> Result<Replies, LinkError> {
-        Ok(Replies(self.replies(pipeline)?.into_iter()))
+        let replies = self.replies(pipeline)?.into_iter();
+        Ok(Replies { replies, memory: self.reader.hand_over() })
     }
 }

@@ -7,11 +7,20 @@
 use super::{
     budget::{Budget, ReplyLimit},
     error::LinkError,
+    memory::{Held, MemoryShare},
     reply::{ArrayHeader, Reply, ScanReply},
 };
 
 /// Bytes held at once. A reply's header lines must fit; key names need not.
 const BUFFER: usize = 64 * 1024;
+/// Bytes of the buffer of a connection that has only received less at a time: a cluster has a thousand of them.
+const SMALL_BUFFER: usize = 16 * 1024;
+/// Bytes of a reply that take no memory of the process's, beside the buffer: each thread reads one reply at a time.
+pub const FREE_REPLY: usize = 16 * 1024;
+/// Bytes of memory that are taken at a time, since each time takes a lock.
+const STEP: usize = 64 * 1024;
+/// Memory of an element: its place, the unused half of an array that grows, and the allocation of a short string, bytes.
+const ELEMENT: usize = 96;
 /// Most strings of an array that are skipped; a slice returns some thousands of keys.
 const MAX_SKIPPED: i64 = 10_000_000;
 /// Longest bulk string that is skipped: the servers' own limit for a string.
@@ -25,20 +34,52 @@ pub trait Source {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, LinkError>;
 }
 
-/// A fixed buffer over a [`Source`].
+/// A buffer over a [`Source`], and the memory of the replies that were read last.
 pub struct Reader {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    /// The memory of the buffer.
+    room: Held,
+    /// Memory of the replies since the last [`Reader::release`], bytes.
+    used: usize,
+    replies: Held,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0 }
+        let buffer = vec![0; SMALL_BUFFER].into_boxed_slice();
+        Self { buffer, start: 0, end: 0, room: Held::default(), used: 0, replies: Held::default() }
     }
 }
 
 impl Reader {
+    /// Returns a reader whose buffer and replies draw on this memory.
+    pub(super) fn drawing_on(memory: &MemoryShare) -> Result<Self, LinkError> {
+        Ok(Self { room: memory.take(SMALL_BUFFER)?, replies: memory.take(0)?, ..Self::default() })
+    }
+
+    /// Gives the memory of all replies back that were read so far: they are dropped.
+    pub(super) fn release(&mut self) {
+        self.used = 0;
+        self.replies.release();
+    }
+
+    /// Returns the memory of all replies that were read so far, to be held as long as they are.
+    pub(super) fn hand_over(&mut self) -> Held {
+        self.used = 0;
+        self.replies.hand_over()
+    }
+
+    /// Takes memory for a part of a reply.
+    fn take(&mut self, bytes: usize) -> Result<(), LinkError> {
+        self.used += bytes;
+        match self.used.checked_sub(FREE_REPLY) {
+            Some(beyond) if beyond > self.replies.bytes() => self.replies.grow_to(beyond.next_multiple_of(STEP)),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads one reply whole, within a budget. After an error the rest of the reply is unread.
     pub fn reply(&mut self, source: &mut dyn Source, budget: &mut Budget) -> Result<Reply, LinkError> {
         self.nested_reply(source, budget, 0)
@@ -49,6 +90,7 @@ impl Reader {
             return Err(LinkError::Protocol("arrays nested too deeply"));
         }
         budget.take_element()?;
+        self.take(ELEMENT)?;
         let (kind, line) = self.header(source)?;
         Ok(match kind {
             b'+' | b'-' => {
@@ -61,6 +103,8 @@ impl Reader {
                 None => Reply::Nil,
                 Some(length) => {
                     budget.take_bytes(length as usize)?;
+                    // Twice: the text is read into a buffer that grows, and then made another value of.
+                    self.take(2 * length as usize)?;
                     Reply::Bulk(self.bulk(source, length)?)
                 }
             },
@@ -196,18 +240,35 @@ impl Reader {
 
     /// Reads more bytes after the unread ones, which it moves if needed.
     fn refill(&mut self, source: &mut dyn Source) -> Result<(), LinkError> {
+        let is_full = self.end == self.buffer.len();
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-        } else if self.end == self.buffer.len() {
-            if self.start == 0 {
-                return Err(LinkError::Protocol("a line longer than 64 KiB"));
-            }
+        } else if is_full {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
+        }
+        if is_full && self.buffer.len() < BUFFER {
+            self.enlarge();
+        }
+        match self.end < self.buffer.len() {
+            true => {}
+            false if self.buffer.len() < BUFFER => return Err(LinkError::NoMemory),
+            false => return Err(LinkError::Protocol("a line longer than 64 KiB")),
         }
         let read = source.fill(&mut self.buffer[self.end..])?;
         self.end += read;
         Ok(())
+    }
+}
+
+impl Reader {
+    /// Makes the buffer as large as it may be, if there is memory for that: a reader works with a small one as well.
+    fn enlarge(&mut self) {
+        if self.room.grow_to(BUFFER).is_ok() {
+            let mut buffer = vec![0; BUFFER].into_boxed_slice();
+            buffer[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = buffer;
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
     cause,
     dial::Plain,
     error::LinkError,
+    memory::MemoryShare,
     transport::{Apart, Dialer, Transport, is_idle},
 };
 use crate::{
@@ -82,6 +83,10 @@ impl TlsDialer {
 }
 
 impl Dialer for TlsDialer {
+    fn memory(&self) -> MemoryShare {
+        self.inner.memory()
+    }
+
     fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
         let begun = Instant::now();
         let deadline = begun + timeout;

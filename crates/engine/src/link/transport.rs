@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::error::LinkError;
+use super::{error::LinkError, memory::MemoryShare};
 use crate::{stop::Stop, target::Address};
 
 /// A byte stream whose reads and writes return within `STOP_POLL`, with `WouldBlock` or
@@ -42,6 +42,11 @@ pub trait Dialer: Send + Sync {
     ) -> Result<Box<dyn Transport>, LinkError> {
         self.dial(address, timeout, stop)
     }
+
+    /// Returns the memory that replies on these streams draw on.
+    fn memory(&self) -> MemoryShare {
+        MemoryShare::default()
+    }
 }
 
 /// Dials data nodes and Sentinels in different ways.
@@ -63,6 +68,10 @@ impl Dialer for Apart {
     ) -> Result<Box<dyn Transport>, LinkError> {
         self.sentinels.dial(address, timeout, stop)
     }
+
+    fn memory(&self) -> MemoryShare {
+        self.nodes.memory()
+    }
 }
 
 /// Makes a dialer of data nodes one of Sentinels, for the connections to these.
@@ -71,6 +80,10 @@ pub(crate) struct ToSentinels<'a>(pub &'a dyn Dialer);
 impl Dialer for ToSentinels<'_> {
     fn dial(&self, address: &Address, timeout: Duration, stop: &Stop) -> Result<Box<dyn Transport>, LinkError> {
         self.0.dial_sentinel(address, timeout, stop)
+    }
+
+    fn memory(&self) -> MemoryShare {
+        self.0.memory()
     }
 }
 

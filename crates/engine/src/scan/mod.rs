@@ -18,4 +18,4 @@ mod slices;
 mod summary;
 mod sweeper;
 
-pub use self::run::{sweep, sweep_through};
+pub use self::run::{MAX_SHARD_THREADS, sweep, sweep_through};

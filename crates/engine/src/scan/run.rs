@@ -31,7 +31,7 @@ const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Most threads that sweep shards, unless more shards may be swept at a time. More than are swept at a time by default, since a
 /// shard that waits for its server to return keeps its thread; few, since a server decides how many primaries a cluster has.
-const MAX_THREADS: usize = 64;
+pub const MAX_SHARD_THREADS: usize = 64;
 
 /// Primaries that are asked for their numbers of keys at a time: each takes a thread and a connection.
 const COUNTS_AT_A_TIME: usize = 64;
@@ -173,7 +173,7 @@ impl SweepRun<'_> {
             let topology_watch = CancelOnDrop(&round);
             let (done, finished) = mpsc::channel::<()>();
             let (mut started, mut failure) = (0, None);
-            for _ in 0..shards.len().min(MAX_THREADS.max(options.parallel)) {
+            for _ in 0..shards.len().min(MAX_SHARD_THREADS.max(options.parallel)) {
                 let (done, sweep_next) = (done.clone(), &sweep_next);
                 let worker = thread::Builder::new().name("keysweep-shard".into()).spawn_scoped(scope, move || {
                     // Dropped at the end: the reporter must not wait for a thread that has ended.

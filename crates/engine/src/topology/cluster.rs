@@ -9,7 +9,7 @@ use super::{
 use crate::{
     address::is_host,
     failure::{ConnectFault, Failure, FailureKind, ShardError},
-    link::{Link, LinkError, Reply},
+    link::{Kept, Link, LinkError, Reply},
     target::{Address, AddressMap},
 };
 
@@ -17,6 +17,10 @@ use crate::{
 const MAX_PRIMARIES: usize = 1_000;
 /// Most replicas of a primary that are known by their addresses.
 const MAX_REPLICAS: usize = 32;
+/// Memory of a node's description and of what a scan keeps of it beside, bytes: a bit for each slot takes half of it.
+const NODE: usize = 4_096;
+/// Memory of an address beside its host, bytes.
+const ADDRESS: usize = 64;
 
 /// Asks a node for the primaries and their slots. Returns also whether the node sees the whole cluster: a node that is cut
 /// off from the others keeps describing an earlier topology.
@@ -25,6 +29,13 @@ pub(super) fn describe(
     asked: &Address,
     connector: Connector<'_>,
 ) -> Result<(Vec<PrimaryNode>, bool), ShardError> {
+    let whole = match link.call(&[b"CLUSTER", b"INFO"]) {
+        Ok(reply) => reply.text().is_some_and(|info| info.contains("cluster_state:ok")),
+        Err(LinkError::Server(_)) => true,
+        Err(error) => return Err(ShardError::at(asked, error)),
+    };
+    let own_id = my_id(link).map_err(|error| ShardError::at(asked, error))?;
+    // Last: the memory of a reply is given back with the next command.
     let reply = match link.call(&[b"CLUSTER", b"SLOTS"]) {
         Ok(reply) => reply,
         Err(LinkError::Server(error)) if error.to_string().contains("cluster support disabled") => {
@@ -40,22 +51,19 @@ pub(super) fn describe(
         }
         Err(error) => return Err(ShardError::at(asked, error)),
     };
-    let whole = match link.call(&[b"CLUSTER", b"INFO"]) {
-        Ok(reply) => reply.text().is_some_and(|info| info.contains("cluster_state:ok")),
-        Err(LinkError::Server(_)) => true,
-        Err(error) => return Err(ShardError::at(asked, error)),
-    };
     if !is_plain(&reply) {
         let detail = "CLUSTER SLOTS with a text that is no host, ID or slot";
         return Err(ShardError::at(asked, LinkError::Protocol(detail)));
     }
-    let own_id = my_id(link).map_err(|error| ShardError::at(asked, error))?;
     let mut nodes = read(&reply, asked, own_id.as_deref(), link.peer(), &connector.target.address_map);
     if nodes.len() > MAX_PRIMARIES {
         let sentence =
             format!("{asked} names more than {MAX_PRIMARIES} primaries, the most of a cluster that is scanned");
         return Err(ShardError::Fatal(Failure::new(FailureKind::Refused, sentence)));
     }
+    let memory = connector.dialer.memory().take(nodes.iter().map(size).sum());
+    let memory = Kept::from(memory.map_err(|error| ShardError::at(asked, error))?);
+    nodes.iter_mut().for_each(|node| node.memory = memory.clone());
     mark_misdirected(&mut nodes, connector);
     match nodes.is_empty() {
         true => {
@@ -65,6 +73,12 @@ pub(super) fn describe(
         }
         false => Ok((nodes, whole)),
     }
+}
+
+/// Returns the memory of a node's description, bytes.
+fn size(node: &PrimaryNode) -> usize {
+    let addresses = node.replicas.iter().chain([&node.address]);
+    NODE + addresses.map(|address| ADDRESS + address.host().map_or(0, str::len)).sum::<usize>()
 }
 
 /// Whether all texts of a reply may be hosts or IDs. An entry that is left out would leave its slots out of the scan.

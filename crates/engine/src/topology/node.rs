@@ -3,7 +3,7 @@
 use super::{connector::Connector, slots::SlotSet};
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Link, LinkError, Reply},
+    link::{Kept, Link, LinkError, Reply},
     target::Address,
 };
 
@@ -22,12 +22,15 @@ pub(crate) struct PrimaryNode {
     pub replicas: Vec<Address>,
     /// Why the address cannot lead to this node; `None`: as far as the topology shows, it does.
     pub misdirected: Option<Failure>,
+    /// The memory of this description, as far as the topology has more than one node.
+    pub memory: Kept,
 }
 
 impl PrimaryNode {
     /// Returns a node outside of a cluster.
     pub fn alone(address: Address) -> Self {
-        Self { address, id: None, slots: SlotSet::default(), replicas: Vec::new(), misdirected: None }
+        let (slots, memory) = (SlotSet::default(), Kept::default());
+        Self { address, id: None, slots, replicas: Vec::new(), misdirected: None, memory }
     }
 
     /// Connects to the node, and lets it prove by its ID that it is this one. Where the server refuses CLUSTER MYID the

@@ -80,10 +80,13 @@ impl<'a> Scout<'a> {
             self.link = Some((address.clone(), link));
         }
         let Some((_, link)) = &mut self.link else { return Ok((Vec::new(), false)) };
-        match sentinels {
+        let described = match sentinels {
             Some((name, _)) => sentinel::ask(link, address, name, connector).map(|node| (vec![node], true)),
             None => cluster::describe(link, address, connector),
-        }
+        };
+        // The link stays open, and its reply is a description now.
+        link.release_replies();
+        described
     }
 
     /// Marks the node that answered last as out of date, so that the next refresh asks another one first.

@@ -147,8 +147,8 @@ impl Instances {
     /// addresses only.
     pub fn connect_to(&self, instance: &Instance) -> Result<(Target, Box<dyn Dialer>), InstanceError> {
         let target = self.target(instance)?;
-        let dialer =
-            target.dialer_over(self.guarded()).map_err(|error| InstanceError::Connection(error.to_string()))?;
+        let dialer = target.dialer_over(self.guarded(&instance.project_id));
+        let dialer = dialer.map_err(|error| InstanceError::Connection(error.to_string()))?;
         Ok((target, dialer))
     }
 

@@ -18,6 +18,7 @@ mod totals;
 
 use std::sync::Arc;
 
+use keysweep_engine::link::ReplyMemory;
 use serde_json::Value;
 
 pub use self::{
@@ -40,6 +41,11 @@ use crate::{
     store::Store,
 };
 
+/// Memory of a process for what servers reply, bytes: for all scans, polls, estimates and holds together.
+pub const REPLY_MEMORY: usize = 80 << 20;
+/// Memory of one project, so that there is always some for another, bytes.
+const REPLY_MEMORY_OF_A_PROJECT: usize = REPLY_MEMORY / 4 * 3;
+
 /// The instances of one store. Clones share it.
 #[derive(Clone)]
 pub struct Instances {
@@ -51,6 +57,8 @@ pub struct Instances {
     changes: ChangeQueue,
     /// Places of polls on request.
     polls: Places,
+    /// Memory for what servers reply.
+    replies: Arc<ReplyMemory>,
 }
 
 impl Instances {
@@ -64,6 +72,7 @@ impl Instances {
             estimates: Estimates::default(),
             changes: ChangeQueue::default(),
             polls: polls::places(),
+            replies: Arc::new(ReplyMemory::new(REPLY_MEMORY, REPLY_MEMORY_OF_A_PROJECT)),
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 use keysweep_engine::{
     Address, Target,
-    link::{Endpoint, Guarded},
+    link::{Endpoint, Guarded, MemoryShare},
 };
 
 use super::{InstanceError, Instances};
@@ -142,10 +142,11 @@ impl FromStr for Range {
 }
 
 impl Instances {
-    /// Returns a dialer that connects to allowed addresses only.
-    pub(super) fn guarded(&self) -> Guarded {
+    /// Returns a dialer that connects to allowed addresses only, and whose replies draw on the memory of a project.
+    pub(super) fn guarded(&self, project_id: &str) -> Guarded {
         let allowed = Arc::clone(&self.allowed);
-        Guarded { allows: Arc::new(move |end: Endpoint<'_>| allowed.allow_end(end)) }
+        let memory = MemoryShare::new(&self.replies, project_id);
+        Guarded { allows: Arc::new(move |end: Endpoint<'_>| allowed.allow_end(end)), memory }
     }
 
     /// Refuses a target with an address that is not allowed. A name is resolved, and its addresses are checked, whenever it is

@@ -1,8 +1,10 @@
 //! Tests of the reader: pieces of any size, budgets, and bytes of any kind.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::memory::ReplyMemory, *};
 
 /// Returns bytes in pieces of the given sizes, then reports a closed connection.
 struct Pieces<'a> {
@@ -131,6 +133,47 @@ fn a_reply_without_an_end_is_given_up_within_its_budget() {
     assert!(matches!(read(b"*4\r\n*200000\r\n:1\r\n", vec![]), Err(LinkError::TooLarge { .. })));
     let mut source = Pieces { bytes: b"*10000001\r\n", sizes: vec![] };
     assert!(matches!(Reader::default().string_count(&mut source), Err(LinkError::Protocol(_))));
+}
+
+#[test]
+fn large_replies_of_all_connections_draw_on_one_memory_until_they_are_dropped() {
+    let memory = Arc::new(ReplyMemory::new(1 << 20, 1 << 20));
+    let open = || Reader::drawing_on(&MemoryShare::new(&memory, "shop")).expect("room for a buffer");
+    let read = |reader: &mut Reader, text: usize| {
+        let mut bytes = Vec::new();
+        encode(&Reply::Bulk(vec![b'x'; text]), &mut bytes);
+        reader.reply(&mut Pieces { bytes: &bytes, sizes: vec![1_000; 1_000] }, &mut ReplyLimit::TOPOLOGY.budget())
+    };
+    let (mut one, mut two) = (open(), open());
+    let buffers = memory.taken();
+    read(&mut one, 1_000).expect("a short reply");
+    assert_eq!(memory.taken(), buffers, "a short reply takes none");
+    read(&mut one, 300_000).expect("a large reply");
+    assert!(memory.taken() >= buffers + 600_000 - FREE_REPLY, "{}", memory.taken());
+    assert!(matches!(read(&mut two, 300_000), Err(LinkError::NoMemory)));
+    one.release();
+    let mut three = open();
+    read(&mut three, 300_000).expect("the other reply is dropped");
+    let held = three.hand_over();
+    drop((one, two, three));
+    assert!(memory.taken() >= 500_000, "what was handed over is still held");
+    drop(held);
+    assert_eq!(memory.taken(), 0);
+}
+
+#[test]
+fn a_reader_works_with_a_small_buffer_where_there_is_no_memory_for_a_large_one() {
+    let memory = Arc::new(ReplyMemory::new(SMALL_BUFFER, SMALL_BUFFER));
+    let share = MemoryShare::new(&memory, "shop");
+    let mut reader = Reader::drawing_on(&share).expect("room for a buffer");
+    assert!(matches!(Reader::drawing_on(&share).map(drop), Err(LinkError::NoMemory)));
+    let bytes = scan_page(7, &vec![vec![b'k'; 1_000]; 100]);
+    let page = reader.scan_reply(&mut Pieces { bytes: &bytes, sizes: vec![] }).expect("a page");
+    assert_eq!((page, reader.buffer.len()), (ScanReply::Page { cursor: 7, keys: 100 }, SMALL_BUFFER));
+    drop(reader);
+    let mut reader = Reader::default();
+    reader.scan_reply(&mut Pieces { bytes: &bytes, sizes: vec![] }).expect("a page");
+    assert_eq!(reader.buffer.len(), BUFFER, "it grows when more arrives at a time than it has room for");
 }
 
 #[test]
