@@ -2,8 +2,13 @@
 //! numbers in plain ones. No real server can be made to do that.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead, BufReader, BufWriter, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -34,7 +39,7 @@ pub enum Hostility {
     Databases,
     /// 100,000 replicas in ROLE.
     Replicas,
-    /// A cluster of 16,384 primaries, all of them at the server's own address.
+    /// A cluster of 16,384 primaries, all of them at the server's own address; a Sentinel of as many, none of which is asked for.
     Nodes,
     /// A cluster of 1,000 primaries, the most that a scan takes, none of which can be reached.
     Primaries,
@@ -73,17 +78,28 @@ impl Hostility {
     }
 }
 
-/// A primary that answers one command in a hostile way, and any other as a small server does.
+/// A primary that answers one command in a hostile way, and any other as a small server does. It is the Sentinel of itself, too.
 pub struct HostileServer {
     address: SocketAddr,
+    conduct: Arc<Conduct>,
 }
 
-#[derive(Clone, Copy)]
+/// Whether the server attacks, and whom it has attacked.
+struct Conduct {
+    is_hostile: AtomicBool,
+    /// Attacks by the name of the attacked connection.
+    attacks: Mutex<BTreeMap<String, u32>>,
+}
+
+#[derive(Clone)]
 struct Behaviour {
     hostility: Hostility,
     /// The command that is answered in a hostile way.
     command: &'static str,
     port: u16,
+    conduct: Arc<Conduct>,
+    /// Name of the connection, as far as its client has said.
+    client: String,
 }
 
 impl HostileServer {
@@ -91,28 +107,47 @@ impl HostileServer {
     pub fn start(hostility: Hostility, command: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let behaviour = Behaviour { hostility, command, port: address.port() };
+        let conduct = Arc::new(Conduct { is_hostile: AtomicBool::new(true), attacks: Mutex::default() });
+        let (port, client) = (address.port(), String::new());
+        let behaviour = Behaviour { hostility, command, port, conduct: Arc::clone(&conduct), client };
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                let mut behaviour = behaviour.clone();
                 // A client that gives up ends the connection.
                 thread::spawn(move || behaviour.serve(&stream));
             }
         });
-        Self { address }
+        Self { address, conduct }
+    }
+
+    /// Sets whether it attacks; else it answers all commands as a small server does.
+    pub fn set_hostile(&self, is_hostile: bool) {
+        self.conduct.is_hostile.store(is_hostile, Ordering::SeqCst);
+    }
+
+    /// Returns how often it has attacked connections of this name (`CLIENT SETNAME`).
+    pub fn attacks_on(&self, client: &str) -> u32 {
+        let attacks = self.conduct.attacks.lock().unwrap_or_else(PoisonError::into_inner);
+        attacks.get(client).copied().unwrap_or(0)
     }
 
     /// Returns its URL, of a cluster or a Sentinel where the hostility is about these.
     pub fn url(&self, command: &str) -> String {
         match command {
             "CLUSTER" => format!("redis-cluster://{}", self.address),
-            "SENTINEL" => format!("redis-sentinel://{}/main", self.address),
+            "SENTINEL" => self.sentinel_url(),
             _ => format!("redis://{}", self.address),
         }
+    }
+
+    /// Returns its URL as a Sentinel, which names itself as the primary.
+    pub fn sentinel_url(&self) -> String {
+        format!("redis-sentinel://{}/main", self.address)
     }
 }
 
 impl Behaviour {
-    fn serve(self, stream: &TcpStream) -> io::Result<()> {
+    fn serve(&mut self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         let mut out = BufWriter::new(stream);
@@ -140,14 +175,27 @@ impl Behaviour {
         Ok(())
     }
 
-    fn answer(self, command: &[String], out: &mut impl Write) -> io::Result<()> {
+    fn answer(&mut self, command: &[String], out: &mut impl Write) -> io::Result<()> {
         let name = command[0].to_uppercase();
-        if name == self.command && command.get(1).is_none_or(|word| word != "none") {
+        if let [_, word, client] = command
+            && name == "CLIENT"
+            && word == "SETNAME"
+        {
+            self.client = client.clone();
+        }
+        let is_hostile = self.conduct.is_hostile.load(Ordering::SeqCst);
+        if is_hostile && name == self.command && command.get(1).is_none_or(|word| word != "none") {
+            let mut attacks = self.conduct.attacks.lock().unwrap_or_else(PoisonError::into_inner);
+            *attacks.entry(self.client.clone()).or_default() += 1;
+            drop(attacks);
             return self.attack(command, out);
         }
         match name.as_str() {
-            "INFO" => bulk(out, &info(&format!("db0:keys=1,expires=1,avg_ttl=0\r\n{}", self.cluster_field()))),
-            "DBSIZE" => out.write_all(b":1\r\n"),
+            "INFO" => {
+                let keys = self.keys();
+                bulk(out, &info(&format!("db0:keys={keys},expires={keys},avg_ttl=0\r\n{}", self.cluster_field())))
+            }
+            "DBSIZE" => write!(out, ":{}\r\n", self.keys()),
             "ROLE" => out.write_all(b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
             "TIME" => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().to_string();
@@ -165,11 +213,16 @@ impl Behaviour {
         }
     }
 
-    fn cluster_field(self) -> &'static str {
+    /// Returns how many keys it says to have: enough for a sample where SCAN is to be met.
+    fn keys(&self) -> u32 {
+        if self.command == "SCAN" { 100_000 } else { 1 }
+    }
+
+    fn cluster_field(&self) -> &'static str {
         if self.command == "CLUSTER" { "cluster_enabled:1\r\n" } else { "" }
     }
 
-    fn attack(self, command: &[String], out: &mut impl Write) -> io::Result<()> {
+    fn attack(&self, command: &[String], out: &mut impl Write) -> io::Result<()> {
         match self.hostility {
             Hostility::Wide => {
                 let text = vec![b'x'; 16 << 20];
@@ -217,6 +270,10 @@ impl Behaviour {
                     write!(out, "*3\r\n:{slot}\r\n:{slot}\r\n*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$6\r\n{slot:06}\r\n")
                 })
             }
+            Hostility::Nodes if command[0].to_uppercase() == "SENTINEL" => match command[1].to_uppercase().as_str() {
+                "MASTERS" => repeat(out, 16_384, &mut |out| out.write_all(b"*2\r\n$4\r\nname\r\n$5\r\nother\r\n")),
+                _ => out.write_all(b"*-1\r\n"),
+            },
             Hostility::Primaries if command.get(1).is_some_and(|word| word == "SLOTS") => {
                 write!(out, "*1000\r\n")?;
                 (0..1_000).try_for_each(|index| {
@@ -249,7 +306,7 @@ impl Behaviour {
 fn info(fields: &str) -> String {
     format!(
         "# Server\r\nredis_version:7.0.15\r\nrun_id:hostile\r\nused_cpu_user:0.1\r\nused_cpu_sys:0.1\r\n\
-         used_memory:1000\r\n{fields}"
+         used_memory:1000\r\nexpired_keys:0\r\n{fields}"
     )
 }
 
