@@ -10,12 +10,17 @@ use crate::{
     model::{Project, Token, TokenHolder, User, now},
     random,
     secrets::Secret,
+    store::TokenBounds,
 };
 
 /// How long a token is valid.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long an expired token is remembered, so that its bearer is told that it expired rather than that it is unknown.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Most tokens and sessions of a user that are stored; a further one ends the oldest. A program that signs in once a minute has as
+/// many after sixteen hours, and nothing else bounds what a user can have stored.
+const MAX_TOKENS: u64 = 1_000;
 
 /// First character of an unscoped token. Hexadecimal digits follow, of which other tokens consist alone. The hash covers it, so
 /// that a token of a project cannot be made unscoped, nor the other way round.
@@ -88,7 +93,8 @@ impl Identity {
             issued_at,
             expires_at: new.expires_at.unwrap_or(issued_at + TOKEN_LIFE),
         };
-        let is_stored = self.store.add_token(&stored, password_hash, issued_at - REMEMBERED).await?;
+        let bounds = TokenBounds { forget_before: issued_at - REMEMBERED, most_of_a_user: MAX_TOKENS };
+        let is_stored = self.store.add_token(&stored, password_hash, bounds).await?;
         Ok(is_stored.then(|| IssuedToken { token: token.into(), issued_at, expires_at: stored.expires_at }))
     }
 

@@ -57,4 +57,5 @@ pub use self::{
     secrets::{Resealed, SecretAt, SecretField},
     tasks::{Created, Page, PageRequest, ProjectPageRequest, ProjectTask},
     timing::{QueryMetrics, Timing},
+    tokens::TokenBounds,
 };

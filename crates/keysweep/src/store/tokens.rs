@@ -9,16 +9,19 @@ use super::{
 };
 use crate::model::{Token, TokenHolder};
 
+/// Which tokens are removed when another one is added.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenBounds {
+    /// Those that expired before this time.
+    pub forget_before: Timestamp,
+    /// The oldest ones of a user who has more than this number, expired or not.
+    pub most_of_a_user: u64,
+}
+
 impl Store {
-    /// Adds a token for a user who is enabled and has the password of this hash, and removes tokens that expired before
-    /// `forget_before`. Returns false, and adds none, when the user has changed since or is gone. `Missing` when the
-    /// token's project does not exist.
-    pub async fn add_token(
-        &self,
-        token: &Token,
-        password_hash: &str,
-        forget_before: Timestamp,
-    ) -> Result<bool, StoreError> {
+    /// Adds a token for a user who is enabled and has the password of this hash, and removes tokens beyond the bounds. Returns false,
+    /// and adds none, when the user has changed since or is gone. `Missing` when the token's project does not exist.
+    pub async fn add_token(&self, token: &Token, password_hash: &str, bounds: TokenBounds) -> Result<bool, StoreError> {
         let mut tx = self.begin_request().await?;
         // A change of the user at this moment is waited for, or waits and then revokes this token with the others. Locked
         // before anything else: such a change locks the user before the tokens, too.
@@ -36,7 +39,16 @@ impl Store {
         // Those that another replica removes at this moment are left to it.
         sql("DELETE FROM token
              WHERE hash IN (SELECT hash FROM token WHERE expires_at < $1 /*! FOR UPDATE SKIP LOCKED */)")
-        .bind(forget_before)
+        .bind(bounds.forget_before)
+        .execute(&mut tx)
+        .await?;
+        sql("DELETE FROM token WHERE hash IN (
+                 SELECT hash FROM token WHERE account_id = $1 AND hash <> $2
+                 ORDER BY issued_at DESC LIMIT 1000000 OFFSET $3 /*! FOR UPDATE SKIP LOCKED */
+             )")
+        .bind(&token.user_id)
+        .bind(&token.hash)
+        .bind(bounds.most_of_a_user.saturating_sub(1))
         .execute(&mut tx)
         .await?;
         self.commit(tx).await?;

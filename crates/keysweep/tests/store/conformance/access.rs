@@ -2,7 +2,7 @@
 
 use keysweep::{
     model::{AccessKey, AuditEntry, Grant, Instance, Project, Role, Sealed, Token, User},
-    store::{AuditPage, Created},
+    store::{AuditPage, Created, TokenBounds},
 };
 
 use crate::conformance::fresh::{Fresh, assert_missing, assert_taken, at, id, manual, time};
@@ -18,6 +18,7 @@ on_every_engine!(
     a_token_identifies_its_user_and_role_until_it_is_revoked,
     an_outdated_password_gets_no_token,
     old_tokens_are_forgotten_when_new_ones_are_kept,
+    a_user_with_as_many_tokens_as_may_be_loses_the_oldest_for_a_new_one,
     a_signature_is_new_once_until_its_time_is_over,
     the_audit_trail_is_read_newest_first_page_by_page,
     the_audit_trail_is_read_by_user_and_kind_of_action,
@@ -55,6 +56,11 @@ fn token(name: &str, user: &User, project: &Project) -> Token {
     }
 }
 
+/// Bounds that keep tokens that expired at this time or later.
+fn since(second: i64) -> TokenBounds {
+    TokenBounds { forget_before: time(second), most_of_a_user: 1_000 }
+}
+
 async fn users_are_listed_by_name_with_their_roles(store: Fresh) {
     assert_eq!(store.users().await.expect("read"), []);
     let shop = store.project("shop").await;
@@ -69,11 +75,11 @@ async fn users_are_listed_by_name_with_their_roles(store: Fresh) {
 async fn a_change_of_a_user_ends_the_users_tokens(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
-    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, since(0)).await.expect("kept"));
     store.set_password(&ada.id, Some("$new$")).await.expect("changed");
     assert!(store.token_holder(b"t").await.expect("read").is_none());
     store.set_password(&ada.id, Some(HASH)).await.expect("changed");
-    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, since(0)).await.expect("kept"));
     store.disable_user(&ada.id, false).await.expect("changed");
     assert!(store.token_holder(b"t").await.expect("read").is_none());
     assert_missing(store.set_password(&id("nobody"), None).await, "user");
@@ -94,7 +100,7 @@ async fn a_removed_user_leaves_no_role_key_or_token_behind(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
     store.add_access_key(&key("KEY", &ada)).await.expect("added");
-    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, since(0)).await.expect("kept"));
     store.remove_user(&ada.id).await.expect("removed");
     assert!(store.user("ada").await.expect("read").is_none());
     assert!(store.key_holder("KEY").await.expect("read").is_none());
@@ -107,8 +113,8 @@ async fn a_role_is_given_changed_and_taken_away(store: Fresh) {
     let ada = ada(&store, &[grant(&shop, Role::Reader)]).await;
     store.grant(&ada.id, &grant(&shop, Role::Admin)).await.expect("changed");
     store.grant(&ada.id, &grant(&search, Role::Operator)).await.expect("given");
-    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
-    assert!(store.add_token(&token("u", &ada, &search), HASH, time(0)).await.expect("kept"));
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, since(0)).await.expect("kept"));
+    assert!(store.add_token(&token("u", &ada, &search), HASH, since(0)).await.expect("kept"));
     let mut grants = store.users().await.expect("read").remove(0).grants;
     grants.sort_by_key(|grant| grant.role);
     assert_eq!(grants, [grant(&search, Role::Operator), grant(&shop, Role::Admin)]);
@@ -148,14 +154,14 @@ async fn keys_are_listed_disabled_and_removed(store: Fresh) {
 async fn a_token_identifies_its_user_and_role_until_it_is_revoked(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
-    assert!(store.add_token(&token("t", &ada, &shop), HASH, time(0)).await.expect("kept"));
+    assert!(store.add_token(&token("t", &ada, &shop), HASH, since(0)).await.expect("kept"));
     let holder = store.token_holder(b"t").await.expect("read").expect("a holder");
     assert_eq!((holder.token, holder.user, holder.role), (token("t", &ada, &shop), ada.clone(), Some(Role::Operator)));
     assert!(store.token_holder(b"other").await.expect("read").is_none());
     assert!(store.revoke_token(b"t").await.expect("revoked"));
     assert!(!store.revoke_token(b"t").await.expect("answered"), "it is gone");
     let absent = Project { id: id("absent"), ..shop };
-    assert_missing(store.add_token(&token("t", &ada, &absent), HASH, time(0)).await, "project");
+    assert_missing(store.add_token(&token("t", &ada, &absent), HASH, since(0)).await, "project");
 }
 
 async fn an_outdated_password_gets_no_token(store: Fresh) {
@@ -164,7 +170,7 @@ async fn an_outdated_password_gets_no_token(store: Fresh) {
     let add = |name: &'static str, hash: &'static str| {
         let token = token(name, &ada, &shop);
         let store = &store;
-        async move { store.add_token(&token, hash, time(0)).await.expect("answered") }
+        async move { store.add_token(&token, hash, since(0)).await.expect("answered") }
     };
     store.set_password(&ada.id, Some("$new$")).await.expect("changed");
     assert!(!add("old", HASH).await && store.token_holder(b"old").await.expect("read").is_none());
@@ -188,11 +194,31 @@ async fn an_outdated_password_gets_no_token(store: Fresh) {
 async fn old_tokens_are_forgotten_when_new_ones_are_kept(store: Fresh) {
     let shop = store.project("shop").await;
     let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
-    assert!(store.add_token(&token("old", &ada, &shop), HASH, time(0)).await.expect("kept"));
-    assert!(store.add_token(&token("new", &ada, &shop), HASH, time(20)).await.expect("kept"));
+    assert!(store.add_token(&token("old", &ada, &shop), HASH, since(0)).await.expect("kept"));
+    assert!(store.add_token(&token("new", &ada, &shop), HASH, since(20)).await.expect("kept"));
     assert!(store.token_holder(b"old").await.expect("read").is_some(), "it ended at that time, not before");
-    assert!(store.add_token(&token("newer", &ada, &shop), HASH, time(21)).await.expect("kept"));
+    assert!(store.add_token(&token("newer", &ada, &shop), HASH, since(21)).await.expect("kept"));
     assert!(store.token_holder(b"old").await.expect("read").is_none());
+}
+
+async fn a_user_with_as_many_tokens_as_may_be_loses_the_oldest_for_a_new_one(store: Fresh) {
+    let shop = store.project("shop").await;
+    let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
+    let bob = User { id: id("bob"), name: "bob".into(), ..ada.clone() };
+    store.add_user(&bob, &[grant(&shop, Role::Operator)]).await.expect("added");
+    let bounds = TokenBounds { most_of_a_user: 3, ..since(0) };
+    let issued = |name: &str, user: &User, second| Token { issued_at: time(second), ..token(name, user, &shop) };
+    assert!(store.add_token(&issued("other", &bob, 1), HASH, bounds).await.expect("kept"));
+    for (second, name) in (2..).zip(["a", "b", "c", "d", "e"]) {
+        assert!(store.add_token(&issued(name, &ada, second), HASH, bounds).await.expect("kept"));
+    }
+    let mut kept = Vec::new();
+    for name in ["other", "a", "b", "c", "d", "e"] {
+        if store.token_holder(name.as_bytes()).await.expect("read").is_some() {
+            kept.push(name);
+        }
+    }
+    assert_eq!(kept, ["other", "c", "d", "e"], "the tokens of another user stay");
 }
 
 async fn a_signature_is_new_once_until_its_time_is_over(store: Fresh) {
