@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    body::Body,
     extract::{Request, State},
     http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
     response::IntoResponse,
@@ -16,14 +17,15 @@ use super::{
     error::{ApiError, OnProject},
 };
 use crate::{
-    model::{AuditEntry, Role, audit_csv},
+    identity::AuditFormat,
+    model::{AuditEntry, Role},
     request::query_value,
     store::AuditPage,
 };
 
 const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1000;
-/// Most entries of an export: some megabytes.
+/// Most entries of an export.
 const MAX_EXPORT: u64 = 20_000;
 
 /// A page of the audit trail, newest first.
@@ -98,12 +100,12 @@ pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Res
 pub(super) async fn export(State(state): State<ApiState>, request: Request) -> Result<impl IntoResponse, ApiError> {
     let authorized = state.authorize(request, Role::Admin).await?;
     let page = page(&authorized.query, MAX_EXPORT, MAX_EXPORT)?;
-    let entries = state.identity.audit(&authorized.project_id, page).await?;
+    let file = state.identity.export_audit(&authorized.project_id, page, AuditFormat::Csv).await?;
     let headers = [
-        (CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (CONTENT_TYPE, AuditFormat::Csv.media_type()),
         (CONTENT_DISPOSITION, "attachment; filename=\"keysweep-audit.csv\""),
     ];
-    Ok((headers, audit_csv(&entries)))
+    Ok((headers, Body::from_stream(file)))
 }
 
 /// Reads which entries a query asks for.

@@ -185,7 +185,8 @@ pub(super) async fn export(State(state): State<ConsoleState>, request: Request) 
     let context = state.authorize(request, Role::Admin).await?;
     // An unknown format counts as none: a link with one is not followed.
     let format: AuditFormat = context.query.text("format").parse().unwrap_or(AuditFormat::Csv);
-    let file = state.identity.export_audit(&context.project.id, Filter::new(&context).page(None), format);
+    let all = AuditPage { limit: u64::MAX, ..Filter::new(&context).page(None) };
+    let file = state.identity.export_audit(&context.project.id, all, format).await?;
     let name = match format {
         AuditFormat::Csv => "attachment; filename=\"audit.csv\"",
         AuditFormat::Json => "attachment; filename=\"audit.json\"",

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use futures_util::{Stream, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 
 use super::{Identity, IdentityError};
 use crate::{
@@ -62,6 +65,8 @@ struct Rest {
     identity: Identity,
     project_id: String,
     page: AuditPage,
+    /// Most entries that are still to come.
+    left: u64,
     format: AuditFormat,
     is_first: bool,
     has_ended: bool,
@@ -70,10 +75,12 @@ struct Rest {
 impl Rest {
     /// Returns the next part of the file.
     async fn next(&mut self) -> Result<String, IdentityError> {
-        let entries = self.identity.audit(&self.project_id, self.page.clone()).await?;
+        let limit = PAGE.min(self.left);
+        let entries = self.identity.audit(&self.project_id, AuditPage { limit, ..self.page.clone() }).await?;
         let mut text = self.format.part(&entries, std::mem::take(&mut self.is_first));
         self.page.before = entries.last().map(|last| last.seq);
-        if (entries.len() as u64) < self.page.limit {
+        self.left = self.left.saturating_sub(entries.len() as u64);
+        if (entries.len() as u64) < limit || self.left == 0 {
             self.has_ended = true;
             text.push_str(self.format.end());
         }
@@ -82,23 +89,25 @@ impl Rest {
 }
 
 impl Identity {
-    /// Returns the entries of a project's audit trail that a page selects, newest first and without its limit, as the parts of
-    /// a file.
-    pub fn export_audit(
+    /// Returns the entries of a project's audit trail that a page selects, newest first, as the parts of a file. The first part is
+    /// read already, so that a store that cannot be read is an error and not a file without entries.
+    pub async fn export_audit(
         &self,
         project_id: &str,
         page: AuditPage,
         format: AuditFormat,
-    ) -> impl Stream<Item = Result<String, IdentityError>> + Send + use<> {
-        let rest = Rest {
+    ) -> Result<BoxStream<'static, Result<String, IdentityError>>, IdentityError> {
+        let mut rest = Rest {
             identity: self.clone(),
             project_id: project_id.to_owned(),
-            page: AuditPage { limit: PAGE, ..page },
+            left: page.limit,
+            page,
             format,
             is_first: true,
             has_ended: false,
         };
-        stream::unfold(rest, |mut rest| async move {
+        let first = rest.next().await?;
+        let others = stream::unfold(rest, |mut rest| async move {
             if rest.has_ended {
                 return None;
             }
@@ -106,7 +115,8 @@ impl Identity {
             // The file of a failed export is cut off, which its reader sees by the transfer.
             rest.has_ended |= part.is_err();
             Some((part, rest))
-        })
+        });
+        Ok(stream::iter([Ok(first)]).chain(others).boxed())
     }
 }
 

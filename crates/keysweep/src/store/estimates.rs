@@ -11,7 +11,7 @@ use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, keys, sql},
-    instances::{in_turn, instance},
+    instances::claim_in_turn,
     json,
     marks::{insert_mark, marks_of},
 };
@@ -53,10 +53,9 @@ impl Store {
     ) -> Result<Vec<Instance>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        let mut claimed = Vec::new();
-        for left_out in in_turn(last) {
+        let claim = |limit: u32, left_out: &[String]| {
             // Those that another replica claims at this moment are left to it.
-            let more = sql("UPDATE instance SET estimate_at = $1 WHERE id IN (
+            sql("UPDATE instance SET estimate_at = $1 WHERE id IN (
                      SELECT id FROM instance
                      WHERE sampling <> 'off' AND NOT paused AND facts IS NOT NULL AND unreachable IS NULL
                          AND (estimate_at IS NULL OR estimate_at <= $2)
@@ -69,15 +68,10 @@ impl Store {
                  ) RETURNING *")
             .bind(after(now, lease))
             .bind(now)
-            .bind(limit.saturating_sub(claimed.len() as u32))
+            .bind(limit)
             .bind(keys(left_out))
-            .list(&mut tx, instance)
-            .await?;
-            claimed.extend(more);
-            if claimed.len() >= limit as usize {
-                break;
-            }
-        }
+        };
+        let claimed = claim_in_turn(&mut tx, limit, last, claim).await?;
         self.commit(tx).await?;
         Ok(claimed)
     }

@@ -75,26 +75,21 @@ impl Store {
     ) -> Result<Vec<Instance>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        let mut claimed = Vec::new();
-        for left_out in in_turn(last) {
+        let due = now.checked_sub(interval).unwrap_or(Timestamp::MIN);
+        let claim = |limit: u32, left_out: &[String]| {
             // Those that another replica claims at this moment are left to it.
-            let more = sql("UPDATE instance SET looked_at = $1 WHERE id IN (
+            sql("UPDATE instance SET looked_at = $1 WHERE id IN (
                      SELECT id FROM instance
                      WHERE (looked_at IS NULL OR looked_at <= $2)
                          AND project_id NOT IN (SELECT key FROM json_each($4/*!::json*/))
                      ORDER BY looked_at NULLS FIRST LIMIT $3 /*! FOR UPDATE SKIP LOCKED */
                  ) RETURNING *")
             .bind(now)
-            .bind(now.checked_sub(interval).unwrap_or(Timestamp::MIN))
-            .bind(limit.saturating_sub(claimed.len() as u32))
+            .bind(due)
+            .bind(limit)
             .bind(keys(left_out))
-            .list(&mut tx, instance)
-            .await?;
-            claimed.extend(more);
-            if claimed.len() >= limit as usize {
-                break;
-            }
-        }
+        };
+        let claimed = claim_in_turn(&mut tx, limit, last, claim).await?;
         self.commit(tx).await?;
         Ok(claimed)
     }
@@ -129,9 +124,23 @@ impl Store {
     }
 }
 
-/// Returns which projects a claim leaves out: first those whose turn comes last, if any, and then none.
-pub(super) fn in_turn(last: &[String]) -> impl Iterator<Item = &[String]> {
-    [last, &[]].into_iter().skip(usize::from(last.is_empty()))
+/// Claims up to `limit` instances, those of the projects `last` after all others. `claim`: claims up to a number of them, those of
+/// some projects left out.
+pub(super) async fn claim_in_turn(
+    tx: &mut DbSession,
+    limit: u32,
+    last: &[String],
+    claim: impl Fn(u32, &[String]) -> Statement,
+) -> Result<Vec<Instance>, StoreError> {
+    let mut claimed = Vec::new();
+    // Without such projects one claim is enough.
+    for left_out in [last, &[]].into_iter().skip(usize::from(last.is_empty())) {
+        let left = limit.saturating_sub(claimed.len() as u32);
+        if left > 0 {
+            claimed.extend(claim(left, left_out).list(tx, instance).await?);
+        }
+    }
+    Ok(claimed)
 }
 
 /// Inserts an instance within a transaction, as [`Store::add_instance`] says.
