@@ -217,28 +217,70 @@ fn post_alone(address: &str, path: &str) -> String {
     answer.split("\r\n\r\n").next().unwrap_or_default().to_owned()
 }
 
-#[test]
-fn estimates_beyond_the_limit_are_refused_with_retry_after() {
-    // The system accepts connections that the listener never answers, so that each estimate runs into its timeout. The proxy
-    // cuts off the poll of the registration, which would wait as well.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+/// Registers an instance whose server accepts connections and never answers: the system accepts those that the listener does not. The
+/// proxy cuts off the poll of the registration, which would wait as well. Returns its path.
+fn silent_instance(service: &Service, base: &str, silent: &std::net::TcpListener) -> (Proxy, String) {
     let proxy = Proxy::to(silent.local_addr().expect("an address"));
     proxy.set(Fault::Cut);
-    let (installation, base) = installation();
-    let service = installation.serve(&["--no-auth"]);
     let new = json!({ "name": "silent", "url": proxy.url() });
-    let path = format!("{base}/instances/{}/estimate", id(&post(&service, &format!("{base}/instances"), &new).body));
+    let path = format!("{base}/instances/{}", id(&post(service, &format!("{base}/instances"), &new).body));
     proxy.set(Fault::None);
+    (proxy, path)
+}
+
+/// Sends a POST so often at a time. Returns the heads of the answers with status 429, and those of the others.
+fn post_at_once(service: &Service, path: &str, times: usize) -> (Vec<String>, Vec<String>) {
     let address = service.base.trim_start_matches("http://");
     let heads: Vec<String> = std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| post_alone(address, &path))).collect();
+        let asked: Vec<_> = (0..times).map(|_| scope.spawn(|| post_alone(address, path))).collect();
         asked.into_iter().map(|asked| asked.join().expect("no panic")).collect()
     });
-    let (refused, others): (Vec<_>, Vec<_>) = heads.iter().partition(|head| head.starts_with("HTTP/1.1 429 "));
+    heads.into_iter().partition(|head| head.starts_with("HTTP/1.1 429 "))
+}
+
+#[test]
+fn estimates_beyond_the_limit_are_refused_with_retry_after() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let (_proxy, path) = silent_instance(&service, &base, &silent);
+    let (refused, others) = post_at_once(&service, &format!("{path}/estimate"), 6);
     // Four run at a time in all, two of them of one project.
-    assert_eq!((refused.len(), others.len()), (4, 2), "{heads:#?}");
+    assert_eq!((refused.len(), others.len()), (4, 2), "{refused:#?} {others:#?}");
     assert!(refused.iter().all(|head| head.contains("\r\nretry-after: 30")), "{refused:#?}");
     assert!(others.iter().all(|head| head.starts_with("HTTP/1.1 409 ")), "{others:#?}");
+}
+
+#[test]
+fn tests_of_a_projects_connections_beyond_two_are_refused_and_those_of_others_are_not() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (installation, base) = installation();
+    let other = format!("/api/v1/projects/{}", id(&installation.admin(&["project", "add", "search"])));
+    let service = installation.serve(&["--no-auth"]);
+    let (_proxies, paths): (Vec<_>, Vec<_>) =
+        [&base, &other].map(|base| silent_instance(&service, base, &silent)).into_iter().unzip();
+    // Each of those that are begun waits for five seconds.
+    let [of_one, of_other] = std::thread::scope(|scope| {
+        let tested = [5, 2].into_iter().zip(&paths).map(|(times, path)| {
+            let path = format!("{path}/test");
+            let service = &service;
+            scope.spawn(move || post_at_once(service, &path, times))
+        });
+        let tested: Vec<_> = tested.collect();
+        tested.into_iter().map(|tested| tested.join().expect("no panic")).collect::<Vec<_>>()
+    })
+    .try_into()
+    .expect("two of them");
+    assert_eq!((of_one.0.len(), of_one.1.len(), of_other.0.len()), (3, 2, 0), "{of_one:#?} {of_other:#?}");
+    assert!(of_one.0.iter().all(|head| head.contains("\r\nretry-after: 5")), "{of_one:#?}");
+    assert!(of_one.1.iter().chain(&of_other.1).all(|head| head.starts_with("HTTP/1.1 200 ")), "{of_other:#?}");
+    // An instance that is registered in a crowd is registered all the same, and polled later.
+    let crowd = std::thread::scope(|scope| {
+        scope.spawn(|| post_at_once(&service, &format!("{}/test", paths[0]), 2));
+        let url = format!("redis://127.0.0.1:{}", silent.local_addr().expect("an address").port());
+        post(&service, &format!("{base}/instances"), &json!({ "name": "late", "url": url }))
+    });
+    assert_eq!(crowd.status, 201, "{crowd:?}");
 }
 
 #[test]
