@@ -18,7 +18,7 @@ prepare: servers ## Installs the servers and tools of the tests
 	@scripts/toolchain cc nextest
 	@scripts/python
 	@scripts/browser
-	@scripts/typescript
+	@scripts/npm typescript workflows
 	@scripts/promtool
 	@scripts/packages curl
 

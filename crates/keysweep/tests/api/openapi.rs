@@ -64,8 +64,7 @@ fn in_repository(path: &str) -> PathBuf {
 
 /// Runs a command and returns what it prints.
 fn run(command: &mut Command) -> String {
-    let output =
-        command.output().expect("it starts; scripts/python and scripts/typescript install it (`make test` does)");
+    let output = command.output().expect("it starts; scripts/python and scripts/npm install it (`make test` does)");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{command:?}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
     said

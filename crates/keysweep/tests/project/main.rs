@@ -7,3 +7,4 @@ mod containers;
 mod docs;
 mod language;
 mod vendored;
+mod workflows;
