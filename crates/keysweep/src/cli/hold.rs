@@ -35,7 +35,7 @@ pub struct HoldArgs {
     #[command(flatten)]
     login: Login,
     /// Share of all keys below which the stale keys are held, in percent, from 2 to 30
-    #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "10")]
+    #[arg(long, value_name = "PERCENT", value_parser = below, default_value = "10")]
     below: f64,
     /// Whether to write settings (hold) or only to say which would hold the target (advise)
     #[arg(long, value_name = "LEVEL", value_parser = ["advise", "hold"], default_value = "hold")]
@@ -80,6 +80,13 @@ impl HoldArgs {
         };
         policy.validated().map_err(|error| error.to_string())
     }
+}
+
+/// Parses a target in percent, which the engine takes as a share.
+fn below(text: &str) -> Result<f64, String> {
+    let share =
+        percent(text).ok().filter(|share| HoldPolicy { below: *share, ..HoldPolicy::default() }.validated().is_ok());
+    share.ok_or_else(|| "expected a percentage from 2 to 30".to_owned())
 }
 
 /// Returns the folder of `restore.json`.
@@ -259,7 +266,11 @@ mod tests {
         assert_eq!(found, Ok(expected));
         let default = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
         assert_eq!(policy("hold redis://h"), Ok(default));
-        let error = policy("hold redis://h --below 1").expect_err("too low");
-        assert!(error.contains("invalid below 0.01: expected a share from 0.02 to 0.3 (2 to 30 %)"), "{error}");
+        for typed in ["1", "80", "8%%"] {
+            let error = policy(&format!("hold redis://h --below {typed}")).expect_err(typed);
+            let expected =
+                format!("invalid value '{typed}' for '--below <PERCENT>': expected a percentage from 2 to 30");
+            assert!(error.contains(&expected), "{error}");
+        }
     }
 }

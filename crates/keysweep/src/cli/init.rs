@@ -78,13 +78,18 @@ pub async fn run(args: InitArgs) -> anyhow::Result<()> {
     let opened = app::open(&settings).await?;
     let initialized = initialize(args, &opened).await;
     app::close(&opened.store).await;
-    initialized?;
+    let credentials = initialized?;
     term::note(&format!("The master key is in {}; keep a copy of it apart from backups.", settings.key_file.display()));
     term::note(&format!("Next: keysweep serve, then open http://{DEFAULT_LISTEN}/console"));
+    term::note(&format!(
+        "For keysweep task, instance and autoscan: export KEYSWEEP_ENDPOINT=http://{DEFAULT_LISTEN} KEYSWEEP_CREDENTIALS={}",
+        credentials.display()
+    ));
     Ok(())
 }
 
-async fn initialize(args: InitArgs, opened: &Opened) -> anyhow::Result<()> {
+/// Creates everything. Returns the file of the access key.
+async fn initialize(args: InitArgs, opened: &Opened) -> anyhow::Result<PathBuf> {
     let Opened { identity, instances, .. } = opened;
     if !identity.projects().await?.is_empty() || !identity.users().await?.is_empty() {
         bail!("this database already has projects or users; `keysweep admin` adds more");
@@ -126,7 +131,7 @@ async fn initialize(args: InitArgs, opened: &Opened) -> anyhow::Result<()> {
     if let Some(instance) = instance {
         confirm(instances, &instance).await;
     }
-    Ok(())
+    Ok(plan.credentials)
 }
 
 impl Plan {

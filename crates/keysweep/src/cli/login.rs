@@ -1,4 +1,4 @@
-//! Who we are to a server, as it is typed: options, the environment, and what stands in the URL.
+//! Credentials for a server: from options, from the environment, and from the URL.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ const OPTIONS: &str = "REDISCLI_AUTH, --password-file or --password-stdin";
 
 /// Options for user, password and connection.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
 pub struct Login {
     /// Unix socket of the server, instead of a URL
     #[arg(long, value_name = "PATH")]
@@ -28,6 +29,7 @@ pub struct Login {
 
 /// Options for a password. No option takes one directly: every user of the machine can read a command line.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
 pub struct Password {
     /// Read the password from this file
     #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]

@@ -6,6 +6,8 @@ use keysweep_engine::{FailureKind, Outcome, Report, ShardReport, Throttled, Tota
 use super::term::{is_verbose, line, pairs, paragraph, table};
 use crate::units::size;
 
+/// Bytes freed from which the report explains resident memory that stays.
+const WORTH_EXPLAINING: u64 = 1 << 20;
 /// Stale share after a scan from which the report mentions it, 0–1.
 const WORTH_REPORTING: f64 = 0.005;
 
@@ -67,7 +69,7 @@ fn resident(totals: &Totals) -> String {
     let change = change(totals.rss_before, totals.rss_after);
     let (Some(before), Some(after)) = (totals.rss_before, totals.rss_after) else { return change };
     let freed = totals.used_memory_before.zip(totals.used_memory_after).map_or(0, |(was, is)| was.saturating_sub(is));
-    match freed > 0 && before.saturating_sub(after) < freed / 2 {
+    match freed >= WORTH_EXPLAINING && before.saturating_sub(after) < freed / 2 {
         true => format!("{change}; the allocator keeps the freed memory for new keys"),
         false => change,
     }

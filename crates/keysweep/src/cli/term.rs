@@ -279,6 +279,32 @@ impl Counter {
     }
 }
 
+/// A line that is redrawn on a terminal, and otherwise printed anew.
+pub struct Status(ProgressBar);
+
+impl Status {
+    /// Shows nothing yet.
+    pub fn new() -> Self {
+        let bar = bar(1);
+        bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar)
+    }
+
+    /// Replaces the text.
+    pub fn show(&self, text: &str) {
+        match self.0.is_hidden() {
+            true => line(text),
+            false => self.0.set_message(text.to_owned()),
+        }
+    }
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Progress of a running scan: a bar on a terminal, otherwise a line every few seconds.
 pub struct Live {
     bar: ProgressBar,

@@ -229,7 +229,7 @@ fn a_policy_out_of_range_is_refused_with_the_range() {
     let output = installation!().run(&["hold", "redis://127.0.0.1:1", "--below", "1"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("invalid below 0.01: expected a share from 0.02 to 0.3"), "{said}");
+    assert!(said.contains("invalid value '1' for '--below <PERCENT>': expected a percentage from 2 to 30"), "{said}");
 }
 
 /// Five minutes of churn with a step up and a step down: the true share, second by second.

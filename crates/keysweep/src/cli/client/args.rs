@@ -184,7 +184,10 @@ fn read(option: &str, path: &Path) -> Result<String, ClientError> {
 
 fn endpoint(given: Option<&str>) -> Result<Url, ClientError> {
     let given = given.filter(|text| !text.is_empty()).ok_or_else(|| {
-        ClientError::usage("no endpoint; set KEYSWEEP_ENDPOINT or use --endpoint https://host:port".into())
+        ClientError::usage(
+            "no endpoint; set KEYSWEEP_ENDPOINT or use --endpoint, for a service on this machine http://127.0.0.1:7080"
+                .into(),
+        )
     })?;
     // The part before an @ may be a password.
     let shown = given.rsplit('@').next().unwrap_or_default();

@@ -127,8 +127,7 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
         }
         is_churning.store(true, Ordering::Relaxed);
         churn(args.keys / CHURN_STEP, &server, &mut link, &log, stop)?;
-        print_next_steps(&app, &server);
-        hold::run(&agent(), &path, &mut link, &log, stop)
+        hold::run(&agent(), &path, &mut link, &log, stop, || print_next_steps(&app, &server))
     });
     // A stop of its own: raising `stop` here would look like Ctrl-C.
     writing.raise();
@@ -267,8 +266,10 @@ fn print_result(before: &Sample, after: &Sample, task: &Value) {
 
 fn print_next_steps(app: &App, server: &DemoServer) {
     let Ok(base) = base(app) else { return };
-    term::line(&format!("Scan it by yourself: keysweep scan {}", server.url()));
-    term::line(&format!("See it in the web console: {base}/console. Ctrl-C ends everything."));
+    term::line(&format!(
+        "\nTry it: keysweep scan {}, or the web console at {base}/console. Ctrl-C ends everything.",
+        server.url()
+    ));
 }
 
 fn base(app: &App) -> anyhow::Result<String> {
