@@ -10,7 +10,7 @@ use axum::{
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiState,
@@ -64,15 +64,37 @@ impl From<AuditEntry> for AuditEntryView {
     }
 }
 
+/// Which entries a page or an export has.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct AuditFilter {
+    /// Only entries of this time or later, as 2026-01-31T12:00:00Z
+    #[param(value_type = String, required = false)]
+    since: Option<String>,
+    /// Only changes made by this user
+    #[param(value_type = String, required = false)]
+    actor: Option<String>,
+    /// Only changes of one kind, such as instance or task
+    #[param(value_type = String, required = false)]
+    kind: Option<String>,
+    /// Only entries with a smaller seq
+    #[param(value_type = i64, required = false)]
+    before: Option<String>,
+}
+
+impl AuditFilter {
+    fn of(query: &str) -> Self {
+        let value = |name: &str| query_value(query, name);
+        Self { since: value("since"), actor: value("actor"), kind: value("kind"), before: value("before") }
+    }
+}
+
 /// Read the audit trail, newest first
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/audit", tag = "audit", operation_id = "read_audit",
     params(
         ("project_id" = String, Path, description = "Project"),
-        ("since" = Option<String>, Query, description = "Only entries of this time or later, as 2026-01-31T12:00:00Z"),
-        ("actor" = Option<String>, Query, description = "Only changes made by this user"),
-        ("kind" = Option<String>, Query, description = "Only changes of one kind, such as instance or task"),
-        ("before" = Option<i64>, Query, description = "Only entries with a smaller seq"),
+        AuditFilter,
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Largest number of entries to return [default: 100]"),
     ),
     responses((status = 200, body = AuditView), OnProject)
@@ -89,10 +111,7 @@ pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Res
     get, path = "/api/v1/projects/{project_id}/audit/export", tag = "audit", operation_id = "export_audit",
     params(
         ("project_id" = String, Path, description = "Project"),
-        ("since" = Option<String>, Query, description = "Only entries of this time or later, as 2026-01-31T12:00:00Z"),
-        ("actor" = Option<String>, Query, description = "Only changes made by this user"),
-        ("kind" = Option<String>, Query, description = "Only changes of one kind, such as instance or task"),
-        ("before" = Option<i64>, Query, description = "Only entries with a smaller seq"),
+        AuditFilter,
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 20000, description = "Largest number of entries to return [default: 20000]"),
     ),
     responses((status = 200, content_type = "text/csv", body = String), OnProject)
@@ -110,24 +129,17 @@ pub(super) async fn export(State(state): State<ApiState>, request: Request) -> R
 
 /// Reads which entries a query asks for.
 fn page(query: &str, default: u64, most: u64) -> Result<AuditPage, ApiError> {
-    let value = |name: &str| query_value(query, name);
+    let AuditFilter { since, actor, kind, before } = AuditFilter::of(query);
     let invalid = |name: &str, text: &str, remedy: &str| {
         let text: String = text.chars().take(80).collect();
         ApiError::Invalid(format!("invalid parameter {name} {text:?}: {remedy}"))
     };
-    let since = value("since")
+    let since = since
         .map(|text| text.parse().map_err(|_| invalid("since", &text, "write a time such as 2026-01-31T12:00:00Z")));
-    let before =
-        value("before").map(|text| text.parse().map_err(|_| invalid("before", &text, "write the seq of an entry")));
-    let limit = value("limit").map_or(Ok(default), |text| {
+    let before = before.map(|text| text.parse().map_err(|_| invalid("before", &text, "write the seq of an entry")));
+    let limit = query_value(query, "limit").map_or(Ok(default), |text| {
         let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
         limit.ok_or_else(|| invalid("limit", &text, &format!("write a number from 1 to {most}")))
     })?;
-    Ok(AuditPage {
-        since: since.transpose()?,
-        before: before.transpose()?,
-        actor: value("actor"),
-        kind: value("kind"),
-        limit,
-    })
+    Ok(AuditPage { since: since.transpose()?, before: before.transpose()?, actor, kind, limit })
 }
