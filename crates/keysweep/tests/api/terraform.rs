@@ -25,7 +25,7 @@ const DOCUMENTED: &str = "http://127.0.0.1:7080";
 
 /// The Terraform example.
 fn block() -> &'static str {
-    let page = include_str!("../../../../docs/quick-start.md");
+    let page = include_str!("../../../../docs/sdks-and-terraform.md");
     page.split("```hcl").nth(1).and_then(|rest| rest.split("\n```").next()).expect("an example")
 }
 
@@ -71,7 +71,7 @@ impl Client<'_> {
         answer
     }
 
-    /// Returns a path below the endpoint of docs/quick-start.md, which ends in a slash.
+    /// Returns a path below the endpoint of docs/sdks-and-terraform.md, which ends in a slash.
     fn path(&self, rest: &str) -> String {
         let endpoint = example("dcs").replace(DOCUMENTED, &self.service.base);
         let url = format!("{endpoint}v2/{}/instances/{}/{rest}", self.project, self.instance);

@@ -18,7 +18,11 @@ use self::fence::{Block, blocks, documents, indented};
 use crate::common::root;
 
 /// Number of examples that cannot run, for the reasons in their fences. Another one needs a good reason.
-const NOT_RUN: usize = 16;
+const NOT_RUN: usize = 14;
+/// Most lines of a page.
+const MOST_LINES: usize = 200;
+/// The page that `make bench` writes: tables and figures of one subject.
+const GENERATED: &str = "docs/benchmarks.md";
 
 fn all_blocks() -> Vec<Block> {
     let found: Vec<Block> = documents().iter().flat_map(|(name, text)| blocks(name, text)).collect();
@@ -123,6 +127,31 @@ fn hcl(place: &str, text: &str) {
     let mut format = Process::new::<PathBuf>(terraform);
     format.args(["fmt", "-check", "-"]).env_remove("TF_CLI_CONFIG_FILE");
     filter(place, format, text);
+}
+
+#[test]
+fn a_page_is_as_long_as_one_subject_takes_and_the_entrance_leads_to_it() {
+    let entrance = std::fs::read_to_string(root().join("docs/README.md")).expect("the entrance");
+    for (name, text) in documents() {
+        let lines = text.lines().count();
+        assert!(lines <= MOST_LINES || name == GENERATED, "{name} has {lines} lines; divide it by subject");
+        let page = name.strip_prefix("docs/").filter(|page| *page != "README.md");
+        assert!(page.is_none_or(|page| entrance.contains(&format!("({page}"))), "docs/README.md does not link {name}");
+    }
+    let headings: Vec<&str> = entrance.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(headings, ["Get started", "Concepts", "Guides", "Reference", "Explanation"]);
+}
+
+#[test]
+fn every_concept_has_one_figure_that_exists() {
+    let page = std::fs::read_to_string(root().join("docs/concepts.md")).expect("the page");
+    for section in page.split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap_or_default();
+        let figures: Vec<&str> = section.split("](").filter_map(|rest| rest.split(')').next()).collect();
+        let figures: Vec<&&str> = figures.iter().filter(|target| target.ends_with(".svg")).collect();
+        assert_eq!(figures.len(), 1, "{title}: {figures:?}");
+        assert!(root().join("docs").join(figures[0]).exists(), "{title}: there is no {}", figures[0]);
+    }
 }
 
 #[test]

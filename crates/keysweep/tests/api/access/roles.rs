@@ -1,5 +1,5 @@
 //! The table of roles and operations: every operation of the OpenAPI document on a project, called with each role, and the
-//! same table in docs/api.md.
+//! same table in docs/authentication.md.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -165,8 +165,8 @@ fn the_table_has_every_operation_of_the_openapi_document_on_a_project() {
 
 #[test]
 fn the_table_in_the_documents_is_the_tested_one() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api.md");
-    let page = fs::read_to_string(page).expect("docs/api.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/authentication.md");
+    let page = fs::read_to_string(page).expect("docs/authentication.md");
     let mut table = vec!["| operation | reader | operator | admin |".to_owned(), "|---|---|---|---|".to_owned()];
     for Operation { method, path, least, .. } in operations() {
         let first = ROLES.iter().position(|known| *known == least).expect("a role");
@@ -175,5 +175,5 @@ fn the_table_in_the_documents_is_the_tested_one() {
     }
     let shown: Vec<&str> =
         page.lines().skip_while(|line| *line != table[0]).take_while(|line| !line.is_empty()).collect();
-    assert_eq!(shown, table, "the table of roles in docs/api.md should be:\n{}", table.join("\n"));
+    assert_eq!(shown, table, "the table of roles in docs/authentication.md should be:\n{}", table.join("\n"));
 }

@@ -14,7 +14,12 @@ use crate::common::root;
 const WITHOUT_OPTION: [&str; 3] = ["KEYSWEEP_ACCESS_KEY", "KEYSWEEP_SECRET_KEY", "KEYSWEEP_LOG"];
 
 /// The pages about the command line.
-const PAGES: [&str; 2] = ["docs/command-line.md", "docs/command-line-service.md"];
+const PAGES: [&str; 4] = [
+    "docs/command-line.md",
+    "docs/command-line-stale-share.md",
+    "docs/command-line-service.md",
+    "docs/configuration.md",
+];
 
 /// Returns the text of the pages about the command line.
 pub fn command_line_pages() -> String {
