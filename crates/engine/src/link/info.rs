@@ -128,6 +128,12 @@ impl Info {
         Some((number("calls")?, number("usec")?))
     }
 
+    /// Returns how often any command was called, as far as its statistics are reported.
+    pub fn all_commands(&self) -> u64 {
+        let names = self.0.keys().filter_map(|field| field.strip_prefix("cmdstat_"));
+        names.filter_map(|name| self.command(name)).fold(0, |sum, (calls, _)| sum.wrapping_add(calls))
+    }
+
     /// Whether statistics of any command are reported.
     pub fn has_command_statistics(&self) -> bool {
         self.0.keys().any(|field| field.starts_with("cmdstat_"))
@@ -262,6 +268,8 @@ mod tests {
         let info = Info::read("cmdstat_scan:calls=3,usec=42,usec_per_call=14.00,rejected_calls=0\r\ncmdstat_odd:x\r\n");
         assert_eq!((info.command("scan"), info.command("odd"), info.command("get")), (Some((3, 42)), None, None));
         assert!(info.has_command_statistics() && !Info::read(VALKEY).has_command_statistics());
+        let all = Info::read("cmdstat_scan:calls=3,usec=42\r\ncmdstat_client|setname:calls=4,usec=9\r\n");
+        assert_eq!((all.all_commands(), Info::read(VALKEY).all_commands()), (7, 0));
     }
 
     #[test]

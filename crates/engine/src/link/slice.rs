@@ -35,6 +35,12 @@ impl Capabilities {
     pub const ALL: Self =
         Self { transaction: true, role: true, dbsize: true, select: true, time: false, memory: false };
 
+    /// Returns how many commands a slice takes.
+    fn commands(self) -> u64 {
+        let around = [self.dbsize, self.time, self.memory, self.transaction].map(u64::from);
+        1 + u64::from(self.role) + 2 * around.iter().sum::<u64>()
+    }
+
     /// Whether the number of keys that a slice reclaimed is exact.
     pub fn exact(self) -> bool {
         self.transaction && self.dbsize
@@ -58,6 +64,8 @@ pub struct SliceReply {
     pub clock: Option<(i64, i64)>,
     /// `used_memory` before and after SCAN, bytes, where it is read.
     pub memory: Option<(u64, u64)>,
+    /// Commands that it took.
+    pub commands: u64,
 }
 
 impl SliceReply {
@@ -165,6 +173,7 @@ impl Link {
                 sizes,
                 clock: begun.as_ref().and_then(Reply::time).zip(ended.as_ref().and_then(Reply::time)),
                 memory: memory_before.zip(memory_after),
+                commands: capabilities.commands(),
             }),
             ScanReply::Error(text) => Err(LinkError::Server(ServerError(text))),
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    clients::Clients,
     cost::PER_PING,
     guard::Guard,
     probe::Probe,
@@ -19,7 +20,7 @@ use crate::{
 /// PINGs before the first slice, and the time between them.
 const PINGS: u32 = 20;
 const INTERVAL: Duration = Duration::from_millis(3);
-/// How long to measure at a distance, at least.
+/// How long to measure at a distance: one period of the server's own cycle at its usual frequency.
 const TIME: Duration = Duration::from_millis(100);
 /// PINGs at a distance, at least: as many as a p90 takes.
 const DISTANT_PINGS: u32 = 10;
@@ -34,8 +35,8 @@ pub(super) struct Baseline {
     pub p90: Option<Duration>,
     /// What the guard judges.
     pub signal: Signal,
-    /// Share of the main thread that clients use, 0–1, where it was measured.
-    pub clients: Option<f64>,
+    /// Load of the clients, where it was measured.
+    pub clients: Option<Clients>,
     /// The state at the end.
     pub sample: ServerState,
 }
@@ -61,17 +62,19 @@ impl Baseline {
         stop: &Stop,
     ) -> Result<Self, LinkError> {
         let (before, sampled) = before;
-        let (started, mut pings) = (Instant::now(), 0);
         let mut waits = Waits::default();
-        for sent in 0..PINGS {
+        let mut pings = 0;
+        while pings < PINGS {
             let enough = if before.event_loop.is_some() { MIN_PINGS } else { DISTANT_PINGS };
-            if sent >= enough && started.elapsed() >= TIME && probe.idle() > DISTANT {
+            // The last sample takes a round trip as well.
+            if pings >= enough && probe.idle() > DISTANT && sampled.elapsed() + probe.idle() >= TIME {
                 break;
             }
+            let next = Instant::now() + INTERVAL;
             let by_clock = before.event_loop.is_none() && link.round_trip() > DISTANT;
             probe.record(Duration::ZERO, waits.probe(link, by_clock)?);
             pings += 1;
-            stop.wait_until(Instant::now() + INTERVAL);
+            stop.wait_until(next);
         }
         let asked = Asked { counters: before.counters.is_some(), import_mode: false };
         let (sample, _) = ServerState::sample_with(link, asked)?;
@@ -95,11 +98,17 @@ impl Baseline {
         let cpu = sample.main_thread_cpu.zip(before.main_thread_cpu);
         // What the PINGs take is no client's, and slices would seem that much cheaper.
         let own = Duration::from_secs_f64(f64::from(pings) * PER_PING);
-        let clients = cpu.map(|(now, before)| now.saturating_sub(before).saturating_sub(own).as_secs_f64() / elapsed);
+        let used = cpu.map(|(now, before)| now.saturating_sub(before).saturating_sub(own).as_secs_f64());
         let mut guard = Guard::new(limits.max_cpu, threshold, tolerance);
-        if let Some(clients) = clients {
-            guard.start_beside(clients);
+        if let Some(used) = used {
+            guard.start_beside(used / elapsed);
         }
+        // Those of the samples, and of connections that are made meanwhile, count as commands of clients that fall silent.
+        let commands = sample
+            .scan
+            .zip(before.scan)
+            .map_or(0, |(now, before)| now.commands.saturating_sub(before.commands).saturating_sub(u64::from(pings)));
+        let clients = used.map(|used| Clients::new(used, elapsed, commands));
         Ok(Self { guard: Some(guard), p90: Some(p90), signal, clients, sample })
     }
 }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::clients::Clients;
 use crate::{server::ScanStatistics, speed::OVERHEAD};
 
 /// The largest calibrated value, seconds. The smallest is negative: a server that has to wait for its core counts that time as
@@ -46,6 +47,8 @@ pub struct Measured {
     pub scan: Option<Duration>,
     /// How long its reply took beyond the round trip of an idle server, where nothing else delayed it.
     pub excess: Option<Duration>,
+    /// Commands that it took.
+    pub commands: u64,
 }
 
 /// What slices have done since some reading.
@@ -58,6 +61,8 @@ struct Sums {
     reclaimed: u64,
     /// Queries of the statistics and the state.
     queries: u32,
+    /// Commands of slices, queries and PINGs.
+    commands: u64,
     /// What was estimated, seconds.
     estimated: f64,
 }
@@ -68,6 +73,7 @@ impl Sums {
         self.by_clock += u32::from(slice.scan.is_some());
         self.units += u64::from(slice.count);
         self.reclaimed += slice.reclaimed;
+        self.commands += slice.commands;
         self.estimated += estimated;
     }
 }
@@ -75,8 +81,8 @@ impl Sums {
 /// Estimates the cost of each slice of one connection.
 #[derive(Debug, Clone)]
 pub struct CostMeter {
-    /// Share of the main thread that clients used before the first slice, 0–1; `None`: unknown, so that nothing can be calibrated.
-    clients: Option<f64>,
+    /// Load of the clients before the first slice; `None`: unknown, so that nothing can be calibrated.
+    clients: Option<Clients>,
     /// Seconds that each reclaimed key costs after SCAN.
     per_reclaim: f64,
     /// Seconds of SCAN for each unit of COUNT, before any reading.
@@ -97,9 +103,9 @@ pub struct CostMeter {
 }
 
 impl CostMeter {
-    /// Returns a meter for a server whose clients use this share of its main thread, 0–1. `expected`: seconds of SCAN for each
-    /// unit of COUNT. `propagates`: whether DELs go to replicas or the append-only file.
-    pub fn new(expected: f64, clients: Option<f64>, propagates: bool) -> Self {
+    /// Returns a meter for a server with this load of its clients. `expected`: seconds of SCAN for each unit of COUNT.
+    /// `propagates`: whether DELs go to replicas or the append-only file.
+    pub fn new(expected: f64, clients: Option<Clients>, propagates: bool) -> Self {
         Self {
             clients,
             per_reclaim: if propagates { PER_RECLAIM } else { 0.0 },
@@ -166,6 +172,13 @@ impl CostMeter {
         Duration::from_secs_f64(PER_QUERY)
     }
 
+    /// Records commands that are sent between slices.
+    pub fn record_commands(&mut self, commands: u64) {
+        if let Some((_, _, sums)) = &mut self.calibration {
+            sums.commands += commands;
+        }
+    }
+
     /// Whether the statistics should be read soon.
     pub fn wants_reading(&self) -> bool {
         let is_needed = self.since_last.by_clock < self.since_last.slices || !self.is_calibrated;
@@ -215,7 +228,8 @@ impl CostMeter {
         let Some(cpu) = reading.cpu.zip(first.cpu).and_then(|(cpu, before)| cpu.checked_sub(before)) else { return };
         let elapsed = now.saturating_sub(since);
         let scan = reading.scan.saturating_sub(first.scan).as_secs_f64();
-        let clients = clients * elapsed.as_secs_f64();
+        let others = reading.commands.saturating_sub(first.commands).saturating_sub(sums.commands);
+        let clients = clients.cpu(elapsed.as_secs_f64(), others);
         // Where clients use more than the slices, what they use varies by more than what is to be measured.
         if sums.slices >= MIN_CALIBRATED && clients <= scan {
             let queries = f64::from(sums.queries) * PER_QUERY;

@@ -2,6 +2,7 @@
 //! throttle.
 
 mod baseline;
+mod clients;
 mod cost;
 mod guard;
 mod load;

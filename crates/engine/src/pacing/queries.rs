@@ -26,6 +26,15 @@ impl Query {
     /// All queries.
     const ALL: [Self; 4] = [Self::State, Self::Save, Self::Cost, Self::Ping];
 
+    /// Returns how many commands it takes; of the state one more where that asks for an import as well.
+    pub const fn commands(self) -> u64 {
+        match self {
+            Self::State => 7,
+            Self::Cost => 2,
+            Self::Save | Self::Ping => 1,
+        }
+    }
+
     /// Time from one query of this kind to the next, where the path allows it.
     const fn interval(self) -> Duration {
         match self {

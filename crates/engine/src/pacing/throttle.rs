@@ -230,6 +230,7 @@ impl<'a> Throttle<'a> {
             reclaimed: slice.reclaimed,
             scan: slice.scan_time(),
             excess: round_trip.map(|round_trip| round_trip.saturating_sub(self.probe.low())),
+            commands: slice.commands,
         });
         self.load.spend(cost.as_secs_f64());
         self.removals.record_reclaimed(slice.reclaimed);
@@ -282,12 +283,10 @@ impl<'a> Throttle<'a> {
     /// Runs a query. Returns whether expiry was live since the last sample, as far as the query shows that.
     fn run_query(&mut self, query: Query, link: &mut Link) -> Result<bool, ShardError> {
         let failed = |error| ShardError::at(&self.address, error);
+        self.cost.record_commands(query.commands());
         match query {
             Query::State => self.observe(link),
-            Query::Save => match ServerState::is_saving(link).map_err(failed)? {
-                true => self.observe(link),
-                false => Ok(true),
-            },
+            Query::Save => Ok(!ServerState::is_saving(link).map_err(failed)? || self.observe(link)?),
             Query::Cost => {
                 if let Some(statistics) = ScanStatistics::sample(link).map_err(failed)? {
                     self.settle(statistics);

@@ -175,6 +175,7 @@ pub(crate) mod examples {
             sizes: Some((before, after)),
             clock: None,
             memory: None,
+            commands: 6,
         }
     }
 

@@ -153,7 +153,7 @@ mod tests {
     /// Returns the check of a scan over a path with this round trip.
     fn check_over(info: &str, limits: Limits, round_trip: Duration) -> Check {
         let info = Info::read(info);
-        let scan = Some(ScanStatistics { calls: 0, scan: Duration::ZERO, cpu: None });
+        let scan = Some(ScanStatistics { calls: 0, scan: Duration::ZERO, commands: 0, cpu: None });
         let state = ServerState { scan, ..ServerState::default() };
         order(&info, &Forecast::new(limits, &info, &state, round_trip, None), None)
     }

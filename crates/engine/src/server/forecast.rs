@@ -82,7 +82,7 @@ mod tests {
     const REDIS: &str = "redis_version:7.0.15\r\ndb0:keys=60000,expires=0,avg_ttl=0\r\n";
 
     fn forecast(limits: Limits, info: &str, round_trip: u64) -> Forecast {
-        let scan = Some(ScanStatistics { calls: 0, scan: Duration::ZERO, cpu: None });
+        let scan = Some(ScanStatistics { calls: 0, scan: Duration::ZERO, commands: 0, cpu: None });
         let state = ServerState { scan, ..ServerState::default() };
         Forecast::new(limits, &Info::read(info), &state, Duration::from_micros(round_trip), None)
     }

@@ -59,6 +59,8 @@ pub struct ScanStatistics {
     pub calls: u64,
     /// The time that they took.
     pub scan: Duration,
+    /// Calls of any command, of all clients.
+    pub commands: u64,
     /// CPU of the main thread since the server's start, where the server reports it.
     pub cpu: Option<Duration>,
 }
@@ -72,7 +74,8 @@ impl ScanStatistics {
     fn read(info: &Info) -> Option<Self> {
         // No SCAN has run yet where only others are counted.
         let (calls, micros) = info.command("scan").or_else(|| info.has_command_statistics().then_some((0, 0)))?;
-        Some(Self { calls, scan: Duration::from_micros(micros), cpu: info.main_thread_cpu() })
+        let scan = Duration::from_micros(micros);
+        Some(Self { calls, scan, commands: info.all_commands(), cpu: info.main_thread_cpu() })
     }
 }
 
