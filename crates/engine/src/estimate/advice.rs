@@ -33,6 +33,8 @@ impl PrimaryEstimate {
             missing_right: finding.hz.is_none().then(|| "grant +info".to_owned()),
             gap: self.gap(),
             share: known,
+            is_predicted: known.is_some() && !is_measured,
+            used_memory: self.used_memory,
             bytes: finding.bytes_high.or(finding.bytes),
             keys: finding.keys,
             workload: cycle.workload.clone(),
@@ -51,23 +53,19 @@ impl PrimaryEstimate {
 
     /// Returns why the share may be unknown: a sample was refused, or the law lacks a setting.
     fn gap(&self) -> Option<Gap> {
-        let is_hint = self.finding.method == Some(Method::Info);
-        self.gap.clone().or_else(|| {
-            is_hint.then(|| {
-                let uncounted = "its keys were neither counted on a replica nor sampled";
-                match self.finding.effort {
-                    Some(_) => Gap {
-                        cause: uncounted.into(),
-                        remedy: Some("attach a replica, or allow samples of the primary".into()),
-                    },
-                    None => Gap {
-                        cause: format!(
-                            "{uncounted}, and CONFIG GET is refused, without which the law predicts nothing"
-                        ),
-                        remedy: Some("grant +config|get, attach a replica, or allow samples of the primary".into()),
-                    },
-                }
-            })
+        let gap = |cause: &str, remedy: &str| Some(Gap { cause: cause.into(), remedy: Some(remedy.into()) });
+        let uncounted = "its keys were neither counted on a replica nor sampled";
+        self.gap.clone().or_else(|| match (self.finding.method, self.finding.effort) {
+            (Some(Method::Info), Some(_)) => gap(uncounted, "attach a replica, or allow samples of the primary"),
+            (Some(Method::Info), None) => gap(
+                &format!("{uncounted}, and CONFIG GET is refused, without which the law predicts nothing"),
+                "grant +config|get, attach a replica, or allow samples of the primary",
+            ),
+            (Some(Method::Sample) | None, _) => gap(
+                "most of its keys are in databases too small to sample",
+                "attach a replica, or run keysweep scan, whose report says how many were stale",
+            ),
+            _ => None,
         })
     }
 }
@@ -159,6 +157,23 @@ mod tests {
         let mut mute = primary(hint(), 0.0);
         mute.finding.hz = None;
         assert_eq!(advice(mute).1, "grant +info");
+    }
+
+    #[test]
+    fn a_prediction_below_the_target_is_no_measurement() {
+        let hint = Finding { method: Some(Method::Info), ..Finding::of_keys(1_000_000, 1_000_000) };
+        let found = primary(hint, 20.0).verdict(0.1);
+        let Advice { code, reason, remedy, .. } = &found.advice;
+        assert_eq!((*code, found.is_approximate), (Code::Unknown, true));
+        assert!(reason.contains("would not show: its keys were neither counted"), "{reason}");
+        assert!(remedy.as_ref().is_some_and(|remedy| remedy.contains("attach a replica")), "{remedy:?}");
+    }
+
+    #[test]
+    fn databases_too_small_to_sample_are_named_where_they_hold_most_keys() {
+        let unsampled = Finding { method: Some(Method::Sample), ..Finding::of_keys(51_000, 51_000) };
+        let advice = primary(unsampled, 100.0).verdict(0.1).advice;
+        assert_eq!((advice.code, advice.reason.contains("too small to sample")), (Code::Unknown, true), "{advice:?}");
     }
 
     #[test]

@@ -8,6 +8,12 @@ use crate::{
     stale::Share,
 };
 
+/// Formats seconds since 1970 as a time in UTC, for people.
+fn utc(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "at an impossible time".to_owned(), |time| format!("at {time}"))
+}
+
 /// Counts the stale keys of an RDB file as of the time at which it was written. Bytes are those of the file, in which values
 /// are more compact than in memory. `now`: seconds since 1970, for a file that does not say when it was written.
 ///
@@ -30,7 +36,7 @@ pub fn estimate_rdb(source: impl BufRead, name: &str, now: u64) -> Result<Estima
         true => Finding::default().with_share(Share::default(), Method::Rdb),
         false => Finding::sum(databases.iter().map(|database| &database.finding)),
     };
-    let when = written_at.map_or_else(|| "at an unknown time".to_owned(), |at| format!("at {at} (seconds since 1970)"));
+    let when = written_at.map_or_else(|| "at an unknown time".to_owned(), utc);
     let note = format!(
         "written {when} by {}; bytes in the file's own encoding",
         server.as_deref().unwrap_or("an unknown server")
@@ -69,7 +75,7 @@ mod tests {
         assert_eq!((total.share, total.share_low, total.share_high), (Some(0.3), Some(0.3), Some(0.3)));
         assert_eq!((total.share_of_expiring, total.bytes, total.bytes_high), (Some(0.75), Some(42), Some(42)));
         assert_eq!((total.method, total.expiry_rate, total.steady), (Some(Method::Rdb), None, None));
-        assert!(found.primaries[0].notes[0].contains("4096"));
+        assert!(found.primaries[0].notes[0].starts_with("written at 1970-01-01T01:08:16Z by an unknown server"));
         let empty = estimate_rdb(&b"REDIS0011\xff"[..], "dump.rdb", 0).expect("an estimate");
         assert_eq!((empty.total.keys, empty.total.share), (0, Some(0.0)));
     }

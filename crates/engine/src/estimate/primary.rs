@@ -166,7 +166,7 @@ impl Shard {
                 };
                 (Found { databases, notes: Vec::new(), gap: None }, self.snapshot(begun)?)
             }
-            (Some(Method::Replica | Method::Slots), None) => return Err(self.without_replica()),
+            (Some(method @ (Method::Replica | Method::Slots)), None) => return Err(self.without_replica(method)),
             (method, _) => {
                 let after = self.snapshot(begun)?;
                 (self.on_primary(method, request, connector, after.as_ref())?, after)
@@ -277,9 +277,10 @@ impl Shard {
         Ok(Found { databases: hint(info, connector.target), notes, gap })
     }
 
-    fn without_replica(&self) -> ShardError {
+    fn without_replica(&self, method: Method) -> ShardError {
+        let of_a_cluster = if method == Method::Slots { " to a cluster's primary" } else { "" };
         let sentence = format!(
-            "{} has no replica in sync that accepts these credentials; use the method sample, or attach a replica",
+            "{} has no replica in sync that accepts these credentials; use the method sample, or attach a replica{of_a_cluster}",
             self.address
         );
         ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence))
@@ -306,7 +307,8 @@ fn with_cycle(finding: Finding, cycle: &Cycle) -> Finding {
         expiry_rate: cycle.rate(),
         hz: cycle.hz,
         effort: cycle.effort,
-        predicted_share: predicted,
+        // Where nothing expires there is nothing to predict.
+        predicted_share: predicted.filter(|_| cycle.rate().is_some_and(|rate| rate > 0.0)),
         steady: steady.map(|(share, predicted)| (share.low - STEADY..=share.high + STEADY).contains(&predicted)),
         ..finding
     }

@@ -13,7 +13,7 @@ use crate::{
     pacing::{Decision, Pace},
     record::Scale,
     server::{has_per_slot_tables, slot_scale},
-    stale::{Share, fraction_share},
+    stale::{ReplicaCount, Share},
     stop::Stop,
     target::Address,
     topology::{self, Connector},
@@ -93,8 +93,8 @@ impl Replica {
             true => slot_scale(&mut self.link, None, stop).map_err(failed)?,
             false => Scale::Table,
         };
-        let (mut cursor, mut returned, mut size) = (0, 0, line.keys);
-        let fraction = loop {
+        let (mut cursor, mut counted) = (0, ReplicaCount::of(line.keys));
+        loop {
             let count = pacer.wait(stop)?;
             let (sent, offset) = (Instant::now(), pacer.begun.elapsed());
             let slice = self.link.slice(cursor, count, Capabilities::ALL).map_err(failed)?;
@@ -111,18 +111,20 @@ impl Replica {
             let cost = sent.elapsed().saturating_sub(pacer.baseline);
             pacer.spent += cost.as_secs_f64();
             pacer.pace.record(offset, cost, count, slice.returned, 0);
-            returned += slice.returned;
             cursor = slice.cursor;
-            size = slice.sizes.map_or(size, |(_, after)| after);
-            match cursor {
-                0 => break 1.0,
-                _ if scale.fraction(cursor) >= upto => break scale.fraction(cursor),
-                _ => {}
+            let fraction = if cursor == 0 { 1.0 } else { scale.fraction(cursor) };
+            let size = slice.sizes.map_or(counted.size(), |(_, after)| after);
+            counted.add(slice.returned, size, fraction);
+            if cursor == 0 || fraction >= upto {
+                break;
             }
-        };
-        // Keys come and go meanwhile: the size at the end goes with the keys that were returned last.
-        Ok(Finding::of_keys(size, line.expires.min(size))
-            .with_share(fraction_share(size, returned, fraction), Method::Replica))
+        }
+        // Keys come and go meanwhile, also those with a TTL.
+        let info = self.link.info(&["keyspace"]).map_err(failed)?.unwrap_or_default();
+        let lines = info.keyspace();
+        let now = lines.iter().find(|now| now.database == line.database);
+        let (size, expiring) = (counted.size(), now.map_or(line.expires, |now| now.expires));
+        Ok(Finding::of_keys(size, expiring.min(size)).with_share(counted.share(expiring), Method::Replica))
     }
 }
 

@@ -168,8 +168,10 @@ pub(super) struct Bytes {
     pub interval: Option<(f64, f64)>,
 }
 
-/// Part of the keys that a sum may lack: small databases that are not sampled.
-const MAX_UNKNOWN: f64 = 0.05;
+/// Part of the keys that a sum may lack: databases too small to sample. They widen its interval.
+const MAX_UNKNOWN: f64 = 0.5;
+/// Part of the keys that a sum of bytes may lack.
+const MAX_UNKNOWN_BYTES: f64 = 0.05;
 
 impl Finding {
     /// Returns a finding that knows only how many keys there are.
@@ -225,15 +227,25 @@ impl Finding {
                 let stale = saturating_sum(known().filter_map(|part| part.stale_keys));
                 // The average of the server has no interval.
                 let is_certain = known().all(|part| part.share_high.is_some());
-                let found = sum.with_share(Share::combined(&shares), method);
+                // Of the keys of an unknown part, between none and all that have a TTL are stale.
+                let expiring = saturating_sum(
+                    parts.clone().filter(|part| part.share.is_none()).map(|part| part.keys_with_ttl.min(part.keys)),
+                );
+                let of_all = |keys: u64| keys as f64 / sum.keys.max(1) as f64;
+                let (known_part, open) = (1.0 - of_all(unknown), of_all(expiring));
+                let Share { share, low, high } = Share::combined(&shares);
+                let share =
+                    Share { share: share * (known_part + open), low: low * known_part, high: high * known_part + open };
+                let has_bytes = unknown as f64 <= MAX_UNKNOWN_BYTES * sum.keys as f64;
+                let found = sum.with_share(share, method);
                 let ends = |end: Option<f64>| end.filter(|_| is_certain);
                 Self {
-                    stale_keys: Some(stale),
+                    stale_keys: if unknown == 0 { Some(stale) } else { found.stale_keys },
                     share_low: ends(found.share_low),
                     share_high: ends(found.share_high),
                     ..found
                 }
-                .with_bytes(total_bytes(known()))
+                .with_bytes(total_bytes(known()).filter(|_| has_bytes))
             }
             method => Self { method, ..sum },
         };
@@ -247,7 +259,10 @@ impl Finding {
         let findings = || primaries.iter().map(|primary| &primary.finding);
         let all_of =
             |of: fn(&Self) -> Option<f64>| findings().map(of).sum::<Option<f64>>().filter(|_| !primaries.is_empty());
-        let predicted = all_of(|part| part.predicted_share.map(|share| share * part.keys as f64));
+        let predicted = all_of(|part| match part.expiry_rate {
+            Some(rate) if rate <= 0.0 => Some(0.0),
+            _ => part.predicted_share.map(|share| share * part.keys as f64),
+        });
         let sum = Self::sum(findings());
         let steady = match findings().map(|part| part.steady).collect::<Option<Vec<bool>>>() {
             Some(all) if !all.is_empty() => Some(all.into_iter().all(|steady| steady)),
@@ -257,7 +272,7 @@ impl Finding {
             expiry_rate: all_of(|part| part.expiry_rate),
             hz: common(findings().map(|part| part.hz)),
             effort: common(findings().map(|part| part.effort)),
-            predicted_share: predicted.filter(|_| sum.keys > 0).map(|stale| stale / sum.keys as f64),
+            predicted_share: predicted.filter(|stale| *stale > 0.0).map(|stale| stale / sum.keys.max(1) as f64),
             steady,
             ..sum
         }
@@ -308,12 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_is_unknown_where_more_than_small_parts_are() {
+    fn the_keys_of_an_unknown_part_widen_the_interval_and_most_of_the_keys_leave_it_unknown() {
+        let ends = |found: &Finding| [found.share_low, found.share, found.share_high].map(|end| end.expect("an end"));
+        let near = |found: &Finding, wanted: [f64; 3]| {
+            assert!(ends(found).iter().zip(wanted).all(|(end, wanted)| (end - wanted).abs() < 1e-9), "{found:?}");
+        };
+        // Half of the keys have a TTL.
         let small = Finding::sum([part(97_000, Some(0.1)), part(3_000, None)].iter());
-        assert_eq!((small.keys, small.stale_keys), (100_000, Some(9_700)));
+        near(&small, [0.09 * 0.97, 0.1 * 0.985, 0.11 * 0.97 + 0.015]);
+        assert_eq!((small.keys, small.stale_keys, small.bytes), (100_000, Some(9_850), Some(1_000)));
         let large = Finding::sum([part(90_000, Some(0.1)), part(10_000, None)].iter());
-        assert_eq!((large.keys, large.share, large.stale_keys, large.bytes), (100_000, None, None, None));
-        assert_eq!(large.method, Some(Method::Sample));
+        near(&large, [0.09 * 0.9, 0.1 * 0.95, 0.11 * 0.9 + 0.05]);
+        assert_eq!(large.bytes, None, "bytes of a tenth of the keys are unknown");
+        let most = Finding::sum([part(40_000, Some(0.1)), part(60_000, None)].iter());
+        assert_eq!((most.keys, most.share, most.stale_keys, most.bytes), (100_000, None, None, None));
+        assert_eq!(most.method, Some(Method::Sample));
         assert_eq!(Finding::sum([].iter()), Finding::default());
     }
 

@@ -146,8 +146,7 @@ fn plan(
                 "database {database} is too small to matter: of {} keys, {MIN_SLICES} slices would be more than a twentieth",
                 line.keys
             ));
-            let finding = Finding::of_keys(line.keys, line.expires);
-            found.databases.push((database, Finding { method: Some(Method::Sample), ..finding }));
+            found.databases.push((database, Finding::of_keys(line.keys, line.expires)));
             continue;
         };
         if plan.count < request.count {

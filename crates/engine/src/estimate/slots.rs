@@ -20,9 +20,9 @@ use crate::{
 
 /// Keys that are asked for in one round trip.
 const KEYS_PER_CALL: usize = 50;
-/// Most keys of a slot that are read.
+/// Most keys of a slot that are read. Where slots have more, the first ones would stand for the others, and Redis 7.0 lists the newest
+/// first.
 const MAX_KEYS: usize = 2_000;
-
 /// Size of a key from which on it is an absurd one.
 const MAX_KEY_BYTES: i64 = 1 << 40;
 
@@ -60,6 +60,12 @@ impl Replica {
             let slots = draw(&mut self.link, &scale, request.slices, connector.stop).map_err(failed)?;
             if connector.stop.is_raised() {
                 return Err(ShardError::Stopped(FailureKind::Interrupted));
+            }
+            if slots.iter().any(|slot| slot.keys >= MAX_KEYS as u64) {
+                let sentence = format!(
+                    "{address} has slots of {MAX_KEYS} keys or more, too many to ask one by one; use the method replica"
+                );
+                return Err(ShardError::Fatal(Failure::new(FailureKind::Unsupported, sentence)));
             }
             found.push((line.database, finding(Finding::of_keys(line.keys, line.expires), &slots)));
         }

@@ -22,7 +22,7 @@ pub use self::{
     },
     law::{CycleSetting, EFFORTS, MAX_EFFORT, MIN_EFFORT, MIN_LAW_KEYS},
     reading::{Reading, expiry_rate},
-    sample::{SamplePlan, Sampled, Share, SliceSample, average_of_slots, fraction_share, weighted_share},
+    sample::{ReplicaCount, SamplePlan, Sampled, Share, SliceSample, average_of_slots, weighted_share},
     steer::{MAX_ADVISED_HZ, MAX_STALL, weakest_setting},
     verdict::{Advice, Basis, Code, Gap, advise},
     workload::{DatabaseLoad, Workload},

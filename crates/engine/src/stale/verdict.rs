@@ -81,10 +81,14 @@ pub struct Basis {
     pub gap: Option<Gap>,
     /// Stale share of all keys.
     pub share: Option<Share>,
+    /// Whether the share is what the law predicts, and nothing was measured: keys that expired together do not show in it.
+    pub is_predicted: bool,
     /// Bytes of the stale keys, the upper end where there is one.
     pub bytes: Option<u64>,
     /// All keys of the primary.
     pub keys: u64,
+    /// Bytes that all of its data takes, where that is known.
+    pub used_memory: Option<u64>,
     /// Keys that expire, by database; `None`: the server is not in steady state, so that the rate is unknown.
     pub workload: Option<Workload>,
     /// Current setting of the cycle. Where it cannot be read, the servers' default.
@@ -125,7 +129,7 @@ pub fn advise(basis: &Basis) -> Advice {
     }
     let Some(share) = basis.share else {
         if basis.keys < MIN_SAMPLED_KEYS && basis.missing_right.is_none() {
-            return advice(Code::Pointless, format!("{} keys are too few to matter", basis.keys), None);
+            return too_few(basis.keys, basis.used_memory);
         }
         let gap = match (&basis.missing_right, &basis.gap) {
             (Some(right), _) => Some(Gap { cause: MISSING_RIGHT.into(), remedy: Some(right.clone()) }),
@@ -137,6 +141,16 @@ pub fn advise(basis: &Basis) -> Advice {
             None => advice(Code::Unknown, reason.into(), None),
         };
     };
+    if basis.is_predicted && share.high < target {
+        let (cause, remedy) =
+            basis.gap.clone().map_or(("nothing was measured".to_owned(), None), |gap| (gap.cause, gap.remedy));
+        let reason = format!(
+            "the server's own cycle holds ≈ {}, below {}, but keys that expired together would not show: {cause}",
+            percent(share.share),
+            percent(target)
+        );
+        return advice(Code::Unknown, reason, remedy);
+    }
     if share.high < target {
         return advice(
             Code::Pointless,
@@ -149,8 +163,12 @@ pub fn advise(basis: &Basis) -> Advice {
         return advice(Code::Pointless, reason, None);
     }
     let predicted = law.map(|workload| workload.held_share(basis.setting));
-    if is_batch(share.share, predicted.unwrap_or(0.0)) {
+    let nothing_expires = basis.workload.as_ref().is_some_and(|workload| workload.rate() <= 0.0);
+    if nothing_expires || is_batch(share.share, predicted.unwrap_or(0.0)) {
         let reason = match predicted {
+            _ if nothing_expires => {
+                format!("{} are stale, and no key expires any more: a batch has expired", percent(share.share))
+            }
             Some(predicted) => format!(
                 "{} are stale, and the server's own cycle would hold {}: a batch has expired",
                 percent(share.share),
@@ -171,6 +189,20 @@ pub fn advise(basis: &Basis) -> Advice {
     hold(basis, workload, law)
 }
 
+/// Returns what follows from so few keys that no sample is taken: nothing, unless they are large.
+fn too_few(keys: u64, used_memory: Option<u64>) -> Advice {
+    match used_memory.filter(|bytes| *bytes >= SMALL_BYTES) {
+        None => advice(Code::Pointless, format!("{keys} keys are too few to matter"), None),
+        Some(bytes) => {
+            let reason = format!(
+                "the stale share is unknown: {keys} keys are too few for a sample, but take {} MiB",
+                bytes.div_ceil(1 << 20)
+            );
+            advice(Code::Unknown, reason, Some("run keysweep scan, which takes about a second".into()))
+        }
+    }
+}
+
 /// Returns the lever that holds the target while keys keep expiring. `law`: the workload, where the law holds for it.
 fn hold(basis: &Basis, workload: &Workload, law: Option<&Workload>) -> Advice {
     let (target, rate) = (basis.target, workload.rate());
@@ -179,8 +211,12 @@ fn hold(basis: &Basis, workload: &Workload, law: Option<&Workload>) -> Advice {
         interval_seconds: Some(seconds),
         ..advice(
             Code::ScanEvery,
-            format!("{rate:.0} keys expire a second; a scan every {} holds {}", time(seconds), percent(target)),
-            Some(format!("keysweep autoscan set INSTANCE --below {:.0}%", 100.0 * target)),
+            format!(
+                "{rate:.0} keys expire a second; a scan every {} holds {} in the mean",
+                time(seconds),
+                percent(target)
+            ),
+            Some(format!("keysweep autoscan set INSTANCE --below {}%", hundredths(100.0 * target))),
         )
     };
     if let ScanInterval::Every(seconds) = interval
@@ -218,7 +254,7 @@ fn steer(basis: &Basis, workload: &Workload, setting: CycleSetting) -> Advice {
         commands.push(format!("CONFIG SET hz {}", setting.hz));
     }
     let reason = format!(
-        "{:.0} keys expire a second, of which the server holds {} now and {} with this setting",
+        "{:.0} keys expire a second, of which the server holds {} now and {} with this setting, until it restarts",
         workload.rate(),
         percent(workload.held_share(basis.setting)),
         percent(workload.held_share(setting))
@@ -228,6 +264,11 @@ fn steer(basis: &Basis, workload: &Workload, setting: CycleSetting) -> Advice {
 
 fn advice(code: Code, reason: String, remedy: Option<String>) -> Advice {
     Advice { code, reason, remedy, interval_seconds: None, setting: None }
+}
+
+/// Formats a number with two decimals at most, as options take it.
+fn hundredths(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
 }
 
 /// Formats a share in percent.

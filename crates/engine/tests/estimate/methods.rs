@@ -3,7 +3,13 @@
 
 mod truth;
 
-use std::{fs::File, io::BufReader, time::Duration};
+use std::{
+    fs::File,
+    io::BufReader,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use keysweep_engine::{
     Estimate, EstimateRequest, Failure, FailureKind, Finding, Method, Preset, Stop, Target, estimate, estimate_rdb,
@@ -74,6 +80,39 @@ fn a_part_of_a_large_replica_stands_for_all_of_it() {
     assert!(found.total.share_low < found.total.share_high && is_near(&found.total, 0.25), "{:?}", found.total);
     let Finding { bytes, bytes_low, bytes_high, .. } = found.total;
     assert!(bytes_low < bytes && bytes < bytes_high, "{bytes_low:?} to {bytes_high:?}");
+}
+
+#[test]
+fn keys_that_are_set_during_a_count_on_a_replica_are_no_stale_keys() {
+    let primary = Server::start(Flavor::Valkey91);
+    DataSet::new().live(30_000).stale(3_000).load(&primary);
+    let replica = primary.replica();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = primary.connection();
+            for number in 0.. {
+                let mut pipeline = redis::pipe();
+                for key in 0..100 {
+                    pipeline.cmd("SET").arg(format!("{number}:{key}")).arg(1).arg("EX").arg(3_600).ignore();
+                }
+                pipeline.exec(&mut connection).expect("keys can be set");
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let before = replica.held();
+        let slow = EstimateRequest { limits: Preset::Gentle.limits(), ..request(Some(Method::Replica)) };
+        let total = ask(&primary.url(), &slow).total;
+        done.store(true, Ordering::Relaxed);
+        let grown = total.keys - before.min(total.keys);
+        assert!(grown > 1_000, "it grew by {grown} keys only");
+        let off = total.stale_keys.expect("stale keys").abs_diff(3_000);
+        assert!(off < grown / 5, "{off} stale keys too many or too few, of {grown} that were set: {total:?}");
+        assert!(total.share_low < total.share && total.share < total.share_high, "{total:?}");
+    });
 }
 
 #[rstest]

@@ -9,7 +9,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use indicatif::HumanCount;
 use keysweep_engine::{
-    Estimate, EstimateRequest, Failure, Finding, Method, Preset, estimate, estimate_rdb, rdb::RdbError,
+    DatabaseEstimate, Estimate, EstimateRequest, Failure, Finding, Method, Preset, PrimaryEstimate, estimate,
+    estimate_rdb, rdb::RdbError,
 };
 use serde_json::json;
 
@@ -123,17 +124,21 @@ const LIST: List<'static> = List {
         "/share",
         "/share_low",
         "/share_high",
+        "/share_of_expiring",
         "/stale_keys",
         "/bytes",
         "/bytes_low",
         "/bytes_high",
         "/method",
         "/reclaimed",
+        "/server_seconds",
         "/expiry_rate",
         "/effort",
         "/hz",
         "/predicted_share",
         "/steady",
+        "/used_memory",
+        "/notes",
     ],
     columns: &[
         Column::elastic("primary", |primary| text(&primary["address"])),
@@ -156,7 +161,10 @@ impl EstimateArgs {
                 Err("--method sample reclaims the keys of the sample; omit --no-reclaim or choose another method"
                     .into())
             }
-            (_, None) => Ok(()),
+            (_, None) => match self.url.as_deref().filter(|url| !url.contains("://") && Path::new(url).is_file()) {
+                Some(file) => Err(format!("{file} is a file; read it with --rdb {file}")),
+                None => Ok(()),
+            },
         }
     }
 }
@@ -195,9 +203,10 @@ fn from_file(path: &Path) -> Result<Estimate, Exit> {
 
 fn print(found: &Estimate) {
     term::paragraph(&sentence(&found.total), term::line);
-    let method = found.total.method.map_or("", Method::describe);
-    let sources: Vec<&str> = found.primaries.iter().map(|primary| primary.source.as_str()).collect();
-    term::line(&format!("Method: {method} ({}).", sources.join(", ")));
+    if let Some(method) = found.total.method {
+        let sources: Vec<&str> = found.primaries.iter().map(|primary| primary.source.as_str()).collect();
+        term::paragraph(&format!("Method: {} ({}).", method.describe(), sources.join(", ")), term::line);
+    }
     let spent = found.total.server_seconds.map(|seconds| format!("{:.1} ms of server time", seconds * 1e3));
     let reclaimed =
         (found.total.reclaimed > 0).then(|| format!("{} keys reclaimed", HumanCount(found.total.reclaimed)));
@@ -208,9 +217,20 @@ fn print(found: &Estimate) {
     if let Some(cycle) = cycle(&found.total) {
         term::paragraph(&cycle, term::line);
     }
+    for (primary, database) in found.primaries.iter().flat_map(databases) {
+        let place = if found.primaries.len() > 1 { format!(" of {}", primary.address) } else { String::new() };
+        let found = sentence(&database.finding);
+        term::paragraph(&format!("Database {}{place}: {found}", database.database), term::line);
+    }
     for note in found.primaries.iter().flat_map(|primary| &primary.notes) {
         term::paragraph(&format!("Note: {note}."), term::line);
     }
+}
+
+/// Returns the databases of a primary, where there are several.
+fn databases(primary: &PrimaryEstimate) -> impl Iterator<Item = (&PrimaryEstimate, &DatabaseEstimate)> {
+    let shown = if primary.databases.len() > 1 { primary.databases.as_slice() } else { &[] };
+    shown.iter().map(move |database| (primary, database))
 }
 
 fn sentence(finding: &Finding) -> String {
@@ -236,7 +256,11 @@ fn sentence(finding: &Finding) -> String {
         (Some(bytes), ..) => format!(", about {}", size(bytes)),
         _ => String::new(),
     };
-    format!("{} of {keys} keys are stale ({:.1} %{interval}){bytes}.", HumanCount(stale), share * 100.0)
+    // All keys have a TTL, or nearly all: then it is the same share.
+    let of_expiring = finding.share_of_expiring.filter(|of_expiring| (of_expiring - share).abs() >= 5e-4);
+    let of_expiring =
+        of_expiring.map_or(String::new(), |share| format!(", {:.1} % of those with a TTL", share * 100.0));
+    format!("{} of {keys} keys are stale ({:.1} %{interval}){of_expiring}{bytes}.", HumanCount(stale), share * 100.0)
 }
 
 /// Describes the server's own cycle.
@@ -283,6 +307,7 @@ mod tests {
             ("estimate --rdb f --method replica", "omit --method"),
             ("estimate --rdb f --method sample --no-reclaim", "omit --method"),
             ("estimate redis://h --rdb f", "cannot be used with"),
+            ("estimate Cargo.toml", "read it with --rdb Cargo.toml"),
             ("estimate", "required"),
         ] {
             let refused = check(line).expect_err(line);
@@ -307,6 +332,8 @@ mod tests {
         let text =
             "200,000 of 1,000,000 keys are stale (20.0 %, 18.0 to 22.0 %), about 20.0 MiB (16.0 MiB to 24.0 MiB).";
         assert_eq!(sentence(&sampled), text);
+        let some_expire = Finding { share_of_expiring: Some(0.5), ..sampled.clone() };
+        assert!(sentence(&some_expire).contains("18.0 to 22.0 %), 50.0 % of those with a TTL, about"));
         let hint = Finding { method: Some(Method::Info), share_low: None, share_high: None, bytes: None, ..sampled };
         assert_eq!(sentence(&hint), "≈ 200,000 of 1,000,000 keys are stale (≈ 20.0 %), from INFO, steady state only.");
         assert!(sentence(&Finding { share: None, ..hint }).contains("unknown"));

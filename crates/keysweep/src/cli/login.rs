@@ -49,6 +49,11 @@ impl Login {
         targets.pop().map(|target| (target, stop)).ok_or(Exit::Usage)
     }
 
+    /// Returns whether the target is a unix socket.
+    pub fn has_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Returns the targets of several URLs with the same options, and a stop that signals raise.
     ///
     /// # Errors

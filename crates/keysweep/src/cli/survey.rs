@@ -43,7 +43,7 @@ const SAMPLED_ALREADY: &str =
 #[derive(Debug, Args)]
 pub struct SurveyArgs {
     /// URLs of the targets, as for scan
-    #[arg(required_unless_present_any = ["socket", "inventory"], conflicts_with = "socket")]
+    #[arg(conflicts_with = "socket")]
     urls: Vec<String>,
     #[command(flatten)]
     login: Login,
@@ -69,6 +69,16 @@ pub struct SurveyArgs {
     listing: ListingArgs,
 }
 
+/// What a survey has found so far.
+#[derive(Debug, Default)]
+struct Surveyed {
+    /// How many targets have their rows.
+    targets: u64,
+    rows: Vec<SurveyRow>,
+    /// Whether a target was not reached.
+    failed: bool,
+}
+
 /// A target with the name of its rows.
 struct Named {
     name: String,
@@ -82,24 +92,29 @@ pub fn run(args: &SurveyArgs) -> Exit {
         Err(exit) => return exit,
     };
     let request = EstimateRequest { no_reclaim: args.no_reclaim, ..EstimateRequest::default() };
-    let (mut rows, failed) = survey(&targets, &request, args.below, &stop);
-    if stop.is_raised() {
-        return Exit::Interrupted;
-    }
+    let Surveyed { targets: surveyed, mut rows, failed } = survey(&targets, &request, args.below, &stop);
     args.sort.sort(&mut rows);
     let listed = serde_json::json!(rows);
     let listed_rows = listed.as_array().map(Vec::as_slice).unwrap_or_default();
     if args.listing.print(args.json, &listed, listed_rows, &LIST) {
         rows.iter().for_each(explain);
     }
-    match failed {
-        true => Exit::Failed,
-        false => Exit::Done,
+    match (stop.is_raised(), failed) {
+        (true, _) => {
+            term::note(&format!("interrupted: {} of {} targets were surveyed", surveyed, targets.len()));
+            Exit::Interrupted
+        }
+        (false, true) => Exit::Failed,
+        (false, false) => Exit::Done,
     }
 }
 
 /// Returns the targets of the URLs and of the inventory, and a stop that signals raise.
 fn targets(args: &SurveyArgs) -> Result<(Vec<Named>, Stop), Exit> {
+    if args.urls.is_empty() && args.inventory.is_none() && !args.login.has_socket() {
+        term::error("nothing to survey; give URLs, or an inventory with --inventory FILE");
+        return Err(Exit::Usage);
+    }
     let mut targets = Vec::new();
     if let Some(path) = &args.inventory {
         targets = from_inventory(path, &args.labels).map_err(|sentence| {
@@ -140,23 +155,32 @@ fn from_inventory(path: &std::path::Path, labels: &[Label]) -> Result<Vec<Named>
     targets.map_err(|error| error.to_string())
 }
 
-/// Returns the rows of all targets, and whether one was not reached.
-fn survey(targets: &[Named], request: &EstimateRequest, below: f64, stop: &Stop) -> (Vec<SurveyRow>, bool) {
-    let (next, found) = (AtomicUsize::new(0), Mutex::new((Vec::new(), false)));
+/// Estimates all targets, until the stop is raised: a target that it interrupts has no row.
+fn survey(targets: &[Named], request: &EstimateRequest, below: f64, stop: &Stop) -> Surveyed {
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Surveyed::default()));
+    let counter = term::Counter::new("surveying", targets.len() as u64);
     let sampled = Arc::new(SampledServers::default());
     thread::scope(|scope| {
         for _ in 0..CONCURRENCY.min(targets.len()) {
             scope.spawn(|| {
-                while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while !stop.is_raised()
+                    && let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let (rows, failed) = rows_of(target, request, &sampled, below, stop);
+                    if stop.is_raised() && failed {
+                        return;
+                    }
                     // A panic of another thread leaves the rows valid.
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    found.0.extend(rows);
-                    found.1 |= failed;
+                    found.rows.extend(rows);
+                    found.failed |= failed;
+                    found.targets += 1;
+                    counter.set(found.targets);
                 }
             });
         }
     });
+    counter.finish();
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -42,6 +42,7 @@ fn rows() -> Vec<(&'static str, Basis, Code, &'static str)> {
     let no_share = |basis: Basis| Basis { share: None, ..basis };
     let right = |right: &str, basis: Basis| Basis { missing_right: Some(right.into()), ..basis };
     let size = |bytes, basis: Basis| Basis { bytes, ..basis };
+    let predicted = |basis: Basis| Basis { is_predicted: true, ..basis };
     let small_law = Basis { workload: Some(load(1_000_000, 2_000, 20.0)), ..server(9.5, 0.0) };
     vec![
         (
@@ -91,6 +92,41 @@ fn rows() -> Vec<(&'static str, Basis, Code, &'static str)> {
             "unknown: a right is missing",
         ),
         ("no share and no cause", no_share(server(0.0, 100.0)), Unknown, "unknown"),
+        (
+            "few keys that take much memory",
+            no_share(Basis { keys: 5_000, used_memory: Some(145 * MIB), ..server(0.0, 100.0) }),
+            Unknown,
+            "5000 keys are too few for a sample, but take 145 MiB",
+        ),
+        (
+            "few keys that take little memory",
+            no_share(Basis { keys: 5_000, used_memory: Some(63 * MIB), ..server(0.0, 100.0) }),
+            Pointless,
+            "5000 keys",
+        ),
+        (
+            "a prediction below the target, which a batch would not change",
+            predicted(server(3.0, 100.0)),
+            Unknown,
+            "would not show: nothing was measured",
+        ),
+        (
+            "a prediction below the target, with a cause",
+            predicted(Basis {
+                gap: Some(Gap { cause: "no replica".into(), remedy: Some("attach one".into()) }),
+                ..server(3.0, 100.0)
+            }),
+            Unknown,
+            "attach one",
+        ),
+        ("a prediction above the target", predicted(server(16.0, 1_000.0)), SetEffort, "effort"),
+        (
+            "a small batch after which nothing expires",
+            below(0.025, server(4.0, 0.0)),
+            ScanOnce,
+            "no key expires any more",
+        ),
+        ("an interval for a target of parts of a percent", below(0.025, server(4.0, 10.0)), ScanEvery, "--below 2.5%"),
         ("too few keys to sample", no_share(Basis { keys: 19_999, ..server(0.0, 100.0) }), Pointless, "19999 keys"),
         ("no keys", no_share(Basis { keys: 0, workload: None, ..server(0.0, 0.0) }), Pointless, "0 keys"),
         ("nothing stale", server(0.0, 0.0), Pointless, "at most 1.0 %"),
@@ -115,7 +151,7 @@ fn rows() -> Vec<(&'static str, Basis, Code, &'static str)> {
             "grant +info",
         ),
         ("long TTLs: an interval of hours", server(9.5, 10.0), ScanEvery, "5h"),
-        ("nothing expires any more, but 9.5 % are left", server(9.5, 0.0), ScanEvery, "24h"),
+        ("nothing expires any more, but 9.5 % are left", server(9.5, 0.0), ScanOnce, "scan once"),
         ("an interval of an hour", server(9.5, 55.0), ScanEvery, "1h"),
         ("CONFIG is refused, and minutes are enough", refused(server(12.0, 300.0)), ScanEvery, "11m"),
         (
