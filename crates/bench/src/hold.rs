@@ -109,7 +109,7 @@ pub struct Held {
     pub date: String,
     /// The machine of the run.
     pub machine: Machine,
-    /// Rounds of each keeper.
+    /// Rounds of each keeper; the last one may be incomplete.
     pub rounds: usize,
     /// One entry per server.
     pub servers: Vec<HeldServer>,
@@ -119,10 +119,11 @@ pub struct Held {
 /// keeper.
 pub fn run(settings: &Settings, save: impl Fn(&Held) -> Result<()>) -> Result<()> {
     let (date, machine) = (results::today(), Machine::here()?);
-    let mut held = Held { date, machine, rounds: settings.hold_rounds, servers: Vec::new() };
+    let mut held = Held { date, machine, rounds: 0, servers: Vec::new() };
     let servers = settings.hold_servers.iter();
     held.servers = servers.map(|flavor| HeldServer { server: results::engine(*flavor), runs: Vec::new() }).collect();
     for round in 0..settings.hold_rounds {
+        held.rounds = round + 1;
         let mut keepers = Keeper::ALL;
         // Each round in the other direction, since the speed of a machine drifts.
         if round % 2 == 1 {
