@@ -53,7 +53,8 @@ pub fn seconds(text: &str) -> Result<u64, String> {
 
 /// Parses a percentage, as `5`, `5 %` or `0,5%`, into a share; `None`: it is no number.
 pub fn percent(text: &str) -> Option<f64> {
-    let number = text.trim().trim_end_matches('%').trim_end().replace(',', ".");
+    let text = text.trim();
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end().replace(',', ".");
     number.parse().ok().filter(|percent: &f64| percent.is_finite()).map(|percent| percent / 100.0)
 }
 
