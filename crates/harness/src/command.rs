@@ -21,7 +21,7 @@ pub(crate) struct ServerCommand {
     pub(crate) arguments: Vec<String>,
     /// Password of the user `default`.
     pub(crate) password: Option<String>,
-    /// Contents of the configuration file; only a Sentinel needs one, which it rewrites.
+    /// Contents of the configuration file at the first start: a Sentinel rewrites its own, and those of the servers that have one.
     pub(crate) config: Option<String>,
     /// TLS directives; empty without TLS.
     pub(crate) tls: Vec<String>,

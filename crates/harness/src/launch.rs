@@ -93,6 +93,13 @@ impl Launch {
         self.arg("--requirepass", password)
     }
 
+    /// Has a configuration file, which is empty at the first start: CONFIG REWRITE changes it, and a restart reads it.
+    #[must_use]
+    pub fn config_file(mut self) -> Self {
+        self.command.config = Some(String::new());
+        self
+    }
+
     /// Replicates `primary`, with the primary's password; [`Launch::start`] then waits for the first sync.
     #[must_use]
     pub fn replica_of(mut self, primary: &Server) -> Self {

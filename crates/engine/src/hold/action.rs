@@ -43,6 +43,8 @@ pub enum Outcome {
     Done(CycleSetting),
     /// Nothing was written, for this cause.
     Failed(String),
+    /// The server made something else of what was written, and it was put back.
+    PutBack(String),
     /// Whether anything was written is unknown: the connection broke.
     Unknown,
 }

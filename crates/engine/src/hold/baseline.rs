@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::times::RecordedTimes;
 use crate::{stale::CycleSetting, target::Address};
 
 /// A setting that is written.
@@ -48,8 +49,23 @@ impl Parameter {
 pub struct Values {
     /// The server's own value.
     pub baseline: u32,
-    /// Values that keysweep wrote or was about to write, the last one last.
+    /// Values that keysweep wrote or was about to write, the last one last. Restoring replaces any of them.
     pub written: Vec<u32>,
+    /// Values that keysweep may have left: one, or those before and after a write whose outcome is unknown. Holding goes on with
+    /// no others. Empty in old records, where it is the last one written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<u32>,
+}
+
+impl Values {
+    /// Whether a value is the server's own, or may be what keysweep left.
+    fn may_be_left(&self, value: u32) -> bool {
+        let is_left = match self.left.is_empty() {
+            true => self.written.last() == Some(&value),
+            false => self.left.contains(&value),
+        };
+        value == self.baseline || is_left
+    }
 }
 
 /// The server's own settings, and what was written over them.
@@ -64,7 +80,8 @@ pub struct Baseline {
 impl Baseline {
     /// Returns the baseline of a server that nothing was written to.
     pub fn of(setting: CycleSetting) -> Self {
-        let own = |parameter: Parameter| Values { baseline: parameter.of(setting), written: Vec::new() };
+        let own =
+            |parameter: Parameter| Values { baseline: parameter.of(setting), written: Vec::new(), left: Vec::new() };
         Self { effort: own(Parameter::Effort), hz: own(Parameter::Hz) }
     }
 
@@ -81,14 +98,50 @@ impl Baseline {
         }
     }
 
-    /// Adds a value that is about to be written.
-    pub fn add(&mut self, parameter: Parameter, value: u32) {
-        let values = match parameter {
+    fn values_mut(&mut self, parameter: Parameter) -> &mut Values {
+        match parameter {
             Parameter::Effort => &mut self.effort,
             Parameter::Hz => &mut self.hz,
-        };
+        }
+    }
+
+    /// Adds a value that is about to be written. Until the outcome is known, the value before may be found as well.
+    pub fn add(&mut self, parameter: Parameter, value: u32) {
+        let values = self.values_mut(parameter);
+        if values.left.is_empty() {
+            values.left.push(values.written.last().copied().unwrap_or(values.baseline));
+        }
         values.written.retain(|written| *written != value);
         values.written.push(value);
+        values.left.retain(|left| *left != value);
+        values.left.push(value);
+    }
+
+    /// Takes in what was found: where it is what keysweep may have left, nothing else is.
+    pub fn find(&mut self, found: CycleSetting) {
+        for parameter in Parameter::ALL {
+            let (values, value) = (self.values_mut(parameter), parameter.of(found));
+            if values.left.contains(&value) {
+                values.left = vec![value];
+            }
+        }
+    }
+
+    /// Takes back values that were not written after all. Restoring still replaces them.
+    pub fn withdraw(&mut self, parameter: Parameter) {
+        self.values_mut(parameter).left.truncate(1);
+    }
+
+    /// Sets what keysweep has left, now that it is known.
+    pub fn leave(&mut self, setting: CycleSetting) {
+        for parameter in Parameter::ALL {
+            self.values_mut(parameter).left = vec![parameter.of(setting)];
+        }
+    }
+
+    /// Whether each value of a setting is the server's own, or may be what keysweep left.
+    pub fn may_be_left(&self, setting: CycleSetting) -> bool {
+        Parameter::ALL.into_iter().all(|parameter| self.values(parameter).may_be_left(parameter.of(setting)))
     }
 
     /// Takes over values that keysweep never wrote as the server's own: an operator has set them after a finished restore.
@@ -96,10 +149,7 @@ impl Baseline {
         for parameter in Parameter::ALL {
             let value = parameter.of(found);
             if !self.knows(parameter, value) {
-                match parameter {
-                    Parameter::Effort => self.effort.baseline = value,
-                    Parameter::Hz => self.hz.baseline = value,
-                }
+                self.values_mut(parameter).baseline = value;
             }
         }
     }
@@ -129,9 +179,33 @@ pub struct BaselineRecord {
     /// written may come back from the server's configuration file.
     #[serde(default)]
     pub is_restored: bool,
+    /// When it was written to, and until when nothing may be written.
+    #[serde(default, skip_serializing_if = "RecordedTimes::is_unknown")]
+    pub times: RecordedTimes,
     /// The settings.
     #[serde(flatten)]
     pub baseline: Baseline,
+}
+
+impl BaselineRecord {
+    /// Returns the record with what another one of the same server knows: two processes may have recorded in different places.
+    /// Settings and times are those of the later one, and every value counts as written that one of them has.
+    pub fn merged(self, other: Self) -> Self {
+        let (mut later, earlier) = match other.times.recorded_at > self.times.recorded_at {
+            true => (other, self),
+            false => (self, other),
+        };
+        for parameter in Parameter::ALL {
+            let values = later.baseline.values_mut(parameter);
+            if values.left.is_empty() {
+                values.left.extend(values.written.last().copied());
+            }
+            let more = earlier.baseline.values(parameter).written.iter();
+            let more: Vec<u32> = more.copied().filter(|value| !values.written.contains(value)).collect();
+            values.written.splice(..0, more);
+        }
+        later
+    }
 }
 
 /// Records baselines so that they survive crashes. A write returns when the record is durable.
@@ -166,7 +240,7 @@ mod tests {
         for value in [4, 7, 4] {
             baseline.add(Parameter::Effort, value);
         }
-        assert_eq!(baseline.effort, Values { baseline: 2, written: vec![7, 4] });
+        assert_eq!(baseline.effort, Values { baseline: 2, written: vec![7, 4], left: vec![2, 7, 4] });
         assert!([2, 4, 7].iter().all(|value| baseline.knows(Parameter::Effort, *value)));
         assert!(!baseline.knows(Parameter::Effort, 5) && !baseline.knows(Parameter::Hz, 4));
         assert_eq!(baseline.setting(), CycleSetting { effort: 2, hz: 10 });
@@ -186,12 +260,53 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_goes_on_with_the_last_written_value_and_while_an_outcome_is_unknown_with_that_before() {
+        let at = |effort| CycleSetting { effort, hz: 10 };
+        let mut baseline = Baseline::of(at(2));
+        let found =
+            |baseline: &Baseline| (1..=10).filter(|effort| baseline.may_be_left(at(*effort))).collect::<Vec<_>>();
+        assert_eq!(found(&baseline), [2]);
+        baseline.add(Parameter::Effort, 4);
+        baseline.leave(at(4));
+        baseline.add(Parameter::Effort, 7);
+        assert_eq!(found(&baseline), [2, 4, 7], "the reply may be lost");
+        baseline.leave(at(7));
+        assert_eq!(found(&baseline), [2, 7], "4 is neither the server's own nor the last one");
+        assert!(!baseline.may_be_left(CycleSetting { effort: 7, hz: 20 }) && baseline.knows(Parameter::Effort, 4));
+        baseline.effort.left.clear();
+        assert_eq!(found(&baseline), [2, 7], "an old record");
+    }
+
+    #[test]
+    fn of_two_records_of_a_server_the_later_one_decides_and_both_know_written_values() {
+        let record = |recorded_at, written: &[u32], is_restored| {
+            let mut baseline = Baseline::of(CycleSetting { effort: 1, hz: 10 });
+            written.iter().for_each(|value| baseline.add(Parameter::Effort, *value));
+            baseline.leave(CycleSetting { effort: *written.last().expect("one") as u8, hz: 10 });
+            BaselineRecord {
+                target: "redis://one:6379".into(),
+                address: Address::tcp("one", 6379),
+                run_id: "abc".into(),
+                is_restored,
+                times: RecordedTimes { recorded_at, ..RecordedTimes::default() },
+                baseline,
+            }
+        };
+        let (restored, held) = (record(5, &[3, 4], true), record(9, &[7], false));
+        for merged in [restored.clone().merged(held.clone()), held.merged(restored)] {
+            assert_eq!((merged.is_restored, merged.times.recorded_at), (false, 9));
+            assert_eq!(merged.baseline.effort, Values { baseline: 1, written: vec![3, 4, 7], left: vec![7] });
+        }
+    }
+
+    #[test]
     fn a_record_is_json_that_an_operator_can_read() {
         let record = BaselineRecord {
             target: "redis://one:6379".into(),
             address: Address::tcp("one", 6379),
             run_id: "abc".into(),
             is_restored: false,
+            times: RecordedTimes::default(),
             baseline: Baseline::of(CycleSetting { effort: 1, hz: 10 }),
         };
         let text = serde_json::to_string(&record).expect("JSON");

@@ -13,16 +13,14 @@ use super::{
     policy::{Level, Policy},
     signals::Signals,
     state::HoldStatus,
+    times::Times,
 };
-use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, MIN_SAMPLED_KEYS, Share, Workload, is_batch, reversion_seconds};
+use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, Share, Workload, is_batch, reversion_seconds};
 
 /// Seconds between two scans of batches.
 const SCAN_INTERVAL: f64 = 600.0;
 /// A share has followed a change after so many time constants.
 const FOLLOWED: f64 = 3.0;
-/// Seconds between two samples, at least, and in intervals.
-const MIN_SAMPLE_SECONDS: f64 = 30.0;
-const SAMPLE_INTERVALS: f64 = 5.0;
 /// Settled samples above the target after which it cannot be held.
 const MISSED: u32 = 2;
 
@@ -33,10 +31,6 @@ pub struct Controller {
     pub(super) history: History,
     pub(super) run_id: Option<String>,
     pub(super) baseline: Option<Baseline>,
-    /// The settings that are expected to be found; `None`: not read yet from this server process.
-    pub(super) expected: Option<CycleSetting>,
-    /// A write whose outcome is unknown.
-    pub(super) pending: Option<(Parameter, u32)>,
     pub(super) learned: Learned,
     pub(super) alarms: Alarms,
     pub(super) share: Option<(f64, Share)>,
@@ -50,7 +44,10 @@ pub struct Controller {
     pub(super) broken: u32,
     /// Highest effort that keeps the limits, learned from one that broke them.
     pub(super) ceiling: Option<Ceiling>,
+    /// When something was written, within the last day, by this holder or an earlier one.
     pub(super) writes: VecDeque<f64>,
+    /// What is being written: the last of these times counts it already.
+    pub(super) intended: Option<Parameter>,
     pub(super) scan: Scan,
     /// Settled samples above the target while no write would help, and the time of the last.
     pub(super) missed: (u32, f64),
@@ -72,8 +69,6 @@ impl Controller {
             history: History::default(),
             run_id: None,
             baseline,
-            expected: None,
-            pending: None,
             learned: Learned::default(),
             alarms: Alarms::default(),
             share: None,
@@ -85,6 +80,7 @@ impl Controller {
             broken: 0,
             ceiling: None,
             writes: VecDeque::new(),
+            intended: None,
             scan: Scan::None,
             missed: (0, f64::NEG_INFINITY),
             failure: None,
@@ -94,13 +90,29 @@ impl Controller {
         }
     }
 
+    /// Continues with the times of an earlier holder.
+    pub fn after(mut self, Times { writes, settle_until, back_off_until }: Times) -> Self {
+        (self.writes, self.settle_until) = (writes, settle_until);
+        self.back_off = Some((back_off_until, "an earlier holder has backed off".into()));
+        self
+    }
+
+    /// Returns the times with which the next holder continues.
+    pub fn times(&self) -> Times {
+        Times {
+            writes: self.writes.clone(),
+            settle_until: self.settle_until,
+            back_off_until: self.back_off.as_ref().map_or(f64::NEG_INFINITY, |(until, _)| *until),
+        }
+    }
+
     /// Replaces the policy.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
         // Other limits, other efforts.
         (self.ceiling, self.broken) = (None, 0);
         if self.has_left && policy.level != Level::Observe {
-            (self.has_left, self.is_finished, self.expected) = (false, true, None);
+            (self.has_left, self.is_finished) = (false, true);
         }
         self.held();
     }
@@ -110,31 +122,39 @@ impl Controller {
         self.baseline.as_ref()
     }
 
-    /// Adds a value that is about to be written to the baseline. The caller records it before it writes.
-    pub fn intend(&mut self, parameter: Parameter, value: u32) -> Option<&Baseline> {
-        self.pending = Some((parameter, value));
-        let baseline = self.baseline.as_mut()?;
-        baseline.add(parameter, value);
-        Some(baseline)
+    /// Adds a value that is about to be written to the baseline, and counts the write. The caller records both before it writes:
+    /// the next holder continues with both.
+    pub fn intend(&mut self, now: f64, parameter: Parameter, value: u32) {
+        if self.intended.replace(parameter).is_none() {
+            self.writes.push_back(now);
+            self.settle_until = now + self.settling();
+        }
+        if let Some(baseline) = &mut self.baseline {
+            baseline.add(parameter, value);
+        }
     }
 
     /// Receives the outcome of a write.
     pub fn written(&mut self, now: f64, outcome: Outcome) {
+        let intended = self.intended.take();
         match outcome {
             Outcome::Done(setting) => {
-                (self.expected, self.pending, self.failure) = (Some(setting), None, None);
-                self.writes.push_back(now);
+                self.failure = None;
+                self.leave(setting);
                 self.settle(now);
             }
-            Outcome::Failed(cause) => {
-                (self.pending, self.failure) = (None, Some(cause));
+            Outcome::Failed(ref cause) | Outcome::PutBack(ref cause) => {
+                if let Some((parameter, baseline)) = intended.zip(self.baseline.as_mut()) {
+                    baseline.withdraw(parameter);
+                }
+                if intended.is_some() && matches!(outcome, Outcome::Failed(_)) {
+                    self.writes.pop_back();
+                }
+                self.failure = Some(cause.clone());
                 // Nothing has changed that the share would follow.
                 (self.settle_until, self.broken) = (now + self.floor(), 0);
             }
-            Outcome::Unknown => {
-                self.writes.push_back(now);
-                self.settle(now);
-            }
+            Outcome::Unknown => self.settle(now),
         }
     }
 
@@ -142,48 +162,14 @@ impl Controller {
     pub fn restored(&mut self, now: f64, outcome: Outcome) {
         match outcome {
             Outcome::Done(setting) => {
-                (self.expected, self.pending, self.failure) = (Some(setting), None, None);
+                self.failure = None;
+                self.leave(setting);
                 self.has_left = self.baseline.as_ref().is_some_and(|baseline| baseline.setting() != setting);
                 self.settle(now);
             }
-            Outcome::Failed(cause) => self.failure = Some(cause),
+            Outcome::Failed(cause) | Outcome::PutBack(cause) => self.failure = Some(cause),
             Outcome::Unknown => {}
         }
-    }
-
-    /// Whether a sample should be taken before the next step.
-    pub fn wants_sample(&self, now: f64, signals: &Signals) -> bool {
-        let is_possible = signals.is_primary
-            && self.policy.level != Level::Observe
-            && !signals.is_saving
-            && !signals.is_paused
-            && !signals.is_resyncing
-            && !signals.is_scanning
-            && signals.keys().0 >= MIN_SAMPLED_KEYS;
-        if !is_possible || now < self.settle_until || self.history.range().is_none() {
-            return false;
-        }
-        let Some(sampled_at) = self.sampled_at else { return true };
-        let since = now - sampled_at;
-        let spacing = (SAMPLE_INTERVALS * self.policy.interval().as_secs_f64()).max(MIN_SAMPLE_SECONDS);
-        since >= spacing.max(self.reversion(signals).unwrap_or(0.0))
-            || (self.is_sample_urgent(now, signals) && since >= self.floor())
-    }
-
-    /// Whether nothing was sampled yet, or something has changed since the last sample.
-    pub fn is_sample_urgent(&self, now: f64, signals: &Signals) -> bool {
-        let Some(sampled_at) = self.sampled_at else { return true };
-        let has_moved = self.is_steady(now, signals) && sampled_at < self.last_change();
-        // Whether a batch has expired, or more keys expire from now on, decides what is done.
-        let has_shifted = self.history.shifted_at.is_some_and(|at| sampled_at < at);
-        has_moved || has_shifted
-    }
-
-    /// Receives a sample of the stale share, or that none could be taken.
-    pub fn sampled(&mut self, now: f64, share: Option<Share>) {
-        self.sampled_at = Some(now);
-        let in_order = |share: &Share| 0.0 <= share.low && share.low <= share.share && share.share <= share.high;
-        self.sample = share.filter(in_order).filter(|share| share.high <= 1.0);
     }
 
     /// Decides.
@@ -205,7 +191,8 @@ impl Controller {
         }
         let model = workload.as_ref().map(|workload| self.model(&signals, workload));
         let baseline = self.baseline.as_ref().map(Baseline::setting);
-        let share_at = |setting: Option<CycleSetting>| Some(model.as_ref()?.share(setting?));
+        let law = model.as_ref().filter(|model| self.has_law(model.workload));
+        let share_at = |setting: Option<CycleSetting>| Some(law?.share(setting?));
         let (expected, without) = (share_at(signals.configured), share_at(baseline));
         let Decision { state, sentence, action, advised } = self.decide(now, &signals, model.as_ref());
         // What breaks a limit must not count as usual before it is seen.
@@ -232,14 +219,17 @@ impl Controller {
     fn begin(&mut self, now: f64, signals: &Signals) {
         // The settings of an earlier holder may have been written just now.
         let is_adopted = self.baseline.as_ref().is_some_and(|own| Some(own.setting()) != signals.configured);
-        if self.run_id.is_some() || is_adopted {
-            self.settle_until = now + self.floor();
+        // Another process of the server follows nothing, and another holder waits for what it follows.
+        match self.run_id {
+            Some(_) => self.settle_until = now + self.floor(),
+            None if is_adopted => self.settle_until = self.settle_until.max(now + self.floor()),
+            None => {}
         }
+        self.back_off = self.back_off.take().filter(|(until, _)| self.run_id.is_none() && *until > now);
         self.run_id = Some(signals.run_id.clone());
         (self.history, self.learned, self.alarms) =
             (History::default(), Learned::default(), Alarms::new(signals.replicas));
         (self.share, self.sample, self.sampled_at) = (None, None, None);
-        (self.expected, self.pending, self.back_off) = (None, None, None);
         self.scan = Scan::None;
         (self.is_foreign, self.broken, self.ceiling) = (false, 0, None);
         self.held();
@@ -253,27 +243,21 @@ impl Controller {
         {
             baseline.follow(found);
         }
-        let Some(baseline) = self.baseline.as_ref().filter(|baseline| baseline.is_written()) else {
+        let Some(baseline) = self.baseline.as_mut().filter(|baseline| baseline.is_written()) else {
             // Nothing was written: what is found is the server's own.
             self.baseline = Some(Baseline::of(found));
-            self.expected = Some(found);
             return;
         };
-        let is_known = |parameter: Parameter| {
-            let value = parameter.of(found);
-            match self.expected {
-                Some(expected) => {
-                    value == parameter.of(expected)
-                        || value == baseline.values(parameter).baseline
-                        || self.pending == Some((parameter, value))
-                }
-                // Another process of the server, or of keysweep: any value that was ever written may be found.
-                None => baseline.knows(parameter, value),
-            }
-        };
-        self.is_foreign = !Parameter::ALL.into_iter().all(is_known);
+        // Other values that keysweep once wrote may have come back from a configuration file, or be set by others.
+        self.is_foreign = !baseline.may_be_left(found);
         if !self.is_foreign {
-            (self.expected, self.pending) = (Some(found), None);
+            baseline.find(found);
+        }
+    }
+
+    fn leave(&mut self, setting: CycleSetting) {
+        if let Some(baseline) = &mut self.baseline {
+            baseline.leave(setting);
         }
     }
 
@@ -282,12 +266,12 @@ impl Controller {
             (_, true) => Scan::Running,
             (Scan::Running, false) => {
                 // What the scan has left is known at once.
-                (self.changed_at, self.settle_until) = (now, now + self.floor());
+                (self.changed_at, self.settle_until) = (now, self.settle_until.max(now + self.floor()));
                 self.held();
                 Scan::Ended(now)
             }
-            // It did not start.
-            (Scan::Asked(at), false) if now > at => Scan::Ended(now),
+            // It did not start, and does not wait for its turn either.
+            (Scan::Asked(at), false) if now > at && !signals.is_scan_queued => Scan::Ended(now),
             (scan, _) => scan,
         };
     }
@@ -327,17 +311,23 @@ impl Controller {
             return;
         };
         let is_measured = load * self.policy.interval().as_secs_f64() >= MIN_CYCLE_SECONDS;
-        if is_measured && self.has_law(workload) && self.is_steady(now, signals) {
+        if is_measured && self.has_cost(workload) && self.is_steady(now, signals) {
             let expected = self.model(signals, workload).cpu(setting);
             self.learned.calibrate(load, expected);
         }
     }
 
-    fn settle(&mut self, now: f64) {
+    /// Returns the seconds for which the share follows a write.
+    fn settling(&self) -> f64 {
         let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
         let rate = self.history.rate().unwrap_or(0.0);
         let follow = reversion_seconds(share, self.history.keys, rate).unwrap_or(0.0);
-        (self.changed_at, self.settle_until) = (now, now + self.floor().max(FOLLOWED * follow));
+        self.floor().max(FOLLOWED * follow)
+    }
+
+    /// Begins to wait until the share has followed a write.
+    pub fn settle(&mut self, now: f64) {
+        (self.changed_at, self.settle_until) = (now, now + self.settling());
         self.broken = 0;
         self.held();
     }
@@ -362,34 +352,29 @@ impl Controller {
         self.policy.settle_floor_seconds as f64
     }
 
-    fn last_change(&self) -> f64 {
+    pub(super) fn last_change(&self) -> f64 {
         self.changed_at.max(self.history.shifted_at.unwrap_or(f64::NEG_INFINITY))
     }
 
-    /// Returns the seconds after which the share has returned to what the cycle holds; `None`: the rate is unknown.
-    pub fn reversion(&self, signals: &Signals) -> Option<f64> {
-        let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
-        reversion_seconds(share, signals.keys().0, self.history.rate()?)
-    }
-
     /// Whether the share has followed the last change of settings and rate.
-    fn is_steady(&self, now: f64, signals: &Signals) -> bool {
+    pub(super) fn is_steady(&self, now: f64, signals: &Signals) -> bool {
         let follow = self.reversion(signals).map_or(0.0, |seconds| FOLLOWED * seconds);
         now >= self.settle_until && now - self.last_change() >= follow && self.history.range().is_some()
-    }
-
-    /// Whether the share was sampled since the rate last changed, as far as it can be.
-    pub(super) fn has_sampled(&self, signals: &Signals) -> bool {
-        let shifted_at = self.history.shifted_at.unwrap_or(f64::NEG_INFINITY);
-        signals.keys().0 < MIN_SAMPLED_KEYS || self.sampled_at.is_some_and(|at| at >= shifted_at)
     }
 
     pub(super) fn may_scan(&self, now: f64) -> bool {
         !matches!(self.scan, Scan::Ended(at) if now - at < SCAN_INTERVAL)
     }
 
-    pub(super) fn has_law(&self, workload: &Workload) -> bool {
+    /// Whether the law predicts what the cycle takes.
+    pub(super) fn has_cost(&self, workload: &Workload) -> bool {
         workload.follows_the_law() && !self.history.has_field_ttls && !self.history.is_bursty()
+    }
+
+    /// Whether the law predicts the stale share. How many keys expire in each of several databases is an estimate, from which
+    /// the share of none follows.
+    pub(super) fn has_law(&self, workload: &Workload) -> bool {
+        self.has_cost(workload) && workload.has_main_database()
     }
 }
 

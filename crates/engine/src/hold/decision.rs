@@ -12,6 +12,7 @@ use super::{
     signals::Signals,
     state::HoldState,
     steady::Basis,
+    times::DAY,
 };
 use crate::stale::{CycleSetting, HZ_STEP};
 
@@ -19,7 +20,6 @@ use crate::stale::{CycleSetting, HZ_STEP};
 const BACK_OFF: f64 = 600.0;
 /// Settings that are raised or lowered a day, at most.
 const WRITES_A_DAY: usize = 12;
-const DAY: f64 = 86_400.0;
 
 impl Controller {
     /// Decides what to do now.
@@ -44,7 +44,8 @@ impl Controller {
             (true, false) => return Decision::stay(HoldState::Off, "nothing is held"),
             (false, _) if self.is_foreign => {
                 let sentence = format!(
-                    "{} was found, which keysweep did not write; nothing is written until the settings are restored",
+                    "{} was found, which is neither the server's own setting nor what keysweep wrote last; nothing is written \
+                     until the settings are restored",
                     shown(found)
                 );
                 return Decision::stay(HoldState::Foreign, sentence);
@@ -69,7 +70,7 @@ impl Controller {
         if let Some(reason) = no_write.filter(|_| differs) {
             return restore(HoldState::Restoring, reason);
         }
-        let model = model.filter(|model| self.has_law(model.workload));
+        let model = model.filter(|model| self.has_cost(model.workload));
         let broken = self.broken_limit(now, signals, model, baseline, differs);
         let is_settling = now < self.settle_until;
         // One interval a little above a limit is chance, or a rise of the load that a higher hz spreads.
@@ -108,8 +109,15 @@ impl Controller {
                 false => restore(HoldState::Restoring, &reason),
             };
         }
-        if matches!(self.scan, Scan::Asked(_) | Scan::Running) {
-            return Decision::stay(HoldState::Scanning, "a scan runs, after which the share is sampled");
+        match self.scan {
+            Scan::Asked(_) => {
+                let sentence = "a batch has expired, and its scan waits for its turn; nothing is raised meanwhile";
+                return Decision::stay(HoldState::Scanning, sentence);
+            }
+            Scan::Running => {
+                return Decision::stay(HoldState::Scanning, "a scan runs, after which the share is sampled");
+            }
+            Scan::None | Scan::Ended(_) => {}
         }
         if is_settling {
             let sentence = format!("the share follows a change for {:.0} s more", self.settle_until - now);
@@ -136,11 +144,12 @@ impl Controller {
         }
         let basis = Basis { now, signals, found, baseline, fresh };
         let decision = match model {
-            Some(model) => self.by_law(&basis, model),
+            Some(model) if self.has_law(model.workload) => self.by_law(&basis, model),
+            Some(model) => self.by_measurement(&basis, Some(model)),
             None if self.history.rate().is_none() && !self.history.has_field_ttls => {
                 Decision::stay(HoldState::Measuring, "how many keys expire a second is being measured")
             }
-            None => self.by_measurement(&basis),
+            None => self.by_measurement(&basis, None),
         };
         self.allowed(now, decision, no_write)
     }

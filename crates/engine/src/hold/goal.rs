@@ -118,7 +118,8 @@ impl Search<'_> {
         may.then_some((Parameter::Hz, rarer.hz))
     }
 
-    fn is_within(&self, setting: CycleSetting) -> bool {
+    /// Whether a setting is within the limits, by what it would cost.
+    pub fn is_within(&self, setting: CycleSetting) -> bool {
         self.part(setting) <= 1.0
     }
 

@@ -1,17 +1,17 @@
 //! Holds the primaries of one target: observes each in every round, lets its controller decide, and does that.
 
 use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
 use super::{
-    baseline::BaselineRecord,
     host::{Change, HolderHost},
     node::Node,
     policy::Policy,
     restore::{RestoreOutcome, Restored, restore},
     state::HoldStatus,
+    times::Clock,
 };
 use crate::{
     failure::{Failure, FailureKind, ShardError},
@@ -38,7 +38,7 @@ pub struct NodeStatus {
 /// Holds the primaries of one target.
 pub struct Holder {
     policy: Policy,
-    begun: Instant,
+    clock: Clock,
     nodes: BTreeMap<Address, Node>,
     /// Whether the servers that earlier holders have changed are known.
     has_records: bool,
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Holder {
 impl Holder {
     /// Returns a holder that has seen nothing yet.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, begun: Instant::now(), nodes: BTreeMap::new(), has_records: false }
+        Self { policy, clock: Clock::new(), nodes: BTreeMap::new(), has_records: false }
     }
 
     /// Replaces the policy.
@@ -94,7 +94,7 @@ impl Holder {
                 |cause| Failure::new(FailureKind::Refused, format!("earlier changes are unknown: {cause}"));
             for record in records.map_err(unreadable)? {
                 let address = record.address.clone();
-                self.nodes.insert(address.clone(), Node::new(address, self.policy, Some(record)));
+                self.nodes.insert(address.clone(), Node::new(address, self.policy, Some(record), self.clock));
             }
             self.has_records = true;
         }
@@ -106,7 +106,7 @@ impl Holder {
             }
             match host.registry().find(address) {
                 Ok(record) => {
-                    let node = Node::new(address.clone(), self.policy, record);
+                    let node = Node::new(address.clone(), self.policy, record, self.clock);
                     self.nodes.insert(address.clone(), node);
                 }
                 Err(cause) => {
@@ -116,16 +116,22 @@ impl Holder {
             }
         }
         let listed = found.ok();
+        let mut had_own = BTreeSet::new();
         for (address, node) in &mut self.nodes {
+            if node.has_own_settings() {
+                had_own.insert(address.clone());
+            }
             let is_listed = listed.as_ref().map(|listed| listed.contains(address));
-            node.round(is_listed, self.begun, connector, host);
+            node.round(is_listed, connector, host);
             if stop.is_raised() {
                 return result;
             }
         }
-        // A server that left the target is forgotten once it has its own settings.
+        // A server that left the target is forgotten once it has its own settings, a round after they were restored: what is said
+        // about that is read between rounds.
         if let Some(listed) = listed {
-            self.nodes.retain(|address, node| listed.contains(address) || !node.has_own_settings());
+            let is_done = |address: &Address, node: &Node| had_own.contains(address) && node.has_own_settings();
+            self.nodes.retain(|address, node| listed.contains(address) || !is_done(address, node));
         }
         result
     }
@@ -135,13 +141,14 @@ impl Holder {
         // The stop that ended the rounds must not end this.
         let stop = Stop::new().within(Some(RESTORE_TIMEOUT));
         let name = target.to_string();
+        self.nodes.values_mut().filter(|node| !node.has_own_settings()).for_each(Node::settle);
         let records = self.nodes.values().filter_map(|node| node.record(&name)).collect::<Vec<_>>();
         self.nodes.clear();
         let restored = records.iter().map(|record| {
             let restored = restore(dialer, target, record, &stop);
-            if !matches!(restored.outcome, RestoreOutcome::Failed(_)) {
+            if restored.is_done() {
                 // Where this fails the record says that the server is to be restored, which then changes nothing.
-                let _ = host.registry().save(&BaselineRecord { is_restored: true, ..record.clone() });
+                let _ = host.registry().save(&restored.recorded(record));
             }
             if let RestoreOutcome::Restored { from, to } = restored.outcome {
                 let (address, reason) = (record.address.clone(), "holding ends".into());

@@ -24,6 +24,11 @@ pub trait HolderHost: Sync {
     /// Whether that scan runs.
     fn is_scanning(&self, address: &Address) -> bool;
 
+    /// Whether that scan waits for its turn.
+    fn is_scan_queued(&self, _address: &Address) -> bool {
+        false
+    }
+
     /// Reserves a sample of a server; `false`: it was sampled a short time ago, for another purpose. `is_urgent`: this holder has
     /// not sampled it since it began, or since a setting or the expiry rate changed; such a sample does not wait, and reserves
     /// nothing.

@@ -17,12 +17,14 @@ mod node;
 mod observation;
 mod policy;
 mod restore;
+mod samples;
 mod sentences;
 mod signals;
 #[cfg(test)]
 mod simulated;
 mod state;
 mod steady;
+mod times;
 mod writer;
 
 pub use self::{
@@ -32,4 +34,5 @@ pub use self::{
     policy::{Level, Policy, PolicyError},
     restore::{RestoreOutcome, Restored, restore},
     state::{HoldState, HoldStatus},
+    times::RecordedTimes,
 };

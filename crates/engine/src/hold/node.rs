@@ -1,6 +1,6 @@
 //! One server of a target that is held: its connection, its controller, and what the controller decided last.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
     action::{Action, Outcome},
@@ -12,6 +12,7 @@ use super::{
     restore::{self, RestoreOutcome, Restored},
     signals::Signals,
     state::{HoldState, HoldStatus},
+    times::Clock,
     writer,
 };
 use crate::{
@@ -31,6 +32,7 @@ pub struct Node {
     address: Address,
     link: Option<Link>,
     controller: Controller,
+    clock: Clock,
     run_id: String,
     /// Identity of the server process that was written to last.
     written_to: String,
@@ -44,14 +46,16 @@ pub struct Node {
 
 impl Node {
     /// Returns a server that was not observed yet. `record`: of an earlier holder.
-    pub fn new(address: Address, policy: Policy, record: Option<BaselineRecord>) -> Self {
+    pub fn new(address: Address, policy: Policy, record: Option<BaselineRecord>, clock: Clock) -> Self {
         let is_finished = record.as_ref().is_some_and(|record| record.is_restored);
-        let (run_id, baseline) = record.map(|record| (record.run_id, record.baseline)).unzip();
-        let run_id: String = run_id.unwrap_or_default();
+        let run_id = record.as_ref().map(|record| record.run_id.clone()).unwrap_or_default();
+        let times = record.as_ref().map(|record| clock.recall(&record.times)).unwrap_or_default();
+        let baseline = record.map(|record| record.baseline);
         Self {
             address,
             link: None,
-            controller: Controller::new(policy, baseline, is_finished),
+            controller: Controller::new(policy, baseline, is_finished).after(times),
+            clock,
             written_to: run_id.clone(),
             run_id,
             unknown: None,
@@ -71,22 +75,33 @@ impl Node {
             || (self.status.setting.is_some() && !self.status.differs())
     }
 
+    /// Lets the share follow a restore that is about to begin: the next holder waits for that.
+    pub fn settle(&mut self) {
+        self.controller.settle(self.clock.now());
+    }
+
     /// Returns the record of this server; `None`: nothing was written to it.
     pub fn record(&self, target: &str) -> Option<BaselineRecord> {
         let baseline = self.controller.baseline().filter(|baseline| baseline.is_written())?.clone();
-        let (address, run_id) = (self.address.clone(), self.written_to.clone());
-        Some(BaselineRecord { target: target.to_owned(), address, run_id, is_restored: false, baseline })
+        Some(BaselineRecord {
+            target: target.to_owned(),
+            address: self.address.clone(),
+            run_id: self.written_to.clone(),
+            is_restored: false,
+            times: self.clock.record(&self.controller.times()),
+            baseline,
+        })
     }
 
     /// Observes the server, decides and acts. `is_listed`: whether the topology names it as a primary; `None`: the topology is
     /// unknown.
-    pub fn round(&mut self, is_listed: Option<bool>, begun: Instant, connector: Connector<'_>, host: &dyn HolderHost) {
+    pub fn round(&mut self, is_listed: Option<bool>, connector: Connector<'_>, host: &dyn HolderHost) {
         let was_open = self.link.is_some();
-        let mut result = self.attempt(is_listed, begun, connector, host);
+        let mut result = self.attempt(is_listed, connector, host);
         // An idle connection may have been closed by the server.
         if was_open && matches!(result, Err(ShardError::Unreachable(_))) && !connector.stop.is_raised() {
             self.link = None;
-            result = self.attempt(is_listed, begun, connector, host);
+            result = self.attempt(is_listed, connector, host);
         }
         if let Err(error) = result {
             self.link = None;
@@ -98,7 +113,6 @@ impl Node {
     fn attempt(
         &mut self,
         is_listed: Option<bool>,
-        begun: Instant,
         connector: Connector<'_>,
         host: &dyn HolderHost,
     ) -> Result<(), ShardError> {
@@ -112,8 +126,9 @@ impl Node {
                 link
             }
         };
-        let now = || begun.elapsed().as_secs_f64();
-        let (mut signals, info) = observe(&mut link, begun).map_err(failed)?;
+        let clock = self.clock;
+        let now = || clock.now();
+        let (mut signals, info) = observe(&mut link, clock.begun()).map_err(failed)?;
         if signals.run_id != self.run_id {
             self.reclaimed = 0;
         }
@@ -122,6 +137,7 @@ impl Node {
         }
         signals.is_primary &= is_listed.unwrap_or(true);
         (signals.is_scanning, signals.may_write) = (host.is_scanning(&address), host.may_write());
+        signals.is_scan_queued = !signals.is_scanning && host.is_scan_queued(&address);
         if self.controller.wants_sample(now(), &signals) {
             self.sample(&mut link, &info, now(), &signals, connector, host)?;
         }
@@ -144,8 +160,11 @@ impl Node {
                 self.written_to = self.run_id.clone();
                 let outcome = self.write(&mut link, from, parameter, value, connector, host);
                 self.controller.written(now(), outcome.clone());
-                if outcome == Outcome::Unknown {
-                    self.unknown = Some((from, sentence.clone()));
+                match (&outcome, self.record(&connector.target.to_string())) {
+                    (Outcome::Unknown, _) => self.unknown = Some((from, sentence.clone())),
+                    // Where this fails the record says that either value may be found.
+                    (_, Some(record)) => drop(host.registry().save(&record)),
+                    (_, None) => {}
                 }
                 outcome
             }
@@ -253,8 +272,9 @@ impl Node {
         host: &dyn HolderHost,
     ) -> Outcome {
         let target = connector.target.to_string();
+        let clock = self.clock;
         writer::write(link, from, parameter, value, |parameter, value| {
-            self.controller.intend(parameter, value);
+            self.controller.intend(clock.now(), parameter, value);
             host.registry().save(&self.record(&target).ok_or("the server's own settings are unknown")?)
         })
     }

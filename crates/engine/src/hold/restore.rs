@@ -58,6 +58,18 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// Returns the record of the server after the restore.
+    pub fn recorded(&self, record: &BaselineRecord) -> BaselineRecord {
+        let mut record = BaselineRecord { times: record.times.renewed(), ..record.clone() };
+        match self.outcome {
+            RestoreOutcome::Restored { to: left, .. } | RestoreOutcome::Foreign(left) => record.baseline.leave(left),
+            RestoreOutcome::Unchanged => record.baseline.leave(record.baseline.setting()),
+            RestoreOutcome::Failed(_) => return record,
+        }
+        record.is_restored = true;
+        record
+    }
+
     /// Whether the server has its own settings, or those of others.
     pub fn is_done(&self) -> bool {
         !matches!(self.outcome, RestoreOutcome::Failed(_))
@@ -100,7 +112,9 @@ pub fn through(link: &mut Link, record: &BaselineRecord) -> Result<Restored, Lin
             Some(from) if from != now => RestoreOutcome::Restored { from, to: now },
             _ => RestoreOutcome::Unchanged,
         },
-        Outcome::Failed(cause) => RestoreOutcome::Failed(format!("{}: {cause}", record.address)),
+        Outcome::Failed(cause) | Outcome::PutBack(cause) => {
+            RestoreOutcome::Failed(format!("{}: {cause}", record.address))
+        }
         Outcome::Unknown => RestoreOutcome::Failed(format!("{}: the connection broke", record.address)),
     };
     let was_written = before.is_some_and(|before| is_written(record, before));

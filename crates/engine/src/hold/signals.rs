@@ -37,6 +37,8 @@ pub struct Signals {
     pub probe: Option<f64>,
     /// Whether a scan of this primary runs.
     pub is_scanning: bool,
+    /// Whether a scan of this primary waits for its turn.
+    pub is_scan_queued: bool,
     /// Whether changes can be recorded and are this process's to make.
     pub may_write: bool,
     /// Whether the server's fast cycle keeps the share at its acceptable one (Redis after 8.4).

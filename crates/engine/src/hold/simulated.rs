@@ -27,7 +27,11 @@ pub struct Server {
     pub keys: f64,
     /// Stale keys as a share of the keys.
     pub share: f64,
+    /// Databases, with as many keys each.
+    pub databases: u32,
     pub scan_left: Option<f64>,
+    /// Whether a scan waits for its turn.
+    pub is_scan_queued: bool,
     /// Added to every measured share, and to the share that the law holds: a server that the law does not fit.
     pub bias: f64,
     /// How many times as long as usual a cycle takes: caches that others use, a table that is being resized.
@@ -55,7 +59,9 @@ impl Server {
             rate,
             keys,
             share: setting.held_share(rate),
+            databases: 1,
             scan_left: None,
+            is_scan_queued: false,
             bias: 0.0,
             slowness: 1.0,
             steep: None,
@@ -70,7 +76,7 @@ impl Server {
     /// Lets time pass.
     pub fn advance(&mut self, seconds: f64) {
         let before = self.share;
-        let held = (self.setting.held_share(self.rate) + self.bias).max(0.001);
+        let held = (self.setting.held_share(self.rate / f64::from(self.databases)) + self.bias).max(0.001);
         let cost = CycleCost::default();
         let visits = 1.0 / (2.0 * self.share.clamp(1e-4, 0.5));
         let hz = f64::from(self.setting.hz);
@@ -80,7 +86,8 @@ impl Server {
             self.share = held + (self.share - held) * (-seconds / reversion).exp();
         }
         // A batch is spread evenly: a loop meets half as many of its keys as in steady state, and its time limit bounds it.
-        let wanted = self.setting.held_rate((before / 2.0).min(0.49));
+        let databases = f64::from(self.databases);
+        let wanted = databases * self.setting.held_rate((before / 2.0).min(0.49));
         let drained = before - (wanted.min(most) - self.rate).max(0.0) * seconds / self.keys;
         if before > held {
             self.share = self.share.min(drained.max(held));
@@ -102,12 +109,13 @@ impl Server {
         self.removed = (gone / seconds).max(0.0);
         self.expired += self.removed * seconds;
         // Behind a scan the cycle finds little.
-        let cycled = self.setting.held_rate(self.share.clamp(1e-3, 0.49)).min(self.removed);
+        let cycled = (databases * self.setting.held_rate(self.share.clamp(1e-3, 0.49))).min(self.removed);
         let steep = self.steep.filter(|(effort, _)| self.setting.effort >= *effort).map_or(1.0, |(_, factor)| factor);
         self.cycle_seconds += cost.load(cycled, self.share.max(1e-3)) * self.slowness * steep * seconds;
     }
 
     pub fn scan(&mut self) {
+        self.is_scan_queued = false;
         self.scan_left = Some(self.keys / SCANNED);
     }
 
@@ -131,13 +139,13 @@ impl Server {
     }
 
     pub fn signals(&self, now: f64) -> Signals {
-        let run_id = self.run.to_string();
+        let (run_id, keys) = (self.run.to_string(), self.keys as u64 / u64::from(self.databases));
         let reading = Reading { run_id: run_id.clone(), at: now, expired: self.expired as u64, ..Reading::default() };
         Signals {
             run_id,
             is_primary: self.is_primary,
             reading: Some(reading),
-            databases: vec![(self.keys as u64, self.keys as u64, None)],
+            databases: vec![(keys, keys, None); self.databases as usize],
             configured_databases: 16,
             configured: Some(self.setting),
             hz: Some(self.setting.hz),
@@ -147,6 +155,7 @@ impl Server {
             replicas: self.replicas,
             probe: Some(1e-4),
             is_scanning: self.scan_left.is_some(),
+            is_scan_queued: self.is_scan_queued,
             may_write: true,
             ..Signals::default()
         }

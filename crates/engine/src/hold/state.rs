@@ -25,7 +25,7 @@ pub enum HoldState {
     CannotHold,
     /// A limit was broken, or the server is busy with other things: it has its own settings for a while.
     BackingOff,
-    /// A setting has a value that keysweep did not write; nothing more is written.
+    /// A setting has a value that is neither the server's own nor what keysweep wrote last; nothing more is written.
     Foreign,
     /// The server's own settings are being restored.
     Restoring,

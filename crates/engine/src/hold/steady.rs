@@ -34,6 +34,17 @@ pub struct Basis<'a> {
     pub fresh: Option<Share>,
 }
 
+/// Says that more is stale than the cycle would leave.
+fn exceeding(share: Share, expected: f64) -> String {
+    format!("{}, and the cycle would hold {}", sampled(share), percent(expected))
+}
+
+/// Decides to scan: raised on a backlog, the cycle would block clients for long.
+fn batch(share: Share, expected: f64) -> Decision {
+    let sentence = format!("{}: a batch has expired", exceeding(share, expected));
+    Decision { action: Action::Scan, ..Decision::stay(HoldState::Scanning, sentence) }
+}
+
 impl Controller {
     /// Decides by the law.
     pub(super) fn by_law(&mut self, basis: &Basis<'_>, model: &Model<'_>) -> Decision {
@@ -46,14 +57,12 @@ impl Controller {
             return Decision::stay(HoldState::Measuring, "the share is to be sampled first");
         }
         if let Some(share) = fresh.filter(|share| share.share > below && is_batch(share.low, expected)) {
-            let sentence = format!("{}, and the cycle would hold {}", sampled(share), percent(expected));
-            // Raised on a backlog, the cycle would block clients for long.
             return match self.may_scan(now) {
-                true => Decision {
-                    action: Action::Scan,
-                    ..Decision::stay(HoldState::Scanning, format!("{sentence}: a batch has expired"))
-                },
-                false => Decision::stay(HoldState::Measuring, format!("{sentence}; the last scan is too recent")),
+                true => batch(share, expected),
+                false => Decision::stay(
+                    HoldState::Measuring,
+                    format!("{}; the last scan is too recent", exceeding(share, expected)),
+                ),
             };
         }
         let at = |rate: f64| Workload::split(rate, &signals.databases, signals.configured_databases);
@@ -127,8 +136,9 @@ impl Controller {
         self.policy.max_effort.min(ceiling)
     }
 
-    /// Decides where there is no law: in steps of one, by what samples say.
-    pub(super) fn by_measurement(&mut self, basis: &Basis<'_>) -> Decision {
+    /// Decides where no law predicts the share: in steps of one, by what samples say. `model`: where what the cycle takes is
+    /// predicted nevertheless.
+    pub(super) fn by_measurement(&mut self, basis: &Basis<'_>, model: Option<&Model<'_>>) -> Decision {
         let Basis { now, signals, found, baseline, fresh } = *basis;
         let (below, (keys, with_ttl)) = (self.policy.below, signals.keys());
         if with_ttl < MIN_HELD && found == baseline {
@@ -140,15 +150,19 @@ impl Controller {
             let sentence = format!("how the share follows the settings is unknown here, and there are {why}");
             return Decision::stay(HoldState::Measuring, sentence);
         };
+        let expected = model.map(|model| model.share(found)).filter(|expected| is_batch(share.low, *expected));
+        if let Some(expected) = expected.filter(|_| share.share > below && self.may_scan(now)) {
+            return batch(share, expected);
+        }
         let step = |effort: u8, why: &str| {
             let next = CycleSetting { effort, ..found };
             let reason = format!("{}, {why}, where no law holds: one step to {}", sampled(share), shown(next));
             Decision::write(found, (Parameter::Effort, u32::from(effort)), reason)
         };
-        let load = self.history.load.unwrap_or(f64::INFINITY) * STEP_LOAD;
-        let stall = load / f64::from(signals.hz.unwrap_or(10));
-        let is_light = stall * 1e3 <= self.policy.max_added_stall_ms && load <= self.policy.max_added_cpu;
-        if share.low > below && found.effort < self.max_effort(now, found) && is_light {
+        let max_effort = self.max_effort(now, found);
+        let may_raise = found.effort < max_effort && self.is_step_light(basis, model);
+        // One sample scatters, several in a row do not.
+        if (share.low > below || (share.share > below && self.missed(now))) && may_raise {
             return step(found.effort + 1, "above the target");
         }
         if share.high < below / 2.0 && found.effort > baseline.effort {
@@ -160,6 +174,30 @@ impl Controller {
             return Decision::stay(HoldState::Holding, sentence);
         }
         let state = if self.missed(now) { HoldState::CannotHold } else { HoldState::Measuring };
-        Decision::stay(state, format!("{}, above {}: the limits are reached", sampled(share), percent(below)))
+        if may_raise {
+            let sentence = format!("{}, about {}: the next sample decides", sampled(share), percent(below));
+            return Decision::stay(HoldState::Measuring, sentence);
+        }
+        let remedy = match found.effort < max_effort {
+            true => "the next effort takes a higher max_added_stall or max_added_cpu".to_owned(),
+            false => format!("effort {max_effort} is the highest that they allow"),
+        };
+        Decision::stay(state, format!("{}, above {}: the limits are reached; {remedy}", sampled(share), percent(below)))
+    }
+
+    /// Whether an effort higher by one keeps the limits. Without a model of the cost all that the cycle takes counts.
+    fn is_step_light(&self, basis: &Basis<'_>, model: Option<&Model<'_>>) -> bool {
+        let Basis { signals, found, baseline, .. } = *basis;
+        let next = CycleSetting { effort: found.effort.saturating_add(1), ..found };
+        let Some(model) = model else {
+            let load = self.history.load.unwrap_or(f64::INFINITY) * STEP_LOAD;
+            let stall = load / f64::from(signals.hz.unwrap_or(10));
+            return stall * 1e3 <= self.policy.max_added_stall_ms && load <= self.policy.max_added_cpu;
+        };
+        let Some((_, rate)) = self.history.range() else { return false };
+        let workload = Workload::split(rate, &signals.databases, signals.configured_databases);
+        let load = Model { workload: &workload, ..model.clone() };
+        let limits = Limits::of(&self.policy);
+        Search { limits, share: &load, load: &load, baseline, target: self.policy.below }.is_within(next)
     }
 }

@@ -50,7 +50,7 @@ pub fn write(
         let directive = parameter.directive();
         let cause = format!("the server made {} of {directive} {value}, which was put back", parameter.of(found));
         Ok(match (recorded, restored) {
-            (Ok(()), Answer::Set(found)) if found == from => Outcome::Failed(cause),
+            (Ok(()), Answer::Set(found)) if found == from => Outcome::PutBack(cause),
             _ => Outcome::Unknown,
         })
     };

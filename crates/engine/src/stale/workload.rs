@@ -9,6 +9,8 @@ use super::{
     law::{CycleSetting, MIN_LAW_KEYS},
 };
 
+/// Part of the keys with a TTL above which one database decides the share of all.
+const MAIN_PART: f64 = 0.9;
 /// Databases that the cycle visits in one round.
 const DATABASES_PER_CYCLE: u32 = 16;
 
@@ -69,6 +71,13 @@ impl Workload {
     /// Whether the law holds: no database is too small for it, among those in which keys expire.
     pub fn follows_the_law(&self) -> bool {
         self.databases.iter().all(|database| database.rate <= 0.0 || database.with_ttl >= MIN_LAW_KEYS)
+    }
+
+    /// Whether one database has nearly all keys with a TTL. Otherwise the share depends on how the keys that expire are split over
+    /// several, which is an estimate: the servers count them in one sum.
+    pub fn has_main_database(&self) -> bool {
+        let largest = self.databases.iter().map(|database| database.with_ttl).max().unwrap_or(0);
+        largest as f64 >= MAIN_PART * self.with_ttl() as f64
     }
 
     /// Returns the share of all keys that is stale in steady state with a setting.
@@ -135,6 +144,16 @@ mod tests {
     fn a_small_database_has_no_law_unless_nothing_expires_in_it() {
         let workload = |small| Workload::split(10.0, &[(50_000, 50_000, None), (2_000, small, None)], 16);
         assert!(workload(0).follows_the_law() && !workload(2_000).follows_the_law());
+    }
+
+    #[test]
+    fn one_database_is_the_main_one_if_it_has_nearly_all_keys_with_a_ttl() {
+        let has_main = |sizes: &[u64]| {
+            let databases: Vec<_> = sizes.iter().map(|with_ttl| (*with_ttl, *with_ttl, None)).collect();
+            Workload::split(10.0, &databases, 16).has_main_database()
+        };
+        assert!(has_main(&[]) && has_main(&[5_000]) && has_main(&[95_000, 5_000]));
+        assert!(!has_main(&[50_000, 50_000]) && !has_main(&[80_000, 20_000]));
     }
 
     #[test]

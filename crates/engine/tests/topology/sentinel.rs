@@ -4,7 +4,7 @@ use std::{sync::Mutex, time::Duration};
 
 use keysweep_engine::{
     Address, BaselineRecord, BaselineRegistry, Change, Credentials, FailureKind, HoldLevel, HoldPolicy, Holder,
-    HolderHost, Mode, Options, Outcome, SentinelTls, Stop, Target, sweep,
+    HolderHost, Mode, Options, Outcome, SentinelTls, Stop, Target, restore, sweep,
 };
 use keysweep_harness::{Churn, DataSet, Flavor, Server, eventually, free_port};
 use redis::Connection;
@@ -13,6 +13,8 @@ use rstest::rstest;
 use crate::common::{Once, slow};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// What an operator is told where a temporary value may have become permanent.
+const IN_FILE: &str = "its configuration file may contain a value that keysweep wrote";
 
 /// A primary with a replica, and two Sentinels that monitor them.
 struct Watched {
@@ -23,7 +25,11 @@ struct Watched {
 
 impl Watched {
     fn start(flavor: Flavor) -> Self {
-        let primary = Server::start(flavor);
+        Self::of(Server::start(flavor))
+    }
+
+    fn of(primary: Server) -> Self {
+        let flavor = primary.flavor();
         let replica = primary.replica();
         set_active_expire_off(&replica);
         let launch = |_| Server::with(flavor).sentinel_of("main", &primary, 2).start();
@@ -205,10 +211,11 @@ impl HolderHost for Memory {
     fn changed(&self, _: &Change) {}
 }
 
-/// CONFIG SET is not replicated: the new primary has its own settings, and the old one would keep what was written.
+/// CONFIG SET is not replicated: the new primary has its own settings, and the old one keeps what was written, also in its file,
+/// since the Sentinels send it CONFIG REWRITE.
 #[test]
-fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back() {
-    let watched = Watched::start(Flavor::Valkey91);
+fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a_restart_from_its_rewritten_file() {
+    let mut watched = Watched::of(Server::with(Flavor::Valkey91).config_file().start());
     let effort = |server: &Server| -> Vec<String> {
         redis::cmd("CONFIG").arg("GET").arg("active-expire-effort").query(&mut server.connection()).expect("a value")
     };
@@ -227,6 +234,7 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back() {
         std::thread::sleep(Duration::from_millis(500));
         // During a failover the Sentinels may name no primary for a moment.
         let _ = holder.round(&*dialer, &target, &host, &stop);
+        holder.statuses().into_iter().map(|node| node.status.sentence).collect::<Vec<_>>().join("\n")
     };
     eventually("the effort is raised", TIMEOUT * 3, || {
         round();
@@ -238,16 +246,38 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back() {
     eventually("the failover begins", TIMEOUT, || {
         redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
     });
+    let raised = effort(&watched.primary);
+    assert_ne!(raised, own);
+    let written = eventually("the Sentinels rewrite the configuration file", TIMEOUT, || rewritten(&watched.primary));
+    assert_eq!(written, raised[1], "what was temporary is permanent");
+    let mut said = String::new();
     eventually("the demoted node has its own settings", TIMEOUT, || {
-        round();
+        said = round();
         (effort(&watched.primary) == own).then_some(())
     });
+    assert!(said.contains(IN_FILE), "{said}");
     let records = host.0.lock().expect("no panic").clone();
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(records[0].baseline.setting().effort.to_string(), own[1]);
     let restored = holder.finish(&*dialer, &target, &host);
     assert!(restored.iter().all(keysweep_engine::Restored::is_done), "{restored:?}");
-    assert_eq!((effort(&watched.primary), effort(&watched.replica)), (own.clone(), own));
+    assert_eq!((effort(&watched.primary), effort(&watched.replica)), (own.clone(), own.clone()));
+    // The file is not corrected: each restart brings the value back, and each restore replaces it.
+    watched.primary.kill();
+    watched.primary.restart();
+    assert_eq!(effort(&watched.primary), raised, "the file was rewritten");
+    let record = host.0.lock().expect("no panic")[0].clone();
+    let restored = restore(&*dialer, &target, &record, &stop);
+    assert!(restored.is_done() && restored.to_string().contains(IN_FILE), "{restored}");
+    assert_eq!(effort(&watched.primary), own);
+}
+
+/// Returns the effort in the configuration file of a server, if it was rewritten with one.
+fn rewritten(server: &Server) -> Option<String> {
+    let info: String = redis::cmd("INFO").arg("server").query(&mut server.connection()).expect("an answer");
+    let path = info.lines().find_map(|line| line.strip_prefix("config_file:")).expect("a file");
+    let file = std::fs::read_to_string(path).expect("the server's file");
+    file.lines().find_map(|line| line.strip_prefix("active-expire-effort ")).map(str::to_owned)
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub fn run(args: &RestoreArgs) -> Exit {
         term::line(&restored.to_string());
         let recorded = match args.forget {
             true => file.remove(&record.address),
-            false => file.save(&BaselineRecord { is_restored: true, ..record.clone() }),
+            false => file.save(&restored.recorded(record)),
         };
         if let Err(cause) = recorded {
             term::error(&cause);

@@ -129,7 +129,7 @@ impl BaselineRegistry for RestoreFile {
 
 #[cfg(test)]
 mod tests {
-    use keysweep_engine::{Baseline, Parameter, stale::CycleSetting};
+    use keysweep_engine::{Baseline, Parameter, RecordedTimes, stale::CycleSetting};
 
     use super::*;
 
@@ -141,6 +141,7 @@ mod tests {
             address: Address::tcp("one", port),
             run_id: "abc".into(),
             is_restored: false,
+            times: RecordedTimes::default(),
             baseline,
         }
     }

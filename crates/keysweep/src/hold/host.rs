@@ -1,6 +1,7 @@
 //! What a holder needs of the service: records in the store and in the file, scans as tasks, changes in the audit trail.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -32,24 +33,60 @@ pub(super) struct Host {
     pub runtime: Handle,
     /// When the lease was renewed last.
     pub renewed_at: Instant,
-    /// Whether a task scans the instance, and when that was read: its servers, which may be hundreds, share the answer.
-    pub scanning: Mutex<Option<(Instant, bool)>>,
+    /// State of the newest task of the instance, and when that was read: its servers, which may be hundreds, share the answer.
+    pub newest: Mutex<Option<(Instant, Option<Status>)>>,
+}
+
+impl Host {
+    fn newest(&self) -> Option<Status> {
+        let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = known.filter(|(read_at, _)| read_at.elapsed() < SCANNING_INTERVAL);
+        let (_, status) = *known.insert(recent.unwrap_or_else(|| {
+            let newest = self.runtime.block_on(self.holds.tasks.newest(std::slice::from_ref(&self.instance)));
+            (Instant::now(), newest.ok().and_then(|tasks| tasks.first().map(|task| task.status)))
+        }));
+        status
+    }
+}
+
+/// Returns the records of the store with those of the file. The store may have been lost, or replaced by an older backup, and
+/// `keysweep hold` and `keysweep restore` record in the file alone. A file that cannot be read keeps no server from being restored.
+fn merged(stored: Vec<BaselineRecord>, filed: Vec<BaselineRecord>) -> Vec<BaselineRecord> {
+    let mut filed: BTreeMap<_, _> = filed.into_iter().map(|record| (record.address.clone(), record)).collect();
+    let of_both = |stored: BaselineRecord| match filed.remove(&stored.address) {
+        Some(other) => stored.merged(other),
+        None => stored,
+    };
+    let mut records: Vec<_> = stored.into_iter().map(of_both).collect();
+    records.extend(filed.into_values());
+    records
+}
+
+/// Whether the store has answered lately.
+fn is_recent(renewed_at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(renewed_at) < STORE_TIMEOUT
 }
 
 impl BaselineRegistry for Host {
-    fn unrestored(&self, _: &str) -> Result<Vec<BaselineRecord>, String> {
-        let found = self.runtime.block_on(self.holds.store.baselines(&self.lease.instance_id));
-        let found = found.map_err(|error| error.to_string())?;
-        Ok(found.into_iter().filter(|record| !record.is_restored).collect())
+    fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
+        let stored = self.runtime.block_on(self.holds.store.baselines(&self.lease.instance_id));
+        let stored = stored.map_err(|error| error.to_string())?;
+        let is_ours = |record: &BaselineRecord| {
+            record.target == target || stored.iter().any(|stored| stored.address == record.address)
+        };
+        let filed = self.holds.file.records().unwrap_or_default().into_iter().filter(is_ours).collect();
+        Ok(merged(stored, filed).into_iter().filter(|record| !record.is_restored).collect())
     }
 
     fn find(&self, address: &Address) -> Result<Option<BaselineRecord>, String> {
-        let found = self.runtime.block_on(self.holds.store.baseline(&self.lease.instance_id, address));
-        match found.map_err(|error| error.to_string())? {
-            Some(record) => Ok(Some(record)),
-            // The store may have been lost, or replaced by an older backup.
-            None => self.holds.file.find(address),
-        }
+        let stored = self.runtime.block_on(self.holds.store.baseline(&self.lease.instance_id, address));
+        let stored = stored.map_err(|error| error.to_string())?;
+        let filed = match (self.holds.file.find(address), &stored) {
+            (Ok(filed), _) => filed,
+            (Err(_), Some(_)) => None,
+            (Err(cause), None) => return Err(cause),
+        };
+        Ok(merged(stored.into_iter().collect(), filed.into_iter().collect()).pop())
     }
 
     fn save(&self, record: &BaselineRecord) -> Result<(), String> {
@@ -67,7 +104,7 @@ impl HolderHost for Host {
     }
 
     fn may_write(&self) -> bool {
-        self.renewed_at.elapsed() < STORE_TIMEOUT
+        is_recent(self.renewed_at, Instant::now())
     }
 
     /// While the store does not answer, the settings are restored all the same.
@@ -88,14 +125,12 @@ impl HolderHost for Host {
 
     /// Whether any task scans the instance: what it reclaims counts as expired.
     fn is_scanning(&self, _: &Address) -> bool {
-        let mut known = self.scanning.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = known.filter(|(read_at, _)| read_at.elapsed() < SCANNING_INTERVAL);
-        let (_, is_scanning) = *known.insert(recent.unwrap_or_else(|| {
-            let newest = self.runtime.block_on(self.holds.tasks.newest(std::slice::from_ref(&self.instance)));
-            let is_scanning = newest.is_ok_and(|tasks| tasks.iter().any(|task| task.status == Status::Running));
-            (Instant::now(), is_scanning)
-        }));
-        is_scanning
+        self.newest() == Some(Status::Running)
+    }
+
+    /// Whether a task waits behind others, for a place or for its maintenance window.
+    fn is_scan_queued(&self, _: &Address) -> bool {
+        self.newest() == Some(Status::Waiting)
     }
 
     fn reserve_sample(&self, server: &ServerProcess, is_urgent: bool) -> bool {
@@ -133,5 +168,42 @@ impl HolderHost for Host {
         if let Err(error) = self.runtime.block_on(store.mark(&self.instance.id, MarkKind::Config, &detail)) {
             tracing::warn!(instance_id = self.instance.id, %error, "a change of settings is missing from the audit trail and the history");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keysweep_engine::{Baseline, Parameter, RecordedTimes, stale::CycleSetting};
+
+    use super::*;
+
+    fn record(port: u16, recorded_at: u64, effort: u32) -> BaselineRecord {
+        let mut baseline = Baseline::of(CycleSetting { effort: 1, hz: 10 });
+        baseline.add(Parameter::Effort, effort);
+        BaselineRecord {
+            target: format!("redis://one:{port}"),
+            address: Address::tcp("one", port),
+            run_id: "abc".into(),
+            is_restored: false,
+            times: RecordedTimes { recorded_at, ..RecordedTimes::default() },
+            baseline,
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_once_the_store_was_away_for_ten_minutes() {
+        let renewed_at = Instant::now();
+        assert!(is_recent(renewed_at, renewed_at + STORE_TIMEOUT - Duration::from_secs(1)));
+        assert!(!is_recent(renewed_at, renewed_at + Duration::from_secs(600)));
+    }
+
+    /// What `keysweep hold` wrote in the foreground must not be taken for the server's own afterwards.
+    #[test]
+    fn what_the_file_alone_has_recorded_counts_as_written() {
+        let stored = vec![record(1, 5, 4), record(2, 5, 4)];
+        let found = merged(stored, vec![record(1, 9, 7), record(3, 1, 2)]);
+        let ports: Vec<_> = found.iter().map(|record| record.address.to_string()).collect();
+        assert_eq!(ports, ["one:1", "one:2", "one:3"]);
+        assert_eq!((found[0].times.recorded_at, &found[0].baseline.effort.written), (9, &vec![4, 7]));
     }
 }

@@ -156,7 +156,7 @@ impl Keeper {
             instance: instance.clone(),
             runtime: Handle::current(),
             renewed_at: self.renewed_at,
-            scanning: Mutex::new(None),
+            newest: Mutex::new(None),
         };
         let stop = self.stop.clone();
         let done = tokio::task::spawn_blocking(move || {

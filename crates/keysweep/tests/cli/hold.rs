@@ -1,6 +1,12 @@
 //! `keysweep hold` and `keysweep restore` on real servers: the target is held, and whatever happens to the process, the servers
 //! get exactly their own settings back.
 
+#[path = "hold/clients.rs"]
+mod clients;
+#[path = "hold/kills.rs"]
+mod kills;
+#[path = "hold/soak.rs"]
+mod soak;
 #[path = "hold/trap.rs"]
 mod trap;
 
@@ -9,14 +15,12 @@ use std::{
     path::Path,
     process::{Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use keysweep_harness::{Churn, Flavor, Installation, KilledOnDrop, Server, eventually, installation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-
-use trap::{Moment, Trap};
 
 /// Longest time until something happens that takes seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(100);
@@ -84,47 +88,6 @@ fn held(installation: &Installation, flavor: Flavor) {
     kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
     let exit = eventually("it ends", TIMEOUT, || process.try_wait().expect("a child"));
     assert_eq!((exit.code(), setting(&server)), (Some(0), own), "{}", output(data.path()));
-}
-
-#[test]
-fn heavy_after_a_kill_at_any_write_restore_brings_back_exactly_the_servers_own_settings() {
-    let installation = installation!();
-    thread::scope(|scope| {
-        let effort: &[&str] = &["--max-effort", "10"];
-        // Stalls so short that only a higher hz keeps them.
-        let hz: &[&str] = &["--max-effort", "10", "--max-hz", "60", "--max-added-stall", "0.1"];
-        for (flavor, moment, options) in [
-            (Flavor::Redis62, Moment { write: 1, at: trap::At::Command }, effort),
-            (Flavor::Valkey91, Moment { write: 1, at: trap::At::Reply }, effort),
-            (Flavor::Redis82, Moment { write: 1, at: trap::At::ReadBack }, effort),
-            (Flavor::Valkey91, Moment { write: 2, at: trap::At::Reply }, effort),
-            (Flavor::Valkey91, Moment { write: 1, at: trap::At::Reply }, hz),
-        ] {
-            let installation = &installation;
-            scope.spawn(move || killed(installation, flavor, moment, options));
-        }
-    });
-}
-
-fn killed(installation: &Installation, flavor: Flavor, moment: Moment, limits: &[&str]) {
-    let server = Server::with(flavor).arg("--active-expire-effort", "2").arg("--hz", "11").start();
-    let own = setting(&server);
-    assert_eq!(own, ["2", "11"]);
-    let writes_hz = limits.contains(&"--max-hz");
-    let _churn = Churn::start(&server, if writes_hz { 8 * RATE } else { RATE }, LONGEST_TTL);
-    let data = tempfile::tempdir().expect("a folder");
-    let trap = Trap::before(server.address(), moment);
-    let mut process = hold(installation, &trap.url(), data.path(), &[&["--below", "5%"][..], limits].concat());
-    trap.arm(Pid::from_child(&process));
-    eventually("the process is killed at the write", TIMEOUT, || process.try_wait().expect("a child"));
-    assert!(trap.has_sprung(), "{moment:?}: {}", output(data.path()));
-    let left = setting(&server);
-    let is_written = moment.write > 1 || !matches!(moment.at, trap::At::Command);
-    assert_eq!(left != own, is_written, "{moment:?}: {left:?}");
-    assert_eq!(left[1] != own[1], writes_hz, "{left:?}: {}", output(data.path()));
-    let restored = restore_all(installation, data.path());
-    let said = String::from_utf8_lossy(&restored.stdout).into_owned();
-    assert_eq!((restored.status.code(), setting(&server)), (Some(0), own), "{moment:?}: {said}");
 }
 
 /// A server that is restarted while it is held has its own settings again, is measured anew, and is held again.
@@ -230,75 +193,4 @@ fn a_policy_out_of_range_is_refused_with_the_range() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("invalid value '1' for '--below <PERCENT>': expected a percentage from 2 to 30"), "{said}");
-}
-
-/// Five minutes of churn with a step up and a step down: the true share, second by second.
-#[rstest::rstest]
-#[ignore = "for make soak: minutes"]
-fn soak_a_share_is_held_through_a_fivefold_step(#[values(Flavor::Valkey91, Flavor::Redis82)] flavor: Flavor) {
-    let installation = installation!();
-    let server = Server::start(flavor);
-    let own = setting(&server);
-    let churn = Churn::start(&server, 2_000, Duration::from_secs(30));
-    thread::sleep(Duration::from_secs(60));
-    let data = tempfile::tempdir().expect("a folder");
-    let options = "--below 8% --interval 5s --settle-floor 15s --max-effort 9 --max-hz 30";
-    let options: Vec<&str> = options.split(' ').collect();
-    let mut process = hold(&installation, &server.url(), data.path(), &options);
-    let without = churn.mean_share(&server, Duration::from_secs(10));
-    eventually("the target is held", TIMEOUT, || output(data.path()).contains(": holding: ").then_some(()));
-    let at = |seconds| churn.mean_share(&server, Duration::from_secs(seconds));
-    let first = at(40);
-    churn.set_rate(10_000);
-    let (mut highest, mut back) = (0.0_f64, None);
-    for second in (2..=90).step_by(2) {
-        let share = at(2);
-        highest = highest.max(share);
-        match share <= 0.085 {
-            true => drop(back.get_or_insert(second)),
-            false => back = None,
-        }
-    }
-    let (second, raised) = (at(30), setting(&server));
-    churn.set_rate(2_000);
-    thread::sleep(Duration::from_secs(40));
-    let third = at(30);
-    println!(
-        "{flavor:?}: {without:.3} without; {first:.3} at 2,000/s; step to 10,000/s: highest {highest:.3}, back after \
-         {back:?} s, {second:.3} with {raised:?}; {third:.3} at 2,000/s again\n{}",
-        output(data.path())
-    );
-    kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
-    let exit = eventually("it ends", TIMEOUT, || process.try_wait().expect("a child"));
-    assert_eq!((exit.code(), setting(&server)), (Some(0), own), "{}", output(data.path()));
-    assert!(without > 0.15, "{without} without anything");
-    assert!([first, second, third].iter().all(|share| *share <= 0.085), "{first} {second} {third}");
-    assert!(highest <= 0.12 && back.is_some_and(|seconds| seconds <= 60), "{highest}, back after {back:?}");
-}
-
-#[rstest::rstest]
-#[ignore = "for make soak: minutes"]
-fn soak_a_target_beyond_the_default_limits_is_reported(#[values(Flavor::Valkey91, Flavor::Redis82)] flavor: Flavor) {
-    let installation = installation!();
-    let server = Server::start(flavor);
-    let own = setting(&server);
-    let _churn = Churn::start(&server, 20_000, Duration::from_secs(20));
-    thread::sleep(Duration::from_secs(40));
-    let data = tempfile::tempdir().expect("a folder");
-    let mut process = hold(&installation, &server.url(), data.path(), &["--interval", "5s", "--settle-floor", "15s"]);
-    // Where a limit is broken, the server has its own settings for ten minutes first.
-    let deadline = Instant::now() + Duration::from_secs(840);
-    while !output(data.path()).contains(": cannot_hold: ") && Instant::now() < deadline {
-        thread::sleep(Duration::from_secs(1));
-    }
-    // It stays so, with the settings that the limits allow.
-    thread::sleep(Duration::from_secs(60));
-    let said = output(data.path());
-    println!("{flavor:?}: {:?}\n{said}", setting(&server));
-    let mut states = said.lines().filter(|line| line.contains(": cannot_hold: ") || line.contains(": backing_off: "));
-    let last = states.next_back().unwrap_or_default();
-    assert!(last.contains("the limits are reached; effort"), "{flavor:?} is not said to be out of reach: {last}");
-    kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
-    eventually("it ends", TIMEOUT, || process.try_wait().expect("a child"));
-    assert_eq!(setting(&server), own);
 }

@@ -1,10 +1,11 @@
-//! A way to a server that kills a process (SIGKILL) at one moment of one CONFIG SET.
+//! A way to a server that kills a process (SIGKILL) at one moment of one write.
 
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// When a process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// At which CONFIG SET, from 1 on.
+    /// At which CONFIG SET, from 1 on, once the trap is armed.
     pub write: u32,
     /// At which part of it.
     pub at: At,
@@ -21,6 +22,8 @@ pub struct Moment {
 /// Parts of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
+    /// The server does not get the CONFIG GET before the write, so that nothing is recorded.
+    Compare,
     /// The server does not get the command.
     Command,
     /// The server has replied, and the process does not get the reply.
@@ -31,9 +34,11 @@ pub enum At {
 
 #[derive(Debug, Default)]
 struct State {
-    victim: Option<Pid>,
+    victim: Option<(Pid, Moment)>,
     writes: u32,
     sprung: bool,
+    /// Whether nothing is passed on until the trap is armed.
+    waits: bool,
 }
 
 /// The way to a server.
@@ -45,27 +50,42 @@ pub struct Trap {
 
 impl Trap {
     /// Listens in front of a server.
-    pub fn before(server: SocketAddr, moment: Moment) -> Self {
+    pub fn before(server: SocketAddr) -> Self {
+        Self::listen(server, State::default())
+    }
+
+    /// Listens in front of a server, for a process that writes at once: nothing is passed on until the trap is armed.
+    pub fn waiting(server: SocketAddr) -> Self {
+        Self::listen(server, State { waits: true, ..State::default() })
+    }
+
+    fn listen(server: SocketAddr, state: State) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let (address, state) = (listener.local_addr().expect("an address"), Arc::<Mutex<State>>::default());
+        let (address, state) = (listener.local_addr().expect("an address"), Arc::new(Mutex::new(state)));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let (state, server) = (Arc::clone(&shared), TcpStream::connect(server).expect("the server listens"));
-                thread::spawn(move || pass(client, server, moment, &state));
+                thread::spawn(move || pass(client, server, &state));
             }
         });
         Self { address, state }
     }
 
-    /// Sets whom to kill.
-    pub fn arm(&self, victim: Pid) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).victim = Some(victim);
+    /// Sets whom to kill, and when.
+    pub fn arm(&self, victim: Pid, moment: Moment) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.victim, state.writes, state.waits) = (Some((victim, moment)), 0, false);
     }
 
     /// Whether the process was killed.
     pub fn has_sprung(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).sprung
+    }
+
+    /// Returns the address of the server through the trap.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Returns the URL of the server through the trap.
@@ -75,7 +95,7 @@ impl Trap {
 }
 
 /// Passes commands and replies on, one after the other: the process waits for each reply.
-fn pass(mut client: TcpStream, mut server: TcpStream, moment: Moment, state: &Mutex<State>) {
+fn pass(mut client: TcpStream, mut server: TcpStream, state: &Mutex<State>) {
     let mut back = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
     // A reply that the process must not get is read here instead.
     let swallow = Arc::new(Mutex::new(false));
@@ -92,32 +112,49 @@ fn pass(mut client: TcpStream, mut server: TcpStream, moment: Moment, state: &Mu
     let mut buffer = [0; 65_536];
     while let Ok(read @ 1..) = client.read(&mut buffer) {
         let bytes = &buffer[..read];
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = armed(state);
         let is_set = contains(bytes, b"CONFIG\r\n$3\r\nSET\r\n");
+        // An observation asks for INFO as well.
+        let is_get = contains(bytes, b"CONFIG\r\n$3\r\nGET\r\n") && !contains(bytes, b"INFO\r\n");
         state.writes += u32::from(is_set && !state.sprung);
-        let is_moment = !state.sprung && state.writes == moment.write;
-        let kills = is_moment
-            && match moment.at {
-                At::Command | At::Reply => is_set,
-                At::ReadBack => !is_set && contains(bytes, b"CONFIG\r\n$3\r\nGET\r\n"),
+        let kill = state.victim.filter(|(_, Moment { write, at })| {
+            let is_moment = match at {
+                At::Compare => is_get && state.writes + 1 == *write,
+                At::Command | At::Reply => is_set && state.writes == *write,
+                At::ReadBack => is_get && state.writes == *write,
             };
-        if kills && moment.at == At::Reply {
+            is_moment && !state.sprung
+        });
+        let keeps_reply = kill.is_some_and(|(_, moment)| moment.at == At::Reply);
+        if keeps_reply {
             *swallow.lock().unwrap_or_else(PoisonError::into_inner) = true;
         }
-        if !kills || moment.at == At::Reply {
+        if kill.is_none() || keeps_reply {
             let _ = server.write_all(bytes);
         }
-        if kills {
-            if moment.at == At::Reply {
+        if let Some((victim, _)) = kill {
+            if keeps_reply {
                 // The server has replied once it answers another connection behind this command.
                 wait_for_server(&server);
             }
-            kill_process(state.victim.expect("the trap is armed"), Signal::KILL).expect("it runs");
+            kill_process(victim, Signal::KILL).expect("it runs");
             state.sprung = true;
             return;
         }
     }
     let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+/// Waits until the trap is armed, where it has to be.
+fn armed(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    loop {
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.waits {
+            return state;
+        }
+        drop(state);
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Waits until the server has handled what was sent before: it serves connections one after the other.

@@ -7,7 +7,8 @@ use keysweep::{
     store::HoldRenewal,
 };
 use keysweep_engine::{
-    Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, stale::CycleSetting,
+    Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, RecordedTimes,
+    stale::CycleSetting,
 };
 
 use crate::conformance::fresh::{Fresh, assert_missing, at, plain_instance, time};
@@ -30,7 +31,14 @@ fn record(effort: u32) -> BaselineRecord {
     let mut baseline = Baseline::of(CycleSetting { effort: 1, hz: 10 });
     baseline.add(Parameter::Effort, effort);
     let address = Address::tcp("cache.example", 6379);
-    BaselineRecord { target: "redis://a".into(), address, run_id: "run".into(), is_restored: false, baseline }
+    BaselineRecord {
+        target: "redis://a".into(),
+        address,
+        run_id: "run".into(),
+        is_restored: false,
+        times: RecordedTimes { writes: vec![1_700_000_000], recorded_at: 1_700_000_000, ..RecordedTimes::default() },
+        baseline,
+    }
 }
 
 async fn claimed(store: &Fresh, second: i64, owner: &str) -> Vec<HoldLease> {

@@ -2,12 +2,7 @@
 
 use super::{E1, quick, world::World};
 use crate::{
-    hold::{
-        baseline::{Baseline, Parameter},
-        policy::Policy,
-        simulated::Server,
-        state::HoldState,
-    },
+    hold::{baseline::Parameter, policy::Policy, simulated::Server, state::HoldState},
     stale::CycleSetting,
 };
 
@@ -24,10 +19,16 @@ fn history(seed: u64, steps: u32) {
     };
     let baseline = CycleSetting { effort: random.u8(1..=3), hz: 10 };
     let rate = 10f64.powf(1.0 + random.f64() * 3.0);
-    let mut world = World::new(policy, Server::new(baseline, rate, rate * (20.0 + random.f64() * 400.0)), seed);
+    let mut server = Server::new(baseline, rate, rate * (20.0 + random.f64() * 400.0));
+    server.databases = [1, 1, 2][random.usize(0..3)];
+    let mut world = World::new(policy, server, seed);
+    world.queues = random.bool();
     let mut foreign = false;
     for _ in 0..steps {
         world.step();
+        if world.server.is_scan_queued && random.u8(0..10) == 0 {
+            world.server.scan();
+        }
         if random.u8(0..100) >= 8 {
             continue;
         }
@@ -52,8 +53,8 @@ fn history(seed: u64, steps: u32) {
             _ if random.u8(0..4) == 0 => {
                 // An operator sets a value that keysweep never wrote.
                 let known = world.record.clone();
-                let value =
-                    (1..=10).find(|value| known.as_ref().is_none_or(|all| !all.knows(Parameter::Effort, *value)));
+                let value = (1..=10)
+                    .find(|value| known.as_ref().is_none_or(|all| !all.baseline.knows(Parameter::Effort, *value)));
                 if let (Some(value), true) = (value, known.is_some()) {
                     world.server.setting.effort = u8::try_from(value).expect("an effort");
                     foreign = true;
@@ -70,7 +71,7 @@ fn history(seed: u64, steps: u32) {
     }
     world.end();
     world.steps(4);
-    let own = world.record.as_ref().map_or(world.server.setting, Baseline::setting);
+    let own = world.record.as_ref().map_or(world.server.setting, |record| record.baseline.setting());
     assert_eq!(world.state, HoldState::Off, "seed {seed}: {}", world.sentence);
     match foreign {
         false => assert_eq!(world.server.setting, own, "seed {seed}: {:?}", world.record),
@@ -79,7 +80,7 @@ fn history(seed: u64, steps: u32) {
     if let Some(record) = &world.record
         && !foreign
     {
-        assert_eq!(record.setting(), baseline, "seed {seed}: a value that keysweep wrote became a baseline");
+        assert_eq!(record.baseline.setting(), baseline, "seed {seed}: a value that keysweep wrote became a baseline");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The controller against a simulated server: what it does in each situation, and that its promises hold for thousands of
 //! histories.
 
+mod handover;
 mod histories;
 mod world;
 
@@ -237,7 +238,7 @@ fn a_value_that_was_left_is_the_servers_own_for_the_next_hold() {
     world.steps(3);
     assert_eq!(world.state, HoldState::Off, "{}", world.sentence);
     world.server.setting.effort = 2;
-    world.controller = Controller::new(world.policy, world.record.clone(), true);
+    world.crash();
     world.server.file.effort = 2;
     world.steps(60);
     assert_eq!(world.state, HoldState::Holding, "{}", world.sentence);
@@ -317,4 +318,68 @@ fn twelve_changes_a_day_are_enough() {
         world.server.is_saving = false;
     }
     assert!((10..=12).contains(&world.writes), "{} writes in {} hours", world.writes, world.now / 3_600.0);
+}
+
+#[test]
+fn while_the_store_is_away_nothing_is_written_and_nothing_is_restored() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 23);
+    world.steps(40);
+    let raised = world.server.setting;
+    world.stores = false;
+    (world.server.rate, world.server.is_saving) = (10_000.0, true);
+    world.steps(120);
+    assert_eq!((world.state, world.server.setting), (HoldState::Measuring, raised), "{}", world.sentence);
+    assert!(world.sentence.contains("changes cannot be recorded"), "{}", world.sentence);
+    world.end();
+    world.steps(10);
+    assert_eq!((world.state, world.server.setting), (HoldState::Restoring, raised), "{}", world.sentence);
+    world.stores = true;
+    world.step();
+    assert_eq!(world.server.setting, E1, "{}", world.sentence);
+}
+
+#[test]
+fn a_scan_that_waits_for_its_turn_is_waited_for() {
+    let mut server = Server::new(E1, 30.0, 1_000_000.0);
+    server.batch(0.3);
+    let mut world = World::new(quick(), server, 4);
+    world.queues = true;
+    while world.state != HoldState::Scanning {
+        world.step();
+    }
+    for _ in 0..400 {
+        world.step();
+        assert_eq!((world.state, world.writes), (HoldState::Scanning, 0), "{}", world.sentence);
+    }
+    assert!(world.sentence.contains("waits for its turn"), "{}", world.sentence);
+    world.server.scan();
+    world.steps(60);
+    assert_eq!((world.state, world.server.share < 0.1), (HoldState::Holding, true), "{}", world.sentence);
+    // A task that could not be created is not waited for.
+    world.queues = false;
+    world.server.batch(0.3);
+    world.controller.scan = Scan::Asked(world.now);
+    world.step();
+    assert!(matches!(world.controller.scan, Scan::Ended(_)), "{:?}", world.controller.scan);
+}
+
+/// How many keys expire in each of several databases is an estimate, so that the share is measured.
+#[test]
+fn where_several_databases_have_most_keys_the_effort_follows_samples_by_one() {
+    let mut server = Server::new(E1, 2_000.0, 60_000.0);
+    server.databases = 2;
+    let mut world = World::new(Policy { max_effort: 9, ..quick() }, server, 24);
+    let mut efforts = vec![E1.effort];
+    for _ in 0..400 {
+        world.step();
+        if efforts.last() != Some(&world.server.setting.effort) {
+            efforts.push(world.server.setting.effort);
+        }
+        assert_eq!(world.server.setting.hz, E1.hz, "{}", world.sentence);
+    }
+    assert!(efforts.windows(2).all(|two| two[1].abs_diff(two[0]) == 1) && efforts.len() > 2, "{efforts:?}");
+    assert_eq!((world.state, world.server.share <= 0.1), (HoldState::Holding, true), "{}", world.sentence);
+    world.end();
+    world.steps(2);
+    assert_eq!(world.server.setting, E1);
 }

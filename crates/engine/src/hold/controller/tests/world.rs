@@ -1,6 +1,8 @@
 //! A simulated server with the controller that holds it, and with what operators and crashes do to both. Every write is
 //! checked against the promises of the policy.
 
+use std::collections::VecDeque;
+
 use crate::hold::{
     action::{Action, Outcome},
     baseline::{Baseline, Parameter},
@@ -9,18 +11,30 @@ use crate::hold::{
     policy::{Level, Policy},
     simulated::Server,
     state::HoldState,
+    times::{DAY, Times},
 };
 use crate::stale::{CycleCost, CycleSetting, Share, Workload};
 
 /// Factor by which a raise may exceed a limit, by the costs that the simulated server really has.
 const SCATTER: f64 = 1.25;
 
+/// Writes a day, at most.
+const WRITES_A_DAY: usize = 12;
+
+/// What outlives a controller.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub baseline: Baseline,
+    pub times: Times,
+    pub is_restored: bool,
+}
+
 /// A controller with the server that it holds, and the record that outlives both.
 pub struct World {
     pub server: Server,
     pub controller: Controller,
     pub policy: Policy,
-    pub record: Option<Baseline>,
+    pub record: Option<Record>,
     pub random: fastrand::Rng,
     pub now: f64,
     /// Whether the store takes records.
@@ -31,8 +45,13 @@ pub struct World {
     pub has_field_ttls: bool,
     /// Whether every number of the next observation is none.
     pub is_insane: bool,
+    /// Whether scans wait for their turn until the test starts them.
+    pub queues: bool,
     pub last_write: f64,
+    /// What the last write or restore left.
+    pub left: CycleSetting,
     pub writes: u32,
+    day: VecDeque<f64>,
     pub state: HoldState,
     pub sentence: String,
 }
@@ -41,7 +60,6 @@ impl World {
     pub fn new(policy: Policy, server: Server, seed: u64) -> Self {
         let policy = Policy { level: Level::Hold, ..policy }.validated().expect("a valid policy");
         Self {
-            server,
             controller: Controller::new(policy, None, false),
             policy,
             record: None,
@@ -51,8 +69,12 @@ impl World {
             loses_reply: None,
             has_field_ttls: false,
             is_insane: false,
+            queues: false,
             last_write: f64::NEG_INFINITY,
+            left: server.setting,
             writes: 0,
+            day: VecDeque::new(),
+            server,
             state: HoldState::Off,
             sentence: String::new(),
         }
@@ -83,12 +105,16 @@ impl World {
         (self.state, self.sentence) = (status.state, status.sentence);
         match action {
             Action::None => {}
+            Action::Scan if self.queues => self.server.is_scan_queued = true,
             Action::Scan => self.server.scan(),
             Action::Write { parameter, from, value } => self.write(from, parameter, value),
             Action::Restore => {
                 let baseline = self.controller.baseline().expect("a baseline").clone();
+                assert!(self.stores, "nothing is written while changes cannot be recorded");
                 let outcome = self.server.restore(&baseline);
+                self.left = self.server.setting;
                 self.controller.restored(self.now, outcome);
+                self.save(true);
             }
         }
     }
@@ -105,22 +131,39 @@ impl World {
         if value > parameter.of(from) {
             self.check_cost(to);
         }
-        let baseline = self.controller.intend(parameter, value).expect("a baseline").clone();
+        let own = self.controller.baseline().expect("a baseline").setting();
+        for parameter in Parameter::ALL {
+            let known = [own, self.left].map(|setting| parameter.of(setting));
+            assert!(known.contains(&parameter.of(from)), "{from:?}: neither {own:?} nor left, {:?}", self.left);
+        }
+        self.controller.intend(self.now, parameter, value);
+        self.save(false);
+        self.count();
         if self.loses_reply == Some(false) {
-            (self.loses_reply, self.record) = (None, Some(baseline));
+            self.loses_reply = None;
             return self.controller.written(self.now, Outcome::Unknown);
         }
-        let record = &mut self.record;
-        let outcome = self.server.write(from, parameter, value, || {
-            *record = Some(baseline);
-            true
-        });
-        if matches!(outcome, Outcome::Done(_)) {
-            self.last_write = self.now;
-            self.writes += 1;
+        let outcome = self.server.write(from, parameter, value, || true);
+        self.left = self.server.setting;
+        if self.loses_reply.take().is_some() {
+            return self.controller.written(self.now, Outcome::Unknown);
         }
-        let outcome = if self.loses_reply.take().is_some() { Outcome::Unknown } else { outcome };
         self.controller.written(self.now, outcome);
+        self.save(false);
+    }
+
+    /// Records what the next controller has to know.
+    fn save(&mut self, is_restored: bool) {
+        let baseline = self.controller.baseline().expect("a baseline").clone();
+        self.record = Some(Record { baseline, times: self.controller.times(), is_restored });
+    }
+
+    /// Counts a write: at most twelve a day, whatever has crashed meanwhile.
+    fn count(&mut self) {
+        (self.last_write, self.writes) = (self.now, self.writes + 1);
+        self.day.push_back(self.now);
+        self.day.retain(|at| self.now - at < DAY);
+        assert!(self.day.len() <= WRITES_A_DAY, "{} writes a day", self.day.len());
     }
 
     /// A raise keeps the limits by what the law says of the server, as long as it is a server of the law.
@@ -130,8 +173,9 @@ impl World {
         if self.server.slowness != 1.0 || self.server.steep.is_some() || self.server.is_capped {
             return;
         }
-        let keys = self.server.keys as u64;
-        let workload = Workload::split(rate, &[(keys, keys, None)], 16);
+        let databases = self.server.databases;
+        let keys = self.server.keys as u64 / u64::from(databases);
+        let workload = Workload::split(rate, &vec![(keys, keys, None); databases as usize], 16);
         let model =
             Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
         let own = self.controller.baseline().expect("a baseline").setting();
@@ -160,9 +204,12 @@ impl World {
 
     /// The process dies; the next one finds the record.
     pub fn crash(&mut self) {
-        self.controller = Controller::new(self.policy, self.record.clone(), false);
-        self.server.scan_left = None;
-        // A new holder knows nothing of the last write.
-        self.last_write = f64::NEG_INFINITY;
+        self.controller = match self.record.clone() {
+            Some(Record { baseline, times, is_restored }) => {
+                Controller::new(self.policy, Some(baseline), is_restored).after(times)
+            }
+            None => Controller::new(self.policy, None, false),
+        };
+        (self.server.scan_left, self.server.is_scan_queued) = (None, false);
     }
 }

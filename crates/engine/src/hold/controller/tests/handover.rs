@@ -1,0 +1,79 @@
+//! What the next holder of a server continues with after a crash.
+
+use super::{E1, quick, world::World};
+use crate::hold::{policy::Policy, simulated::Server, state::HoldState};
+
+/// The next holder continues with the times of the last one.
+#[test]
+fn a_crash_frees_no_holder_from_the_settling_time_or_from_the_twelve_changes_a_day() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 300_000.0), 20);
+    while world.writes == 0 {
+        world.step();
+    }
+    let raised = world.server.setting;
+    world.crash();
+    world.step();
+    assert_eq!((world.state, world.server.setting), (HoldState::Settling, raised), "{}", world.sentence);
+    // Three time constants of a share of 15 %, which are longer than the floor.
+    world.steps(40);
+    assert_eq!(world.writes, 1, "{}", world.sentence);
+    let mut busy = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 13);
+    for _ in 0..40 {
+        busy.steps(160);
+        busy.server.is_saving = true;
+        busy.steps(1);
+        busy.server.is_saving = false;
+        busy.crash();
+    }
+    assert!((10..=12).contains(&busy.writes), "{} writes in {} hours", busy.writes, busy.now / 3_600.0);
+}
+
+#[test]
+fn a_crash_does_not_end_backing_off() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 6);
+    world.steps(40);
+    world.server.is_saving = true;
+    world.steps(1);
+    world.server.is_saving = false;
+    world.crash();
+    world.steps(100);
+    assert_eq!((world.state, world.server.setting), (HoldState::BackingOff, E1), "{}", world.sentence);
+    world.steps(60);
+    assert_ne!(world.server.setting, E1, "{}", world.sentence);
+}
+
+#[test]
+fn a_crash_behind_a_lost_reply_leaves_either_value_and_no_other() {
+    for is_applied in [true, false] {
+        let mut world = World::new(Policy { below: 0.06, ..quick() }, Server::new(E1, 1_000.0, 30_000.0), 21);
+        world.loses_reply = Some(is_applied);
+        while world.writes == 0 {
+            world.step();
+        }
+        assert_eq!(world.server.setting != E1, is_applied);
+        world.crash();
+        world.steps(60);
+        assert_eq!((world.state, world.writes > 1), (HoldState::Holding, true), "{}", world.sentence);
+    }
+}
+
+/// A file may hold what was written before the last write. It was not left there, so nothing goes on with it; a restore replaces it.
+#[test]
+fn a_value_that_was_written_before_the_last_one_is_foreign_and_restored() {
+    let mut world = World::new(Policy { below: 0.06, ..quick() }, Server::new(E1, 1_000.0, 30_000.0), 22);
+    while world.writes == 0 {
+        world.step();
+    }
+    world.server.file = world.server.setting;
+    world.steps(40);
+    let (first, last) = (world.server.file, world.server.setting);
+    assert!(world.writes > 1 && first != last, "{first:?}, then {last:?}");
+    let writes = world.writes;
+    world.server.restart(false);
+    world.crash();
+    world.steps(40);
+    assert_eq!((world.state, world.server.setting, world.writes), (HoldState::Foreign, first, writes));
+    world.end();
+    world.steps(3);
+    assert_eq!((world.state, world.server.setting), (HoldState::Off, E1), "{}", world.sentence);
+}

@@ -1,0 +1,57 @@
+//! When a controller has a server sampled.
+
+use super::{controller::Controller, policy::Level, signals::Signals};
+use crate::stale::{MIN_SAMPLED_KEYS, Share, reversion_seconds};
+
+/// Seconds between two samples, at least, and in intervals.
+const MIN_SAMPLE_SECONDS: f64 = 30.0;
+const SAMPLE_INTERVALS: f64 = 5.0;
+
+impl Controller {
+    /// Whether a sample should be taken before the next step.
+    pub fn wants_sample(&self, now: f64, signals: &Signals) -> bool {
+        let is_possible = signals.is_primary
+            && self.policy.level != Level::Observe
+            && !signals.is_saving
+            && !signals.is_paused
+            && !signals.is_resyncing
+            && !signals.is_scanning
+            && signals.keys().0 >= MIN_SAMPLED_KEYS;
+        if !is_possible || now < self.settle_until || self.history.range().is_none() {
+            return false;
+        }
+        let Some(sampled_at) = self.sampled_at else { return true };
+        let since = now - sampled_at;
+        let spacing = (SAMPLE_INTERVALS * self.policy.interval().as_secs_f64()).max(MIN_SAMPLE_SECONDS);
+        since >= spacing.max(self.reversion(signals).unwrap_or(0.0))
+            || (self.is_sample_urgent(now, signals) && since >= self.floor())
+    }
+
+    /// Whether nothing was sampled yet, or something has changed since the last sample.
+    pub fn is_sample_urgent(&self, now: f64, signals: &Signals) -> bool {
+        let Some(sampled_at) = self.sampled_at else { return true };
+        let has_moved = self.is_steady(now, signals) && sampled_at < self.last_change();
+        // Whether a batch has expired, or more keys expire from now on, decides what is done.
+        let has_shifted = self.history.shifted_at.is_some_and(|at| sampled_at < at);
+        has_moved || has_shifted
+    }
+
+    /// Receives a sample of the stale share, or that none could be taken.
+    pub fn sampled(&mut self, now: f64, share: Option<Share>) {
+        self.sampled_at = Some(now);
+        let in_order = |share: &Share| 0.0 <= share.low && share.low <= share.share && share.share <= share.high;
+        self.sample = share.filter(in_order).filter(|share| share.high <= 1.0);
+    }
+
+    /// Returns the seconds after which the share has returned to what the cycle holds; `None`: the rate is unknown.
+    pub fn reversion(&self, signals: &Signals) -> Option<f64> {
+        let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
+        reversion_seconds(share, signals.keys().0, self.history.rate()?)
+    }
+
+    /// Whether the share was sampled since the rate last changed, as far as it can be.
+    pub(super) fn has_sampled(&self, signals: &Signals) -> bool {
+        let shifted_at = self.history.shifted_at.unwrap_or(f64::NEG_INFINITY);
+        signals.keys().0 < MIN_SAMPLED_KEYS || self.sampled_at.is_some_and(|at| at >= shifted_at)
+    }
+}
