@@ -4,9 +4,9 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, BufWriter, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -15,6 +15,13 @@ use std::{
 
 /// How long the server writes a reply that its client does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Primaries of a crowd.
+const CROWD: u8 = 64;
+/// What each of them answers to INFO: 1.8 MB.
+static CROWD_INFO: LazyLock<String> = LazyLock::new(|| {
+    let field = |number| format!("field{number}:{}\r\n", "x".repeat(100));
+    info(&(0..16_000).map(field).collect::<String>())
+});
 
 /// What the server does instead of answering a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,8 @@ pub enum Hostility {
     Nodes,
     /// A cluster of 1,000 primaries, the most that a scan takes, none of which can be reached.
     Primaries,
+    /// A cluster of 64 primaries, each of which answers INFO with nearly as much as is accepted.
+    Crowd,
     /// The greatest numbers that there are, for every count.
     Numbers,
     /// Pages of SCAN without an end, each with a cursor of its own.
@@ -50,7 +59,7 @@ pub enum Hostility {
 }
 
 impl Hostility {
-    /// All but `Primaries`, which is about time and threads.
+    /// All but `Primaries`, which is about time and threads, and `Crowd`, which is hostile at two commands.
     pub const ALL: [Self; 13] = [
         Self::Wide,
         Self::Deep,
@@ -71,7 +80,7 @@ impl Hostility {
     pub fn worst_command(self) -> &'static str {
         match self {
             Self::Long | Self::Fields | Self::Databases | Self::Numbers => "INFO",
-            Self::Nodes | Self::Primaries | Self::Nested => "CLUSTER",
+            Self::Nodes | Self::Primaries | Self::Crowd | Self::Nested => "CLUSTER",
             Self::Endless | Self::Pages => "SCAN",
             Self::Wide | Self::Deep | Self::Slow | Self::Integers | Self::Replicas => "ROLE",
         }
@@ -110,13 +119,10 @@ impl HostileServer {
         let conduct = Arc::new(Conduct { is_hostile: AtomicBool::new(true), attacks: Mutex::default() });
         let (port, client) = (address.port(), String::new());
         let behaviour = Behaviour { hostility, command, port, conduct: Arc::clone(&conduct), client };
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let mut behaviour = behaviour.clone();
-                // A client that gives up ends the connection.
-                thread::spawn(move || behaviour.serve(&stream));
-            }
-        });
+        behaviour.accept(listener);
+        if hostility == Hostility::Crowd {
+            crowd().for_each(|host| behaviour.accept(TcpListener::bind((host, port)).expect("a port of loopback")));
+        }
         Self { address, conduct }
     }
 
@@ -146,7 +152,24 @@ impl HostileServer {
     }
 }
 
+/// Returns the hosts of a crowd's primaries.
+fn crowd() -> impl Iterator<Item = Ipv4Addr> {
+    (1..=CROWD).map(|last| Ipv4Addr::new(127, 2, 0, last))
+}
+
 impl Behaviour {
+    /// Serves each connection in a thread of its own.
+    fn accept(&self, listener: TcpListener) {
+        let behaviour = self.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut behaviour = behaviour.clone();
+                // A client that gives up ends the connection.
+                thread::spawn(move || behaviour.serve(&stream));
+            }
+        });
+    }
+
     fn serve(&mut self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
@@ -191,6 +214,7 @@ impl Behaviour {
             return self.attack(command, out);
         }
         match name.as_str() {
+            "INFO" if is_hostile && self.hostility == Hostility::Crowd => bulk(out, &CROWD_INFO),
             "INFO" => {
                 let keys = self.keys();
                 bulk(out, &info(&format!("db0:keys={keys},expires={keys},avg_ttl=0\r\n{}", self.cluster_field())))
@@ -284,7 +308,18 @@ impl Behaviour {
                     write!(out, "*3\r\n:{first}\r\n:{last}\r\n{node}")
                 })
             }
-            Hostility::Nodes | Hostility::Primaries => bulk(out, "cluster_state:ok"),
+            Hostility::Crowd if command.get(1).is_some_and(|word| word == "SLOTS") => {
+                write!(out, "*{CROWD}\r\n")?;
+                (0..).zip(crowd()).try_for_each(|(index, host)| {
+                    let (host, port) = (host.to_string(), self.port);
+                    let (first, last, length) = (index * 256, index * 256 + 255, host.len());
+                    let node = format!("*3\r\n${length}\r\n{host}\r\n:{port}\r\n$6\r\n{index:06}\r\n");
+                    write!(out, "*3\r\n:{first}\r\n:{last}\r\n{node}")
+                })
+            }
+            // Without it each primary counts as the one that was announced.
+            Hostility::Crowd if command.get(1).is_some_and(|word| word == "MYID") => out.write_all(b"-ERR no\r\n"),
+            Hostility::Nodes | Hostility::Primaries | Hostility::Crowd => bulk(out, "cluster_state:ok"),
             Hostility::Numbers => {
                 let most = u64::MAX;
                 let line = |number| format!("db{number}:keys={most},expires={most},avg_ttl={most}\r\n");

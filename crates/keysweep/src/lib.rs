@@ -18,6 +18,7 @@ pub mod store;
 pub mod task;
 pub mod telemetry;
 
+mod allocator;
 mod api;
 mod connections;
 mod console;

@@ -20,6 +20,8 @@ pub struct ReplyMemory {
 #[derive(Debug, Default)]
 struct Taken {
     bytes: usize,
+    /// The most since [`ReplyMemory::take_peak`].
+    peak: usize,
     by_owner: HashMap<Arc<str>, usize>,
 }
 
@@ -32,6 +34,13 @@ impl ReplyMemory {
     /// Returns the bytes that are taken.
     pub fn taken(&self) -> usize {
         self.lock().bytes
+    }
+
+    /// Returns the most bytes that were taken at a time since the last call.
+    pub fn take_peak(&self) -> usize {
+        let mut taken = self.lock();
+        let now = taken.bytes;
+        std::mem::replace(&mut taken.peak, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -93,6 +102,7 @@ impl Held {
                 return Err(LinkError::NoMemory);
             }
             taken.bytes += more;
+            taken.peak = taken.peak.max(taken.bytes);
             taken.by_owner.insert(Arc::clone(owner), of_owner + more);
         }
         self.bytes += more;
@@ -166,10 +176,12 @@ mod tests {
         let moved = first.hand_over();
         drop(first);
         assert_eq!(memory.taken(), 100, "what was handed over is still held");
+        assert_eq!(memory.take_peak(), 100);
         drop(moved);
         let clone = kept.clone();
         drop(kept);
         assert_eq!(memory.taken(), 25, "a clone holds it, too");
+        assert_eq!((memory.take_peak(), memory.take_peak()), (100, 25));
         drop(clone);
         assert!(memory.taken() == 0 && memory.lock().by_owner.is_empty());
         assert!(one.take(75).is_ok() && MemoryShare::default().take(usize::MAX).is_ok());

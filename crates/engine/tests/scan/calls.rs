@@ -225,7 +225,8 @@ fn a_slice_allocates_as_much_for_ten_keys_as_for_ten_thousand() {
         let slice = link.slice(0, count, Capabilities::ALL).expect("a slice");
         (ALLOCATIONS.load(Ordering::Relaxed) - before, slice.returned)
     };
-    measure(10);
+    // The first large reply makes the buffer as large as it may be.
+    measure(10_000);
     let ((few_allocations, few), (many_allocations, many)) = (measure(10), measure(10_000));
     assert!(few < 100 && many >= 10_000, "{few} and {many} keys");
     assert_eq!(few_allocations, many_allocations);

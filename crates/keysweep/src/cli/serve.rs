@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::InvalidInput;
 use crate::{
+    allocator,
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
     iam::CatalogSettings,
@@ -195,6 +196,7 @@ pub struct ServeArgs {
 /// # Errors
 /// A setting is invalid, an address cannot be bound, or the database cannot be opened.
 pub fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    allocator::share_arenas();
     let (settings, roles) = serving(args).map_err(InvalidInput::mark)?;
     run(&settings, roles)
 }
@@ -242,6 +244,7 @@ fn serving(args: ServeArgs) -> anyhow::Result<(StoreSettings, Roles)> {
 /// # Errors
 /// A setting is invalid, an address cannot be bound, or the database cannot be opened.
 pub fn work(args: WorkArgs) -> anyhow::Result<()> {
+    allocator::share_arenas();
     let (settings, roles) = working(&args).map_err(InvalidInput::mark)?;
     run(&settings, roles)
 }

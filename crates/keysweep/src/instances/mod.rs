@@ -16,7 +16,7 @@ mod survey;
 mod targets;
 mod totals;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use keysweep_engine::link::ReplyMemory;
 use serde_json::Value;
@@ -36,6 +36,7 @@ pub use self::{
 };
 use self::{change_queue::ChangeQueue, estimate::Estimates, places::Places};
 use crate::{
+    allocator,
     model::{AuditEvent, Instance},
     secrets::Vault,
     store::Store,
@@ -45,6 +46,11 @@ use crate::{
 pub const REPLY_MEMORY: usize = 80 << 20;
 /// Memory of one project, so that there is always some for another, bytes.
 const REPLY_MEMORY_OF_A_PROJECT: usize = REPLY_MEMORY / 4 * 3;
+
+/// Time between two checks of how much memory replies took.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
+/// Memory of replies at a time from which on it is given back to the system, bytes: what a few ordinary servers take stays.
+const GIVE_BACK_FROM: usize = 4 << 20;
 
 /// The instances of one store. Clones share it.
 #[derive(Clone)]
@@ -73,6 +79,17 @@ impl Instances {
             changes: ChangeQueue::default(),
             polls: polls::places(),
             replies: Arc::new(ReplyMemory::new(REPLY_MEMORY, REPLY_MEMORY_OF_A_PROJECT)),
+        }
+    }
+
+    /// Gives memory back to the system after replies that took much of it, for ever.
+    pub async fn give_memory_back(&self) {
+        loop {
+            tokio::time::sleep(GIVE_BACK_INTERVAL).await;
+            if self.replies.take_peak() >= GIVE_BACK_FROM {
+                // An error would be a panic, after which the next check tries again.
+                let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+            }
         }
     }
 

@@ -66,6 +66,7 @@ pub(super) async fn serve_instances(store: Store, instances: Instances, mut shut
         () = restore(&store, &instances, &stop) => {}
         () = poll(&instances, &stop) => {}
         () = estimate(&instances) => {}
+        () = instances.give_memory_back() => {}
         () = prune_estimates(&store) => {}
         () = prune_audit(&store) => {}
     }

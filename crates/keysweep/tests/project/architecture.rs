@@ -66,6 +66,7 @@ const RANKS: &[(&str, u32)] = &[
     ("telemetry", 10),
     ("tls", 9),
     ("folder", 11),
+    ("allocator", 11),
     ("loopback", 11),
     ("model", 11),
     ("proxies", 11),
