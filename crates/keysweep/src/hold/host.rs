@@ -7,7 +7,7 @@ use std::{
 };
 
 use keysweep_engine::{
-    Address, BaselineRecord, BaselineRegistry, Change, HolderHost, MIN_SAMPLE_INTERVAL, ServerProcess,
+    Address, BaselineRecord, BaselineRegistry, Change, HolderHost, MIN_SAMPLE_INTERVAL, Reservation, ServerProcess,
 };
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -105,6 +105,10 @@ impl HolderHost for Host {
 
     fn may_write(&self) -> bool {
         is_recent(self.renewed_at, Instant::now())
+    }
+
+    fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
+        self.holds.file.reserve(run_id)
     }
 
     /// While the store does not answer, the settings are restored all the same.

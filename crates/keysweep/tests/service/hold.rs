@@ -49,10 +49,16 @@ fn heavy_an_instance_is_held_by_one_worker_after_the_other_and_restored_on_reque
     let file = std::fs::read_to_string(installation.folder().join("restore.json")).expect("the record");
     assert!(file.contains(&server.address().to_string()), "{file}");
     // The worker dies: what it wrote stays, and the next one adopts it once the lease has expired.
-    let raised = effort(&server);
+    let held = service.wait_for(&path, |hold| hold["servers"][0]["state"] == "holding");
     service.kill();
-    assert!(effort(&server) >= raised);
+    let raised = effort(&server);
+    assert_ne!(raised, own);
     let service = installation.serve(&["--no-auth"]);
+    let adopted = service.wait_for(&path, |hold| hold["reported_at"] != held["reported_at"]);
+    let found = &adopted["servers"][0];
+    let efforts = [&found["setting"]["effort"], &found["baseline"]["effort"]].map(Value::to_string);
+    assert_eq!(efforts, [raised.clone(), own.clone()], "{adopted:#}");
+    assert!(found["state"] != "foreign" && effort(&server) == raised, "{adopted:#}");
     let restored = service.send("POST", &format!("{path}/restore"), JSON, "");
     assert_eq!((restored.status, restored.body["level"].as_str()), (200, Some("observe")), "{restored:?}");
     eventually("the server has its own settings", TIMEOUT, || (effort(&server) == own).then_some(()));
