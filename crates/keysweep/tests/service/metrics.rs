@@ -157,6 +157,10 @@ fn all_metrics() -> BTreeMap<String, String> {
         service.get(&format!("{own}/auto-scan"))["adaptive"]["found_share"].as_f64()
     });
     scan(&service, &project, &instance);
+    // The schedule is checked at once after a change of the instance.
+    let labels = r#"{"labels": {"env": "test"}}"#;
+    let answer = service.send("PATCH", &own, &[("content-type", "application/json")], labels);
+    assert!(answer.status < 300, "{answer:?}");
     // On a replica an estimate measures everything that a metric shows.
     let answer = service.request("POST", &format!("{own}/estimate"));
     assert!(answer.status < 300, "{answer:?}");
