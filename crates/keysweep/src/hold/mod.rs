@@ -4,6 +4,7 @@ mod changes;
 mod file;
 mod host;
 pub mod keeper;
+pub mod recovery;
 
 use std::time::Duration;
 
