@@ -168,7 +168,8 @@ pub(super) async fn change(State(state): State<ApiState>, request: Request) -> R
 
 /// Remove an instance and its tasks
 ///
-/// Refused while a task of the instance is active.
+/// Refused while a task of the instance is active, and while its servers may have settings that keysweep wrote to hold their stale
+/// share.
 #[utoipa::path(
     delete, path = "/api/v1/projects/{project_id}/instances/{instance_id}", tag = "instances", operation_id = "remove_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),

@@ -270,7 +270,9 @@ impl From<InstanceError> for ConsoleError {
         match error {
             InstanceError::Gone(what) => Self::NotFound(what),
             InstanceError::Unknown { what, .. } => Self::NotFound(what),
-            InstanceError::InUse(_) | InstanceError::Unsupported { .. } => Self::Conflict(error.to_string()),
+            InstanceError::InUse(_) | InstanceError::Held(_) | InstanceError::Unsupported { .. } => {
+                Self::Conflict(error.to_string())
+            }
             other => Self::failed(&other, other.is_transient()),
         }
     }

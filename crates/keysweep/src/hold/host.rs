@@ -9,12 +9,11 @@ use std::{
 use keysweep_engine::{
     Address, BaselineRecord, BaselineRegistry, Change, HolderHost, MIN_SAMPLE_INTERVAL, Reservation, ServerProcess,
 };
-use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::{Holds, LEASE};
+use super::{Holds, LEASE, changes::RecordedChange};
 use crate::{
-    model::{AuditEvent, HOLD, HoldLease, Instance, MarkKind, Status},
+    model::{HOLD, HoldLease, Instance, Status},
     store::HoldRenewal,
 };
 
@@ -150,8 +149,8 @@ impl HolderHost for Host {
         }
     }
 
-    fn changed(&self, Change { address, from, to, reason, is_restore }: &Change) {
-        let action = if *is_restore { "hold.restore" } else { "hold.write" };
+    fn changed(&self, change: &Change) {
+        let Change { to, reason, is_restore, .. } = change;
         tracing::info!(
             instance_id = self.instance.id,
             effort = to.effort,
@@ -161,17 +160,8 @@ impl HolderHost for Host {
             if *is_restore { "settings restored" } else { "settings changed" }
         );
         self.holds.counts.hold_written(&self.instance.id);
-        let event = AuditEvent {
-            project_id: Some(&self.instance.project_id),
-            actor: Some(HOLD),
-            action,
-            subject: &self.instance.id,
-        };
-        let detail = json!({ "server": address, "from": from, "to": to, "reason": reason });
-        let store = self.holds.store.with_audit(vec![event.entry(&detail)]);
-        if let Err(error) = self.runtime.block_on(store.mark(&self.instance.id, MarkKind::Config, &detail)) {
-            tracing::warn!(instance_id = self.instance.id, %error, "a change of settings is missing from the audit trail and the history");
-        }
+        let change = RecordedChange::new(&self.instance, Some(HOLD), change);
+        self.runtime.block_on(self.holds.changes.record(&self.holds.store, change));
     }
 }
 

@@ -37,6 +37,7 @@ pub async fn keep_holds(holds: Holds, mut shutdown: watch::Receiver<bool>) {
         match holds.store.claim_holds(&holds.owner, LEASE, free, MAX_HOLDS_OF_A_PROJECT).await {
             Ok(leases) => {
                 is_failing = false;
+                holds.changes.flush(&holds.store).await;
                 for lease in leases {
                     keepers.spawn(keep(holds.clone(), lease, shutdown.clone()));
                 }
@@ -58,6 +59,7 @@ pub async fn keep_holds(holds: Holds, mut shutdown: watch::Receiver<bool>) {
     while let Some(ended) = keepers.join_next().await {
         log_crash(ended);
     }
+    holds.changes.flush(&holds.store).await;
 }
 
 fn log_crash(ended: Result<(), tokio::task::JoinError>) {

@@ -45,6 +45,11 @@ pub enum InstanceError {
     /// A task of the instance is active.
     #[error("instance {0:?} has an active task; cancel it, or wait until it has finished")]
     InUse(String),
+    /// Servers of the instance are held, or have to be restored: it can be neither removed nor moved.
+    #[error(
+        "instance {0:?} is held; restore it first with POST …/hold/restore or `keysweep admin instance restore`, and repeat this once its servers have their own settings"
+    )]
+    Held(String),
     /// The server cannot be scanned, so that no auto-scan can be enabled.
     #[error("instance {name:?} cannot be scanned: {cause}")]
     Unsupported {
@@ -94,6 +99,7 @@ pub(super) fn taken<'v>(value_of: impl Fn(&str) -> &'v str) -> impl Fn(StoreErro
 pub fn gone(error: StoreError) -> InstanceError {
     match error {
         StoreError::Missing(what) => InstanceError::Gone(what),
+        StoreError::Held(name) => InstanceError::Held(name),
         other => other.into(),
     }
 }

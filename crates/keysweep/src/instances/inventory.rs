@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Connection, InstanceError, Instances, connection::check_plain};
+use super::{Connection, InstanceError, Instances, connection::check_plain, error::gone};
 use crate::{
     model::{AuditEvent, Instance, Labels, Sealed, check_name, now},
     random::new_id,
@@ -172,7 +172,8 @@ impl Instances {
         Ok(InventoryPlan { steps })
     }
 
-    /// Does what a plan says: all of it, or nothing. `InUse`: an instance that is to be removed has an active task.
+    /// Does what a plan says: all of it, or nothing. `InUse`: an instance that is to be removed has an active task; `Held`:
+    /// one that is to be removed or moved is held.
     pub async fn apply_inventory(&self, plan: &InventoryPlan, by: Option<&str>) -> Result<(), InventoryPlanError> {
         let mut changes = InstanceChanges::default();
         let mut audit = Vec::new();
@@ -201,7 +202,7 @@ impl Instances {
             Ok(Some(name)) => Err(InstanceError::InUse(name).into()),
             // An instance was registered, renamed or removed after the plan was made.
             Err(StoreError::Taken { .. } | StoreError::Missing(_)) => Err(InventoryPlanError::Outdated),
-            Err(error) => Err(InstanceError::from(error).into()),
+            Err(error) => Err(gone(error).into()),
         }
     }
 

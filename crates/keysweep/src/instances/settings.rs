@@ -145,7 +145,8 @@ impl Instances {
         Ok(())
     }
 
-    /// Changes an instance's settings, and returns it as it is stored then. Connects to no server.
+    /// Changes an instance's settings, and returns it as it is stored then. Connects to no server. `Held`: the URL or the address
+    /// map of an instance that is held cannot be changed.
     pub async fn change(
         &self,
         instance: &Instance,
@@ -211,7 +212,7 @@ impl Instances {
         store.update_instance(instance, &changed).await.map_err(taken(|_| changed.name.as_str()))
     }
 
-    /// Removes an instance with its tasks, unless one of them is active.
+    /// Removes an instance with its tasks, unless one of them is active, or its servers have to be restored.
     pub async fn remove(&self, instance: &Instance, by: Option<&str>) -> Result<(), InstanceError> {
         let store = self.audited(instance, by, "instance.remove", &json!({ "name": instance.name }));
         match store.remove_instance(&instance.project_id, &instance.id).await.map_err(gone)? {
