@@ -23,6 +23,7 @@ use super::{
     status::{Badge, NextStep},
 };
 use crate::{
+    answers::MemoryShare,
     instances::Totals,
     model::{AutoScan, Instance, Role, Task, TaskDetail},
     task::schedule::next_run,
@@ -117,9 +118,10 @@ struct Activity {
 }
 
 impl ConsoleState {
-    /// Returns the instances of a project with their newest tasks and latest estimates, by name.
-    async fn listed(&self, project_id: &str) -> Result<Vec<Listed>, ConsoleError> {
-        let instances = self.instances.list(project_id).await?;
+    /// Returns the instances of a project with their newest tasks and latest estimates, by name, and the memory that is counted for
+    /// them.
+    async fn listed(&self, project_id: &str) -> Result<(Vec<Listed>, Option<MemoryShare>), ConsoleError> {
+        let (instances, share) = self.instances.list(project_id).await?.into_parts();
         let newest = self.tasks.newest(&instances).await?.into_iter();
         let mut newest: HashMap<String, Task> = newest.map(|task| (task.instance_id.clone(), task)).collect();
         let estimates = self.instances.latest_totals(&instances).await?;
@@ -127,7 +129,7 @@ impl ConsoleState {
             let (newest, estimate) = (newest.remove(&instance.id), estimates.get(&instance.id));
             Listed::new(instance, newest, estimate)
         });
-        Ok(listed.collect())
+        Ok((listed.collect(), share))
     }
 
     async fn activity(&self, project_id: &str, shown: &[Listed]) -> Result<Activity, ConsoleError> {
@@ -165,7 +167,7 @@ impl ConsoleState {
     ) -> Result<Response, ConsoleError> {
         let now = Timestamp::now();
         let selection = Selection::new(context.path("instances"), query);
-        let mut listed = self.listed(&context.project.id).await?;
+        let (mut listed, _share) = self.listed(&context.project.id).await?;
         let (has_any, can_search) = (!listed.is_empty(), listed.len() > FEW);
         let states = selection.apply(&mut listed);
         let total = self.total(&context.project.id, &listed, now).await?;
