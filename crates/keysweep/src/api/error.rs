@@ -181,6 +181,7 @@ impl From<Unhandled> for ApiError {
             Unhandled::UnknownPath => Self::NoUrl,
             Unhandled::UnknownMethod => Self::NoMethod,
             Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::NoMemory => Self::Body(BodyError::Busy),
             Unhandled::Panicked => Self::Internal,
         }
     }

@@ -105,7 +105,7 @@ impl IntoResponse for ConsoleError {
             Self::Body(BodyError::Busy) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too busy",
-                "Too many large requests are being read at the moment. Nothing was changed; try again.".into(),
+                "Too many large requests or answers are in progress at the moment. Nothing was changed; try again.".into(),
                 home(),
             ),
             Self::NoProject => (
@@ -214,6 +214,7 @@ impl From<Unhandled> for ConsoleError {
             Unhandled::UnknownPath => Self::NoUrl,
             Unhandled::UnknownMethod => Self::NoMethod,
             Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::NoMemory => Self::Body(BodyError::Busy),
             Unhandled::Panicked => Self::Internal,
         }
     }

@@ -66,6 +66,11 @@ pub enum InstanceError {
         /// The setting.
         field: UnreadableField,
     },
+    /// Lists of instances take all memory that there is for them.
+    #[error(
+        "lists of instances take too much memory at the moment; try again, or shorten the longest URLs and address maps of the project"
+    )]
+    NoMemory,
     /// The master key failed.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -75,9 +80,9 @@ pub enum InstanceError {
 }
 
 impl InstanceError {
-    /// Returns whether the same request may succeed a moment later, because the database was away or busy.
+    /// Returns whether the same request may succeed a moment later, because the database was away or busy, or memory was.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+        matches!(self, Self::NoMemory) || matches!(self, Self::Store(error) if error.is_transient())
     }
 }
 

@@ -209,13 +209,13 @@ pub const REMOTE: &[Line] = &[
 pub const SERVICES: &[Line] = &[
     good(
         "serve --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --new-database --listen 127.0.0.1:0 \
-         --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 \
+         --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --reply-memory 100 --concurrency 2 \
          --host-concurrency 1 --allow-clock-skew --public-url http://localhost:7080 --region eu --domain shop --trusted-proxies 127.0.0.1",
         "serving",
     ),
     good(
         "worker --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --new-database \
-         --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 --host-concurrency 1 \
+         --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --reply-memory 100 --concurrency 2 --host-concurrency 1 \
          --allow-clock-skew",
         "working",
     ),
