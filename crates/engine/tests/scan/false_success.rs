@@ -203,18 +203,6 @@ fn clients_that_write_cost_a_server_without_config_neither_its_exact_count_nor_i
 }
 
 #[test]
-fn keys_that_clients_may_have_removed_are_a_warning_and_not_said_to_have_expired() {
-    let server = Server::start(Flavor::Redis82);
-    let loaded = DataSet::new().live(15_000).stale(300).load(&server);
-    let (report, _) = scan_while_keys_are_replaced(&server, &server.url(), 15_000, 1);
-    let once = (loaded.live + loaded.stale) * 11 / 10;
-    assert!(report.totals.keys_scanned < once, "another pass could prove no more: {report:#?}");
-    assert_eq!((report.outcome, report.totals.exact, server.held()), (Outcome::Done, true, loaded.live), "{report:#?}");
-    assert!(is_warned_of(&report, "clients that add and delete keys"), "{:?}", report.warnings);
-    assert!(report.totals.remaining.is_some_and(|left| left.in_doubt), "{report:#?}");
-}
-
-#[test]
 fn a_cluster_whose_transactions_reclaim_nothing_is_scanned_with_plain_slices() {
     let mut cluster = Cluster::launch(&without_nested_expiry(), 2, false);
     let (live, stale) = cluster.load(500, 500);
