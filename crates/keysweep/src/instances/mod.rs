@@ -16,7 +16,10 @@ mod survey;
 mod targets;
 mod totals;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use keysweep_engine::link::ReplyMemory;
 use serde_json::Value;
@@ -44,13 +47,16 @@ use crate::{
 
 /// Memory of a process for what servers reply, bytes: for all scans, polls, estimates and holds together.
 pub const REPLY_MEMORY: usize = 80 << 20;
-/// Memory of one project, so that there is always some for another, bytes.
+/// Memory of one project, which leaves some for others, bytes.
 const REPLY_MEMORY_OF_A_PROJECT: usize = REPLY_MEMORY / 4 * 3;
 
 /// Time between two checks of how much memory replies took.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
 /// Memory of replies at a time from which on it is given back to the system, bytes: what a few ordinary servers take stays.
 const GIVE_BACK_FROM: usize = 4 << 20;
+
+/// Time between two warnings that there was not enough.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The instances of one store. Clones share it.
 #[derive(Clone)]
@@ -84,8 +90,19 @@ impl Instances {
 
     /// Gives memory back to the system after replies that took much of it, for ever.
     pub async fn give_memory_back(&self) {
+        let mut warned: Option<Instant> = None;
         loop {
             tokio::time::sleep(GIVE_BACK_INTERVAL).await;
+            if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                let refused = self.replies.take_refused();
+                if refused > 0 {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        refused,
+                        "replies of servers found no memory; large clusters or hostile servers take it"
+                    );
+                }
+            }
             if self.replies.take_peak() >= GIVE_BACK_FROM {
                 // An error would be a panic, after which the next check tries again.
                 let _ = tokio::task::spawn_blocking(allocator::give_back).await;
