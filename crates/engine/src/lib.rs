@@ -40,8 +40,8 @@ pub use self::{
     failure::{ConnectFault, Failure, FailureKind, REQUIRES_PASSWORD},
     hold::{
         Baseline, BaselineRecord, BaselineRegistry, Change, HoldState, HoldStatus, Holder, HolderHost,
-        Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RecordedTimes, RestoreOutcome,
-        Restored, Values, restore,
+        Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RecordedTimes, Reservation,
+        RestoreOutcome, Restored, Values, restore,
     },
     limits::{Limits, Preset},
     monitor::Monitor,
@@ -53,7 +53,10 @@ pub use self::{
         fraction,
     },
     scan::{MAX_SHARD_THREADS, sweep, sweep_through},
-    server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, gains_nothing, inspect, release_lazyfree},
+    server::{
+        Check, ExpiredKeys, Holders, Inspection, LazyFreeRegistry, Verdict, check, gains_nothing, inspect,
+        release_lazyfree,
+    },
     stop::{Stop, StopOnDrop},
     target::{Address, AddressError, AddressMap, Credentials, Mode, SentinelTls, Target, TargetError, Tls},
     topology::SlotSet,

@@ -37,6 +37,15 @@ impl Limits {
     /// that each has to bring more keys along.
     const IN_PART: f64 = 0.6;
 
+    /// Part of a cursor's share of a round trip that lies between the starts of two slices, at least, 0–1. Sent together, or after each
+    /// other, they would arrive within one iteration of the server's event loop, and clients would wait for all of them.
+    const APART: f64 = 0.75;
+
+    /// Returns the time between the starts of two slices over a path with this round trip, at least.
+    pub(crate) fn spacing(round_trip: Duration) -> Duration {
+        round_trip.mul_f64(Self::APART / f64::from(Self::CURSORS))
+    }
+
     /// Returns the limits over a path with this round trip, on which as many slices as there are cursors run in each.
     ///
     /// A client that comes at any moment meets a slice with the probability of their share of the time, and waits for what is left of

@@ -237,9 +237,12 @@ impl CostMeter {
             let besides = cpu.as_secs_f64() - scan - clients - queries - reclaims;
             self.overhead = (besides.max(-scan * WAITED) / f64::from(sums.slices)).min(MAX_OVERHEAD);
         }
-        if elapsed >= CALIBRATION {
-            (self.calibration, self.is_calibrated) = (None, true);
+        if elapsed < CALIBRATION {
+            return;
         }
+        // A wait for a background save may have taken all of the time.
+        self.is_calibrated = sums.slices >= MIN_CALIBRATED;
+        self.calibration = (!self.is_calibrated).then_some((now, reading, Sums::default()));
     }
 
     /// Returns the seconds for each unit of COUNT by the round trips: jitter only adds to them, and so a low quantile is not

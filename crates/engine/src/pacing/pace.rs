@@ -40,6 +40,9 @@ pub struct Pace {
     oldest: usize,
     /// When the budget of time allows the next slice.
     due: Duration,
+    /// Time from the start of one slice to that of the next, at least, and when that is over.
+    spacing: Duration,
+    spaced: Duration,
     /// When the cap on keys allows it.
     keys_due: Duration,
     /// When the cap on reclaims allows it.
@@ -56,6 +59,8 @@ impl Pace {
             costs: Vec::with_capacity(SAMPLES),
             oldest: 0,
             due: Duration::ZERO,
+            spacing: Duration::ZERO,
+            spaced: Duration::ZERO,
             keys_due: Duration::ZERO,
             reclaims_due: Duration::ZERO,
         }
@@ -64,6 +69,12 @@ impl Pace {
     /// Starts with the COUNT for a server where a slice takes this many seconds, and as many for each unit of COUNT.
     pub fn starting_at(mut self, fixed: f64, per_unit: f64) -> Self {
         self.count = first_count(self.limits, fixed, per_unit);
+        self
+    }
+
+    /// Keeps so much time between the starts of two slices, whatever the budget allows.
+    pub fn spaced(mut self, spacing: Duration) -> Self {
+        self.spacing = spacing;
         self
     }
 
@@ -86,7 +97,7 @@ impl Pace {
 
     /// Returns whether to wait or to run a slice at `now`.
     pub fn next(&self, now: Duration) -> Decision {
-        let due = self.due.max(self.keys_due).max(self.reclaims_due);
+        let due = self.due.max(self.spaced).max(self.keys_due).max(self.reclaims_due);
         match now < due {
             true => Decision::Wait(due),
             false => Decision::Go(self.count),
@@ -102,6 +113,7 @@ impl Pace {
 
     /// Records the start of a slice that is expected to block the server for `expected`.
     pub fn begin(&mut self, started: Duration, expected: Duration) {
+        self.spaced = started + self.spacing;
         if self.max_cpu < 1.0 {
             let from = self.due.max(started.saturating_sub(MAX_DEBT));
             self.due = from + expected.div_f64(self.max_cpu * PLANNED);
@@ -235,6 +247,16 @@ mod tests {
         pace.settle(second, -0.09);
         let Decision::Wait(due) = pace.next(second) else { panic!("no wait") };
         assert!((due - second).as_secs_f64() < 0.05, "{due:?}");
+    }
+
+    #[test]
+    fn slices_over_a_path_are_sent_apart_although_they_are_late() {
+        let (milli, second) = (Duration::from_millis(1), Duration::from_secs(1));
+        let mut pace = Pace::new(Preset::Max.limits()).spaced(2 * milli);
+        // After a second without a slice as well.
+        pace.begin(second, milli);
+        assert_eq!(pace.next(second + milli), Decision::Wait(second + 2 * milli));
+        assert!(matches!(pace.next(second + 2 * milli), Decision::Go(_)));
     }
 
     #[test]

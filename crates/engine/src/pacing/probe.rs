@@ -64,6 +64,11 @@ impl Probe {
         Some(*p90)
     }
 
+    /// Returns the longest round trip since the last [`Probe::reset`], at most of the last second.
+    pub fn longest(&self) -> Duration {
+        self.recent.iter().rev().take(self.fresh).map(|(_, round_trip)| *round_trip).max().unwrap_or_default()
+    }
+
     /// Restricts the p90 to PINGs from now on.
     pub fn reset(&mut self) {
         self.fresh = 0;

@@ -175,7 +175,8 @@ impl<'a> Throttle<'a> {
         let known = profile.cost_per_unit.unwrap_or(self.context.expected_cost);
         let propagates = has_replicas || self.last_sample.is_appending;
         self.cost = CostMeter::new(known, baseline.clients, propagates);
-        self.pace = Pace::new(self.context.limits).starting_at(OVERHEAD, known);
+        let spacing = Limits::spacing(self.probe.idle());
+        self.pace = Pace::new(self.context.limits).starting_at(OVERHEAD, known).spaced(spacing);
         let now = self.now();
         if let Some(statistics) = self.last_sample.scan {
             self.cost.read(now, statistics);

@@ -78,8 +78,10 @@ fn check_cpu_limit(flavor: Flavor, round_trip: Duration, limit: f64, keys: u64, 
     let url = if round_trip.is_zero() { server.url() } else { proxy.url() };
     let mut options = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
     options.limits.max_cpu = limit;
-    // Over a long path only longer slices can use the limit.
-    options.limits.max_slice = round_trip.mul_f64(limit / (1.0 - limit) * 1.5).max(shortest);
+    // Over a long path one cursor can use the limit only with longer slices, several of them with those of the pace.
+    if !shortest.is_zero() {
+        options.limits.max_slice = round_trip.mul_f64(limit / (1.0 - limit) * 1.5).max(shortest);
+    }
     let first = FirstSlice(&server, Mutex::new(None));
     let target = url.parse().expect("a target");
     let report = thread::scope(|scope| {
@@ -113,6 +115,8 @@ fn alone_the_cpu_limit_is_kept_by_the_servers_own_count(
         (Flavor::Valkey91, 0, 0.05, 100_000, 90, false),
         (Flavor::Valkey91, 0, 0.05, 100_000, 90, true),
         (Flavor::Redis70, 22, 0.25, 250_000, 200, false),
+        // Four cursors together.
+        (Flavor::Valkey91, 3, 0.15, 200_000, 0, false),
     )]
     (flavor, round_trip, limit, keys, micros, polls): (Flavor, u32, f64, u64, u64, bool),
 ) {
@@ -127,6 +131,51 @@ fn alone_soak_the_cpu_limit_is_kept_by_the_servers_own_count(
     #[values((0.05, 200_000), (0.25, 600_000), (0.5, 1_000_000))] (limit, keys): (f64, u64),
 ) {
     check_cpu_limit(flavor, round_trip * MILLI, limit, keys, MILLI / 5, false);
+}
+
+/// Asks a server for its size 2,000 times a second until `over`. Returns the p90 of the round trips.
+fn felt(server: &Server, over: &AtomicBool) -> Duration {
+    let (mut connection, mut round_trips) = (server.connection(), Vec::new());
+    let mut next = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        next += MILLI / 2;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        // From the time at which it should have been sent: a server that stalls shows in all that wait.
+        let _: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
+        round_trips.push(next.elapsed());
+    }
+    round_trips.sort();
+    round_trips[round_trips.len() * 9 / 10]
+}
+
+/// What clients next to the server feel of a scan at pace normal over a path: in jitter, slices of four cursors may arrive together.
+#[rstest]
+#[ignore = "for make soak: half a minute"]
+fn alone_soak_clients_beside_a_scan_over_a_path_wait_for_twice_the_pause_limit_at_most(
+    #[values(Flavor::Valkey91, Flavor::Redis82, Flavor::Redis70)] flavor: Flavor,
+    #[values((1_300, 200), (2_700, 500), (8_000, 0), (22_000, 0))] (round_trip, jitter): (u64, u64),
+) {
+    let server = Server::start(flavor);
+    DataSet::new().live(225_000).stale(75_000).load(&server);
+    let delay = Delay::round_trip(Duration::from_micros(round_trip), Duration::from_micros(jitter));
+    let proxy = Proxy::at_distance(&server, delay);
+    let during = |work: &dyn Fn()| {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let felt = scope.spawn(|| felt(&server, &over));
+            work();
+            over.store(true, Ordering::Relaxed);
+            felt.join().expect("no panic")
+        })
+    };
+    let alone = during(&|| thread::sleep(Duration::from_secs(1)));
+    let beside = during(&|| {
+        let report = sweep(&proxy.url().parse().expect("a target"), &Options::default(), &(), &Stop::new());
+        assert_eq!(report.outcome, Outcome::Done, "{report:?}");
+    });
+    let case = format!("{flavor:?} at {round_trip} ± {jitter} µs: p90 {alone:?} alone, {beside:?} beside the scan");
+    eprintln!("{case}");
+    assert!(beside < alone + 2 * Options::default().limits.max_slice + MILLI / 20, "{case}");
 }
 
 /// Returns how long a plain loop of SCAN COUNT 1000 takes over a path.
@@ -258,7 +307,9 @@ fn connections_of_several_cursors_that_break_are_opened_again() {
 /// A scan over a path of 22 ms that takes two seconds and a half, under the guard.
 fn guarded_scan(server: &Server, proxy: &Proxy, monitor: &dyn Monitor) -> u64 {
     let loaded = DataSet::new().live(20_000).stale(5_000).load(server);
-    let report = sweep(&proxy.url().parse().expect("a target"), &slow(10_000), monitor, &Stop::new());
+    // Queries of background saves would take the place of PINGs, and leave too few of them for a p90.
+    let options = Options { throttle_on_save: false, ..slow(10_000) };
+    let report = sweep(&proxy.url().parse().expect("a target"), &options, monitor, &Stop::new());
     assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
     report.totals.backoffs
 }
