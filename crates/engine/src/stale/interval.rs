@@ -12,6 +12,8 @@ pub const MAX_INTERVAL: f64 = 24.0 * 3_600.0;
 const SHORTEST: f64 = 10.0;
 /// Part of the interval that a scan may take: in a longer one keys gather behind the scan before it ends.
 const LONGEST_SCAN: f64 = 0.25;
+/// How far the mean may be above the target where the shortest interval is longer than the one that holds it, as a multiple.
+const TOLERANCE: f64 = 1.1;
 /// Weight of a new measurement of the regrowth.
 const WEIGHT: f64 = 0.3;
 
@@ -21,8 +23,8 @@ const WEIGHT: f64 = 0.3;
 pub enum ScanInterval {
     /// Seconds from the start of one scan to the next.
     Every(f64),
-    /// The target is not held by scanning: a scan takes more than a quarter of the interval. Holds the mean share that scans
-    /// hold at best.
+    /// The target is not held by scanning: the shortest interval leaves a mean of more than 1.1 times the target, or a scan
+    /// takes more than a quarter of the interval. Holds the mean share that scans hold at best.
     CannotHold(f64),
 }
 
@@ -31,9 +33,15 @@ impl ScanInterval {
     /// `None` as the interval: nothing expires.
     pub fn of(seconds: Option<f64>, scan_seconds: f64, target: f64) -> Self {
         let (seconds, scan_seconds) = (seconds.unwrap_or(f64::INFINITY), scan_seconds.max(0.0));
-        match scan_seconds > seconds * LONGEST_SCAN {
-            true => Self::CannotHold((target * scan_seconds / LONGEST_SCAN / seconds).min(1.0)),
-            false => Self::Every(seconds.max(shortest_interval(scan_seconds)).min(MAX_INTERVAL)),
+        let runs_every = seconds.max(shortest_interval(scan_seconds)).min(MAX_INTERVAL);
+        let is_too_long = runs_every > TOLERANCE * seconds || scan_seconds > LONGEST_SCAN * seconds;
+        match is_too_long {
+            true => {
+                // The mean grows with the interval that runs, not with the one that would hold the target.
+                let stretched = runs_every.max(scan_seconds / LONGEST_SCAN) / seconds;
+                Self::CannotHold((target * stretched).min(1.0))
+            }
+            false => Self::Every(runs_every),
         }
     }
 }
@@ -109,14 +117,30 @@ mod tests {
     fn an_interval_is_clamped_to_ten_scans_and_a_day() {
         for (seconds, scan, expected) in [
             (Some(3_600.0), 60.0, ScanInterval::Every(3_600.0)),
-            (Some(500.0), 100.0, ScanInterval::Every(1_000.0)),
-            (Some(400.0), 100.0, ScanInterval::Every(1_000.0)),
+            (Some(950.0), 100.0, ScanInterval::Every(1_000.0)),
             (Some(1e9), 60.0, ScanInterval::Every(MAX_INTERVAL)),
             (None, 60.0, ScanInterval::Every(MAX_INTERVAL)),
-            (Some(200.0), 100.0, ScanInterval::CannotHold(0.1)),
-            (Some(1.0), 100.0, ScanInterval::CannotHold(1.0)),
         ] {
             assert_eq!(ScanInterval::of(seconds, scan, 0.05), expected, "every {seconds:?}, a scan takes {scan}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_not_held_where_the_shortest_interval_leaves_more_than_a_tenth_above_it() {
+        for (seconds, scan, best) in [
+            // Scans run every 1,000 seconds.
+            (900.0, 100.0, 0.05 * 1_000.0 / 900.0),
+            (500.0, 100.0, 0.1),
+            (400.0, 100.0, 0.125),
+            (200.0, 100.0, 0.25),
+            (1.0, 100.0, 1.0),
+            // A day is shorter than ten scans, and the scan longer than a quarter of the interval.
+            (100_000.0, 30_000.0, 0.06),
+        ] {
+            let ScanInterval::CannotHold(share) = ScanInterval::of(Some(seconds), scan, 0.05) else {
+                panic!("every {seconds}, a scan takes {scan}: held")
+            };
+            assert!((share - best).abs() < 1e-9, "every {seconds}, a scan takes {scan}: {share}");
         }
     }
 
@@ -153,6 +177,17 @@ mod tests {
     }
 
     proptest! {
+        /// The mean is half of what gathers in the interval that runs.
+        #[test]
+        fn an_interval_that_is_said_to_hold_leaves_a_mean_near_the_target(
+            target in 0.001f64..0.5, seconds in 1.0f64..1e6, part in 0.0f64..0.5,
+        ) {
+            match ScanInterval::of(Some(seconds), seconds * part, target) {
+                ScanInterval::Every(runs) => prop_assert!(target * runs / seconds <= 1.1 * target + 1e-12),
+                ScanInterval::CannotHold(best) => prop_assert!(best > target * 0.99, "{best} is below {target}"),
+            }
+        }
+
         /// What is wrong with the rate at which keys expire matters little.
         #[test]
         fn intervals_settle_where_the_mean_share_is_the_target(

@@ -51,8 +51,8 @@ pub struct AutoScanView {
 /// The interval of an adaptive auto-scan, and what scans have measured.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdaptiveView {
-    /// measuring: no interval is known yet; holding; cannot_hold: a scan takes more than a quarter of the interval that would
-    /// keep the share.
+    /// measuring: no interval is known yet; holding: the interval keeps a mean of at most 1.1 times `below`; cannot_hold: even the
+    /// shortest one, ten times the duration of a scan, leaves more.
     state: &'static str,
     /// Seconds from the start of one scan to the next.
     interval: f64,

@@ -108,6 +108,12 @@ impl Gathering {
         })
     }
 
+    /// Returns the mean share between the last two scans, about: half of what the later one found, since the share grows from
+    /// nothing. `None`: there were not two scans yet that counted exactly.
+    pub fn mean_share(&self) -> Option<f64> {
+        self.growth.map(|_| self.share / 2.0)
+    }
+
     /// Returns the growth of the share, a second: as measured for this target, else as fast as keys expire; `None`: unknown.
     fn growth(&self, target: TargetShare) -> Option<f64> {
         let initial = self.expiry_rate.map(|rate| rate / self.keys.max(1) as f64);
@@ -120,9 +126,10 @@ impl Gathering {
 pub enum Hold {
     /// No scan has measured yet how fast stale keys gather.
     Measuring,
-    /// The interval is that of the target.
+    /// The interval keeps the mean at the target, a tenth above it at most.
     Holding,
-    /// The target cannot be held by scanning: a scan takes more than a quarter of the interval that holds it.
+    /// The target cannot be held by scanning: even the shortest interval, ten times the duration of a scan, leaves a mean of more
+    /// than a tenth above it.
     CannotHold,
 }
 
@@ -246,7 +253,7 @@ mod tests {
         let day = 86_400.0;
         // λ = 100/s of 1 M keys: 5 % is held by T = 2·0.05·1 M/100 = 1,000 s.
         let first = || scan(0, 300_000, Some(100.0));
-        let cases: [(&str, &[TaskDetail], f64, Hold, f64); 9] = [
+        let cases: [(&str, &[TaskDetail], f64, Hold, f64); 10] = [
             ("no scan yet", &[], 5.0, Hold::Measuring, day),
             ("a scan without a rate", &[scan(0, 300_000, None)], 5.0, Hold::Measuring, day),
             ("T = 2xN/λ after the first scan", &[first()], 5.0, Hold::Holding, 1_000.0),
@@ -261,7 +268,9 @@ mod tests {
             ("T = 2x/g without a rate", &[scan(0, 1, None), scan(1_000, 52_632, None)], 5.0, Hold::Holding, 2_000.0),
             ("nothing gathers", &[first(), scan(1_000, 0, Some(100.0))], 5.0, Hold::Holding, day),
             ("the server holds less itself", &[first(), scan(1_000, 30_928, Some(100.0))], 5.0, Hold::Holding, day),
-            ("at least ten scans long", &[scan(0, 1, Some(2_000.0))], 5.0, Hold::Holding, 100.0),
+            ("at least ten scans long", &[scan(0, 1, Some(1_050.0))], 5.0, Hold::Holding, 100.0),
+            // A scan takes a fifth of T = 50 s: every 100 s leaves a mean of 10 %.
+            ("ten scans are twice as long as T", &[scan(0, 1, Some(2_000.0))], 5.0, Hold::CannotHold, 100.0),
             ("a scan takes more than T/4", &[scan(0, 1, Some(2_600.0))], 5.0, Hold::CannotHold, 100.0),
         ];
         for (name, scans, percent, hold, seconds) in cases {
@@ -285,6 +294,7 @@ mod tests {
         let expected = |config: AutoScan| config.adaptive().expect("adaptive").expected_share.expect("known");
         assert!((expected(after(&[scan(0, 1, Some(100.0))], 5.0)) - 0.05).abs() < 1e-6);
         assert!((expected(after(&[scan(0, 1, Some(10_000.0))], 5.0)) - 0.5).abs() < 1e-6);
+        assert!((expected(after(&[scan(0, 1, Some(2_000.0))], 5.0)) - 0.1).abs() < 1e-6, "every 100 s, not every 50 s");
         assert!((expected(after(&[scan(0, 1, Some(0.1))], 5.0)) - 0.00432).abs() < 1e-6);
     }
 
@@ -293,6 +303,14 @@ mod tests {
         let scans = [scan(0, 300_000, Some(100.0)), scan(1_000, 60_000, Some(100.0))];
         let moved = AutoScan { target: Some(target(2.0)), ..after(&scans, 5.0) };
         assert!((moved.adaptive().expect("adaptive").interval.as_secs_f64() - 400.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn the_mean_between_two_scans_is_half_of_what_the_second_one_found() {
+        let mean = |scans: &[TaskDetail]| after(scans, 5.0).gathering.expect("scanned").mean_share();
+        assert_eq!(mean(&[scan(0, 300_000, None)]), None, "what the first one found had gathered for an unknown time");
+        let second = mean(&[scan(0, 300_000, None), scan(1_000, 250_000, None)]).expect("two scans");
+        assert!((second - 0.1).abs() < 1e-9, "{second}");
     }
 
     #[test]

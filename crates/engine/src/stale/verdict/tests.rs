@@ -160,7 +160,7 @@ fn rows() -> Vec<(&'static str, Basis, Code, &'static str)> {
             CannotHold,
             "parameter of the service",
         ),
-        ("CONFIG is refused, and keys expire too fast", refused(server(22.0, 10_000.0)), CannotHold, "40.0 %"),
+        ("CONFIG is refused, and keys expire too fast", refused(server(22.0, 10_000.0)), CannotHold, "100.0 %"),
         ("effort alone", below(0.08, server(16.0, 1_000.0)), SetEffort, "active-expire-effort 6"),
         (
             "a server at effort 4 already",
@@ -179,9 +179,15 @@ fn rows() -> Vec<(&'static str, Basis, Code, &'static str)> {
         ("no setting, but scans of minutes", below(0.01, server(4.0, 1_000.0)), CannotHold, "best is"),
         (
             "no setting, but fast scans",
-            Basis { scan_seconds: 4.0, ..below(0.01, server(4.0, 1_000.0)) },
+            Basis { scan_seconds: 1.5, ..below(0.01, server(4.0, 1_000.0)) },
             ScanEvery,
-            "40s",
+            "20s",
+        ),
+        (
+            "CONFIG is refused, and ten scans take twice the interval",
+            refused(Basis { scan_seconds: 4.0, ..below(0.01, server(4.0, 1_000.0)) }),
+            CannotHold,
+            "best is 2.0 %",
         ),
         ("neither settings nor scans", slow(below(0.01, server(22.0, 10_000.0))), CannotHold, "best is 3."),
         (
