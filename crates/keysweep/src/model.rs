@@ -13,8 +13,10 @@ mod host;
 mod id;
 mod instance;
 mod labels;
+mod last_scan;
 mod poll;
 mod project;
+mod remedy;
 mod stats;
 mod stored;
 mod survey;
@@ -38,6 +40,7 @@ pub use self::{
     id::{InvalidField, check_id, check_name, is_id, is_name, other_form},
     instance::{Instance, UnreadableField},
     labels::{Label, Labels},
+    last_scan::{LastScan, LatestShare, is_recent},
     poll::{PollCode, PollFailure},
     project::Project,
     stats::{InstanceStats, exact_document, exact_in_json},

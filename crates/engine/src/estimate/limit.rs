@@ -30,7 +30,8 @@ impl ServerProcess {
         Self::at(link.peer(), address, info.run_id().unwrap_or_default())
     }
 
-    fn at(peer: Option<IpAddr>, address: &Address, run_id: String) -> Self {
+    /// Returns the process with this run id behind a connection to an address; `peer`: the IP address that was connected to.
+    pub fn at(peer: Option<IpAddr>, address: &Address, run_id: String) -> Self {
         let address = match (peer.map(|ip| ip.to_canonical()), address) {
             // Both loopback addresses are this machine.
             (Some(IpAddr::V6(ip)), Address::Tcp { port, .. }) if ip.is_loopback() => format!("127.0.0.1:{port}"),

@@ -16,9 +16,10 @@ pub struct ActivityView {
     last_task: Option<TaskSummaryView>,
     /// When the schedule starts the next scan; null: it starts none.
     next_scan_at: Option<Timestamp>,
-    /// Stale keys as a share of all keys, 0–1, as of the latest estimate; null: unknown.
+    /// Stale keys as a share of all keys, 0–1, as the latest estimate measured it or, if a scan has reclaimed keys since, as that
+    /// left it; null: unknown.
     stale_share: Option<f64>,
-    /// When the share was estimated.
+    /// When the share was that.
     stale_share_at: Option<Timestamp>,
 }
 
@@ -42,17 +43,17 @@ impl ApiState {
         let mut newest: HashMap<String, _> = newest.map(|task| (task.instance_id.clone(), task)).collect();
         let schedules = self.instances.auto_scans(instances).await?.into_iter();
         let schedules: HashMap<String, _> = schedules.map(|config| (config.instance_id.clone(), config)).collect();
-        let estimates = self.instances.latest_totals(instances).await?;
+        let shares = self.instances.latest_shares(instances).await?;
         let activity = instances.iter().map(|instance| {
             let task = newest.remove(&instance.id);
             let last_end = task.as_ref().and_then(|task| task.finished_at);
             let config = schedules.get(&instance.id);
-            let estimate = estimates.get(&instance.id);
+            let share = shares.get(&instance.id);
             let view = ActivityView {
                 last_task: task.map(|task| ProjectTask { task, instance_name: instance.name.clone() }.into()),
                 next_scan_at: config.and_then(|config| next_run(now, config, instance, last_end)),
-                stale_share: estimate.and_then(|estimate| estimate.total.share),
-                stale_share_at: estimate.map(|estimate| estimate.taken_at),
+                stale_share: share.map(|latest| latest.share),
+                stale_share_at: share.map(|latest| latest.at),
             };
             (instance.id.clone(), view)
         });

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     model::{
-        EstimatePoint, EstimatedPrimary, InstanceEstimate, Mark, PrimaryPoint, Role, exact_document, exact_in_json,
+        EstimatePoint, EstimatedPrimary, InstanceEstimate, LastScan, Mark, PrimaryPoint, Role, exact_document,
+        exact_in_json,
     },
     request::query_value,
 };
@@ -32,10 +33,22 @@ pub struct EstimatesView {
     latest: Option<LatestEstimateView>,
     /// Why there is no newer estimate; null: the latest attempt succeeded.
     failure: Option<String>,
+    /// The successful scan that has finished since the latest estimate, whose shares and verdicts are from before it; null: none has.
+    scanned_since: Option<ScannedSinceView>,
     /// The history, oldest first: one point an hour for seven days, then one a day for 90 days.
     points: Vec<PointView>,
     /// Scans and changes of server settings, oldest first.
     marks: Vec<MarkView>,
+}
+
+/// A scan that has reclaimed the stale keys of an estimate.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScannedSinceView {
+    finished_at: Timestamp,
+    /// Stale keys that it left, about; null: its report does not say.
+    stale_keys: Option<u64>,
+    /// The same as a share of all keys, 0–1.
+    share: Option<f64>,
 }
 
 /// An estimate with a verdict for each primary.
@@ -121,9 +134,19 @@ pub struct MarkView {
     happened_at: Timestamp,
     /// scan: a scan ended; config: settings of the servers were changed, by keysweep or by others between two estimates.
     kind: &'static str,
-    /// Details, for example `task_id` and `keys_reclaimed` of a scan.
+    /// Details, for example `task_id`, `keys_reclaimed` and `remaining`, the stale keys that it left, of a scan.
     #[schema(value_type = Object)]
     detail: Value,
+}
+
+impl From<LastScan> for ScannedSinceView {
+    fn from(LastScan { finished_at, remaining }: LastScan) -> Self {
+        Self {
+            finished_at,
+            stale_keys: remaining.and_then(|remaining| exact_in_json(remaining.stale_keys)),
+            share: remaining.map(|remaining| remaining.share),
+        }
+    }
 }
 
 impl From<&Advice> for VerdictView {
@@ -215,6 +238,7 @@ pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Res
     Ok(Json(EstimatesView {
         latest: latest.estimate.as_ref().map(Into::into),
         failure: latest.failure,
+        scanned_since: latest.scanned_since.map(Into::into),
         points: points.into_iter().map(Into::into).collect(),
         marks: marks.into_iter().map(Into::into).collect(),
     }))

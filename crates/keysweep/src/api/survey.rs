@@ -68,6 +68,8 @@ pub struct SurveyRowView {
     instance_id: Option<String>,
     /// Address of the primary; null: the instance was not reached.
     address: Option<String>,
+    /// When it was estimated, which is before the survey where a server may not be sampled again yet; null: it was not reached.
+    taken_at: Option<Timestamp>,
     /// Keys in memory, stale keys included.
     keys: Option<u64>,
     /// Keys with a TTL among them.
@@ -140,6 +142,7 @@ impl From<SurveyRow> for SurveyRowView {
             name: row.name,
             instance_id: row.instance_id,
             address: row.address,
+            taken_at: row.taken_at,
             keys: row.keys.and_then(exact_in_json),
             keys_with_ttl: row.keys_with_ttl.and_then(exact_in_json),
             share: row.share,

@@ -56,7 +56,7 @@ enum Command {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct Change {
-    /// Scan as often as keeps the mean stale share below this, for example 5%, and enable automatic scans; 0 for a fixed interval
+    /// Scan as often as keeps this mean stale share, for example 5%, and enable automatic scans; 0 for a fixed interval
     #[arg(long, value_name = "PERCENT", value_parser = below, allow_hyphen_values = true)]
     below: Option<f64>,
     /// Enable automatic scans
@@ -263,7 +263,7 @@ fn show(config: &Value) {
     let below = config["below"].as_f64().map(|share| format!("{} %", (share * 1e5).round() / 1e3));
     term::pairs(vec![
         ("enabled", yes(&config["enable_auto_scan"])),
-        ("keep share below", below.unwrap_or_else(|| "- (fixed interval)".to_owned())),
+        ("mean stale share", below.unwrap_or_else(|| "- (fixed interval)".to_owned())),
         ("first scan at", time(&config["first_scan_at"])),
         ("interval", interval),
         ("timeout", format!("{} s", count(&config["timeout"]))),

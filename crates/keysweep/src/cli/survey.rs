@@ -234,6 +234,7 @@ const LIST: List<'static> = List {
         "/bytes",
         "/bytes_low",
         "/bytes_high",
+        "/taken_at",
         "/method",
         "/reclaimed",
         "/server_seconds",

@@ -8,13 +8,15 @@ use keysweep_engine::{
 
 use super::format::{self, RelativeTime};
 use crate::{
-    model::{EstimatedPrimary, HeldInstance, LatestEstimate, Sampling},
+    model::{EstimatedPrimary, HeldInstance, LastScan, LatestEstimate, Sampling},
     units,
 };
 
 /// An estimate as shown.
 pub(super) struct EstimateView {
     pub(super) taken: Option<RelativeTime>,
+    /// When a scan has finished since then; `None`: none has.
+    pub(super) scanned: Option<RelativeTime>,
     /// Why there is no newer one.
     pub(super) failure: Option<String>,
     pub(super) rows: Vec<PrimaryRow>,
@@ -51,6 +53,10 @@ impl Headline {
         if let Some(sentence) = held(hold) {
             return Self { sentence, remedy: None };
         }
+        if let Some(scan) = &latest.scanned_since {
+            let sentence = format!("{} {}", scanned(scan), sampling_text(sampling));
+            return Self { sentence, remedy: None };
+        }
         let primaries = latest.estimate.as_ref().map(|estimate| estimate.primaries.as_slice()).unwrap_or_default();
         let is_due = |primary: &&EstimatedPrimary| primary.verdict.code != Code::Pointless;
         let due = primaries.iter().filter(is_due).count();
@@ -66,6 +72,18 @@ impl Headline {
             all => format!("{due} of {all} primaries need something, most of all {}: {reason}.", first.address),
         };
         Self { sentence, remedy: first.verdict.remedy.clone() }
+    }
+}
+
+/// Returns what a scan has changed since the latest estimate, a sentence.
+fn scanned(scan: &LastScan) -> String {
+    match scan.remaining {
+        Some(left) => format!(
+            "A scan has reclaimed the stale keys of the latest estimate, and left about {} ({}).",
+            format::count(left.stale_keys),
+            format::percent(left.share)
+        ),
+        None => "A scan has reclaimed the stale keys of the latest estimate.".to_owned(),
     }
 }
 
@@ -91,9 +109,11 @@ fn permille(share: Share) -> u64 {
 impl EstimateView {
     pub(super) fn new(latest: LatestEstimate, sampling: Sampling, now: Timestamp) -> Self {
         let primaries = latest.estimate.as_ref().map(|estimate| estimate.primaries.as_slice()).unwrap_or_default();
+        let is_outdated = latest.scanned_since.is_some();
         Self {
             taken: latest.estimate.as_ref().map(|estimate| RelativeTime::new(estimate.taken_at, now)),
-            rows: primaries.iter().map(PrimaryRow::new).collect(),
+            scanned: latest.scanned_since.map(|scan| RelativeTime::new(scan.finished_at, now)),
+            rows: primaries.iter().map(|primary| PrimaryRow::new(primary, is_outdated)).collect(),
             has_hints: primaries.iter().any(|primary| primary.approximate),
             failure: latest.failure,
             sampling: sampling_text(sampling),
@@ -113,7 +133,8 @@ fn sampling_text(sampling: Sampling) -> &'static str {
 }
 
 impl PrimaryRow {
-    fn new(primary: &EstimatedPrimary) -> Self {
+    /// `is_outdated`: a scan has reclaimed the keys since.
+    fn new(primary: &EstimatedPrimary, is_outdated: bool) -> Self {
         let finding = &primary.finding;
         let dash = || "–".to_owned();
         Self {
@@ -122,8 +143,11 @@ impl PrimaryRow {
             bytes: finding.bytes.map_or_else(dash, units::size),
             rate: finding.expiry_rate.map_or_else(dash, |rate| format!("{rate:.0}")),
             predicted: finding.predicted_share.map_or_else(dash, format::percent),
-            verdict: format::sentence(&primary.verdict.reason),
-            remedy: primary.verdict.remedy.clone(),
+            verdict: match is_outdated {
+                true => "From before the last scan.".to_owned(),
+                false => format::sentence(&primary.verdict.reason),
+            },
+            remedy: primary.verdict.remedy.clone().filter(|_| !is_outdated),
         }
     }
 }
@@ -143,7 +167,7 @@ pub(super) fn share_text(share: Option<f64>, low: Option<f64>, high: Option<f64>
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use keysweep_engine::{Finding, HoldPolicy, HoldStatus, stale::Advice};
+    use keysweep_engine::{Finding, HoldPolicy, HoldStatus, Remaining, stale::Advice};
 
     use super::*;
     use crate::model::{HeldServer, InstanceEstimate};
@@ -184,7 +208,7 @@ mod tests {
 
     fn headline(primaries: Vec<EstimatedPrimary>, hold: &HeldInstance) -> Headline {
         let estimate = InstanceEstimate { taken_at: Timestamp::UNIX_EPOCH, total: Finding::default(), primaries };
-        let latest = LatestEstimate { estimate: Some(estimate), failure: None };
+        let latest = LatestEstimate { estimate: Some(estimate), ..LatestEstimate::default() };
         Headline::new(&latest, hold, Sampling::Off)
     }
 
@@ -200,6 +224,34 @@ mod tests {
         let none = headline(vec![fine(), primary("c:1", Code::Pointless, 2)], &observed);
         assert_eq!(none.sentence, "None of the 2 primaries needs anything: of b:1, the reason of b:1.");
         assert_eq!(headline(Vec::new(), &observed).sentence, "No estimate yet. Background estimates are off.");
+    }
+
+    #[test]
+    fn after_a_scan_the_verdict_is_from_before_it() {
+        let left = Remaining { stale_keys: 1_200, share: 0.004, ..Remaining::default() };
+        let scan = LastScan { finished_at: Timestamp::UNIX_EPOCH, remaining: Some(left) };
+        let latest = || LatestEstimate {
+            estimate: Some(InstanceEstimate {
+                taken_at: Timestamp::UNIX_EPOCH,
+                total: Finding::default(),
+                primaries: vec![primary("a:1", Code::ScanOnce, 1)],
+            }),
+            scanned_since: Some(scan),
+            ..LatestEstimate::default()
+        };
+        let found = Headline::new(&latest(), &held_at(HoldLevel::Observe, &[]), Sampling::Off);
+        assert_eq!(
+            (found.sentence.as_str(), found.remedy),
+            (
+                "A scan has reclaimed the stale keys of the latest estimate, and left about 1,200 (0.4\u{a0}%). Background estimates are off.",
+                None
+            )
+        );
+        let view = EstimateView::new(latest(), Sampling::Off, Timestamp::UNIX_EPOCH);
+        let row = &view.rows[0];
+        assert_eq!((row.verdict.as_str(), &row.remedy), ("From before the last scan.", &None));
+        let silent = LastScan { remaining: None, ..scan };
+        assert_eq!(scanned(&silent), "A scan has reclaimed the stale keys of the latest estimate.");
     }
 
     #[test]

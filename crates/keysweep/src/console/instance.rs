@@ -124,6 +124,7 @@ impl ConsoleState {
         let page = if older == 0 { path.clone() } else { format!("{path}?older={older}") };
         let shell = context.shell(instance.name.clone(), Tab::Instances, page);
         let (hold, latest) = (self.holds.get(instance).await?, self.instances.latest_estimate(instance).await?);
+        let share = self.latest_shares(std::slice::from_ref(instance)).await?.remove(&instance.id);
         let (trend, history) = match context.query.text("part") {
             "live" => (None, None),
             _ => {
@@ -148,7 +149,7 @@ impl ConsoleState {
                 with_ttl: format::count(stats.keys_with_ttl),
                 memory: units::size(stats.used_memory),
                 limit: Some(stats.max_memory).filter(|limit| *limit > 0).map(units::size),
-                stale: format_stale(stats.stale_keys, stats.keys),
+                stale: format_stale(instance, share),
                 polled: RelativeTime::new(stats.seen_at, now),
             }),
             pace: instance.pace.to_string(),

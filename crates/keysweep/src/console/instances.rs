@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     instances::Totals,
-    model::{AutoScan, Instance, Role, Task, TaskDetail},
+    model::{AutoScan, Instance, LatestShare, Role, Task, TaskDetail},
     task::schedule::next_run,
     units,
 };
@@ -101,13 +101,17 @@ struct LastScan {
     has_failed: bool,
 }
 
-/// Formats stale keys with their share of all keys, as `208,481 (20.4 %)`; a dash if their number is unknown.
-pub(super) fn format_stale(stale: Option<u64>, keys: u64) -> String {
-    match stale {
-        None => "–".to_owned(),
-        Some(0) => "0".to_owned(),
-        Some(stale) => format!("{} ({})", format::count(stale), format::percent(stale as f64 / keys.max(1) as f64)),
-    }
+/// Formats the stale keys of an instance with their share of all keys, as `≈ 208,481 (20.4 %)`; a dash if their number is unknown.
+pub(super) fn format_stale(instance: &Instance, latest: Option<LatestShare>) -> String {
+    let stale = Stale::new(instance, latest).zip(instance.stats.as_ref());
+    stale.map_or_else(dash, |(stale, stats)| {
+        let keys = format::count((stale.share * stats.keys as f64).round() as u64);
+        format!("{}{keys} ({})", mark(stale), format::percent(stale.share))
+    })
+}
+
+fn dash() -> String {
+    "–".to_owned()
 }
 
 /// Active tasks and auto-scans of the instances on one page, by instance id.
@@ -117,17 +121,27 @@ struct Activity {
 }
 
 impl ConsoleState {
-    /// Returns the instances of a project with their newest tasks and latest estimates, by name.
+    /// Returns the instances of a project with their newest tasks and latest stale shares, by name.
     async fn listed(&self, project_id: &str) -> Result<Vec<Listed>, ConsoleError> {
         let instances = self.instances.list(project_id).await?;
         let newest = self.tasks.newest(&instances).await?.into_iter();
         let mut newest: HashMap<String, Task> = newest.map(|task| (task.instance_id.clone(), task)).collect();
-        let estimates = self.instances.latest_totals(&instances).await?;
+        let mut shares = self.latest_shares(&instances).await?;
         let listed = instances.into_iter().map(|instance| {
-            let (newest, estimate) = (newest.remove(&instance.id), estimates.get(&instance.id));
-            Listed::new(instance, newest, estimate)
+            let (newest, share) = (newest.remove(&instance.id), shares.remove(&instance.id));
+            Listed::new(instance, newest, share)
         });
         Ok(listed.collect())
+    }
+
+    /// Returns the stale shares of instances that were found within the last day, by id: the pages do not say of when they are.
+    pub(super) async fn latest_shares(
+        &self,
+        instances: &[Instance],
+    ) -> Result<HashMap<String, LatestShare>, ConsoleError> {
+        let (mut shares, now) = (self.instances.latest_shares(instances).await?, Timestamp::now());
+        shares.retain(|_, share| share.is_recent(now));
+        Ok(shares)
     }
 
     async fn activity(&self, project_id: &str, shown: &[Listed]) -> Result<Activity, ConsoleError> {
@@ -249,7 +263,7 @@ fn note(instance: &Instance, live: Option<&LiveView>) -> String {
 
 /// Returns the mark of what was not measured, and the space after it.
 fn mark(stale: Stale) -> &'static str {
-    if stale.is_hint { "≈\u{a0}" } else { "" }
+    if stale.is_approximate { "≈\u{a0}" } else { "" }
 }
 
 fn share_text(stale: Stale) -> String {

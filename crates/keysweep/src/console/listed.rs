@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::status::has_failed;
-use crate::model::{EstimateTotal, Instance, Status, Task};
+use crate::model::{Instance, LatestShare, Task};
 
 /// An instance of the list.
 pub(super) struct Listed {
@@ -21,13 +21,13 @@ pub(super) struct Stale {
     pub(super) share: f64,
     /// Their bytes; `None`: unknown.
     pub(super) bytes: Option<u64>,
-    /// Whether they are what the server's own average suggests, and no measurement.
-    pub(super) is_hint: bool,
+    /// Whether they are about what a scan left, or what the server's own average suggests, and no measurement.
+    pub(super) is_approximate: bool,
 }
 
 impl Listed {
-    pub(super) fn new(instance: Instance, newest: Option<Task>, estimate: Option<&EstimateTotal>) -> Self {
-        let stale = Stale::new(&instance, newest.as_ref(), estimate);
+    pub(super) fn new(instance: Instance, newest: Option<Task>, latest: Option<LatestShare>) -> Self {
+        let stale = Stale::new(&instance, latest);
         Self { instance, newest, stale }
     }
 
@@ -55,16 +55,20 @@ impl Listed {
 }
 
 impl Stale {
-    /// Returns the latest estimate, unless a scan has reclaimed its keys since; else what the server's own average suggests.
-    fn new(instance: &Instance, newest: Option<&Task>, estimate: Option<&EstimateTotal>) -> Option<Self> {
-        let scanned_at = newest.filter(|task| task.status == Status::Success).and_then(|task| task.finished_at);
-        let measured = estimate.filter(|estimate| scanned_at.is_none_or(|at| at < estimate.taken_at));
-        if let Some((total, share)) = measured.and_then(|estimate| Some((&estimate.total, estimate.total.share?))) {
-            return Some(Self { share, bytes: total.bytes, is_hint: false });
+    /// Returns what the latest estimate measured or a later scan left, else what the server's own average suggests.
+    pub(super) fn new(instance: &Instance, latest: Option<LatestShare>) -> Option<Self> {
+        let stats = instance.stats.as_ref();
+        let bytes = |share: f64| stats.map(|stats| (share * stats.used_memory as f64) as u64);
+        match latest {
+            Some(LatestShare { share, bytes, is_measured: true, .. }) => {
+                Some(Self { share, bytes, is_approximate: false })
+            }
+            Some(LatestShare { share, .. }) => Some(Self { share, bytes: bytes(share), is_approximate: true }),
+            None => {
+                let share = (stats?.stale_keys? as f64 / stats?.keys.max(1) as f64).min(1.0);
+                Some(Self { share, bytes: bytes(share), is_approximate: true })
+            }
         }
-        let stats = instance.stats.as_ref()?;
-        let share = (stats.stale_keys? as f64 / stats.keys.max(1) as f64).min(1.0);
-        Some(Self { share, bytes: Some((share * stats.used_memory as f64) as u64), is_hint: true })
     }
 }
 
@@ -72,10 +76,10 @@ impl Stale {
 pub(super) mod tests {
     use std::time::Duration;
 
-    use keysweep_engine::{Finding, Inspection};
+    use keysweep_engine::Inspection;
 
     use super::*;
-    use crate::model::{InstanceStats, Reason, ScanType};
+    use crate::model::{InstanceStats, Reason, ScanType, Status};
 
     /// Returns a task that was created and has finished at the beginning of 1970.
     pub(in crate::console) fn task(status: Status, reason: Option<Reason>) -> Task {
@@ -105,27 +109,29 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_estimate_counts_until_a_scan_and_the_average_of_the_server_after_it() {
+    fn the_share_is_measured_or_what_a_scan_left_or_the_average_of_the_server() {
         let url = "redis://cache.example".to_owned();
         let server = Inspection { keys: 1_000, stale_keys: Some(100), used_memory: 50_000, ..Inspection::default() };
         let stats = Some(InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH });
         let instance =
             Instance { stats, ..Instance::new("i".into(), "p".into(), "n".into(), url, Timestamp::UNIX_EPOCH) };
-        let at = |second| Timestamp::from_second(second).expect("a time");
-        let total = Finding { share: Some(0.25), bytes: Some(9_000), ..Finding::default() };
-        let estimate = EstimateTotal { taken_at: at(10), total };
-        let hint = Stale { share: 0.1, bytes: Some(5_000), is_hint: true };
-        let measured = Stale { share: 0.25, bytes: Some(9_000), is_hint: false };
-        assert_eq!(Stale::new(&instance, None, None), Some(hint));
-        assert_eq!(Stale::new(&instance, None, Some(&estimate)), Some(measured));
-        for (status, finished, expected) in
-            [(Status::Success, 5, measured), (Status::Success, 15, hint), (Status::Failed, 15, measured)]
-        {
-            let task = Task { finished_at: Some(at(finished)), ..task(status, None) };
-            assert_eq!(Stale::new(&instance, Some(&task), Some(&estimate)), Some(expected), "{status} at {finished}");
-        }
-        let unknown = EstimateTotal { total: Finding::default(), ..estimate };
-        assert_eq!(Stale::new(&instance, None, Some(&unknown)), Some(hint), "an estimate without a share");
-        assert_eq!(Stale::new(&Instance { stats: None, ..instance }, None, Some(&unknown)), None);
+        let measured = LatestShare {
+            share: 0.25,
+            low: None,
+            high: None,
+            bytes: Some(9_000),
+            at: Timestamp::UNIX_EPOCH,
+            is_measured: true,
+        };
+        let left = LatestShare { share: 0.02, bytes: None, is_measured: false, ..measured };
+        let stale = |share, bytes, is_approximate| Some(Stale { share, bytes, is_approximate });
+        assert_eq!(Stale::new(&instance, Some(measured)), stale(0.25, Some(9_000), false));
+        let unknown = LatestShare { bytes: None, ..measured };
+        assert_eq!(Stale::new(&instance, Some(unknown)), stale(0.25, None, false));
+        assert_eq!(Stale::new(&instance, Some(left)), stale(0.02, Some(1_000), true), "not the average of the server");
+        assert_eq!(Stale::new(&instance, None), stale(0.1, Some(5_000), true));
+        let unpolled = Instance { stats: None, ..instance };
+        assert_eq!(Stale::new(&unpolled, None), None);
+        assert_eq!(Stale::new(&unpolled, Some(left)), stale(0.02, None, true));
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use keysweep_engine::{
     Estimate, EstimateRequest, Failure, FailureKind, HoldLevel, KnownRights, MIN_SAMPLE_INTERVAL, Method, SampleLimit,
-    Stop, StopOnDrop, estimate,
+    Stop, StopOnDrop, estimate, stale::Gap,
 };
 use tokio::sync::Semaphore;
 
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     model::{
-        DEFAULT_TARGET, EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, Mark, ScanType,
-        TargetShare, now,
+        DEFAULT_TARGET, EstimatePoint, Instance, InstanceEstimate, LastScan, LatestEstimate, LatestShare, Mark,
+        ScanType, TargetShare, now,
     },
     store::StoreError,
     units::whole_seconds,
@@ -119,6 +119,9 @@ pub(super) struct Wanted {
 pub(super) enum Estimated {
     /// It was made now.
     New(Box<Estimate>),
+    /// A server was sampled a short time ago, and the latest estimate is from before a scan, or there is none: one that reclaims
+    /// nothing was made now.
+    Unsampled(Box<Estimate>),
     /// A server was sampled a short time ago: the latest estimate, and how long another sample has to wait.
     Latest(Box<InstanceEstimate>, Duration),
 }
@@ -129,6 +132,14 @@ fn next_estimate(found: &Estimate) -> Duration {
     let interval = found.sample_interval();
     let interval = if found.has_sampled() { interval } else { interval.min(MAX_INTERVAL) };
     interval.mul_f64(1.0 + rand::random_range(0.0..SPREAD))
+}
+
+/// Returns why a share is unknown where a server was sampled a short time ago.
+fn sampled_before(wait: Duration) -> Gap {
+    Gap {
+        cause: "a server of this instance was sampled a short time ago, for another instance or before a scan".into(),
+        remedy: Some(format!("estimate again in {} s", whole_seconds(wait))),
+    }
 }
 
 impl Instances {
@@ -155,18 +166,24 @@ impl Instances {
     }
 
     /// Estimates an instance. Where one of its servers was sampled a short time ago, its latest estimate stands for another one, and
-    /// without one what reclaims nothing: another instance may be on the same servers.
+    /// without one since its last scan what reclaims nothing: another instance may be on the same servers.
     pub(super) async fn estimate_or_latest(
         &self,
         instance: &Instance,
         wanted: Wanted,
     ) -> Result<Estimated, EstimateError> {
         match self.estimate_as(instance, wanted, ()).await {
-            Err(EstimateError::TooSoon(wait)) => match self.store.latest_estimate(&instance.id).await?.estimate {
-                Some(latest) => Ok(Estimated::Latest(Box::new(latest), wait)),
-                None => {
+            Err(EstimateError::TooSoon(wait)) => match self.store.latest_estimate(&instance.id).await? {
+                LatestEstimate { estimate: Some(latest), scanned_since: None, .. } => {
+                    Ok(Estimated::Latest(Box::new(latest), wait))
+                }
+                _ => {
                     let wanted = Wanted { may_sample: false, ..wanted };
-                    Ok(Estimated::New(Box::new(self.estimate_as(instance, wanted, ()).await?)))
+                    let mut found = self.estimate_as(instance, wanted, ()).await?;
+                    for primary in &mut found.primaries {
+                        primary.gap.get_or_insert_with(|| sampled_before(wait));
+                    }
+                    Ok(Estimated::Unsampled(Box::new(found)))
                 }
             },
             found => Ok(Estimated::New(Box::new(found?))),
@@ -214,11 +231,12 @@ impl Instances {
         })
     }
 
-    /// Returns the latest estimate of an instance, with the verdicts for its own target.
+    /// Returns the latest estimate of an instance, with the verdicts for its own target and its name in their remedies.
     pub async fn latest_estimate(&self, instance: &Instance) -> Result<LatestEstimate, InstanceError> {
         let latest = self.store.latest_estimate(&instance.id).await?;
         let target = self.target_share(instance).await?;
-        Ok(LatestEstimate { estimate: latest.estimate.map(|estimate| estimate.for_target(target)), ..latest })
+        let of_instance = |estimate: InstanceEstimate| estimate.for_target(target).for_instance(&instance.name);
+        Ok(LatestEstimate { estimate: latest.estimate.map(of_instance), ..latest })
     }
 
     /// Returns the share of all keys below which the stale keys of an instance are to stay, 0–1: what it is held at, else what its
@@ -233,10 +251,17 @@ impl Instances {
         Ok(config.and_then(|config| config.target).map_or(DEFAULT_TARGET, TargetShare::share))
     }
 
-    /// Returns the totals of the latest estimates of several instances, by id.
-    pub async fn latest_totals(&self, instances: &[Instance]) -> Result<HashMap<String, EstimateTotal>, InstanceError> {
+    /// Returns the stale shares of several instances by their latest estimates and scans, as far as these say anything, by id.
+    pub async fn latest_shares(&self, instances: &[Instance]) -> Result<HashMap<String, LatestShare>, InstanceError> {
         let ids: Vec<String> = instances.iter().map(|instance| instance.id.clone()).collect();
-        Ok(self.store.latest_totals_of(&ids).await?.into_iter().collect())
+        let estimates: HashMap<_, _> = self.store.latest_totals_of(&ids).await?.into_iter().collect();
+        let scans: HashMap<String, LastScan> = self.store.last_scans(&ids).await?.into_iter().collect();
+        let now = now();
+        let share = |id: String| {
+            let share = LatestShare::new(estimates.get(&id), scans.get(&id), now)?;
+            Some((id, share))
+        };
+        Ok(ids.into_iter().filter_map(share).collect())
     }
 
     /// Returns an instance's history of estimates and marks from a time on, oldest first.

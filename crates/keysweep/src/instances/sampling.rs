@@ -48,7 +48,7 @@ impl Instances {
             timeout: TIMEOUT,
         };
         let stored = match self.estimate_or_latest(instance, wanted).await {
-            Ok(Estimated::New(found)) => self.save_estimate(instance, &found).await,
+            Ok(Estimated::New(found) | Estimated::Unsampled(found)) => self.save_estimate(instance, &found).await,
             Ok(Estimated::Latest(_, wait)) => self.store.defer_estimate(instance, wait).await,
             Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
             Err(error) => {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use keysweep_engine::{Method, stale::Code};
 use tokio::task::JoinSet;
 
@@ -170,23 +171,52 @@ impl Instances {
         let name = || instance.name.clone();
         let unknown = |reason| SurveyRow::unknown(name(), Code::Unknown, reason);
         let found = match self.estimate_or_latest(instance, wanted).await {
-            Ok(Estimated::New(found)) => {
+            Ok(Estimated::New(found) | Estimated::Unsampled(found)) => {
                 self.save_estimate(instance, &found).await?;
-                Ok(InstanceEstimate::new(*found, request.target, now()))
+                Ok((InstanceEstimate::new(*found, request.target, now()), None))
             }
-            Ok(Estimated::Latest(latest, _)) => Ok(latest.for_target(request.target)),
+            Ok(Estimated::Latest(latest, wait)) => {
+                let note = earlier(latest.taken_at, now(), wait);
+                Ok((latest.for_target(request.target), Some(note)))
+            }
             Err(EstimateError::Instance(InstanceError::Store(error))) => return Err(error),
             Err(EstimateError::Server(failure)) => Err(SurveyRow::unreached(name(), &failure, failure.message.clone())),
             Err(error) => Err(unknown(error.to_string())),
         };
         let mut rows = match found {
-            Ok(found) => found.primaries.into_iter().map(|primary| SurveyRow::of(name(), primary)).collect(),
+            Ok((found, note)) => {
+                let taken_at = Some(found.taken_at);
+                let row = |primary| {
+                    let row = SurveyRow { taken_at, ..SurveyRow::of(name(), primary) };
+                    SurveyRow { notes: row.notes.into_iter().chain(note.clone()).collect(), ..row }
+                };
+                found.for_instance(&instance.name).primaries.into_iter().map(row).collect()
+            }
             Err(row) => vec![row],
         };
         for row in &mut rows {
             row.instance_id = Some(instance.id.clone());
         }
         Ok(rows)
+    }
+}
+
+/// Returns the note of a row whose estimate is from before the survey. `wait`: how long until its servers may be sampled again.
+fn earlier(taken_at: Timestamp, now: Timestamp, wait: Duration) -> String {
+    let age = now.duration_since(taken_at).unsigned_abs();
+    format!(
+        "estimated {} before this survey, since a server was sampled a short time ago; it is sampled again in {} at the earliest",
+        rounded(age),
+        rounded(wait)
+    )
+}
+
+/// Formats a time in its largest unit.
+fn rounded(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3_600),
     }
 }
 
@@ -208,4 +238,18 @@ fn saved(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Resul
         tracing::error!(%error, "the survey of an instance crashed");
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_an_earlier_estimate_says_how_old_it_is_and_when_another_one_is_possible() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let note = |age, wait| earlier(at(0), at(age), Duration::from_secs(wait));
+        assert!(note(5 * 3_600 + 59, 70_000).starts_with("estimated 5 h before this survey"));
+        assert!(note(5 * 3_600, 70_000).ends_with("sampled again in 19 h at the earliest"));
+        assert!(note(59, 241).contains("estimated 59 s") && note(59, 241).contains("again in 4 min"));
+    }
 }

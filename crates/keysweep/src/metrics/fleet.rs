@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use jiff::Timestamp;
 use keysweep_engine::{HoldLevel, HoldState};
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -11,7 +12,7 @@ use prometheus_client::{
 
 use super::{label::OfInstance, stale::StaleGauges};
 use crate::{
-    model::{EstimateTotal, HeldInstance, Hold, Status},
+    model::{EstimateTotal, HeldInstance, Hold, LastScan, Status},
     store::Overview,
 };
 
@@ -58,6 +59,7 @@ pub(super) struct FleetGauges {
     scans_since: Family<OfInstance, Number>,
     target_share: Family<OfInstance, Number>,
     cannot_hold: Family<OfInstance, Whole>,
+    mean_share: Family<OfInstance, Number>,
     stale: StaleGauges,
     hold_state: Family<OfHold, Whole>,
     hold_target: Family<OfInstance, Number>,
@@ -147,8 +149,13 @@ impl FleetGauges {
         );
         registry.register(
             "instance_cannot_hold",
-            "Whether the target share cannot be held by scanning: a scan takes more than a quarter of the interval that would hold it",
+            "Whether the target share cannot be held by scanning: the shortest interval, ten times the duration of a scan, leaves a mean of more than 1.1 times the target",
             self.cannot_hold.clone(),
+        );
+        registry.register(
+            "mean_stale_share",
+            "Mean stale share between the last two scans of an adaptive auto-scan, 0-1: half of what the later one found",
+            self.mean_share.clone(),
         );
         self.stale.register(registry);
         registry.register(
@@ -193,9 +200,15 @@ impl FleetGauges {
         }
     }
 
-    pub(super) fn show(&self, overview: &Overview, estimates: &[(String, EstimateTotal)]) {
+    pub(super) fn show(
+        &self,
+        overview: &Overview,
+        estimates: &[(String, EstimateTotal)],
+        scans: &[(String, LastScan)],
+        now: Timestamp,
+    ) {
         self.show_nothing();
-        self.stale.show(estimates);
+        self.stale.show(estimates, scans, now);
         self.up.set(1);
         for (status, tasks) in [(Status::Waiting, overview.waiting), (Status::Running, overview.running)] {
             self.tasks.get_or_create(&OfStatus { status: status.as_str() }).set(tasks);
@@ -233,6 +246,9 @@ impl FleetGauges {
                 self.target_share.get_or_create(&of).set(adaptive.target.share());
                 self.cannot_hold.get_or_create(&of).set((adaptive.hold == Hold::CannotHold).into());
             }
+            if let Some(share) = instance.mean_share {
+                self.mean_share.get_or_create(&of).set(share);
+            }
         }
     }
 
@@ -253,7 +269,10 @@ impl FleetGauges {
         for family in [&self.hold_target, &self.cycle_stall] {
             family.clear();
         }
-        for family in [&self.last_success, &self.auto_scan_interval, &self.scans_since, &self.target_share] {
+        for family in [&self.last_success, &self.auto_scan_interval, &self.scans_since] {
+            family.clear();
+        }
+        for family in [&self.target_share, &self.mean_share] {
             family.clear();
         }
     }

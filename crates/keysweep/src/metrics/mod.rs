@@ -28,7 +28,10 @@ pub use self::{
     listener::serve,
 };
 use self::{fleet::FleetGauges, process::Process};
-use crate::store::{Store, StoreError};
+use crate::{
+    model::now,
+    store::{Store, StoreError},
+};
 
 /// Minimum interval between two queries of the store: several scrapers cost one query.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
@@ -96,12 +99,14 @@ impl Metrics {
         }
         let read = async {
             let (overview, estimates) = (self.store.overview().await?, self.store.latest_totals().await?);
-            Ok::<_, StoreError>((overview, estimates, self.store.holds().await?))
+            let ids: Vec<String> = overview.instances.iter().map(|instance| instance.id.clone()).collect();
+            let scans = self.store.last_scans(&ids).await?;
+            Ok::<_, StoreError>((overview, estimates, scans, self.store.holds().await?))
         };
         match read.await {
-            Ok((overview, estimates, holds)) => {
+            Ok((overview, estimates, scans, holds)) => {
                 self.counts.keep_only(&overview.instances);
-                self.fleet.show(&overview, &estimates);
+                self.fleet.show(&overview, &estimates, &scans, now());
                 self.fleet.show_holds(&holds);
             }
             Err(error) => {

@@ -10,7 +10,7 @@ use keysweep_engine::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{UnknownName, named};
+use super::{LastScan, UnknownName, named, remedy::remedy_for};
 
 /// Stale share to stay below where no other target is set, 0–1.
 pub const DEFAULT_TARGET: f64 = 0.1;
@@ -71,6 +71,14 @@ impl EstimatedPrimary {
         }
     }
 
+    /// Returns the same with a remedy that names the instance.
+    pub fn for_instance(mut self, name: &str) -> Self {
+        if let Some(remedy) = &mut self.verdict.remedy {
+            *remedy = remedy_for(name, remedy);
+        }
+        self
+    }
+
     /// Returns the same with the verdict for another target share (0–1).
     pub fn for_target(self, target: f64) -> Self {
         let mut finding = self.finding;
@@ -125,6 +133,12 @@ impl InstanceEstimate {
         Self { primaries, ..self }
     }
 
+    /// Returns the same with remedies that name the instance.
+    pub fn for_instance(self, name: &str) -> Self {
+        let primaries = self.primaries.into_iter().map(|primary| primary.for_instance(name)).collect();
+        Self { primaries, ..self }
+    }
+
     /// Returns the settings of expiry cycles that differ from those of an earlier estimate. Primaries that one of the two does not
     /// have, or whose settings were not read, have none.
     pub fn changed_settings(&self, before: &Self) -> Vec<SettingChange> {
@@ -173,6 +187,8 @@ pub struct LatestEstimate {
     pub estimate: Option<InstanceEstimate>,
     /// Why there is no newer one, a sentence; `None`: the latest attempt succeeded.
     pub failure: Option<String>,
+    /// The last successful scan, if it has reclaimed keys since the latest estimate.
+    pub scanned_since: Option<LastScan>,
 }
 
 /// One primary at one time of the history.

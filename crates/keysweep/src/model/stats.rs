@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use jiff::Timestamp;
-use keysweep_engine::{Inspection, gains_nothing};
+use keysweep_engine::{Inspection, ServerProcess, gains_nothing};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,6 +68,17 @@ impl InstanceStats {
         if self.cluster { "cluster" } else { "standalone" }
     }
 
+    /// Returns the addresses by which the time between samples of the primaries is kept.
+    pub fn sampled_addresses(&self) -> Vec<String> {
+        // Where not every one is known, the order does not say whose they are.
+        let ips = Some(&self.ips).filter(|ips| ips.len() == self.primaries.len());
+        let address = |(index, address)| {
+            let ip = ips.and_then(|ips| ips.get(index).copied());
+            ServerProcess::at(ip, address, String::new()).address
+        };
+        self.primaries.iter().enumerate().map(address).collect()
+    }
+
     /// Returns why a server like this cannot be scanned, a sentence; `None`: it can. One that reports no version is taken for
     /// a recent one.
     pub fn unsupported(&self) -> Option<String> {
@@ -105,6 +116,21 @@ mod tests {
     fn redis_4_and_unknown_versions_are_supported(#[case] engine: &str, #[case] version: &str, #[case] is: bool) {
         let server = Inspection { engine: engine.into(), engine_version: version.into(), ..Inspection::default() };
         assert_eq!(InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH }.unsupported().is_none(), is);
+    }
+
+    #[test]
+    fn samples_of_a_primary_are_kept_by_the_address_that_it_was_connected_to_at() {
+        let addresses = |ips: &[&str]| {
+            let primary = |address: &str| address.parse().expect("an address");
+            let server = Inspection {
+                primaries: vec![primary("cache.example:6379"), primary("cache.example:6380")],
+                ips: ips.iter().map(|ip| ip.parse().expect("an IP address")).collect(),
+                ..Inspection::default()
+            };
+            InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH }.sampled_addresses().join(" ")
+        };
+        assert_eq!(addresses(&["10.0.0.7", "::1"]), "10.0.0.7:6379 127.0.0.1:6380");
+        assert_eq!(addresses(&["10.0.0.7"]), "cache.example:6379 cache.example:6380");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use keysweep_engine::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{EstimatedPrimary, Labels, UnknownName, named};
+use super::{EstimatedPrimary, Labels, UnknownName, named, now};
 
 /// A row of a survey: one primary, or a server that was not reached. What is unknown is `None`, and null in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct SurveyRow {
     pub instance_id: Option<String>,
     /// The primary; `None`: the server was not reached.
     pub address: Option<String>,
+    /// When it was estimated; `None`: the server was not reached.
+    #[serde(default)]
+    pub taken_at: Option<Timestamp>,
     /// Keys in memory, stale keys included.
     pub keys: Option<u64>,
     /// Keys with a TTL among them.
@@ -83,7 +86,7 @@ pub enum SurveyOrder {
 named!(SurveyOrder, "order of a survey", { Bytes = "bytes", Share = "share", Name = "name" });
 
 impl SurveyRow {
-    /// Returns the row of a primary.
+    /// Returns the row of a primary that was estimated now.
     pub fn of(name: String, primary: EstimatedPrimary) -> Self {
         let EstimatedPrimary { address, finding, approximate, used_memory, verdict, notes, .. } = primary;
         Self {
@@ -93,6 +96,7 @@ impl SurveyRow {
             approximate,
             used_memory,
             notes,
+            taken_at: Some(now()),
             ..Self::new(name, Some(address), finding, verdict)
         }
     }
@@ -117,6 +121,7 @@ impl SurveyRow {
             name,
             instance_id: None,
             address,
+            taken_at: None,
             keys: None,
             keys_with_ttl: None,
             share: finding.share,
@@ -236,7 +241,7 @@ mod tests {
         let unreached = Failure::new(FailureKind::Unreachable, "refused");
         let row = SurveyRow::unreached("a".into(), &unreached, "refused".into());
         let json = serde_json::to_value(&row).expect("JSON");
-        for field in ["address", "keys", "keys_with_ttl", "share", "bytes", "reclaimed", "used_memory"] {
+        for field in ["address", "taken_at", "keys", "keys_with_ttl", "share", "bytes", "reclaimed", "used_memory"] {
             assert_eq!(json[field], serde_json::Value::Null, "{field}");
         }
         assert_eq!((&json["verdict"]["code"], &json["verdict"]["reason"]), (&"unknown".into(), &"refused".into()));

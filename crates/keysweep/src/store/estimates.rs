@@ -6,14 +6,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keysweep_engine::MIN_SAMPLE_INTERVAL;
 
 use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, keys, sql},
-    instances::claim_in_turn,
+    instances::{claim_in_turn, stats},
     json,
-    marks::{insert_mark, marks_of},
+    marks::{insert_mark, last_scans_of, marks_of},
 };
 use crate::model::{
     EstimatePoint, EstimateTotal, Instance, InstanceEstimate, LatestEstimate, MarkKind, PrimaryPoint, SettingChange,
@@ -160,11 +161,14 @@ impl Store {
         self.commit(tx).await
     }
 
-    /// Returns the latest estimate of an instance.
+    /// Returns the latest estimate of an instance, with the scan since then.
     pub async fn latest_estimate(&self, instance_id: &str) -> Result<LatestEstimate, StoreError> {
-        let found = sql("SELECT * FROM estimate WHERE instance_id = $1").bind(instance_id);
-        let row = found.optional(&mut self.reader().await?).await?;
-        Ok(row.as_ref().map(latest).transpose()?.unwrap_or_default())
+        let mut reader = self.reader().await?;
+        let row = sql("SELECT * FROM estimate WHERE instance_id = $1").bind(instance_id).optional(&mut reader).await?;
+        let latest = row.as_ref().map(latest).transpose()?.unwrap_or_default();
+        let Some(taken_at) = latest.estimate.as_ref().map(|estimate| estimate.taken_at) else { return Ok(latest) };
+        let scan = last_scans_of(&mut reader, &[instance_id.to_owned()]).await?.pop().map(|(_, scan)| scan);
+        Ok(LatestEstimate { scanned_since: scan.filter(|scan| scan.is_after(taken_at)), ..latest })
     }
 
     /// Returns the totals of the latest estimate of every instance that has one, with the instance's id. Primaries are not decoded:
@@ -236,6 +240,29 @@ fn latest_total(row: &Row) -> Result<Option<(String, EstimateTotal)>, StoreError
     Ok(total.map(|total| (id, total)))
 }
 
+/// Lets an instance be estimated, and its servers sampled, five minutes after a scan. Times that are earlier stay.
+pub(super) async fn estimate_soon(tx: &mut DbSession, now: Timestamp, instance_id: &str) -> Result<(), StoreError> {
+    let soon = after(now, MIN_SAMPLE_INTERVAL);
+    sql("UPDATE instance SET estimate_at = $1 WHERE id = $2 AND estimate_at > $1")
+        .bind(soon)
+        .bind(instance_id)
+        .execute(tx)
+        .await?;
+    let row = sql("SELECT facts FROM instance WHERE id = $1").bind(instance_id).optional(tx).await?;
+    // Without readable stats the servers are unknown, and their own times stay.
+    let Some(stats) = row.and_then(|row| stats(&row).unwrap_or(None)) else { return Ok(()) };
+    sql("UPDATE server_sample SET next_at = $1 WHERE (address, run_id) IN (
+             SELECT address, run_id FROM server_sample
+             WHERE next_at > $1 AND address IN (SELECT key FROM json_each($2/*!::json*/))
+             ORDER BY address, run_id /*! FOR UPDATE */
+         )")
+    .bind(soon)
+    .bind(keys(&stats.sampled_addresses()))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Saves when the next background estimate is due, if the instance still has this URL.
 async fn set_due(tx: &mut DbSession, instance: &Instance, due: Timestamp) -> Result<(), StoreError> {
     sql("UPDATE instance SET estimate_at = $1 WHERE id = $2 AND url = $3")
@@ -265,5 +292,6 @@ async fn changed_settings(
 
 /// Reads the latest estimate. One of another version is none: the next one replaces it.
 fn latest(row: &Row) -> Result<LatestEstimate, StoreError> {
-    Ok(LatestEstimate { estimate: json::read_column(row, "latest", VERSION)?, failure: row.get("failure")? })
+    let (estimate, failure) = (json::read_column(row, "latest", VERSION)?, row.get("failure")?);
+    Ok(LatestEstimate { estimate, failure, scanned_since: None })
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keysweep_engine::Report;
 use serde_json::json;
 
 use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, lock, sql},
+    estimates::estimate_soon,
     hosts::remove_hosts,
     marks::insert_mark,
     tasks::DOCUMENT_VERSION,
@@ -114,12 +116,17 @@ impl Store {
         Ok(HeartbeatOutcome::Held { cancel_requested, closed_until })
     }
 
-    /// Ends a task and releases its lease.
+    /// Ends a task and releases its lease. After a successful scan the instance is estimated soon: what was estimated before is
+    /// about keys that are reclaimed by now.
     pub async fn finish(&self, lease: &Lease, result: &TaskResult) -> Result<HeartbeatOutcome, StoreError> {
+        let report = result.report.as_deref().and_then(|report| serde_json::from_str::<Report>(report).ok());
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        // The mark refers to the instance, and instances are locked before everything that belongs to them.
-        lock("SELECT 1 FROM instance WHERE id = $1 FOR KEY SHARE").bind(&lease.instance_id).execute(&mut tx).await?;
+        // Instances are locked before everything that belongs to them.
+        lock("SELECT 1 FROM instance WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(&lease.instance_id)
+            .execute(&mut tx)
+            .await?;
         let recorded = record(&mut tx, lease, &result.heartbeat, result.report.as_deref()).await?;
         let Some(cancel_requested) = recorded else { return Ok(HeartbeatOutcome::Lost) };
         let (status, reason, detail) = match &result.outcome {
@@ -146,8 +153,12 @@ impl Store {
                 "status": status.as_str(),
                 "keys_scanned": result.heartbeat.scanned,
                 "keys_reclaimed": result.heartbeat.reclaimed,
+                "remaining": report.and_then(|report| report.totals.remaining),
             });
             insert_mark(&mut tx, now, &lease.instance_id, MarkKind::Scan, &detail).await?;
+            if status == Status::Success {
+                estimate_soon(&mut tx, now, &lease.instance_id).await?;
+            }
         }
         self.commit(tx).await?;
         Ok(HeartbeatOutcome::Held { cancel_requested, closed_until: None })

@@ -5,12 +5,14 @@ use serde_json::Value;
 
 use super::{
     Store, StoreError,
-    db::{DbSession, Row, sql},
+    db::{DbSession, Row, keys, sql},
 };
-use crate::model::{Mark, MarkKind};
+use crate::model::{LastScan, Mark, MarkKind};
 
 /// Most marks that are kept of an instance; a scan a minute fills them in a day and a half.
 const MAX_MARKS: i64 = 2_000;
+/// What the detail of a successful scan contains.
+const SUCCESS: &str = r#"%"status":"success"%"#;
 
 impl Store {
     /// Adds a mark to an instance's history: something of this kind has happened now. `detail` is JSON without key names and
@@ -26,6 +28,26 @@ impl Store {
     pub async fn marks_since(&self, instance_id: &str, from: Timestamp) -> Result<Vec<Mark>, StoreError> {
         marks_of(&mut self.reader().await?, instance_id, from).await
     }
+
+    /// Returns the last successful scans of those of these instances that have one, with the ids of the instances.
+    pub async fn last_scans(&self, instance_ids: &[String]) -> Result<Vec<(String, LastScan)>, StoreError> {
+        last_scans_of(&mut self.reader().await?, instance_ids).await
+    }
+}
+
+/// Returns the last successful scans of instances within a transaction.
+pub(super) async fn last_scans_of(
+    tx: &mut DbSession,
+    instance_ids: &[String],
+) -> Result<Vec<(String, LastScan)>, StoreError> {
+    let found = sql("SELECT mark.* FROM json_each($1/*!::json*/) AS wanted JOIN mark ON mark.seq = (
+             SELECT scan.seq FROM mark AS scan
+             WHERE scan.instance_id = wanted.key AND scan.kind = $2 AND scan.detail LIKE $3
+             ORDER BY scan.seq DESC LIMIT 1
+         )");
+    let read = |row: &Row| Ok(LastScan::of(&mark(row)?).map(|scan| (row.get("instance_id"), scan)));
+    let found = found.bind(keys(instance_ids)).bind(MarkKind::Scan).bind(SUCCESS).list(tx, read).await?;
+    found.into_iter().flatten().map(|(id, scan)| Ok((id?, scan))).collect()
 }
 
 /// Returns an instance's marks from a time on, oldest first, within a transaction.

@@ -10,7 +10,7 @@ use super::{
     db::{Row, sql},
     instances::stats,
 };
-use crate::model::{Adaptive, InstanceStats};
+use crate::model::{Adaptive, AutoScan, InstanceStats};
 
 /// The fleet at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +51,8 @@ pub struct InstanceOverview {
     pub scans_since: Option<Timestamp>,
     /// The mean stale share that its auto-scan keeps, and how; `None` with a fixed interval, and without an interval.
     pub adaptive: Option<Adaptive>,
+    /// The mean stale share between the last two scans of such an auto-scan, 0–1; `None`: there were not two scans yet.
+    pub mean_share: Option<f64>,
 }
 
 impl Store {
@@ -113,7 +115,8 @@ fn instance_overview(row: &Row) -> Result<InstanceOverview, StoreError> {
     let stats = stats(row).unwrap_or(None);
     let interval: Option<Duration> = row.get("due_interval_us")?;
     let config = interval.map(|_| auto_scan(row)).transpose()?;
-    let adaptive = config.and_then(|config| config.adaptive());
+    let adaptive = config.as_ref().and_then(AutoScan::adaptive);
+    let gathering = config.and_then(|config| config.gathering).filter(|_| adaptive.is_some());
     Ok(InstanceOverview {
         id: row.get("id")?,
         name: row.get("name")?,
@@ -127,5 +130,6 @@ fn instance_overview(row: &Row) -> Result<InstanceOverview, StoreError> {
         scans_since: row.get("scans_since")?,
         auto_scan_interval: adaptive.map(|adaptive| adaptive.interval).or(interval),
         adaptive,
+        mean_share: gathering.and_then(|gathering| gathering.mean_share()),
     })
 }

@@ -93,7 +93,8 @@ fn the_service_samples_a_primary_only_where_that_was_agreed_to() {
     let new = json!({ "name": "cache", "url": server.url(), "sampling": "off" });
     let path = format!("{base}/instances/{}", id(&post(&service, &format!("{base}/instances"), &new).body));
     let estimates = |service: &Service| service.get(&format!("{path}/estimates"));
-    assert_eq!(estimates(&service), json!({ "latest": null, "failure": null, "points": [], "marks": [] }));
+    let nothing = json!({ "latest": null, "failure": null, "scanned_since": null, "points": [], "marks": [] });
+    assert_eq!(estimates(&service), nothing);
     let estimated = |service: &Service, method: &str| {
         eventually("a background estimate", Duration::from_secs(20), || {
             let found = estimates(service);
@@ -141,8 +142,16 @@ fn the_service_samples_a_primary_only_where_that_was_agreed_to() {
     let survey = post(&service, &format!("{base}/survey"), &Value::Null);
     let survey = service.wait_for(&format!("{base}/survey/{}", id(&survey.body)), |survey| survey["status"] == "done");
     let rows = survey["rows"].as_array().expect("rows");
-    let method = |name: &str| rows.iter().find(|row| row["name"] == name).expect("a row")["method"].clone();
-    assert_eq!((method("cache"), method("alias"), keys()), ("sample".into(), "info".into(), held), "{survey:#}");
+    let row = |name: &str| rows.iter().find(|row| row["name"] == name).expect("a row");
+    let (cache, alias) = (row("cache"), row("alias"));
+    assert_eq!((&cache["method"], &alias["method"], keys()), (&"sample".into(), &"info".into(), held), "{survey:#}");
+    // A row of an earlier estimate says so, and one that could not be sampled says why its share is unknown.
+    assert_eq!(cache["taken_at"], estimates(&service)["latest"]["taken_at"]);
+    let notes = cache["notes"].to_string();
+    assert!(notes.contains("before this survey") && notes.contains("sampled again in"), "{notes}");
+    let says = |value: &Value, part: &str| value.as_str().is_some_and(|text| text.contains(part));
+    assert!(says(&alias["verdict"]["reason"], "was sampled a short time ago"), "{alias:#}");
+    assert!(alias["taken_at"].as_str() > cache["taken_at"].as_str(), "{survey:#}");
     let again = post(&service, &format!("{path}/estimate?method=sample"), &Value::Null);
     assert_eq!(error(&again), (429, "too_many"), "{again:?}");
     drop(service);
@@ -214,6 +223,49 @@ fn a_survey_has_a_row_for_each_primary_and_says_what_is_unknown() {
     let audit = service.get(&format!("{base}/audit?limit=1"));
     let entry = &audit["entries"][0];
     assert_eq!((&entry["action"], &entry["subject"]), (&"survey.create".into(), &created.body["id"]));
+}
+
+#[test]
+fn after_a_scan_an_estimate_is_one_from_before_it() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(900).stale(300).load(&server);
+    let _replica = server.replica();
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let instances = format!("{base}/instances");
+    let new = json!({ "name": "cache", "url": server.url(), "sampling": "off" });
+    let instance = id(&post(&service, &instances, &new).body);
+    let path = format!("{instances}/{instance}");
+    let activity = || {
+        let listed = service.get(&format!("{instances}?activity=true"));
+        let activity = &listed["instances"][0]["activity"];
+        (activity["stale_share"].as_f64(), activity["stale_share_at"].clone())
+    };
+    let answer = post(&service, &format!("{path}/estimate"), &Value::Null);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let before = service.get(&format!("{path}/estimates"));
+    assert_eq!(
+        (&before["latest"]["primaries"][0]["verdict"]["code"], &before["scanned_since"]),
+        (&"scan_once".into(), &Value::Null)
+    );
+    assert_eq!(activity(), (Some(0.25), before["latest"]["taken_at"].clone()));
+
+    let project = base.rsplit('/').next().expect("an id");
+    let task = service.create_scan(project, &instance);
+    service.wait_until_finished(&ScanTask::new(project, &id(&task.body)));
+    let after = service.get(&format!("{path}/estimates"));
+    assert_eq!(after["latest"], before["latest"]);
+    let since = &after["scanned_since"];
+    assert!(since["share"].as_f64().is_some_and(|share| share < 0.01), "{after:#}");
+    assert_eq!(activity(), (since["share"].as_f64(), since["finished_at"].clone()), "what the scan left");
+    assert_eq!(after["marks"][0]["detail"]["remaining"]["share"], since["share"]);
+
+    post(&service, &format!("{path}/estimate"), &Value::Null);
+    let again = service.get(&format!("{path}/estimates"));
+    assert_eq!(
+        (&again["latest"]["primaries"][0]["verdict"]["code"], &again["scanned_since"]),
+        (&"pointless".into(), &Value::Null)
+    );
 }
 
 /// Lets half a minute pass for the surveys of a service that has ended.

@@ -328,12 +328,19 @@ fn the_last_30_days_of_an_instance_are_a_table_with_events_and_a_verdict() {
     assert_eq!(page.text.matches("data-event=\"config\"").count(), 3);
     assert!(page.text.contains("effort 1 → 4: 900 keys expire a second"), "{}", page.text);
     assert!(!page.text.contains("data-target"), "nothing is held");
+    assert!(!page.text.contains("before the scan that finished"), "{}", page.text);
     let advise = [("hold_level", "advise"), ("hold_below", "8"), ("hold_max_effort", "7"), ("hold_max_hz", "")];
     let page = visitor.submit(&format!("{}/hold", shop.page()), &page, &advise);
     assert!(page.text.contains("data-target=\"0.08\"") && !page.text.contains("data-floor"), "{}", page.text);
     assert!(page.text.contains("are stale, below 8.0 %."), "the verdict is on this target: {}", page.text);
     let live = visitor.get(&format!("{}?part=live", shop.page()));
     assert!(!live.text.contains("data-share") && live.text.contains("id=\"verdict\""), "{}", live.text);
+    past::write_scan(&shop.installation, &shop.instance);
+    let scanned = visitor.get(&shop.page());
+    for part in ["and left about 1,200 (0.0", "before the scan that finished", "From before the last scan."] {
+        assert!(scanned.text.contains(part), "{part}: {}", scanned.text);
+    }
+    assert!(!scanned.text.contains("are stale, below 8.0 %."), "the verdict is from before the scan");
 }
 
 #[test]

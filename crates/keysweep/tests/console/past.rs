@@ -94,6 +94,16 @@ pub async fn write(installation: &Installation, project_id: &str, instance_id: &
     store.close().await;
 }
 
+/// Adds a scan of an instance that has just finished and left 1,200 stale keys.
+#[tokio::main(flavor = "current_thread")]
+pub async fn write_scan(installation: &Installation, instance_id: &str) {
+    let store = Store::open_sqlite(&installation.database()).await.expect("a store");
+    let remaining = json!({ "keys": KEYS, "stale_keys": 1_200, "share": 0.0003, "expired_per_second": 900.0 });
+    let detail = json!({ "task_id": "t", "status": "success", "keys_reclaimed": 280_000, "remaining": remaining });
+    store.mark(instance_id, MarkKind::Scan, &detail).await.expect("marked");
+    store.close().await;
+}
+
 /// Adds tasks of an instance that were cancelled before they started.
 #[tokio::main(flavor = "current_thread")]
 pub async fn write_tasks(installation: &Installation, project_id: &str, instance_id: &str, count: u32) {

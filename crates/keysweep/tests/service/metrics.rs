@@ -140,9 +140,6 @@ fn all_metrics() -> BTreeMap<String, String> {
     let (project, instance) = installation.register(&server.url());
     let service = installation.serve(SERVE);
     let own = format!("/api/v1/projects/{project}/instances/{instance}");
-    // On a replica an estimate measures everything that a metric shows.
-    let answer = service.request("POST", &format!("{own}/estimate"));
-    assert!(answer.status < 300, "{answer:?}");
     scan(&service, &project, &instance);
     // The interval appears once scans are due.
     let first = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
@@ -155,6 +152,18 @@ fn all_metrics() -> BTreeMap<String, String> {
     let body = r#"{"below": 0.05}"#;
     let answer = service.send("PATCH", &format!("{own}/auto-scan"), &[("content-type", "application/json")], body);
     assert!(answer.status < 300, "{answer:?}");
+    // The mean between two scans needs another one, after the schedule has seen the first.
+    eventually("the first scan is seen", Duration::from_secs(15), || {
+        service.get(&format!("{own}/auto-scan"))["adaptive"]["found_share"].as_f64()
+    });
+    scan(&service, &project, &instance);
+    // The schedule is checked at once after a change of the instance.
+    let labels = r#"{"labels": {"env": "test"}}"#;
+    let answer = service.send("PATCH", &own, &[("content-type", "application/json")], labels);
+    assert!(answer.status < 300, "{answer:?}");
+    // On a replica an estimate measures everything that a metric shows.
+    let answer = service.request("POST", &format!("{own}/estimate"));
+    assert!(answer.status < 300, "{answer:?}");
     let hold = r#"{"level": "advise", "interval_seconds": 1}"#;
     let path = format!("/api/v1/projects/{project}/instances/{instance}/hold");
     let answer = service.send("PUT", &path, &[("content-type", "application/json")], hold);
@@ -162,7 +171,8 @@ fn all_metrics() -> BTreeMap<String, String> {
     let shown = [
         "keysweep_scan_duration_seconds_count",
         "keysweep_instance_target_share{",
-        "keysweep_stale_share{",
+        "keysweep_stale_share_low{",
+        "keysweep_mean_stale_share{",
         "keysweep_cycle_stall_seconds{",
         "keysweep_hold_writes_total{",
     ];

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keysweep::{
     model::{
-        EstimateTotal, EstimatedPrimary, Instance, InstanceEstimate, LatestEstimate, Mark, MarkKind, PollCode,
-        PollFailure, Sampling, Stored,
+        EstimateTotal, EstimatedPrimary, Instance, InstanceEstimate, InstanceStats, LatestEstimate, Mark, MarkKind,
+        PollCode, PollFailure, Reason, Sampling, Stored,
     },
-    store::{Pruned, Store},
+    store::{Pruned, Store, TaskResult},
 };
 use keysweep_engine::{
     Cycle, Finding, Inspection, Method, ServerProcess,
@@ -16,7 +16,10 @@ use keysweep_engine::{
 };
 use serde_json::json;
 
-use crate::conformance::fresh::{Fresh, LEASE, assert_missing, at, id, plain_instance, success, time};
+use crate::conformance::{
+    fresh::{Fresh, LEASE, assert_missing, at, id, plain_instance, success, time},
+    schedule::scanned,
+};
 
 on_every_engine!(
     first_estimates_are_spread_over_minutes,
@@ -30,6 +33,7 @@ on_every_engine!(
     estimates_end_with_the_url_of_their_server,
     marks_are_bounded_and_age,
     a_finished_scan_leaves_a_mark,
+    a_successful_scan_brings_the_next_estimate_and_sample_forward_to_five_minutes,
     a_setting_that_others_change_between_two_estimates_leaves_a_mark,
 );
 
@@ -76,7 +80,7 @@ async fn polled(store: &Fresh, name: &str) -> Instance {
 }
 
 async fn record_poll(store: &Store, instance: &Instance) {
-    let stats = keysweep::model::InstanceStats { server: Inspection::default(), seen_at: time(0) };
+    let stats = InstanceStats { server: Inspection::default(), seen_at: time(0) };
     store.record_stats(instance, &stats).await.expect("kept");
 }
 
@@ -189,12 +193,12 @@ async fn the_latest_estimate_comes_back(store: Fresh) {
     assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), LatestEstimate::default());
     store.record_estimate_failure(&instance, "refuses INFO", SOON).await.expect("kept");
     let failure = Some("refuses INFO".to_owned());
-    let nothing = LatestEstimate { estimate: None, failure: failure.clone() };
+    let nothing = LatestEstimate { failure: failure.clone(), ..LatestEstimate::default() };
     assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), nothing);
     assert_eq!(store.latest_totals().await.expect("read"), []);
     let found = estimate(time(10), &[0.1, 0.2]);
     store.record_estimate(&instance, &found, SOON).await.expect("kept");
-    let latest = LatestEstimate { estimate: Some(found.clone()), failure: None };
+    let latest = LatestEstimate { estimate: Some(found.clone()), ..LatestEstimate::default() };
     assert_eq!(store.latest_estimate(&instance.id).await.expect("read"), latest);
     store.record_estimate_failure(&instance, "refuses INFO", SOON).await.expect("kept");
     let both = LatestEstimate { failure, ..latest };
@@ -334,4 +338,53 @@ async fn a_finished_scan_leaves_a_mark(store: Fresh) {
     let detail = &marks[0].detail;
     assert_eq!((&detail["keys_reclaimed"], &detail["keys_scanned"]), (&json!(100), &json!(1_000)));
     assert_eq!((&detail["task_id"], &detail["status"]), (&json!(claim.task.id), &json!("success")));
+}
+
+/// Runs a scan of an instance that ends at this time.
+async fn scan(store: &Fresh, instance: &Instance, second: i64, result: &TaskResult) {
+    store.waiting(instance, at(second - 1)).await;
+    let claim = store.claimed(at(second - 1), "worker").await;
+    store.with_clock(at(second)).finish(&claim.lease, result).await.expect("ended");
+}
+
+async fn a_successful_scan_brings_the_next_estimate_and_sample_forward_to_five_minutes(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let inspection = Inspection {
+        primaries: vec!["cache.example:6379".parse().expect("an address")],
+        ips: vec!["10.0.0.7".parse().expect("an IP address")],
+        ..Inspection::default()
+    };
+    store.record_stats(&instance, &InstanceStats { server: inspection, seen_at: time(0) }).await.expect("kept");
+    let day = Duration::from_secs(24 * 3_600);
+    let found = estimate(time(0), &[0.3]);
+    store.with_clock(at(0)).record_estimate(&instance, &found, day).await.expect("kept");
+    let (scanned_server, other) = (server("10.0.0.7:6379", "r1"), server("10.0.0.8:6379", "r1"));
+    for server in [&scanned_server, &other] {
+        store.with_clock(at(0)).set_next_sample(server, day, None).await.expect("kept");
+    }
+    let latest = || async { store.latest_estimate(&instance.id).await.expect("read").scanned_since };
+
+    let failed = TaskResult { outcome: Err((Reason::Unreachable, "gone".into())), ..success(1_000) };
+    scan(&store, &instance, 10, &failed).await;
+    assert_eq!((latest().await, claimed(&store, 310, 8).await), (None, vec![]), "a failed scan changes nothing");
+
+    scan(&store, &instance, 20, &scanned(100, 5.0)).await;
+    let since = latest().await.expect("scanned since");
+    assert_eq!((since.finished_at, since.remaining.map(|left| left.keys)), (time(20), Some(1_000)));
+    let ids = [instance.id.clone(), id("absent")];
+    assert_eq!(store.last_scans(&ids).await.expect("read"), [(instance.id.clone(), since)]);
+    assert_eq!(claimed(&store, 319, 8).await, [""; 0]);
+    assert_eq!(reserved(&store, 319, &scanned_server, None).await, Some(1));
+    assert_eq!(claimed(&store, 320, 8).await, ["cache"]);
+    assert_eq!(reserved(&store, 320, &scanned_server, None).await, None);
+    assert!(reserved(&store, 320, &other, None).await.is_some_and(|wait| wait > 80_000), "another server");
+
+    store.with_clock(at(330)).record_estimate(&instance, &estimate(time(330), &[0.01]), day).await.expect("kept");
+    assert_eq!(latest().await, None, "the estimate is from after the scan");
+    let soon = Duration::from_secs(20);
+    store.with_clock(at(340)).defer_estimate(&instance, soon).await.expect("kept");
+    store.with_clock(at(340)).set_next_sample(&scanned_server, soon, None).await.expect("kept");
+    scan(&store, &instance, 350, &scanned(100, 5.0)).await;
+    assert_eq!(claimed(&store, 360, 8).await, ["cache"], "what is due earlier stays");
+    assert_eq!(reserved(&store, 360, &scanned_server, None).await, None);
 }

@@ -72,6 +72,7 @@ async fn an_instance_shows_the_stats_of_its_last_poll(store: Fresh) {
         auto_scan_interval: None,
         scans_since: None,
         adaptive: None,
+        mean_share: None,
         name: instance.name.clone(),
         project: "cache".into(),
     };

@@ -236,7 +236,7 @@ fn adaptive(instance: &Instance) -> AutoScan {
 }
 
 /// Returns the result of a scan of one second that left a thousand keys.
-fn scanned(reclaimed: u64, expired_per_second: f64) -> TaskResult {
+pub fn scanned(reclaimed: u64, expired_per_second: f64) -> TaskResult {
     let remaining = Remaining { keys: 1_000, expired_per_second: Some(expired_per_second), ..Remaining::default() };
     let report = Report {
         target: String::new(),
@@ -283,6 +283,9 @@ async fn an_adaptive_auto_scan_learns_from_every_successful_scan(store: Fresh) {
     assert_eq!(tick(HOUR + 17).await, 0);
     let saved = store.auto_scan(&instance.id).await.expect("read").expect("settings");
     assert_eq!(saved.gathering.expect("measured").task_id, claim.task.id);
+    let seen = store.with_clock(at(HOUR + 17)).overview().await.expect("read");
+    let mean = seen.instances[0].mean_share.expect("two scans");
+    assert!((mean - 26.0 / 1_026.0 / 2.0).abs() < 1e-9, "half of what the last scan found: {mean}");
 
     // A failed one does not.
     store.waiting(&instance, at(HOUR + 18)).await;
