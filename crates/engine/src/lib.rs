@@ -53,7 +53,10 @@ pub use self::{
         fraction,
     },
     scan::{MAX_SHARD_THREADS, sweep, sweep_through},
-    server::{Check, Holders, Inspection, LazyFreeRegistry, Verdict, check, gains_nothing, inspect, release_lazyfree},
+    server::{
+        Check, ExpiredKeys, Holders, Inspection, LazyFreeRegistry, Verdict, check, gains_nothing, inspect,
+        release_lazyfree,
+    },
     stop::{Stop, StopOnDrop},
     target::{Address, AddressError, AddressMap, Credentials, Mode, SentinelTls, Target, TargetError, Tls},
     topology::SlotSet,

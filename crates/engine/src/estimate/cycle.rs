@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::ShardError,
     link::{Info, Keyspace, Link, LinkError, Pipeline},
-    server::{DEFAULT_DATABASES, ServerState, config, cycle_seconds, reading},
+    server::{DEFAULT_DATABASES, ExpiredKeys, ServerState, config, cycle_seconds, reading},
     stale::{CycleCost, CycleSetting, MIN_CYCLE_SECONDS, Reading, Workload, expiry_rate},
     target::Address,
 };
@@ -77,10 +77,37 @@ impl Snapshot {
     }
 }
 
-/// Returns what two snapshots and the primary's settings say. `may_configure`: whether CONFIG SET is allowed.
+/// Shortest and longest time over which the rate is measured with earlier counters, milliseconds. In seconds keys that expire
+/// together count as none or as many.
+const SHORTEST_RATE: u64 = 60_000;
+const LONGEST_RATE: u64 = 600_000;
+
+/// Returns the keys that expire a second: since the latest of these counters that are a minute old or more, else between both
+/// readings. `now`: when the second reading was made, on the clock of the counters.
+fn rate(before: &Reading, after: &Reading, earlier: &[ExpiredKeys], now: u64) -> Option<f64> {
+    // A pause or a reset within the estimate itself shows in the readings alone.
+    let of_estimate = expiry_rate(before, after)?;
+    let age = |counted: &ExpiredKeys| now.saturating_sub(counted.at);
+    let usable = |counted: &&ExpiredKeys| {
+        counted.run_id == after.run_id && (SHORTEST_RATE..=LONGEST_RATE).contains(&age(counted))
+    };
+    let Some(base) = earlier.iter().filter(usable).min_by_key(|counted| age(counted)) else { return Some(of_estimate) };
+    let base = Reading {
+        run_id: base.run_id.clone(),
+        at: after.at - age(base) as f64 / 1e3,
+        expired: base.keys,
+        expired_fields: base.fields,
+        pauses: after.pauses,
+    };
+    expiry_rate(&base, after)
+}
+
+/// Returns what two snapshots and the primary's settings say. `earlier`: counters of before; `may_configure`: whether CONFIG SET
+/// is allowed.
 pub(super) fn describe(
     link: &mut Link,
     address: &Address,
+    earlier: &[ExpiredKeys],
     before: Option<&Snapshot>,
     after: Option<&Snapshot>,
     may_configure: bool,
@@ -94,7 +121,9 @@ pub(super) fn describe(
     let Some(after) = after else { return Ok(cycle) };
     cycle.hz = after.info.number("hz");
     let Some(before) = before else { return Ok(cycle) };
-    cycle.workload = expiry_rate(&before.reading, &after.reading).map(|rate| {
+    // The second snapshot was made a moment ago, or before a sample of some milliseconds.
+    let rate = rate(&before.reading, &after.reading, earlier, ExpiredKeys::clock());
+    cycle.workload = rate.map(|rate| {
         let line = |line: &Keyspace| (line.keys, line.expires, line.mean_ttl);
         let lines: Vec<_> = after.info.keyspace().iter().map(line).collect();
         Workload::split(rate, &lines, databases.unwrap_or(DEFAULT_DATABASES))
@@ -113,6 +142,28 @@ pub(super) fn describe(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rate_is_measured_since_a_minute_ago_where_counters_are_known() {
+        let reading = |at, expired| Reading { run_id: "one".into(), at, expired, ..Reading::default() };
+        let (before, after) = (reading(5.0, 10_000), reading(7.0, 10_000));
+        let counted = |seconds_ago: u64, keys| ExpiredKeys {
+            at: 1_000_000_000 - seconds_ago * 1_000,
+            run_id: "one".into(),
+            keys,
+            fields: 0,
+        };
+        let rate = |earlier: &[ExpiredKeys]| rate(&before, &after, earlier, 1_000_000_000);
+        assert_eq!(rate(&[]), Some(0.0), "keys of whole minutes do not expire within these two seconds");
+        assert_eq!(rate(&[counted(120, 4_000), counted(80, 6_000), counted(30, 9_000)]), Some(50.0));
+        for unusable in
+            [counted(59, 4_000), counted(601, 4_000), ExpiredKeys { run_id: "two".into(), ..counted(80, 1) }]
+        {
+            assert_eq!(rate(std::slice::from_ref(&unusable)), Some(0.0), "{unusable:?}");
+        }
+        assert_eq!(rate(&[counted(80, 20_000)]), None, "CONFIG RESETSTAT");
+        assert_eq!(rate(&[ExpiredKeys { fields: 5, ..counted(80, 6_000) }]), None, "fields expire");
+    }
 
     #[test]
     fn a_prediction_needs_the_rate_and_both_settings() {

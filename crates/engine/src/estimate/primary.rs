@@ -179,7 +179,7 @@ impl Shard {
                 let user = connector.target.credentials.username.as_deref();
                 let may_configure = request.rights.may_configure(link, address, user, info);
                 let may_configure = may_configure.map_err(|error| ShardError::at(address, error))?;
-                describe(link, address, self.before.as_ref(), after.as_ref(), may_configure)?
+                describe(link, address, &request.earlier, self.before.as_ref(), after.as_ref(), may_configure)?
             }
             None => Cycle::default(),
         };

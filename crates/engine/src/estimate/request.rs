@@ -6,6 +6,7 @@ use super::{limit::SampleLimit, report::Method, rights::KnownRights};
 use crate::{
     limits::{Limits, Preset},
     link::{Info, Keyspace},
+    server::ExpiredKeys,
     target::Target,
 };
 
@@ -29,6 +30,9 @@ pub struct Request {
     pub max_counted: u64,
     /// How long the expiry rate is measured, at least.
     pub observe: Duration,
+    /// What the primaries had counted of their expiry before, in any order: the rate is measured since a minute ago or more, where
+    /// such counters are known. Nothing but clients and the servers themselves may have removed expired keys since then.
+    pub earlier: Vec<ExpiredKeys>,
     /// What earlier estimates have learned about the rights of a user. Estimates that share it ask once what a server logs.
     pub rights: KnownRights,
     /// Keeps the time between samples of a server; `None`: this is the only sample.
@@ -45,6 +49,7 @@ impl Default for Request {
             limits: Preset::default().limits(),
             max_counted: 5_000_000,
             observe: Duration::from_secs(2),
+            earlier: Vec::new(),
             rights: KnownRights::default(),
             samples: None,
         }

@@ -1,16 +1,48 @@
 //! Statistics of an instance, read once and without touching a key.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
+use super::cycle::reading;
 use crate::{
     failure::{Failure, FailureKind, ShardError},
-    link::{Dialer, saturating_sum},
+    link::{Dialer, Info, saturating_sum},
+    stale::Reading,
     stop::{Cause, Stop},
     target::{Address, Target},
     topology::{self, Connector},
 };
+
+/// What a server had counted of its expiry at one time, for a rate until a later one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiredKeys {
+    /// When it had, milliseconds since 1970 by this machine's clock.
+    pub at: u64,
+    /// Identity of the server process (`run_id`).
+    pub run_id: String,
+    /// Expired keys that were removed since the start (`expired_keys`).
+    pub keys: u64,
+    /// Expired fields of hashes that were removed (`expired_fields`).
+    pub fields: u64,
+}
+
+impl ExpiredKeys {
+    /// Returns what INFO counts now; `None`: it lacks the run id or the counter.
+    fn of(info: &Info) -> Option<Self> {
+        let Reading { run_id, expired, expired_fields, .. } = reading(info, 0.0, 0)?;
+        (!run_id.is_empty()).then(|| Self { at: Self::clock(), run_id, keys: expired, fields: expired_fields })
+    }
+
+    /// Returns the present time on the clock of these counters.
+    pub fn clock() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
 
 /// Statistics of a target, summed over its primaries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +76,9 @@ pub struct Inspection {
     pub used_memory: u64,
     /// `maxmemory`, bytes; 0: no limit.
     pub max_memory: u64,
+    /// What the primaries had counted of their expiry, as far as they report it.
+    #[serde(default)]
+    pub expired: Vec<ExpiredKeys>,
 }
 
 /// `cluster` in JSON.
@@ -84,6 +119,7 @@ fn ask(connector: Connector<'_>) -> Result<Inspection, ShardError> {
         let wanted = |database: u32| connector.target.database.is_none_or(|only| only == database);
         let keyspace: Vec<_> = info.keyspace().into_iter().filter(|line| wanted(line.database)).collect();
         sum.run_ids.extend(info.run_id());
+        sum.expired.extend(ExpiredKeys::of(&info));
         sum.primaries.push(primary.address.clone());
         sum.ips.extend(primary.link.peer());
         sum.engine = info.engine().to_owned();

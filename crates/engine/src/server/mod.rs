@@ -23,7 +23,7 @@ pub use self::{
     check::{Check, Verdict},
     checks::check,
     engine::gains_nothing,
-    inspect::{Inspection, inspect},
+    inspect::{ExpiredKeys, Inspection, inspect},
     lazyfree::{Holders, LazyFreeRegistry, release_lazyfree},
 };
 pub(crate) use self::{

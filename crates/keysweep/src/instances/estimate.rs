@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use keysweep_engine::{
-    Estimate, EstimateRequest, Failure, FailureKind, HoldLevel, KnownRights, MIN_SAMPLE_INTERVAL, Method, SampleLimit,
-    Stop, StopOnDrop, estimate, stale::Gap,
+    Estimate, EstimateRequest, ExpiredKeys, Failure, FailureKind, HoldLevel, KnownRights, MIN_SAMPLE_INTERVAL, Method,
+    SampleLimit, Stop, StopOnDrop, estimate, stale::Gap,
 };
 use tokio::sync::Semaphore;
 
@@ -208,6 +208,7 @@ impl Instances {
             limits: instance.pace.value().copied().unwrap_or_default().limits(),
             max_counted: wanted.max_counted,
             rights: self.estimates.rights.clone(),
+            earlier: self.earlier_counters(instance).await?,
             samples: samples.clone().map(|samples| samples as Arc<dyn SampleLimit>),
             ..EstimateRequest::default()
         };
@@ -229,6 +230,21 @@ impl Instances {
             FailureKind::Interrupted | FailureKind::Timeout => EstimateError::TooLong,
             _ => EstimateError::Server(failure),
         })
+    }
+
+    /// Returns what the primaries of an instance had counted of their expiry at its last polls, none from before the end of a scan:
+    /// a scan reclaims keys that expired long before it.
+    async fn earlier_counters(&self, instance: &Instance) -> Result<Vec<ExpiredKeys>, StoreError> {
+        let newest = self.store.newest_tasks(std::slice::from_ref(&instance.id)).await?.pop();
+        let scanned_until = match newest {
+            Some(task) if task.status.is_active() => return Ok(Vec::new()),
+            newest => newest.and_then(|task| task.finished_at),
+        };
+        let counters = instance.stats.iter().flat_map(|stats| &stats.expired);
+        let is_undisturbed = |counted: &&ExpiredKeys| {
+            scanned_until.is_none_or(|end| i128::from(counted.at) > i128::from(end.as_millisecond()))
+        };
+        Ok(counters.filter(is_undisturbed).cloned().collect())
     }
 
     /// Returns the latest estimate of an instance, with the verdicts for its own target and its name in their remedies.

@@ -133,6 +133,10 @@ impl Instances {
         place: impl Send + 'static,
     ) -> Result<InstanceStats, PollError> {
         let (stats, failure) = self.ask(instance, stop, place).await?;
+        let stats = match &instance.stats {
+            Some(before) => stats.with_counters_of(before),
+            None => stats,
+        };
         // Stored for an unsupported server, too, so that the next task for it is refused at once.
         unless_moved(self.store.record_stats(instance, &stats).await).map_err(InstanceError::from)?;
         failure.map_or(Ok(stats), |failure| Err(PollError::Server(failure)))

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use jiff::Timestamp;
-use keysweep_engine::{Inspection, ServerProcess, gains_nothing};
+use keysweep_engine::{ExpiredKeys, Inspection, ServerProcess, gains_nothing};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,6 +14,12 @@ const OLDEST_MAJOR: u32 = 4;
 
 /// The greatest number that every reader of JSON takes as it is: many have no other numbers than those of floating point.
 const MAX_IN_JSON: u64 = 1 << 53;
+
+/// Age from which a rate of keys that expire is measured since a poll, milliseconds, and age at which its counters are dropped.
+const RATE_TIME: u64 = 60_000;
+const MAX_COUNTERS_AGE: u64 = 600_000;
+/// Most primaries of an instance whose counters of earlier polls are kept: they are stored with its stats.
+const MAX_COUNTED: usize = 64;
 
 /// Returns a number for JSON; `None`: it is absurd, and would be read as another one.
 pub fn exact_in_json(number: u64) -> Option<u64> {
@@ -68,6 +74,23 @@ impl InstanceStats {
         if self.cluster { "cluster" } else { "standalone" }
     }
 
+    /// Returns the same with counters of the polls before, of which one is a minute old or more before long: the last poll may be
+    /// of a moment ago. Of each primary, those of two polls at most are kept.
+    pub fn with_counters_of(mut self, before: &Self) -> Self {
+        if self.primaries.len() > MAX_COUNTED {
+            return self;
+        }
+        for latest in self.server.expired.clone() {
+            let age = |counted: &&ExpiredKeys| latest.at.saturating_sub(counted.at);
+            let of_primary = || before.expired.iter().filter(|counted| counted.run_id == latest.run_id);
+            let old = of_primary().filter(|counted| (RATE_TIME..=MAX_COUNTERS_AGE).contains(&age(counted)));
+            let young = of_primary().filter(|counted| age(counted) < RATE_TIME);
+            let kept = [old.min_by_key(age), young.max_by_key(age)];
+            self.server.expired.extend(kept.into_iter().flatten().cloned());
+        }
+        self
+    }
+
     /// Returns the addresses by which the time between samples of the primaries is kept.
     pub fn sampled_addresses(&self) -> Vec<String> {
         // Where not every one is known, the order does not say whose they are.
@@ -116,6 +139,27 @@ mod tests {
     fn redis_4_and_unknown_versions_are_supported(#[case] engine: &str, #[case] version: &str, #[case] is: bool) {
         let server = Inspection { engine: engine.into(), engine_version: version.into(), ..Inspection::default() };
         assert_eq!(InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH }.unsupported().is_none(), is);
+    }
+
+    #[test]
+    fn counters_of_a_minute_ago_are_there_however_often_an_instance_is_polled() {
+        let poll = |second: u64| {
+            let counted = ExpiredKeys { at: second * 1_000, run_id: "one".into(), keys: second, fields: 0 };
+            let server = Inspection { expired: vec![counted], ..Inspection::default() };
+            InstanceStats { server, seen_at: Timestamp::UNIX_EPOCH }
+        };
+        for interval in [1, 7, 60, 90] {
+            let mut stats = poll(0);
+            for second in (interval..1_000).step_by(interval as usize) {
+                stats = poll(second).with_counters_of(&stats);
+                assert!(stats.expired.len() <= 3, "{stats:?}");
+                let since =
+                    stats.expired.iter().map(|counted| second - counted.at / 1_000).filter(|age| *age >= 60).min();
+                assert!(second < 120 || since.is_some_and(|age| age < 120 + interval), "{interval}: {stats:?}");
+            }
+        }
+        let later = poll(2_000).with_counters_of(&poll(0));
+        assert_eq!(later.expired.len(), 1, "too old");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{net::TcpListener, time::Duration};
 
+use keysweep::store::Store;
+use keysweep_engine::ExpiredKeys;
 use keysweep_harness::{
     DataSet, Flavor, HostileServer, Hostility, Installation, ScanTask, Server, Service, eventually, id,
 };
@@ -266,6 +268,42 @@ fn after_a_scan_an_estimate_is_one_from_before_it() {
         (&again["latest"]["primaries"][0]["verdict"]["code"], &again["scanned_since"]),
         (&"pointless".into(), &Value::Null)
     );
+}
+
+/// Lets the primary of an instance have counted no expired key 100 seconds ago, as a poll would have stored it.
+#[tokio::main(flavor = "current_thread")]
+async fn count_none_before(installation: &Installation, project: &str, instance: &str) {
+    let store = Store::open_sqlite(&installation.database()).await.expect("a store");
+    let instance = store.instance(project, instance).await.expect("read").expect("an instance");
+    let mut stats = instance.stats.clone().expect("polled");
+    let run_id = stats.run_ids[0].clone();
+    stats.server.expired = vec![ExpiredKeys { at: ExpiredKeys::clock() - 100_000, run_id, keys: 0, fields: 0 }];
+    store.record_stats(&instance, &stats).await.expect("kept");
+    store.close().await;
+}
+
+#[test]
+fn the_service_measures_what_expires_a_second_between_its_polls() {
+    let server = Server::start(Flavor::Valkey91);
+    let mut connection = server.connection();
+    for number in 0..600 {
+        let ttl = if number < 500 { 1 } else { 3_600_000 };
+        redis::cmd("SET").arg(number).arg("x").arg("PX").arg(ttl).exec(&mut connection).expect("set");
+    }
+    eventually("these keys to expire", Duration::from_secs(10), || {
+        let keys: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
+        (keys == 100).then_some(())
+    });
+    let (installation, base) = installation();
+    let service = installation.serve(&["--no-auth"]);
+    let new = json!({ "name": "cache", "url": server.url(), "sampling": "off" });
+    let instance = id(&post(&service, &format!("{base}/instances"), &new).body);
+    let path = format!("{base}/instances/{instance}");
+    assert_eq!(post(&service, &format!("{path}/test"), &Value::Null).status, 200);
+    count_none_before(&installation, base.rsplit('/').next().expect("an id"), &instance);
+    let found = post(&service, &format!("{path}/estimate"), &Value::Null);
+    let rate = found.body["total"]["expiry_rate"].as_f64();
+    assert!(rate.is_some_and(|rate| (4.0..=5.0).contains(&rate)), "500 in 100 seconds, and none now: {found:?}");
 }
 
 /// Lets half a minute pass for the surveys of a service that has ended.
