@@ -40,8 +40,8 @@ pub use self::{
     failure::{ConnectFault, Failure, FailureKind, REQUIRES_PASSWORD},
     hold::{
         Baseline, BaselineRecord, BaselineRegistry, Change, HoldState, HoldStatus, Holder, HolderHost,
-        Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RecordedTimes, RestoreOutcome,
-        Restored, Values, restore,
+        Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RecordedTimes, Reservation,
+        RestoreOutcome, Restored, Values, restore,
     },
     limits::{Limits, Preset},
     monitor::Monitor,

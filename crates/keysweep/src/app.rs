@@ -117,6 +117,8 @@ pub struct Roles {
     pub limits: WorkerLimits,
     /// History retention: task records of each kind that an instance keeps.
     pub history_retention: u32,
+    /// Memory for what servers reply, bytes.
+    pub reply_memory: usize,
     /// Certificate of the API; `None`: plain HTTP.
     pub certificate: Option<Files>,
     /// How clients name and reach the API.
@@ -171,6 +173,7 @@ impl App {
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;
         let certificate = roles.certificate.map(Certificate::read).transpose()?;
         let Opened { store, identity, instances } = open(settings).await?;
+        let instances = instances.with_reply_memory(roles.reply_memory);
         if roles.listen.is_some() && roles.authenticate && identity.users().await?.is_empty() {
             let key_file = settings.key_file.display();
             tracing::warn!(%key_file, "no users yet: run `keysweep init`, which needs no restart; key_file holds the master key");

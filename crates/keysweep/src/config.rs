@@ -93,6 +93,8 @@ pub struct FileConfig {
     pub allow_clock_skew: Option<bool>,
     /// As `--history-retention`.
     pub history_retention: Option<u32>,
+    /// As `--reply-memory`.
+    pub reply_memory: Option<u32>,
 }
 
 /// Location of the database. Displayed without user and password.

@@ -19,6 +19,7 @@ pub mod task;
 pub mod telemetry;
 
 mod allocator;
+mod answers;
 mod api;
 mod connections;
 mod console;

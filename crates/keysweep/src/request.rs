@@ -92,8 +92,8 @@ pub enum BodyError {
     /// The connection broke, or the body was incomplete after 30 s.
     #[error("the body could not be read")]
     Broken,
-    /// The bodies of other requests take all memory that there is for them.
-    #[error("too many large bodies are being read at the moment; try again")]
+    /// The bodies of other requests, or the answers to them, take all memory that there is for them.
+    #[error("too many large bodies or answers are in progress at the moment; try again")]
     Busy,
 }
 

@@ -13,7 +13,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::{self as documented, RefOr};
 
-use crate::{auth::is_local, units::whole_seconds};
+use crate::{answers, auth::is_local, request::Peer, units::whole_seconds};
 
 /// How long a client waits before it tries again what the database could not do.
 pub const DATABASE_DELAY: Duration = Duration::from_secs(1);
@@ -27,6 +27,8 @@ pub enum Unhandled {
     UnknownMethod,
     /// Authentication is off, and the request does not come from this machine to this machine.
     NotLocal,
+    /// The answers that other requests wait for take all memory that there is for them.
+    NoMemory,
     /// The handler panicked. The panic hook has logged it.
     Panicked,
 }
@@ -42,6 +44,7 @@ where
         .fallback(|| async { E::from(Unhandled::UnknownPath).into_response() })
         .method_not_allowed_fallback(|| async { E::from(Unhandled::UnknownMethod).into_response() });
     let router = if local_only { router.layer(middleware::from_fn(require_local::<E>)) } else { router };
+    let router = router.layer(middleware::from_fn(count_answer::<E>));
     router.layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| E::from(Unhandled::Panicked).into_response()))
 }
 
@@ -52,6 +55,20 @@ where
     match is_local(request.uri(), request.headers()) {
         true => next.run(request).await,
         false => E::from(Unhandled::NotLocal).into_response(),
+    }
+}
+
+/// Counts the memory of an answer until its client has it.
+async fn count_answer<E>(request: Request, next: Next) -> Response
+where
+    E: From<Unhandled> + IntoResponse,
+{
+    // A change that was made is not answered as if it was not.
+    let (client, is_safe) = (Peer::of(request.extensions()), request.method().is_safe());
+    let answer = next.run(request).await;
+    match is_safe {
+        true => answers::counted(answer, client).unwrap_or_else(|| E::from(Unhandled::NoMemory).into_response()),
+        false => answer,
     }
 }
 

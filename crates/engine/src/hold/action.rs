@@ -1,6 +1,9 @@
 //! What a controller decides, and what became of it.
 
-use super::{baseline::Parameter, state::HoldState};
+use super::{
+    baseline::{Baseline, Parameter},
+    state::HoldState,
+};
 use crate::stale::CycleSetting;
 
 /// What to do now.
@@ -34,6 +37,19 @@ pub enum Scan {
     Running,
     /// It ended at this time.
     Ended(f64),
+}
+
+/// A write whose outcome is not known yet, and what was known before it.
+#[derive(Debug, Clone)]
+pub struct Intention {
+    /// Which setting.
+    pub parameter: Parameter,
+    /// The server's own settings, with what was written over them.
+    pub baseline: Option<Baseline>,
+    /// When the share would have followed the write before.
+    pub settle_until: f64,
+    /// Whether nothing was to be restored.
+    pub is_restored: bool,
 }
 
 /// Outcome of a write or of a restore.

@@ -127,9 +127,35 @@ impl Baseline {
         }
     }
 
-    /// Takes back values that were not written after all. Restoring still replaces them.
+    /// Takes back what was put back after a write. Restoring still replaces it.
     pub fn withdraw(&mut self, parameter: Parameter) {
         self.values_mut(parameter).left.truncate(1);
+    }
+
+    /// Returns the baseline that knows as written only what keysweep may have left: restoring replaces nothing else.
+    pub fn left_only(&self) -> Self {
+        let mut baseline = self.clone();
+        for parameter in Parameter::ALL {
+            let values = baseline.values_mut(parameter);
+            if !values.left.is_empty() {
+                values.written = values.left.clone();
+            }
+        }
+        baseline
+    }
+
+    /// Keeps the baselines of an earlier record where these are values that keysweep wrote: another process has taken one of
+    /// them for the server's own.
+    pub fn keep(&mut self, earlier: &Self) {
+        for parameter in Parameter::ALL {
+            let (values, before) = (self.values_mut(parameter), earlier.values(parameter));
+            if values.baseline != before.baseline && before.written.contains(&values.baseline) {
+                let taken = std::mem::replace(&mut values.baseline, before.baseline);
+                if !values.written.contains(&taken) {
+                    values.written.insert(0, taken);
+                }
+            }
+        }
     }
 
     /// Sets what keysweep has left, now that it is known.
@@ -195,6 +221,7 @@ impl BaselineRecord {
             true => (other, self),
             false => (self, other),
         };
+        later.baseline.keep(&earlier.baseline);
         for parameter in Parameter::ALL {
             let values = later.baseline.values_mut(parameter);
             if values.left.is_empty() {
@@ -297,6 +324,17 @@ mod tests {
             assert_eq!((merged.is_restored, merged.times.recorded_at), (false, 9));
             assert_eq!(merged.baseline.effort, Values { baseline: 1, written: vec![3, 4, 7], left: vec![7] });
         }
+    }
+
+    #[test]
+    fn a_written_value_that_another_process_took_for_the_servers_own_becomes_no_baseline() {
+        let mut first = Baseline::of(CycleSetting { effort: 1, hz: 10 });
+        first.add(Parameter::Effort, 4);
+        let mut second = Baseline::of(CycleSetting { effort: 4, hz: 20 });
+        second.add(Parameter::Effort, 7);
+        second.keep(&first);
+        assert_eq!((second.effort.baseline, &second.effort.written), (1, &vec![4, 7]));
+        assert_eq!(second.hz.baseline, 20, "never written: an operator has set it");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{
-    action::{Action, Decision, Outcome, Scan},
+    action::{Action, Decision, Intention, Scan},
     alarms::Alarms,
-    baseline::{Baseline, Parameter},
+    baseline::Baseline,
     ceiling::Ceiling,
     history::History,
     learned::Learned,
@@ -20,7 +20,7 @@ use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, Share, Workload, is_batch, r
 /// Seconds between two scans of batches.
 const SCAN_INTERVAL: f64 = 600.0;
 /// A share has followed a change after so many time constants.
-const FOLLOWED: f64 = 3.0;
+pub(super) const FOLLOWED: f64 = 3.0;
 /// Settled samples above the target after which it cannot be held.
 const MISSED: u32 = 2;
 
@@ -47,7 +47,7 @@ pub struct Controller {
     /// When something was written, within the last day, by this holder or an earlier one.
     pub(super) writes: VecDeque<f64>,
     /// What is being written: the last of these times counts it already.
-    pub(super) intended: Option<Parameter>,
+    pub(super) intended: Option<Intention>,
     pub(super) scan: Scan,
     /// Settled samples above the target while no write would help, and the time of the last.
     pub(super) missed: (u32, f64),
@@ -58,6 +58,10 @@ pub struct Controller {
     pub(super) has_left: bool,
     /// Whether the baseline is of an earlier hold whose restore is finished.
     pub(super) is_finished: bool,
+    /// Whether nothing is left to restore: what is found was set by others.
+    pub(super) is_restored: bool,
+    /// The server process that an earlier holder wrote to last.
+    pub(super) recorded_run: String,
 }
 
 impl Controller {
@@ -87,11 +91,14 @@ impl Controller {
             is_foreign: false,
             has_left: false,
             is_finished,
+            is_restored: is_finished,
+            recorded_run: String::new(),
         }
     }
 
-    /// Continues with the times of an earlier holder.
-    pub fn after(mut self, Times { writes, settle_until, back_off_until }: Times) -> Self {
+    /// Continues with the times of an earlier holder, which wrote to this process of the server last.
+    pub fn after(mut self, Times { writes, settle_until, back_off_until }: Times, run_id: &str) -> Self {
+        self.recorded_run = run_id.to_owned();
         (self.writes, self.settle_until) = (writes, settle_until);
         self.back_off = Some((back_off_until, "an earlier holder has backed off".into()));
         self
@@ -120,56 +127,6 @@ impl Controller {
     /// Returns the baseline with what was written over it; `None`: nothing was read yet.
     pub fn baseline(&self) -> Option<&Baseline> {
         self.baseline.as_ref()
-    }
-
-    /// Adds a value that is about to be written to the baseline, and counts the write. The caller records both before it writes:
-    /// the next holder continues with both.
-    pub fn intend(&mut self, now: f64, parameter: Parameter, value: u32) {
-        if self.intended.replace(parameter).is_none() {
-            self.writes.push_back(now);
-            self.settle_until = now + self.settling();
-        }
-        if let Some(baseline) = &mut self.baseline {
-            baseline.add(parameter, value);
-        }
-    }
-
-    /// Receives the outcome of a write.
-    pub fn written(&mut self, now: f64, outcome: Outcome) {
-        let intended = self.intended.take();
-        match outcome {
-            Outcome::Done(setting) => {
-                self.failure = None;
-                self.leave(setting);
-                self.settle(now);
-            }
-            Outcome::Failed(ref cause) | Outcome::PutBack(ref cause) => {
-                if let Some((parameter, baseline)) = intended.zip(self.baseline.as_mut()) {
-                    baseline.withdraw(parameter);
-                }
-                if intended.is_some() && matches!(outcome, Outcome::Failed(_)) {
-                    self.writes.pop_back();
-                }
-                self.failure = Some(cause.clone());
-                // Nothing has changed that the share would follow.
-                (self.settle_until, self.broken) = (now + self.floor(), 0);
-            }
-            Outcome::Unknown => self.settle(now),
-        }
-    }
-
-    /// Receives the outcome of a restore.
-    pub fn restored(&mut self, now: f64, outcome: Outcome) {
-        match outcome {
-            Outcome::Done(setting) => {
-                self.failure = None;
-                self.leave(setting);
-                self.has_left = self.baseline.as_ref().is_some_and(|baseline| baseline.setting() != setting);
-                self.settle(now);
-            }
-            Outcome::Failed(cause) | Outcome::PutBack(cause) => self.failure = Some(cause),
-            Outcome::Unknown => {}
-        }
     }
 
     /// Decides.
@@ -225,6 +182,9 @@ impl Controller {
             None if is_adopted => self.settle_until = self.settle_until.max(now + self.floor()),
             None => {}
         }
+        // A value may have come back from the configuration file of the server.
+        let before = self.run_id.as_ref().unwrap_or(&self.recorded_run);
+        self.is_restored &= *before == signals.run_id;
         self.back_off = self.back_off.take().filter(|(until, _)| self.run_id.is_none() && *until > now);
         self.run_id = Some(signals.run_id.clone());
         (self.history, self.learned, self.alarms) =
@@ -252,12 +212,6 @@ impl Controller {
         self.is_foreign = !baseline.may_be_left(found);
         if !self.is_foreign {
             baseline.find(found);
-        }
-    }
-
-    fn leave(&mut self, setting: CycleSetting) {
-        if let Some(baseline) = &mut self.baseline {
-            baseline.leave(setting);
         }
     }
 
@@ -318,7 +272,7 @@ impl Controller {
     }
 
     /// Returns the seconds for which the share follows a write.
-    fn settling(&self) -> f64 {
+    pub(super) fn settling(&self) -> f64 {
         let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
         let rate = self.history.rate().unwrap_or(0.0);
         let follow = reversion_seconds(share, self.history.keys, rate).unwrap_or(0.0);
@@ -327,7 +281,7 @@ impl Controller {
 
     /// Begins to wait until the share has followed a write.
     pub fn settle(&mut self, now: f64) {
-        (self.changed_at, self.settle_until) = (now, now + self.settling());
+        (self.changed_at, self.settle_until) = (now, self.settle_until.max(now + self.settling()));
         self.broken = 0;
         self.held();
     }

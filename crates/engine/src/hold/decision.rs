@@ -18,6 +18,8 @@ use crate::stale::{CycleSetting, HZ_STEP};
 
 /// Seconds with the server's own settings after a limit was broken.
 const BACK_OFF: f64 = 600.0;
+/// Seconds after a write in which the cycle removes what the weaker setting had left: what it takes then says nothing.
+const SURGE: f64 = 15.0;
 /// Settings that are raised or lowered a day, at most.
 const WRITES_A_DAY: usize = 12;
 
@@ -37,7 +39,7 @@ impl Controller {
             Decision { action, ..Decision::stay(state, sentence) }
         };
         match (is_off, differs) {
-            (true, true) if self.has_left => {
+            (true, true) if self.has_left || self.is_restored => {
                 return Decision::stay(HoldState::Off, format!("{} was set by others and is left", shown(found)));
             }
             (true, true) => return restore(HoldState::Restoring, "holding ends"),
@@ -164,7 +166,7 @@ impl Controller {
         differs: bool,
     ) -> Option<Broken> {
         let is_measured = self.history.range().is_some() || self.history.has_field_ttls;
-        if signals.is_scanning || !is_measured || now - self.changed_at < self.floor() {
+        if signals.is_scanning || !is_measured || now - self.changed_at < self.floor().min(SURGE) {
             return None;
         }
         let (load, hz) = (self.history.load?, signals.hz?);

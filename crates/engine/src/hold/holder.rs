@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{
+    baseline::BaselineRecord,
     host::{Change, HolderHost},
     node::Node,
     policy::Policy,
-    restore::{RestoreOutcome, Restored, restore},
+    restore::{RestoreOutcome, Restored, restore, restore_once},
     state::HoldStatus,
     times::Clock,
 };
@@ -141,11 +142,15 @@ impl Holder {
         // The stop that ended the rounds must not end this.
         let stop = Stop::new().within(Some(RESTORE_TIMEOUT));
         let name = target.to_string();
-        self.nodes.values_mut().filter(|node| !node.has_own_settings()).for_each(Node::settle);
-        let records = self.nodes.values().filter_map(|node| node.record(&name)).collect::<Vec<_>>();
-        self.nodes.clear();
-        let restored = records.iter().map(|record| {
-            let restored = restore(dialer, target, record, &stop);
+        let records: Vec<_> = self.nodes.values_mut().filter_map(|node| node.record_at_end(&name, host)).collect();
+        // Values of others are left, also those that keysweep wrote once.
+        let left = |record: &BaselineRecord| BaselineRecord { baseline: record.baseline.left_only(), ..record.clone() };
+        // A server that cannot be reached keeps none of the others from being restored.
+        let mut attempts: Vec<_> =
+            records.iter().map(|record| (record, restore_once(dialer, target, &left(record), &stop))).collect();
+        attempts.sort_by_key(|(_, restored)| restored.is_none());
+        let restored = attempts.into_iter().map(|(record, restored)| {
+            let restored = restored.unwrap_or_else(|| restore(dialer, target, &left(record), &stop));
             if restored.is_done() {
                 // Where this fails the record says that the server is to be restored, which then changes nothing.
                 let _ = host.registry().save(&restored.recorded(record));
@@ -156,7 +161,9 @@ impl Holder {
             }
             restored
         });
-        restored.collect()
+        let restored = restored.collect();
+        self.nodes.clear();
+        restored
     }
 }
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::baseline::BaselineRegistry;
 use crate::{estimate::ServerProcess, stale::CycleSetting, target::Address};
 
+/// The right to write to a server process, which one holder has at a time. Ends on drop.
+pub type Reservation = Box<dyn Send + Sync>;
+
 /// What a holder needs of the program around it.
 pub trait HolderHost: Sync {
     /// Returns where baselines are recorded.
@@ -16,6 +19,14 @@ pub trait HolderHost: Sync {
     /// Whether no other process holds the servers, as far as can be found out.
     fn is_ours(&self) -> bool {
         true
+    }
+
+    /// Reserves the writes of a server process for one holder, until what is returned is dropped. Restores need none.
+    ///
+    /// # Errors
+    /// The cause: another holder has them, or they cannot be reserved.
+    fn reserve(&self, _run_id: &str) -> Result<Reservation, String> {
+        Ok(Box::new(()))
     }
 
     /// Starts a scan of one primary, which has a batch of stale keys.

@@ -26,11 +26,12 @@ mod state;
 mod steady;
 mod times;
 mod writer;
+mod writes;
 
 pub use self::{
     baseline::{Baseline, BaselineRecord, BaselineRegistry, Parameter, Values},
     holder::{Holder, NodeStatus},
-    host::{Change, HolderHost},
+    host::{Change, HolderHost, Reservation},
     policy::{Level, Policy, PolicyError},
     restore::{RestoreOutcome, Restored, restore},
     state::{HoldState, HoldStatus},

@@ -6,7 +6,7 @@ use super::{
     action::{Action, Outcome},
     baseline::{Baseline, BaselineRecord, Parameter},
     controller::Controller,
-    host::{Change, HolderHost},
+    host::{Change, HolderHost, Reservation},
     observation::observe,
     policy::Policy,
     restore::{self, RestoreOutcome, Restored},
@@ -33,6 +33,11 @@ pub struct Node {
     link: Option<Link>,
     controller: Controller,
     clock: Clock,
+    policy: Policy,
+    /// The record that this holder began with.
+    known: Option<BaselineRecord>,
+    /// The right to write to a process of the server, and which.
+    reservation: Option<(String, Reservation)>,
     run_id: String,
     /// Identity of the server process that was written to last.
     written_to: String,
@@ -50,11 +55,14 @@ impl Node {
         let is_finished = record.as_ref().is_some_and(|record| record.is_restored);
         let run_id = record.as_ref().map(|record| record.run_id.clone()).unwrap_or_default();
         let times = record.as_ref().map(|record| clock.recall(&record.times)).unwrap_or_default();
-        let baseline = record.map(|record| record.baseline);
+        let (known, baseline) = (record.clone(), record.map(|record| record.baseline));
         Self {
             address,
             link: None,
-            controller: Controller::new(policy, baseline, is_finished).after(times),
+            controller: Controller::new(policy, baseline, is_finished).after(times, &run_id),
+            policy,
+            known,
+            reservation: None,
             clock,
             written_to: run_id.clone(),
             run_id,
@@ -66,6 +74,7 @@ impl Node {
 
     /// Replaces the policy.
     pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
         self.controller.set_policy(policy);
     }
 
@@ -75,9 +84,21 @@ impl Node {
             || (self.status.setting.is_some() && !self.status.differs())
     }
 
-    /// Lets the share follow a restore that is about to begin: the next holder waits for that.
-    pub fn settle(&mut self) {
+    /// Returns the record by which the server is to be restored when holding ends; `None`: there is nothing to restore, or another
+    /// process holds the server.
+    pub fn record_at_end(&mut self, target: &str, host: &dyn HolderHost) -> Option<BaselineRecord> {
+        if !self.controller.has_to_restore() {
+            return None;
+        }
         self.controller.settle(self.clock.now());
+        // Where no process of the server was seen, its holder is not known either.
+        match self.has_reservation() || self.status.setting.is_none() {
+            true => self.record(target),
+            false => {
+                let _reservation = host.reserve(&self.run_id).ok()?;
+                host.registry().find(&self.address).ok().flatten().filter(|record| !record.is_restored)
+            }
+        }
     }
 
     /// Returns the record of this server; `None`: nothing was written to it.
@@ -157,14 +178,33 @@ impl Node {
                 return Ok(());
             }
             Action::Write { parameter, from, value } => {
-                self.written_to = self.run_id.clone();
-                let outcome = self.write(&mut link, from, parameter, value, connector, host);
+                let run_id = self.run_id.clone();
+                let reserved = self.reserve(host);
+                let outcome = match &reserved {
+                    Ok(true) => {
+                        self.link = Some(link);
+                        return Ok(());
+                    }
+                    Ok(false) => {
+                        self.written_to = run_id;
+                        self.write(&mut link, from, parameter, value, connector, host)
+                    }
+                    Err(cause) => Outcome::Failed(format!("{cause}; nothing was written")),
+                };
                 self.controller.written(now(), outcome.clone());
                 match (&outcome, self.record(&connector.target.to_string())) {
-                    (Outcome::Unknown, _) => self.unknown = Some((from, sentence.clone())),
+                    // The record is another holder's.
+                    _ if reserved.is_err() => {}
+                    // Until the settings are read again, they may not be the server's own.
+                    (Outcome::Unknown, _) => {
+                        (self.unknown, self.status.setting) = (Some((from, sentence.clone())), None);
+                    }
                     // Where this fails the record says that either value may be found.
-                    (_, Some(record)) => drop(host.registry().save(&record)),
-                    (_, None) => {}
+                    (_, Some(record)) => {
+                        let _ = host.registry().save(&record);
+                        self.known = Some(record);
+                    }
+                    (_, None) => self.take_back(connector, host),
                 }
                 outcome
             }
@@ -183,7 +223,9 @@ impl Node {
             self.status.setting = Some(*to);
             if is_restore && let Some(record) = self.record(&connector.target.to_string()) {
                 // Where this fails the record says that the server is to be restored, which then changes nothing.
-                let _ = host.registry().save(&BaselineRecord { is_restored: true, ..record });
+                let record = BaselineRecord { is_restored: true, ..record };
+                let _ = host.registry().save(&record);
+                self.known = Some(record);
             }
             if from != *to {
                 host.changed(&Change { address, from, to: *to, reason: sentence, is_restore });
@@ -195,16 +237,55 @@ impl Node {
         Ok(())
     }
 
-    /// Restores the server's own settings. Returns what became of it, and a remark for the operator; `None`: another worker holds
-    /// the server.
+    /// Reserves the writes of the server process, and takes over what another process has recorded since this one has read the
+    /// record. Returns whether there is something to decide on afresh.
+    fn reserve(&mut self, host: &dyn HolderHost) -> Result<bool, String> {
+        if self.has_reservation() {
+            return Ok(false);
+        }
+        let reservation = Some((self.run_id.clone(), host.reserve(&self.run_id)?));
+        let found = host.registry().find(&self.address)?;
+        let is_new = found != self.known && found.as_ref().is_some_and(|record| record.baseline.is_written());
+        if is_new {
+            let status = std::mem::take(&mut self.status);
+            let fresh = Self::new(self.address.clone(), self.policy, found, self.clock);
+            *self = Self { status, reclaimed: self.reclaimed, ..fresh };
+        }
+        self.reservation = reservation;
+        Ok(is_new)
+    }
+
+    fn has_reservation(&self) -> bool {
+        self.reservation.as_ref().is_some_and(|(run_id, _)| *run_id == self.run_id)
+    }
+
+    /// Records that nothing was written after all.
+    fn take_back(&self, connector: Connector<'_>, host: &dyn HolderHost) {
+        let Some(baseline) = self.controller.baseline() else { return };
+        let (target, address) = (connector.target.to_string(), &self.address);
+        // Only what this process has recorded: there is nothing else without a written value.
+        if let Ok(Some(record)) = host.registry().find(address) {
+            let times = self.clock.record(&self.controller.times());
+            let record = BaselineRecord { target, is_restored: true, times, baseline: baseline.clone(), ..record };
+            let _ = host.registry().save(&record);
+        }
+    }
+
+    /// Restores the server's own settings. Returns what became of it, and a remark for the operator; `None`: another worker or
+    /// process holds the server.
     fn restore(
-        &self,
+        &mut self,
         link: &mut Link,
         connector: Connector<'_>,
         host: &dyn HolderHost,
     ) -> Option<(Outcome, &'static str)> {
         let record = self.record(&connector.target.to_string())?;
         if !host.is_ours() {
+            return None;
+        }
+        let reserved = if self.has_reservation() { None } else { Some(host.reserve(&self.run_id)) };
+        if let Some(Err(cause)) = reserved {
+            self.status.sentence = format!("{cause}; nothing was restored");
             return None;
         }
         let Ok(Restored { outcome, may_be_in_file, .. }) = restore::through(link, &record) else {

@@ -97,6 +97,12 @@ pub fn restore(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, st
     }
 }
 
+/// Restores the settings of one server without a second attempt. `None`: it cannot be reached now.
+pub fn restore_once(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, stop: &Stop) -> Option<Restored> {
+    let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
+    attempt(connector, record).ok()
+}
+
 fn attempt(connector: Connector<'_>, record: &BaselineRecord) -> Result<Restored, ShardError> {
     let mut link = connector.open_node(&record.address)?;
     through(&mut link, record).map_err(|error| ShardError::at(&record.address, error))

@@ -1,6 +1,10 @@
 //! When a controller has a server sampled.
 
-use super::{controller::Controller, policy::Level, signals::Signals};
+use super::{
+    controller::{Controller, FOLLOWED},
+    policy::Level,
+    signals::Signals,
+};
 use crate::stale::{MIN_SAMPLED_KEYS, Share, reversion_seconds};
 
 /// Seconds between two samples, at least, and in intervals.
@@ -47,6 +51,15 @@ impl Controller {
     pub fn reversion(&self, signals: &Signals) -> Option<f64> {
         let share = self.share.map_or(self.policy.below, |(_, share)| share.share);
         reversion_seconds(share, signals.keys().0, self.history.rate()?)
+    }
+
+    /// Whether the last sample was taken after the share had followed the last change. What a scan leaves says nothing about the
+    /// setting.
+    pub(super) fn has_followed(&self, signals: &Signals) -> bool {
+        let Some((at, share)) = self.share else { return false };
+        let share = share.share.max(self.policy.below);
+        let follow = self.history.rate().and_then(|rate| reversion_seconds(share, signals.keys().0, rate));
+        at - self.last_change() >= FOLLOWED * follow.unwrap_or(self.floor())
     }
 
     /// Whether the share was sampled since the rate last changed, as far as it can be.

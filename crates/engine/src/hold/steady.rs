@@ -165,7 +165,7 @@ impl Controller {
         if (share.low > below || (share.share > below && self.missed(now))) && may_raise {
             return step(found.effort + 1, "above the target");
         }
-        if share.high < below / 2.0 && found.effort > baseline.effort {
+        if share.high < below / 2.0 && found.effort > baseline.effort && self.has_followed(signals) {
             return step(found.effort - 1, "below half of the target");
         }
         if share.share <= below {

@@ -15,6 +15,8 @@ use crate::{
 enum Answer {
     Set(CycleSetting),
     Refused(String),
+    /// It was set, and cannot be read back.
+    Unread,
 }
 
 /// Writes a value, if the settings are still those that the decision rests on. `record` is called before anything is written
@@ -40,6 +42,7 @@ pub fn write(
         let found = match set(link, parameter, value)? {
             Answer::Set(found) => found,
             Answer::Refused(cause) => return Ok(Outcome::Failed(cause)),
+            Answer::Unread => return Ok(Outcome::Unknown),
         };
         if found == parameter.with(from, value) {
             return Ok(Outcome::Done(found));
@@ -75,6 +78,7 @@ pub fn restore(link: &mut Link, baseline: &Baseline) -> Result<Outcome, LinkErro
                 return Ok(Outcome::Failed(format!("the server made {value} of {directive} {own}")));
             }
             Answer::Refused(cause) => return Ok(Outcome::Failed(cause)),
+            Answer::Unread => return Ok(Outcome::Failed("CONFIG GET is refused; grant +config|get".into())),
         }
     }
     Ok(Outcome::Done(found))
@@ -93,6 +97,6 @@ fn set(link: &mut Link, parameter: Parameter, value: u32) -> Result<Answer, Link
     }
     match setting(link)? {
         Some(found) => Ok(Answer::Set(found)),
-        None => Ok(Answer::Refused("CONFIG GET is refused; grant +config|get".into())),
+        None => Ok(Answer::Unread),
     }
 }

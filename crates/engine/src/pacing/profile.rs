@@ -1,6 +1,6 @@
 //! What is known of a primary before its first slice, kept from one connection to the next.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::reply_cap::ReplyCap;
 
@@ -15,8 +15,10 @@ pub(crate) struct PrimaryProfile {
     pub replicas: Option<usize>,
     /// Whether slices run without a transaction, because the server deletes no expired key in one.
     pub plain_slices: bool,
-    /// Whether scans run forward, because cursors are no positions in a table or a scan in chunks left keys out.
+    /// Whether scans run forward, because cursors are no positions in a table.
     pub distrusts_chunks: bool,
+    /// Databases that are scanned forward, because every scan in chunks left keys out.
+    pub forward_databases: BTreeSet<u32>,
     /// The largest COUNT whose replies the server delivers.
     pub reply_cap: ReplyCap,
     /// The server's limit that closes connections with larger replies, once it is known.
@@ -34,6 +36,11 @@ impl PrimaryProfile {
     /// Whether the pre-flight checks have run.
     pub fn is_checked(&self) -> bool {
         self.checked.is_some()
+    }
+
+    /// Whether a database is scanned forward, whatever the order of the server's own expiry cycle.
+    pub fn forces_forward(&self, database: u32) -> bool {
+        self.distrusts_chunks || self.forward_databases.contains(&database)
     }
 
     /// Records that the checks have run, and the reclaims a second that they allow at most.

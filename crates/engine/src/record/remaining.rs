@@ -1,11 +1,11 @@
-//! An estimate of the stale keys after a scan: keys that expired after the scan had passed them. Calculated from the sums of
-//! one pass, without reading the keys again.
+//! An estimate of the stale keys after a scan: keys that expired after the scan had passed them, unless the scan left keys out.
+//! Calculated from the sums of one pass, without reading the keys again.
 
 use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
-/// Stale keys that are left after a scan. All of them expired while it ran: those that were stale before are reclaimed.
+/// Stale keys that are left after a scan. Those that were stale before it are reclaimed, unless that is in doubt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Remaining {
     /// All keys of the scanned databases.
@@ -17,6 +17,9 @@ pub struct Remaining {
     /// Keys that expired a second while the scan ran, about; `None`: the scan was resumed, and what expired before that is
     /// unknown.
     pub expired_per_second: Option<f64>,
+    /// Whether the scan may have left some of them out; `false`: all of them expired while it ran.
+    #[serde(default)]
+    pub in_doubt: bool,
 }
 
 /// What INFO tells before and after a scan.
@@ -67,9 +70,14 @@ impl Add for Remaining {
             stale_keys,
             share: share(stale_keys, keys),
             expired_per_second: self.expired_per_second.zip(other.expired_per_second).map(|(left, right)| left + right),
+            in_doubt: self.in_doubt || other.in_doubt,
         }
     }
 }
+
+/// How many times [`chance`] the stale keys and those that expired may differ by growth that is not seen: it is up to four times
+/// that, and counts half in the one number and wholly in the other.
+const UNSEEN: f64 = 6.0;
 
 fn share(stale: u64, keys: u64) -> f64 {
     if keys == 0 { 0.0 } else { stale as f64 / keys as f64 }
@@ -102,11 +110,15 @@ pub(crate) fn remaining(before: Option<(Counters, f64)>, after: Counters, living
     let stale = (after.keys as f64 - living.at_end()).clamp(0.0, after.with_ttl as f64);
     // What the estimate of the repeats may be wrong by is none.
     let stale_keys = if stale <= chance(living.repeated) { 0 } else { stale.round() as u64 };
+    let expired = before.map(|(before, seconds)| (expired(before, after, living), seconds));
+    // The growth that could be chance is in both numbers.
+    let unseen = UNSEEN * chance(living.early + living.late + living.repeated);
     Remaining {
         keys: after.keys,
         stale_keys,
         share: share(stale_keys, after.keys),
-        expired_per_second: before.map(|(before, seconds)| expired(before, after, living) / seconds.max(1e-3)),
+        expired_per_second: expired.map(|(expired, seconds)| expired / seconds.max(1e-3)),
+        in_doubt: expired.is_some_and(|(expired, _)| stale_keys as f64 > expired + unseen),
     }
 }
 
@@ -154,6 +166,27 @@ mod tests {
     }
 
     #[test]
+    fn more_stale_keys_than_have_expired_are_in_doubt() {
+        let before = Counters { keys: 12_000, with_ttl: 12_000, expired: 0 };
+        let in_doubt = |stale: u64, expired: u64| {
+            let after = Counters { keys: 10_000 + stale, with_ttl: 10_000 + stale, expired: 2_000 - stale + expired };
+            let living = Living { early: 5_000.0, late: 5_000.0, is_even: true, ..Living::default() };
+            let found = remaining(Some((before, 2.0)), after, living);
+            assert_eq!((found.stale_keys, found.expired_per_second), (stale, Some(expired as f64 / 2.0)));
+            assert!(!remaining(None, after, living).in_doubt, "what has expired is unknown");
+            found.in_doubt
+        };
+        // Growth that is not seen explains up to 24 times the root of the keys.
+        assert_eq!((in_doubt(2_000, 0), in_doubt(2_000, 2_000), in_doubt(1_000, 0)), (false, false, false));
+        let few = Living { early: 500.0, late: 500.0, is_even: true, ..Living::default() };
+        let hidden = Counters { keys: 3_000, with_ttl: 3_000, expired: 0 };
+        let found = remaining(Some((hidden, 2.0)), hidden, few);
+        assert!(found.in_doubt && found.stale_keys == 2_000, "nothing has expired: {found:?}");
+        let both = found + Remaining { in_doubt: false, ..found };
+        assert!(both.in_doubt, "{both:?}");
+    }
+
+    #[test]
     fn an_empty_server_has_no_share() {
         let living = Living { is_even: true, ..Living::default() };
         assert_eq!(remaining(Some((Counters::default(), 0.0)), Counters::default(), living).share, 0.0);
@@ -185,6 +218,7 @@ mod tests {
             // Growth that could be chance is none.
             let unseen = 2.0 * 4.0 * (living * 1.5).sqrt() + 2.0;
             prop_assert!((found.stale_keys as f64 - left).abs() <= unseen, "{found:?}, {left} are left");
+            prop_assert!(!found.in_doubt, "half of what expired is left: {found:?}");
             let rate = found.expired_per_second.expect("the start is known");
             prop_assert!((rate * seconds - expired).abs() <= 2.0 * unseen, "{found:?}, {expired} expired");
         }

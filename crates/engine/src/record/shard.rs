@@ -67,6 +67,8 @@ pub(crate) struct ShardState {
     /// run sent that slice.
     pub counters: Option<(Counters, Instant)>,
     remaining: Option<Remaining>,
+    /// Whether keys are missing that clients may have removed, or may be missing without a trace.
+    pub in_doubt: bool,
     pub failure: Option<Failure>,
     pub backoffs: u64,
     pub throttled: Throttled,
@@ -101,6 +103,7 @@ impl ShardState {
             elapsed: Duration::ZERO,
             counters: None,
             remaining: None,
+            in_doubt: false,
             failure: None,
             backoffs: 0,
             throttled: Throttled::default(),
@@ -145,14 +148,16 @@ impl ShardState {
     }
 
     /// Returns the sums of the last pass over each database. `removed`: the keys that others removed during the pass over one, at
-    /// most; `None`: unknown.
-    pub fn passes(&self, removed: impl Fn(u32) -> Option<u64>) -> Vec<Pass> {
+    /// most; `None`: unknown. `may_expire`: whether any key of one had a TTL.
+    pub fn passes(&self, removed: impl Fn(u32) -> Option<u64>, may_expire: impl Fn(u32) -> bool) -> Vec<Pass> {
         let databases = self.checkpoint.databases.iter();
-        let pass = |&DatabaseCheckpoint { database, tally, .. }: &DatabaseCheckpoint| Pass {
-            database,
-            tally,
-            is_even: !self.uneven.contains(&database),
-            removed: removed(database),
+        let pass = |line: &DatabaseCheckpoint| Pass {
+            database: line.database,
+            tally: line.tally,
+            is_even: !self.uneven.contains(&line.database),
+            is_divided: line.order.as_ref().is_some_and(|order| !order.is_forward()),
+            may_expire: may_expire(line.database),
+            removed: removed(line.database),
         };
         databases.map(pass).collect()
     }
@@ -165,7 +170,8 @@ impl ShardState {
         let before = self.counters.map(|(before, since)| (before, since.elapsed().as_secs_f64()));
         let living = self.checkpoint.databases.iter().fold(Living::default(), |sum, line| sum + line.tally.living());
         let living = Living { is_even: self.uneven.is_empty(), ..living };
-        self.remaining = Some(remaining(before, after, living));
+        let left = remaining(before, after, living);
+        self.remaining = Some(Remaining { in_doubt: left.in_doubt || self.in_doubt, ..left });
     }
 
     /// Records the round trip of a PING between slices.
@@ -203,6 +209,7 @@ impl ShardState {
         self.committed.clear();
         self.uneven.clear();
         (self.counters, self.remaining, self.pauses_sampled) = (None, None, None);
+        self.in_doubt = false;
         self.checkpoint.restricted_to = restricted_to.cloned();
         if let Some(slots) = restricted_to {
             self.checkpoint.covered = self.checkpoint.covered.or(slots);

@@ -43,6 +43,10 @@ pub(crate) struct Pass {
     /// Whether the keys are spread evenly over the tables that the pass visits one after the other: then clients add and
     /// delete as many keys ahead of the cursor as behind it.
     pub is_even: bool,
+    /// Whether the pass was divided into chunks.
+    pub is_divided: bool,
+    /// Whether any key had a TTL, so that some may have been stale.
+    pub may_expire: bool,
     /// Keys of all databases that others than the scan removed during the pass, at most, as the server counts them; `None`: unknown.
     pub removed: Option<u64>,
 }
@@ -100,9 +104,10 @@ impl Tally {
     }
 
     /// Returns how many keys were certainly left out where others removed at most `removed` keys meanwhile. What vanished between
-    /// two slices is added to those: a server that drops whole slots, or swaps databases, does not count them.
+    /// two slices was removed as well. Nearly all of that is among the counted keys, so that it explains missing keys only where
+    /// it is more: a server that drops whole slots, or swaps databases, does not count them.
     fn left_out(&self, removed: u64) -> u64 {
-        let explained = removed.saturating_add(self.fallen) as f64 + self.uncertainty();
+        let explained = removed.max(self.fallen) as f64 + self.uncertainty();
         (self.missing() as f64 - explained).max(0.0) as u64
     }
 
@@ -119,6 +124,12 @@ impl Tally {
     /// Whether the pass reclaimed nothing and leaves keys unexplained, as where transactions delete no expired key.
     pub fn may_hide_stale_keys(&self) -> bool {
         self.has_reclaimed_nothing() && (self.unaccounted().is_some() || self.is_doubtful())
+    }
+
+    /// Whether the pass reclaimed nothing while clients wrote: stale keys that it has left out need not be missing from its sums,
+    /// because keys that clients added meanwhile stand for them.
+    pub fn may_mask_stale_keys(&self) -> bool {
+        self.has_reclaimed_nothing() && self.has_churn()
     }
 
     /// Whether any key is missing that twice the visible writes of clients do not explain. Detects a single stale key

@@ -63,7 +63,7 @@ impl ShardSweeper<'_> {
     /// Warns where a forward scan has taken so long that the server's own expiry cycle may have stayed in its wake. The pre-flight
     /// checks have warned of a limit that is too low.
     fn note_wake(&self, session: &Session, database: u32, scanned: u64, taken: Duration) {
-        let is_foreseen = self.limits().keys_per_second.is_some() && !self.profile.distrusts_chunks;
+        let is_foreseen = self.limits().keys_per_second.is_some() && !self.profile.forces_forward(database);
         if is_foreseen || CycleOrder::of(&session.info) == CycleOrder::Linear {
             return;
         }
@@ -169,7 +169,8 @@ impl ShardSweeper<'_> {
         if !scale.slots_above(UNEVEN).is_empty() {
             self.state().uneven.insert(database.database);
         }
-        let usable = database.order.as_ref().filter(|order| order.is_forward() || !self.profile.distrusts_chunks);
+        let forces_forward = self.profile.forces_forward(database.database);
+        let usable = database.order.as_ref().filter(|order| order.is_forward() || !forces_forward);
         let resumed = usable.and_then(|order| {
             let walk = Walk::new(order, scale.clone(), restricted_to.clone());
             walk.resume(database.begun, &database.positions)
@@ -177,7 +178,7 @@ impl ShardSweeper<'_> {
         Ok(resumed.unwrap_or_else(|| {
             let speeds = Speeds { is_distant: several, ..speeds(&session.info, self.limits().keys_per_second) };
             let walks_backward = several || CycleOrder::of(&session.info) == CycleOrder::LikeScan;
-            let order = match walks_backward && !self.profile.distrusts_chunks {
+            let order = match walks_backward && !forces_forward {
                 true => Order::backward(database.keys, &scale, speeds),
                 false => Order::Forward,
             };

@@ -15,10 +15,14 @@ use crate::record::Pass;
 /// A hand-over that is given up pauses expiry for up to ten seconds, and not every server reports that.
 const REPEAT_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(5), Duration::from_secs(6)];
 
-/// Counts how often each database was swept again because its sums do not add up.
+/// Judges the passes of one connection, and counts how often each database was swept again because its sums do not add up.
 #[derive(Debug, Default)]
 pub(crate) struct EndCheck {
     repeats: HashMap<u32, usize>,
+    /// The last pass over each database, as it was when it was judged first.
+    judged: HashMap<u32, Pass>,
+    /// Whether a pass has reclaimed keys in transactions.
+    have_transactions_reclaimed: bool,
 }
 
 /// Keys that a pass has neither returned nor reclaimed.
@@ -43,6 +47,8 @@ pub(crate) struct Judgement {
     /// The databases to sweep again, and how long to wait before that.
     pub again: Vec<u32>,
     pub wait: Duration,
+    /// Those of them to sweep forward: every pass in chunks has left keys out.
+    pub forward: Vec<u32>,
     /// Whether to sweep them without transactions, which may delete no expired key.
     pub plain: bool,
     /// The databases for which sweeping again has not helped.
@@ -57,32 +63,64 @@ impl EndCheck {
     /// the passes ran in transactions, and whether these delete expired keys is unknown.
     pub fn judge(&mut self, passes: &[Pass], reports_expiry: bool, transactions_in_doubt: bool) -> Judgement {
         let mut judgement = Judgement::default();
+        self.have_transactions_reclaimed |=
+            transactions_in_doubt && passes.iter().any(|pass| !pass.tally.has_reclaimed_nothing());
         for pass in passes {
-            let Pass { database, tally, removed, .. } = *pass;
+            // What others remove after the end of a pass, while other databases are swept again, explains none of its missing keys.
+            let pass = *self.judged.entry(pass.database).or_insert(*pass);
+            let Pass { database, tally, removed, .. } = pass;
             let repeats = self.repeats.entry(database).or_default();
             let missing = tally.unaccounted().is_some();
-            let hidden = transactions_in_doubt && tally.may_hide_stale_keys();
+            // Under churn the sums cannot show what transactions hide. That a pass has reclaimed nothing at all can.
+            let masked = !self.have_transactions_reclaimed && pass.may_expire && tally.may_mask_stale_keys();
+            let hidden = transactions_in_doubt && (masked || tally.may_hide_stale_keys());
             let doubtful = !reports_expiry && *repeats == 0 && tally.is_doubtful();
-            if !hidden && !missing && !doubtful && pass.left_out() == 0 {
+            let left_out = pass.left_out() > 0;
+            if !hidden && !missing && !doubtful && !left_out {
                 continue;
             }
-            // A pause that the server reports was waited for already. A pass whose proof is missing is worth another one.
-            let tries = if reports_expiry && removed.is_some() { 1 } else { REPEAT_AFTER.len() };
-            match REPEAT_AFTER[..tries].get(*repeats) {
+            let tries = match reports_expiry && removed.is_some() {
+                // Another pass could prove no more: the server counts enough removed keys, and reports what hides others.
+                true if !left_out => 0,
+                // A pause that the server reports was waited for already.
+                true => 1,
+                // A pass whose proof is missing is worth another one.
+                false => REPEAT_AFTER.len(),
+            };
+            let again = match REPEAT_AFTER[..tries].get(*repeats) {
                 Some(wait) => {
-                    judgement.again.push(database);
                     judgement.wait = judgement.wait.max(*wait);
+                    true
                 }
                 // Without transactions the next pass can differ from all before.
-                None if hidden => judgement.again.push(database),
-                None if pass.proves_missing_keys() => judgement.given_up.push(MissingKeys::of(pass)),
-                None if missing => judgement.unproven.push(MissingKeys::of(pass)),
-                None => {}
+                None if hidden => true,
+                // A forward scan needs nothing of a cursor but that the server knows it again.
+                None if pass.proves_missing_keys() && pass.is_divided => {
+                    judgement.forward.push(database);
+                    true
+                }
+                None => {
+                    match pass.proves_missing_keys() {
+                        true => judgement.given_up.push(MissingKeys::of(&pass)),
+                        false if missing => judgement.unproven.push(MissingKeys::of(&pass)),
+                        false => {}
+                    }
+                    false
+                }
+            };
+            if again {
+                judgement.again.push(database);
+                self.judged.remove(&database);
             }
             judgement.plain |= hidden;
             *repeats += 1;
         }
         judgement
+    }
+
+    /// Forgets the passes that were judged: all databases are swept again.
+    pub fn forget_passes(&mut self) {
+        self.judged.clear();
     }
 }
 

@@ -29,11 +29,11 @@ fn in_databases(missing: &[MissingKeys]) -> String {
     missing.iter().map(place).collect::<Vec<_>>().join(" and ")
 }
 
-/// Returns the warning about keys that every pass left out, but that clients may have removed; `None`: there are none.
+/// Returns the warning about keys that the last pass left out, but that clients may have removed; `None`: there are none.
 pub(super) fn warning_of_missing_keys(address: &Address, missing: &[MissingKeys]) -> Option<String> {
     (!missing.is_empty()).then(|| {
         format!(
-            "{address} neither returned nor deleted {}, in every pass; clients that add and delete keys meanwhile may explain it: for proof, scan again at a quieter time",
+            "{address} neither returned nor deleted {}; clients that add and delete keys meanwhile may explain it: for proof, scan again at a quieter time",
             in_databases(missing)
         )
     })

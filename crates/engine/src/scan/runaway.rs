@@ -11,6 +11,9 @@ const MOST_KEYS: u64 = 1 << 32;
 /// Keys that a pass may ask for or visit where the server does not say how many it holds: twice as many, since a table of their
 /// buckets may be empty.
 const MOST_ASKED: u64 = 2 * MOST_KEYS;
+/// Calls in a row without a key, beyond twenty times those that all keys would take. Between two keys of a table that was not shrunk
+/// after nearly all keys were deleted there are fewer.
+const ALLOWED_EMPTY_CALLS: u64 = 10_000;
 /// Calls in a row without a key, where the server does not say how many it holds. Each passes over a hundred buckets at least, and
 /// servers shrink tables that are so empty.
 const MOST_EMPTY_CALLS: u64 = 1_000_000;
@@ -40,7 +43,7 @@ pub(crate) enum RunawayKind {
     Loop,
     /// Far more keys were visited than the server says that it holds.
     Endless {
-        /// Keys visited, or calls where they visited none.
+        /// Keys visited; a call without one counts as one.
         visited: u64,
         /// The most keys that the server has reported in this pass.
         keys: u64,
@@ -50,7 +53,7 @@ pub(crate) enum RunawayKind {
         /// Keys asked for, or visited where those are more.
         asked: u64,
     },
-    /// As many calls in a row visited no key, of a server that does not say how many it holds.
+    /// Too many calls in a row visited no key.
     Empty {
         /// These calls.
         calls: u64,
@@ -60,13 +63,13 @@ pub(crate) enum RunawayKind {
 impl Runaway {
     /// Starts another chunk: the calls of two chunks overlap, and may return the same cursor.
     pub fn start_chunk(&mut self) {
-        (self.landmark, self.since, self.until) = (0, 0, 0);
+        (self.landmark, self.since, self.until, self.empty_calls) = (0, 0, 0, 0);
     }
 
     /// Records a call. `keys`: those that the database holds; `None`: the server does not report it. Returns a reason to give up.
     pub fn record(&mut self, call: Call, keys: Option<u64>) -> Option<RunawayKind> {
         let Call { count, cursor, visited, .. } = call;
-        // A call without keys counts as one: an endless walk through empty buckets is one as well.
+        // A call without keys counts as one: an endless walk through nearly empty buckets is one as well.
         self.visited = self.visited.saturating_add(visited.max(1));
         self.asked = self.asked.saturating_add(visited.max(u64::from(count)));
         self.empty_calls = if visited == 0 { self.empty_calls + 1 } else { 0 };
@@ -87,8 +90,10 @@ impl Runaway {
         };
         self.most_keys = self.most_keys.max(keys);
         let keys = self.most_keys;
-        let most = keys.min(MOST_KEYS) * REPEATS + ALLOWANCE;
-        (visited > most).then_some(RunawayKind::Endless { visited, keys })
+        let most = keys.min(MOST_KEYS) * REPEATS;
+        let most_empty = most / u64::from(count.max(1)) + ALLOWED_EMPTY_CALLS;
+        let empty = (calls > most_empty).then_some(RunawayKind::Empty { calls });
+        empty.or_else(|| (visited > most + ALLOWANCE).then_some(RunawayKind::Endless { visited, keys }))
     }
 }
 
@@ -110,12 +115,26 @@ mod tests {
     }
 
     #[test]
-    fn far_more_keys_than_there_are_end_the_pass_and_so_do_as_many_empty_calls() {
-        for visited in [0, 1_000] {
+    fn far_more_keys_than_there_are_end_the_pass() {
+        for visited in [1, 1_000] {
             let mut runaway = Runaway::default();
             let calls = (1u64..).find(|cursor| runaway.record(call(*cursor, visited), Some(1_000)).is_some());
-            assert_eq!(calls, Some(1_020_000 / visited.max(1) + 1), "{visited} keys a call");
+            assert_eq!(calls, Some(1_020_000 / visited + 1), "{visited} keys a call");
         }
+    }
+
+    #[test]
+    fn empty_calls_in_a_row_end_the_pass_of_a_server_that_tells_its_size() {
+        let mut runaway = Runaway::default();
+        let given_up = |runaway: &mut Runaway, from: u64| {
+            (from..).find_map(|cursor| runaway.record(call(cursor, 0), Some(1_000)).map(|kind| (cursor - from, kind)))
+        };
+        assert!((1..=12_000).all(|cursor| runaway.record(call(cursor, 0), Some(1_000)).is_none()));
+        assert_eq!(runaway.record(call(20_000, 1), Some(1_000)), None, "a key");
+        assert!((30_001..=42_000).all(|cursor| runaway.record(call(cursor, 0), Some(1_000)).is_none()));
+        runaway.start_chunk();
+        let empty = RunawayKind::Empty { calls: 12_001 };
+        assert_eq!(given_up(&mut runaway, 50_000), Some((12_000, empty)), "of another chunk");
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Session {
         self.info.database(database).map(|line| line.keys)
     }
 
+    /// Whether a database had a key with a TTL when the connection was made, as far as the server reports it.
+    pub fn may_expire(&self, database: u32) -> bool {
+        self.info.database(database).is_none_or(|line| line.expires > 0)
+    }
+
     /// Returns the mean TTL that is left in a database; `None`: the server does not report it.
     pub fn mean_ttl(&self, database: u32) -> Option<Duration> {
         self.info.database(database)?.mean_ttl

@@ -122,11 +122,15 @@ impl ShardSweeper<'_> {
                 match throttle.reports_expiry() {
                     true => self.state().roll_back(),
                     // Whether the pause has ended is unknown, and only the sums of whole passes would show it.
-                    false => self.state().restart_databases(|_| true),
+                    false => {
+                        end_check.forget_passes();
+                        self.state().restart_databases(|_| true);
+                    }
                 }
                 continue;
             }
-            let passes = self.state().passes(|database| throttle.removals.since_start_of(database));
+            let removed = |database| throttle.removals.since_start_of(database);
+            let passes = self.state().passes(removed, |database| session.may_expire(database));
             let transactions_in_doubt =
                 session.capabilities.transaction && session.settings.nested_expiry == Setting::Unread;
             if self.state().checkpoint.restricted_to.is_some() {
@@ -148,17 +152,20 @@ impl ShardSweeper<'_> {
                 self.warn(sentence);
             }
             if found.again.is_empty() {
+                self.state().in_doubt = !found.unproven.is_empty() || passes.iter().any(|pass| pass.tally.is_blurred());
                 self.note_repeats(&session.address, &passes);
                 let failure = failure_of_missing_keys(&session.address, &found.given_up);
                 return failure.map_or(Ok(()), |failure| Err(failure.into()));
             }
-            self.monitor.note(
-                "keys were neither returned nor reclaimed; expiry may have been paused, so the database is scanned again",
-            );
+            self.monitor.note(match found.plain {
+                true => "nothing was reclaimed, and transactions may delete no expired key, so the database is scanned again",
+                false => {
+                    "keys were neither returned nor reclaimed; expiry may have been paused, so the database is scanned again"
+                }
+            });
             self.review_settings(session, found.plain)?;
             throttle.wait_for_hidden_pause(found.wait)?;
-            // A forward scan needs nothing of a cursor but that the server knows it again.
-            self.profile.distrusts_chunks = true;
+            self.profile.forward_databases.extend(&found.forward);
             self.state().restart_databases(|database| found.again.contains(&database));
         }
     }

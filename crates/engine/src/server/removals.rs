@@ -51,8 +51,8 @@ impl KeyspaceCounters {
         })
     }
 
-    /// Returns the keys that others than the scan have removed since `before`, at most. `own`: those that the scan has reclaimed.
-    /// `None`: the counters were reset, or contradict each other.
+    /// Returns the keys that others than the scan have removed since `before`, at most, counted or not: a server that drops whole
+    /// slots counts no change. `own`: those that the scan has reclaimed. `None`: the counters were reset, or contradict each other.
     fn removed_since(&self, before: &Self, own: u64) -> Option<u64> {
         self.commands.checked_sub(before.commands)?;
         let removed = self.removed.checked_sub(before.removed)?;
@@ -65,12 +65,14 @@ impl KeyspaceCounters {
             true => return None,
         };
         let skew = ((changes as f64 * SKEW) as u64 + SKEWED_KEYS).min(changes);
-        // What commands have added beyond what they have removed.
+        // What commands have added beyond what they have removed. Less than nothing: what was dropped is in it as well.
         let added = i128::from(self.keys) - i128::from(before.keys) + i128::from(removed);
+        let dropped = u64::try_from((-added).max(0)).unwrap_or(u64::MAX);
         let added = u64::try_from(added.max(0)).unwrap_or(u64::MAX);
         let all = removed.saturating_add(fields).saturating_add(changes);
         let is_possible = added <= changes.saturating_add(skew) && own <= all.saturating_add(skew);
-        is_possible.then(|| all.saturating_sub(added).saturating_add(skew).saturating_sub(own))
+        let most = all.saturating_add(dropped).saturating_add(skew);
+        is_possible.then(|| most.saturating_sub(added).saturating_sub(own))
     }
 }
 
@@ -182,6 +184,17 @@ mod tests {
         // As many new keys as expire: commands remove none.
         let steady = KeyspaceCounters { changes: 1_500, removed: 1_070, ..START };
         assert_eq!(removed(START, steady, 0), Some(1_000 + skew(1_000)));
+    }
+
+    #[test]
+    fn keys_that_vanish_without_being_counted_are_removed_as_well() {
+        let dropped = KeyspaceCounters { keys: 600, ..START };
+        assert_eq!(removed(START, dropped, 0), Some(400));
+        let dropped_and_expired = KeyspaceCounters { keys: 500, removed: 170, ..START };
+        assert_eq!(removed(START, dropped_and_expired, 30), Some(470));
+        // Commands may have added as many keys as there are changes, so that more were dropped.
+        let written = KeyspaceCounters { changes: 700, ..dropped };
+        assert_eq!(removed(START, written, 0), Some(600 + skew(200)));
     }
 
     #[test]

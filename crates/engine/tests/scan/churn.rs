@@ -1,5 +1,6 @@
 //! Under churn a slow scan must not make things worse: with a forward scan the stale share doubles where the server's own
-//! expiry cycle walks in the order of SCAN, with a scan in chunks it hardly changes.
+//! expiry cycle walks in the order of SCAN, with a scan in chunks it hardly changes. The forward scan is the same one behind a proxy
+//! that hides cursors, so that only the order differs.
 
 use std::{
     sync::{
@@ -14,16 +15,42 @@ use keysweep_engine::{Outcome, Stop, Target, sweep};
 use keysweep_harness::{Flavor, Server};
 use rstest::rstest;
 
-use crate::common::slow;
+use crate::{
+    common::slow,
+    opaque_proxy::{Hiding, OpaqueProxy},
+};
 
-/// Keys that a client sets a second, and the longest of their TTLs.
-const RATE: u64 = 10_000;
-const LONGEST_TTL: Duration = Duration::from_secs(40);
-/// Keys a second of the scans: slower than the keys expire.
-const SCAN_RATE: u64 = 6_000;
-/// Five times the time constant of the stale share, and the time over which the share is averaged.
-const SETTLING: Duration = Duration::from_secs(60);
-const MEASURED: Duration = Duration::from_secs(25);
+/// A server under churn that is scanned.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    /// Keys that a client sets a second.
+    rate: u64,
+    /// The longest of their TTLs, milliseconds; the shortest is one second.
+    longest_ttl: u64,
+    /// Keys a second of the scans: slower than the keys expire.
+    scan_rate: u64,
+    /// Five times the time constant of the stale share.
+    settling: Duration,
+    /// Time over which the share is averaged.
+    measured: Duration,
+}
+
+const WHOLE: Scene = Scene {
+    rate: 10_000,
+    longest_ttl: 40_000,
+    scan_rate: 6_000,
+    settling: Duration::from_secs(60),
+    measured: Duration::from_secs(25),
+};
+
+/// As many keys as are divided into chunks, with TTLs so short that the share settles in seconds.
+const SMALL: Scene = Scene {
+    rate: 8_000,
+    longest_ttl: 6_000,
+    scan_rate: 4_800,
+    settling: Duration::from_secs(7),
+    measured: Duration::from_secs(5),
+};
 
 /// What the client has set: the keys that expire in each millisecond since its start.
 struct Ledger {
@@ -42,13 +69,13 @@ impl Ledger {
         self.expiring.lock().expect("no panic")[now..].iter().map(|keys| u64::from(*keys)).sum()
     }
 
-    /// Sets keys with TTLs of 1 to 40 seconds at an even rate.
-    fn churn(&self, server: &Server, stop: &AtomicBool) {
+    /// Sets keys at an even rate.
+    fn churn(&self, scene: Scene, server: &Server, stop: &AtomicBool) {
         let (mut connection, mut set) = (server.connection(), 0);
         while !stop.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(5));
             let elapsed = self.started.elapsed();
-            let due = (elapsed.as_secs_f64() * RATE as f64) as u64;
+            let due = (elapsed.as_secs_f64() * scene.rate as f64) as u64;
             if due == set {
                 continue;
             }
@@ -56,7 +83,7 @@ impl Ledger {
             let mut expiring = self.expiring.lock().expect("no panic");
             for number in set..due {
                 // Scattered evenly, in no relation to the order of the keys.
-                let ttl = 1_000 + number.wrapping_mul(7_919) % 39_000;
+                let ttl = 1_000 + number.wrapping_mul(7_919) % (scene.longest_ttl - 1_000);
                 expiring[elapsed.as_millis() as usize + ttl as usize] += 1;
                 pipeline.cmd("SET").arg(format!("churn:{number}")).arg("v").arg("PX").arg(ttl).ignore();
             }
@@ -67,9 +94,9 @@ impl Ledger {
     }
 
     /// Returns the mean stale share while the churn goes on.
-    fn stale_share(&self, server: &Server) -> f64 {
+    fn stale_share(&self, server: &Server, measured: Duration) -> f64 {
         let (mut connection, started, mut shares) = (server.connection(), Instant::now(), Vec::new());
-        while started.elapsed() < MEASURED {
+        while started.elapsed() < measured {
             thread::sleep(Duration::from_millis(200));
             let keys: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
             shares.push(1.0 - self.living() as f64 / keys as f64);
@@ -78,23 +105,10 @@ impl Ledger {
     }
 }
 
-/// Scans forward for ever, as tools with a rate do.
-fn scan_forward(server: &Server, stop: &AtomicBool) {
-    let (mut connection, started) = (server.connection(), Instant::now());
-    let (mut cursor, mut calls) = (0_u64, 0_u64);
-    while !stop.load(Ordering::Relaxed) {
-        let due = Duration::from_secs_f64((calls * 100) as f64 / SCAN_RATE as f64);
-        thread::sleep(due.saturating_sub(started.elapsed()));
-        let reply: (u64, Vec<Vec<u8>>) =
-            redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(100).query(&mut connection).expect("SCAN answers");
-        (cursor, calls) = (reply.0, calls + 1);
-    }
-}
-
 /// Scans with the engine, again and again.
-fn scan_in_chunks(server: &Server, stop: &Stop) {
-    let target: Target = server.url().parse().expect("a target");
-    let mut options = slow(SCAN_RATE);
+fn scan(url: &str, rate: u64, stop: &Stop) {
+    let target: Target = url.parse().expect("a target");
+    let mut options = slow(rate);
     options.limits.guard = None;
     while !stop.is_raised() {
         let report = sweep(&target, &options, &(), stop);
@@ -102,32 +116,72 @@ fn scan_in_chunks(server: &Server, stop: &Stop) {
     }
 }
 
+/// How a server is scanned.
+#[derive(Debug, Clone, Copy)]
+enum Scanned {
+    Never,
+    InChunks,
+    Forward,
+}
+
+/// Returns the mean stale share of a server.
+fn stale_share(flavor: Flavor, scene: Scene, scanned: Scanned) -> f64 {
+    let server = Server::start(flavor);
+    let (ledger, over, stop) = (Ledger::new(), AtomicBool::new(false), Stop::new());
+    thread::scope(|scope| {
+        scope.spawn(|| ledger.churn(scene, &server, &over));
+        thread::sleep(Duration::from_millis(scene.longest_ttl));
+        let measured = scope.spawn(|| {
+            thread::sleep(scene.settling);
+            let share = ledger.stale_share(&server, scene.measured);
+            over.store(true, Ordering::Relaxed);
+            stop.raise();
+            share
+        });
+        match scanned {
+            Scanned::Never => {}
+            Scanned::InChunks => scan(&server.url(), scene.scan_rate, &stop),
+            Scanned::Forward => {
+                let proxy = OpaqueProxy::before(&server, Hiding::Scrambled);
+                scan(&proxy.url(), scene.scan_rate, &stop);
+            }
+        }
+        measured.join().expect("no panic")
+    })
+}
+
+/// Returns the stale shares without a scan, with one in chunks and with the same one forward.
+fn stale_shares(flavor: Flavor, scene: Scene) -> [f64; 3] {
+    let orders = [Scanned::Never, Scanned::InChunks, Scanned::Forward];
+    let shares = thread::scope(|scope| {
+        let measured = orders.map(|scanned| {
+            let measured = scope.spawn(move || stale_share(flavor, scene, scanned));
+            // Minutes of churn on all servers at once would measure the machine.
+            match scene.settling > SMALL.settling {
+                true => Ok(measured.join().expect("no panic")),
+                false => Err(measured),
+            }
+        });
+        measured.map(|share| share.unwrap_or_else(|measured| measured.join().expect("no panic")))
+    });
+    let [alone, chunks, forward] = shares;
+    println!("{flavor:?}: stale {alone:.3} alone, {chunks:.3} with a scan in chunks, {forward:.3} with a forward scan");
+    shares
+}
+
+#[test]
+fn heavy_a_slow_scan_in_chunks_spares_the_servers_own_cycle_and_the_same_scan_forward_does_not() {
+    let [alone, chunks, forward] = stale_shares(Flavor::Redis82, SMALL);
+    assert!(chunks <= alone * 1.4, "{chunks} with a scan in chunks, {alone} alone");
+    assert!(forward >= chunks * 1.2, "{forward} with a forward scan, {chunks} with one in chunks");
+}
+
 #[rstest]
 #[ignore = "for make soak: minutes"]
 fn soak_a_slow_scan_in_chunks_hardly_changes_the_stale_share_and_a_forward_scan_raises_it(
     #[values((Flavor::Redis82, 1.6), (Flavor::Valkey91, 1.4))] (flavor, forward_at_least): (Flavor, f64),
 ) {
-    let share = |scan: &dyn Fn(&Server, &AtomicBool, &Stop)| {
-        let server = Server::start(flavor);
-        let (ledger, over, stop) = (Ledger::new(), AtomicBool::new(false), Stop::new());
-        thread::scope(|scope| {
-            scope.spawn(|| ledger.churn(&server, &over));
-            thread::sleep(LONGEST_TTL);
-            let measured = scope.spawn(|| {
-                thread::sleep(SETTLING);
-                let share = ledger.stale_share(&server);
-                over.store(true, Ordering::Relaxed);
-                stop.raise();
-                share
-            });
-            scan(&server, &over, &stop);
-            measured.join().expect("no panic")
-        })
-    };
-    let alone = share(&|_, _, _| {});
-    let forward = share(&|server, over, _| scan_forward(server, over));
-    let chunks = share(&|server, _, stop| scan_in_chunks(server, stop));
-    println!("{flavor:?}: stale {alone:.3} alone, {forward:.3} with a forward scan, {chunks:.3} with a scan in chunks");
+    let [alone, chunks, forward] = stale_shares(flavor, WHOLE);
     assert!(chunks <= alone * 1.2, "{chunks} with a scan in chunks, {alone} alone");
     assert!(forward >= alone * forward_at_least, "{forward} with a forward scan, {alone} alone");
 }

@@ -3,11 +3,19 @@
 
 mod broken_server;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use broken_server::BrokenServer;
+use broken_server::{Answers, BrokenServer};
 use keysweep_engine::{
-    Check, FailureKind, Options, Outcome, Preset, Report, SlotSet, Stop, Target, Verdict, check, link::Plain, sweep,
+    Check, Checkpoint, FailureKind, Monitor, Options, Order, Outcome, Preset, Progress, Report, SlotSet, Stop, Target,
+    Verdict, check, link::Plain, sweep,
 };
 use keysweep_harness::{Cluster, DataSet, Flavor, Launch, Loaded, Server};
 use rstest::rstest;
@@ -91,12 +99,49 @@ fn a_switch_that_is_turned_in_mid_scan_leaves_no_stale_key() {
     assert!(is_warned_of(&report, NESTED), "{:?}", report.warnings);
 }
 
-/// Replaces live keys of the second half of the keyspace by new ones once the scan has begun: half of these land in the
-/// first half, so that the scan misses as many, and the size stays the same.
-fn replace_keys(server: &Server, keys: usize) {
+/// Adds keys at an even rate, so that more are added during a scan than it could miss.
+fn add_keys(server: &Server, stop: &AtomicBool) {
     let mut connection = server.connection();
-    let (mut cursor, mut replaced) = (1, Vec::new());
-    while replaced.len() < keys && cursor != 0 {
+    for first in (0_u64..).step_by(20) {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut pipeline = redis::pipe();
+        for number in first..first + 20 {
+            pipeline.cmd("SET").arg(format!("added:{number}")).arg("v").arg("EX").arg(3_600).ignore();
+        }
+        pipeline.exec(&mut connection).expect("the server serves");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn keys_that_transactions_do_not_reclaim_are_found_while_clients_write() {
+    let server = without_nested_expiry().start();
+    let loaded = DataSet::new().live(3_000).stale(600).load(&server);
+    let (url, over) = (without_config(&server), AtomicBool::new(false));
+    let report = thread::scope(|scope| {
+        scope.spawn(|| add_keys(&server, &over));
+        let report = scan(&url, &slow(6_000));
+        over.store(true, Ordering::Relaxed);
+        report
+    });
+    assert_eq!(
+        (report.outcome, report.totals.exact, loaded.stale_held_by(&server)),
+        (Outcome::Done, false, 0),
+        "{report:#?}"
+    );
+    assert!(report.totals.keys_reclaimed > 0, "{report:#?}");
+    assert!(is_warned_of(&report, NESTED), "{:?}", report.warnings);
+}
+
+/// Replaces live keys of the half of the keyspace that begins at a cursor by new ones once a scan of the other half has begun:
+/// half of these land in that other half, so that the scan misses as many, and the size stays the same.
+fn replace_keys(server: &Server, keys: usize, from: u64) {
+    let mut connection = server.connection();
+    let (mut cursor, mut replaced) = (from, Vec::new());
+    // The first page may begin with 0 as well.
+    while replaced.is_empty() || (replaced.len() < keys && cursor != 0) {
         let page: (u64, Vec<String>) =
             redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(500).query(&mut connection).expect("a page");
         cursor = page.0;
@@ -110,18 +155,63 @@ fn replace_keys(server: &Server, keys: usize) {
     pipeline.exec(&mut connection).expect("the server serves");
 }
 
-#[test]
-fn clients_that_write_do_not_cost_a_server_without_config_its_exact_count() {
+/// Replaces keys once, and keeps the order of the last pass.
+struct Replace<'a> {
+    server: &'a Server,
+    from: u64,
+    was_done: AtomicBool,
+    order: Mutex<Option<Order>>,
+}
+
+impl Monitor for Replace<'_> {
+    fn progress(&self, progress: &Progress, checkpoint: &Checkpoint) {
+        let database = checkpoint.shards.first().and_then(|shard| shard.databases.first());
+        if let Some(order) = database.and_then(|database| database.order.clone()) {
+            *self.order.lock().expect("no panic") = Some(order);
+        }
+        if (0.1..0.45).contains(&progress.fraction) && !self.was_done.swap(true, Ordering::SeqCst) {
+            replace_keys(self.server, 2_000, self.from);
+        }
+    }
+}
+
+/// Scans while clients replace keys that the scan has not come to yet. Returns the order of its last pass as well.
+fn scan_while_keys_are_replaced(server: &Server, url: &str, rate: u64, from: u64) -> (Report, Option<Order>) {
+    let replace = Replace { server, from, was_done: AtomicBool::new(false), order: Mutex::default() };
+    let report = sweep(&target(url), &slow(rate), &replace, &Stop::new());
+    assert!(replace.was_done.into_inner());
+    (report, replace.order.into_inner().expect("no panic"))
+}
+
+/// A forward scan begins with the first half of the keyspace, one in chunks with the second.
+#[rstest]
+#[case::in_one_go(15_000, 1, Order::Backward { bits: 0 })]
+#[case::in_chunks(24_000, 0, Order::Backward { bits: 6 })]
+fn clients_that_write_cost_a_server_without_config_neither_its_exact_count_nor_its_chunks(
+    #[case] live: u64,
+    #[case] from: u64,
+    #[case] order: Order,
+) {
     let server = Server::start(Flavor::Redis82);
-    let loaded = DataSet::new().live(15_000).stale(300).load(&server);
-    let replace = Once::between(0.1..0.45, |_| replace_keys(&server, 2_000));
-
-    let report = sweep(&target(&without_config(&server)), &slow(15_000), &replace, &Stop::new());
-
-    assert!(replace.was_done());
-    assert!(report.totals.keys_scanned > loaded.live + loaded.stale, "the database is scanned again: {report:#?}");
+    let loaded = DataSet::new().live(live).stale(300).load(&server);
+    let (report, last) = scan_while_keys_are_replaced(&server, &without_config(&server), live, from);
+    let once = (loaded.live + loaded.stale) * 11 / 10;
+    assert!(report.totals.keys_scanned > once, "the database is scanned again: {report:#?}");
+    assert_eq!(last, Some(order), "missing keys say nothing about cursors");
     assert_eq!((report.outcome, report.totals.exact, server.held()), (Outcome::Done, true, loaded.live), "{report:#?}");
     assert!(report.warnings.iter().all(|warning| !warning.contains(NESTED)), "{:?}", report.warnings);
+}
+
+#[test]
+fn keys_that_clients_may_have_removed_are_a_warning_and_not_said_to_have_expired() {
+    let server = Server::start(Flavor::Redis82);
+    let loaded = DataSet::new().live(15_000).stale(300).load(&server);
+    let (report, _) = scan_while_keys_are_replaced(&server, &server.url(), 15_000, 1);
+    let once = (loaded.live + loaded.stale) * 11 / 10;
+    assert!(report.totals.keys_scanned < once, "another pass could prove no more: {report:#?}");
+    assert_eq!((report.outcome, report.totals.exact, server.held()), (Outcome::Done, true, loaded.live), "{report:#?}");
+    assert!(is_warned_of(&report, "clients that add and delete keys"), "{:?}", report.warnings);
+    assert!(report.totals.remaining.is_some_and(|left| left.in_doubt), "{report:#?}");
 }
 
 #[test]
@@ -227,14 +317,51 @@ fn as_fast_as_it_goes() -> Options {
     Options { limits: Preset::Max.limits(), pace: Preset::Max.to_string(), ..Options::default() }
 }
 
+/// The cursor of a table with far more buckets than keys.
+fn one_bucket_on(cursor: u64) -> u64 {
+    cursor.reverse_bits().saturating_add(1 << 20).reverse_bits()
+}
+
+fn circle(cursor: u64) -> u64 {
+    if cursor >= 96 { 1 } else { cursor + 1 }
+}
+
+/// Forward on Redis 7.0, and in chunks on Redis 8.2.
 #[rstest]
-#[case::that_stays_where_it_is(|_| 7, "comes to no end")]
-#[case::that_turns_in_a_circle(|cursor| if cursor >= 96 { 1 } else { cursor + 1 }, "comes to no end")]
-#[case::that_never_ends(|cursor: u64| (cursor.reverse_bits() + (1 << 20)).reverse_bits(), "holds 1000 keys")]
-fn a_cursor(#[case] next: fn(u64) -> u64, #[case] words: &str) {
-    let server = BrokenServer::start(1_000, next);
+#[case::that_stays_where_it_is("7.0.15", 1_000, |_| 7, |_, count| count, "a second time")]
+#[case::that_turns_in_a_circle("7.0.15", 1_000, circle, |_, count| count, "a second time")]
+#[case::that_never_ends("7.0.15", 1_000, one_bucket_on, |_, count| count, "holds 1000 keys")]
+#[case::that_never_ends_without_a_key("7.0.15", 1_000, one_bucket_on, |_, _| 0, "calls in a row without a key")]
+#[case::that_stays_outside_of_its_chunk("8.2.3", 20_000, |_| 7, |_, count| count, "a second time")]
+#[case::that_turns_in_a_circle_outside_of_its_chunk("8.2.3", 20_000, circle, |_, count| count, "a second time")]
+#[case::that_never_leaves_its_chunk("8.2.3", 20_000, one_bucket_on, |_, count| 10 * count, "holds 20000 keys")]
+#[case::that_never_leaves_an_empty_chunk("8.2.3", 20_000, one_bucket_on, |_, _| 0, "calls in a row without a key")]
+fn a_cursor(
+    #[case] version: &'static str,
+    #[case] keys: u64,
+    #[case] next: fn(u64) -> u64,
+    #[case] returned: fn(u64, usize) -> usize,
+    #[case] words: &str,
+) {
+    let server = BrokenServer::start(Answers { version, keys, next, returned });
     let begun = Instant::now();
     let report = scan(&server.url(), &as_fast_as_it_goes());
     assert_fails(&report, FailureKind::Incomplete, &[words]);
     assert!(begun.elapsed() < Duration::from_secs(20), "given up after {:?}", begun.elapsed());
+}
+
+/// Each of the 64 chunks of 312 keys is followed by another 312 keys, which belong to the next one.
+#[test]
+fn a_count_is_not_exact_where_more_keys_may_be_missing_than_the_estimate_of_the_repeated_ones_is_good_for() {
+    const CHUNK: u64 = 1 << 58;
+    let server = BrokenServer::start(Answers {
+        version: "8.2.3",
+        keys: 20_000,
+        next: |cursor| cursor.reverse_bits().checked_add(2 * CHUNK).map_or(0, u64::reverse_bits),
+        returned: |cursor, _| if cursor.reverse_bits() < 63 * CHUNK { 625 } else { 312 },
+    });
+    let report = scan(&server.url(), &as_fast_as_it_goes());
+    assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, false), "{report:#?}");
+    assert!(report.totals.keys_repeated.abs_diff(19_700) < 100, "{report:#?}");
+    assert!(is_warned_of(&report, "keys of database 0 twice"), "{:?}", report.warnings);
 }

@@ -9,6 +9,7 @@ mod distance;
 mod exactness;
 mod false_success;
 mod faults;
+mod opaque_proxy;
 mod pipeline;
 mod pressure;
 mod progress;

@@ -1,6 +1,10 @@
 //! Primaries behind Sentinels, and their failovers.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
 
 use keysweep_engine::{
     Address, BaselineRecord, BaselineRegistry, Change, Credentials, FailureKind, HoldLevel, HoldPolicy, Holder,
@@ -241,14 +245,14 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
         (effort(&watched.primary) != own).then_some(())
     });
     assert_eq!(effort(&watched.replica), own, "CONFIG SET is not replicated");
+    let (raised, file) = (effort(&watched.primary), configuration_file(&watched.primary));
+    assert_ne!(raised, own);
     drop(churn);
     let mut connection = watched.sentinels[0].connection();
     eventually("the failover begins", TIMEOUT, || {
         redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
     });
-    let raised = effort(&watched.primary);
-    assert_ne!(raised, own);
-    let written = eventually("the Sentinels rewrite the configuration file", TIMEOUT, || rewritten(&watched.primary));
+    let written = eventually("the Sentinels rewrite the configuration file", TIMEOUT, || written_effort(&file));
     assert_eq!(written, raised[1], "what was temporary is permanent");
     let mut said = String::new();
     eventually("the demoted node has its own settings", TIMEOUT, || {
@@ -272,10 +276,13 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
     assert_eq!(effort(&watched.primary), own);
 }
 
-/// Returns the effort in the configuration file of a server, if it was rewritten with one.
-fn rewritten(server: &Server) -> Option<String> {
+fn configuration_file(server: &Server) -> PathBuf {
     let info: String = redis::cmd("INFO").arg("server").query(&mut server.connection()).expect("an answer");
-    let path = info.lines().find_map(|line| line.strip_prefix("config_file:")).expect("a file");
+    info.lines().find_map(|line| line.strip_prefix("config_file:")).expect("a file").into()
+}
+
+/// Returns the effort in a configuration file, if it was rewritten with one.
+fn written_effort(path: &Path) -> Option<String> {
     let file = std::fs::read_to_string(path).expect("the server's file");
     file.lines().find_map(|line| line.strip_prefix("active-expire-effort ")).map(str::to_owned)
 }

@@ -181,6 +181,7 @@ impl From<Unhandled> for ApiError {
             Unhandled::UnknownPath => Self::NoUrl,
             Unhandled::UnknownMethod => Self::NoMethod,
             Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::NoMemory => Self::Body(BodyError::Busy),
             Unhandled::Panicked => Self::Internal,
         }
     }
@@ -235,9 +236,10 @@ impl From<InstanceError> for ApiError {
             InstanceError::Invalid(_) | InstanceError::Url(_) | InstanceError::Connection(_) => {
                 Self::Invalid(error.to_string())
             }
-            InstanceError::Taken { .. } | InstanceError::InUse(_) | InstanceError::Unsupported { .. } => {
-                Self::Conflict(error.to_string())
-            }
+            InstanceError::Taken { .. }
+            | InstanceError::InUse(_)
+            | InstanceError::Held(_)
+            | InstanceError::Unsupported { .. } => Self::Conflict(error.to_string()),
             InstanceError::Unreadable { .. } => Self::Server(error.to_string()),
             InstanceError::Unknown { what, .. } => Self::NotFound(what),
             InstanceError::Gone(what) => Self::NotFound(what),

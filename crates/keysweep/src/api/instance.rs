@@ -116,7 +116,8 @@ pub struct StatsView {
 }
 
 /// The instances of a project.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "documents what `InstancesBody` writes part by part")]
 pub struct InstancesView {
     pub(super) instances: Vec<InstanceView>,
 }

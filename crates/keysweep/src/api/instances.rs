@@ -1,11 +1,12 @@
 //! Operations on instances: register, change, pause, resume, test and remove.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use axum::{
     Json,
     extract::{Request, State},
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
 };
 use keysweep_engine::Preset;
 
@@ -13,6 +14,7 @@ use super::{
     ApiState, activity, body,
     error::{ApiError, CREATED, NO_CONTENT, OnChange, OnPoll, OnProject, OnSubject},
     instance::{InstanceChangeBody, InstanceView, InstancesView, NewInstanceBody, StatsView, TestView},
+    instances_body::InstancesBody,
 };
 use crate::{
     instances::{Connection, InstanceChange, InstanceError, NewInstance, POLL_TIMEOUT, PollError},
@@ -71,18 +73,12 @@ impl ApiState {
     ),
     responses((status = 200, body = InstancesView), OnProject)
 )]
-pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<Json<InstancesView>, ApiError> {
+pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Result<impl IntoResponse, ApiError> {
     let authorized = state.authorize(request, Role::Reader).await?;
     let labels = wanted_labels(&authorized.query)?;
     let is_activity_wanted = activity::is_wanted(&authorized.query)?;
-    let instances = state.instances.select(&authorized.project_id, &labels).await?;
-    let mut activity = HashMap::new();
-    if is_activity_wanted {
-        activity = state.activity(&instances).await?;
-    }
-    let view =
-        |instance: &Instance| InstanceView { activity: activity.remove(&instance.id), ..InstanceView::from(instance) };
-    Ok(Json(InstancesView { instances: instances.iter().map(view).collect() }))
+    let body = InstancesBody::new(state, authorized.project_id, labels, is_activity_wanted).read().await?;
+    Ok(([(CONTENT_TYPE, "application/json")], body))
 }
 
 /// Register a server
@@ -168,7 +164,8 @@ pub(super) async fn change(State(state): State<ApiState>, request: Request) -> R
 
 /// Remove an instance and its tasks
 ///
-/// Refused while a task of the instance is active.
+/// Refused while a task of the instance is active, and while its servers may have settings that keysweep wrote to hold their stale
+/// share.
 #[utoipa::path(
     delete, path = "/api/v1/projects/{project_id}/instances/{instance_id}", tag = "instances", operation_id = "remove_instance",
     params(("project_id" = String, Path, description = "Project"), ("instance_id" = String, Path, description = "Instance")),

@@ -11,6 +11,7 @@ mod events;
 mod hold;
 mod instance;
 mod instances;
+mod instances_body;
 mod inventory;
 mod state;
 mod streams;

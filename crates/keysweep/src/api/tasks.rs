@@ -47,7 +47,7 @@ pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Res
     let labels = wanted_labels(&authorized.query)?;
     if !labels.is_empty() {
         let instances = state.instances.select(&authorized.project_id, &labels).await?;
-        page.instance_ids = Some(instances.into_iter().map(|instance| instance.id).collect());
+        page.instance_ids = Some(instances.iter().map(|instance| instance.id.clone()).collect());
     }
     let tasks = state.tasks.in_project(&authorized.project_id, &page).await?;
     Ok(Json(TasksView { tasks: tasks.into_iter().map(TaskSummaryView::from).collect() }))

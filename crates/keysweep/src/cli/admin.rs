@@ -25,6 +25,7 @@ use super::{
 use crate::{
     app::{self, Opened},
     config::{FileConfig, StoreArgs},
+    hold::RestoreFile,
 };
 
 /// Arguments of `keysweep admin`.
@@ -100,12 +101,13 @@ pub async fn run(args: AdminArgs) -> anyhow::Result<()> {
         Command::Copy { to } => data::copy(&settings.database, &to.parse().map_err(InvalidInput::mark)?).await?,
         Command::Key(Key::Rotate { to }) => data::rotate_key(&settings, to.as_deref()).await?,
         Command::Store(command) => {
+            let file = RestoreFile::in_data(&settings.data_folder());
             let Opened { store, identity, instances } = app::open(&settings).await?;
             let output = match command {
                 StoreCommand::Project(project) => project.run(&identity).await,
                 StoreCommand::User(user) => user.run(&identity).await,
                 StoreCommand::AccessKey(key) => key.run(&identity).await,
-                StoreCommand::Instance(instance) => instance.run(&store, &identity, &instances).await,
+                StoreCommand::Instance(instance) => instance.run(&store, &identity, &instances, &file).await,
                 StoreCommand::Audit(audit) => audit.run(&identity).await,
             };
             app::close(&store).await;

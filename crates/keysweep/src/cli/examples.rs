@@ -91,10 +91,12 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "keysweep admin instance set cache --project shop --label env=prod --pace gentle",
             "keysweep admin instance set cache --project shop --hold-level hold --hold-below 8%",
+            "keysweep admin instance set cache --project shop --hold-level hold --hold-max-hz none",
         ],
     ),
     ("admin instance pause", &["keysweep admin instance pause cache --project shop"]),
     ("admin instance resume", &["keysweep admin instance resume cache --project shop"]),
+    ("admin instance restore", &["keysweep admin instance restore cache --project shop"]),
     ("admin instance remove", &["keysweep admin instance remove cache --project shop"]),
     ("admin instance list", &["keysweep admin instance list --project shop -l env=prod"]),
     (

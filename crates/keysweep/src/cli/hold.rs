@@ -15,7 +15,7 @@ use std::{
 use clap::Args;
 use keysweep_engine::{
     Address, BaselineRegistry, Change, Failure, FailureKind, HoldPolicy, HoldState, HoldStatus, Holder, HolderHost,
-    Mode, NodeStatus, Options, Outcome, Stop, Target, sweep,
+    Mode, NodeStatus, Options, Outcome, Reservation, Stop, Target, sweep,
 };
 
 use super::{
@@ -197,6 +197,10 @@ impl HolderHost for Foreground {
 
     fn may_write(&self) -> bool {
         true
+    }
+
+    fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
+        self.file.reserve(run_id)
     }
 
     fn scan(&self, address: &Address) {

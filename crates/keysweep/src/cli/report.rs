@@ -1,7 +1,7 @@
 //! The report of a scan on the terminal.
 
 use indicatif::HumanCount;
-use keysweep_engine::{FailureKind, Outcome, Report, ShardReport, Throttled, Totals};
+use keysweep_engine::{FailureKind, Outcome, Remaining, Report, ShardReport, Throttled, Totals};
 
 use super::term::{is_verbose, line, pairs, paragraph, table};
 use crate::units::size;
@@ -64,6 +64,18 @@ fn slowed(totals: &Totals) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
+/// Describes the stale keys that are left, and why they are.
+fn stale_now(left: &Remaining) -> String {
+    let rate = left.expired_per_second.map(|rate| format!("at about {} a second", HumanCount(rate as u64)));
+    let cause = match (left.in_doubt, rate) {
+        (false, None) => "which expired during the scan".to_owned(),
+        (false, Some(rate)) => format!("which expired during the scan, {rate}"),
+        (true, None) => "some of which the scan may have left out".to_owned(),
+        (true, Some(rate)) => format!("some of which the scan may have left out; keys expired {rate}"),
+    };
+    format!("about {} keys ({:.1} %), {cause}", HumanCount(left.stale_keys), left.share * 100.0)
+}
+
 /// Describes the resident memory. An allocator that keeps what was freed looks like a scan without effect.
 fn resident(totals: &Totals) -> String {
     let change = change(totals.rss_before, totals.rss_after);
@@ -115,14 +127,7 @@ pub fn print(report: &Report) {
     let exactness = if totals.exact { "exact" } else { "lower bound" };
     row("keys reclaimed", format!("{}  ({exactness})", HumanCount(totals.keys_reclaimed)));
     if let Some(left) = totals.remaining.filter(|left| left.share >= WORTH_REPORTING) {
-        let rate = left.expired_per_second.map(|rate| format!(", at about {} a second", HumanCount(rate as u64)));
-        let value = format!(
-            "about {} keys ({:.1} %), which expired during the scan{}",
-            HumanCount(left.stale_keys),
-            left.share * 100.0,
-            rate.unwrap_or_default()
-        );
-        row("stale now", value);
+        row("stale now", stale_now(&left));
     }
     row("used memory", change(totals.used_memory_before, totals.used_memory_after));
     row("resident memory", resident(totals));
@@ -178,6 +183,19 @@ mod tests {
         let totals = Totals { backoffs: 3, throttled, ..Totals::default() };
         let text = "3 backoffs, waited 2.0 s for background saves, waited 0.3 s for replicas that lag";
         assert_eq!(slowed(&totals).as_deref(), Some(text));
+    }
+
+    #[test]
+    fn stale_keys_have_expired_during_the_scan_only_where_that_is_no_doubt() {
+        let left = |in_doubt, expired_per_second| {
+            stale_now(&Remaining { keys: 10_000, stale_keys: 1_234, share: 0.1234, in_doubt, expired_per_second })
+        };
+        let about = "about 1,234 keys (12.3 %),";
+        assert_eq!(left(false, None), format!("{about} which expired during the scan"));
+        assert_eq!(left(false, Some(70.2)), format!("{about} which expired during the scan, at about 70 a second"));
+        assert_eq!(left(true, None), format!("{about} some of which the scan may have left out"));
+        let doubt = "some of which the scan may have left out; keys expired at about 70 a second";
+        assert_eq!(left(true, Some(70.2)), format!("{about} {doubt}"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `keysweep restore`: restores the servers' own settings from the file in which they were recorded.
 
 use std::{
+    collections::BTreeSet,
+    net::ToSocketAddrs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
-use keysweep_engine::{BaselineRecord, BaselineRegistry, Failure, Target, restore};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Target, restore};
 
 use super::{Exit, hold::restore_file, login::Login, term};
 use crate::{
@@ -14,6 +16,8 @@ use crate::{
     inventory::{Inventory, InventoryError},
 };
 
+/// Targets that an error names, at most.
+const NAMED: usize = 10;
 /// How long to try to reach each server.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -78,14 +82,11 @@ pub fn run(args: &RestoreArgs) -> Exit {
         }
         false => {
             let target = &targets[0];
-            let name = target.to_string();
-            let is_of = |record: &&BaselineRecord| record.target == name || record.address == *target.seed();
-            records.iter().filter(is_of).map(|record| (record, target)).collect()
+            of_target(&records, target).map(|record| (record, target)).collect()
         }
     };
     if chosen.is_empty() {
-        term::note(&format!("{} has no record of it: nothing to restore", file.path().display()));
-        return Exit::Done;
+        return nothing_chosen(&records, &file);
     }
     let mut exit = Exit::Done;
     for (record, target) in chosen {
@@ -114,6 +115,46 @@ pub fn run(args: &RestoreArgs) -> Exit {
         }
     }
     exit
+}
+
+/// Returns the records of a target: of all its servers, where it is named as it was held, or by the address of one of them.
+fn of_target<'a>(records: &'a [BaselineRecord], target: &Target) -> impl Iterator<Item = &'a BaselineRecord> {
+    let (name, seed) = (target.to_string(), target.seed());
+    let is_named = |record: &&BaselineRecord| record.target == name || is_same_server(&record.address, seed);
+    let names: BTreeSet<&str> = records.iter().filter(is_named).map(|record| record.target.as_str()).collect();
+    records.iter().filter(move |record| names.contains(record.target.as_str()))
+}
+
+/// Whether two addresses are those of one server, whose host may have several names.
+fn is_same_server(one: &Address, other: &Address) -> bool {
+    let resolve = |host: &str, port: u16| (host, port).to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
+    match (one, other) {
+        (Address::Tcp { host: one, port }, Address::Tcp { host: other, port: same })
+            if one != other && port == same =>
+        {
+            let found = resolve(other, *port);
+            !found.is_empty() && resolve(one, *port).iter().any(|address| found.contains(address))
+        }
+        _ => one == other,
+    }
+}
+
+/// Says that no record fits, which is a failure while servers of other targets are to be restored: one of them may be meant.
+fn nothing_chosen(records: &[BaselineRecord], file: &RestoreFile) -> Exit {
+    let path = file.path().display();
+    let left: BTreeSet<&str> =
+        records.iter().filter(|record| !record.is_restored).map(|record| record.target.as_str()).collect();
+    if left.is_empty() {
+        term::note(&format!("{path} has no record of it: nothing to restore"));
+        return Exit::Done;
+    }
+    let names: Vec<&str> = left.iter().copied().take(NAMED).collect();
+    let more = if left.len() > NAMED { format!(" and {} more", left.len() - NAMED) } else { String::new() };
+    term::error(&format!(
+        "{path} has no record of it, but servers of {}{more} are to be restored: name one of these, or use --all",
+        names.join(", ")
+    ));
+    Exit::Failed
 }
 
 /// Returns the targets of an inventory, with their credentials.

@@ -13,6 +13,7 @@ use crate::{
     app::{App, Roles},
     config::{DEFAULT_LISTEN, FileConfig, StoreArgs, StoreSettings, address},
     iam::CatalogSettings,
+    instances::REPLY_MEMORY,
     model::check_name,
     proxies::TrustedProxies,
     task::{HISTORY_RETENTION, worker::WorkerLimits},
@@ -20,6 +21,9 @@ use crate::{
     tls::Files,
 };
 
+/// Bounds of the memory for replies, MiB.
+const LEAST_REPLY_MEMORY: i64 = 32;
+const MOST_REPLY_MEMORY: i64 = 65_536;
 /// Upper bound of both concurrency limits.
 const MAX_CONCURRENCY: i64 = 1024;
 /// Upper bound of the history retention, tasks of each kind per instance.
@@ -37,6 +41,9 @@ struct WorkerArgs {
     /// Task records to keep per instance, manual and scheduled ones counted apart [default: 1000]
     #[arg(long, value_name = "N", env = "KEYSWEEP_HISTORY_RETENTION", hide_env_values = true, value_parser = clap::value_parser!(u32).range(1..=MAX_RETENTION))]
     history_retention: Option<u32>,
+    /// Memory for what servers reply to this process, in MiB [default: 80]
+    #[arg(long, value_name = "MIB", env = "KEYSWEEP_REPLY_MEMORY", hide_env_values = true, value_parser = clap::value_parser!(u32).range(LEAST_REPLY_MEMORY..=MOST_REPLY_MEMORY))]
+    reply_memory: Option<u32>,
     /// Scan although a server's clock differs by more than 2 s from its replicas', or by more than a minute from this
     /// machine's
     #[arg(long)]
@@ -60,6 +67,17 @@ impl WorkerArgs {
         let retention = self.history_retention.or(file.history_retention).unwrap_or(HISTORY_RETENTION);
         check("history_retention", retention, MAX_RETENTION)?;
         Ok(retention)
+    }
+
+    /// Returns the memory for replies, bytes.
+    fn reply_memory(&self, file: &FileConfig) -> anyhow::Result<usize> {
+        match self.reply_memory.or(file.reply_memory) {
+            None => Ok(REPLY_MEMORY),
+            Some(mib) if (LEAST_REPLY_MEMORY..=MOST_REPLY_MEMORY).contains(&mib.into()) => Ok((mib as usize) << 20),
+            Some(mib) => bail!(
+                "--config: invalid reply_memory {mib}: expected a number of MiB from {LEAST_REPLY_MEMORY} to {MOST_REPLY_MEMORY}"
+            ),
+        }
     }
 }
 
@@ -231,6 +249,7 @@ fn serving(args: ServeArgs) -> anyhow::Result<(StoreSettings, Roles)> {
         authenticate: !args.no_auth,
         limits,
         history_retention,
+        reply_memory: args.worker.reply_memory(&file)?,
         certificate,
         catalog,
         proxies,
@@ -261,6 +280,7 @@ fn working(args: &WorkArgs) -> anyhow::Result<(StoreSettings, Roles)> {
         authenticate: true,
         limits,
         history_retention,
+        reply_memory: args.worker.reply_memory(&file)?,
         certificate: None,
         catalog: CatalogSettings::default(),
         proxies: TrustedProxies::default(),

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::{proxies::TrustedProxies, request::client_network};
 
-/// Time between two attempts to find room while all handshakes have ended and wait to be served.
+/// Time between two checks for room while all handshakes have ended and wait to be served.
 const ROOM_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The handshakes of a listener.

@@ -21,6 +21,7 @@ use super::{
     status::Badge,
 };
 use crate::{
+    instances::InstanceList,
     model::{Instance, Role, Status},
     store::{ProjectPageRequest, ProjectTask},
 };
@@ -114,7 +115,7 @@ pub(super) async fn list(State(state): State<ConsoleState>, request: Request) ->
     let active = found.iter().map(|found| &found.task).filter(|task| task.status.is_active());
     let details = state.tasks.details(&context.project.id, active).await?;
     let is_active = !details.is_empty();
-    let instances = if is_active { state.instances.list(&context.project.id).await? } else { Vec::new() };
+    let instances = if is_active { state.instances.list(&context.project.id).await? } else { InstanceList::default() };
     let instances: HashMap<&str, &Instance> =
         instances.iter().map(|instance| (instance.id.as_str(), instance)).collect();
     let now = Timestamp::now();

@@ -134,7 +134,7 @@ impl EditForm {
                 _ => self.url_error = text,
             },
             InstanceError::Taken { .. } => self.name_error = text,
-            InstanceError::Url(_) => self.url_error = text,
+            InstanceError::Url(_) | InstanceError::Held(_) => self.url_error = text,
             InstanceError::Connection(_) => self.connection_error = text,
             _ => return Err(error.into()),
         }

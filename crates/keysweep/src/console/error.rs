@@ -105,7 +105,7 @@ impl IntoResponse for ConsoleError {
             Self::Body(BodyError::Busy) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too busy",
-                "Too many large requests are being read at the moment. Nothing was changed; try again.".into(),
+                "Too many large requests or answers are in progress at the moment. Nothing was changed; try again.".into(),
                 home(),
             ),
             Self::NoProject => (
@@ -214,6 +214,7 @@ impl From<Unhandled> for ConsoleError {
             Unhandled::UnknownPath => Self::NoUrl,
             Unhandled::UnknownMethod => Self::NoMethod,
             Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::NoMemory => Self::Body(BodyError::Busy),
             Unhandled::Panicked => Self::Internal,
         }
     }
@@ -270,7 +271,9 @@ impl From<InstanceError> for ConsoleError {
         match error {
             InstanceError::Gone(what) => Self::NotFound(what),
             InstanceError::Unknown { what, .. } => Self::NotFound(what),
-            InstanceError::InUse(_) | InstanceError::Unsupported { .. } => Self::Conflict(error.to_string()),
+            InstanceError::InUse(_) | InstanceError::Held(_) | InstanceError::Unsupported { .. } => {
+                Self::Conflict(error.to_string())
+            }
             other => Self::failed(&other, other.is_transient()),
         }
     }

@@ -1,8 +1,12 @@
 //! The part of an instance's page that says how its stale share is held, and the form that sets it.
 
+use jiff::Timestamp;
 use keysweep_engine::{HoldLevel, HoldPolicy, HoldState};
 
-use super::{fields::Fields, format};
+use super::{
+    fields::Fields,
+    format::{self, RelativeTime},
+};
 use crate::{
     model::{HeldInstance, HeldServer},
     units,
@@ -31,6 +35,10 @@ pub(super) struct HoldPart {
     pub(super) levels: [&'static str; 3],
     pub(super) servers: Vec<HeldServerView>,
     pub(super) changed: bool,
+    /// When a worker has reported last; `None`: not yet, or nothing is held.
+    pub(super) reported: Option<RelativeTime>,
+    /// Whether no worker has reported for a long time: nothing watches the limits.
+    pub(super) is_overdue: bool,
 }
 
 /// What is known of one server.
@@ -114,8 +122,11 @@ fn valid(policy: HoldPolicy) -> Result<HoldPolicy, String> {
 
 impl HoldPart {
     /// Returns the part with saved values, or with typed ones that were not saved.
-    pub(super) fn new(hold: HeldInstance, typed: Option<HoldForm>) -> Self {
+    pub(super) fn new(hold: HeldInstance, typed: Option<HoldForm>, is_paused: bool, now: Timestamp) -> Self {
         let is_shown = hold.policy.level != HoldLevel::Observe || hold.changed;
+        let is_due = hold.changed || is_shown && !is_paused;
+        let is_overdue = is_due && hold.is_overdue(now);
+        let reported = hold.reported_at.filter(|_| is_shown).map(|at| RelativeTime::new(at, now));
         let servers = if is_shown { hold.servers } else { Vec::new() };
         let mut form = typed.unwrap_or_else(|| HoldForm::saved(&hold.policy));
         // The list cannot show an unknown level. Preselecting the saved one keeps a second save from changing it.
@@ -128,6 +139,8 @@ impl HoldPart {
             levels: HoldLevel::ALL.map(HoldLevel::as_str),
             servers: servers.into_iter().map(HeldServerView::from).collect(),
             changed: hold.changed,
+            reported,
+            is_overdue,
         }
     }
 }
@@ -151,6 +164,8 @@ impl From<HeldServer> for HeldServerView {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     fn form(level: &str, below: &str, max_effort: &str, max_hz: &str) -> HoldForm {
@@ -184,5 +199,31 @@ mod tests {
                 assert!(error.contains(part) && error.is_empty() == part.is_empty(), "{first}: {error:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_hold_without_a_worker_is_overdue_after_three_intervals_unless_nothing_is_to_be_held() {
+        let now = Timestamp::UNIX_EPOCH;
+        let held = |level, changed, seconds| HeldInstance {
+            instance_id: "a".into(),
+            policy: HoldPolicy { level, ..HoldPolicy::default() },
+            updated_at: now - SignedDuration::from_hours(9),
+            changed,
+            servers: Vec::new(),
+            reported_at: Some(now - SignedDuration::from_secs(seconds)),
+        };
+        for (hold, is_paused, is_overdue) in [
+            (held(HoldLevel::Hold, true, 239), false, false),
+            (held(HoldLevel::Hold, true, 241), false, true),
+            (held(HoldLevel::Advise, false, 241), false, true),
+            (held(HoldLevel::Hold, false, 241), true, false),
+            (held(HoldLevel::Observe, true, 241), true, true),
+            (held(HoldLevel::Observe, false, 241), false, false),
+        ] {
+            let sentence = format!("{hold:?}, {is_paused}");
+            assert_eq!(HoldPart::new(hold, None, is_paused, now).is_overdue, is_overdue, "{sentence}");
+        }
+        let recent = HeldInstance { updated_at: now, ..held(HoldLevel::Hold, false, 9_999) };
+        assert!(!HoldPart::new(recent, None, false, now).is_overdue, "its policy was set just now");
     }
 }

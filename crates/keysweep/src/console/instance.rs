@@ -182,7 +182,7 @@ impl ConsoleState {
             },
             is_preview: typed.previewed.is_some(),
             form: typed.auto_scan.unwrap_or_else(|| AutoScanForm::saved(&config, now)),
-            hold: HoldPart::new(hold, typed.hold),
+            hold: HoldPart::new(hold, typed.hold, instance.paused, now),
             live,
             history,
             path,

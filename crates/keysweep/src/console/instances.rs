@@ -23,6 +23,7 @@ use super::{
     status::{Badge, NextStep},
 };
 use crate::{
+    answers::MemoryShare,
     instances::Totals,
     model::{AutoScan, Instance, LatestShare, Role, Task, TaskDetail},
     task::schedule::next_run,
@@ -121,9 +122,10 @@ struct Activity {
 }
 
 impl ConsoleState {
-    /// Returns the instances of a project with their newest tasks and latest stale shares, by name.
-    async fn listed(&self, project_id: &str) -> Result<Vec<Listed>, ConsoleError> {
-        let instances = self.instances.list(project_id).await?;
+    /// Returns the instances of a project with their newest tasks and latest stale shares, by name, and the memory that is counted
+    /// for them.
+    async fn listed(&self, project_id: &str) -> Result<(Vec<Listed>, Option<MemoryShare>), ConsoleError> {
+        let (instances, memory) = self.instances.list(project_id).await?.into_parts();
         let newest = self.tasks.newest(&instances).await?.into_iter();
         let mut newest: HashMap<String, Task> = newest.map(|task| (task.instance_id.clone(), task)).collect();
         let mut shares = self.latest_shares(&instances).await?;
@@ -131,7 +133,7 @@ impl ConsoleState {
             let (newest, share) = (newest.remove(&instance.id), shares.remove(&instance.id));
             Listed::new(instance, newest, share)
         });
-        Ok(listed.collect())
+        Ok((listed.collect(), memory))
     }
 
     /// Returns the stale shares of instances that were found within the last day, by id: the pages do not say of when they are.
@@ -179,7 +181,7 @@ impl ConsoleState {
     ) -> Result<Response, ConsoleError> {
         let now = Timestamp::now();
         let selection = Selection::new(context.path("instances"), query);
-        let mut listed = self.listed(&context.project.id).await?;
+        let (mut listed, _share) = self.listed(&context.project.id).await?;
         let (has_any, can_search) = (!listed.is_empty(), listed.len() > FEW);
         let states = selection.apply(&mut listed);
         let total = self.total(&context.project.id, &listed, now).await?;

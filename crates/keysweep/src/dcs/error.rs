@@ -238,6 +238,7 @@ impl From<Unhandled> for DcsError {
             Unhandled::UnknownPath => Self::NoUrl,
             Unhandled::UnknownMethod => Self::NoMethod,
             Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::NoMemory => Self::Internal(Some(DATABASE_DELAY)),
             Unhandled::Panicked => Self::Internal(None),
         }
     }

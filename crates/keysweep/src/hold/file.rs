@@ -2,13 +2,14 @@
 //! no secret: `keysweep restore` needs nothing else but passwords.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Reservation};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -110,6 +111,48 @@ impl RestoreFile {
     }
 }
 
+/// The lock of a server that is held, as long as it exists.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Its name goes before the lock: a process that locks the file without a name notices that.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl RestoreFile {
+    /// Reserves the writes of a server process for one holder among all that share the folder. A process that dies frees what it
+    /// has reserved.
+    ///
+    /// # Errors
+    /// Another holder has it, or the folder cannot be written to.
+    pub fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
+        let folder = folder::of(&self.path);
+        let failed = |error: io::Error| format!("{}: {error}", folder.display());
+        fs::create_dir_all(folder).map_err(failed)?;
+        let name: String = run_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        let path = folder.join(format!("hold-{name}.lock"));
+        loop {
+            let file = File::create(&path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(format!("another keysweep with the folder {} holds this server", folder.display()));
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            let locked = file.metadata().map_err(failed)?.ino();
+            if fs::metadata(&path).is_ok_and(|named| named.ino() == locked) {
+                return Ok(Box::new(Lock { path, _file: file }));
+            }
+        }
+    }
+}
+
 impl BaselineRegistry for RestoreFile {
     fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
         Ok(self.records()?.into_iter().filter(|record| record.target == target && !record.is_restored).collect())
@@ -121,8 +164,12 @@ impl BaselineRegistry for RestoreFile {
 
     fn save(&self, record: &BaselineRecord) -> Result<(), String> {
         self.change(|records| {
+            let mut record = record.clone();
+            if let Some(earlier) = records.iter().find(|one| one.address == record.address) {
+                record.baseline.keep(&earlier.baseline);
+            }
             records.retain(|one| one.address != record.address);
-            records.push(record.clone());
+            records.push(record);
         })
     }
 }
@@ -158,6 +205,31 @@ mod tests {
         assert_eq!(file.find(&Address::tcp("one", 1)), Ok(Some(record(1, 7))));
         file.remove(&Address::tcp("one", 2)).expect("removed");
         assert_eq!(file.records(), Ok(vec![record(1, 7)]));
+    }
+
+    #[test]
+    fn one_holder_at_a_time_has_a_server() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_folder(folder.path()).expect("a file");
+        let first = file.reserve("abc").expect("reserved");
+        let refused = file.reserve("abc").err().expect("taken");
+        assert!(refused.contains("another keysweep") && refused.contains("holds this server"), "{refused}");
+        assert!(file.reserve("def").is_ok(), "another server");
+        drop(first);
+        assert!(file.reserve("abc").is_ok());
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "no lock is left");
+    }
+
+    #[test]
+    fn a_written_value_in_a_record_is_never_replaced_as_the_servers_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_folder(folder.path()).expect("a file");
+        file.save(&record(1, 4)).expect("saved");
+        let mut baseline = Baseline::of(CycleSetting { effort: 4, hz: 10 });
+        baseline.add(Parameter::Effort, 7);
+        file.save(&BaselineRecord { baseline, ..record(1, 4) }).expect("saved");
+        let found = file.find(&Address::tcp("one", 1)).expect("read").expect("a record");
+        assert_eq!((found.baseline.setting().effort, found.baseline.effort.written), (1, vec![4, 7]));
     }
 
     #[test]

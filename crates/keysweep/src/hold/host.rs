@@ -7,14 +7,13 @@ use std::{
 };
 
 use keysweep_engine::{
-    Address, BaselineRecord, BaselineRegistry, Change, HolderHost, MIN_SAMPLE_INTERVAL, ServerProcess,
+    Address, BaselineRecord, BaselineRegistry, Change, HolderHost, MIN_SAMPLE_INTERVAL, Reservation, ServerProcess,
 };
-use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::{Holds, LEASE};
+use super::{Holds, LEASE, changes::RecordedChange};
 use crate::{
-    model::{AuditEvent, HOLD, HoldLease, Instance, MarkKind, Status},
+    model::{HOLD, HoldLease, Instance, Status},
     store::HoldRenewal,
 };
 
@@ -107,6 +106,10 @@ impl HolderHost for Host {
         is_recent(self.renewed_at, Instant::now())
     }
 
+    fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
+        self.holds.file.reserve(run_id)
+    }
+
     /// While the store does not answer, the settings are restored all the same.
     fn is_ours(&self) -> bool {
         let renewed = self.runtime.block_on(self.holds.store.renew_hold(&self.lease, LEASE, None));
@@ -146,8 +149,8 @@ impl HolderHost for Host {
         }
     }
 
-    fn changed(&self, Change { address, from, to, reason, is_restore }: &Change) {
-        let action = if *is_restore { "hold.restore" } else { "hold.write" };
+    fn changed(&self, change: &Change) {
+        let Change { to, reason, is_restore, .. } = change;
         tracing::info!(
             instance_id = self.instance.id,
             effort = to.effort,
@@ -157,17 +160,8 @@ impl HolderHost for Host {
             if *is_restore { "settings restored" } else { "settings changed" }
         );
         self.holds.counts.hold_written(&self.instance.id);
-        let event = AuditEvent {
-            project_id: Some(&self.instance.project_id),
-            actor: Some(HOLD),
-            action,
-            subject: &self.instance.id,
-        };
-        let detail = json!({ "server": address, "from": from, "to": to, "reason": reason });
-        let store = self.holds.store.with_audit(vec![event.entry(&detail)]);
-        if let Err(error) = self.runtime.block_on(store.mark(&self.instance.id, MarkKind::Config, &detail)) {
-            tracing::warn!(instance_id = self.instance.id, %error, "a change of settings is missing from the audit trail and the history");
-        }
+        let change = RecordedChange::new(&self.instance, Some(HOLD), change);
+        self.runtime.block_on(self.holds.changes.record(&self.holds.store, change));
     }
 }
 

@@ -7,7 +7,11 @@ use std::{
 };
 
 use keysweep_engine::{HoldLevel, HoldPolicy, HoldState, Holder, Stop, StopOnDrop};
-use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::{JoinError, JoinHandle, JoinSet},
+};
 
 use super::{Holds, LEASE, host::Host};
 use crate::{
@@ -33,6 +37,7 @@ pub async fn keep_holds(holds: Holds, mut shutdown: watch::Receiver<bool>) {
         match holds.store.claim_holds(&holds.owner, LEASE, free, MAX_HOLDS_OF_A_PROJECT).await {
             Ok(leases) => {
                 is_failing = false;
+                holds.changes.flush(&holds.store).await;
                 for lease in leases {
                     keepers.spawn(keep(holds.clone(), lease, shutdown.clone()));
                 }
@@ -54,6 +59,7 @@ pub async fn keep_holds(holds: Holds, mut shutdown: watch::Receiver<bool>) {
     while let Some(ended) = keepers.join_next().await {
         log_crash(ended);
     }
+    holds.changes.flush(&holds.store).await;
 }
 
 fn log_crash(ended: Result<(), tokio::task::JoinError>) {
@@ -137,6 +143,22 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
 }
 
 impl Keeper {
+    /// Waits for the end of a round, which servers that do not answer may delay for longer than the lease lasts.
+    async fn wait<T>(&mut self, mut round: JoinHandle<T>) -> Result<T, JoinError> {
+        loop {
+            tokio::select! {
+                done = &mut round => return done,
+                () = tokio::time::sleep(RENEWAL_INTERVAL) => {}
+            }
+            match self.holds.store.renew_hold(&self.lease, LEASE, None).await {
+                Ok(HoldRenewal::Held(..)) => self.renewed_at = Instant::now(),
+                // Nothing is recorded any more, so that nothing is raised; the next renewal ends this keeper.
+                Ok(HoldRenewal::Lost | HoldRenewal::Gone) => {}
+                Err(error) => tracing::debug!(%error, "a lease cannot be renewed; retrying"),
+            }
+        }
+    }
+
     /// One round over the servers of an instance. Returns whether none of them has other settings than its own.
     async fn round(&mut self, instance: &Instance, policy: HoldPolicy) -> bool {
         let (target, dialer) = match self.holds.instances.connect_to(instance) {
@@ -163,7 +185,7 @@ impl Keeper {
             let found = holder.round(&*dialer, &target, &host, &stop);
             (holder, found)
         });
-        let (holder, found) = match done.await {
+        let (holder, found) = match self.wait(done).await {
             Ok(done) => done,
             Err(panic) => {
                 tracing::error!(%panic, "holder crashed");

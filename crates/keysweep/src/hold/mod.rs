@@ -1,14 +1,17 @@
 //! Holding the stale share of instances: their policies, the workers that hold, and where the servers' own settings are recorded.
 
+mod changes;
 mod file;
 mod host;
 pub mod keeper;
+pub mod recovery;
 
 use std::time::Duration;
 
 use keysweep_engine::{HoldLevel, HoldPolicy, PolicyError};
 use serde_json::json;
 
+use self::changes::Changes;
 pub use self::file::RestoreFile;
 use crate::{
     instances::{InstanceError, Instances, gone},
@@ -33,6 +36,8 @@ pub struct Holds {
     /// Drawn anew at every start: a lease never outlives the process that acquired it.
     owner: String,
     counts: Counts,
+    /// Changes that wait for the store.
+    changes: Changes,
 }
 
 /// Why a policy was not set or read.
@@ -56,7 +61,7 @@ impl Holds {
     /// Returns the holds of a store. The servers' own settings are recorded in `file` as well.
     pub fn new(store: Store, instances: Instances, tasks: Tasks, file: RestoreFile) -> Self {
         let counts = tasks.counts().clone();
-        Self { store, instances, tasks, file, owner: new_id(), counts }
+        Self { store, instances, tasks, file, owner: new_id(), counts, changes: Changes::default() }
     }
 
     /// Returns how an instance is held; the default policy if none was ever set.

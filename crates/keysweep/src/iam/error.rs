@@ -107,7 +107,7 @@ impl IntoResponse for IamError {
                 wait = Some(BODY_DELAY);
                 (
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "Too many large bodies are being read at the moment; try again.".into(),
+                    "Too many large bodies or answers are in progress at the moment; try again.".into(),
                 )
             }
             Self::Unauthorized(message) => (StatusCode::UNAUTHORIZED, message),
@@ -143,6 +143,7 @@ impl From<Unhandled> for IamError {
             Unhandled::UnknownPath => Self::NoUrl,
             Unhandled::UnknownMethod => Self::NoMethod,
             Unhandled::NotLocal => Self::NotLocal,
+            Unhandled::NoMemory => Self::Body(BodyError::Busy),
             Unhandled::Panicked => Self::Internal,
         }
     }

@@ -13,8 +13,8 @@ use crate::{
     store::AuditPage,
 };
 
-/// Entries that are read at a time.
-const PAGE: u64 = 500;
+/// Entries that are read at a time: 100 KiB at most, since a client that does not read its export holds them.
+const PAGE: u64 = 50;
 
 /// Format of an exported audit trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

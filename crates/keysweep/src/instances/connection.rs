@@ -30,9 +30,38 @@ pub struct Connection {
     pub sentinel_tls: Option<String>,
 }
 
-/// Refuses control characters. They are in no name or password that a client can type, and a line break in one is a command of its
-/// own to a server that is not Redis. Does not repeat the text, which may be a secret.
-pub(super) fn check_plain(field: &str, text: Option<&str>) -> Result<(), String> {
+/// Longest stored texts of an instance, in bytes. Lists and audit entries hold those of all instances of a project.
+pub(super) mod longest {
+    /// URL: a cluster's with some hundred nodes.
+    pub const URL: usize = 8 * 1024;
+    /// User name, name of a server.
+    pub const NAME: usize = 256;
+    /// Password.
+    pub const PASSWORD: usize = 4 * 1024;
+    /// Address map: a thousand pairs.
+    pub const ADDRESS_MAP: usize = 32 * 1024;
+    /// Certificates, and a key.
+    pub const PEM: usize = 64 * 1024;
+}
+
+/// Refuses a text that is too long to be stored. Does not repeat the text, which may be a secret.
+pub(super) fn check_length(field: &str, text: Option<&str>, longest: usize) -> Result<(), String> {
+    match text.map(str::len).filter(|length| *length > longest) {
+        Some(length) => {
+            let remedy = match longest {
+                longest::PEM => "give only the certificates or the key that this instance needs",
+                _ => "shorten it",
+            };
+            Err(format!("the {field} has {length} bytes and may have {longest}; {remedy}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses a text that is too long, and control characters. They are in no name or password that a client can type, and a line break in
+/// one is a command of its own to a server that is not Redis. Does not repeat the text, which may be a secret.
+pub(super) fn check_plain(field: &str, text: Option<&str>, longest: usize) -> Result<(), String> {
+    check_length(field, text, longest)?;
     match text.is_some_and(|text| text.chars().any(char::is_control)) {
         true => Err(format!("the {field} has a control character, such as a line break; leave it out")),
         false => Ok(()),
@@ -44,13 +73,13 @@ impl Connection {
     /// connect in another way than the operator believes.
     pub fn apply(&self, target: &mut Target) -> Result<(), String> {
         let sentinel_password = self.sentinel_password.as_ref().map(Secret::expose);
-        for (field, text) in [
-            ("Sentinel user", self.sentinel_username.as_deref()),
-            ("Sentinel password", sentinel_password),
-            ("server name", self.server_name.as_deref()),
-            ("address map", self.address_map.as_deref()),
+        for (field, text, longest) in [
+            ("Sentinel user", self.sentinel_username.as_deref(), longest::NAME),
+            ("Sentinel password", sentinel_password, longest::PASSWORD),
+            ("server name", self.server_name.as_deref(), longest::NAME),
+            ("address map", self.address_map.as_deref(), longest::ADDRESS_MAP),
         ] {
-            check_plain(field, text)?;
+            check_plain(field, text, longest)?;
         }
         if let Some(setting) = &self.sentinel_tls {
             let encrypted = match setting.as_str() {
@@ -112,6 +141,13 @@ impl Connection {
 
     /// Checks the settings against an instance's URL and stores them in the instance, secrets encrypted.
     pub(super) fn store_in(&self, instance: &mut Instance, vault: &Vault) -> Result<(), InstanceError> {
+        for (field, text) in [
+            ("CA bundle", self.ca.as_deref()),
+            ("client certificate", self.certificate.as_deref()),
+            ("client key", self.key.as_ref().map(Secret::expose)),
+        ] {
+            check_length(field, text, longest::PEM).map_err(InstanceError::Connection)?;
+        }
         let target = instance.url.value().cloned();
         let mut target = target.map_err(|cause| InstanceError::Url(cause.to_owned()))?;
         self.check(&mut target).map_err(InstanceError::Connection)?;

@@ -45,6 +45,11 @@ pub enum InstanceError {
     /// A task of the instance is active.
     #[error("instance {0:?} has an active task; cancel it, or wait until it has finished")]
     InUse(String),
+    /// Servers of the instance are held, or have to be restored: it can be neither removed nor moved.
+    #[error(
+        "instance {0:?} is held; restore it first with POST …/hold/restore or `keysweep admin instance restore`, and repeat this once its servers have their own settings"
+    )]
+    Held(String),
     /// The server cannot be scanned, so that no auto-scan can be enabled.
     #[error("instance {name:?} cannot be scanned: {cause}")]
     Unsupported {
@@ -61,6 +66,11 @@ pub enum InstanceError {
         /// The setting.
         field: UnreadableField,
     },
+    /// Lists of instances take all memory that there is for them.
+    #[error(
+        "lists of instances take too much memory at the moment; try again, or shorten the longest URLs and address maps of the project"
+    )]
+    NoMemory,
     /// The master key failed.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -70,9 +80,9 @@ pub enum InstanceError {
 }
 
 impl InstanceError {
-    /// Returns whether the same request may succeed a moment later, because the database was away or busy.
+    /// Returns whether the same request may succeed a moment later, because the database was away or busy, or memory was.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+        matches!(self, Self::NoMemory) || matches!(self, Self::Store(error) if error.is_transient())
     }
 }
 
@@ -94,6 +104,7 @@ pub(super) fn taken<'v>(value_of: impl Fn(&str) -> &'v str) -> impl Fn(StoreErro
 pub fn gone(error: StoreError) -> InstanceError {
     match error {
         StoreError::Missing(what) => InstanceError::Gone(what),
+        StoreError::Held(name) => InstanceError::Held(name),
         other => other.into(),
     }
 }

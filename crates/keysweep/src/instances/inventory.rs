@@ -1,12 +1,20 @@
 //! Making a project's instances those of an inventory: what is to be added, changed and removed, and doing all of it at once.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Connection, InstanceError, Instances, connection::check_plain};
+use super::{
+    Connection, InstanceError, Instances,
+    connection::{check_plain, longest},
+    error::gone,
+};
 use crate::{
+    answers::MemoryShare,
     model::{AuditEvent, Instance, Labels, Sealed, check_name, now},
     random::new_id,
     secrets::{Secret, field},
@@ -91,6 +99,8 @@ pub struct PlannedInstance {
 pub struct InventoryPlan {
     /// Every listed and every registered instance.
     pub steps: Vec<PlannedInstance>,
+    /// Memory that is counted for the registered instances.
+    _share: Option<Arc<MemoryShare>>,
 }
 
 /// Why an inventory was not applied. Nothing was changed then.
@@ -143,8 +153,9 @@ impl Instances {
         if listed.len() > MAX_LISTED {
             return Err(InventoryPlanError::TooMany(listed.len()));
         }
+        let (registered, share) = self.list(project_id).await?.into_parts();
         let mut registered: HashMap<String, Instance> =
-            self.list(project_id).await?.into_iter().map(|instance| (instance.name.clone(), instance)).collect();
+            registered.into_iter().map(|instance| (instance.name.clone(), instance)).collect();
         let (mut steps, mut errors, mut names) = (Vec::new(), Vec::new(), HashSet::new());
         for entry in listed {
             if !names.insert(entry.name.as_str()) {
@@ -169,10 +180,11 @@ impl Instances {
             after: None,
         }));
         steps.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(InventoryPlan { steps })
+        Ok(InventoryPlan { steps, _share: share.map(Arc::new) })
     }
 
-    /// Does what a plan says: all of it, or nothing. `InUse`: an instance that is to be removed has an active task.
+    /// Does what a plan says: all of it, or nothing. `InUse`: an instance that is to be removed has an active task; `Held`:
+    /// one that is to be removed or moved is held.
     pub async fn apply_inventory(&self, plan: &InventoryPlan, by: Option<&str>) -> Result<(), InventoryPlanError> {
         let mut changes = InstanceChanges::default();
         let mut audit = Vec::new();
@@ -201,7 +213,7 @@ impl Instances {
             Ok(Some(name)) => Err(InstanceError::InUse(name).into()),
             // An instance was registered, renamed or removed after the plan was made.
             Err(StoreError::Taken { .. } | StoreError::Missing(_)) => Err(InventoryPlanError::Outdated),
-            Err(error) => Err(InstanceError::from(error).into()),
+            Err(error) => Err(gone(error).into()),
         }
     }
 
@@ -218,7 +230,7 @@ impl Instances {
         });
         self.set_url(&mut after, &entry.url, entry.password.as_ref().map(Secret::expose))?;
         if let Some(username) = &entry.username {
-            check_plain("user", Some(username.as_str())).map_err(InstanceError::Url)?;
+            check_plain("user", Some(username.as_str()), longest::NAME).map_err(InstanceError::Url)?;
             after.username = Some(username.clone());
         }
         if after.username.is_some() && after.password.is_none() {

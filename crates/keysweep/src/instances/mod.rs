@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod estimate;
 mod inventory;
+mod listing;
 mod places;
 mod polls;
 mod sample_times;
@@ -27,6 +28,7 @@ pub use self::{
     error::{InstanceError, gone},
     estimate::{ESTIMATE_TIMEOUT, EstimateError},
     inventory::{Action, InventoryPlan, InventoryPlanError, ListedInstance, PlannedInstance},
+    listing::{ALL_LISTS, InstanceList, PART},
     polls::{CONCURRENT_POLLS, POLL_INTERVAL, POLL_TIMEOUT, PollError},
     sampling::CONCURRENT_SAMPLINGS,
     settings::{InstanceChange, NewInstance},
@@ -37,15 +39,20 @@ pub use self::{
 use self::{change_queue::ChangeQueue, estimate::Estimates, places::Places};
 use crate::{
     allocator,
+    answers::AnswerMemory,
     model::{AuditEvent, Instance},
     secrets::Vault,
     store::Store,
 };
 
-/// Memory of a process for what servers reply, bytes: for all scans, polls, estimates and holds together.
+/// Memory of a process for what servers reply, bytes, unless its operator chooses another one: for all scans, polls, estimates and holds
+/// together.
 pub const REPLY_MEMORY: usize = 80 << 20;
-/// Memory of one project, so that there is always some for another, bytes.
-const REPLY_MEMORY_OF_A_PROJECT: usize = REPLY_MEMORY / 4 * 3;
+
+/// Returns so many bytes for replies, of which one project gets three quarters, so that there are always some for another.
+fn reply_memory(bytes: usize) -> Arc<ReplyMemory> {
+    Arc::new(ReplyMemory::new(bytes, bytes / 4 * 3))
+}
 
 /// Time between two checks of how much memory replies took.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
@@ -65,6 +72,8 @@ pub struct Instances {
     polls: Places,
     /// Memory for what servers reply.
     replies: Arc<ReplyMemory>,
+    /// Memory for lists of instances.
+    lists: AnswerMemory,
 }
 
 impl Instances {
@@ -78,7 +87,8 @@ impl Instances {
             estimates: Estimates::default(),
             changes: ChangeQueue::default(),
             polls: polls::places(),
-            replies: Arc::new(ReplyMemory::new(REPLY_MEMORY, REPLY_MEMORY_OF_A_PROJECT)),
+            replies: reply_memory(REPLY_MEMORY),
+            lists: listing::memory(),
         }
     }
 
@@ -91,6 +101,11 @@ impl Instances {
                 let _ = tokio::task::spawn_blocking(allocator::give_back).await;
             }
         }
+    }
+
+    /// Returns the same instances with so many bytes for what servers reply.
+    pub fn with_reply_memory(self, bytes: usize) -> Self {
+        Self { replies: reply_memory(bytes), ..self }
     }
 
     /// Returns the store for one change of an instance, which is recorded in the audit trail in the same transaction.

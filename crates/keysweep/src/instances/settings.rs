@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Connection, InstanceError, Instances,
-    connection::check_plain,
+    connection::{check_length, check_plain, longest},
     error::{gone, taken},
 };
 use crate::{
-    model::{Instance, Label, Labels, Sampling, Stored, Window, check_id, check_name, now, other_form},
+    model::{Instance, Labels, Sampling, Stored, Window, check_id, check_name, now, other_form},
     random::new_id,
     secrets::field,
 };
@@ -128,6 +128,9 @@ impl Instances {
         url: &str,
         password: Option<&str>,
     ) -> Result<(), InstanceError> {
+        // With user and password, each percent-encoded. A longer text is not even parsed.
+        let written = longest::URL + 3 * (longest::NAME + longest::PASSWORD);
+        check_length("URL with user and password", Some(url), written).map_err(InstanceError::Url)?;
         let parsed = Target::parse(url, password.is_some());
         let (target, url) = parsed.map_err(|error| InstanceError::Url(error.to_string()))?;
         self.check_target(&target)?;
@@ -135,8 +138,12 @@ impl Instances {
         let host_or_path = Some(url.as_str());
         let user = credentials.username.as_deref();
         let secret = password.or(credentials.password.as_ref().map(|password| password.expose_secret()));
-        for (field, text) in [("URL", host_or_path), ("user", user), ("password", secret)] {
-            check_plain(field, text).map_err(InstanceError::Url)?;
+        for (field, text, longest) in [
+            ("URL", host_or_path, longest::URL),
+            ("user", user, longest::NAME),
+            ("password", secret, longest::PASSWORD),
+        ] {
+            check_plain(field, text, longest).map_err(InstanceError::Url)?;
         }
         let in_url = credentials.password.as_ref().map(|password| password.expose_secret());
         let password = password.or(in_url).filter(|password| !password.is_empty());
@@ -145,7 +152,8 @@ impl Instances {
         Ok(())
     }
 
-    /// Changes an instance's settings, and returns it as it is stored then. Connects to no server.
+    /// Changes an instance's settings, and returns it as it is stored then. Connects to no server. `Held`: the URL or the address
+    /// map of an instance that is held cannot be changed.
     pub async fn change(
         &self,
         instance: &Instance,
@@ -211,7 +219,7 @@ impl Instances {
         store.update_instance(instance, &changed).await.map_err(taken(|_| changed.name.as_str()))
     }
 
-    /// Removes an instance with its tasks, unless one of them is active.
+    /// Removes an instance with its tasks, unless one of them is active, or its servers have to be restored.
     pub async fn remove(&self, instance: &Instance, by: Option<&str>) -> Result<(), InstanceError> {
         let store = self.audited(instance, by, "instance.remove", &json!({ "name": instance.name }));
         match store.remove_instance(&instance.project_id, &instance.id).await.map_err(gone)? {
@@ -223,34 +231,5 @@ impl Instances {
     /// Returns the instance of this id, if it belongs to the project.
     pub async fn get(&self, project_id: &str, id: &str) -> Result<Option<Instance>, InstanceError> {
         Ok(self.store.instance(project_id, id).await?)
-    }
-
-    /// Returns all instances of a project, by name.
-    pub async fn list(&self, project_id: &str) -> Result<Vec<Instance>, InstanceError> {
-        Ok(self.store.instances(project_id).await?)
-    }
-
-    /// Returns the instances of a project that have all of these labels, by name.
-    pub async fn select(&self, project_id: &str, labels: &[Label]) -> Result<Vec<Instance>, InstanceError> {
-        let mut instances = self.list(project_id).await?;
-        instances.retain(|instance| instance.has_labels(labels));
-        Ok(instances)
-    }
-
-    /// Returns the instance of this id or, where there is none, of this name.
-    pub async fn find(&self, project_id: &str, id_or_name: &str) -> Result<Instance, InstanceError> {
-        let mut instances = self.list(project_id).await?;
-        let position = instances
-            .iter()
-            .position(|instance| instance.id == id_or_name)
-            .or_else(|| instances.iter().position(|instance| instance.name == id_or_name));
-        match position {
-            Some(position) => Ok(instances.swap_remove(position)),
-            None => Err(InstanceError::Unknown {
-                what: "instance",
-                value: id_or_name.to_owned(),
-                remedy: "`keysweep admin instance list` lists the known ones",
-            }),
-        }
     }
 }

@@ -86,7 +86,7 @@ impl Instances {
             return Err(SurveyError::Target(request.target));
         }
         let labels: Vec<_> = request.labels.iter().collect();
-        let instances = self.select(project_id, &labels).await?;
+        let (instances, share) = self.select(project_id, &labels).await?.into_parts();
         match instances.len() {
             0 => return Err(SurveyError::Nothing),
             1..=MAX_INSTANCES => {}
@@ -118,6 +118,7 @@ impl Instances {
         tracing::info!(survey_id = survey.id, instances = survey.instances, triggered_by = by, "survey created");
         let (this, id) = (self.clone(), survey.id.clone());
         tokio::spawn(async move {
+            let _share = share;
             if let Err(error) = this.run_survey(&id, instances, &request).await {
                 tracing::warn!(survey_id = id, %error, "survey interrupted");
             }

@@ -37,6 +37,12 @@ struct OfHold {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLevel {
+    instance_id: String,
+    level: &'static str,
+}
+
 /// No labels. A family can be absent from a scrape; a plain gauge cannot.
 type Alone = Vec<(&'static str, String)>;
 
@@ -65,6 +71,9 @@ pub(super) struct FleetGauges {
     hold_target: Family<OfInstance, Number>,
     config_differs: Family<OfInstance, Whole>,
     cycle_stall: Family<OfInstance, Number>,
+    hold_level: Family<OfLevel, Whole>,
+    hold_interval: Family<OfInstance, Number>,
+    hold_reported: Family<OfInstance, Number>,
 }
 
 impl FleetGauges {
@@ -179,11 +188,28 @@ impl FleetGauges {
             Unit::Seconds,
             self.cycle_stall.clone(),
         );
+        registry.register(
+            "hold_level",
+            "1 for the level at which the stale share of an instance is held, 0 for the others",
+            self.hold_level.clone(),
+        );
+        registry.register_with_unit(
+            "hold_interval",
+            "Time between two observations of an instance whose stale share is held",
+            Unit::Seconds,
+            self.hold_interval.clone(),
+        );
+        registry.register_with_unit(
+            "hold_reported_timestamp",
+            "Time at which a worker has reported last about an instance whose stale share is held, or at which its policy was set, Unix seconds",
+            Unit::Seconds,
+            self.hold_reported.clone(),
+        );
     }
 
-    /// Shows the instances whose stale share is to be held.
+    /// Shows the instances that a worker holds or restores, or should.
     pub(super) fn show_holds(&self, holds: &[HeldInstance]) {
-        for hold in holds.iter().filter(|hold| hold.policy.level != HoldLevel::Observe || hold.changed) {
+        for hold in holds {
             let of = OfInstance::new(&hold.instance_id);
             // Every state is there: Prometheus sees no increase in a series that first appears as 1.
             for state in HoldState::ALL {
@@ -191,7 +217,13 @@ impl FleetGauges {
                 let of = OfHold { instance_id: hold.instance_id.clone(), state: state.as_str() };
                 self.hold_state.get_or_create(&of).set(servers as u64);
             }
+            for level in HoldLevel::ALL {
+                let of = OfLevel { instance_id: hold.instance_id.clone(), level: level.as_str() };
+                self.hold_level.get_or_create(&of).set((level == hold.policy.level).into());
+            }
             self.hold_target.get_or_create(&of).set(hold.policy.below);
+            self.hold_interval.get_or_create(&of).set(hold.policy.interval().as_secs_f64());
+            self.hold_reported.get_or_create(&of).set(hold.heard_at().as_microsecond() as f64 / 1e6);
             let differs = hold.servers.iter().filter(|server| server.status.differs()).count();
             self.config_differs.get_or_create(&of).set(differs as u64);
             if let Some(stall) = hold.servers.iter().filter_map(|server| server.status.stall_seconds).reduce(f64::max) {
@@ -262,11 +294,12 @@ impl FleetGauges {
             family.clear();
         }
         self.hold_state.clear();
+        self.hold_level.clear();
         let whole = [&self.reachable, &self.keys, &self.keys_with_ttl, &self.used_memory, &self.max_memory];
         for family in whole.into_iter().chain([&self.cannot_hold, &self.config_differs]) {
             family.clear();
         }
-        for family in [&self.hold_target, &self.cycle_stall] {
+        for family in [&self.hold_target, &self.cycle_stall, &self.hold_interval, &self.hold_reported] {
             family.clear();
         }
         for family in [&self.last_success, &self.auto_scan_interval, &self.scans_since] {

@@ -53,6 +53,39 @@ pub fn audit_csv(entries: &[AuditEntry]) -> String {
     text
 }
 
+/// Longest details of an entry, bytes. Callers decide how long settings are, and a project keeps 100,000 entries.
+pub const MAX_DETAIL: usize = 2 * 1024;
+/// Longest values of details that are too long, in characters: the first with which they fit.
+const LONGEST_VALUES: [usize; 3] = [512, 128, 32];
+
+/// Returns details as JSON of at most [`MAX_DETAIL`] bytes: values that are too long are cut, and end with `…`.
+fn bounded(detail: &Value) -> String {
+    let fits = |text: &String| text.len() <= MAX_DETAIL;
+    let whole = Some(detail.to_string()).filter(fits);
+    let cut = || LONGEST_VALUES.iter().map(|longest| shortened(detail, *longest).to_string()).find(fits);
+    // Too many values.
+    whole.or_else(cut).unwrap_or_else(|| json!({ "cut": true }).to_string())
+}
+
+/// Returns details whose values have at most so many characters; a list or an object that is longer becomes the beginning of its text.
+fn shortened(detail: &Value, longest: usize) -> Value {
+    let cut = |text: &str| {
+        let begin: String = text.chars().take(longest).collect();
+        if begin.len() < text.len() { begin + "…" } else { begin }
+    };
+    let value = |value: &Value| match value {
+        Value::String(text) => cut(text).into(),
+        Value::Array(_) | Value::Object(_) if value.to_string().chars().nth(longest).is_some() => {
+            cut(&value.to_string()).into()
+        }
+        other => other.clone(),
+    };
+    match detail {
+        Value::Object(fields) => fields.iter().map(|(name, field)| (name.clone(), value(field))).collect(),
+        other => value(other),
+    }
+}
+
 /// A change that is about to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditEvent<'a> {
@@ -76,7 +109,36 @@ impl AuditEvent<'_> {
             actor: self.actor.map(str::to_owned),
             action: self.action.to_owned(),
             subject: self.subject.to_owned(),
-            detail: Some(detail).filter(|detail| !detail.is_null()).map(Value::to_string),
+            detail: Some(detail).filter(|detail| !detail.is_null()).map(bounded),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_details_are_cut_value_by_value_and_stay_valid_json() {
+        let event = AuditEvent { project_id: None, actor: None, action: "instance.add", subject: "i" };
+        let stored = |detail: &Value| event.entry(detail).detail.expect("details");
+        let short = json!({ "name": "cache", "labels": { "env": "prod" }, "paused": false });
+        assert_eq!(stored(&short), short.to_string(), "short ones stay as they are");
+        assert_eq!(event.entry(&Value::Null).detail, None);
+        let long = "é\u{1}".repeat(400_000);
+        for detail in [
+            json!({ "name": "cache", "url": long, "paused": true }),
+            json!({ "name": "cache", "a": long, "b": long, "c": long, "d": long, "paused": true }),
+            json!({ "name": "cache", "labels": { "env": long }, "hosts": [long, long], "paused": true }),
+        ] {
+            let text = stored(&detail);
+            let read: Value = serde_json::from_str(&text).expect("JSON");
+            assert!(text.len() <= MAX_DETAIL && text.contains('…'), "{} bytes", text.len());
+            assert_eq!((&read["name"], &read["paused"]), (&json!("cache"), &json!(true)), "short values stay");
+        }
+        let many: Value = (0..1_000).map(|number| (number.to_string(), json!(number))).collect();
+        assert_eq!(stored(&many), r#"{"cut":true}"#);
+        let text = stored(&json!(long));
+        assert!(text.len() <= MAX_DETAIL && text.ends_with("…\""), "{text}");
     }
 }

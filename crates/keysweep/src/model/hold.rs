@@ -1,6 +1,6 @@
 //! Holding the stale share of an instance: its policy, what its worker has reported, and the lease of that worker.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keysweep_engine::{Address, HoldPolicy, HoldStatus};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,20 @@ pub struct HeldInstance {
     pub servers: Vec<HeldServer>,
     /// When it has reported that; `None`: not yet.
     pub reported_at: Option<Timestamp>,
+}
+
+impl HeldInstance {
+    /// Returns when a worker has reported last, or when the policy was set where that is later.
+    pub fn heard_at(&self) -> Timestamp {
+        self.reported_at.map_or(self.updated_at, |at| at.max(self.updated_at))
+    }
+
+    /// Whether no worker has reported for three intervals and a minute, which a takeover after a crash does not take.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        let limit =
+            SignedDuration::from_secs(60) + SignedDuration::try_from(self.policy.interval() * 3).unwrap_or_default();
+        now.duration_since(self.heard_at()) > limit
+    }
 }
 
 /// What is known of one server of an instance whose stale share is held.

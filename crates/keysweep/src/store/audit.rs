@@ -26,7 +26,10 @@ pub struct AuditPage {
 impl Store {
     /// Returns a page of a project's audit trail, newest first.
     pub async fn audit(&self, project_id: &str, page: AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
-        sql("SELECT * FROM audit
+        // Details that an earlier version stored have no bound, and a page is read at once.
+        sql("SELECT seq, happened_at, project_id, actor, action, subject,
+                    CASE WHEN length(detail) > 8192 THEN '{\"cut\":true}' ELSE detail END AS detail
+             FROM audit
              WHERE project_id = $1 AND ($2 IS NULL OR seq < $2) AND ($3 IS NULL OR actor = $3)
                  AND ($4 IS NULL OR substr(action, 1, length($4) + 1) = $4 || '.') AND ($5 IS NULL OR happened_at >= $5)
              ORDER BY seq DESC LIMIT $6")

@@ -21,6 +21,9 @@ pub enum StoreError {
     /// The row, or a row that it refers to, does not exist.
     #[error("there is no such {0}")]
     Missing(&'static str),
+    /// Servers of the instance with this name are held, or have to be restored.
+    #[error("instance {0:?} is held")]
+    Held(String),
     /// A row that this version cannot read.
     #[error("the database holds something that this version cannot read: {0}")]
     Unreadable(String),

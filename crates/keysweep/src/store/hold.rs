@@ -32,9 +32,12 @@ impl Store {
         found.optional(&mut self.reader().await?).await?.as_ref().map(hold).transpose()
     }
 
-    /// Returns how all instances are held, for metrics.
+    /// Returns how the instances are held that a worker holds or restores, or should, for metrics.
     pub async fn holds(&self) -> Result<Vec<HeldInstance>, StoreError> {
-        sql("SELECT * FROM hold ORDER BY instance_id").list(&mut self.reader().await?, hold).await
+        sql("SELECT hold.* FROM hold JOIN instance ON instance.id = hold.instance_id
+             WHERE hold.changed OR hold.level <> 'observe' AND NOT instance.paused ORDER BY hold.instance_id")
+        .list(&mut self.reader().await?, hold)
+        .await
     }
 
     /// Sets how an instance is held. `Missing` when it does not exist.
@@ -101,6 +104,34 @@ impl Store {
         Ok(claimed)
     }
 
+    /// Claims one instance to restore its servers, whatever its level; `None`: a worker holds it, or how it is held was never set.
+    /// `is_takeover`: also from a worker that has the lease, which then records and restores nothing more.
+    pub async fn claim_hold(
+        &self,
+        instance_id: &str,
+        owner: &str,
+        lease: Duration,
+        is_takeover: bool,
+    ) -> Result<Option<HoldLease>, StoreError> {
+        let mut tx = self.begin_request().await?;
+        let now = self.now(&mut tx).await?;
+        let claimed = sql("UPDATE hold SET owner = $1, epoch = epoch + 1, expires_at = $2
+             WHERE instance_id = $3 AND (owner IS NULL OR expires_at <= $4 OR $5)
+             RETURNING epoch")
+        .bind(owner)
+        .bind(after(now, lease))
+        .bind(instance_id)
+        .bind(now)
+        .bind(is_takeover)
+        .optional(&mut tx)
+        .await?;
+        self.commit(tx).await?;
+        let lease = |row: &Row| {
+            Ok(HoldLease { instance_id: instance_id.to_owned(), owner: owner.to_owned(), epoch: row.get("epoch")? })
+        };
+        claimed.as_ref().map(lease).transpose()
+    }
+
     /// Renews a lease and saves what is known of the servers; `None`: nothing new. An expired lease is renewed as long as no other
     /// worker has taken it over.
     pub async fn renew_hold(
@@ -164,6 +195,22 @@ impl Store {
         .await?;
         self.commit(tx).await?;
         Ok(true)
+    }
+
+    /// Removes the recorded settings of a server; `false`: there are none, or the lease is lost.
+    pub async fn forget_baseline(&self, lease: &HoldLease, address: &Address) -> Result<bool, StoreError> {
+        let mut tx = self.begin_request().await?;
+        let removed = sql("DELETE FROM hold_baseline WHERE instance_id = $1 AND address = $2 AND EXISTS (
+                 SELECT 1 FROM hold WHERE instance_id = $1 AND owner = $3 AND epoch = $4
+             )")
+        .bind(&lease.instance_id)
+        .bind(address.to_string())
+        .bind(&lease.owner)
+        .bind(lease.epoch)
+        .execute(&mut tx)
+        .await?;
+        self.commit(tx).await?;
+        Ok(removed > 0)
     }
 
     /// Returns the recorded settings of a server of an instance.

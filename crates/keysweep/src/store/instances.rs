@@ -8,6 +8,7 @@ use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, Statement, keys, lock, sql},
+    held::{changed_instance, forget_servers, held_instance},
     hosts::hosts_after_move,
     json,
     merge::three_way_merge,
@@ -36,16 +37,51 @@ impl Store {
 
     /// Returns all instances of a project, by name.
     pub async fn instances(&self, project_id: &str) -> Result<Vec<Instance>, StoreError> {
-        sql("SELECT * FROM instance WHERE project_id = $1 ORDER BY name")
-            .bind(project_id)
-            .list(&mut self.reader().await?, instance)
-            .await
+        Ok(self.instances_within(project_id, 100, |_| true).await?.unwrap_or_default())
+    }
+
+    /// Returns all instances of a project, by name, as they are at one moment; reads `part` of them at a time. `None` as soon as `admit`
+    /// refuses one.
+    pub async fn instances_within(
+        &self,
+        project_id: &str,
+        part: u32,
+        mut admit: impl FnMut(&Instance) -> bool,
+    ) -> Result<Option<Vec<Instance>>, StoreError> {
+        let mut snapshot = self.snapshot().await?;
+        let mut instances: Vec<Instance> = Vec::new();
+        loop {
+            let after = instances.last().map_or("", |last| last.name.as_str());
+            let found = next_instances(&mut snapshot, project_id, after, part).await?;
+            let is_last = found.len() < part as usize;
+            for instance in found {
+                if !admit(&instance) {
+                    return Ok(None);
+                }
+                instances.push(instance);
+            }
+            if is_last {
+                snapshot.commit().await?;
+                return Ok(Some(instances));
+            }
+        }
+    }
+
+    /// Returns up to `limit` instances of a project, by name: those after the name `after`.
+    pub async fn instances_after(
+        &self,
+        project_id: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Instance>, StoreError> {
+        next_instances(&mut self.reader().await?, project_id, after, limit).await
     }
 
     /// Applies the change from `before` to `after` to a registered instance, but never to its id, project, stats and time of
     /// registration. Changes that others made meanwhile stay; stats and estimates are removed when the URL changes, and the end of a
     /// pause is recorded with its time. Returns the changed instance. `Missing` when it does not exist, `Taken` when another
-    /// instance of the project has its name.
+    /// instance of the project has its name, `Held` when its URL or address map would change while a worker may connect to its
+    /// servers: it would send the new password to the old ones.
     pub async fn update_instance(&self, before: &Instance, after: &Instance) -> Result<Instance, StoreError> {
         let mut tx = self.begin_request().await?;
         let now = self.now(&mut tx).await?;
@@ -55,7 +91,7 @@ impl Store {
     }
 
     /// Removes an instance with its tasks. Returns false, and does nothing, while a task of it is active. `Missing` when the
-    /// instance does not exist.
+    /// instance does not exist, `Held` while its servers may have other settings than their own: no worker would restore them.
     pub async fn remove_instance(&self, project_id: &str, id: &str) -> Result<bool, StoreError> {
         let mut tx = self.begin_request().await?;
         let is_removed = delete_instance(&mut tx, project_id, id).await?;
@@ -122,6 +158,21 @@ impl Store {
             .await?;
         self.commit(tx).await
     }
+}
+
+async fn next_instances(
+    session: &mut DbSession,
+    project_id: &str,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Instance>, StoreError> {
+    // No name is empty.
+    sql("SELECT * FROM instance WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT $3")
+        .bind(project_id)
+        .bind(after)
+        .bind(limit)
+        .list(session, instance)
+        .await
 }
 
 /// Claims up to `limit` instances, those of the projects `last` after all others. `claim`: claims up to a number of them, those of
@@ -191,8 +242,14 @@ pub(super) async fn change_instance(
         .optional(tx)
         .await?;
     let current = instance(&current.ok_or(StoreError::Missing("instance"))?)?;
-    let url = current.url.clone();
+    let (url, address_map) = (current.url.clone(), current.address_map.clone());
     let instance = three_way_merge(current, before, after);
+    if instance.url != url || instance.address_map != address_map {
+        if let Some(name) = held_instance(tx, now, &instance.id).await? {
+            return Err(StoreError::Held(name));
+        }
+        forget_servers(tx, &instance.id).await?;
+    }
     // The next run may be another one.
     sql("UPDATE auto_scan SET look_at = NULL WHERE instance_id = $1").bind(&instance.id).execute(tx).await?;
     // The window may have changed: the claim of a task that waits for it reads it again.
@@ -240,6 +297,9 @@ pub(super) async fn delete_instance(tx: &mut DbSession, project_id: &str, id: &s
     let active = sql("SELECT 1 FROM task WHERE instance_id = $1 AND status IN ('waiting', 'running')").bind(id);
     if active.optional(tx).await?.is_some() {
         return Ok(false);
+    }
+    if let Some(name) = changed_instance(tx, id).await? {
+        return Err(StoreError::Held(name));
     }
     sql("DELETE FROM instance WHERE id = $1 AND project_id = $2")
         .bind(id)

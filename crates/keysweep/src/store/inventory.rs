@@ -19,7 +19,7 @@ pub struct InstanceChanges {
 
 impl Store {
     /// Removes, changes and adds instances in one transaction. Returns the name of an instance that has an active task and was to
-    /// be removed: nothing is changed then. Errors are those of the single changes.
+    /// be removed: nothing is changed then. Errors, `Held` among them, are those of the single changes.
     pub async fn change_instances(&self, changes: &InstanceChanges) -> Result<Option<String>, StoreError> {
         let mut tx = self.begin_request().await?;
         let now = self.now(&mut tx).await?;

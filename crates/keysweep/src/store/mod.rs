@@ -21,6 +21,7 @@ mod error;
 mod estimates;
 mod handle;
 mod health;
+mod held;
 mod hold;
 mod hosts;
 mod instances;

@@ -14,7 +14,7 @@ use crate::model::{Token, TokenHolder};
 pub struct TokenBounds {
     /// Those that expired before this time.
     pub forget_before: Timestamp,
-    /// The oldest ones of a user who has more than this number, expired or not.
+    /// Those of a user who has more than this number of tokens, or of sessions: expired ones first, then the oldest.
     pub most_of_a_user: u64,
 }
 
@@ -42,13 +42,16 @@ impl Store {
         .bind(bounds.forget_before)
         .execute(&mut tx)
         .await?;
+        // Hashes of sessions are longer than those of tokens: each kind is counted by itself.
         sql("DELETE FROM token WHERE hash IN (
-                 SELECT hash FROM token WHERE account_id = $1 AND hash <> $2
-                 ORDER BY issued_at DESC LIMIT 1000000 OFFSET $3 /*! FOR UPDATE SKIP LOCKED */
+                 SELECT hash FROM token WHERE account_id = $1 AND hash <> $2 AND length(hash) = length($2)
+                 ORDER BY CASE WHEN expires_at <= $4 THEN 1 ELSE 0 END, issued_at DESC
+                 LIMIT 1000000 OFFSET $3 /*! FOR UPDATE SKIP LOCKED */
              )")
         .bind(&token.user_id)
         .bind(&token.hash)
         .bind(bounds.most_of_a_user.saturating_sub(1))
+        .bind(token.issued_at)
         .execute(&mut tx)
         .await?;
         self.commit(tx).await?;

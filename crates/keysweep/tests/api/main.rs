@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod contract;

@@ -11,5 +11,6 @@ mod hold;
 mod init;
 mod names;
 mod package;
+mod restore;
 mod survey;
 mod terminal;

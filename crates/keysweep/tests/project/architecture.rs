@@ -60,6 +60,7 @@ const RANKS: &[(&str, u32)] = &[
     ("inventory", 6),
     ("metrics", 8),
     ("secrets", 8),
+    ("answers", 10),
     ("connections", 10),
     ("store", 9),
     ("config", 10),

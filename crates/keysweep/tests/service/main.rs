@@ -14,6 +14,7 @@ mod logs;
 mod metrics;
 mod modes;
 mod outages;
+mod recovery;
 mod registration;
 mod replicas;
 mod rotation;

@@ -19,6 +19,7 @@ macro_rules! on_every_engine {
 }
 
 mod access;
+mod audit;
 mod documents;
 mod estimates;
 mod fleet;

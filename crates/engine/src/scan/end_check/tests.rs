@@ -12,7 +12,7 @@ use crate::{
 };
 
 fn pass(tally: Tally) -> Pass {
-    Pass { database: 0, tally, is_even: true, removed: None }
+    Pass { database: 0, tally, is_even: true, is_divided: false, may_expire: true, removed: None }
 }
 
 /// Returns what is missing from database 0, where nothing is known of what others have removed.
@@ -105,6 +105,75 @@ fn transactions_are_given_up_only_where_they_reclaimed_nothing() {
     let found = check.judge(&[pass(idle)], false, true);
     assert_eq!((found.again, found.plain), (vec![0], true));
     assert_eq!(check.judge(&[pass(idle)], false, false), Judgement::default());
+}
+
+#[test]
+fn transactions_that_reclaimed_nothing_while_clients_wrote_are_given_up_whatever_the_sums_say() {
+    // Clients add as many keys as transactions hide.
+    let churned = |reclaimed: u64| tally(&[slice(1000, 1000 - reclaimed, 400), slice(1200, 1200, 600)]);
+    let idle = Pass { removed: Some(0), ..pass(churned(0)) };
+    assert_eq!(idle.tally.missing(), 0, "nothing shows in the sums");
+    let mut check = EndCheck::default();
+    let found = check.judge(&[idle], false, true);
+    assert_eq!((found.again, found.plain, found.wait), (vec![0], true, Duration::ZERO));
+    assert_eq!(check.judge(&[idle], false, false), Judgement::default(), "slices run without transactions now");
+
+    let judged = |passes: &[Pass], in_doubt| EndCheck::default().judge(passes, false, in_doubt);
+    assert_eq!(judged(&[idle], false), Judgement::default(), "the setting is known");
+    assert_eq!(judged(&[Pass { may_expire: false, ..idle }], true), Judgement::default(), "no key has a TTL");
+    assert_eq!(judged(&[pass(tally(&[slice(1000, 1000, 1000)]))], true), Judgement::default(), "no client writes");
+    let reclaiming = Pass { database: 3, ..pass(churned(5)) };
+    assert_eq!(
+        judged(&[idle, reclaiming], true),
+        Judgement::default(),
+        "transactions reclaim keys of another database"
+    );
+}
+
+#[test]
+fn a_pass_in_chunks_is_repeated_in_chunks_and_forward_only_before_the_scan_fails() {
+    let incomplete = Pass { is_divided: true, ..pass(tally(&[slice(1000, 1000, 300), slice(1000, 900, 400)])) };
+    for (removed, repeats) in [(Some(0), 1), (None, REPEAT_AFTER.len())] {
+        let (mut check, divided) = (EndCheck::default(), Pass { removed, ..incomplete });
+        for _ in 0..repeats {
+            let found = check.judge(&[divided], true, false);
+            assert_eq!((found.again, found.forward), (vec![0], vec![]));
+        }
+        let found = check.judge(&[divided], true, false);
+        assert_eq!((found.again, found.forward, found.given_up), (vec![0], vec![0], vec![]));
+        let found = check.judge(&[Pass { is_divided: false, ..divided }], true, false);
+        assert_eq!((found.again, found.given_up.len()), (vec![], 1));
+    }
+    // What clients may have removed says nothing about cursors.
+    let unproven = Pass { is_even: false, ..pass(tally(&[slice(1000, 1000, 250), slice(1010, 1010, 250)])) };
+    let judged = last_judgement(Pass { is_divided: true, ..unproven }, true);
+    assert_eq!((judged.forward, judged.unproven.len()), (vec![], 1));
+}
+
+#[test]
+fn missing_keys_that_removals_explain_cost_no_second_pass_where_the_server_reports_what_hides_keys() {
+    let busy = Pass { removed: Some(500), ..pass(tally(&[slice(1000, 1000, 250), slice(1010, 1010, 250)])) };
+    let unproven = vec![MissingKeys { database: 0, keys: 500, removed: Some(500) }];
+    assert_eq!(EndCheck::default().judge(&[busy], true, false), Judgement { unproven, ..Judgement::default() });
+    assert_eq!(EndCheck::default().judge(&[busy], false, false).again, [0], "expiry may have been paused");
+    let left_out = Pass { removed: Some(499), ..busy };
+    assert_eq!(EndCheck::default().judge(&[left_out], true, false).again, [0]);
+}
+
+#[test]
+fn what_is_removed_while_another_database_is_swept_again_explains_no_missing_key() {
+    let gap = tally(&[slice(1000, 900, 400), slice(900, 850, 400)]);
+    let left_out = Pass { removed: Some(0), ..pass(gap) };
+    let mut check = EndCheck::default();
+    assert_eq!(check.judge(&[left_out], true, false).again, [0]);
+    let other = Pass { database: 3, ..left_out };
+    let found = check.judge(&[left_out, other], true, false);
+    assert_eq!((found.again, found.given_up.len()), (vec![3], 1));
+    let later = [Pass { removed: Some(1_000), ..left_out }, Pass { removed: Some(1_000), ..other }];
+    let given_up = check.judge(&later, true, false).given_up;
+    assert_eq!(given_up, [MissingKeys { database: 0, keys: 50, removed: Some(0) }], "database 3 was swept again");
+    check.forget_passes();
+    assert!(check.judge(&later, true, false).given_up.is_empty(), "both were");
 }
 
 /// Places of a keyspace; a slice visits some of them, and the pass all.
@@ -206,7 +275,7 @@ impl Simulated {
             }
         }
         removals.record(self.sample());
-        Pass { database: 0, tally: tally(&slices), is_even, removed: removals.since_start_of(0) }
+        Pass { is_even, removed: removals.since_start_of(0), ..pass(tally(&slices)) }
     }
 }
 
@@ -261,6 +330,19 @@ proptest! {
             prop_assert!(pass.removed.is_some() && pass.left_out() == 0, "{pass:?}");
             prop_assert!(last_judgement(pass, reports_expiry).given_up.is_empty());
         }
+    }
+
+    #[test]
+    fn keys_that_expire_between_slices_explain_no_gap_twice(
+        keys in prop::collection::vec((0u64..10, 1u64..8), 1..40), hidden in prop::collection::vec(0..PLACES, 1..600),
+        mut expired in prop::collection::vec(prop::collection::vec((0..PLACES).prop_map(Event::Expire), 0..=90), SLICES),
+        sampled in 1usize..30, reports_expiry in any::<bool>(),
+    ) {
+        // The server's own cycle may remove more keys than are hidden. What it removes before the first slice is in no sum.
+        expired[0].clear();
+        let pass = Simulated::new(&keys, &hidden).pass(&expired, sampled, true);
+        prop_assert_eq!(pass.left_out(), hidden.len() as u64, "{:?}", pass);
+        prop_assert_eq!(last_judgement(pass, reports_expiry).given_up.len(), 1);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A server whose SCAN never comes to an end. No real server can be made to do that: this one stands for those that are broken.
+//! A server whose SCAN never comes to an end, or returns most keys twice. No real server can be made to do that: this one stands
+//! for those that are broken.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -7,19 +8,31 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A primary that answers what a scan asks, and any cursor with the one that `next` says.
+/// A primary that answers what a scan asks, and SCAN as its answers say.
 pub struct BrokenServer {
     address: SocketAddr,
 }
 
+/// What a broken server answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Answers {
+    /// Version that it claims to be.
+    pub version: &'static str,
+    /// Keys that it claims to hold in database 0.
+    pub keys: u64,
+    /// The cursor after a cursor.
+    pub next: fn(u64) -> u64,
+    /// Keys that SCAN returns for a cursor and a COUNT.
+    pub returned: fn(u64, usize) -> usize,
+}
+
 impl BrokenServer {
-    /// Starts a server that claims to hold this many keys in database 0.
-    pub fn start(keys: u64, next: fn(u64) -> u64) -> Self {
+    pub fn start(answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                thread::spawn(move || serve(stream, keys, next));
+                thread::spawn(move || serve(stream, answers));
             }
         });
         Self { address }
@@ -30,7 +43,7 @@ impl BrokenServer {
     }
 }
 
-fn serve(stream: TcpStream, keys: u64, next: fn(u64) -> u64) {
+fn serve(stream: TcpStream, answers: Answers) {
     stream.set_nodelay(true).expect("a TCP socket");
     let mut replies = stream.try_clone().expect("a handle can be doubled");
     let mut commands = BufReader::new(stream);
@@ -42,15 +55,15 @@ fn serve(stream: TcpStream, keys: u64, next: fn(u64) -> u64) {
                 "+OK\r\n".to_owned()
             }
             "EXEC" => {
-                let answers = queued.take().unwrap_or_default();
-                format!("*{}\r\n{}", answers.len(), answers.concat())
+                let queue = queued.take().unwrap_or_default();
+                format!("*{}\r\n{}", queue.len(), queue.concat())
             }
             _ => match &mut queued {
                 Some(queue) => {
-                    queue.push(answer(&command, keys, next));
+                    queue.push(answer(&command, answers));
                     "+QUEUED\r\n".to_owned()
                 }
-                None => answer(&command, keys, next),
+                None => answer(&command, answers),
             },
         };
         if replies.write_all(answer.as_bytes()).is_err() {
@@ -77,11 +90,11 @@ fn read(commands: &mut impl BufRead) -> Option<Vec<String>> {
     Some(command)
 }
 
-fn answer(command: &[String], keys: u64, next: fn(u64) -> u64) -> String {
+fn answer(command: &[String], Answers { version, keys, next, returned }: Answers) -> String {
     let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
     match command[0].to_uppercase().as_str() {
         "INFO" => bulk(&format!(
-            "redis_version:7.0.15\r\nrun_id:broken\r\nused_memory:1\r\nused_cpu_user:0.0\r\nused_cpu_sys:0.0\r\n\
+            "redis_version:{version}\r\nrun_id:broken\r\nused_memory:1\r\nused_cpu_user:0.0\r\nused_cpu_sys:0.0\r\n\
              db0:keys={keys},expires={keys},avg_ttl=0\r\n"
         )),
         "DBSIZE" => format!(":{keys}\r\n"),
@@ -93,9 +106,8 @@ fn answer(command: &[String], keys: u64, next: fn(u64) -> u64) -> String {
         "CONFIG" | "PUBSUB" => "*0\r\n".to_owned(),
         "SCAN" => match command[1].parse() {
             Ok(cursor) => {
-                // As many keys as it is asked for.
-                let count = command[3].parse().expect("a number");
-                format!("*2\r\n{}*{count}\r\n{}", bulk(&next(cursor).to_string()), bulk("k").repeat(count))
+                let keys = returned(cursor, command[3].parse().expect("a number"));
+                format!("*2\r\n{}*{keys}\r\n{}", bulk(&next(cursor).to_string()), bulk("k").repeat(keys))
             }
             Err(_) => "-ERR invalid cursor\r\n".to_owned(),
         },

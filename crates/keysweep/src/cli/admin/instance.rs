@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::bail;
 use clap::Subcommand;
 use indicatif::HumanCount;
-use keysweep_engine::Preset;
+use keysweep_engine::{Preset, Restored};
 use serde_json::{Value, json};
 
 use super::{Output, settings::SettingsArgs};
@@ -16,6 +17,10 @@ use crate::{
         listing::{Column, List, ListingArgs},
         login::Password,
         term,
+    },
+    hold::{
+        RestoreFile,
+        recovery::{Forget, Recovery},
     },
     identity::Identity,
     instances::{InstanceChange, Instances, NewInstance},
@@ -88,7 +93,21 @@ pub enum Instance {
         #[arg(long)]
         project: String,
     },
-    /// Remove an instance and its tasks; rejected while a task is active
+    /// Restore the own settings of an instance's servers, and set its level to observe; also without a running service
+    Restore {
+        /// Name or ID of the instance
+        instance: String,
+        /// Name or ID of the project
+        #[arg(long)]
+        project: String,
+        /// Remove the records of restored servers, so that values found later count as their own
+        #[arg(long)]
+        forget: bool,
+        /// Remove all records, also those of servers that are gone for good
+        #[arg(long, conflicts_with = "forget")]
+        forget_all: bool,
+    },
+    /// Remove an instance and its tasks; rejected while a task is active, and while servers have to be restored
     Remove {
         /// Name or ID of the instance
         instance: String,
@@ -155,7 +174,13 @@ impl Instance {
     ///
     /// # Errors
     /// A value is invalid, the project or instance is unknown, or the store failed.
-    pub async fn run(self, store: &Store, identity: &Identity, instances: &Instances) -> anyhow::Result<Output> {
+    pub async fn run(
+        self,
+        store: &Store,
+        identity: &Identity,
+        instances: &Instances,
+        file: &RestoreFile,
+    ) -> anyhow::Result<Output> {
         match self {
             Self::Add {
                 name,
@@ -200,6 +225,16 @@ impl Instance {
             }
             Self::Pause { instance, project } => set_paused(identity, instances, &project, &instance, true).await,
             Self::Resume { instance, project } => set_paused(identity, instances, &project, &instance, false).await,
+            Self::Restore { instance, project, forget, forget_all } => {
+                let instance = &instances.find(&identity.project(&project).await?.id, &instance).await?;
+                let forget = match (forget_all, forget) {
+                    (true, _) => Forget::Everything,
+                    (false, true) => Forget::Restored,
+                    (false, false) => Forget::Nothing,
+                };
+                let recovery = Recovery { store, instances, file, instance, by: COMMAND_LINE };
+                restored(&recovery.run(forget).await?, forget)
+            }
             Self::Remove { instance, project } => {
                 let project = identity.project(&project).await?;
                 let instance = instances.find(&project.id, &instance).await?;
@@ -223,6 +258,23 @@ impl Instance {
             }
         }
     }
+}
+
+/// Prints what became of each server of an instance.
+fn restored(servers: &[Restored], forget: Forget) -> anyhow::Result<Output> {
+    for server in servers {
+        term::note(&server.to_string());
+    }
+    let left = servers.iter().filter(|server| !server.is_done()).count();
+    if left > 0 && forget != Forget::Everything {
+        bail!(
+            "{left} of {} servers may have other settings than their own: run this again when they can be reached, or with \
+             --forget-all if they are gone for good",
+            servers.len()
+        );
+    }
+    let (restored, left) = ((servers.len() - left).to_string(), left.to_string());
+    Ok(Output::one(&[("restored", &restored), ("forgotten_unreachable", &left)]))
 }
 
 /// Polls a new instance, and prints what its server is, or why it cannot be reached: registration does not require that.

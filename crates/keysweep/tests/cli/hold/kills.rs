@@ -127,3 +127,40 @@ fn a_restore_that_is_killed_at_any_write_is_finished_by_the_next(
         assert!(fs::read_to_string(&file).expect("a file").contains("\"is_restored\": true"), "{write} {at:?}");
     }
 }
+
+/// Two processes that hold one server would each take what the other wrote for the server's own.
+#[test]
+fn heavy_a_server_that_one_process_holds_is_written_by_no_other_and_restored_after_the_death_of_both() {
+    let installation = installation!();
+    let server = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "2").start();
+    let own = setting(&server);
+    let _churn = Churn::start(&server, RATE, LONGEST_TTL);
+    let data = tempfile::tempdir().expect("a folder");
+    let folder = data.path().to_str().expect("UTF-8");
+    let second = data.path().join("second");
+    let url = server.url();
+    // Both begin while nothing is recorded yet; the second one asks for more than the first one reaches.
+    let words = ["hold", &url, "--data-dir", folder, "--below", "2%", "--interval", "1s", "--settle-floor", "1s"];
+    // On a busy machine cycles take longer, and the server would get its own settings back.
+    let wide = ["--max-effort", "10", "--max-added-stall", "10", "--max-added-cpu", "20"];
+    let start = || {
+        let mut command = installation.command(&[&words[..], &wide].concat());
+        let file = fs::File::create(&second).expect("a file");
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
+        KilledOnDrop(command.spawn().expect("the binary starts"))
+    };
+    let mut first = hold(&installation, &url, data.path(), &[&["--below", "8%"][..], &wide].concat());
+    let mut other = start();
+    eventually("one of them holds the server, and the other one is refused", TIMEOUT, || {
+        let said = output(data.path()) + &fs::read_to_string(&second).unwrap_or_default();
+        (said.contains("another keysweep") && setting(&server) != own).then_some(())
+    });
+    for process in [&mut first, &mut other] {
+        process.kill().expect("it runs");
+        process.wait().expect("a child");
+    }
+    assert_ne!(setting(&server), own);
+    let restored = restore_all(&installation, data.path());
+    let said = String::from_utf8_lossy(&restored.stdout).into_owned();
+    assert_eq!((restored.status.code(), setting(&server)), (Some(0), own), "{said}");
+}

@@ -128,10 +128,14 @@ pub const ADMIN: &[Line] = &[
     good("instance list --project shop", "\"paused\":true"),
     good("instance resume cache --project shop", ""),
     good(
-        "instance set cache --project shop --hold-level advise --hold-below 8 --hold-max-effort 9 --hold-max-hz 30",
+        "instance set cache --project shop --hold-level advise --hold-below 8 --hold-max-effort 9 --hold-max-hz 30 \
+         --hold-max-added-stall 0.5 --hold-max-added-cpu 2 --hold-interval 30s --hold-settle-floor 90s",
         "\"hold\":\"advise\"",
     ),
-    good("instance set cache --project shop --hold-level observe", "\"below\":0.08"),
+    good("instance set cache --project shop --hold-level advise --hold-max-hz none", "\"max_hz\":null"),
+    good("instance set cache --project shop --hold-level observe", "\"settle_floor_seconds\":90"),
+    good("instance restore cache --project shop --forget", "\"restored\":\"0\""),
+    good("instance restore cache --project shop --forget-all", "\"restored\":\"0\""),
     good("instance set cache --project shop --label env=prod --label tier=1", "\"tier\":\"1\""),
     good(
         "instance set cache --project shop --remove-label tier --pace fast --sampling off --window {window}",
@@ -205,13 +209,13 @@ pub const REMOTE: &[Line] = &[
 pub const SERVICES: &[Line] = &[
     good(
         "serve --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --new-database --listen 127.0.0.1:0 \
-         --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 \
+         --tls-cert {cert} --tls-key {cert_key} --no-auth --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --reply-memory 100 --concurrency 2 \
          --host-concurrency 1 --allow-clock-skew --public-url http://localhost:7080 --region eu --domain shop --trusted-proxies 127.0.0.1",
         "serving",
     ),
     good(
         "worker --database {database} --config {config} --key-file {key} --allowed-targets 127.0.0.0/8 --new-database \
-         --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --concurrency 2 --host-concurrency 1 \
+         --metrics-listen 127.0.0.1:0 --insecure-http --history-retention 5 --reply-memory 100 --concurrency 2 --host-concurrency 1 \
          --allow-clock-skew",
         "working",
     ),

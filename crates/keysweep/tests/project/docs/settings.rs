@@ -24,6 +24,7 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
     ("KEYSWEEP_TRUSTED_PROXIES", "serve", "proxy.example", "--trusted-proxies"),
     ("KEYSWEEP_METRICS_LISTEN", "worker", "0.0.0.0:0", "--metrics-listen 0.0.0.0:0 is reachable"),
     ("KEYSWEEP_HISTORY_RETENTION", "worker", "0", "--history-retention"),
+    ("KEYSWEEP_REPLY_MEMORY", "worker", "31", "--reply-memory"),
     ("KEYSWEEP_CONCURRENCY", "worker", "0", "--concurrency"),
     ("KEYSWEEP_HOST_CONCURRENCY", "worker", "0", "--host-concurrency"),
     ("KEYSWEEP_COPY_TO", "admin copy", "mysql://h/d", "expected sqlite:PATH or postgres://"),
@@ -58,6 +59,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("host_concurrency", "0", "--config: invalid host_concurrency 0"),
     ("allow_clock_skew", "'perhaps'", "keysweep.toml, line 2: "),
     ("history_retention", "0", "--config: invalid history_retention 0"),
+    ("reply_memory", "31", "--config: invalid reply_memory 31: expected a number of MiB from 32 to 65536"),
 ];
 
 fn assert_refused(what: &str, output: &Output, words: &str) {

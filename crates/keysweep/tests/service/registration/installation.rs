@@ -33,7 +33,7 @@ impl Opened {
     /// Returns the instances of the project of this name.
     pub async fn list(&self, project: &str) -> Vec<Instance> {
         let project = self.identity.project(project).await.expect("a project");
-        self.instances.list(&project.id).await.expect("read")
+        self.instances.list(&project.id).await.expect("read").into_parts().0
     }
 }
 

@@ -1,11 +1,11 @@
-//! Changes of users and access keys, tokens, remembered signatures, and the audit trail.
+//! Changes of users and access keys, tokens, and remembered signatures.
 
 use keysweep::{
-    model::{AccessKey, AuditEntry, Grant, Instance, Project, Role, Sealed, Token, User},
-    store::{AuditPage, Created, TokenBounds},
+    model::{AccessKey, Grant, Project, Role, Sealed, Token, User},
+    store::TokenBounds,
 };
 
-use crate::conformance::fresh::{Fresh, assert_missing, assert_taken, at, id, manual, time};
+use crate::conformance::fresh::{Fresh, assert_missing, id, time};
 
 on_every_engine!(
     users_are_listed_by_name_with_their_roles,
@@ -19,12 +19,8 @@ on_every_engine!(
     an_outdated_password_gets_no_token,
     old_tokens_are_forgotten_when_new_ones_are_kept,
     a_user_with_as_many_tokens_as_may_be_loses_the_oldest_for_a_new_one,
+    sessions_are_counted_apart_from_tokens_and_expired_ones_end_first,
     a_signature_is_new_once_until_its_time_is_over,
-    the_audit_trail_is_read_newest_first_page_by_page,
-    the_audit_trail_is_read_by_user_and_kind_of_action,
-    old_entries_of_the_audit_trail_are_removed,
-    the_oldest_audit_entries_of_a_project_with_too_many_are_removed,
-    a_change_and_its_audit_entry_are_committed_together_or_not_at_all,
 );
 
 /// Of ada's first password.
@@ -221,162 +217,36 @@ async fn a_user_with_as_many_tokens_as_may_be_loses_the_oldest_for_a_new_one(sto
     assert_eq!(kept, ["other", "c", "d", "e"], "the tokens of another user stay");
 }
 
+async fn sessions_are_counted_apart_from_tokens_and_expired_ones_end_first(store: Fresh) {
+    let shop = store.project("shop").await;
+    let ada = ada(&store, &[grant(&shop, Role::Operator)]).await;
+    let bounds = TokenBounds { most_of_a_user: 2, ..since(0) };
+    let kept = async |names: &[&str]| {
+        let mut kept = Vec::new();
+        for name in names {
+            if store.token_holder(name.as_bytes()).await.expect("read").is_some() {
+                kept.push((*name).to_owned());
+            }
+        }
+        kept
+    };
+    // Hashes of sessions are longer than those of tokens.
+    for (name, issued, expires) in
+        [("s1", 1, 90), ("a", 2, 90), ("b", 3, 4), ("c", 5, 90), ("s2", 6, 90), ("d", 7, 90), ("s3", 8, 90)]
+    {
+        let new = Token { issued_at: time(issued), expires_at: time(expires), ..token(name, &ada, &shop) };
+        assert!(store.add_token(&new, HASH, bounds).await.expect("kept"));
+        if name == "c" {
+            assert_eq!(kept(&["s1", "a", "b", "c"]).await, ["s1", "a", "c"], "the expired one, not the oldest");
+        }
+    }
+    assert_eq!(kept(&["s1", "s2", "s3"]).await, ["s2", "s3"], "the oldest session ends for a session alone");
+    assert_eq!(kept(&["a", "b", "c", "d"]).await, ["c", "d"]);
+}
+
 async fn a_signature_is_new_once_until_its_time_is_over(store: Fresh) {
     assert!(store.remember_signature(time(0), b"s", time(10)).await.expect("kept"));
     assert!(!store.remember_signature(time(10), b"s", time(20)).await.expect("answered"));
     assert!(store.remember_signature(time(10), b"other", time(20)).await.expect("kept"));
     assert!(store.remember_signature(time(11), b"s", time(20)).await.expect("kept"), "its time was over");
-}
-
-fn page(before: Option<i64>, limit: u64) -> AuditPage {
-    AuditPage { before, limit, ..AuditPage::default() }
-}
-
-async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
-    let entry = |second: i64, project: &str| AuditEntry {
-        seq: 0,
-        happened_at: time(second),
-        project_id: Some(id(project)),
-        actor: (second > 1).then(|| "ada".into()),
-        action: "task.create".into(),
-        subject: id("task"),
-        detail: (second > 1).then(|| "{\"a\":1}".into()),
-    };
-    for (second, project) in [(1, "shop"), (2, "search"), (3, "shop"), (4, "shop")] {
-        let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
-        store.with_audit(vec![entry(second, project)]).add_project(&made).await.expect("kept");
-    }
-    let first = store.audit(&id("shop"), page(None, 2)).await.expect("read");
-    let seconds = |page: &[AuditEntry]| page.iter().map(|entry| entry.happened_at).collect::<Vec<_>>();
-    assert_eq!(seconds(&first), [time(4), time(3)]);
-    assert_eq!(AuditEntry { seq: 0, ..first[1].clone() }, entry(3, "shop"));
-    let rest = store.audit(&id("shop"), page(Some(first[1].seq), 2)).await.expect("read");
-    assert_eq!(seconds(&rest), [time(1)]);
-    assert_eq!(store.audit(&id("other"), page(None, 2)).await.expect("read"), []);
-}
-
-async fn the_audit_trail_is_read_by_user_and_kind_of_action(store: Fresh) {
-    for (second, actor, action) in [
-        (1, Some("ada"), "task.create"),
-        (2, Some("bob"), "task.cancel"),
-        (3, None, "tasks.other"),
-        (4, Some("ada"), "user.add"),
-    ] {
-        let entry = AuditEntry {
-            seq: 0,
-            happened_at: time(second),
-            project_id: Some(id("shop")),
-            actor: actor.map(str::to_owned),
-            action: action.into(),
-            subject: id("task"),
-            detail: None,
-        };
-        let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
-        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
-    }
-    let actions = async |actor: Option<&str>, kind: Option<&str>| {
-        let page = AuditPage { actor: actor.map(str::to_owned), kind: kind.map(str::to_owned), ..page(None, 9) };
-        let entries = store.audit(&id("shop"), page).await.expect("read");
-        entries.into_iter().map(|entry| entry.action).collect::<Vec<_>>()
-    };
-    assert_eq!(actions(Some("ada"), None).await, ["user.add", "task.create"]);
-    assert_eq!(actions(None, Some("task")).await, ["task.cancel", "task.create"]);
-    assert_eq!(actions(Some("bob"), Some("task")).await, ["task.cancel"]);
-    assert_eq!(actions(Some("bob"), Some("%")).await, Vec::<String>::new());
-    let recent = AuditPage { since: Some(time(3)), ..page(None, 9) };
-    let recent = store.audit(&id("shop"), recent).await.expect("read");
-    assert_eq!(recent.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(4), time(3)]);
-}
-
-async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {
-    let shop = store.project("shop").await;
-    for second in 1..=4 {
-        let entry = AuditEntry {
-            seq: 0,
-            happened_at: time(second),
-            project_id: Some(shop.id.clone()),
-            actor: None,
-            action: "project.add".into(),
-            subject: shop.id.clone(),
-            detail: None,
-        };
-        let name = second.to_string();
-        let made = Project { id: id(&name), name, created_at: time(0) };
-        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
-    }
-    let removed = [store.prune_audit(time(3)).await.expect("removed"), store.prune_audit(time(3)).await.expect("none")];
-    assert_eq!(removed, [2, 0]);
-    let left = store.audit(&shop.id, page(None, 9)).await.expect("read");
-    assert_eq!(left.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(4), time(3)]);
-}
-
-async fn the_oldest_audit_entries_of_a_project_with_too_many_are_removed(store: Fresh) {
-    let (shop, other) = (store.project("shop").await, store.project("other").await);
-    for (second, project) in [&shop, &shop, &shop, &other, &shop, &shop].into_iter().enumerate() {
-        let entry = AuditEntry {
-            seq: 0,
-            happened_at: time(second as i64),
-            project_id: Some(project.id.clone()),
-            actor: None,
-            action: "project.add".into(),
-            subject: project.id.clone(),
-            detail: None,
-        };
-        let name = second.to_string();
-        let made = Project { id: id(&name), name, created_at: time(0) };
-        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
-    }
-    assert_eq!(store.audit_excess(5).await.expect("read"), []);
-    assert_eq!(store.audit_excess(3).await.expect("read"), [(shop.id.clone(), 2)]);
-    assert_eq!(store.remove_oldest_audit(&shop.id, 2).await.expect("removed"), 2);
-    let left = store.audit(&shop.id, page(None, 9)).await.expect("read");
-    assert_eq!(left.iter().map(|entry| entry.happened_at).collect::<Vec<_>>(), [time(5), time(4), time(2)]);
-    assert_eq!(store.audit(&other.id, page(None, 9)).await.expect("read").len(), 1);
-}
-
-async fn a_change_and_its_audit_entry_are_committed_together_or_not_at_all(store: Fresh) {
-    let instance = store.instance_of_its_own("shop").await;
-    let audited = |action: &str| {
-        let entry = AuditEntry {
-            seq: 0,
-            happened_at: time(1),
-            project_id: Some(instance.project_id.clone()),
-            actor: Some("ada".into()),
-            action: action.into(),
-            subject: instance.id.clone(),
-            detail: None,
-        };
-        store.with_audit(vec![entry])
-    };
-    let trail = || async {
-        let entries = store.audit(&instance.project_id, page(None, 10)).await.expect("read");
-        entries.into_iter().map(|entry| entry.action).collect::<Vec<_>>()
-    };
-    let paused = Instance { paused: true, ..instance.clone() };
-    let task = match audited("create").with_clock(at(1)).create_task(&manual(&instance)).await.expect("created") {
-        Created::New(task) => task,
-        other => panic!("{other:?}"),
-    };
-    // A verb that has nothing to do, or fails, leaves no audit entry.
-    audited("again").with_clock(at(2)).create_task(&manual(&instance)).await.expect("the active one");
-    assert!(!audited("remove").remove_instance(&instance.project_id, &instance.id).await.expect("answered"));
-    assert_taken(audited("add").add_instance(&instance).await, "instance", "id");
-    assert_eq!(trail().await, ["create"]);
-
-    store.lose_audit().await;
-    audited("pause").update_instance(&instance, &paused).await.expect_err("its audit entry fails");
-    audited("cancel")
-        .with_clock(at(3))
-        .request_cancel(&task.project_id, &task.id)
-        .await
-        .expect_err("its audit entry fails");
-    assert_eq!(store.instance(&instance.project_id, &instance.id).await.expect("read"), Some(instance.clone()));
-    let kept = store.task(&task.project_id, &task.id).await.expect("read").expect("a task");
-    assert!(!kept.task.cancel_requested);
-    store.find_audit().await;
-
-    audited("cancel").with_clock(at(4)).request_cancel(&task.project_id, &task.id).await.expect("cancelled");
-    audited("cancel again").with_clock(at(5)).request_cancel(&task.project_id, &task.id).await.expect("as it is");
-    audited("pause").update_instance(&instance, &paused).await.expect("changed");
-    assert_eq!(trail().await, ["pause", "cancel", "create"]);
 }

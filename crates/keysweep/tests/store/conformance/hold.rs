@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{HeldServer, HoldLease, Instance},
-    store::HoldRenewal,
+    model::{HeldServer, HoldLease, Instance, Stored},
+    store::{HoldRenewal, InstanceChanges, StoreError},
 };
 use keysweep_engine::{
     Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, RecordedTimes,
@@ -19,6 +19,9 @@ on_every_engine!(
     one_project_gets_a_part_of_the_places_of_a_worker,
     a_worker_without_the_lease_records_nothing,
     an_instance_whose_servers_were_changed_is_claimed_until_they_are_restored,
+    a_held_instance_is_neither_moved_nor_removed,
+    an_administrator_takes_the_lease_of_a_worker_and_forgets_servers,
+    metrics_show_what_a_worker_has_to_hold_or_restore,
 );
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -138,4 +141,87 @@ async fn an_instance_whose_servers_were_changed_is_claimed_until_they_are_restor
     assert_eq!(claimed(&store, 4, "four").await, [], "a paused instance is not held");
     store.update_instance(&paused, &Instance { paused: false, ..paused.clone() }).await.expect("resumed");
     assert_eq!(claimed(&store, 5, "five").await.len(), 1);
+}
+
+fn assert_held<T: std::fmt::Debug>(result: Result<T, StoreError>, name: &str) {
+    match result {
+        Err(StoreError::Held(found)) => assert_eq!(found, name),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn moved(instance: &Instance) -> Instance {
+    Instance { url: Stored::read("redis://other.example:6379".to_owned()), ..instance.clone() }
+}
+
+async fn a_held_instance_is_neither_moved_nor_removed(store: Fresh) {
+    let instance = store.instance_of_its_own("a").await;
+    store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    assert_held(store.update_instance(&instance, &moved(&instance)).await, "a");
+    let mapped = Instance { address_map: Some(Stored::read("10.0.0.1=127.0.0.1".to_owned())), ..instance.clone() };
+    assert_held(store.update_instance(&instance, &mapped).await, "a");
+    let rotated = Instance { username: Some("sweeper".into()), ..instance.clone() };
+    let instance = store.update_instance(&instance, &rotated).await.expect("the same servers get the new password");
+
+    let lease = claimed(&store, 1, "one").await.remove(0);
+    assert!(store.save_baseline(&lease, &record(4)).await.expect("saved"));
+    store.set_hold(&instance.id, &policy(HoldLevel::Observe)).await.expect("set");
+    assert_held(store.remove_instance(&instance.project_id, &instance.id).await, "a");
+    let removed = InstanceChanges { removed: vec![instance.clone()], ..InstanceChanges::default() };
+    assert_held(store.change_instances(&removed).await, "a");
+    assert_held(store.with_clock(at(2)).update_instance(&instance, &moved(&instance)).await, "a");
+
+    store.release_hold(&lease, false).await.expect("released");
+    let instance = store.update_instance(&instance, &moved(&instance)).await.expect("its servers are restored");
+    assert_eq!(store.baselines(&instance.id).await.expect("read"), [], "records are of the servers before");
+    store.remove_instance(&instance.project_id, &instance.id).await.expect("removed");
+
+    let instance = store.instance_of_its_own("b").await;
+    store.set_hold(&instance.id, &policy(HoldLevel::Advise)).await.expect("set");
+    let lease = claimed(&store, 1, "one").await.remove(0);
+    store.set_hold(&instance.id, &policy(HoldLevel::Observe)).await.expect("set");
+    assert_held(store.with_clock(at(2)).update_instance(&instance, &moved(&instance)).await, "b");
+    let late = store.with_clock(at(100)).update_instance(&instance, &moved(&instance)).await;
+    late.expect("the lease has expired");
+    let renewed = store.with_clock(at(101)).renew_hold(&lease, LEASE, None).await.expect("an answer");
+    assert_eq!(renewed, HoldRenewal::Lost, "a worker that was only late does not go on with the earlier servers");
+}
+
+async fn an_administrator_takes_the_lease_of_a_worker_and_forgets_servers(store: Fresh) {
+    let instance = store.instance_of_its_own("a").await;
+    assert_eq!(store.claim_hold(&instance.id, "admin", LEASE, true).await.expect("answered"), None, "never held");
+    store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    let first = claimed(&store, 1, "one").await.remove(0);
+    assert!(store.save_baseline(&first, &record(4)).await.expect("saved"));
+    let admin = store.with_clock(at(2));
+    assert_eq!(admin.claim_hold(&instance.id, "admin", LEASE, false).await.expect("answered"), None);
+    let second = admin.claim_hold(&instance.id, "admin", LEASE, true).await.expect("claimed").expect("a lease");
+    assert_eq!(second.epoch, first.epoch + 1);
+    let address = record(4).address;
+    assert!(!store.save_baseline(&first, &record(7)).await.expect("an answer"), "the worker records nothing more");
+    assert!(!store.forget_baseline(&first, &address).await.expect("an answer"), "without the lease");
+    assert!(store.forget_baseline(&second, &address).await.expect("forgotten"));
+    assert_eq!(store.baselines(&instance.id).await.expect("read"), []);
+    store.release_hold(&second, false).await.expect("released");
+    let third = admin.claim_hold(&instance.id, "admin", LEASE, false).await.expect("claimed").expect("it is free");
+    assert_eq!(third.epoch, second.epoch + 1);
+}
+
+async fn metrics_show_what_a_worker_has_to_hold_or_restore(store: Fresh) {
+    let shown = async || {
+        let holds = store.holds().await.expect("read");
+        holds.into_iter().map(|hold| hold.instance_id).collect::<Vec<_>>()
+    };
+    let instance = store.instance_of_its_own("a").await;
+    store.set_hold(&instance.id, &policy(HoldLevel::Observe)).await.expect("set");
+    assert_eq!(shown().await, [""; 0]);
+    store.set_hold(&instance.id, &policy(HoldLevel::Advise)).await.expect("set");
+    assert_eq!(shown().await, std::slice::from_ref(&instance.id));
+    let instance = store.paused(&instance, true).await;
+    assert_eq!(shown().await, [""; 0], "no worker reports about a paused instance");
+    let instance = store.paused(&instance, false).await;
+    let lease = claimed(&store, 1, "one").await.remove(0);
+    assert!(store.save_baseline(&lease, &record(4)).await.expect("saved"));
+    store.paused(&instance, true).await;
+    assert_eq!(shown().await, std::slice::from_ref(&instance.id), "its servers have to be restored");
 }

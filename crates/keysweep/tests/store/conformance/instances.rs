@@ -16,6 +16,7 @@ on_every_engine!(
     an_instance_needs_a_project,
     an_instance_is_found_in_its_own_project_only,
     instances_are_listed_by_name,
+    a_long_list_is_read_in_parts_and_only_as_far_as_it_is_admitted,
     the_newest_stats_are_kept,
     an_unreachable_server_keeps_its_stats_and_is_marked_until_the_next_poll,
     a_poll_of_an_instance_is_claimed_once_an_interval,
@@ -133,6 +134,29 @@ async fn instances_are_listed_by_name(store: Fresh) {
     let names: Vec<_> =
         store.instances(&project.id).await.expect("read").into_iter().map(|instance| instance.name).collect();
     assert_eq!(names, ["a", "b", "c"]);
+}
+
+async fn a_long_list_is_read_in_parts_and_only_as_far_as_it_is_admitted(store: Fresh) {
+    let (project, other) = (store.project("shop").await, store.project("other").await);
+    store.add_instance(&plain_instance(&other, "b")).await.expect("added");
+    for name in ["e", "b", "d", "a", "c"] {
+        store.add_instance(&plain_instance(&project, name)).await.expect("added");
+    }
+    let names = |instances: Vec<Instance>| instances.into_iter().map(|instance| instance.name).collect::<Vec<_>>();
+    for part in 1..=6 {
+        let mut asked = 0;
+        let admit = |_: &Instance| {
+            asked += 1;
+            true
+        };
+        let all = store.instances_within(&project.id, part, admit).await.expect("read").expect("all are admitted");
+        assert_eq!((names(all), asked), (["a", "b", "c", "d", "e"].map(String::from).to_vec(), 5), "{part} at a time");
+        let refused = store.instances_within(&project.id, part, |instance| instance.name != "d").await;
+        assert_eq!(refused.expect("read"), None, "{part} at a time");
+    }
+    let after = async |name, limit| names(store.instances_after(&project.id, name, limit).await.expect("read"));
+    assert_eq!((after("", 2).await, after("b", 2).await), (vec!["a".into(), "b".into()], vec!["c".into(), "d".into()]));
+    assert_eq!((after("d", 2).await, after("e", 2).await), (vec!["e".into()], vec![]));
 }
 
 async fn the_newest_stats_are_kept(store: Fresh) {

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use keysweep::{
     model::{AutoScan, Gathering, Hold, Instance, NewTask, Reason, ScanType, Status, Stored, TargetShare},
-    store::{Heartbeat, PageRequest, Plan, TaskResult},
+    store::{Claim, ClaimLimits, Heartbeat, PageRequest, Plan, TaskResult},
     task::Tasks,
 };
 use keysweep_engine::{Outcome, Remaining, Report, Totals};
 use tokio::task::JoinSet;
 
-use crate::conformance::fresh::{Fresh, assert_missing, at, heartbeat, id, manual, plain_instance, success, time};
+use crate::conformance::fresh::{
+    Fresh, LEASE, assert_missing, at, heartbeat, id, manual, plain_instance, success, time,
+};
 
 on_every_engine!(
     settings_come_back_and_replace_what_was_set_before,
@@ -24,6 +26,7 @@ on_every_engine!(
     a_changed_instance_is_due_at_once,
     a_task_that_finishes_between_the_check_and_the_start_counts_as_the_last,
     with_interval_zero_the_end_of_the_last_run_decides,
+    an_endless_auto_scan_leaves_its_place_to_those_that_wait_at_the_end_of_each_pass,
     an_adaptive_auto_scan_learns_from_every_successful_scan,
     a_target_is_saved_and_refused_like_the_other_settings,
 );
@@ -228,6 +231,39 @@ async fn with_interval_zero_the_end_of_the_last_run_decides(store: Fresh) {
     assert_eq!(due(&store, HOUR + 101).await[0].last_end, Some(time(HOUR + 100)));
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 159))).keep_schedule().await.expect("kept"), 0);
     assert_eq!(Tasks::new(store.with_clock(at(HOUR + 160))).keep_schedule().await.expect("kept"), 1);
+}
+
+async fn an_endless_auto_scan_leaves_its_place_to_those_that_wait_at_the_end_of_each_pass(store: Fresh) {
+    let endless = store.instance_of_its_own("endless").await;
+    store.schedule(&AutoScan { interval: Duration::ZERO, ..hourly(&endless) }).await.expect("set");
+    let keep = async |seconds| Tasks::new(store.with_clock(at(seconds))).keep_schedule().await.expect("kept");
+    // A worker with one place claims when the scan before has ended.
+    let claim = async |seconds| {
+        let limits = ClaimLimits { per_host: 100, places: 1 };
+        let claim = store.with_clock(at(seconds)).claim("w", LEASE, limits).await.expect("no failure");
+        claim.expect("a task to claim")
+    };
+    let end = async |seconds, claim: Claim| {
+        store.with_clock(at(seconds)).finish(&claim.lease, &success(1)).await.expect("ended");
+        claim.instance.name
+    };
+    assert_eq!(keep(HOUR).await, 1);
+    let pass = claim(HOUR).await;
+    let other = store.project("other").await;
+    for name in ["a", "b", "c"] {
+        let instance = plain_instance(&other, name);
+        store.add_instance(&instance).await.expect("added");
+        store.waiting(&instance, at(HOUR + 10)).await;
+    }
+    assert_eq!(end(HOUR + 100, pass).await, "endless");
+    // The pass was a task of its own. The next one is created a minute later, behind those that wait by then.
+    let next = claim(HOUR + 100).await;
+    assert_eq!((keep(HOUR + 159).await, keep(HOUR + 160).await), (0, 1));
+    let mut order = vec![end(HOUR + 170, next).await];
+    for seconds in [180, 190, 200] {
+        order.push(end(HOUR + seconds + 5, claim(HOUR + seconds).await).await);
+    }
+    assert_eq!(order, ["a", "b", "c", "endless"]);
 }
 
 /// Returns settings that keep a mean stale share of 5 %.

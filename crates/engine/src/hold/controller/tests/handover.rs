@@ -1,7 +1,11 @@
 //! What the next holder of a server continues with after a crash.
 
 use super::{E1, quick, world::World};
-use crate::hold::{policy::Policy, simulated::Server, state::HoldState};
+use crate::hold::{
+    policy::{Level, Policy},
+    simulated::Server,
+    state::HoldState,
+};
 
 /// The next holder continues with the times of the last one.
 #[test]
@@ -76,4 +80,43 @@ fn a_value_that_was_written_before_the_last_one_is_foreign_and_restored() {
     world.end();
     world.steps(3);
     assert_eq!((world.state, world.server.setting), (HoldState::Off, E1), "{}", world.sentence);
+}
+
+/// A refused value was never there: an operator who follows the advice sets it, and it is the server's own then.
+#[test]
+fn a_refused_value_is_not_taken_for_a_written_one() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 25);
+    world.refuses = true;
+    while world.record.is_none() {
+        world.step();
+    }
+    assert_eq!((world.server.setting, world.writes), (E1, 0));
+    world.server.setting.effort = 4;
+    for _ in 0..2 {
+        world.steps(60);
+        assert_eq!(world.state, HoldState::Holding, "{}", world.sentence);
+        world.crash();
+    }
+    world.end();
+    world.steps(3);
+    assert_eq!((world.state, world.server.setting.effort), (HoldState::Off, 4), "{}", world.sentence);
+}
+
+/// A setting that an operator sets after a finished restore is left, though keysweep once wrote the same value.
+#[test]
+fn what_an_operator_sets_after_a_restore_is_left() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 26);
+    world.steps(40);
+    let raised = world.server.setting;
+    world.end();
+    world.steps(3);
+    assert_eq!(world.server.setting, E1, "{}", world.sentence);
+    world.crash();
+    world.controller.set_policy(Policy { level: Level::Advise, ..world.policy });
+    world.server.setting = raised;
+    world.steps(20);
+    assert_eq!((world.state, world.server.setting), (HoldState::Foreign, raised), "{}", world.sentence);
+    world.end();
+    world.steps(3);
+    assert_eq!((world.state, world.server.setting), (HoldState::Off, raised), "{}", world.sentence);
 }

@@ -41,6 +41,7 @@ fn history(seed: u64, steps: u32) {
             7 => world.server.is_primary = !world.server.is_primary,
             8 => world.server.restart(random.bool()),
             9 => world.server.is_saving = !world.server.is_saving,
+            10 if random.u8(0..3) == 0 => world.refuses = true,
             10 => world.loses_reply = Some(random.bool()),
             11 => world.crash(),
             12 => world.server.reset_statistics(),

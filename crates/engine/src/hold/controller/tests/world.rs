@@ -27,6 +27,8 @@ pub struct Record {
     pub baseline: Baseline,
     pub times: Times,
     pub is_restored: bool,
+    /// The server process that was written to last.
+    pub run_id: String,
 }
 
 /// A controller with the server that it holds, and the record that outlives both.
@@ -47,7 +49,11 @@ pub struct World {
     pub is_insane: bool,
     /// Whether scans wait for their turn until the test starts them.
     pub queues: bool,
+    /// Whether the server refuses the next write.
+    pub refuses: bool,
     pub last_write: f64,
+    /// Seconds from then on in which the share follows, and the server process that it does in.
+    pub settling: (f64, u32),
     /// What the last write or restore left.
     pub left: CycleSetting,
     pub writes: u32,
@@ -70,7 +76,9 @@ impl World {
             has_field_ttls: false,
             is_insane: false,
             queues: false,
+            refuses: false,
             last_write: f64::NEG_INFINITY,
+            settling: (0.0, 0),
             left: server.setting,
             writes: 0,
             day: VecDeque::new(),
@@ -124,6 +132,14 @@ impl World {
         let since = self.now - self.last_write;
         let floor = self.policy.settle_floor_seconds as f64;
         assert!(since >= floor, "{since} s after the last write, and the share takes {floor} s at least");
+        let is_narrowed = self.sentence.contains("the policy allows less");
+        let (settling, run) = self.settling;
+        let has_settled = since >= settling || run != self.server.run || is_narrowed;
+        assert!(
+            has_settled,
+            "{since} s after the last write, which the share follows for {settling} s: {}",
+            self.sentence
+        );
         let to = parameter.with(from, value);
         assert!(to.effort <= self.policy.max_effort.max(self.server.file.effort), "{to:?}: {}", self.sentence);
         assert!(to.hz <= self.policy.max_hz.unwrap_or(0).max(from.hz), "{to:?}: {}", self.sentence);
@@ -136,9 +152,17 @@ impl World {
             let known = [own, self.left].map(|setting| parameter.of(setting));
             assert!(known.contains(&parameter.of(from)), "{from:?}: neither {own:?} nor left, {:?}", self.left);
         }
+        let (known, settling) = (self.controller.baseline().cloned(), self.settling_time());
         self.controller.intend(self.now, parameter, value);
         self.save(false);
+        if std::mem::take(&mut self.refuses) {
+            self.controller.written(self.now, Outcome::Failed("refused".into()));
+            assert_eq!(self.controller.baseline(), known.as_ref(), "nothing was written");
+            // Nothing but the server's own settings is in the record then, or what was written before.
+            return self.save(!known.is_some_and(|known| known.is_written()));
+        }
         self.count();
+        self.settling = (settling, self.server.run);
         if self.loses_reply == Some(false) {
             self.loses_reply = None;
             return self.controller.written(self.now, Outcome::Unknown);
@@ -152,10 +176,22 @@ impl World {
         self.save(false);
     }
 
+    /// Three time constants of the measured share, or the floor.
+    fn settling_time(&self) -> f64 {
+        let share = self.controller.share.map_or(self.policy.below, |(_, share)| share.share);
+        let rate = self.controller.history.rate().unwrap_or(0.0);
+        let constant = if rate > 0.0 { 2.0 * share * self.controller.history.keys as f64 / rate } else { 0.0 };
+        (3.0 * constant).max(self.policy.settle_floor_seconds as f64)
+    }
+
     /// Records what the next controller has to know.
     fn save(&mut self, is_restored: bool) {
         let baseline = self.controller.baseline().expect("a baseline").clone();
-        self.record = Some(Record { baseline, times: self.controller.times(), is_restored });
+        let run_id = match (&self.record, is_restored) {
+            (Some(record), true) => record.run_id.clone(),
+            _ => self.server.run.to_string(),
+        };
+        self.record = Some(Record { baseline, times: self.controller.times(), is_restored, run_id });
     }
 
     /// Counts a write: at most twelve a day, whatever has crashed meanwhile.
@@ -205,8 +241,8 @@ impl World {
     /// The process dies; the next one finds the record.
     pub fn crash(&mut self) {
         self.controller = match self.record.clone() {
-            Some(Record { baseline, times, is_restored }) => {
-                Controller::new(self.policy, Some(baseline), is_restored).after(times)
+            Some(Record { baseline, times, is_restored, run_id }) => {
+                Controller::new(self.policy, Some(baseline), is_restored).after(times, &run_id)
             }
             None => Controller::new(self.policy, None, false),
         };

@@ -1,7 +1,8 @@
-//! A proxy that hides the cursors of the server behind it. Such proxies stand in front of some managed services, and no real
-//! server can be made to answer with cursors that are not positions in a table.
+//! A proxy that hides the cursors of the server behind it, and records the keys that pass. Such proxies stand in front of some
+//! managed services, and no real server can be made to answer with cursors that are not positions in a table.
 
 use std::{
+    collections::HashSet,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
@@ -13,6 +14,8 @@ use keysweep_harness::Server;
 /// How the proxy hides cursors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hiding {
+    /// Not at all.
+    Nothing,
     /// As numbers that it counts up: a cursor that it has not given out is refused.
     Numbered,
     /// Scrambled: it takes any cursor for one of its own.
@@ -25,6 +28,7 @@ const SCRAMBLE: u64 = 0x5a5a_a5a5_6969_9696;
 /// A proxy in front of a server.
 pub struct OpaqueProxy {
     address: SocketAddr,
+    returned: Arc<Mutex<HashSet<String>>>,
 }
 
 impl OpaqueProxy {
@@ -32,9 +36,11 @@ impl OpaqueProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (address, server) = (listener.local_addr().expect("an address"), server.address());
         let given = Arc::new(Mutex::new(Vec::new()));
+        let returned = Arc::new(Mutex::new(HashSet::new()));
+        let recorded = Arc::clone(&returned);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let cursors = Cursors { hiding, given: Arc::clone(&given) };
+                let cursors = Cursors { hiding, given: Arc::clone(&given), returned: Arc::clone(&recorded) };
                 let server = TcpStream::connect(server).expect("the server serves");
                 for stream in [&client, &server] {
                     stream.set_nodelay(true).expect("a TCP socket");
@@ -46,7 +52,12 @@ impl OpaqueProxy {
                 thread::spawn(move || pass_replies(replies, client, &cursors));
             }
         });
-        Self { address }
+        Self { address, returned }
+    }
+
+    /// Returns the names of all keys that SCAN has returned.
+    pub fn returned(&self) -> HashSet<String> {
+        self.returned.lock().expect("no panic").clone()
     }
 
     pub fn url(&self) -> String {
@@ -59,11 +70,14 @@ struct Cursors {
     hiding: Hiding,
     /// The cursors that were given out, by their numbers.
     given: Arc<Mutex<Vec<u64>>>,
+    /// Names of the keys that SCAN has returned.
+    returned: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Cursors {
     fn hide(&self, cursor: u64) -> u64 {
         match self.hiding {
+            Hiding::Nothing => cursor,
             _ if cursor == 0 => 0,
             Hiding::Scrambled => cursor ^ SCRAMBLE,
             Hiding::Numbered => {
@@ -77,6 +91,7 @@ impl Cursors {
     /// Returns the server's own cursor; `None`: the proxy has not given out this one.
     fn show(&self, shown: u64) -> Option<u64> {
         match self.hiding {
+            Hiding::Nothing => Some(shown),
             _ if shown == 0 => Some(0),
             Hiding::Scrambled => Some(shown ^ SCRAMBLE),
             Hiding::Numbered => self.given.lock().expect("no panic").get(shown as usize - 1).copied(),
@@ -148,6 +163,10 @@ fn read_reply(replies: &mut impl BufRead, cursors: &Cursors) -> Option<Vec<u8>> 
                 && let Some(number) = number_of(cursor)
             {
                 *cursor = bulk(cursors.hide(number).to_string().as_bytes());
+                // Each name follows its length.
+                let keys = String::from_utf8_lossy(keys);
+                let names = keys.split("\r\n").skip(2).step_by(2).map(str::to_owned);
+                cursors.returned.lock().expect("no panic").extend(names);
             }
             Some([format!("{header}\r\n").into_bytes(), parts.concat()].concat())
         }

@@ -1,0 +1,53 @@
+//! Control by samples, where no law predicts the share.
+
+use super::{E1, quick, world::World};
+use crate::hold::{policy::Policy, simulated::Server, state::HoldState};
+
+#[test]
+fn limits_are_watched_where_there_is_no_law() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 17);
+    world.steps(60);
+    assert!(world.server.setting.effort > 1, "{}", world.sentence);
+    world.has_field_ttls = true;
+    world.server.slowness = 30.0;
+    world.steps(6);
+    assert_eq!((world.state, world.server.setting), (HoldState::BackingOff, E1), "{}", world.sentence);
+    assert!(world.sentence.contains("a cycle blocks clients"), "{}", world.sentence);
+}
+
+/// How many keys expire in each of several databases is an estimate, so that the share is measured.
+#[test]
+fn where_several_databases_have_most_keys_the_effort_follows_samples_by_one() {
+    let mut server = Server::new(E1, 2_400.0, 60_000.0);
+    server.databases = 2;
+    let mut world = World::new(Policy { max_effort: 9, ..quick() }, server, 24);
+    let mut efforts = vec![E1.effort];
+    for _ in 0..400 {
+        world.step();
+        if efforts.last() != Some(&world.server.setting.effort) {
+            efforts.push(world.server.setting.effort);
+        }
+        assert_eq!(world.server.setting.hz, E1.hz, "{}", world.sentence);
+    }
+    assert!(efforts.windows(2).all(|two| two[1].abs_diff(two[0]) == 1) && efforts.len() > 2, "{efforts:?}");
+    assert_eq!((world.state, world.server.share <= 0.1), (HoldState::Holding, true), "{}", world.sentence);
+    world.end();
+    world.steps(2);
+    assert_eq!(world.server.setting, E1);
+}
+
+/// What a scan leaves says nothing about the setting.
+#[test]
+fn scans_lower_no_effort_that_follows_samples() {
+    let mut server = Server::new(E1, 1_200.0, 600_000.0);
+    server.databases = 2;
+    let mut world = World::new(Policy { max_effort: 9, ..quick() }, server, 28);
+    world.steps(2_000);
+    let held = (world.server.setting, world.writes);
+    assert!(held.0.effort > 1 && world.state == HoldState::Holding, "{held:?}: {}", world.sentence);
+    for _ in 0..10 {
+        world.server.scan();
+        world.steps(200);
+        assert_eq!((world.server.setting, world.writes), held, "{}", world.sentence);
+    }
+}

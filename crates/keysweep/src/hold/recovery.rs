@@ -1,0 +1,153 @@
+//! Restores the servers of one instance from the records in the database, whether a worker runs or not, and forgets servers that
+//! are gone.
+
+use std::time::{Duration, Instant};
+
+use keysweep_engine::{
+    BaselineRecord, BaselineRegistry, Change, HoldLevel, HoldPolicy, RestoreOutcome, Restored, Stop, restore,
+};
+use serde_json::json;
+
+use super::{HoldError, RestoreFile, changes::RecordedChange};
+use crate::{
+    instances::Instances,
+    model::{AuditEvent, HoldLease, Instance},
+    random::new_id,
+    store::Store,
+};
+
+/// How long a worker that holds the instance has to restore its servers itself.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time after which it is read again whether the worker has.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How long to try to reach each server.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which records are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forget {
+    /// None: a value that comes back later is still known.
+    Nothing,
+    /// Those of restored servers: values that are found later count as their own.
+    Restored,
+    /// Also those of servers that cannot be restored, which are gone for good.
+    Everything,
+}
+
+/// The servers of one instance that are to have their own settings again.
+#[derive(Clone, Copy)]
+pub struct Recovery<'a> {
+    /// The store that has the records.
+    pub store: &'a Store,
+    /// The instances of that store.
+    pub instances: &'a Instances,
+    /// The file that has the records of this host.
+    pub file: &'a RestoreFile,
+    /// The instance.
+    pub instance: &'a Instance,
+    /// Name of the user, for the audit trail.
+    pub by: Option<&'a str>,
+}
+
+impl Recovery<'_> {
+    /// Sets the level observe, lets a worker that holds the instance restore its servers, and restores what is left. Returns what
+    /// became of each server.
+    ///
+    /// # Errors
+    /// The store failed, or the connection settings cannot be read. Servers that were reached are restored nevertheless.
+    pub async fn run(self, forget: Forget) -> Result<Vec<Restored>, HoldError> {
+        let before = super::get(self.store, self.instance).await?;
+        let policy = HoldPolicy { level: HoldLevel::Observe, ..before.policy };
+        super::set(self.store, self.instance, policy, self.by).await?;
+        let servers = self.store.baselines(&self.instance.id).await?.len();
+        let lease = self.lease(servers).await?;
+        let result = self.restore(&lease, forget).await;
+        let is_left = |restored: &Restored| !restored.is_done() && forget != Forget::Everything;
+        let changed = result.as_ref().map_or(before.changed, |restored| restored.iter().any(is_left));
+        self.store.release_hold(&lease, changed).await?;
+        result
+    }
+
+    /// Waits until no worker holds the instance any more, and takes the lease. A worker that cannot reach its servers loses it.
+    async fn lease(self, servers: usize) -> Result<HoldLease, HoldError> {
+        let (owner, begun) = (new_id(), Instant::now());
+        let time = SERVER_TIMEOUT * u32::try_from(servers).unwrap_or(u32::MAX).saturating_add(3);
+        loop {
+            let is_takeover = begun.elapsed() >= WORKER_TIMEOUT;
+            if let Some(lease) = self.store.claim_hold(&self.instance.id, &owner, time, is_takeover).await? {
+                return Ok(lease);
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn restore(self, lease: &HoldLease, forget: Forget) -> Result<Vec<Restored>, HoldError> {
+        let mut all = Vec::new();
+        // A worker may have restored some meanwhile.
+        let records = self.store.baselines(&self.instance.id).await?;
+        if records.is_empty() {
+            return Ok(all);
+        }
+        let (target, dialer) = self.instances.connect_to(self.instance)?;
+        let attempts = tokio::task::spawn_blocking(move || {
+            let attempt = |record: BaselineRecord| {
+                let restored = restore(&*dialer, &target, &record, &Stop::new().within(Some(SERVER_TIMEOUT)));
+                (record, restored)
+            };
+            records.into_iter().map(attempt).collect::<Vec<_>>()
+        });
+        for (record, restored) in attempts.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+            if record.is_restored && !restored.is_done() && forget != Forget::Everything {
+                // It had its own settings when it was reached last.
+                continue;
+            }
+            self.record(lease, record, &restored, forget).await?;
+            all.push(restored);
+        }
+        Ok(all)
+    }
+
+    /// Records what became of a server.
+    async fn record(
+        self,
+        lease: &HoldLease,
+        record: BaselineRecord,
+        restored: &Restored,
+        forget: Forget,
+    ) -> Result<(), HoldError> {
+        if let RestoreOutcome::Restored { from, to } = restored.outcome {
+            let (address, reason) = (record.address.clone(), "restored by an administrator".to_owned());
+            let change = Change { address, from, to, reason, is_restore: true };
+            RecordedChange::new(self.instance, self.by, &change).save(self.store).await?;
+        }
+        let is_forgotten = match restored.is_done() {
+            true => forget != Forget::Nothing,
+            false => forget == Forget::Everything,
+        };
+        if is_forgotten {
+            let (own, project) = (record.baseline.setting(), Some(self.instance.project_id.as_str()));
+            let event =
+                AuditEvent { project_id: project, actor: self.by, action: "hold.forget", subject: &self.instance.id };
+            let detail = json!({ "server": record.address, "own": own, "restored": restored.is_done() });
+            self.store.with_audit(vec![event.entry(&detail)]).forget_baseline(lease, &record.address).await?;
+        }
+        if !restored.is_done() {
+            // The file keeps its record: the server may come back.
+            return Ok(());
+        }
+        let record = restored.recorded(&record);
+        if !is_forgotten {
+            self.store.save_baseline(lease, &record).await?;
+        }
+        let recorded = match (self.file.find(&record.address), is_forgotten) {
+            (Ok(None), _) => Ok(()),
+            (Ok(Some(_)), true) => self.file.remove(&record.address),
+            (Ok(Some(_)), false) => self.file.save(&record),
+            (Err(cause), _) => Err(cause),
+        };
+        if let Err(cause) = recorded {
+            tracing::warn!(%cause, "restore.json still says that the server is to be restored, which then changes nothing");
+        }
+        Ok(())
+    }
+}
