@@ -4,20 +4,25 @@ pub mod traces;
 
 use std::io::{IsTerminal, stderr};
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// Starts logging. An invalid `KEYSWEEP_LOG` is logged and replaced by `info`.
 pub fn start() {
     let wanted = std::env::var("KEYSWEEP_LOG").ok().filter(|wanted| !wanted.is_empty());
     let (filter, wrong) = match wanted.as_deref().map_or_else(|| read("info"), read) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
     };
-    let log = fmt().with_env_filter(filter).with_writer(stderr);
+    let (subscriber, log) = (tracing_subscriber::registry().with(filter), fmt::layer().with_writer(stderr));
     // A second call in one process (tests do that) keeps the first subscriber.
     let _ = match stderr().is_terminal() {
-        true => log.with_target(false).try_init(),
-        false => log.json().flatten_event(true).try_init(),
+        true => subscriber.with(log.with_target(false)).try_init(),
+        false => subscriber.with(log.json().flatten_event(true)).try_init(),
     };
     if let Some(error) = wrong {
         tracing::warn!(
@@ -29,12 +34,12 @@ pub fn start() {
 }
 
 /// Parses a filter.
-fn read(text: &str) -> Result<EnvFilter, String> {
-    // EnvFilter would read a misspelt level as a module name and silence everything else, errors included.
+fn read(text: &str) -> Result<Targets, String> {
+    // Targets would read a misspelt level as a module name and silence everything else, errors included.
     if !text.contains('=') {
         text.parse::<LevelFilter>().map_err(|_| "unknown level".to_owned())?;
     }
-    EnvFilter::try_new(text).map_err(|error| error.to_string())
+    text.parse::<Targets>().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

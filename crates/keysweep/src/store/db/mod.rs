@@ -7,6 +7,7 @@
 mod copy;
 mod error;
 mod file;
+mod migrations;
 mod open;
 mod postgres;
 mod row;

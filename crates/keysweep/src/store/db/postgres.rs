@@ -4,18 +4,15 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
-    error,
+    error, migrations,
     open::{OpenError, UpgradeError},
     session::{Pool, TIMEOUT},
 };
 use crate::store::error::StoreError;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Connections that one replica holds at most. Verbs take milliseconds.
 const CONNECTIONS: u32 = 10;
@@ -64,7 +61,8 @@ async fn upgrade(options: &PgConnectOptions) -> Result<(), OpenError> {
         return Err(OpenError::Old(version));
     }
     // Not `run`: its future cannot be shown to be Send.
-    let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
-    migrated.map_err(|error| UpgradeError::new(error, &MIGRATIONS).at("the database".into(), OpenError::Store))?;
+    let migrated = migrations::POSTGRES.run_direct(None, &mut connection, false).await;
+    migrated
+        .map_err(|error| UpgradeError::new(error, &migrations::POSTGRES).at("the database".into(), OpenError::Store))?;
     connection.close().await.map_err(store)
 }

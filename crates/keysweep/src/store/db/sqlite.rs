@@ -11,7 +11,6 @@ use std::{
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
-    migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::Semaphore;
@@ -19,12 +18,11 @@ use tokio::sync::Semaphore;
 use super::{
     error,
     file::OpenFile,
+    migrations,
     open::{OpenError, UpgradeError},
     session::{Pool, TIMEOUT},
 };
 use crate::store::error::StoreError;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long SQLite waits for a lock. Less than a verb's time, so that its own answer comes first.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -99,8 +97,8 @@ async fn upgrade(options: &SqliteConnectOptions) -> Result<(), UpgradeError> {
     let mut connection = connect(options).await?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     // Not `run`: its future cannot be shown to be Send.
-    let migrated = MIGRATIONS.run_direct(None, &mut *transaction, false).await;
-    migrated.map_err(|error| UpgradeError::new(error, &MIGRATIONS))?;
+    let migrated = migrations::SQLITE.run_direct(None, &mut *transaction, false).await;
+    migrated.map_err(|error| UpgradeError::new(error, &migrations::SQLITE))?;
     let dangling = sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut *transaction).await?;
     if dangling.is_some() {
         let detail = "after the upgrade, rows refer to others that do not exist; nothing was changed".to_owned();
