@@ -112,7 +112,8 @@ mod tests {
     }
 
     fn scan(second: i64, expired_per_second: Option<f64>) -> LastScan {
-        let remaining = Remaining { keys: 1_000_000, stale_keys: 2_000, share: 0.002, expired_per_second };
+        let remaining =
+            Remaining { keys: 1_000_000, stale_keys: 2_000, share: 0.002, expired_per_second, in_doubt: false };
         LastScan { finished_at: at(second), remaining: Some(remaining) }
     }
 

@@ -216,12 +216,12 @@ async fn metrics_show_what_a_worker_has_to_hold_or_restore(store: Fresh) {
     store.set_hold(&instance.id, &policy(HoldLevel::Observe)).await.expect("set");
     assert_eq!(shown().await, [""; 0]);
     store.set_hold(&instance.id, &policy(HoldLevel::Advise)).await.expect("set");
-    assert_eq!(shown().await, [instance.id.clone()]);
+    assert_eq!(shown().await, std::slice::from_ref(&instance.id));
     let instance = store.paused(&instance, true).await;
     assert_eq!(shown().await, [""; 0], "no worker reports about a paused instance");
     let instance = store.paused(&instance, false).await;
     let lease = claimed(&store, 1, "one").await.remove(0);
     assert!(store.save_baseline(&lease, &record(4)).await.expect("saved"));
     store.paused(&instance, true).await;
-    assert_eq!(shown().await, [instance.id.clone()], "its servers have to be restored");
+    assert_eq!(shown().await, std::slice::from_ref(&instance.id), "its servers have to be restored");
 }
