@@ -1,6 +1,6 @@
 //! The end check: whether the keys that a pass returned and reclaimed are all keys of the database. Pure.
 //!
-//! Servers before Redis 7.4 and Valkey 8.1 do not report that expiry is paused, and a pause that the server causes itself
+//! Redis (up to 8.2 at least) and Valkey before 8.1 do not report that expiry is paused, and a pause that the server causes itself
 //! (a slot migration) can begin and end between two samples of any server's state. A SCAN that meets an expired key during
 //! a pause neither returns nor deletes it, and that shows in the sums.
 //!

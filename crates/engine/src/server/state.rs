@@ -21,7 +21,7 @@ pub enum Expiry {
     Live,
     /// It does not.
     Paused,
-    /// The server does not report it (before Redis 7.4 and Valkey 8.1, or where INFO is refused).
+    /// The server does not report it (Redis up to 8.2 at least, Valkey before 8.1, or where INFO is refused).
     #[default]
     Unknown,
 }
