@@ -62,6 +62,8 @@ pub enum ConnectFault {
     Permission,
     /// No encrypted connection: the certificates, or a port that does not speak TLS.
     Tls,
+    /// Nothing of the server: this process had no memory for its reply at that moment.
+    Memory,
 }
 
 /// Failure of a sweep. Its sentence names the cause and the remedy, and contains no secret and no key name.
@@ -86,6 +88,11 @@ impl Failure {
     /// Returns a failure of this kind.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), fault: None }
+    }
+
+    /// Whether it says nothing about the server: this process had no memory for a reply.
+    pub fn is_of_memory(&self) -> bool {
+        self.fault == Some(ConnectFault::Memory)
     }
 
     /// Returns the same failure with what keeps the connection from being used.
@@ -189,9 +196,12 @@ impl ShardError {
                     "{address} answers with more than {bytes} bytes or {elements} elements, more than a Redis or Valkey server sends for this command; check that the port belongs to one"
                 ),
             ),
-            LinkError::NoMemory => unreachable(format!(
-                "the reply of {address} was not read: those of other servers take all memory that this process has for replies; try again when their scans, polls and estimates have finished"
-            )),
+            LinkError::NoMemory => {
+                let sentence = format!(
+                    "the reply of {address} was not read: those of other servers take all memory that this process has for replies; try again when their scans, polls and estimates have finished"
+                );
+                Self::Unreachable(Failure::new(Unreachable, sentence).with_fault(ConnectFault::Memory))
+            }
             LinkError::TooManyDatabases(most) => fatal(
                 Refused,
                 format!(

@@ -30,7 +30,7 @@ use crate::{
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most handshakes at a time. A further one ends the oldest of the client that has the most.
+/// Most handshakes at a time. A further one ends an old one of the client that has the most.
 const MAX_HANDSHAKES: usize = 128;
 /// Most handshakes of one client, other than a trusted proxy, at a time.
 const MAX_HANDSHAKES_OF_ONE: usize = 16;

@@ -22,11 +22,13 @@ struct Taken {
     bytes: usize,
     /// The most since [`ReplyMemory::take_peak`].
     peak: usize,
+    /// Times since [`ReplyMemory::take_refused`] that there was not enough.
+    refused: u64,
     by_owner: HashMap<Arc<str>, usize>,
 }
 
 impl ReplyMemory {
-    /// Returns memory of `most` bytes, of which one owner gets `of_one`, so that there is always some for another.
+    /// Returns memory of `most` bytes, of which one owner gets `of_one`, so that one alone leaves some for others.
     pub fn new(most: usize, of_one: usize) -> Self {
         Self { most, of_one, taken: Mutex::default() }
     }
@@ -41,6 +43,11 @@ impl ReplyMemory {
         let mut taken = self.lock();
         let now = taken.bytes;
         std::mem::replace(&mut taken.peak, now)
+    }
+
+    /// Returns how often there was not enough memory since the last call.
+    pub fn take_refused(&self) -> u64 {
+        std::mem::take(&mut self.lock().refused)
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -99,6 +106,7 @@ impl Held {
             let mut taken = memory.lock();
             let of_owner = taken.by_owner.get(owner).copied().unwrap_or(0);
             if taken.bytes + more > memory.most || of_owner + more > memory.of_one {
+                taken.refused += 1;
                 return Err(LinkError::NoMemory);
             }
             taken.bytes += more;
@@ -107,6 +115,15 @@ impl Held {
         }
         self.bytes += more;
         Ok(())
+    }
+
+    /// Takes as many more as make it `bytes` if the owner has more than half of its share left. Returns whether it did.
+    pub fn grow_if_ample(&mut self, bytes: usize) -> bool {
+        let is_ample = self.share.0.as_ref().is_none_or(|(memory, owner)| {
+            let of_owner = memory.lock().by_owner.get(owner).copied().unwrap_or(0);
+            of_owner + bytes.saturating_sub(self.bytes) <= memory.of_one / 2
+        });
+        is_ample && self.grow_to(bytes).is_ok()
     }
 
     /// Gives all bytes back.
@@ -173,6 +190,11 @@ mod tests {
         first.grow_to(75).expect("as much as one owner gets");
         let kept = Kept::from(two.take(25).expect("the rest"));
         assert!(matches!(two.take(1), Err(LinkError::NoMemory)), "all is taken");
+        assert_eq!((memory.take_refused(), memory.take_refused()), (2, 0));
+        assert!(
+            !Held { share: two.clone(), bytes: 0 }.grow_if_ample(20),
+            "it has 25 of the 37 that are half of its share"
+        );
         let moved = first.hand_over();
         drop(first);
         assert_eq!(memory.taken(), 100, "what was handed over is still held");

@@ -103,8 +103,6 @@ impl Reader {
                 None => Reply::Nil,
                 Some(length) => {
                     budget.take_bytes(length as usize)?;
-                    // Twice: the text is read into a buffer that grows, and then made another value of.
-                    self.take(2 * length as usize)?;
                     Reply::Bulk(self.bulk(source, length)?)
                 }
             },
@@ -197,6 +195,9 @@ impl Reader {
                 self.refill(source)?;
             }
             let step = left.min(self.end - self.start);
+            // For what has arrived, not for the length that the peer claims. Twice: the text is read into a buffer that grows, and
+            // another value is made of it.
+            self.take(2 * step)?;
             bytes.extend_from_slice(&self.buffer[self.start..self.start + step]);
             self.start += step;
             left -= step;
@@ -262,9 +263,9 @@ impl Reader {
 }
 
 impl Reader {
-    /// Makes the buffer as large as it may be, if there is memory for that: a reader works with a small one as well.
+    /// Makes the buffer as large as it may be, if there is ample memory for that: a reader works with a small one as well.
     fn enlarge(&mut self) {
-        if self.room.grow_to(BUFFER).is_ok() {
+        if self.room.grow_if_ample(BUFFER) {
             let mut buffer = vec![0; BUFFER].into_boxed_slice();
             buffer[..self.end].copy_from_slice(&self.buffer[..self.end]);
             self.buffer = buffer;

@@ -93,7 +93,8 @@ impl Waits {
     /// were too few since the last [`Waits::reset`].
     pub fn p90(&self) -> Option<Duration> {
         let wait = self.there.p90()?.saturating_sub(self.there.idle());
-        // The longest way back: where jitter has just begun, two late probes of ten make a p90, and one of them is soon by chance.
+        // Where jitter has just begun, the p90 of ten probes is the second latest of them: on the way back that one may be short by
+        // chance, the latest is not.
         let jitter = self.back.longest().saturating_sub(self.back.idle());
         Some(wait.saturating_sub(JITTER * jitter))
     }

@@ -60,7 +60,7 @@ impl ShardSweeper<'_> {
                     return Ok(());
                 }
                 _ if cancelled && retries => self.note_demotion(),
-                ShardError::Unreachable(failure) if self.ever_reached && retries => {
+                ShardError::Unreachable(failure) if (self.ever_reached || failure.is_of_memory()) && retries => {
                     if self.state().status != ShardStatus::Away {
                         self.monitor.note(&format!("waiting: {failure}"));
                     }

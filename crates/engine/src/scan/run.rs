@@ -120,7 +120,8 @@ impl SweepRun<'_> {
         }
     }
 
-    /// Asks for the primaries. Once the target was reached, retries for as long as the reconnect timeout.
+    /// Asks for the primaries. Once the target was reached, or while there is no memory for its reply, retries for as long as the
+    /// reconnect timeout.
     fn find_primaries(&self, scout: &mut Scout<'_>) -> Result<Vec<PrimaryNode>, Failure> {
         let started = Instant::now();
         loop {
@@ -128,9 +129,9 @@ impl SweepRun<'_> {
                 Ok(primaries) => return Ok(primaries),
                 Err(error) => error,
             };
-            let retries = self.ever_reached && started.elapsed() < self.options.reconnect_timeout;
+            let in_time = started.elapsed() < self.options.reconnect_timeout && !self.stop.is_raised();
             match error {
-                ShardError::Unreachable(_) if retries && !self.stop.is_raised() => {}
+                ShardError::Unreachable(failure) if in_time && (self.ever_reached || failure.is_of_memory()) => {}
                 error => {
                     let error = self.stop.cause().map_or(error, ShardError::from);
                     return Err(error.into_failure(self.connector.target.seed()));

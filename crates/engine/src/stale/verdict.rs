@@ -231,7 +231,11 @@ fn hold(basis: &Basis, workload: &Workload, law: Option<&Workload>) -> Advice {
         (Some(setting), _) => steer(basis, workload, setting),
         (None, ScanInterval::Every(seconds)) => scans(seconds),
         (None, ScanInterval::CannotHold(by_scans)) => {
-            let by_setting = law.filter(|_| basis.may_configure).map(|law| best_share(law, basis.setting, basis.cost));
+            let by_setting = law.map(|law| match basis.may_configure {
+                true => best_share(law, basis.setting, basis.cost),
+                // Whatever scans do, the cycle goes on with its own setting.
+                false => law.held_share(basis.setting),
+            });
             let best = by_setting.map_or(by_scans, |best| best.min(by_scans));
             let reason = format!(
                 "{rate:.0} keys expire a second; {} is not held, the best is {}",

@@ -150,7 +150,7 @@ fn felt(server: &Server, over: &AtomicBool) -> Duration {
 
 /// What clients next to the server feel of a scan at pace normal over a path: in jitter, slices of four cursors may arrive together.
 #[rstest]
-#[ignore = "for make soak: half a minute"]
+#[ignore = "for make soak: a minute and a half"]
 fn alone_soak_clients_beside_a_scan_over_a_path_wait_for_twice_the_pause_limit_at_most(
     #[values(Flavor::Valkey91, Flavor::Redis82, Flavor::Redis70)] flavor: Flavor,
     #[values((1_300, 200), (2_700, 500), (8_000, 0), (22_000, 0))] (round_trip, jitter): (u64, u64),

@@ -329,11 +329,11 @@ fn circle(cursor: u64) -> u64 {
 /// Forward on Redis 7.0, and in chunks on Redis 8.2.
 #[rstest]
 #[case::that_stays_where_it_is("7.0.15", 1_000, |_| 7, |_, count| count, "a second time")]
-#[case::that_turns_in_a_circle("7.0.15", 1_000, circle, |_, count| count, "a second time")]
+#[case::that_turns_in_a_circle("7.0.15", 1_000, circle, |_, count| count, "comes to no end")]
 #[case::that_never_ends("7.0.15", 1_000, one_bucket_on, |_, count| count, "holds 1000 keys")]
 #[case::that_never_ends_without_a_key("7.0.15", 1_000, one_bucket_on, |_, _| 0, "calls in a row without a key")]
 #[case::that_stays_outside_of_its_chunk("8.2.3", 20_000, |_| 7, |_, count| count, "a second time")]
-#[case::that_turns_in_a_circle_outside_of_its_chunk("8.2.3", 20_000, circle, |_, count| count, "a second time")]
+#[case::that_turns_in_a_circle_outside_of_its_chunk("8.2.3", 20_000, circle, |_, count| count, "comes to no end")]
 #[case::that_never_leaves_its_chunk("8.2.3", 20_000, one_bucket_on, |_, count| 10 * count, "holds 20000 keys")]
 #[case::that_never_leaves_an_empty_chunk("8.2.3", 20_000, one_bucket_on, |_, _| 0, "calls in a row without a key")]
 fn a_cursor(

@@ -161,7 +161,7 @@ impl Keeper {
 
     /// One round over the servers of an instance. Returns whether none of them has other settings than its own.
     async fn round(&mut self, instance: &Instance, policy: HoldPolicy) -> bool {
-        let (target, dialer) = match self.holds.instances.connect_to(instance) {
+        let (target, dialer) = match self.holds.instances.connect_for_upkeep(instance) {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(instance_id = instance.id, %error, "the instance cannot be held");

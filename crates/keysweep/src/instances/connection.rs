@@ -1,6 +1,9 @@
 //! What it takes to connect to an instance's nodes besides its URL: TLS, credentials for Sentinels, an address map.
 
-use keysweep_engine::{Address, AddressMap, Credentials, Mode, SentinelTls, Target, Tls, link::Dialer};
+use keysweep_engine::{
+    Address, AddressMap, Credentials, Mode, SentinelTls, Target, Tls,
+    link::{Dialer, MemoryShare},
+};
 
 use super::{InstanceError, Instances};
 use crate::{
@@ -182,8 +185,22 @@ impl Instances {
     /// Returns an instance's target and a dialer for its nodes, which connects with or without TLS as the URL says and to allowed
     /// addresses only.
     pub fn connect_to(&self, instance: &Instance) -> Result<(Target, Box<dyn Dialer>), InstanceError> {
+        self.connect_within(instance, MemoryShare::new(&self.replies, &instance.project_id))
+    }
+
+    /// Does the same for what holds a server or restores its settings: its replies draw on no shared memory, so that no other server
+    /// keeps it from bringing settings back.
+    pub fn connect_for_upkeep(&self, instance: &Instance) -> Result<(Target, Box<dyn Dialer>), InstanceError> {
+        self.connect_within(instance, MemoryShare::default())
+    }
+
+    fn connect_within(
+        &self,
+        instance: &Instance,
+        memory: MemoryShare,
+    ) -> Result<(Target, Box<dyn Dialer>), InstanceError> {
         let target = self.target(instance)?;
-        let dialer = target.dialer_over(self.guarded(&instance.project_id));
+        let dialer = target.dialer_over(self.guarded(memory));
         let dialer = dialer.map_err(|error| InstanceError::Connection(error.to_string()))?;
         Ok((target, dialer))
     }

@@ -11,8 +11,8 @@ use crate::{
 
 /// Memory of a process for lists of instances, bytes: one of 30,000 instances takes three quarters of it.
 pub const ALL_LISTS: usize = 96 << 20;
-/// Memory for the lists of one project, beside one that may be larger.
-const LISTS_OF_A_PROJECT: usize = ALL_LISTS / 3;
+/// Memory for the lists of one project, beside one that may be larger: so little that they leave that one what it needs.
+const LISTS_OF_A_PROJECT: usize = ALL_LISTS / 6;
 /// Instances that are read at a time for a list that is written part by part, each of which a client may hold.
 pub const PART: u32 = 16;
 /// Instances that are read at a time for a whole list.

@@ -17,7 +17,10 @@ mod survey;
 mod targets;
 mod totals;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use keysweep_engine::link::ReplyMemory;
 use serde_json::Value;
@@ -49,7 +52,7 @@ use crate::{
 /// together.
 pub const REPLY_MEMORY: usize = 80 << 20;
 
-/// Returns so many bytes for replies, of which one project gets three quarters, so that there are always some for another.
+/// Returns so many bytes for replies, of which one project gets three quarters, which leaves some for others.
 fn reply_memory(bytes: usize) -> Arc<ReplyMemory> {
     Arc::new(ReplyMemory::new(bytes, bytes / 4 * 3))
 }
@@ -58,6 +61,9 @@ fn reply_memory(bytes: usize) -> Arc<ReplyMemory> {
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
 /// Memory of replies at a time from which on it is given back to the system, bytes: what a few ordinary servers take stays.
 const GIVE_BACK_FROM: usize = 4 << 20;
+
+/// Time between two warnings that there was not enough.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The instances of one store. Clones share it.
 #[derive(Clone)]
@@ -94,8 +100,19 @@ impl Instances {
 
     /// Gives memory back to the system after replies that took much of it, for ever.
     pub async fn give_memory_back(&self) {
+        let mut warned: Option<Instant> = None;
         loop {
             tokio::time::sleep(GIVE_BACK_INTERVAL).await;
+            if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                let refused = self.replies.take_refused();
+                if refused > 0 {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        refused,
+                        "replies of servers found no memory; large clusters or hostile servers take it"
+                    );
+                }
+            }
             if self.replies.take_peak() >= GIVE_BACK_FROM {
                 // An error would be a panic, after which the next check tries again.
                 let _ = tokio::task::spawn_blocking(allocator::give_back).await;

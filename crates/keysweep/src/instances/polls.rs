@@ -49,6 +49,7 @@ impl PollError {
     /// Returns what is stored of the error; `None`: it says nothing about the server.
     fn failure(&self) -> Option<PollFailure> {
         match self {
+            Self::Server(failure) if failure.is_of_memory() => None,
             Self::Server(failure) => Some(failure.into()),
             Self::Instance(InstanceError::Store(_)) | Self::Busy(_) => None,
             Self::Instance(error) => Some(PollFailure::new(PollCode::Settings, error.to_string())),

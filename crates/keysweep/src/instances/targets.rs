@@ -142,10 +142,9 @@ impl FromStr for Range {
 }
 
 impl Instances {
-    /// Returns a dialer that connects to allowed addresses only, and whose replies draw on the memory of a project.
-    pub(super) fn guarded(&self, project_id: &str) -> Guarded {
+    /// Returns a dialer that connects to allowed addresses only, and whose replies draw on this memory.
+    pub(super) fn guarded(&self, memory: MemoryShare) -> Guarded {
         let allowed = Arc::clone(&self.allowed);
-        let memory = MemoryShare::new(&self.replies, project_id);
         Guarded { allows: Arc::new(move |end: Endpoint<'_>| allowed.allow_end(end)), memory }
     }
 

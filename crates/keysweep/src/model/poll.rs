@@ -59,7 +59,9 @@ impl From<&Failure> for PollFailure {
             (Some(ConnectFault::Permission), _) | (None, FailureKind::Denied) => PollCode::Permission,
             (Some(ConnectFault::Tls), _) => PollCode::Tls,
             (None, FailureKind::Unsupported) => PollCode::Unsupported,
-            (None, FailureKind::Unreachable | FailureKind::Timeout) => PollCode::Unreachable,
+            (Some(ConnectFault::Memory), _) | (None, FailureKind::Unreachable | FailureKind::Timeout) => {
+                PollCode::Unreachable
+            }
             (None, _) => PollCode::Refused,
         };
         Self::new(code, failure.message.clone())

@@ -40,19 +40,18 @@ impl Store {
         Ok(self.instances_within(project_id, 100, |_| true).await?.unwrap_or_default())
     }
 
-    /// Returns all instances of a project, by name, as they are at one moment; reads `part` of them at a time. `None` as soon as `admit`
-    /// refuses one.
+    /// Returns all instances of a project, by name; reads `part` of them at a time, each part within the time that a verb has. One that is
+    /// renamed meanwhile may be left out or come twice. `None` as soon as `admit` refuses one.
     pub async fn instances_within(
         &self,
         project_id: &str,
         part: u32,
         mut admit: impl FnMut(&Instance) -> bool,
     ) -> Result<Option<Vec<Instance>>, StoreError> {
-        let mut snapshot = self.snapshot().await?;
         let mut instances: Vec<Instance> = Vec::new();
         loop {
             let after = instances.last().map_or("", |last| last.name.as_str());
-            let found = next_instances(&mut snapshot, project_id, after, part).await?;
+            let found = self.instances_after(project_id, after, part).await?;
             let is_last = found.len() < part as usize;
             for instance in found {
                 if !admit(&instance) {
@@ -61,7 +60,6 @@ impl Store {
                 instances.push(instance);
             }
             if is_last {
-                snapshot.commit().await?;
                 return Ok(Some(instances));
             }
         }
@@ -74,7 +72,13 @@ impl Store {
         after: &str,
         limit: u32,
     ) -> Result<Vec<Instance>, StoreError> {
-        next_instances(&mut self.reader().await?, project_id, after, limit).await
+        // No name is empty.
+        sql("SELECT * FROM instance WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT $3")
+            .bind(project_id)
+            .bind(after)
+            .bind(limit)
+            .list(&mut self.reader().await?, instance)
+            .await
     }
 
     /// Applies the change from `before` to `after` to a registered instance, but never to its id, project, stats and time of
@@ -158,21 +162,6 @@ impl Store {
             .await?;
         self.commit(tx).await
     }
-}
-
-async fn next_instances(
-    session: &mut DbSession,
-    project_id: &str,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<Instance>, StoreError> {
-    // No name is empty.
-    sql("SELECT * FROM instance WHERE project_id = $1 AND name > $2 ORDER BY name LIMIT $3")
-        .bind(project_id)
-        .bind(after)
-        .bind(limit)
-        .list(session, instance)
-        .await
 }
 
 /// Claims up to `limit` instances, those of the projects `last` after all others. `claim`: claims up to a number of them, those of

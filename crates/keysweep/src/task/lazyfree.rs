@@ -60,7 +60,7 @@ pub(super) async fn restore_abandoned(store: &Store, instances: &Instances, stop
     };
     for (hold, instance) in abandoned {
         let task_id = hold.task_id.clone();
-        let (target, dialer) = match instances.connect_to(&instance) {
+        let (target, dialer) = match instances.connect_for_upkeep(&instance) {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::warn!(task_id, instance_id = instance.id, %error, "lazyfree-lazy-expire cannot be restored yet");

@@ -17,7 +17,11 @@ use keysweep_harness::{
     DataSet, Flavor, HostileServer, Hostility, Installation, KilledOnDrop, Postgres, ScanTask, Server, Service,
     SteppedClock, eventually, id, scan_path,
 };
-use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use rand::{
+    Rng, RngExt, SeedableRng,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 
 use crate::{
     exposure::clients,
@@ -59,6 +63,8 @@ struct Installed {
     database: Postgres,
     replicas: Vec<Replica>,
     struck: BTreeMap<&'static str, u32>,
+    /// Faults that are still to come before all come again.
+    deck: Vec<u32>,
     /// The most memory that any replica has held, bytes.
     peak: u64,
 }
@@ -71,7 +77,7 @@ impl Installed {
     fn new() -> Self {
         let database = Postgres::start();
         let installation = Installation::on_postgres(BINARY, &database);
-        Self { installation, database, replicas: Vec::new(), struck: BTreeMap::new(), peak: 0 }
+        Self { installation, database, replicas: Vec::new(), struck: BTreeMap::new(), deck: Vec::new(), peak: 0 }
     }
 
     fn start_replicas(&mut self) {
@@ -98,8 +104,14 @@ impl Installed {
             .iter()
             .enumerate()
             .all(|(other, one)| other == index || (one.frozen.is_none() && !one.is_off));
+        if self.deck.is_empty() {
+            self.deck = (0..6).collect();
+            self.deck.shuffle(random);
+        }
         let replica = &mut self.replicas[index];
-        let what = match random.random_range(0..6) {
+        let is_frozen = replica.frozen.is_some();
+        let drawn = if is_frozen { None } else { self.deck.pop() };
+        let what = match drawn.unwrap_or(0) {
             // A few rounds are longer than a lease: it wakes up to find its tasks taken.
             _ if replica.frozen.is_some_and(|since| round >= since + 5) => {
                 replica.service.resume();
@@ -132,6 +144,12 @@ impl Installed {
                 replica.clock.step(seconds);
                 replica.is_off = true;
                 "step a clock"
+            }
+            // One that needs the other replica comes again.
+            0 | 4 => {
+                self.deck.insert(0, drawn.unwrap_or(0));
+                self.replicas.iter_mut().for_each(Replica::set_right);
+                "set the clocks right"
             }
             _ => {
                 self.replicas.iter_mut().for_each(Replica::set_right);
@@ -338,6 +356,11 @@ fn soak_chaos_loses_no_task_and_serves_every_healthy_project() {
         installed.struck
     );
     let count = healthy_tasks.count();
+    for what in ["freeze a replica", "kill a replica", "restart a replica", "kill the database", "step a clock"] {
+        let times = u64::from(installed.struck.get(what).copied().unwrap_or(0));
+        // A run of a few minutes may end before all have come.
+        assert!(times >= minutes / 10, "seed {seed}: only {times} times: {what}");
+    }
     assert!(count as u64 >= round, "seed {seed}: {count} tasks accepted in {round} rounds");
     assert!(on_sqlite != Some(0), "seed {seed}: no task was accepted on SQLite");
     assert!(installed.peak < MEMORY, "seed {seed}: a replica held {} MiB", installed.peak >> 20);

@@ -152,6 +152,8 @@ fn large_replies_of_all_connections_draw_on_one_memory_until_they_are_dropped() 
     assert!(memory.taken() >= buffers + 600_000 - FREE_REPLY, "{}", memory.taken());
     assert!(matches!(read(&mut two, 300_000), Err(LinkError::NoMemory)));
     one.release();
+    // As after any error: the connection is given up.
+    two.release();
     let mut three = open();
     read(&mut three, 300_000).expect("the other reply is dropped");
     let held = three.hand_over();

@@ -160,7 +160,7 @@ fn rows() -> Vec<(&'static str, Basis, Code, &'static str)> {
             CannotHold,
             "parameter of the service",
         ),
-        ("CONFIG is refused, and keys expire too fast", refused(server(22.0, 10_000.0)), CannotHold, "100.0 %"),
+        ("CONFIG is refused, and keys expire too fast", refused(server(22.0, 10_000.0)), CannotHold, "best is 21.5 %"),
         ("effort alone", below(0.08, server(16.0, 1_000.0)), SetEffort, "active-expire-effort 6"),
         (
             "a server at effort 4 already",
