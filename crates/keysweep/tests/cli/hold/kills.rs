@@ -139,7 +139,7 @@ fn heavy_a_server_that_one_process_holds_is_written_by_no_other_and_restored_aft
     let folder = data.path().to_str().expect("UTF-8");
     let second = data.path().join("second");
     let url = server.url();
-    // Both begin while nothing is recorded yet; the second one asks for more than the first one reaches.
+    // Both begin while nothing is recorded yet, and ask for more than the first writes reach: each tries to write.
     let words = ["hold", &url, "--data-dir", folder, "--below", "2%", "--interval", "1s", "--settle-floor", "1s"];
     // On a busy machine cycles take longer, and the server would get its own settings back.
     let wide = ["--max-effort", "10", "--max-added-stall", "10", "--max-added-cpu", "20"];
@@ -149,7 +149,7 @@ fn heavy_a_server_that_one_process_holds_is_written_by_no_other_and_restored_aft
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
         KilledOnDrop(command.spawn().expect("the binary starts"))
     };
-    let mut first = hold(&installation, &url, data.path(), &[&["--below", "8%"][..], &wide].concat());
+    let mut first = hold(&installation, &url, data.path(), &[&["--below", "2%"][..], &wide].concat());
     let mut other = start();
     eventually("one of them holds the server, and the other one is refused", TIMEOUT, || {
         let said = output(data.path()) + &fs::read_to_string(&second).unwrap_or_default();
