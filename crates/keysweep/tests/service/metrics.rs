@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{DataSet, Fault, Flavor, Proxy, Server, Service, eventually, installation};
+use keysweep_harness::{Churn, DataSet, Fault, Flavor, Proxy, Server, Service, eventually, installation};
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 
@@ -161,9 +161,14 @@ fn all_metrics() -> BTreeMap<String, String> {
     let labels = r#"{"labels": {"env": "test"}}"#;
     let answer = service.send("PATCH", &own, &[("content-type", "application/json")], labels);
     assert!(answer.status < 300, "{answer:?}");
-    // On a replica an estimate measures everything that a metric shows.
-    let answer = service.request("POST", &format!("{own}/estimate"));
-    assert!(answer.status < 300, "{answer:?}");
+    // On a replica an estimate measures everything that a metric shows, if keys expire.
+    redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(1).exec(&mut server.connection()).expect("the cycle runs");
+    let _churn = Churn::start(&server, 4_000, Duration::from_secs(4));
+    eventually("the expiry of keys is measured", Duration::from_secs(60), || {
+        let answer = service.request("POST", &format!("{own}/estimate"));
+        assert!(answer.status < 300, "{answer:?}");
+        answer.body["total"]["predicted_share"].as_f64()
+    });
     let hold = r#"{"level": "advise", "interval_seconds": 1}"#;
     let path = format!("/api/v1/projects/{project}/instances/{instance}/hold");
     let answer = service.send("PUT", &path, &[("content-type", "application/json")], hold);
