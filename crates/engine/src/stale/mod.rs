@@ -8,6 +8,7 @@ mod cost;
 mod interval;
 mod law;
 mod reading;
+mod replica_count;
 mod sample;
 mod steer;
 mod verdict;
@@ -22,7 +23,8 @@ pub use self::{
     },
     law::{CycleSetting, EFFORTS, MAX_EFFORT, MIN_EFFORT, MIN_LAW_KEYS},
     reading::{Reading, expiry_rate},
-    sample::{ReplicaCount, SamplePlan, Sampled, Share, SliceSample, average_of_slots, weighted_share},
+    replica_count::ReplicaCount,
+    sample::{SamplePlan, Sampled, Share, SliceSample, average_of_slots, weighted_share},
     steer::{MAX_ADVISED_HZ, MAX_STALL, weakest_setting},
     verdict::{Advice, Basis, Code, Gap, advise},
     workload::{DatabaseLoad, Workload},
