@@ -98,7 +98,7 @@ async fn copy_instance(database: &mut SqliteConnection, copies: u32) {
 /// Returns the answer to a GET, however long it is.
 fn whole(address: &str, path: &str) -> Value {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it is sent");
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("it is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
