@@ -116,7 +116,7 @@ fn alone_the_cpu_limit_is_kept_by_the_servers_own_count(
         (Flavor::Valkey91, 0, 0.05, 100_000, 90, true),
         (Flavor::Redis70, 22, 0.25, 250_000, 200, false),
         // Four cursors together.
-        (Flavor::Valkey91, 3, 0.15, 200_000, 0, false),
+        (Flavor::Valkey91, 3, 0.15, 400_000, 0, false),
     )]
     (flavor, round_trip, limit, keys, micros, polls): (Flavor, u32, f64, u64, u64, bool),
 ) {

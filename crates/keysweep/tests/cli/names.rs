@@ -34,7 +34,7 @@ const OF_A_SERVICE: [(&str, &str); 21] = [
 ];
 
 /// Commands of the store; each names what it does not know.
-const OF_THE_STORE: [&str; 27] = [
+const OF_THE_STORE: [&str; 29] = [
     "admin project remove nosuch",
     "admin user add ada --project nosuch --role reader",
     "admin user grant nosuch --project test --role reader",
@@ -56,6 +56,8 @@ const OF_THE_STORE: [&str; 27] = [
     "admin instance pause cache --project nosuch",
     "admin instance resume nosuch --project test",
     "admin instance resume cache --project nosuch",
+    "admin instance restore nosuch --project test",
+    "admin instance restore cache --project nosuch",
     "admin instance remove nosuch --project test",
     "admin instance remove cache --project nosuch",
     "admin instance list --project nosuch",
