@@ -3,6 +3,7 @@
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
@@ -27,8 +28,10 @@ use crate::{
     tls::{Certificate, Files, TlsListener},
 };
 
-/// Most connections to the API at a time. Together with those of scans they stay below the 1,024 open files that many systems
-/// allow a process.
+/// Open files that a process allows itself where the system permits it. Many systems begin with 1,024: connections to the API and
+/// those of scans stay below that, and a held cluster keeps a link to each of its primaries.
+const OPEN_FILES: u64 = 65_536;
+/// Most connections to the API at a time.
 const MAX_CONNECTIONS: u32 = 512;
 /// Most connections to the API of one client, other than a trusted proxy: a quarter.
 const MAX_CONNECTIONS_OF_ONE: u32 = 128;
@@ -150,6 +153,17 @@ pub struct App {
     servers: Vec<JoinHandle<std::io::Result<()>>>,
 }
 
+/// Raises the limit of open files as far as the system permits, up to [`OPEN_FILES`].
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit })
+    {
+        tracing::warn!(%error, wanted, "the limit of open files cannot be raised");
+    }
+}
+
 /// Listens on an address, if there is one; errors name the flag that sets it.
 async fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
@@ -168,6 +182,7 @@ async fn bind(address: Option<SocketAddr>, flag: &str) -> anyhow::Result<Option<
 impl App {
     /// Starts the service in its roles.
     pub async fn start(settings: &StoreSettings, roles: Roles) -> anyhow::Result<Self> {
+        allow_open_files();
         // Listeners come first: if they fail, there is no store to close.
         let listener = bind(roles.listen, "--listen").await?;
         let metrics_listener = bind(roles.metrics, "--metrics-listen").await?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use keysweep_harness::{Churn, DataSet, Fault, Flavor, Proxy, Server, Service, eventually, installation};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
 
@@ -109,6 +110,16 @@ fn the_metrics_match_the_report_of_a_scan() {
     let age = jiff::Timestamp::now().as_second() as f64 - samples.get("process_start_time_seconds");
     assert!((-2.0..120.0).contains(&age), "{age}");
     assert!(samples.get("keysweep_store_write_duration_seconds_count") >= 3.0);
+}
+
+#[test]
+fn a_service_allows_itself_the_open_files_that_the_system_permits() {
+    // A service inherits the limits of its test, which has a process of its own.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(1_024), ..limit }).expect("a lower limit");
+    let service = installation!().serve(SERVE);
+    let permitted = limit.maximum.map_or(65_536, |most| most.min(65_536));
+    assert_eq!(Samples::of(&service).get("process_max_fds"), permitted as f64);
 }
 
 #[test]
