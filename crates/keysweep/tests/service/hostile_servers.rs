@@ -48,7 +48,12 @@ impl Attack {
 
     /// Whether a scan of the server goes on for as long as the server likes.
     fn is_endless(self) -> bool {
-        matches!(self.hostility, Hostility::Slow | Hostility::Pages)
+        match self.hostility {
+            Hostility::Slow => true,
+            // A page is a short reply to another command.
+            Hostility::Pages => self.command == "SCAN",
+            _ => false,
+        }
     }
 }
 
@@ -161,6 +166,7 @@ impl Registered {
             Hostility::Numbers => true,
             // Their reply to another command is a word.
             Hostility::Nodes => !matches!(attack.command, "CLUSTER" | "SENTINEL"),
+            Hostility::Pages => !attack.is_endless(),
             _ => false,
         };
         let may_succeed = is_harmless || !OF_SCANS.contains(&attack.command);
