@@ -1,6 +1,6 @@
-//! The allocator of the system, told to keep little of what the replies of many servers took. That of glibc has up to eight arenas for
-//! each core, which threads do not share, and gives back only what is free at the end of each: a burst of replies in a hundred
-//! threads would stay for good, and count against the limit of a container. Other C libraries have nothing to be told.
+//! Limits the free memory that the allocator of glibc keeps after a burst of large replies. By default it has up to eight arenas for
+//! each core and returns only the free memory at the end of an arena: after replies in a hundred threads the process would keep
+//! most of their memory, which counts against the limit of a container. Other C libraries need no configuration.
 
 #[cfg(target_env = "gnu")]
 mod glibc {

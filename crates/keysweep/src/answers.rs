@@ -64,24 +64,24 @@ impl AnswerMemory {
     }
 
     /// Returns a share of this owner, without bytes as yet.
-    pub fn share(&self, owner: String) -> MemoryShare {
+    pub fn share(&self, owner: String) -> AnswerShare {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.last += 1;
         taken.by_owner.entry(owner.clone()).or_default().shares += 1;
-        MemoryShare { memory: self.clone(), owner, number: taken.last, bytes: 0 }
+        AnswerShare { memory: self.clone(), owner, number: taken.last, bytes: 0 }
     }
 }
 
 /// Bytes of one owner, which are given back when the share is dropped.
 #[derive(Debug)]
-pub struct MemoryShare {
+pub struct AnswerShare {
     memory: AnswerMemory,
     owner: String,
     number: u64,
     bytes: usize,
 }
 
-impl MemoryShare {
+impl AnswerShare {
     /// Takes more bytes. Returns false, and takes none, where there are too few, or where the owner has its part. One share of an owner at
     /// a time may have more than that part: what is larger is made one after another, and never refused for ever.
     #[must_use]
@@ -109,7 +109,7 @@ impl MemoryShare {
     }
 }
 
-impl Drop for MemoryShare {
+impl Drop for AnswerShare {
     fn drop(&mut self) {
         let mut taken = self.memory.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all = taken.all.saturating_sub(self.bytes);
@@ -128,7 +128,7 @@ impl Drop for MemoryShare {
 /// A piece of an answer with its share of the memory, which is given back once the client has all pieces.
 struct HeldPiece {
     bytes: Bytes,
-    _share: Arc<MemoryShare>,
+    _share: Arc<AnswerShare>,
 }
 
 impl AsRef<[u8]> for HeldPiece {
@@ -138,7 +138,7 @@ impl AsRef<[u8]> for HeldPiece {
 }
 
 /// Returns bytes in pieces that hold a share.
-fn pieces(mut bytes: Bytes, share: MemoryShare) -> Vec<Bytes> {
+fn pieces(mut bytes: Bytes, share: AnswerShare) -> Vec<Bytes> {
     let (share, mut pieces) = (Arc::new(share), Vec::new());
     while !bytes.is_empty() {
         let piece = bytes.split_to(bytes.len().min(PIECE));

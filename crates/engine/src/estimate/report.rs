@@ -311,6 +311,19 @@ mod tests {
         }
     }
 
+    fn primary(finding: Finding) -> PrimaryEstimate {
+        PrimaryEstimate {
+            address: "one:1".into(),
+            source: "one:1".into(),
+            finding,
+            databases: Vec::new(),
+            notes: Vec::new(),
+            gap: None,
+            used_memory: None,
+            cycle: Cycle::default(),
+        }
+    }
+
     #[test]
     fn parts_add_up_to_a_narrower_interval() {
         let sum = Finding::sum([part(1_000, Some(0.1)), part(3_000, Some(0.2))].iter());
@@ -343,15 +356,9 @@ mod tests {
 
     #[test]
     fn primaries_that_differ_have_no_common_setting() {
-        let primary = |hz, steady, rate| PrimaryEstimate {
-            address: "one:1".into(),
-            source: "one:1".into(),
-            finding: Finding { hz, steady, expiry_rate: rate, predicted_share: Some(0.1), ..part(1_000, Some(0.1)) },
-            databases: Vec::new(),
-            notes: Vec::new(),
-            gap: None,
-            used_memory: None,
-            cycle: Cycle::default(),
+        let primary = |hz, steady, rate| {
+            let finding = part(1_000, Some(0.1));
+            primary(Finding { hz, steady, expiry_rate: rate, predicted_share: Some(0.1), ..finding })
         };
         let total =
             Finding::total(&[primary(Some(10), Some(true), Some(5.0)), primary(Some(10), Some(true), Some(7.0))]);
@@ -366,20 +373,9 @@ mod tests {
 
     #[test]
     fn the_primary_that_takes_longest_decides_when_a_target_is_sampled_again() {
-        let primary = |share, rate| PrimaryEstimate {
-            address: "one:1".into(),
-            source: "one:1".into(),
-            finding: Finding {
-                share_of_expiring: share,
-                expiry_rate: rate,
-                keys_with_ttl: 10_000_000,
-                ..Finding::default()
-            },
-            databases: Vec::new(),
-            notes: Vec::new(),
-            gap: None,
-            used_memory: None,
-            cycle: Cycle::default(),
+        let primary = |share_of_expiring, expiry_rate| {
+            let keys_with_ttl = 10_000_000;
+            primary(Finding { share_of_expiring, expiry_rate, keys_with_ttl, ..Finding::default() })
         };
         let seconds = |primaries| {
             let found = Estimate { target: String::new(), total: Finding::default(), primaries };

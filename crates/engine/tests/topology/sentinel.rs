@@ -17,7 +17,7 @@ use rstest::rstest;
 use crate::common::{Once, slow};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// What an operator is told where a temporary value may have become permanent.
+/// Remark of a restore after which the configuration file may contain a temporary value.
 const IN_FILE: &str = "its configuration file may contain a value that keysweep wrote";
 
 /// A primary with a replica, and two Sentinels that monitor them.

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::{InstanceError, Instances};
 use crate::{
-    answers::{AnswerMemory, MemoryShare},
+    answers::{AnswerMemory, AnswerShare},
     model::{Instance, Label, Stored},
 };
 
@@ -51,12 +51,12 @@ fn size(instance: &Instance) -> usize {
 #[derive(Debug, Default)]
 pub struct InstanceList {
     instances: Vec<Instance>,
-    share: Option<MemoryShare>,
+    share: Option<AnswerShare>,
 }
 
 impl InstanceList {
     /// Returns the instances, and the memory to hold on to for as long as they are used.
-    pub fn into_parts(self) -> (Vec<Instance>, Option<MemoryShare>) {
+    pub fn into_parts(self) -> (Vec<Instance>, Option<AnswerShare>) {
         (self.instances, self.share)
     }
 }

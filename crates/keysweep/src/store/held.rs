@@ -7,6 +7,12 @@ use super::{
     db::{DbSession, Row, lock, sql},
 };
 
+/// Returns the condition that a worker holds or restores the servers of an instance, or should. `hold`: name of the table of holds
+/// in the statement, beside `instance`.
+pub(super) fn is_watched(hold: &str) -> String {
+    format!("({hold}.changed OR {hold}.level <> 'observe' AND NOT instance.paused)")
+}
+
 /// Returns the name of an instance whose servers may have other settings than their own; `None`: they have their own. Workers
 /// record no write until the transaction ends.
 pub(super) async fn changed_instance(tx: &mut DbSession, instance_id: &str) -> Result<Option<String>, StoreError> {
@@ -27,11 +33,11 @@ pub(super) async fn held_instance(
     instance_id: &str,
 ) -> Result<Option<String>, StoreError> {
     lock_hold(tx, instance_id).await?;
-    let found = sql("SELECT instance.name FROM hold JOIN instance ON instance.id = hold.instance_id
-         WHERE hold.instance_id = $1 AND (
-             hold.changed OR hold.level <> 'observe' AND NOT instance.paused
-             OR hold.owner IS NOT NULL AND hold.expires_at > $2
-         )")
+    let found = sql(format!(
+        "SELECT instance.name FROM hold JOIN instance ON instance.id = hold.instance_id
+         WHERE hold.instance_id = $1 AND ({} OR hold.owner IS NOT NULL AND hold.expires_at > $2)",
+        is_watched("hold")
+    ))
     .bind(instance_id)
     .bind(now)
     .optional(tx)

@@ -9,6 +9,7 @@ use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, sql},
+    held::is_watched,
     instances::instance,
     json,
 };
@@ -34,8 +35,10 @@ impl Store {
 
     /// Returns how the instances are held that a worker holds or restores, or should, for metrics.
     pub async fn holds(&self) -> Result<Vec<HeldInstance>, StoreError> {
-        sql("SELECT hold.* FROM hold JOIN instance ON instance.id = hold.instance_id
-             WHERE hold.changed OR hold.level <> 'observe' AND NOT instance.paused ORDER BY hold.instance_id")
+        sql(format!(
+            "SELECT hold.* FROM hold JOIN instance ON instance.id = hold.instance_id WHERE {} ORDER BY hold.instance_id",
+            is_watched("hold")
+        ))
         .list(&mut self.reader().await?, hold)
         .await
     }
@@ -72,7 +75,8 @@ impl Store {
     ) -> Result<Vec<HoldLease>, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
-        let claimed = sql("UPDATE hold SET owner = $1, epoch = epoch + 1, expires_at = $2
+        let claimed = sql(format!(
+            "UPDATE hold SET owner = $1, epoch = epoch + 1, expires_at = $2
              WHERE instance_id IN (
                  SELECT instance_id FROM hold
                  WHERE (owner IS NULL OR expires_at <= $3) AND instance_id IN (
@@ -84,13 +88,15 @@ impl Store {
                              SELECT project_id, COUNT(*) AS places FROM hold JOIN instance ON id = instance_id
                              WHERE owner = $1 AND expires_at > $3 GROUP BY project_id
                          ) AS held ON held.project_id = instance.project_id
-                         WHERE (due.changed OR due.level <> 'observe' AND NOT instance.paused)
+                         WHERE {}
                              AND (due.owner IS NULL OR due.expires_at <= $3)
                      ) AS in_turn
                      WHERE place <= $5 ORDER BY place, instance_id LIMIT $4
                  ) /*!FOR UPDATE SKIP LOCKED*/
              )
-             RETURNING instance_id, epoch")
+             RETURNING instance_id, epoch",
+            is_watched("due")
+        ))
         .bind(owner)
         .bind(after(now, lease))
         .bind(now)

@@ -42,7 +42,7 @@ impl Store {
         .bind(bounds.forget_before)
         .execute(&mut tx)
         .await?;
-        // Hashes of sessions are longer than those of tokens: each kind is counted by itself.
+        // Hashes of sessions are longer than those of tokens: each kind has a limit of its own.
         sql("DELETE FROM token WHERE hash IN (
                  SELECT hash FROM token WHERE account_id = $1 AND hash <> $2 AND length(hash) = length($2)
                  ORDER BY CASE WHEN expires_at <= $4 THEN 1 ELSE 0 END, issued_at DESC

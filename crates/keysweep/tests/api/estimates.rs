@@ -166,11 +166,17 @@ fn the_service_samples_a_primary_only_where_that_was_agreed_to() {
     assert_eq!(error(&service.request("GET", &format!("{path}/estimates?from=yesterday"))), (400, "invalid"));
 }
 
-#[test]
-fn a_survey_has_a_row_for_each_primary_and_says_what_is_unknown() {
+/// Starts a server with a replica. A quarter of its 1,200 keys are stale.
+fn quarter_stale() -> (Server, Server) {
     let server = Server::start(Flavor::Valkey91);
     DataSet::new().live(900).stale(300).load(&server);
-    let _replica = server.replica();
+    let replica = server.replica();
+    (server, replica)
+}
+
+#[test]
+fn a_survey_has_a_row_for_each_primary_and_says_what_is_unknown() {
+    let (server, _replica) = quarter_stale();
     let (installation, base) = installation();
     let service = installation.serve(&["--no-auth"]);
     let instances = format!("{base}/instances");
@@ -229,9 +235,7 @@ fn a_survey_has_a_row_for_each_primary_and_says_what_is_unknown() {
 
 #[test]
 fn after_a_scan_an_estimate_is_one_from_before_it() {
-    let server = Server::start(Flavor::Valkey91);
-    DataSet::new().live(900).stale(300).load(&server);
-    let _replica = server.replica();
+    let (server, _replica) = quarter_stale();
     let (installation, base) = installation();
     let service = installation.serve(&["--no-auth"]);
     let instances = format!("{base}/instances");

@@ -20,7 +20,7 @@ const MEMORY: u64 = 256 << 20;
 const KEPT: u64 = 20 << 20;
 /// How long a scan of another project may take to begin.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the service may take to do what it does by itself.
+/// Longest wait for background work of the service.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Commands of each poll, of each estimate and of each scan, where the server is of the kind that is asked so. Others are sent to
@@ -88,7 +88,7 @@ impl Registered {
         outcome
     }
 
-    /// Waits until the service has polled it by itself.
+    /// Waits for a background poll.
     fn wait_for_poll(&self, service: &Service) {
         eventually(&format!("{:?}: a poll", self.attack), SOON, || {
             let shown = service.get(&self.path);

@@ -19,6 +19,26 @@ fn page(before: Option<i64>, limit: u64) -> AuditPage {
     AuditPage { before, limit, ..AuditPage::default() }
 }
 
+/// Returns an entry of a project at this second.
+fn entry(project_id: &str, second: i64) -> AuditEntry {
+    AuditEntry {
+        seq: 0,
+        happened_at: time(second),
+        project_id: Some(project_id.to_owned()),
+        actor: None,
+        action: "project.add".into(),
+        subject: project_id.to_owned(),
+        detail: None,
+    }
+}
+
+/// Adds an entry with the change that it is about, a project with a name of its own.
+async fn add(store: &Fresh, entry: AuditEntry) {
+    let name = entry.happened_at.as_second().to_string();
+    let made = Project { id: id(&name), name, created_at: time(0) };
+    store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
+}
+
 async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
     let entry = |second: i64, project: &str| AuditEntry {
         seq: 0,
@@ -30,8 +50,7 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
         detail: (second > 1).then(|| "{\"a\":1}".into()),
     };
     for (second, project) in [(1, "shop"), (2, "search"), (3, "shop"), (4, "shop")] {
-        let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
-        store.with_audit(vec![entry(second, project)]).add_project(&made).await.expect("kept");
+        add(&store, entry(second, project)).await;
     }
     let first = store.audit(&id("shop"), page(None, 2)).await.expect("read");
     let seconds = |page: &[AuditEntry]| page.iter().map(|entry| entry.happened_at).collect::<Vec<_>>();
@@ -42,8 +61,7 @@ async fn the_audit_trail_is_read_newest_first_page_by_page(store: Fresh) {
     assert_eq!(store.audit(&id("other"), page(None, 2)).await.expect("read"), []);
     // As an earlier version stored it.
     let long = AuditEntry { detail: Some(format!("{{\"url\":\"{}\"}}", "x".repeat(100_000))), ..entry(5, "shop") };
-    let made = Project { id: id("5"), name: "5".into(), created_at: time(0) };
-    store.with_audit(vec![long]).add_project(&made).await.expect("kept");
+    add(&store, long).await;
     let last = store.audit(&id("shop"), page(None, 1)).await.expect("read");
     assert_eq!((seconds(&last), last[0].detail.as_deref()), (vec![time(5)], Some("{\"cut\":true}")));
 }
@@ -55,17 +73,8 @@ async fn the_audit_trail_is_read_by_user_and_kind_of_action(store: Fresh) {
         (3, None, "tasks.other"),
         (4, Some("ada"), "user.add"),
     ] {
-        let entry = AuditEntry {
-            seq: 0,
-            happened_at: time(second),
-            project_id: Some(id("shop")),
-            actor: actor.map(str::to_owned),
-            action: action.into(),
-            subject: id("task"),
-            detail: None,
-        };
-        let made = Project { id: id(&second.to_string()), name: second.to_string(), created_at: time(0) };
-        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
+        let (actor, action, subject) = (actor.map(str::to_owned), action.into(), id("task"));
+        add(&store, AuditEntry { actor, action, subject, ..entry(&id("shop"), second) }).await;
     }
     let actions = async |actor: Option<&str>, kind: Option<&str>| {
         let page = AuditPage { actor: actor.map(str::to_owned), kind: kind.map(str::to_owned), ..page(None, 9) };
@@ -84,18 +93,7 @@ async fn the_audit_trail_is_read_by_user_and_kind_of_action(store: Fresh) {
 async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {
     let shop = store.project("shop").await;
     for second in 1..=4 {
-        let entry = AuditEntry {
-            seq: 0,
-            happened_at: time(second),
-            project_id: Some(shop.id.clone()),
-            actor: None,
-            action: "project.add".into(),
-            subject: shop.id.clone(),
-            detail: None,
-        };
-        let name = second.to_string();
-        let made = Project { id: id(&name), name, created_at: time(0) };
-        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
+        add(&store, entry(&shop.id, second)).await;
     }
     let removed = [store.prune_audit(time(3)).await.expect("removed"), store.prune_audit(time(3)).await.expect("none")];
     assert_eq!(removed, [2, 0]);
@@ -106,18 +104,7 @@ async fn old_entries_of_the_audit_trail_are_removed(store: Fresh) {
 async fn the_oldest_audit_entries_of_a_project_with_too_many_are_removed(store: Fresh) {
     let (shop, other) = (store.project("shop").await, store.project("other").await);
     for (second, project) in [&shop, &shop, &shop, &other, &shop, &shop].into_iter().enumerate() {
-        let entry = AuditEntry {
-            seq: 0,
-            happened_at: time(second as i64),
-            project_id: Some(project.id.clone()),
-            actor: None,
-            action: "project.add".into(),
-            subject: project.id.clone(),
-            detail: None,
-        };
-        let name = second.to_string();
-        let made = Project { id: id(&name), name, created_at: time(0) };
-        store.with_audit(vec![entry]).add_project(&made).await.expect("kept");
+        add(&store, entry(&project.id, second as i64)).await;
     }
     assert_eq!(store.audit_excess(5).await.expect("read"), []);
     assert_eq!(store.audit_excess(3).await.expect("read"), [(shop.id.clone(), 2)]);

@@ -26,7 +26,7 @@ use self::{
     operation::{Operation, draw},
     worker::Worker,
 };
-use crate::conformance::fresh::{Fresh, LEASE, at, heartbeat, id, manual, plain_instance, time};
+use crate::conformance::fresh::{Fresh, LEASE, at, id, manual, plain_instance, time};
 
 const INSTANCES: usize = 4;
 const HOSTS: usize = 3;
@@ -193,12 +193,7 @@ impl World {
             Operation::Crash(worker) => self.workers[worker] = self.worker(),
             Operation::Stop(worker) => {
                 if let Some(held) = self.workers[worker].held.take().filter(|_| !self.is_away) {
-                    let outcome = self
-                        .store
-                        .with_clock(self.now())
-                        .release_lease(&held.claim.lease, &heartbeat(held.scanned))
-                        .await;
-                    self.check_fence(&held.claim, outcome.expect("answered"));
+                    self.release(&held).await;
                 }
                 self.workers[worker] = self.worker();
             }

@@ -26,6 +26,13 @@ pub(super) struct Held {
 }
 
 impl World {
+    /// Gives the lease of a task back.
+    pub(super) async fn release(&self, held: &Held) {
+        let store = self.store.with_clock(self.now());
+        let outcome = store.release_lease(&held.claim.lease, &heartbeat(held.scanned)).await;
+        self.check_fence(&held.claim, outcome.expect("answered"));
+    }
+
     /// Lets a worker go on with its task, or claim one. Unless it `heard`, the answer is lost.
     pub(super) async fn step(&mut self, index: usize, heard: bool) {
         let Some(mut held) = self.workers[index].held.take() else { return self.claim(index, heard).await };
@@ -54,12 +61,7 @@ impl World {
                     self.end(&held, Err((Reason::Cancelled, "cancelled".to_owned()))).await;
                 }
                 HeartbeatOutcome::Held { cancel_requested: false, closed_until: Some(_) } => {
-                    let outcome = self
-                        .store
-                        .with_clock(self.now())
-                        .release_lease(&held.claim.lease, &heartbeat(held.scanned))
-                        .await;
-                    self.check_fence(&held.claim, outcome.expect("answered"));
+                    self.release(&held).await;
                 }
                 HeartbeatOutcome::Held { cancel_requested: false, closed_until: None } => {
                     held.last_heartbeat = self.clock;
