@@ -115,13 +115,14 @@ impl Postgres {
         eventually("PostgreSQL exits", STOP_TIMEOUT, || child.try_wait().expect("it is a child of this process"));
     }
 
-    /// Kills the server with all its processes (SIGKILL), as a crash does.
+    /// Kills the server with all its processes (SIGKILL), as a crash does. Its System V segment is removed, as a crash of the machine does.
     pub fn kill(&mut self) {
         if self.child.try_wait().expect("it is a child of this process").is_some() {
             return;
         }
         // Its processes lead process groups of their own, and the next start fails while one of them runs.
         let children = children(self.child.id());
+        let segment = self.segment();
         // Fails only if the server has just exited.
         let _ = kill_process(Pid::from_child(&self.child), Signal::KILL);
         self.child.wait().expect("it is a child of this process");
@@ -134,6 +135,10 @@ impl Postgres {
         eventually("the processes of a killed PostgreSQL exit", STOP_TIMEOUT, || {
             children.iter().all(|pid| is_gone(*pid)).then_some(())
         });
+        // A killed server cannot remove it, and the system has room for 4,096 of all that run on it.
+        if let Some(id) = segment {
+            let _ = Command::new("ipcrm").args(["--shmem-id", &id]).status();
+        }
     }
 
     /// Starts the server again with its data, on the same port.
@@ -174,6 +179,12 @@ impl Postgres {
             }
             (is_up() && ready.status().is_ok_and(|status| status.success())).then_some(true)
         })
+    }
+
+    /// Returns the id of the server's System V shared memory segment, from the seventh line of postmaster.pid: key and id.
+    fn segment(&self) -> Option<String> {
+        let status = fs::read_to_string(self.folder.path().join("data/postmaster.pid")).ok()?;
+        Some(status.lines().nth(6)?.split_whitespace().nth(1)?.to_owned())
     }
 
     fn signal(&self, signal: Signal) {
@@ -222,8 +233,8 @@ fn program(path: &Path) -> Command {
         let id = NOBODY.to_string();
         command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
     }
-    // The kernel kills the process if the test is killed, see `command.rs`.
-    command.args(["--pdeathsig", "KILL", "--"]).arg(path);
+    // If the test is killed, the kernel tells the server to quit at once, see `command.rs`. SIGKILL would leave its System V segment.
+    command.args(["--pdeathsig", "QUIT", "--"]).arg(path);
     command
 }
 
@@ -313,4 +324,32 @@ fn is_gone(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie holds no resources.
     stat.is_empty() || stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns whether the system holds a segment with this id (second column).
+    fn is_held(id: &str) -> bool {
+        let all = fs::read_to_string("/proc/sysvipc/shm").expect("the system lists its segments");
+        all.lines().any(|line| line.split_whitespace().nth(1) == Some(id))
+    }
+
+    #[test]
+    fn a_server_that_is_killed_or_whose_test_is_killed_leaves_no_shared_memory() {
+        let mut server = Postgres::start();
+        let id = server.segment().expect("a server has one");
+        assert!(is_held(&id));
+        server.kill();
+        assert!(!is_held(&id), "a killed server");
+
+        server.restart();
+        let id = server.segment().expect("a server has one");
+        assert!(is_held(&id));
+        // What the kernel sends it when its test dies, see `program`.
+        server.signal(Signal::QUIT);
+        server.child.wait().expect("it is a child of this process");
+        assert!(!is_held(&id), "a server whose test died");
+    }
 }
