@@ -76,7 +76,10 @@ impl Store {
         .refers_to("instance")
         .optional(&mut tx)
         .await?;
-        let Some(saved) = saved else { return Ok(None) };
+        let Some(saved) = saved else {
+            tx.roll_back().await;
+            return Ok(None);
+        };
         self.commit(tx).await?;
         auto_scan(&saved).map(Some)
     }

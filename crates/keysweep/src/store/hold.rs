@@ -190,6 +190,7 @@ impl Store {
     pub async fn save_baseline(&self, lease: &HoldLease, record: &BaselineRecord) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         if !mark_changed(&mut tx, lease).await? {
+            tx.roll_back().await;
             return Ok(false);
         }
         sql("INSERT INTO hold_baseline (instance_id, address, record) VALUES ($1, $2, $3)

@@ -25,6 +25,7 @@ impl Store {
         let now = self.now(&mut tx).await?;
         for instance in &changes.removed {
             if !delete_instance(&mut tx, &instance.project_id, &instance.id).await? {
+                tx.roll_back().await;
                 return Ok(Some(instance.name.clone()));
             }
         }

@@ -30,6 +30,7 @@ impl Store {
             .bind(&hold.run_id)
             .bind(&hold.address);
         if holder.optional(&mut tx).await?.is_none() {
+            tx.roll_back().await;
             return Ok(None);
         }
         let holders = self.add_holder(&mut tx, hold).await?;

@@ -78,6 +78,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         let Some(cancel_requested) = record(&mut tx, lease, heartbeat, None).await? else {
+            tx.roll_back().await;
             return Ok(HeartbeatOutcome::Lost);
         };
         sql("UPDATE lease SET expires_at = $1 WHERE instance_id = $2")
@@ -103,6 +104,7 @@ impl Store {
         // A change of the window at this moment is committed before this verb reads it, or waits for it.
         lock("SELECT 1 FROM instance WHERE id = $1 FOR SHARE").bind(&lease.instance_id).execute(&mut tx).await?;
         let Some(cancel_requested) = record(&mut tx, lease, heartbeat, None).await? else {
+            tx.roll_back().await;
             return Ok(HeartbeatOutcome::Lost);
         };
         release(&mut tx, &lease.instance_id).await?;
@@ -128,7 +130,10 @@ impl Store {
             .execute(&mut tx)
             .await?;
         let recorded = record(&mut tx, lease, &result.heartbeat, result.report.as_deref()).await?;
-        let Some(cancel_requested) = recorded else { return Ok(HeartbeatOutcome::Lost) };
+        let Some(cancel_requested) = recorded else {
+            tx.roll_back().await;
+            return Ok(HeartbeatOutcome::Lost);
+        };
         let (status, reason, detail) = match &result.outcome {
             Ok(()) => (Status::Success, None, None),
             Err((reason, detail)) => (Status::Failed, Some(reason), Some(detail.as_str())),

@@ -31,6 +31,7 @@ impl Store {
         lock("SELECT 1 FROM project WHERE id = $1 FOR UPDATE").bind(project_id).execute(&mut tx).await?;
         let instance = sql("SELECT 1 FROM instance WHERE project_id = $1").bind(project_id).optional(&mut tx).await?;
         if instance.is_some() {
+            tx.roll_back().await;
             return Ok(false);
         }
         sql("DELETE FROM project WHERE id = $1").bind(project_id).change("project", &mut tx).await?;

@@ -42,6 +42,7 @@ impl Store {
                 .await?;
             let next: Option<Timestamp> = row.map(|row| row.get("next_at")).transpose()?;
             let wait = next.map_or(Duration::ZERO, |next| next.duration_since(now).unsigned_abs());
+            tx.roll_back().await;
             return Ok(Some(wait));
         }
         self.commit(tx).await?;

@@ -103,9 +103,13 @@ impl Store {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
         if !is_unchanged(&mut tx, plan).await? {
+            tx.roll_back().await;
             return Ok(None);
         }
-        let Created::New(task) = create(&mut tx, now, new).await? else { return Ok(None) };
+        let Created::New(task) = create(&mut tx, now, new).await? else {
+            tx.roll_back().await;
+            return Ok(None);
+        };
         note(&mut tx, plan, new.due_at, next_check_at).await?;
         self.commit(tx).await?;
         Ok(Some(task))
@@ -120,6 +124,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         if !is_unchanged(&mut tx, plan).await? {
+            tx.roll_back().await;
             return Ok(());
         }
         note(&mut tx, plan, handled, next_check_at).await?;

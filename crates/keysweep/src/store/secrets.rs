@@ -74,9 +74,11 @@ impl Store {
         lock("LOCK TABLE access_key, instance IN SHARE ROW EXCLUSIVE MODE").execute(&mut tx).await?;
         let busy = sql("SELECT 1 FROM lease WHERE owner IS NOT NULL AND expires_at > $1").bind(now);
         if busy.optional(&mut tx).await?.is_some() {
+            tx.roll_back().await;
             return Err(StoreError::scanning());
         }
         if !is_complete(changes, all(&mut tx).await?) {
+            tx.roll_back().await;
             return Ok(false);
         }
         for field in SecretField::ALL {

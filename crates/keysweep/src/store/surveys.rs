@@ -33,6 +33,7 @@ impl Store {
             .optional(&mut tx)
             .await?;
         if let Some(running) = running {
+            tx.roll_back().await;
             return running.get("id").map(Some);
         }
         sql("INSERT INTO survey (

@@ -211,7 +211,10 @@ impl Store {
             .bind(project_id)
             .optional(&mut tx)
             .await?;
-        let Some(before) = found.as_ref().map(task).transpose()? else { return Ok(None) };
+        let Some(before) = found.as_ref().map(task).transpose()? else {
+            tx.roll_back().await;
+            return Ok(None);
+        };
         let after = match before.status {
             Status::Waiting => {
                 remove_hosts(&mut tx, id).await?;
@@ -226,7 +229,10 @@ impl Store {
             Status::Running if !before.cancel_requested => {
                 sql("UPDATE task SET cancel_requested = TRUE WHERE id = $1 RETURNING *").bind(id)
             }
-            Status::Running | Status::Success | Status::Failed => return Ok(Some(before)),
+            Status::Running | Status::Success | Status::Failed => {
+                tx.roll_back().await;
+                return Ok(Some(before));
+            }
         };
         let after = after.one(&mut tx).await?;
         self.commit(tx).await?;

@@ -150,6 +150,13 @@ impl<D: Database> Handle<D> {
             Self::Within(transaction) => transaction.commit().await,
         }
     }
+
+    async fn roll_back(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Within(transaction) => transaction.rollback().await,
+        }
+    }
 }
 
 pub(super) enum DbConnection {
@@ -194,6 +201,18 @@ impl DbSession {
         });
         drop(permits);
         committed
+    }
+
+    /// Undoes what the transaction wrote, and releases its locks before it returns. A session that is only dropped keeps them
+    /// until the pool gets round to its connection; claims skip what is locked.
+    pub async fn roll_back(self) {
+        let Self { connection, deadline, meter: _, permits } = self;
+        // The pool closes a connection that fails here, and the server then undoes its transaction.
+        let _ = match connection {
+            DbConnection::Sqlite(handle) => bounded(deadline, handle.roll_back()).await,
+            DbConnection::Postgres(handle) => bounded(deadline, handle.roll_back()).await,
+        };
+        drop(permits);
     }
 }
 

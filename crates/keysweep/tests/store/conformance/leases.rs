@@ -20,6 +20,7 @@ on_every_engine!(
     a_released_lease_is_taken_over_at_once_with_exact_counts,
     taking_over_an_expired_lease_continues_from_the_last_heartbeat,
     an_orphaned_task_comes_before_a_younger_one_that_waits,
+    a_verb_whose_lease_is_lost_keeps_nothing_locked,
     an_old_lease_changes_nothing,
     a_lease_is_its_owners_its_tasks_and_its_instances,
     the_epoch_grows_across_tasks,
@@ -161,6 +162,18 @@ async fn assert_fenced(store: &Fresh, lease: &Lease) {
     ];
     for outcome in pulses {
         assert_eq!(outcome.expect("no failure"), HeartbeatOutcome::Lost, "{lease:?}");
+    }
+}
+
+/// A lock that outlives its verb for a moment hides the task from the next claim: not each time, hence the rounds.
+async fn a_verb_whose_lease_is_lost_keeps_nothing_locked(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let old = running(&store, &instance, 10).await.lease;
+    let mut held = store.claimed(at(20), "w2").await.lease;
+    for _ in 0..40 {
+        store.with_clock(at(20)).release_lease(&held, &heartbeat(11)).await.expect("released");
+        assert_fenced(&store, &old).await;
+        held = store.claimed(at(20), "w2").await.lease;
     }
 }
 
