@@ -21,6 +21,7 @@ pub mod telemetry;
 mod allocator;
 mod answers;
 mod api;
+mod budget;
 mod connections;
 mod console;
 mod csv;

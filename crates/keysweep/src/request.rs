@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -10,10 +11,9 @@ use axum::{
     http::{Extensions, HeaderValue},
 };
 use http_body_util::BodyExt;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
+use tokio::time::timeout;
+
+use crate::budget::{BudgetShare, ByteBudget};
 
 /// Largest body that any operation accepts, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
@@ -22,8 +22,9 @@ const MAX_BODY: usize = 1024 * 1024;
 pub const SMALL_BODY: usize = 16 * 1024;
 /// Bytes that all bodies together may have beyond that. Clients decide how long the service holds a body.
 pub const ALL_LARGE_BODIES: usize = 16 * 1024 * 1024;
-/// The KiB of them that are free.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(ALL_LARGE_BODIES / 1024);
+/// Those of one client.
+const LARGE_BODIES_OF_ONE: usize = ALL_LARGE_BODIES / 4;
+static LARGE_BODIES: LazyLock<ByteBudget> = LazyLock::new(|| ByteBudget::new(ALL_LARGE_BODIES, LARGE_BODIES_OF_ONE));
 /// How long a client should wait when there is no room for a large body.
 pub const BODY_DELAY: Duration = Duration::from_secs(5);
 /// How long a client may take to send a body.
@@ -100,7 +101,7 @@ pub enum BodyError {
 /// A body with its share of the memory for large ones, which is given back with the last reference to the bytes.
 struct HeldBody {
     bytes: Vec<u8>,
-    _share: SemaphorePermit<'static>,
+    _share: BudgetShare,
 }
 
 impl AsRef<[u8]> for HeldBody {
@@ -109,9 +110,9 @@ impl AsRef<[u8]> for HeldBody {
     }
 }
 
-/// Reads a whole body of at most 1 MiB within 30 s.
-pub async fn read_body(body: Body) -> Result<Bytes, BodyError> {
-    read_within(BODY_TIMEOUT, &LARGE_BODIES, body).await
+/// Reads a whole body of at most 1 MiB within 30 s. Large ones count for the client that sends them.
+pub async fn read_body(body: Body, client: IpAddr) -> Result<Bytes, BodyError> {
+    read_within(BODY_TIMEOUT, &LARGE_BODIES, body, client).await
 }
 
 /// Reads a body without keeping it, so that a client that is still sending it reads the answer. Ends where [`read_body`] does.
@@ -128,12 +129,12 @@ pub async fn discard_body(mut body: Body) {
     let _ = timeout(BODY_TIMEOUT, read).await;
 }
 
-async fn read_within(limit: Duration, large: &'static Semaphore, body: Body) -> Result<Bytes, BodyError> {
-    timeout(limit, collect(large, body)).await.map_err(|_| BodyError::Broken)?
+async fn read_within(limit: Duration, large: &ByteBudget, body: Body, client: IpAddr) -> Result<Bytes, BodyError> {
+    timeout(limit, collect(large, body, client)).await.map_err(|_| BodyError::Broken)?
 }
 
-async fn collect(large: &'static Semaphore, mut body: Body) -> Result<Bytes, BodyError> {
-    let (mut bytes, mut share) = (Vec::new(), None::<SemaphorePermit<'static>>);
+async fn collect(large: &ByteBudget, mut body: Body, client: IpAddr) -> Result<Bytes, BodyError> {
+    let (mut bytes, mut share) = (Vec::new(), None::<BudgetShare>);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| BodyError::Broken)?;
         let Some(data) = frame.data_ref() else { continue };
@@ -141,14 +142,9 @@ async fn collect(large: &'static Semaphore, mut body: Body) -> Result<Bytes, Bod
         if length > MAX_BODY {
             return Err(BodyError::TooLarge);
         }
-        let held = share.as_ref().map_or(0, SemaphorePermit::num_permits);
-        let more = length.saturating_sub(SMALL_BODY).div_ceil(1024).saturating_sub(held);
-        if more > 0 {
-            let more = large.try_acquire_many(more as u32).map_err(|_| BodyError::Busy)?;
-            match &mut share {
-                Some(share) => share.merge(more),
-                None => share = Some(more),
-            }
+        let more = length.saturating_sub(SMALL_BODY).min(data.len());
+        if more > 0 && !share.get_or_insert_with(|| large.share(client_network(client).to_string())).grow(more) {
+            return Err(BodyError::Busy);
         }
         bytes.extend_from_slice(data);
     }
@@ -173,25 +169,29 @@ mod tests {
         assert_eq!((network("::ffff:192.0.2.7"), network("192.0.2.7")), ("192.0.2.7".into(), "192.0.2.7".into()));
     }
 
+    fn client(number: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, number).into()
+    }
+
     #[tokio::test]
     async fn an_incomplete_body_times_out() {
         let half = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{"))]).chain(stream::pending());
-        let read = read_within(Duration::from_millis(50), &LARGE_BODIES, Body::from_stream(half)).await;
+        let read = read_within(Duration::from_millis(50), &LARGE_BODIES, Body::from_stream(half), client(1)).await;
         assert_eq!(read, Err(BodyError::Broken));
-        assert_eq!(read_body(Body::from("{}")).await, Ok(Bytes::from_static(b"{}")));
+        assert_eq!(read_body(Body::from("{}"), client(1)).await, Ok(Bytes::from_static(b"{}")));
     }
 
     #[tokio::test]
     async fn all_large_bodies_share_a_bound_and_small_ones_are_always_read() {
-        static LARGE: Semaphore = Semaphore::const_new(1024);
+        let large = ByteBudget::new(MAX_BODY, MAX_BODY);
         let read = |length: usize| {
             // In pieces, as it arrives.
             let pieces = vec![b'x'; length].chunks(10_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
             let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
-            read_within(BODY_TIMEOUT, &LARGE, Body::from_stream(pieces))
+            read_within(BODY_TIMEOUT, &large, Body::from_stream(pieces), client(1))
         };
         let first = read(MAX_BODY).await.expect("there is room");
-        assert_eq!(first.len(), MAX_BODY);
+        assert_eq!((first.len(), large.taken()), (MAX_BODY, MAX_BODY - SMALL_BODY));
         assert_eq!(read(MAX_BODY).await, Err(BodyError::Busy));
         assert_eq!(read(SMALL_BODY).await.map(|body| body.len()), Ok(SMALL_BODY));
         let copy = first.clone();
@@ -200,6 +200,18 @@ mod tests {
         drop(copy);
         assert_eq!(read(MAX_BODY).await.map(|body| body.len()), Ok(MAX_BODY));
         assert_eq!(read(MAX_BODY + 1).await, Err(BodyError::TooLarge));
-        assert_eq!(LARGE.available_permits(), 1024, "nothing is lost");
+        assert_eq!(large.taken(), 0, "nothing is lost");
+    }
+
+    #[tokio::test]
+    async fn the_bodies_of_one_client_leave_room_for_those_of_others() {
+        let large = ByteBudget::new(8 * MAX_BODY, 2 * MAX_BODY);
+        let read = |of: u8| read_within(BODY_TIMEOUT, &large, Body::from(vec![b'x'; MAX_BODY]), client(of));
+        let mut held = Vec::new();
+        while let Ok(body) = read(1).await {
+            held.push(body);
+        }
+        assert_eq!(held.len(), 3, "its part, and one body more");
+        assert_eq!(read(2).await.map(|body| body.len()), Ok(MAX_BODY));
     }
 }

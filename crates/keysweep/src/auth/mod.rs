@@ -226,7 +226,7 @@ impl Authenticator {
                 return Err(error);
             }
         };
-        let body = read_body(body).await?;
+        let body = read_body(body, Peer::of(&parts.extensions)).await?;
         let caller = match claimed {
             Claimed::Caller(caller) => caller,
             Claimed::Signature(authorization) => self.by_signature(authorization, &parts, &body, repeatable).await?,

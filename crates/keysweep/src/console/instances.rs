@@ -23,7 +23,7 @@ use super::{
     status::{Badge, NextStep},
 };
 use crate::{
-    answers::AnswerShare,
+    budget::BudgetShare,
     instances::Totals,
     model::{AutoScan, Instance, LatestShare, Role, Task, TaskDetail},
     task::schedule::next_run,
@@ -124,7 +124,7 @@ struct Activity {
 impl ConsoleState {
     /// Returns the instances of a project with their newest tasks and latest stale shares, by name, and the memory that is counted
     /// for them.
-    async fn listed(&self, project_id: &str) -> Result<(Vec<Listed>, Option<AnswerShare>), ConsoleError> {
+    async fn listed(&self, project_id: &str) -> Result<(Vec<Listed>, Option<BudgetShare>), ConsoleError> {
         let (instances, memory) = self.instances.list(project_id).await?.into_parts();
         let newest = self.tasks.newest(&instances).await?.into_iter();
         let mut newest: HashMap<String, Task> = newest.map(|task| (task.instance_id.clone(), task)).collect();

@@ -56,7 +56,7 @@ pub(super) async fn show(State(state): State<ConsoleState>, request: Request) ->
 pub(super) async fn submit(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (parts, body) = request.into_parts();
     let key = form_key(&parts.extensions);
-    let body = read_body(body).await?;
+    let body = read_body(body, Peer::of(&parts.extensions)).await?;
     let form = match verified_form(&parts.headers, &key, &body) {
         Ok(form) => form,
         Err(error) => {
@@ -87,7 +87,8 @@ pub(super) async fn submit(State(state): State<ConsoleState>, request: Request) 
 
 pub(super) async fn leave(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (parts, body) = request.into_parts();
-    verified_form(&parts.headers, &form_key(&parts.extensions), &read_body(body).await?)?;
+    let body = read_body(body, Peer::of(&parts.extensions)).await?;
+    verified_form(&parts.headers, &form_key(&parts.extensions), &body)?;
     if let Some(session) = Cookies::of(&parts.headers).session {
         state.identity.end_session(session.as_bytes()).await?;
     }

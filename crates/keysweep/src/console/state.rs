@@ -14,7 +14,7 @@ use crate::{
     identity::Identity,
     instances::Instances,
     model::{Instance, Project, Role},
-    request::read_body,
+    request::{Peer, read_body},
     task::Tasks,
 };
 
@@ -74,7 +74,7 @@ impl ConsoleState {
         let form_key = parts.extensions.get::<FormKey>().cloned().unwrap_or_default();
         let form = match parts.method.is_safe() {
             true => Fields::default(),
-            false => verified_form(&parts.headers, &form_key, &read_body(body).await?)?,
+            false => verified_form(&parts.headers, &form_key, &read_body(body, Peer::of(&parts.extensions)).await?)?,
         };
         let authorized = caller.authorize(&mut parts, needed).await?;
         let projects = self.auth.projects_of(&authorized.caller).await?;

@@ -130,7 +130,7 @@ impl IamState {
 )]
 pub(super) async fn issue(State(state): State<IamState>, request: Request) -> Result<impl IntoResponse, IamError> {
     let (parts, body) = request.into_parts();
-    let body = read_body(body).await?;
+    let body = read_body(body, Peer::of(&parts.extensions)).await?;
     let (wanted, is_for_domain) = SignInBody::parse(&body)?;
     let (signed_in, methods) = match wanted {
         Wanted::Password(sign_in) => {

@@ -14,7 +14,7 @@ use super::{
     error::gone,
 };
 use crate::{
-    answers::AnswerShare,
+    budget::BudgetShare,
     model::{AuditEvent, Instance, Labels, Sealed, check_name, now},
     random::new_id,
     secrets::{Secret, field},
@@ -100,7 +100,7 @@ pub struct InventoryPlan {
     /// Every listed and every registered instance.
     pub steps: Vec<PlannedInstance>,
     /// Memory that is counted for the registered instances.
-    _share: Option<Arc<AnswerShare>>,
+    _share: Option<Arc<BudgetShare>>,
 }
 
 /// Why an inventory was not applied. Nothing was changed then.

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::{InstanceError, Instances};
 use crate::{
-    answers::{AnswerMemory, AnswerShare},
+    budget::{BudgetShare, ByteBudget},
     model::{Instance, Label, Stored},
 };
 
@@ -26,8 +26,8 @@ const PARSED: usize = 5;
 const PRIMARY: usize = 512;
 
 /// Returns the memory for all lists.
-pub(super) fn memory() -> AnswerMemory {
-    AnswerMemory::new(ALL_LISTS, LISTS_OF_A_PROJECT)
+pub(super) fn memory() -> ByteBudget {
+    ByteBudget::new(ALL_LISTS, LISTS_OF_A_PROJECT)
 }
 
 /// Returns how much memory an instance takes in a list, with what is made of it, bytes.
@@ -51,12 +51,12 @@ fn size(instance: &Instance) -> usize {
 #[derive(Debug, Default)]
 pub struct InstanceList {
     instances: Vec<Instance>,
-    share: Option<AnswerShare>,
+    share: Option<BudgetShare>,
 }
 
 impl InstanceList {
     /// Returns the instances, and the memory to hold on to for as long as they are used.
-    pub fn into_parts(self) -> (Vec<Instance>, Option<AnswerShare>) {
+    pub fn into_parts(self) -> (Vec<Instance>, Option<BudgetShare>) {
         (self.instances, self.share)
     }
 }

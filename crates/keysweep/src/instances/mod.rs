@@ -42,7 +42,7 @@ pub use self::{
 use self::{change_queue::ChangeQueue, estimate::Estimates, places::Places};
 use crate::{
     allocator,
-    answers::AnswerMemory,
+    budget::ByteBudget,
     model::{AuditEvent, Instance},
     secrets::Vault,
     store::Store,
@@ -79,7 +79,7 @@ pub struct Instances {
     /// Memory for what servers reply.
     replies: Arc<ReplyMemory>,
     /// Memory for lists of instances.
-    lists: AnswerMemory,
+    lists: ByteBudget,
 }
 
 impl Instances {

@@ -74,6 +74,7 @@ const RANKS: &[(&str, u32)] = &[
     ("random", 11),
     ("request", 11),
     ("units", 11),
+    ("budget", 12),
     ("csv", 12),
 ];
 
