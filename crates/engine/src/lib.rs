@@ -34,8 +34,9 @@ mod url;
 
 pub use self::{
     estimate::{
-        Cycle, DatabaseEstimate, Estimate, Finding, KnownRights, MIN_SAMPLE_INTERVAL, Method, PrimaryEstimate,
-        Request as EstimateRequest, SampleLimit, ServerProcess, Verdict as PrimaryVerdict, estimate, estimate_rdb,
+        Cycle, DatabaseEstimate, Estimate, Finding, KnownRights, MIN_SAMPLE_INTERVAL, Method,
+        Monitor as EstimateMonitor, PrimaryEstimate, Request as EstimateRequest, SampleLimit, ServerProcess,
+        Step as EstimateStep, Verdict as PrimaryVerdict, estimate, estimate_rdb,
     },
     failure::{ConnectFault, Failure, FailureKind, REQUIRES_PASSWORD},
     hold::{

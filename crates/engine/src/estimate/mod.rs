@@ -4,6 +4,7 @@ mod advice;
 mod backup;
 mod cycle;
 mod limit;
+mod monitor;
 mod places;
 mod primary;
 mod replica;
@@ -18,6 +19,7 @@ pub use self::{
     backup::estimate_rdb,
     cycle::Cycle,
     limit::{MIN_SAMPLE_INTERVAL, SampleLimit, ServerProcess},
+    monitor::{Monitor, Step},
     primary::estimate,
     report::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate},
     request::Request,

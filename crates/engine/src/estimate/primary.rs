@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     cycle::{Cycle, Snapshot, describe},
     limit::{MIN_SAMPLE_INTERVAL, Reservation, ServerProcess},
+    monitor::Step,
     replica::Replica,
     report::{DatabaseEstimate, Estimate, Finding, Method, PrimaryEstimate},
     request::{Request, databases},
@@ -42,6 +43,7 @@ fn estimate_primaries(connector: Connector<'_>, request: &Request) -> Result<Est
     let mut shards =
         nodes.iter().map(|node| Shard::open(node, connector, begun)).collect::<Result<Vec<Shard>, ShardError>>()?;
     // A sample removes keys itself, so that the rate is measured before it.
+    request.report(Step::Expiry(request.observe));
     connector.stop.wait_until(begun + request.observe);
     if connector.stop.is_raised() {
         return Err(ShardError::Stopped(FailureKind::Interrupted));
@@ -53,8 +55,11 @@ fn estimate_primaries(connector: Connector<'_>, request: &Request) -> Result<Est
             shard.reserve(request)?;
         }
     }
-    let primaries =
-        shards.iter_mut().map(|shard| shard.estimate(request, connector, begun)).collect::<Result<Vec<_>, _>>()?;
+    let (mut primaries, of) = (Vec::new(), shards.len());
+    for (index, shard) in shards.iter_mut().enumerate() {
+        request.report(Step::Primary { address: &shard.address, number: index + 1, of });
+        primaries.push(shard.estimate(request, connector, begun)?);
+    }
     Ok(Estimate { target: connector.target.to_string(), total: Finding::total(&primaries), primaries })
 }
 

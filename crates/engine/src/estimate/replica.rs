@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::{
+    monitor::Step,
     report::{Bytes, Finding, Method},
     request::{BASELINE_PINGS, Request, databases},
 };
@@ -68,10 +69,16 @@ impl Replica {
             baseline: self.link.shortest_ping(BASELINE_PINGS).map_err(failed)?,
             spent: 0.0,
         };
-        let mut found = Vec::new();
+        let (mut found, mut before) = (Vec::new(), 0.0);
         for line in &lines {
             let spent = pacer.spent;
-            let finding = self.count_database(line, upto, &mut pacer, connector.stop)?;
+            let address = self.address.clone();
+            let report = |fraction: f64| {
+                let counted = before + line.keys as f64 * (fraction / upto).min(1.0);
+                request.report(Step::Count { address: &address, fraction: (counted / keys.max(1) as f64).min(1.0) });
+            };
+            let finding = self.count_database(line, upto, &mut pacer, connector.stop, report)?;
+            before += line.keys as f64;
             let bytes = data_bytes(&self.info, line).zip(finding.interval());
             let finding = finding.with_bytes(bytes.map(|(bytes, share)| stale_bytes(bytes, share)));
             found.push((line.database, Finding { server_seconds: Some(pacer.spent - spent), ..finding }));
@@ -79,12 +86,14 @@ impl Replica {
         Ok(found)
     }
 
+    /// Counts one database. `report` receives the part of it that was visited, 0–1, after each slice.
     fn count_database(
         &mut self,
         line: &Keyspace,
         upto: f64,
         pacer: &mut Pacer,
         stop: &Stop,
+        report: impl Fn(f64),
     ) -> Result<Finding, ShardError> {
         let address = &self.address;
         let failed = |error| ShardError::at(address, error);
@@ -115,6 +124,7 @@ impl Replica {
             let fraction = if cursor == 0 { 1.0 } else { scale.fraction(cursor) };
             let size = slice.sizes.map_or(counted.size(), |(_, after)| after);
             counted.add(slice.returned, size, fraction);
+            report(fraction);
             if cursor == 0 || fraction >= upto {
                 break;
             }

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{limit::SampleLimit, report::Method, rights::KnownRights};
+use super::{
+    limit::SampleLimit,
+    monitor::{Monitor, Step},
+    report::Method,
+    rights::KnownRights,
+};
 use crate::{
     limits::{Limits, Preset},
     link::{Info, Keyspace},
@@ -37,6 +42,8 @@ pub struct Request {
     pub rights: KnownRights,
     /// Keeps the time between samples of a server; `None`: this is the only sample.
     pub samples: Option<Arc<dyn SampleLimit>>,
+    /// Receives what the estimate is doing.
+    pub monitor: Option<Arc<dyn Monitor>>,
 }
 
 impl Default for Request {
@@ -52,11 +59,19 @@ impl Default for Request {
             earlier: Vec::new(),
             rights: KnownRights::default(),
             samples: None,
+            monitor: None,
         }
     }
 }
 
 impl Request {
+    /// Reports a step.
+    pub(super) fn report(&self, step: Step<'_>) {
+        if let Some(monitor) = &self.monitor {
+            monitor.step(step);
+        }
+    }
+
     /// Whether a primary may be sampled.
     pub(super) fn may_sample(&self) -> bool {
         matches!(self.method, None | Some(Method::Sample)) && !self.no_reclaim

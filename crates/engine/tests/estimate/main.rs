@@ -5,4 +5,5 @@ mod common;
 
 mod limit;
 mod methods;
+mod monitor;
 mod rights;

@@ -13,11 +13,14 @@ use std::{
 use anstream::ColorChoice;
 use clap::builder::Styles;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use keysweep_engine::{Checkpoint, Monitor, Progress};
 use serde::Serialize;
 
-use super::columns::{Fitted, Head, fit};
+use super::{
+    columns::{Fitted, Head, fit},
+    progress_text::progress_text,
+};
 
 /// Interval of progress lines when standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -53,21 +56,20 @@ pub fn is_verbose() -> bool {
     VERBOSE.load(Ordering::Relaxed)
 }
 
-fn is_quiet() -> bool {
-    QUIET.load(Ordering::Relaxed)
-}
-
-/// Prints an error, in the style of the command line's parser.
+/// Prints an error, in the style of the command line's parser and in whole words.
 pub fn error(sentence: &str) {
+    let mut table = Table::new();
+    table.use_stderr();
+    let text = in_words(fitted(table), &format!("error: {sentence}"));
     let style = Styles::styled();
     let error = style.get_error();
     // A closed standard error must not end the program.
-    let _ = writeln!(anstream::stderr(), "{error}error:{error:#} {sentence}");
+    let _ = writeln!(anstream::stderr(), "{error}error:{error:#}{}", text.trim_start_matches("error:"));
 }
 
 /// Prints a note to standard error, unless output is quiet.
 pub fn note(sentence: &str) {
-    if !is_quiet() {
+    if !QUIET.load(Ordering::Relaxed) {
         let _ = writeln!(stderr(), "{sentence}");
     }
 }
@@ -91,15 +93,16 @@ pub fn document(bytes: &[u8]) {
 
 /// Prints a result as JSON on one line.
 pub fn json(value: &impl Serialize) {
-    match serde_json::to_string(value) {
-        Ok(text) => line(&text),
-        Err(failure) => error(&format!("cannot encode the result as JSON: {failure}")),
-    }
+    encoded(serde_json::to_string(value));
 }
 
 /// Prints a result as indented JSON, for files under version control.
 pub fn pretty_json(value: &impl Serialize) {
-    match serde_json::to_string_pretty(value) {
+    encoded(serde_json::to_string_pretty(value));
+}
+
+fn encoded(text: serde_json::Result<String>) {
+    match text {
         Ok(text) => line(&text),
         Err(failure) => error(&format!("cannot encode the result as JSON: {failure}")),
     }
@@ -134,7 +137,11 @@ pub fn ask_secret(prompt: &str) -> anyhow::Result<String> {
 
 /// Returns a table without borders. On a terminal, long cells are wrapped at words.
 fn wrapped() -> Table {
-    let mut table = Table::new();
+    fitted(Table::new())
+}
+
+/// Fits a table to the terminal that it is printed on, if it is one.
+fn fitted(mut table: Table) -> Table {
     table.load_style(NOTHING);
     if let Some(width) = table.width().filter(|width| *width >= MIN_WIDTH) {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -170,17 +177,21 @@ pub fn pairs(rows: Vec<(&str, String)>) {
 
 /// Prints a text in whole words, with the function that prints a line of it.
 pub fn paragraph(text: &str, print: fn(&str)) {
-    let mut table = wrapped();
+    print(&in_words(wrapped(), text));
+}
+
+/// Returns a text in lines of whole words, which are as long as the lines of a table.
+fn in_words(mut table: Table, text: &str) -> String {
     table.add_row([text]);
     if let Some(column) = table.column_mut(0) {
         column.set_padding((0, 0));
     }
-    print(&table.trim_fmt());
+    table.trim_fmt()
 }
 
 /// Returns a bar on standard error, or a hidden one if output is quiet.
 fn bar(length: u64) -> ProgressBar {
-    let target = match is_quiet() || !stderr().is_terminal() {
+    let target = match QUIET.load(Ordering::Relaxed) || !stderr().is_terminal() {
         true => ProgressDrawTarget::hidden(),
         false => ProgressDrawTarget::term_like_with_hz(Box::new(BarTerminal::default()), BAR_RATE),
     };
@@ -280,6 +291,7 @@ impl Counter {
 }
 
 /// A line that is redrawn on a terminal, and otherwise printed anew.
+#[derive(Debug)]
 pub struct Status(ProgressBar);
 
 impl Status {
@@ -290,12 +302,17 @@ impl Status {
         Self(bar)
     }
 
+    /// Replaces the text on a terminal, and says nothing elsewhere.
+    pub fn draw(&self, text: &str) {
+        self.0.set_message(text.to_owned());
+    }
+
     /// Replaces the text.
     pub fn show(&self, text: &str) {
-        match self.0.is_hidden() {
-            true => line(text),
-            false => self.0.set_message(text.to_owned()),
+        if self.0.is_hidden() {
+            line(text);
         }
+        self.draw(text);
     }
 }
 
@@ -353,43 +370,5 @@ impl Monitor for Live {
 
     fn note(&self, sentence: &str) {
         Live::note(self, sentence);
-    }
-}
-
-/// Describes the progress in at most `room` characters: what is left out says less than what stays.
-fn progress_text(progress: &Progress, room: usize) -> String {
-    let (reclaimed, scanned) = (HumanCount(progress.keys_reclaimed), HumanCount(progress.keys_scanned));
-    let eta = match progress.eta_seconds {
-        Some(seconds) => format!("{} left", HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))),
-        None => "…".into(),
-    };
-    let keys = format!("{reclaimed} reclaimed of {scanned} scanned");
-    let texts = [
-        format!("{keys}  {} keys/s  {eta}", HumanCount(progress.keys_per_second as u64)),
-        format!("{keys}  {eta}"),
-        format!("{reclaimed} reclaimed  {eta}"),
-    ];
-    let fitting = texts.into_iter().find(|text| text.chars().count() <= room);
-    fitting.unwrap_or_else(|| format!("{reclaimed} reclaimed"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_narrow_terminal_shows_what_matters_most_of_the_progress() {
-        let progress = Progress {
-            keys_reclaimed: 292_161,
-            keys_scanned: 1_250_000,
-            keys_per_second: 310_000.0,
-            eta_seconds: Some(12.0),
-            ..Progress::default()
-        };
-        let whole = "292,161 reclaimed of 1,250,000 scanned  310,000 keys/s  12 seconds left";
-        assert_eq!(progress_text(&progress, 120 - BAR_WIDTH), whole);
-        assert_eq!(progress_text(&progress, 80 - BAR_WIDTH), "292,161 reclaimed of 1,250,000 scanned  12 seconds left");
-        assert_eq!(progress_text(&progress, 60 - BAR_WIDTH), "292,161 reclaimed  12 seconds left");
-        assert_eq!(progress_text(&progress, 20), "292,161 reclaimed");
     }
 }

@@ -1,6 +1,7 @@
 //! Bars, reports and lists on terminals of several widths: a virtual terminal shows what a reader would see.
 
 use std::{
+    fs,
     io::{Read, Write},
     num::NonZeroU16,
     path::Path,
@@ -26,6 +27,8 @@ struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     keyboard: Box<dyn Write + Send>,
     screen: Arc<Mutex<vt100::Parser>>,
+    /// Everything that was ever drawn.
+    drawn: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -53,16 +56,19 @@ impl Terminal {
         builder.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(builder).expect("the binary starts");
         let screen = Arc::new(Mutex::new(vt100::Parser::new(characters(ROWS), characters(columns), 0)));
-        let (drawn, mut output) = (Arc::clone(&screen), pair.master.try_clone_reader().expect("a reader"));
+        let drawn = Arc::new(Mutex::new(Vec::new()));
+        let (shown, all) = (Arc::clone(&screen), Arc::clone(&drawn));
+        let mut output = pair.master.try_clone_reader().expect("a reader");
         let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
             // A terminal whose last process has ended answers with an error.
             while let Ok(length @ 1..) = output.read(&mut buffer) {
-                drawn.lock().expect("a screen").process(&buffer[..length]);
+                all.lock().expect("bytes").extend_from_slice(&buffer[..length]);
+                shown.lock().expect("a screen").process(&buffer[..length]);
             }
         });
         let keyboard = pair.master.take_writer().expect("a keyboard");
-        Self { master: pair.master, child, keyboard, screen, reader: Some(reader) }
+        Self { master: pair.master, child, keyboard, screen, drawn, reader: Some(reader) }
     }
 
     /// Returns the rows of the screen down to the last one that shows something.
@@ -81,6 +87,11 @@ impl Terminal {
     fn has_wrapped(&self) -> bool {
         let screen = self.screen.lock().expect("a screen");
         (0..ROWS).any(|row| screen.screen().row_wrapped(row))
+    }
+
+    /// Returns whether a text was ever drawn.
+    fn has_drawn(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.drawn.lock().expect("bytes")).contains(text)
     }
 
     /// Waits until the screen shows what is wanted.
@@ -173,6 +184,38 @@ fn the_report_begins_with_its_sentence_and_no_row_is_longer_than_the_terminal() 
         assert_eq!(gaps, 1, "one empty row, behind the sentence: {columns}: {rows:#?}");
         assert!(!terminal.has_wrapped(), "{columns}: {rows:#?}");
         redis::cmd("FLUSHALL").query::<()>(&mut server.connection()).expect("emptied");
+    }
+}
+
+#[test]
+fn an_estimate_shows_a_line_of_progress_until_its_result_and_a_quiet_one_none() {
+    let server = Server::start(Flavor::Valkey91);
+    DataSet::new().live(6_000).stale(2_000).load(&server);
+    let replica = server.replica();
+    let installation = installation!();
+    let empty = installation.folder().join("empty.rdb");
+    fs::write(&empty, b"REDIS0011\xff\0\0\0\0\0\0\0\0").expect("a file");
+    let empty = empty.to_str().expect("UTF-8");
+    let (url, counted) = (server.url(), format!("% counted on {}", replica.address()));
+    let lines = ["measuring how fast keys expire, for 2 s", &counted];
+    for (arguments, shown, result) in [
+        (&["estimate", &url][..], &lines[..], "2,000 of 8,000 keys are stale"),
+        (&["estimate", &url, "--quiet"], &[], "2,000 of 8,000 keys are stale"),
+        (&["estimate", "--rdb", empty], &["100 % read of empty.rdb"], "0 of 0 keys are stale"),
+        (&["estimate", "redis://127.0.0.1:1"], &["connecting"], "cannot connect"),
+    ] {
+        let mut terminal = Terminal::start(&installation.command(arguments), WIDTHS[0]);
+        terminal.end();
+        let rows = terminal.rows();
+        assert!(rows.join(" ").contains(result), "{arguments:?}: {rows:#?}");
+        for line in lines.iter().chain(["% read of", "connecting"].iter()) {
+            assert!(!rows.iter().any(|row| row.contains(line)), "{line:?} stays: {rows:#?}");
+            assert!(!shown.is_empty() || !terminal.has_drawn(line), "{line:?} of a quiet command");
+        }
+        for line in shown {
+            assert!(terminal.has_drawn(line), "{arguments:?} has not drawn {line:?}: {rows:#?}");
+        }
+        assert!(!terminal.has_wrapped(), "{rows:#?}");
     }
 }
 
