@@ -202,7 +202,7 @@ impl App {
         let metrics = match metrics_listener {
             Some(listener) => {
                 let address = listener.local_addr()?;
-                let metrics = Metrics::new(store.clone(), tasks.counts().clone());
+                let metrics = Metrics::new(store.clone(), tasks.counts().clone(), instances.reply_memory());
                 servers.push(tokio::spawn(metrics::serve(listener, metrics, probes(tasks.clone()), down.clone())));
                 Some(address)
             }

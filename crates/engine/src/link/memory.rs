@@ -22,7 +22,7 @@ struct Taken {
     bytes: usize,
     /// The most since [`ReplyMemory::take_peak`].
     peak: usize,
-    /// Times since [`ReplyMemory::take_refused`] that there was not enough.
+    /// Times that there was not enough.
     refused: u64,
     by_owner: HashMap<Arc<str>, usize>,
 }
@@ -31,6 +31,11 @@ impl ReplyMemory {
     /// Returns memory of `most` bytes, of which one owner gets `of_one`, so that one alone leaves some for others.
     pub fn new(most: usize, of_one: usize) -> Self {
         Self { most, of_one, taken: Mutex::default() }
+    }
+
+    /// Returns the bytes that there are.
+    pub fn limit(&self) -> usize {
+        self.most
     }
 
     /// Returns the bytes that are taken.
@@ -45,9 +50,9 @@ impl ReplyMemory {
         std::mem::replace(&mut taken.peak, now)
     }
 
-    /// Returns how often there was not enough memory since the last call.
-    pub fn take_refused(&self) -> u64 {
-        std::mem::take(&mut self.lock().refused)
+    /// Returns how often there was not enough memory.
+    pub fn refused(&self) -> u64 {
+        self.lock().refused
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -190,7 +195,7 @@ mod tests {
         first.grow_to(75).expect("as much as one owner gets");
         let kept = Kept::from(two.take(25).expect("the rest"));
         assert!(matches!(two.take(1), Err(LinkError::NoMemory)), "all is taken");
-        assert_eq!((memory.take_refused(), memory.take_refused()), (2, 0));
+        assert_eq!((memory.limit(), memory.refused()), (100, 2));
         assert!(
             !Held { share: two.clone(), bytes: 0 }.grow_if_ample(20),
             "it has 25 of the 37 that are half of its share"

@@ -100,15 +100,15 @@ impl Instances {
 
     /// Gives memory back to the system after replies that took much of it, for ever.
     pub async fn give_memory_back(&self) {
-        let mut warned: Option<Instant> = None;
+        let (mut warned, mut reported) = (None::<Instant>, 0);
         loop {
             tokio::time::sleep(GIVE_BACK_INTERVAL).await;
             if warned.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
-                let refused = self.replies.take_refused();
-                if refused > 0 {
+                let refused = self.replies.refused();
+                if refused > reported {
                     warned = Some(Instant::now());
                     tracing::warn!(
-                        refused,
+                        refused = refused - std::mem::replace(&mut reported, refused),
                         "replies of servers found no memory; large clusters or hostile servers take it"
                     );
                 }
@@ -118,6 +118,11 @@ impl Instances {
                 let _ = tokio::task::spawn_blocking(allocator::give_back).await;
             }
         }
+    }
+
+    /// Returns the memory for what servers reply.
+    pub fn reply_memory(&self) -> Arc<ReplyMemory> {
+        Arc::clone(&self.replies)
     }
 
     /// Returns the same instances with so many bytes for what servers reply.

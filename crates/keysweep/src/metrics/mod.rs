@@ -9,10 +9,12 @@ mod fleet;
 mod label;
 mod listener;
 mod process;
+mod replies;
 mod stale;
 
 use std::sync::Arc;
 
+use keysweep_engine::link::ReplyMemory;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
@@ -27,7 +29,7 @@ pub use self::{
     counts::{Counts, RunningScan, ScanCounts},
     listener::serve,
 };
-use self::{fleet::FleetGauges, process::Process};
+use self::{fleet::FleetGauges, process::Process, replies::Replies};
 use crate::{
     model::now,
     store::{Store, StoreError},
@@ -52,8 +54,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers `counts` and the gauges read from `store`.
-    pub fn new(store: Store, counts: Counts) -> Arc<Self> {
+    /// Registers `counts`, the memory for `replies`, and the gauges read from `store`.
+    pub fn new(store: Store, counts: Counts, replies: Arc<ReplyMemory>) -> Arc<Self> {
         let mut registry = Registry::default();
         Process::register(&mut registry);
         let keysweep = registry.sub_registry_with_prefix("keysweep");
@@ -61,6 +63,7 @@ impl Metrics {
         builds.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
         keysweep.register("build_info", "Always 1, labelled with the version of the binary", builds);
         counts.register(keysweep);
+        keysweep.register_collector(Box::new(Replies::new(replies)));
         let fleet = FleetGauges::default();
         fleet.register(keysweep);
         for (kind, verbs) in [("read", &store.timing().read), ("write", &store.timing().write)] {

@@ -194,7 +194,7 @@ fn withstand(attacks: &[Attack]) {
     let registered: Vec<Registered> =
         attackers.map(|(number, attack)| Registered::new(&installation, &hostile, number, *attack)).collect();
     let cache = installation.register_another(&healthy, "cache", &format!("redis://127.0.0.1:{}", server.port()), &[]);
-    let service = installation.serve(&["--no-auth", "--host-concurrency", "64"]);
+    let service = installation.serve(&["--no-auth", "--host-concurrency", "64", "--metrics-listen", "127.0.0.1:0"]);
     registered.iter().for_each(|one| one.wait_for_poll(&service));
     let tasks: Vec<ScanTask> = registered.iter().map(|one| one.scan(&service, &hostile)).collect();
     let begun = Instant::now();
@@ -214,6 +214,11 @@ fn withstand(attacks: &[Attack]) {
     assert_eq!(service.request("GET", "/healthz").status, 200);
     if attacks.iter().any(|attack| attack.hostility == Hostility::Crowd) {
         service.wait_for_log("found no memory");
+        let scraped = service.scrape();
+        let sample = |name: &str| scraped.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert_eq!(sample("keysweep_reply_memory_max_bytes"), Some(f64::from(80 << 20)));
+        assert!(sample("keysweep_reply_memory_used_bytes") <= sample("keysweep_reply_memory_max_bytes"), "{scraped}");
+        assert!(sample("keysweep_reply_memory_refusals_total") >= Some(1.0), "{scraped}");
     }
     let peak = service.peak_memory();
     assert!(peak < MEMORY, "the service took {} MiB", peak >> 20);

@@ -231,6 +231,19 @@ fn the_dashboard_and_the_alerts_name_only_metrics_that_exist() {
 }
 
 #[test]
+fn the_dashboard_shows_every_metric_but_those_that_its_page_leaves_out() {
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).expect("the page");
+    let dashboard = std::fs::read_to_string(root().join("deploy/grafana/keysweep.json")).expect("the dashboard");
+    let (before, after) = page.split_once("which shows all metrics but").expect("the sentence");
+    let left_out = named_in(after.split_once("Both expect").expect("its end").0);
+    let all: BTreeSet<String> = named_in(before).into_iter().chain(named_in(after)).collect();
+    let shown = named_in(&dashboard);
+    let missing: Vec<_> = all.difference(&shown).filter(|name| !left_out.contains(*name)).collect();
+    assert!(missing.is_empty(), "the dashboard lacks {missing:?}");
+    assert_eq!(left_out.len(), 3);
+}
+
+#[test]
 fn prometheus_accepts_every_query_of_the_dashboard() {
     let text = std::fs::read_to_string(root().join("deploy/grafana/keysweep.json")).expect("the dashboard");
     let dashboard: Value = serde_json::from_str(&text).expect("JSON");
