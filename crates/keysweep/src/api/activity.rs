@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ApiState, error::ApiError, task::TaskSummaryView};
+use super::{ApiState, error::ApiError, task::ListedTaskView};
 use crate::{model::Instance, request::query_value, store::ProjectTask, task::schedule::next_run};
 
 /// What is going on at an instance.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ActivityView {
     /// The newest task; null: none yet.
-    last_task: Option<TaskSummaryView>,
+    last_task: Option<ListedTaskView>,
     /// When the schedule starts the next scan; null: it starts none.
     next_scan_at: Option<Timestamp>,
     /// Stale keys as a share of all keys, 0–1, as the latest estimate measured it or, if a scan has reclaimed keys since, as that

@@ -21,7 +21,7 @@ use super::{
     ApiState,
     error::{ApiError, OnStream},
     streams::StreamPermit,
-    task::TaskView,
+    task::TaskDetailView,
 };
 use crate::{
     auth::{Authenticator, Caller},
@@ -111,7 +111,7 @@ impl TaskStream {
                 Ok(None) => return None,
                 Ok(Some(detail)) => {
                     self.has_finished = !detail.task.status.is_active();
-                    let data = serde_json::to_string(&TaskView::from(detail)).ok()?;
+                    let data = serde_json::to_string(&TaskDetailView::from(detail)).ok()?;
                     let id = hex::encode(&Sha256::digest(&data)[..8]);
                     if self.last_id.as_ref() != Some(&id) {
                         self.last_id = Some(id.clone());

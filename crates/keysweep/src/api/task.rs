@@ -19,10 +19,12 @@ use crate::{
     store::ProjectTask,
 };
 
-/// A task. Times are UTC, durations are in seconds.
+/// A task without its documents. Times are UTC, durations are in seconds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TaskView {
     id: String,
+    /// Position in lists, newest first. Send the last one as `before` to get the next page.
+    seq: i64,
     project_id: String,
     instance_id: String,
     /// waiting, running, success or failed.
@@ -47,14 +49,31 @@ pub struct TaskView {
     keys_reclaimed: Option<u64>,
     /// Whether `keys_reclaimed` is exact; false after a worker crashed while it ran the task.
     exact: bool,
-    /// Live progress of a running task.
-    #[schema(value_type = Option<Object>)]
-    progress: Option<Value>,
-    /// Report of a finished task: the object that `keysweep scan --json` prints.
-    #[schema(value_type = Option<Object>)]
-    report: Option<Value>,
-    /// Why stored documents of the task cannot be read: progress or report of another version of keysweep, a sentence each.
-    problems: Vec<String>,
+}
+
+impl From<Task> for TaskView {
+    fn from(task: Task) -> Self {
+        Self {
+            reason: ReasonView::of(&task),
+            id: task.id,
+            seq: task.seq,
+            project_id: task.project_id,
+            instance_id: task.instance_id,
+            status: task.status,
+            scan_type: task.scan_type,
+            requested_by: task.triggered_by,
+            created_at: task.created_at,
+            started_at: task.started_at,
+            finished_at: task.finished_at,
+            cancel_requested: task.cancel_requested,
+            timeout_seconds: task.timeout.as_secs_f64(),
+            used_seconds: task.used.as_secs_f64(),
+            attempts: task.attempts,
+            keys_scanned: exact_in_json(task.scanned),
+            keys_reclaimed: exact_in_json(task.reclaimed),
+            exact: task.exact,
+        }
+    }
 }
 
 /// Why a task failed.
@@ -72,90 +91,47 @@ impl ReasonView {
     }
 }
 
-impl From<TaskDetail> for TaskView {
+/// A task with its live progress or its report.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TaskDetailView {
+    #[serde(flatten)]
+    task: TaskView,
+    /// Live progress of a running task.
+    #[schema(value_type = Option<Object>)]
+    progress: Option<Value>,
+    /// Report of a finished task: the object that `keysweep scan --json` prints.
+    #[schema(value_type = Option<Object>)]
+    report: Option<Value>,
+    /// Why stored documents of the task cannot be read: progress or report of another version of keysweep, a sentence each.
+    problems: Vec<String>,
+}
+
+impl From<TaskDetail> for TaskDetailView {
     fn from(detail: TaskDetail) -> Self {
-        let (mut problems, progress, report) = (Vec::new(), detail.read_progress(), detail.read_report());
-        let progress = progress.unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        });
-        let report = report.unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        });
-        let task = detail.task;
-        Self {
-            reason: ReasonView::of(&task),
-            id: task.id,
-            project_id: task.project_id,
-            instance_id: task.instance_id,
-            status: task.status,
-            scan_type: task.scan_type,
-            requested_by: task.triggered_by,
-            created_at: task.created_at,
-            started_at: task.started_at,
-            finished_at: task.finished_at,
-            cancel_requested: task.cancel_requested,
-            timeout_seconds: task.timeout.as_secs_f64(),
-            used_seconds: task.used.as_secs_f64(),
-            attempts: task.attempts,
-            keys_scanned: exact_in_json(task.scanned),
-            keys_reclaimed: exact_in_json(task.reclaimed),
-            exact: task.exact,
-            progress: progress.map(exact_document),
-            report: report.map(exact_document),
-            problems,
-        }
+        let mut problems = Vec::new();
+        let mut readable = |document: Result<Option<Value>, String>| {
+            document.unwrap_or_else(|problem| {
+                problems.push(problem);
+                None
+            })
+        };
+        let progress = readable(detail.read_progress().map(|progress| progress.map(exact_document)));
+        let report = readable(detail.read_report().map(|report| report.map(exact_document)));
+        Self { task: detail.task.into(), progress, report, problems }
     }
 }
 
-/// A task without its progress and its report. Times are UTC.
+/// A task in a list, with the name of its instance.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct TaskSummaryView {
-    /// Position in the list. Send the last one as `before` to get the next page.
-    seq: i64,
-    id: String,
-    instance_id: String,
+pub struct ListedTaskView {
+    #[serde(flatten)]
+    task: TaskView,
     instance_name: String,
-    /// waiting, running, success or failed.
-    status: Status,
-    /// Why the task failed.
-    reason: Option<ReasonView>,
-    /// manual or auto.
-    scan_type: ScanType,
-    /// User that created the task; null for scheduled scans and without authentication.
-    requested_by: Option<String>,
-    created_at: Timestamp,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    cancel_requested: bool,
-    /// Keys visited; null: above 2^53.
-    keys_scanned: Option<u64>,
-    /// Stale keys reclaimed; null: above 2^53.
-    keys_reclaimed: Option<u64>,
-    /// Whether `keys_reclaimed` is exact; false after a worker crashed while it ran the task.
-    exact: bool,
 }
 
-impl From<ProjectTask> for TaskSummaryView {
+impl From<ProjectTask> for ListedTaskView {
     fn from(ProjectTask { task, instance_name }: ProjectTask) -> Self {
-        Self {
-            seq: task.seq,
-            reason: ReasonView::of(&task),
-            id: task.id,
-            instance_id: task.instance_id,
-            instance_name,
-            status: task.status,
-            scan_type: task.scan_type,
-            requested_by: task.triggered_by,
-            created_at: task.created_at,
-            started_at: task.started_at,
-            finished_at: task.finished_at,
-            cancel_requested: task.cancel_requested,
-            keys_scanned: exact_in_json(task.scanned),
-            keys_reclaimed: exact_in_json(task.reclaimed),
-            exact: task.exact,
-        }
+        Self { task: task.into(), instance_name }
     }
 }
 
@@ -163,12 +139,12 @@ impl From<ProjectTask> for TaskSummaryView {
 #[utoipa::path(
     get, path = "/api/v1/projects/{project_id}/tasks/{task_id}", tag = "tasks", operation_id = "show_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
-    responses((status = 200, body = TaskView), OnSubject)
+    responses((status = 200, body = TaskDetailView), OnSubject)
 )]
-pub(super) async fn show(State(state): State<ApiState>, request: Request) -> Result<Json<TaskView>, ApiError> {
+pub(super) async fn show(State(state): State<ApiState>, request: Request) -> Result<Json<TaskDetailView>, ApiError> {
     let Authorized { project_id, subject_id, .. } = state.authorize(request, Role::Reader).await?;
     let detail = state.tasks.detail(&project_id, &subject_id).await?.ok_or(ApiError::NotFound("task"))?;
-    Ok(Json(TaskView::from(detail)))
+    Ok(Json(TaskDetailView::from(detail)))
 }
 
 /// Cancel a task
@@ -178,10 +154,10 @@ pub(super) async fn show(State(state): State<ApiState>, request: Request) -> Res
 #[utoipa::path(
     post, path = "/api/v1/projects/{project_id}/tasks/{task_id}/cancel", tag = "tasks", operation_id = "cancel_task",
     params(("project_id" = String, Path, description = "Project"), ("task_id" = String, Path, description = "Task")),
-    responses((status = 200, body = TaskView), OnSubject)
+    responses((status = 200, body = TaskDetailView), OnSubject)
 )]
-pub(super) async fn cancel(State(state): State<ApiState>, request: Request) -> Result<Json<TaskView>, ApiError> {
+pub(super) async fn cancel(State(state): State<ApiState>, request: Request) -> Result<Json<TaskDetailView>, ApiError> {
     let Authorized { caller, project_id, subject_id, .. } = state.authorize(request, Role::Operator).await?;
     let cancelled = state.tasks.cancel(&project_id, &subject_id, caller.name.as_deref()).await?;
-    Ok(Json(TaskView::from(cancelled.ok_or(ApiError::NotFound("task"))?)))
+    Ok(Json(TaskDetailView::from(cancelled.ok_or(ApiError::NotFound("task"))?)))
 }

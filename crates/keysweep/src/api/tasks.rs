@@ -11,7 +11,7 @@ use super::{
     ApiState,
     error::{ApiError, OnProject},
     instances::wanted_labels,
-    task::TaskSummaryView,
+    task::ListedTaskView,
 };
 use crate::{
     model::{Role, Status, UnknownName},
@@ -25,7 +25,7 @@ const MAX_LIMIT: u64 = 1000;
 /// A page of tasks, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TasksView {
-    tasks: Vec<TaskSummaryView>,
+    tasks: Vec<ListedTaskView>,
 }
 
 /// List the tasks of all instances, newest first
@@ -50,7 +50,7 @@ pub(super) async fn list(State(state): State<ApiState>, request: Request) -> Res
         page.instance_ids = Some(instances.iter().map(|instance| instance.id.clone()).collect());
     }
     let tasks = state.tasks.in_project(&authorized.project_id, &page).await?;
-    Ok(Json(TasksView { tasks: tasks.into_iter().map(TaskSummaryView::from).collect() }))
+    Ok(Json(TasksView { tasks: tasks.into_iter().map(ListedTaskView::from).collect() }))
 }
 
 fn page_request(query: &str) -> Result<ProjectPageRequest, ApiError> {

@@ -45,7 +45,7 @@ async function main(): Promise<void> {
     await client.POST("/v2/{project_id}/instances/{instance_id}/scan-expire-keys-task", { params: { path } }),
   );
   const task = { project_id, task_id: created.id };
-  let shown: components["schemas"]["TaskView"];
+  let shown: components["schemas"]["TaskDetailView"];
   do {
     await new Promise((resolve) => setTimeout(resolve, 50));
     shown = found(await client.GET("/api/v1/projects/{project_id}/tasks/{task_id}", { params: { path: task } }));
