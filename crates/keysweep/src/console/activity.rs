@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Tasks on one page.
-const PAGE: u64 = 50;
+const PAGE: u64 = 25;
 
 #[derive(Template)]
 #[template(path = "console/activity.html")]

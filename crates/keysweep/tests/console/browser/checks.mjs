@@ -60,6 +60,17 @@ export async function inspect(page, name) {
   if (name !== "scanning") await photograph(page, name);
 }
 
+/** Checks that a list is short cards on a phone: at most `most` of them, none higher than `height` pixels, and no more than `mean` on average. */
+export async function inspectCards(page, list, { most, height, mean }) {
+  await page.setViewportSize(THEMES.phone.viewport);
+  assert.ok(!(await page.locator(`${list} thead`).isVisible()), "the list is cards on a phone");
+  const heights = await page.locator(`${list} tbody tr`).evaluateAll((rows) => rows.map((row) => row.offsetHeight));
+  const sum = heights.reduce((sum, height) => sum + height, 0);
+  assert.ok(heights.length > 10 && heights.length <= most, `${list}: ${heights.length} cards`);
+  assert.ok(Math.max(...heights) <= height && sum <= mean * heights.length, `${list}: ${sum} pixels: ${heights}`);
+  await page.setViewportSize(THEMES.light.viewport);
+}
+
 /** Checks that a page fits its window at every width. */
 export async function inspectWidths(page, name) {
   for (const [theme, { viewport }] of Object.entries(THEMES)) {

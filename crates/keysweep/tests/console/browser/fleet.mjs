@@ -1,8 +1,8 @@
 // The list of many instances, and the pages of the one with the longest name and host.
 import assert from "node:assert/strict";
 
-import { inspect, inspectWidths } from "./checks.mjs";
-import { THEMES, prepared } from "./window.mjs";
+import { inspect, inspectCards, inspectWidths } from "./checks.mjs";
+import { prepared } from "./window.mjs";
 
 const { instances, long, longHost, longName } = prepared;
 
@@ -11,9 +11,7 @@ export async function inspectFleet(page) {
   const rows = page.locator("#list tbody tr");
   await page.getByText(`1–${instances} of ${instances}`).waitFor();
   await inspect(page, "instances");
-  await page.setViewportSize(THEMES.phone.viewport);
-  assert.ok(!(await page.locator("#list thead").isVisible()), "the list is cards on a phone");
-  await page.setViewportSize(THEMES.light.viewport);
+  await inspectCards(page, "#list", { most: 50, height: 220, mean: 140 });
   const bars = await page.locator("#list svg.share").evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
   assert.ok(bars.length > 20 && bars.every((width) => width > 40), `a bar for each share: ${bars}`);
   const bytes = (text) => Number(/[\d.]+/.exec(text)) * 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].indexOf(/[KMGT]?i?B/.exec(text)[0]);
