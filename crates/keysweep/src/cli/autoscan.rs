@@ -40,12 +40,13 @@ enum Command {
     },
     /// Show the auto-scan of an instance
     Get {
-        /// Name or id of the instance
+        /// Name or ID of the instance
         instance: String,
     },
     /// Change the auto-scan of an instance; options not given stay unchanged
+    #[command(override_usage = "keysweep autoscan set [OPTIONS] <INSTANCE>")]
     Set {
-        /// Name or id of the instance
+        /// Name or ID of the instance
         instance: String,
         #[command(flatten)]
         change: Change,

@@ -8,7 +8,6 @@ use crate::{instances::Connection, secrets::secret_file};
 
 /// Options for TLS, Sentinels and announced addresses.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Connection")]
 pub struct ConnectionArgs {
     /// CA bundle to verify the server, instead of the system's CA certificates (PEM file)
     #[arg(long, value_name = "FILE")]

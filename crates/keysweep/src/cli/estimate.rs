@@ -1,9 +1,12 @@
 //! `keysweep estimate`: the share of stale keys, and the bytes that they take.
 
+mod progress;
+
 use std::{
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
@@ -14,6 +17,7 @@ use keysweep_engine::{
 };
 use serde_json::json;
 
+use self::progress::{ProgressLine, ReadFile};
 use super::{
     Exit,
     client::fields::{count, memory, number, share, text},
@@ -31,8 +35,10 @@ pub struct EstimateArgs {
     url: Option<String>,
     #[command(flatten)]
     login: Login,
-    /// How to estimate; auto counts on a replica if there is one, else samples the primary
-    #[arg(long, value_name = "METHOD", value_enum, default_value = "auto")]
+    /// How to estimate: replica (count its keys), sample (of the primary; reclaims its stale keys), slots (count some slots on
+    /// the replica of a cluster's primary), rdb (count the keys of --rdb), info (the server's own average), or auto: on a
+    /// replica in sync, else by a sample, with --no-reclaim from INFO
+    #[arg(long, value_name = "METHOD", value_enum, default_value = "auto", hide_possible_values = true)]
     method: MethodArg,
     /// Slices of a sample, or slots to count with the method slots
     #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(2..=10_000))]
@@ -59,17 +65,11 @@ pub struct EstimateArgs {
 /// Ways to estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MethodArg {
-    /// A replica if there is one in sync, else a sample; with --no-reclaim INFO instead of the sample
     Auto,
-    /// Count the keys of a replica
     Replica,
-    /// Sample the primary, which reclaims the stale keys of the sample
     Sample,
-    /// Count some slots on the replica of a cluster's primary
     Slots,
-    /// Count the keys of an RDB file
     Rdb,
-    /// The server's own running average
     Info,
 }
 
@@ -177,10 +177,14 @@ fn from_server(args: &EstimateArgs) -> Result<Estimate, Exit> {
         count: args.count,
         no_reclaim: args.no_reclaim,
         limits: args.pace.limits(),
+        monitor: Some(Arc::new(ProgressLine::new())),
         ..EstimateRequest::default()
     };
     let dialer = target.dialer().map_err(Failure::from);
-    dialer.and_then(|dialer| estimate(&*dialer, &target, &request, &stop)).map_err(|failure| {
+    let found = dialer.and_then(|dialer| estimate(&*dialer, &target, &request, &stop));
+    // The progress line gives way to the result.
+    drop(request);
+    found.map_err(|failure| {
         term::error(&with_options(&failure.message));
         Exit::from(failure.kind)
     })
@@ -198,6 +202,7 @@ fn from_file(path: &Path) -> Result<Estimate, Exit> {
     let file = File::open(path).map_err(|error| failed(error.into()))?;
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     let now = jiff::Timestamp::now().as_second().max(0) as u64;
+    let file = ReadFile::new(file, &name);
     estimate_rdb(BufReader::with_capacity(1 << 18, file), &name, now).map_err(failed)
 }
 

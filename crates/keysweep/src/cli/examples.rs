@@ -44,15 +44,12 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("restore", &["keysweep restore redis://127.0.0.1:6379", "keysweep restore --all --inventory fleet.yaml"]),
-    (
-        "init",
-        &["keysweep init", "keysweep init --project shop --url redis://127.0.0.1:6379 --password-stdin < password.txt"],
-    ),
+    ("init", &["keysweep init", "keysweep init --url redis://127.0.0.1:6379 --password-stdin < password.txt"]),
     (
         "serve",
         &[
             "keysweep serve",
-            "keysweep serve --listen 0.0.0.0:7080 --tls-cert cert.pem --tls-key key.pem --metrics-listen 127.0.0.1:7081",
+            "keysweep serve --listen 0.0.0.0:7080 --tls-cert cert.pem --tls-key key.pem",
             "keysweep serve --config /etc/keysweep/keysweep.toml",
         ],
     ),
@@ -82,16 +79,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "admin instance add",
         &[
-            "keysweep admin instance add cache redis://127.0.0.1:6379 --project shop --label env=prod",
-            "keysweep admin instance add carts rediss://sweeper@10.0.0.5 --project shop --password-file carts.secret",
+            "keysweep admin instance add cache redis://127.0.0.1:6379 --project shop",
+            "keysweep admin instance add carts rediss://sweeper@10.0.0.5 --project shop \\\n      --password-file carts.secret --label env=prod",
         ],
     ),
     (
         "admin instance set",
         &[
-            "keysweep admin instance set cache --project shop --label env=prod --pace gentle",
-            "keysweep admin instance set cache --project shop --hold-level hold --hold-below 8%",
-            "keysweep admin instance set cache --project shop --hold-level hold --hold-max-hz none",
+            "keysweep admin instance set cache --project shop --pace gentle",
+            "keysweep admin instance set cache --project shop \\\n      --hold-level hold --hold-below 8%",
+            "keysweep admin instance set cache --project shop \\\n      --hold-level hold --hold-max-hz none",
         ],
     ),
     ("admin instance pause", &["keysweep admin instance pause cache --project shop"]),
@@ -103,7 +100,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "admin audit",
         &[
             "keysweep admin audit --project shop --since 7d",
-            "keysweep admin audit --project shop --kind instance --limit 100000 --output csv > audit.csv",
+            "keysweep admin audit --project shop --kind instance --output csv > audit.csv",
         ],
     ),
     ("admin backup", &["keysweep admin backup /var/backups/keysweep.db"]),
@@ -129,7 +126,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "autoscan set",
         &[
             "keysweep autoscan set cache --below 5%",
-            "keysweep autoscan set cache --enable --first-scan-at 2027-01-01T02:00:00Z --interval 24h --timeout 48h",
+            "keysweep autoscan set cache --enable --first-scan-at 2027-01-01T02:00:00Z \\\n      --interval 24h --timeout 48h",
         ],
     ),
     ("openapi", &["keysweep openapi > openapi.json"]),
@@ -186,6 +183,8 @@ mod tests {
             paths.push(path.to_owned());
             let help = command.clone().render_help().to_string();
             assert!(help.contains("\nExamples:\n  "), "keysweep {path} --help has no examples: {help}");
+            let (_, lines) = help.split_once("\nExamples:\n").expect("examples");
+            assert!(lines.lines().all(|line| line.chars().count() <= 80), "keysweep {path}: too long: {lines}");
         });
         for (name, _) in EXAMPLES {
             assert!(paths.iter().any(|path| path == name), "there is no `keysweep {name}`");
@@ -198,7 +197,8 @@ mod tests {
             for example in *examples {
                 // Redirections and variables are the shell's.
                 let words = example
-                    .split([' '])
+                    .split_whitespace()
+                    .filter(|word| *word != "\\")
                     .skip_while(|word| word.contains('='))
                     .take_while(|word| !["<", ">"].contains(word));
                 let words: Vec<&str> = words.collect();

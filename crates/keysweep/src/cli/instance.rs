@@ -37,7 +37,7 @@ enum Command {
     },
     /// Show an instance and the stats of its last poll
     Show {
-        /// Name or id of the instance
+        /// Name or ID of the instance
         instance: String,
     },
 }

@@ -9,7 +9,7 @@ use crate::csv;
 /// Option of every list.
 #[derive(Debug, Args)]
 pub struct ListingArgs {
-    /// How to print the list: table, json (as --json) or csv, which has the whole of what a table cuts
+    /// How to print the list: table, json (as --json) or csv, which has every column in full
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json", "csv"], hide_possible_values = true)]
     output: String,
 }

@@ -13,7 +13,6 @@ const OPTIONS: &str = "REDISCLI_AUTH, --password-file or --password-stdin";
 
 /// Options for user, password and connection.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Connection")]
 pub struct Login {
     /// Unix socket of the server, instead of a URL
     #[arg(long, value_name = "PATH")]
@@ -29,7 +28,6 @@ pub struct Login {
 
 /// Options for a password. No option takes one directly: every user of the machine can read a command line.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Connection")]
 pub struct Password {
     /// Read the password from this file
     #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]

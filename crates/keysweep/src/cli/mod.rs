@@ -10,12 +10,14 @@ mod demo;
 mod estimate;
 mod examples;
 mod exit;
+mod headings;
 mod hold;
 mod init;
 mod instance;
 mod listing;
 mod login;
 mod pages;
+mod progress_text;
 mod report;
 mod restore;
 mod scan;
@@ -38,13 +40,13 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("KEYSWEEP_COMMIT")
 #[command(name = "keysweep", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     /// When to color the output; NO_COLOR disables it as well
-    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"], global = true, help_heading = "Output")]
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"], global = true)]
     color: String,
     /// Print results and errors only, without progress and notes
-    #[arg(short, long, global = true, help_heading = "Output")]
+    #[arg(short, long, global = true)]
     quiet: bool,
     /// Print more: each request to a service, and limits and latencies of a scan
-    #[arg(short, long, global = true, help_heading = "Output")]
+    #[arg(short, long, global = true)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,
@@ -91,8 +93,13 @@ enum Command {
 impl Cli {
     /// Reads the command line of this process. Ends the process after an error, a help text or the version.
     pub fn read() -> Self {
-        let matches = examples::add(Self::command()).get_matches();
+        let matches = Self::with_help().get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Returns the commands with what their help texts have beside their options.
+    fn with_help() -> clap::Command {
+        examples::add(headings::group(Self::command()))
     }
 
     /// Runs the command and returns its exit code.
@@ -121,7 +128,7 @@ impl Cli {
                 pages::completions(&args, Self::command());
                 Exit::Done
             }
-            Command::Man(args) => finish(pages::man(&args, examples::add(Self::command()))),
+            Command::Man(args) => finish(pages::man(&args, Self::with_help())),
         }
     }
 }

@@ -68,6 +68,7 @@ pub enum Instance {
         sampling: Sampling,
     },
     /// Change the settings of an instance; settings that are left out keep their values
+    #[command(override_usage = "keysweep admin instance set [OPTIONS] --project <PROJECT> <INSTANCE>")]
     Set {
         /// Name or ID of the instance
         instance: String,

@@ -38,7 +38,7 @@ pub struct ClientArgs {
     #[command(flatten)]
     service: ServiceArgs,
     /// Print the response as one JSON object
-    #[arg(long, global = true, help_heading = "Service")]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
@@ -50,30 +50,16 @@ pub struct ClientArgs {
 )]
 pub struct ServiceArgs {
     /// URL of the service: https://host:port
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "KEYSWEEP_ENDPOINT",
-        hide_env_values = true,
-        global = true,
-        help_heading = "Service"
-    )]
+    #[arg(long, value_name = "URL", env = "KEYSWEEP_ENDPOINT", hide_env_values = true, global = true)]
     endpoint: Option<String>,
     /// Name or ID of the project [default: the only project of the access key]
-    #[arg(
-        long,
-        value_name = "PROJECT",
-        env = "KEYSWEEP_PROJECT",
-        hide_env_values = true,
-        global = true,
-        help_heading = "Service"
-    )]
+    #[arg(long, value_name = "PROJECT", env = "KEYSWEEP_PROJECT", hide_env_values = true, global = true)]
     project: Option<String>,
     /// Read the access key from this file, in the format of `keysweep admin --json access-key add`
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CREDENTIALS", hide_env_values = true, global = true, help_heading = "Service")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CREDENTIALS", hide_env_values = true, global = true)]
     credentials: Option<OsString>,
     /// CA bundle to verify the service, instead of the system's CA certificates (PEM file)
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CA_FILE", hide_env_values = true, global = true, help_heading = "Service")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "KEYSWEEP_CA_FILE", hide_env_values = true, global = true)]
     ca_file: Option<OsString>,
 }
 
