@@ -6,9 +6,7 @@ help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Scans a temporary server full of stale keys (ARGS=--once: exits after the scan)
-	@scripts/toolchain cc
-	@scripts/quiet-build --profile demo -p keysweep
-	@server=$$(scripts/demo-server) && KEYSWEEP_DEMO_SERVER=$$server exec target/demo/keysweep demo $(ARGS)
+	@scripts/demo $(ARGS)
 
 test: prepare ## Runs all tests, against real servers
 	cargo test -q --doc --workspace

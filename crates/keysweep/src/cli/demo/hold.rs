@@ -87,7 +87,7 @@ fn p90(link: &mut Link, time: Duration, stop: &Stop) -> anyhow::Result<String> {
 }
 
 /// Returns a bar of a stale share.
-fn bar(share: f64) -> String {
+pub fn bar(share: f64) -> String {
     let filled = ((share / FULL_SHARE * BAR_LENGTH as f64).round() as usize).min(BAR_LENGTH);
     format!("{}{}", "█".repeat(filled), "░".repeat(BAR_LENGTH - filled))
 }

@@ -42,7 +42,7 @@ const BATCH_STEP: u64 = 4;
 /// Milliseconds until the batch expires. Its expiry times are set by then.
 const BATCH_DELAY: u64 = 3_000;
 /// How long the server's own expiry cycle works on the batch before the scan.
-const CYCLE_TIME: Duration = Duration::from_secs(5);
+const CYCLE_TIME: Duration = Duration::from_secs(3);
 /// One of this many keys is loaded for the second act.
 const CHURN_STEP: u64 = 5;
 /// Share of stale keys at which the second act begins to hold, 0–1. The server's own expiry cycle lets it build up.
@@ -81,13 +81,15 @@ fn run_steps(args: &DemoArgs, cleanup: &Cleanup, stop: &Stop) -> anyhow::Result<
     let folder = cleanup.make_folder()?;
     let server = DemoServer::start(cleanup, &folder, stop)?;
     let mut link = server.connect(stop)?;
-    term::line(&format!("A disposable server is running at {}.", server.url()));
+    term::line(&format!("A disposable server is running, {}.", server::name(&mut link)?));
 
     let log = ExpiryLog::default();
     let mut loader = Loader::new(server.connect(stop)?, log.clone());
     let bar = term::Counter::new("loading sessions", args.keys);
     loader.load(args.keys, Ttl::Long, stop, |keys| bar.set(keys))?;
     bar.finish();
+    let loaded = Sample::take(&mut link, &log)?;
+    term::line(&format!("{} sessions take {}.", HumanCount(loaded.keys), size(loaded.used_memory)));
     let expires_at = now() + BATCH_DELAY;
     let batch = loader.expire_every(BATCH_STEP, expires_at, stop)?;
     // A real server has clients during a scan, so this one does too.
@@ -155,11 +157,12 @@ fn after_the_batch(
     }
     let sample = Sample::take(link, log)?;
     term::line(&format!(
-        "{} sessions have expired at once. After {} s of its own expiry cycle the server still holds {} of them.",
+        "{} sessions have expired at once. After {} s of its own expiry cycle the server still holds {} of them:",
         HumanCount(batch),
         CYCLE_TIME.as_secs(),
         HumanCount(sample.stale())
     ));
+    term::line(&format!("{} {:.1} % stale", hold::bar(sample.stale_share()), sample.stale_share() * 100.0));
     Ok(sample)
 }
 
@@ -202,7 +205,7 @@ fn scan(runtime: &tokio::runtime::Runtime, app: &App, server: &DemoServer, stop:
     })?;
     let base = base(app)?;
     let create = format!("{base}/v2/{}/instances/{}/scan-expire-keys-task", instance.project_id, instance.id);
-    term::line(&format!("The web console is at {base}/console; it requires no password here."));
+    term::line("keysweep scans the server, as a task that is created through its API.");
     let agent = agent();
     let created: Value = agent.post(&create).send_empty()?.body_mut().read_json()?;
     let id = created["id"].as_str().context("the response has no task ID")?;
@@ -243,7 +246,7 @@ fn print_result(before: &Sample, after: &Sample, task: &Value) {
         let p90 = report["probe_seconds"][field].as_f64();
         p90.map_or_else(|| "not measured".to_owned(), |seconds| format!("{:.2} ms", seconds * 1e3))
     };
-    term::line("");
+    term::line(&format!("{} {:.1} % stale\n", hold::bar(after.stale_share()), after.stale_share() * 100.0));
     term::table(
         &["", "before", "after"],
         vec![
@@ -268,9 +271,10 @@ fn print_result(before: &Sample, after: &Sample, task: &Value) {
 fn print_next_steps(app: &App, server: &DemoServer) {
     let Ok(base) = base(app) else { return };
     term::line(&format!(
-        "\nTry it: keysweep scan {}, or the web console at {base}/console. Ctrl-C ends everything.",
+        "\nCtrl-C ends the demo. Until then the server can be scanned: keysweep scan {}",
         server.url()
     ));
+    term::line(&format!("The web console requires no password here: {base}/console"));
 }
 
 fn base(app: &App) -> anyhow::Result<String> {

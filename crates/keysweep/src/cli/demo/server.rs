@@ -79,6 +79,17 @@ impl DemoServer {
     }
 }
 
+/// Returns what a server calls itself, with its version.
+///
+/// # Errors
+/// The server did not answer.
+pub fn name(link: &mut Link) -> Result<String, LinkError> {
+    let info = link.info(&["server"])?.unwrap_or_default();
+    let named = |field, name| info.text(field).map(|version| format!("{name} {version}"));
+    let name = named("valkey_version", "Valkey").or_else(|| named("redis_version", "Redis"));
+    Ok(name.unwrap_or_else(|| "of an unknown version".to_owned()))
+}
+
 fn find_binary() -> anyhow::Result<PathBuf> {
     if let Some(path) = env::var_os("KEYSWEEP_DEMO_SERVER").filter(|path| !path.is_empty()) {
         return Ok(path.into());
