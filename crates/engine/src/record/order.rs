@@ -14,7 +14,10 @@ mod walk;
 pub use self::walk::Position;
 pub(crate) use self::walk::{Advance, Call, Walk};
 use super::cursor::{SLOT_BITS, SLOT_MASK, Scale, in_slot};
-use crate::topology::{SLOTS, SlotSet};
+use crate::{
+    stale::CycleSetting,
+    topology::{SLOTS, SlotSet},
+};
 
 /// log2 of the usual number of chunks. With 8 chunks the wake within each of them is still felt, with 256 it is not.
 const CHUNK_BITS: u32 = 8;
@@ -26,6 +29,9 @@ const KEYS_PER_CHUNK: u64 = 256;
 const KEYS_PER_DISTANT_CHUNK: u64 = 4_096;
 /// Slots of a block, usually and at most: in smaller blocks a call reaches beyond its block too often.
 const BLOCK: u16 = 256;
+/// Keys that may expire for each stale one while a scan visits a key, at the usual number of chunks: with more the wake within a
+/// chunk is felt.
+const WAKE: f64 = 50.0;
 /// The smallest COUNT of a call, as of SCAN itself.
 const MIN_COUNT: u64 = 10;
 
@@ -92,6 +98,8 @@ pub(crate) struct Speeds {
     pub scanned: Option<u64>,
     /// Keys a second that expire meanwhile; `None`: unknown.
     pub expired: Option<f64>,
+    /// Settings of the server's own expiry cycle.
+    pub cycle: CycleSetting,
     /// Whether every call waits for a long round trip. The last call of a chunk is as long as any other, and so chunks are larger.
     pub is_distant: bool,
 }
@@ -174,10 +182,15 @@ fn chunk_bits(keys: u64, speeds: Speeds) -> u32 {
     (usual..=MAX_CHUNK_BITS).find(|bits| !finer(*bits)).unwrap_or(MAX_CHUNK_BITS)
 }
 
-/// Returns the keys a second below which a scan leaves a wake within each of 2^`bits` chunks: at the usual number of them a tenth
-/// of what expires, where a fifth of the keys is stale.
+/// Returns the keys a second below which a scan leaves a wake within each of 2^`bits` chunks: the fewer keys the cycle leaves
+/// stale, the sooner it gives up.
 fn slowest(bits: u32, speeds: Speeds) -> f64 {
-    speeds.expired.unwrap_or(0.0) / 10.0 * 2f64.powi(CHUNK_BITS as i32 - bits as i32)
+    let expired = speeds.expired.unwrap_or(0.0);
+    let stale = speeds.cycle.held_share(expired);
+    if stale <= 0.0 {
+        return 0.0;
+    }
+    expired / (WAKE * stale) * 2f64.powi(CHUNK_BITS as i32 - bits as i32)
 }
 
 /// Returns the chunks of one table, the first one first.

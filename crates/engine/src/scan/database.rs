@@ -16,7 +16,7 @@ use crate::{
     link::LinkError,
     pacing::{Next, Throttle},
     record::{DatabaseCheckpoint, Order, Scale, Speeds, Walk},
-    server::{self, CycleOrder, FASTER, speeds, wake},
+    server::{self, CycleOrder, FASTER, speeds, wake, wake_in_chunks},
     target::Address,
 };
 
@@ -175,15 +175,46 @@ impl ShardSweeper<'_> {
             let walk = Walk::new(order, scale.clone(), restricted_to.clone());
             walk.resume(database.begun, &database.positions)
         });
-        Ok(resumed.unwrap_or_else(|| {
-            let speeds = Speeds { is_distant: several, ..speeds(&session.info, self.limits().keys_per_second) };
-            let walks_backward = several || CycleOrder::of(&session.info) == CycleOrder::LikeScan;
-            let order = match walks_backward && !forces_forward {
-                true => Order::backward(database.keys, &scale, speeds),
-                false => Order::Forward,
-            };
-            self.start(index, order, scale)
-        }))
+        if let Some(walk) = resumed {
+            return Ok(walk);
+        }
+        let is_like_scan = CycleOrder::of(&session.info) == CycleOrder::LikeScan;
+        let order = match (several || is_like_scan) && !forces_forward {
+            true => self.backward_order(session, database, &scale, several, is_like_scan)?,
+            false => Order::Forward,
+        };
+        Ok(self.start(index, order, scale))
+    }
+
+    /// Returns the backward order for a database. Where the scan is limited and `may_wake`, in chunks fine enough for the keys that
+    /// expire now.
+    fn backward_order(
+        &self,
+        session: &mut Session,
+        database: &DatabaseCheckpoint,
+        scale: &Scale,
+        several: bool,
+        may_wake: bool,
+    ) -> Result<Order, ShardError> {
+        let since_start = Speeds { is_distant: several, ..speeds(&session.info, self.limits().keys_per_second) };
+        let rate = since_start.scanned.filter(|_| may_wake && Order::is_divided(database.keys));
+        let Some(rate) = rate.filter(|_| session.may_expire(database.database)) else {
+            return Ok(Order::backward(database.keys, scale, since_start));
+        };
+        if session.expired_per_second.is_none() {
+            let measured = server::measure_expiry(&mut session.link, &session.info, self.stop());
+            session.expired_per_second = measured.map_err(|error| ShardError::at(&session.address, error))?;
+        }
+        // The higher of the two: keys may have begun to expire lately, or do so now and then.
+        let higher = [since_start.expired, session.expired_per_second].into_iter().flatten().reduce(f64::max);
+        let speeds = Speeds { expired: higher, ..since_start };
+        let order = Order::backward(database.keys, scale, speeds);
+        let finding = wake_in_chunks(database.keys, rate as f64, &order, speeds);
+        // The pre-flight checks have warned of what they know.
+        if let Some(finding) = finding.filter(|_| order.slowest(since_start) <= rate as f64) {
+            self.warn(format!("order: database {} of {}: {finding}; {FASTER}", database.database, session.address));
+        }
+        Ok(order)
     }
 
     /// Starts a database in an order.

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub lazyfree: Option<LazyFreeLease>,
     /// The server's state of the connection's start, and when it was sampled.
     pub state: (ServerState, Instant),
+    /// Keys that expire a second, once that was measured.
+    pub expired_per_second: Option<f64>,
     /// Slices run without a transaction until then, because the server is out of memory; `None`: it is not.
     pub plain_until: Option<Instant>,
 }
@@ -181,6 +183,7 @@ impl ShardSweeper<'_> {
             info,
             lazyfree: None,
             state: (sample, sampled),
+            expired_per_second: None,
             plain_until: None,
         })
     }

@@ -1,6 +1,6 @@
 //! The server's own expiry cycle: whether it walks the keys in the order of SCAN, and when a scan disturbs it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     check::{Check, Verdict},
@@ -8,15 +8,18 @@ use super::{
     keyspace::has_per_slot_tables,
 };
 use crate::{
-    link::{Info, Keyspace},
+    link::{Info, Keyspace, Link, LinkError},
     record::{Order, Scale, Speeds},
     speed::QUIET,
-    stale::Reading,
+    stale::{CycleSetting, Reading, expiry_rate},
+    stop::Stop,
 };
 
 /// Databases of a server that does not say how many it has: the servers' own default.
 pub(crate) const DEFAULT_DATABASES: u32 = 16;
 
+/// Cycles over which the keys that expire are counted: a cycle now and then finds nothing.
+const CYCLES: f64 = 3.0;
 /// A forward scan that takes longer than this share of the mean TTL leaves a wake that the cycle stays in.
 const SLOW: f64 = 0.4;
 /// A scan that takes no longer is over before anything piles up, whatever the TTLs.
@@ -44,11 +47,32 @@ impl CycleOrder {
     }
 }
 
-/// Returns the speeds of a scan with this limit, by what INFO (sections server and stats) reports.
+/// Returns the speeds of a scan with this limit, by what INFO (sections server and stats) reports: the keys that expire are those in
+/// the mean since the server's start.
 pub(crate) fn speeds(info: &Info, keys_per_second: Option<u64>) -> Speeds {
     let expired = info.number::<f64>("expired_keys").zip(info.number::<f64>("uptime_in_seconds"));
     let expired = expired.map(|(keys, seconds)| keys / seconds.max(1.0));
-    Speeds { scanned: keys_per_second, expired, ..Speeds::default() }
+    // CONFIG may be refused: the default effort.
+    let cycle = CycleSetting { hz: hz(info), ..CycleSetting::default() };
+    Speeds { scanned: keys_per_second, expired, cycle, ..Speeds::default() }
+}
+
+fn hz(info: &Info) -> u32 {
+    info.number("hz").unwrap_or(CycleSetting::default().hz).max(1)
+}
+
+/// Counts for some cycles how many keys expire a second, while no slice runs; `None`: the server does not say. `info`: what it has
+/// reported before (section server).
+pub(crate) fn measure_expiry(link: &mut Link, info: &Info, stop: &Stop) -> Result<Option<f64>, LinkError> {
+    let started = Instant::now();
+    let mut read = || {
+        let info = link.info(&["stats"])?;
+        Ok(info.and_then(|info| reading(&info, started.elapsed().as_secs_f64(), 0)))
+    };
+    let before = read()?;
+    stop.wait_until(Instant::now() + Duration::from_secs_f64(CYCLES / f64::from(hz(info))));
+    let after = read()?;
+    Ok(before.zip(after).and_then(|(before, after)| expiry_rate(&before, &after)))
 }
 
 /// Returns what INFO (sections server and stats) reports about expired keys; `None`: not how many. `at`: seconds of the clock that
@@ -83,6 +107,18 @@ pub(crate) fn wake(keys: u64, taken: Duration, mean_ttl: Option<Duration>) -> Op
     })
 }
 
+/// Returns the warning about a scan of `keys` keys at `rate` keys a second in whose chunks the cycle may stay; `None`: they are small
+/// enough.
+pub(crate) fn wake_in_chunks(keys: u64, rate: f64, order: &Order, speeds: Speeds) -> Option<String> {
+    let needed = order.slowest(speeds);
+    (needed > rate).then(|| {
+        format!(
+            "{rate:.0} keys a second are too slow for {keys} keys while {:.0} a second expire: from {needed:.0} on the scan leaves no wake in which the server's own expiry cycle finds nothing",
+            speeds.expired.unwrap_or_default()
+        )
+    })
+}
+
 /// What to do about such a warning.
 pub(crate) const FASTER: &str = "scan faster: a higher --keys-per-second or none, or a faster pace";
 
@@ -103,14 +139,7 @@ pub(super) fn order(info: &Info, forecast: &Forecast, only: Option<u32>) -> Chec
         if order.is_forward() {
             return wake(line.keys, Duration::try_from_secs_f64(line.keys as f64 / rate).ok()?, line.mean_ttl);
         }
-        let needed = order.slowest(speeds);
-        (needed > rate).then(|| {
-            format!(
-                "{rate:.0} keys a second are too slow for {} keys while {:.0} a second expire: from {needed:.0} on the scan leaves no wake in which the server's own expiry cycle finds nothing",
-                line.keys,
-                speeds.expired.unwrap_or_default()
-            )
-        })
+        wake_in_chunks(line.keys, rate, order, speeds)
     });
     if let Some(finding) = found {
         let beside = match forecast.clients > QUIET {

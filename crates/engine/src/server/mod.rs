@@ -28,7 +28,9 @@ pub use self::{
 };
 pub(crate) use self::{
     checks::{examine, failed_save, out_of_memory},
-    cycle::{CycleOrder, DEFAULT_DATABASES, FASTER, cycle_seconds, reading, speeds, wake},
+    cycle::{
+        CycleOrder, DEFAULT_DATABASES, FASTER, cycle_seconds, measure_expiry, reading, speeds, wake, wake_in_chunks,
+    },
     engine::engine_refusal,
     inquiry::Inquiry,
     keyspace::{find_databases, has_per_slot_tables, slot_scale},

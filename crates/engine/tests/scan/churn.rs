@@ -12,11 +12,11 @@ use std::{
 };
 
 use keysweep_engine::{Outcome, Stop, Target, sweep};
-use keysweep_harness::{Flavor, Server};
+use keysweep_harness::{Flavor, Server, eventually};
 use rstest::rstest;
 
 use crate::{
-    common::slow,
+    common::{StopWhen, slow},
     opaque_proxy::{Hiding, OpaqueProxy},
 };
 
@@ -174,6 +174,34 @@ fn heavy_a_slow_scan_in_chunks_spares_the_servers_own_cycle_and_the_same_scan_fo
     let [alone, chunks, forward] = stale_shares(Flavor::Redis82, SMALL);
     assert!(chunks <= alone * 1.4, "{chunks} with a scan in chunks, {alone} alone");
     assert!(forward >= chunks * 1.2, "{forward} with a forward scan, {chunks} with one in chunks");
+}
+
+/// The mean since the server's start knows nothing of it: its counters are reset just before the scan.
+#[test]
+fn what_expires_at_the_moment_decides_whether_a_scan_is_too_slow_for_its_chunks() {
+    let scene = Scene { rate: 6_000, longest_ttl: 1_500, ..SMALL };
+    let server = Server::start(Flavor::Valkey91);
+    let mut connection = server.connection();
+    redis::cmd("DEBUG").arg("POPULATE").arg(25_000).exec(&mut connection).expect("keys");
+    let (ledger, over) = (Ledger::new(), AtomicBool::new(false));
+    let report = thread::scope(|scope| {
+        scope.spawn(|| ledger.churn(scene, &server, &over));
+        eventually("keys expire", Duration::from_secs(20), || {
+            let stats: String = redis::cmd("INFO").arg("stats").query(&mut connection).expect("INFO");
+            let expired = stats.lines().find_map(|line| line.strip_prefix("expired_keys:")?.trim().parse::<u64>().ok());
+            (expired? > 5_000).then_some(())
+        });
+        redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).expect("a reset");
+        let begun = StopWhen::new(|_| true);
+        let report = sweep(&server.url().parse().expect("a target"), &slow(50), &begun, &begun.stop);
+        over.store(true, Ordering::Relaxed);
+        report
+    });
+    let warned = report.warnings.iter().find_map(|warning| {
+        let (_, rest) = warning.split_once("50 keys a second are too slow for ")?;
+        rest.split_once(" while ")?.1.split_once(" a second expire")?.0.parse::<u64>().ok()
+    });
+    assert!(warned.is_some_and(|expired| (1_000..12_000).contains(&expired)), "{:?}", report.warnings);
 }
 
 #[rstest]

@@ -63,6 +63,19 @@ fn small_databases_are_scanned_in_one_go_and_slow_scans_in_more_chunks() {
 }
 
 #[test]
+fn the_less_the_servers_own_cycle_leaves_stale_the_faster_a_scan_has_to_be() {
+    let slowest = |expired, hz| {
+        let cycle = CycleSetting { hz, ..CycleSetting::default() };
+        Order::Backward { bits: 8 }.slowest(Speeds { expired: Some(expired), cycle, ..Speeds::default() })
+    };
+    // At 10,000 a second and hz 10 some 22.5 % are stale, at 100 a second 9 %.
+    assert!((850.0..1_000.0).contains(&slowest(10_000.0, 10)), "{}", slowest(10_000.0, 10));
+    assert!((20.0..25.0).contains(&slowest(100.0, 10)), "{}", slowest(100.0, 10));
+    assert!(slowest(10_000.0, 100) > 1.3 * slowest(10_000.0, 10));
+    assert_eq!(slowest(0.0, 10), 0.0);
+}
+
+#[test]
 fn over_a_long_path_chunks_are_larger() {
     let distant = |keys| Order::backward(keys, &Scale::Table, Speeds { is_distant: true, ..Speeds::default() });
     assert_eq!(distant(60_000), Order::Backward { bits: 3 });
