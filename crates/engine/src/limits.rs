@@ -102,8 +102,8 @@ impl Preset {
     pub fn limits(self) -> Limits {
         let (max_cpu, micros, distant_micros, guard) = match self {
             Self::Gentle => (0.08, 250, 250, Some(GUARD)),
-            Self::Normal => (0.8, 90, 400, Some(GUARD)),
-            Self::Fast => (1.0, 160, 500, Some(GUARD)),
+            Self::Normal => (0.8, 90, 600, Some(GUARD)),
+            Self::Fast => (1.0, 160, 800, Some(GUARD)),
             Self::Max => (1.0, 1000, 1000, None),
         };
         let (max_slice, distant_slice) = (Duration::from_micros(micros), Some(Duration::from_micros(distant_micros)));
@@ -138,7 +138,7 @@ mod tests {
         let slice = |micros: u64| normal.over(Duration::from_micros(micros)).max_slice.as_micros();
         assert_eq!(
             [0, 500, 900, 1_300, 2_700, 8_000, 22_000, 500_000].map(slice),
-            [90, 90, 135, 195, 240, 360, 400, 400]
+            [90, 90, 135, 195, 240, 360, 600, 600]
         );
         for micros in (0..2_000).map(|tens| 10 * tens) {
             let (length, interval) = (slice(micros) as f64, micros as f64 / f64::from(Limits::CURSORS));

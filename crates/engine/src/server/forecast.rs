@@ -94,8 +94,8 @@ mod tests {
         let [gentle, normal, fast, max] = Preset::ALL.map(|preset| seconds(preset, REDIS, 22_000));
         assert!(gentle > normal && normal > fast && fast > max, "{gentle}, {normal}, {fast}, {max}");
         assert!(seconds(Preset::Normal, VALKEY, 22_000) < normal / 2.0, "cheaper keys, and so more in each round trip");
-        // Measured: 2.1 s with the checks and the baseline, which take half a second.
-        assert!((1.0..2.5).contains(&normal), "{normal} s");
+        // Measured: 1.5 s with the checks and the baseline, which take half a second.
+        assert!((0.7..1.5).contains(&normal), "{normal} s");
         assert!(seconds(Preset::Normal, REDIS, 45_000) > 1.9 * normal);
         assert!(seconds(Preset::Gentle, REDIS, 60) < gentle, "without a path");
     }
