@@ -29,13 +29,12 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for a pending reply after a stop, so that the keys that a slice reclaimed are counted.
 const STOP_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The server's time, and when it was asked for and answered.
+/// The server's time, and when its reply arrived.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeReading {
-    pub sent: Instant,
     pub answered: Instant,
-    /// Microseconds since 1970.
-    pub clock: i64,
+    /// Microseconds since 1970; `None`: TIME is refused.
+    pub clock: Option<i64>,
 }
 
 /// One connection to one node.
@@ -211,12 +210,19 @@ impl Link {
         Ok(sent.elapsed())
     }
 
-    /// Asks for the server's time; `None` where TIME is refused.
-    pub(crate) fn time(&mut self) -> Result<Option<TimeReading>, LinkError> {
+    /// Asks for the server's time. The reply is the next one to receive. Returns when it was sent.
+    pub(crate) fn send_time(&mut self) -> Result<Instant, LinkError> {
         let sent = Instant::now();
-        let reply = self.call_optional(&[b"TIME"])?;
-        let clock = reply.as_ref().and_then(Reply::time);
-        Ok(clock.map(|clock| TimeReading { sent, answered: Instant::now(), clock }))
+        self.send_command(&[b"TIME"])?;
+        Ok(sent)
+    }
+
+    /// Receives the server's time, which was asked for at `sent`.
+    pub(crate) fn receive_time(&mut self, sent: Instant) -> Result<TimeReading, LinkError> {
+        let reply = optional(self.receive())?;
+        let answered = Instant::now();
+        self.round_trip = self.round_trip.min(answered.saturating_duration_since(sent));
+        Ok(TimeReading { answered, clock: reply.as_ref().and_then(Reply::time) })
     }
 
     /// Returns the shortest round trip of this many PINGs, of one at least: a single one may be late, and would then hide what

@@ -130,8 +130,13 @@ impl Info {
 
     /// Returns how often any command was called, as far as its statistics are reported.
     pub fn all_commands(&self) -> u64 {
+        self.commands().fold(0, |sum, (_, (calls, _))| sum.wrapping_add(calls))
+    }
+
+    /// Returns the commands whose statistics are reported, each with those.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, (u64, u64))> {
         let names = self.0.keys().filter_map(|field| field.strip_prefix("cmdstat_"));
-        names.filter_map(|name| self.command(name)).fold(0, |sum, (calls, _)| sum.wrapping_add(calls))
+        names.filter_map(|name| Some((name, self.command(name)?)))
     }
 
     /// Whether statistics of any command are reported.

@@ -24,7 +24,8 @@ pub struct Capabilities {
     pub dbsize: bool,
     /// SELECT: without it only database 0 can be swept.
     pub select: bool,
-    /// TIME, where it moves inside a transaction (Redis before 7.2): without it SCAN is not timed by the server's clock.
+    /// TIME, where it moves inside a transaction (Redis before 7.2), to time SCAN by the server's clock; over a distance on every
+    /// server: it says when the slice ran.
     pub time: bool,
     /// Whether slices read `used_memory` before and after SCAN, which takes longer than a small slice itself.
     pub memory: bool,
@@ -60,7 +61,8 @@ pub struct SliceReply {
     pub reclaimed: u64,
     /// Keys in the database before and after, where DBSIZE is allowed.
     pub sizes: Option<(u64, u64)>,
-    /// The server's time before and after SCAN, microseconds since 1970, where its clock moves in a transaction.
+    /// The server's time before and after SCAN, microseconds since 1970, where it was asked for: twice that of the beginning where
+    /// its clock stands still in a transaction.
     pub clock: Option<(i64, i64)>,
     /// `used_memory` before and after SCAN, bytes, where it is read.
     pub memory: Option<(u64, u64)>,

@@ -7,7 +7,8 @@ use super::{
     cost::PER_PING,
     guard::Guard,
     probe::Probe,
-    signal::{Signal, Waits},
+    signal::{Before, Signal},
+    waits::Waits,
 };
 use crate::{
     limits::Limits,
@@ -24,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(3);
 const TIME: Duration = Duration::from_millis(100);
 /// PINGs at a distance, at least: as many as a p90 takes.
 const DISTANT_PINGS: u32 = 10;
-/// PINGs without a guard, and at a distance where the server reports its event loop.
+/// PINGs without a guard, and at a distance where the server reports its event loop and refuses TIME.
 const MIN_PINGS: u32 = 3;
 
 /// Result of the measurement.
@@ -47,16 +48,16 @@ impl Baseline {
         for _ in 0..MIN_PINGS {
             probe.record(Duration::ZERO, link.ping()?);
         }
-        Ok(Self { guard: None, p90: None, signal: Signal::Ping, clients: None, sample })
+        Ok(Self { guard: None, p90: None, signal: Signal::default(), clients: None, sample })
     }
 
     /// Measures latency and load. `known`: the p90 before the first slice of an earlier connection, when nothing had happened
-    /// yet of what made that one break. `before`: the state a moment ago, and when that was.
+    /// yet of what made that one break. `before`: the state a moment ago, and when that was. `tells_time`: whether TIME is allowed.
     pub fn guarded(
         link: &mut Link,
         probe: &mut Probe,
         limits: Limits,
-        tolerance: Duration,
+        tells_time: bool,
         known: Option<Duration>,
         before: (ServerState, Instant),
         stop: &Stop,
@@ -65,15 +66,25 @@ impl Baseline {
         let mut waits = Waits::default();
         let mut pings = 0;
         while pings < PINGS {
-            let enough = if before.event_loop.is_some() { MIN_PINGS } else { DISTANT_PINGS };
+            let path = link.round_trip();
+            let by_clock = tells_time && path > DISTANT;
+            let enough = if by_clock || before.event_loop.is_none() { DISTANT_PINGS } else { MIN_PINGS };
             // The last sample takes a round trip as well.
-            if pings >= enough && probe.idle() > DISTANT && sampled.elapsed() + probe.idle() >= TIME {
+            if pings >= enough && path > DISTANT && sampled.elapsed() + path >= TIME {
                 break;
             }
             let next = Instant::now() + INTERVAL;
-            let by_clock = before.event_loop.is_none() && link.round_trip() > DISTANT;
-            probe.record(Duration::ZERO, waits.probe(link, by_clock)?);
-            pings += 1;
+            let round_trips = match by_clock {
+                true => {
+                    let ahead = (path.as_micros() / INTERVAL.as_micros()).clamp(1, u128::from(DISTANT_PINGS));
+                    waits.probe_ahead(link, ahead as u32, INTERVAL)?
+                }
+                false => vec![link.ping()?],
+            };
+            for round_trip in round_trips {
+                probe.record(Duration::ZERO, round_trip);
+                pings += 1;
+            }
             stop.wait_until(next);
         }
         let asked = Asked { counters: before.counters.is_some(), import_mode: false };
@@ -81,26 +92,29 @@ impl Baseline {
         let elapsed = sampled.elapsed().as_secs_f64();
         let is_distant = probe.idle() > DISTANT;
         let p90 = known.unwrap_or_else(|| probe.quantile(0.9));
-        let (signal, threshold) = match (sample.event_loop.zip(before.event_loop), waits.p90()) {
-            _ if !is_distant => (Signal::Ping, p90),
-            // An iteration that runs a slice is as long as that.
-            (Some((now, before)), _) => {
-                let mean = now.mean_since(before).unwrap_or_default();
-                (Signal::EventLoop(now), mean.max(limits.over(probe.idle()).max_slice))
-            }
-            (None, Some(wait)) => {
-                waits.reset();
-                (Signal::Clock(waits), wait)
-            }
-            // The PINGs of a distant server vary, and so does their p90.
-            (None, None) => (Signal::Ping, p90 + p90.saturating_sub(probe.idle())),
+        let signal = match is_distant {
+            true => Signal::over_distance(Before {
+                waits,
+                samples: [&before, &sample],
+                elapsed: sampled.elapsed(),
+                tolerance: limits.guard.unwrap_or_default(),
+                // An iteration that runs a slice is as long as that.
+                slice: limits.over(probe.idle()).max_slice,
+            }),
+            false => Signal::default(),
+        };
+        let threshold = match signal.is_ping() {
+            true if is_distant => p90 + p90.saturating_sub(probe.idle()),
+            true => p90,
+            // It is what clients wait for beyond this baseline.
+            false => Duration::ZERO,
         };
         let cpu = sample.main_thread_cpu.zip(before.main_thread_cpu);
         // What the PINGs take is no client's, and slices would seem that much cheaper.
         let own = Duration::from_secs_f64(f64::from(pings) * PER_PING);
         let used = cpu.map(|(now, before)| now.saturating_sub(before).saturating_sub(own).as_secs_f64());
-        let mut guard = Guard::new(limits.max_cpu, threshold, tolerance);
-        if let Some(used) = used {
+        let mut guard = limits.guard.map(|tolerance| Guard::new(limits.max_cpu, threshold, tolerance));
+        if let Some((guard, used)) = guard.as_mut().zip(used) {
             guard.start_beside(used / elapsed);
         }
         // Those of the samples, and of connections that are made meanwhile, count as commands of clients that fall silent.
@@ -109,6 +123,7 @@ impl Baseline {
             .zip(before.scan)
             .map_or(0, |(now, before)| now.commands.saturating_sub(before.commands).saturating_sub(u64::from(pings)));
         let clients = used.map(|used| Clients::new(used, elapsed, commands));
-        Ok(Self { guard: Some(guard), p90: Some(p90), signal, clients, sample })
+        let p90 = guard.is_some().then_some(p90);
+        Ok(Self { guard, p90, signal, clients, sample })
     }
 }

@@ -14,6 +14,7 @@ mod reasons;
 mod reply_cap;
 mod signal;
 mod throttle;
+mod waits;
 
 pub use self::pace::{Decision, Pace};
 pub(crate) use self::{

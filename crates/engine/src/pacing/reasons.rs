@@ -85,9 +85,10 @@ impl Throttle<'_> {
             monitor.note("expiry may have been paused for a moment; the last second is scanned again");
             clean = false;
         }
+        let pauses = sample.pauses;
         self.last_sample = sample;
         let mut state = self.state();
-        state.pauses_sampled = Some(sample.pauses);
+        state.pauses_sampled = Some(pauses);
         if clean {
             state.commit();
         }

@@ -1,181 +1,180 @@
 //! What the guard judges of the latency of clients.
 //!
 //! Next to the server that is the round trip of a PING. Over a distance the round trip varies with the network, and the guard
-//! would back off from jitter. There the server itself says how long it lets clients wait: by the iterations of its event loop
-//! (Redis and Valkey since 7.2), or by its clock.
+//! would back off from jitter. There the server itself says how long it lets clients wait: by its clock, which says when it ran a
+//! slice, and by what it counts of its commands and of its event loop (Redis and Valkey since 7.2).
+//!
+//! No network touches what the server counts, and long commands stand out also beside thousands of short ones, in whose iterations of
+//! the event loop they would be lost. The clock shows what is no command: a cycle that expires keys, a slow disk. By the clock jitter of
+//! one direction looks like a stall, and so a server that counts an idle event loop meanwhile has had none.
 
 use std::time::{Duration, Instant};
 
-use super::probe::Probe;
+use super::{probe::Probe, waits::Waits};
 use crate::{
-    link::{Link, LinkError, TimeReading},
-    server::EventLoop,
+    link::{Link, LinkError},
+    server::ServerState,
 };
 
-/// Jitter of the way there that the jitter of the way back explains, as a multiple of it: with few probes they differ by chance.
-const JITTER: u32 = 3;
-/// How long after the slice before it a slice has to be sent, so that it does not wait for that one.
-const APART: Duration = Duration::from_millis(1);
-/// Where the way of the first probe begins, so that later ones may be shorter.
-const OFFSET: Duration = Duration::from_secs(3600);
+/// Share of the time in which a server must have been busy, the sweep's own part left out, for a p90 of the waits for it to rise.
+const SEEN: f64 = 0.1;
 
-/// Signal of one connection.
+/// Signal of one connection. Without a clock and counters it is the round trip of a PING.
 #[derive(Debug, Clone, Default)]
-pub enum Signal {
-    /// The round trip of a PING.
-    #[default]
-    Ping,
-    /// The mean iteration of the server's event loop since the last sample.
-    EventLoop(EventLoop),
-    /// How late the server answers, by its clock.
-    Clock(Waits),
+pub struct Signal {
+    clock: Option<Clock>,
+    counters: Option<Counters>,
 }
 
-/// How late a server answers, by what TIME returns.
-///
-/// The reading divides the round trip into the way there, at whose end the probe waits for the server, and the way back. How far
-/// the clocks are apart does not matter: only how the ways vary is compared. The network lets both vary, a server that stalls only
-/// the way there.
+/// How late the server answers, by its clock.
 #[derive(Debug, Clone)]
-pub struct Waits {
-    origin: Instant,
-    /// When the last slice was sent.
-    last_slice: Option<Instant>,
-    /// What the first way there took, by clocks that differ, microseconds.
-    first: Option<i64>,
-    there: Probe,
-    back: Probe,
+struct Clock {
+    waits: Waits,
+    /// The p90 before the first slice.
+    baseline: Duration,
 }
 
-impl Default for Waits {
-    fn default() -> Self {
-        Self { origin: Instant::now(), last_slice: None, first: None, there: Probe::default(), back: Probe::default() }
+/// What the server counts of its event loop and its commands.
+#[derive(Debug, Clone)]
+struct Counters {
+    last: ServerState,
+    at: Instant,
+    /// How long a command has to take to keep other clients waiting.
+    long: Duration,
+    baseline: Counted,
+    /// By how much clients waited longer, up to the last sample.
+    excess: Duration,
+    /// Whether the server was busy up to the last sample for long enough without the sweep that the p90 of its clients can have risen;
+    /// `None`: it does not say.
+    is_busy: Option<bool>,
+}
+
+/// How long clients had to wait between two samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counted {
+    /// For a mean iteration of the event loop.
+    iteration: Duration,
+    /// For a mean call of the long commands, where these took so much of the time that a p90 sees them.
+    command: Duration,
+}
+
+impl Counted {
+    /// Returns what clients had to wait for between two samples. `None`: the counters were reset.
+    fn between(before: &ServerState, now: &ServerState, elapsed: Duration, long: Duration) -> Option<Self> {
+        let loops = now.event_loop.zip(before.event_loop);
+        let iteration = loops.map_or(Some(Duration::ZERO), |(now, before)| now.mean_since(before))?;
+        let calls = now.commands.longer_than(long, &before.commands)?;
+        let is_seen = calls.total >= elapsed.mul_f64(SEEN);
+        Some(Self { iteration, command: if is_seen { calls.mean() } else { Duration::ZERO } })
     }
 }
 
-impl Waits {
-    /// Records a slice like a probe, unless it was sent with the one before it. On a scan that runs slices all the time probes are
-    /// rare. Returns the p90 with it, where it counts.
-    pub fn record_slice(&mut self, sent: Instant, answered: Instant, clock: (i64, i64)) -> Option<Duration> {
-        let last = self.last_slice.replace(sent);
-        if last.is_some_and(|last| sent.saturating_duration_since(last) < APART) {
-            return None;
+impl Counters {
+    /// Takes in a sample. `own`: the share of the time that slices took; `None`: unknown.
+    fn take_in(&mut self, now: Instant, sample: &ServerState, own: Option<f64>) {
+        let before = std::mem::replace(&mut self.last, sample.clone());
+        let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.at, now));
+        if let Some(counted) = Counted::between(&before, sample, elapsed, self.long) {
+            let iteration = counted.iteration.saturating_sub(self.baseline.iteration);
+            self.excess = iteration.max(counted.command.saturating_sub(self.baseline.command));
         }
-        self.record(sent, answered, clock);
-        self.p90()
+        let loops = sample.event_loop.zip(before.event_loop);
+        if let Some((busy, own)) = loops.and_then(|(now, before)| now.busy_since(before)).zip(own) {
+            self.is_busy = Some(busy.as_secs_f64() >= (SEEN + own) * elapsed.as_secs_f64());
+        }
+    }
+}
+
+/// What a signal over a distance begins with.
+pub struct Before<'a> {
+    /// Probes by the server's clock; none where it does not tell the time.
+    pub waits: Waits,
+    /// The samples before and after them, and how long one came after the other.
+    pub samples: [&'a ServerState; 2],
+    pub elapsed: Duration,
+    /// How long clients may wait longer.
+    pub tolerance: Duration,
+    /// How long a slice keeps the event loop from its next iteration.
+    pub slice: Duration,
+}
+
+impl Signal {
+    /// Returns the signal over a distance.
+    pub fn over_distance(before: Before<'_>) -> Self {
+        let Before { mut waits, samples: [first, last], elapsed, tolerance, slice } = before;
+        let clock = waits.p90().map(|baseline| {
+            waits.reset();
+            Clock { waits, baseline }
+        });
+        // Where INFO is refused there is none of these.
+        let counters = last.scan.is_some().then(|| {
+            let counted = Counted::between(first, last, elapsed, tolerance).unwrap_or_default();
+            Counters {
+                last: last.clone(),
+                at: Instant::now(),
+                long: tolerance,
+                baseline: Counted { iteration: counted.iteration.max(slice), ..counted },
+                excess: Duration::ZERO,
+                is_busy: last.event_loop.map(|_| false),
+            }
+        });
+        Self { clock, counters }
     }
 
-    /// Records a probe by the times at which it was sent and answered. `clock`: the server's times when it began to run and when it
-    /// had, microseconds.
-    fn record(&mut self, sent: Instant, answered: Instant, clock: (i64, i64)) {
-        let own = |time: Instant| time.saturating_duration_since(self.origin).as_micros() as i64;
-        let there = clock.0.saturating_sub(own(sent));
-        let first = *self.first.get_or_insert(there);
-        let way = |micros: i64| {
-            let offset = OFFSET.as_micros() as i64;
-            Duration::from_micros(u64::try_from(offset.saturating_add(micros)).unwrap_or_default())
-        };
-        let (sent, back) = (sent.saturating_duration_since(self.origin), own(answered).saturating_sub(clock.1));
-        self.there.record(sent, way(there.saturating_sub(first)));
-        self.back.record(sent, way(back.saturating_add(first)));
+    /// Whether it is the round trip of a PING; else it is what clients wait for beyond that before the first slice.
+    pub fn is_ping(&self) -> bool {
+        self.clock.is_none() && self.counters.as_ref().is_none_or(|counters| counters.is_busy.is_none())
     }
 
-    /// Sends a probe, and records it where it asks for the time: with `by_clock`, unless the server refuses that. Returns its round
-    /// trip.
-    pub fn probe(&mut self, link: &mut Link, by_clock: bool) -> Result<Duration, LinkError> {
-        let reading = if by_clock { link.time()? } else { None };
-        let Some(TimeReading { sent, answered, clock }) = reading else { return link.ping() };
-        self.record(sent, answered, (clock, clock));
-        Ok(answered.saturating_duration_since(sent))
+    /// Sends a probe. Returns its round trip.
+    pub fn send_probe(&mut self, link: &mut Link) -> Result<Duration, LinkError> {
+        match &mut self.clock {
+            Some(clock) => clock.waits.probe(link),
+            None => link.ping(),
+        }
     }
 
-    /// Returns the p90 of how much longer than the shortest way there a probe took, beyond what the network explains; `None`: there
-    /// were too few since the last [`Waits::reset`].
-    pub fn p90(&self) -> Option<Duration> {
-        let wait = self.there.p90()?.saturating_sub(self.there.idle());
-        // Where jitter has just begun, the p90 of ten probes is the second latest of them: on the way back that one may be short by
-        // chance, the latest is not.
-        let jitter = self.back.longest().saturating_sub(self.back.idle());
-        Some(wait.saturating_sub(JITTER * jitter))
+    /// Returns what the guard judges after a probe, if there are enough of them. `pings`: their round trips.
+    pub fn after_probe(&self, pings: &Probe) -> Option<Duration> {
+        if self.is_ping() { pings.p90() } else { self.excess() }
     }
 
-    /// Restricts the p90 to probes from now on.
+    /// Records a slice like a probe: on a scan that runs slices all the time probes are rare. `clock`: the server's times when it began
+    /// to run and when it had, microseconds. Returns what the guard judges, if this slice tells something.
+    pub fn after_slice(&mut self, sent: Instant, answered: Instant, clock: (i64, i64)) -> Option<Duration> {
+        let is_recorded = self.clock.as_mut()?.waits.record_slice(sent, answered, clock);
+        if is_recorded { self.excess() } else { None }
+    }
+
+    /// Takes in a sample of the server's state. `own`: the share of the time that slices took since the last one; `None`: unknown.
+    /// Returns what the guard judges.
+    pub fn after_sample(&mut self, now: Instant, sample: &ServerState, own: Option<f64>) -> Option<Duration> {
+        let is_ping = self.is_ping();
+        let counters = self.counters.as_mut()?;
+        counters.take_in(now, sample, own);
+        (!is_ping).then_some(counters.excess)
+    }
+
+    /// Restricts it to what comes from now on.
     pub fn reset(&mut self) {
-        self.there.reset();
-        self.back.reset();
+        if let Some(clock) = &mut self.clock {
+            clock.waits.reset();
+        }
+        if let Some(counters) = &mut self.counters {
+            counters.excess = Duration::ZERO;
+        }
+    }
+
+    /// Returns by how much clients wait longer than before the first slice; `None`: since the last reset there were too few probes.
+    fn excess(&self) -> Option<Duration> {
+        let clock = self.clock.as_ref()?;
+        let waited = clock.waits.p90()?.saturating_sub(clock.baseline);
+        let Some(counters) = &self.counters else { return Some(waited) };
+        // A server that is idle keeps no client waiting: the network does.
+        let waited = if counters.is_busy == Some(false) { Duration::ZERO } else { waited };
+        Some(waited.max(counters.excess))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Returns the p90 of a second of probes, each with the microseconds of its way there, its wait for the server, and its way back.
-    fn p90(clock: i64, probes: &[(u64, u64, u64)]) -> Duration {
-        let mut waits = Waits::default();
-        let (mut now, micros) = (waits.origin, Duration::from_micros);
-        for (there, wait, back) in probes {
-            let (arrived, answered) = (now + micros(there + wait), now + micros(there + wait + back));
-            let clock = clock + (arrived - waits.origin).as_micros() as i64;
-            waits.record(now, answered, (clock, clock));
-            now = answered + Duration::from_millis(1);
-        }
-        waits.p90().expect("enough probes")
-    }
-
-    #[test]
-    fn ten_probes_are_needed_and_a_reset_forgets_the_earlier_ones() {
-        let mut waits = Waits::default();
-        let record = |waits: &mut Waits| waits.record(waits.origin, waits.origin + Duration::from_millis(1), (77, 79));
-        (0..9).for_each(|_| record(&mut waits));
-        assert_eq!(waits.p90(), None);
-        record(&mut waits);
-        assert_eq!(waits.p90(), Some(Duration::ZERO));
-        waits.reset();
-        assert_eq!(waits.p90(), None);
-    }
-
-    #[test]
-    fn slices_that_are_sent_together_count_once() {
-        let mut waits = Waits::default();
-        let (start, milli) = (waits.origin, Duration::from_millis(1));
-        for number in 0..40u32 {
-            // Four at a time: the last one waits for the others.
-            let (sent, wait) =
-                (start + 20 * milli * (number / 4) + milli / 10 * (number % 4), i64::from(number % 4) * 1_000);
-            let begun = (sent - start).as_micros() as i64 + 10_000 + wait;
-            waits.record_slice(sent, sent + 30 * milli, (begun, begun + 500));
-        }
-        assert_eq!(waits.p90(), Some(Duration::ZERO));
-        assert_eq!(waits.there.quantile(0.99), OFFSET, "none of those that waited");
-    }
-
-    proptest! {
-        #[test]
-        fn jitter_of_the_network_is_no_wait_for_the_server(
-            way in 500u64..3_000, jitter in 0u64..4_000, draws in prop::collection::vec((0.0f64..1.0, 0.0f64..1.0), 40),
-            clock in -1_000_000_000i64..2_000_000_000_000_000,
-        ) {
-            let vary = |part: f64| way + (part * jitter as f64) as u64;
-            let probes: Vec<_> = draws.iter().map(|(there, back)| (vary(*there), 0, vary(*back))).collect();
-            prop_assert!(p90(clock, &probes) < Duration::from_millis(1), "{probes:?}");
-        }
-
-        #[test]
-        fn a_server_that_stalls_is_seen_through_the_jitter(
-            way in 500u64..3_000, jitter in 0u64..500, draws in prop::collection::vec((0.0f64..1.0, 0.0f64..1.0), 40),
-            stall in 5_000u64..30_000, clock in -1_000_000_000i64..2_000_000_000_000_000,
-        ) {
-            let vary = |part: f64| way + (part * jitter as f64) as u64;
-            let probe = |(number, (there, back)): (usize, &(f64, f64))| {
-                (vary(*there), if number % 4 == 0 { stall } else { 0 }, vary(*back))
-            };
-            let probes: Vec<_> = draws.iter().enumerate().map(probe).collect();
-            let found = p90(clock, &probes);
-            prop_assert!(found + Duration::from_millis(2) > Duration::from_micros(stall), "{found:?} of {stall} µs");
-            prop_assert!(found > Duration::from_millis(1));
-        }
-    }
-}
+mod tests;

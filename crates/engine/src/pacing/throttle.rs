@@ -69,6 +69,8 @@ pub(crate) struct ThrottleContext<'a> {
     pub stop: &'a Stop,
     pub monitor: &'a dyn Monitor,
     pub shard: &'a Shard,
+    /// Whether the server tells its time.
+    pub tells_time: bool,
     /// Whether the server reports its import mode, in which it deletes no expired key.
     pub reports_import_mode: bool,
     /// Seconds of SCAN for each unit of COUNT that a server of this version needs at most.
@@ -122,12 +124,12 @@ impl<'a> Throttle<'a> {
             started,
             probe: Probe::default(),
             guard: None,
-            signal: Signal::Ping,
+            signal: Signal::default(),
             queries: Queries::new(Duration::ZERO, Duration::ZERO),
             load: Load::default(),
             removals: Removals::default(),
-            last_sample,
             cpu: last_sample.cpu,
+            last_sample,
             backoffs: 0,
             role,
             replicas: *profile.replicas.get_or_insert(attached),
@@ -148,19 +150,14 @@ impl<'a> Throttle<'a> {
         sampled: Instant,
     ) -> Result<Baseline, LinkError> {
         let keys = saturating_sum(self.state().checkpoint.databases.iter().map(|database| database.keys));
-        let (probe, before, limits) = (&mut self.probe, (self.last_sample, sampled), self.context.limits);
+        let (probe, before, limits) = (&mut self.probe, (self.last_sample.clone(), sampled), self.context.limits);
         if keys < MIN_GUARDED_KEYS || (limits.guard.is_none() && limits.max_cpu >= 1.0) {
             return Baseline::unguarded(link, probe, before.0);
         }
         // A CPU limit needs the load of the clients also where there is no guard: the cost of slices is what the server uses
         // beyond that.
-        let tolerance = limits.guard.unwrap_or_default();
-        let known = profile.baseline_p90;
-        let measured = Baseline::guarded(link, probe, limits, tolerance, known, before, self.context.stop)?;
-        Ok(match limits.guard {
-            Some(_) => measured,
-            None => Baseline { guard: None, p90: None, signal: Signal::Ping, ..measured },
-        })
+        let ThrottleContext { tells_time, stop, .. } = self.context;
+        Baseline::guarded(link, probe, limits, tells_time, profile.baseline_p90, before, stop)
     }
 
     /// Sets the guard, and the cost that the first slices are planned with.
@@ -221,11 +218,7 @@ impl<'a> Throttle<'a> {
     /// cost.
     pub fn record(&mut self, started: StartedSlice, round_trip: Option<Duration>, slice: &SliceReply) -> Duration {
         let StartedSlice { at, count, expected } = started;
-        if let (Signal::Clock(waits), Some(clock)) = (&mut self.signal, slice.clock)
-            && let Some(wait) = waits.record_slice(self.started + at, Instant::now(), clock)
-        {
-            self.judge(wait);
-        }
+        let answered = Instant::now();
         let cost = self.cost.record(&Measured {
             count,
             reclaimed: slice.reclaimed,
@@ -233,6 +226,12 @@ impl<'a> Throttle<'a> {
             excess: round_trip.map(|round_trip| round_trip.saturating_sub(self.probe.low())),
             commands: slice.commands,
         });
+        if let Some((begun, ended)) = slice.clock {
+            // A clock that stands still in transactions says only when this one began.
+            let ended = if begun == ended { ended.saturating_add(cost.as_micros() as i64) } else { ended };
+            let judged = self.signal.after_slice(self.started + at, answered, (begun, ended));
+            self.judge(judged);
+        }
         self.load.spend(cost.as_secs_f64());
         self.removals.record_reclaimed(slice.reclaimed);
         let more = cost.as_secs_f64() - expected.as_secs_f64();
@@ -324,35 +323,21 @@ impl<'a> Throttle<'a> {
 
     fn ping_and_judge(&mut self, link: &mut Link) -> Result<(), ShardError> {
         let sent = self.now();
-        let probed = match &mut self.signal {
-            Signal::Clock(waits) => waits.probe(link, true),
-            Signal::Ping | Signal::EventLoop(_) => link.ping(),
-        };
-        let round_trip = probed.map_err(|error| ShardError::at(&self.address, error))?;
+        let round_trip = self.signal.send_probe(link).map_err(|error| ShardError::at(&self.address, error))?;
         self.probe.record(sent, round_trip);
         self.state().record_ping(round_trip);
         self.context.monitor.probe(round_trip);
-        let latency = match &self.signal {
-            Signal::Clock(waits) => waits.p90(),
-            Signal::Ping => self.probe.p90(),
-            // The next sample shows it.
-            Signal::EventLoop(_) => None,
-        };
-        if let Some(latency) = latency {
-            self.judge(latency);
-        }
+        self.judge(self.signal.after_probe(&self.probe));
         Ok(())
     }
 
-    /// Lets the guard judge what clients wait for, and follows it.
-    fn judge(&mut self, latency: Duration) {
+    /// Lets the guard judge what clients wait for, if that is known, and follows it.
+    fn judge(&mut self, latency: Option<Duration>) {
         let now = self.now();
-        let Some(guard) = &mut self.guard else { return };
+        let Some((guard, latency)) = self.guard.as_mut().zip(latency) else { return };
         if guard.judge(now, latency) {
             self.probe.reset();
-            if let Signal::Clock(waits) = &mut self.signal {
-                waits.reset();
-            }
+            self.signal.reset();
         }
         self.pace.set_max_cpu(guard.max_cpu());
         let more = guard.backoffs() - self.backoffs;
@@ -365,16 +350,13 @@ impl<'a> Throttle<'a> {
         if let Some(statistics) = sample.scan {
             self.settle(statistics);
         }
-        if let Some((guard, cpu)) = self.guard.as_mut().zip(sample.main_thread_cpu)
-            && let Some((busy, own)) = self.load.read(Instant::now(), cpu)
-        {
+        let now = Instant::now();
+        let load = sample.main_thread_cpu.and_then(|cpu| self.load.read(now, cpu));
+        if let Some((guard, (busy, own))) = self.guard.as_mut().zip(load) {
             guard.read_load(busy, own);
         }
-        if let (Signal::EventLoop(before), Some(event_loop)) = (&mut self.signal, sample.event_loop)
-            && let Some(mean) = event_loop.mean_since(std::mem::replace(before, event_loop))
-        {
-            self.judge(mean);
-        }
+        let judged = self.signal.after_sample(now, sample, load.map(|(_, own)| own));
+        self.judge(judged);
         self.record_cpu(sample.cpu);
     }
 

@@ -13,6 +13,7 @@ use crate::{
     pacing::PrimaryProfile,
     record::{Counters, DatabaseCheckpoint, ShardStatus},
     server::{self, Check, Expiry, ExpirySettings, Inquiry, LazyFreeRegistry, ServerState, Setting, Verdict},
+    speed::DISTANT,
     target::{Address, Mode},
     topology::{self, Primary, SlotSet},
 };
@@ -27,6 +28,8 @@ pub(super) struct Session {
     /// Further connections, for several cursors at once.
     pub others: Vec<Link>,
     pub capabilities: Capabilities,
+    /// Whether the server tells its time.
+    pub tells_time: bool,
     pub role: RoleView,
     /// Whether each slot has a table of its own, which shapes the cursors.
     pub per_slot_tables: bool,
@@ -132,7 +135,8 @@ impl ShardSweeper<'_> {
         capabilities.transaction &= !self.profile.plain_slices;
         // Later versions, and every Valkey, stop the clock during a transaction.
         let has_moving_clock = info.engine_version().is_some() && !info.is_since((0, 0), Some((7, 2)));
-        capabilities.time = has_moving_clock && capabilities.transaction && skew.is_some();
+        let asks_time = has_moving_clock || link.round_trip() > DISTANT;
+        capabilities.time = asks_time && capabilities.transaction && skew.is_some();
         let per_slot_tables = server::has_per_slot_tables(&info);
 
         let mut state = self.state();
@@ -177,6 +181,7 @@ impl ShardSweeper<'_> {
             link,
             others: Vec::new(),
             capabilities,
+            tells_time: skew.is_some(),
             role,
             per_slot_tables,
             settings,

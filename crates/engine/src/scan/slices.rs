@@ -38,12 +38,13 @@ impl ShardSweeper<'_> {
             stop: self.connector.stop,
             monitor: self.monitor,
             shard: self.shard,
+            tells_time: session.tells_time,
             reports_import_mode: session.settings.reports_import_mode(),
             expected_cost: expected_cost(&session.info),
         };
         // While the latency is measured the network carries this as well.
         let (opener, ahead) = (self.opener(&session), self.connections_ahead(&session));
-        let (address, role, state) = (session.address.clone(), session.role.clone(), session.state);
+        let (address, role, state) = (session.address.clone(), session.role.clone(), session.state.clone());
         let (link, profile) = (&mut session.link, &mut self.profile);
         let (throttle, others) = thread::scope(|scope| {
             let opened = (ahead > 0).then(|| scope.spawn(|| opener.open(ahead)));

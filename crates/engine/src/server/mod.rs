@@ -4,6 +4,7 @@
 mod check;
 mod checks;
 mod clock;
+mod commands;
 mod cycle;
 mod distance;
 mod engine;
@@ -17,8 +18,6 @@ mod rights;
 mod settings;
 mod state;
 
-#[cfg(test)]
-pub(crate) use self::removals::KeyspaceCounters;
 pub use self::{
     check::{Check, Verdict},
     checks::check,
@@ -38,5 +37,7 @@ pub(crate) use self::{
     removals::Removals,
     rights::Rights,
     settings::{ExpirySettings, ReplyLimit, Setting, config, reply_limit},
-    state::{Asked, EventLoop, Expiry, ScanStatistics, ServerState},
+    state::{Asked, Expiry, ScanStatistics, ServerState},
 };
+#[cfg(test)]
+pub(crate) use self::{commands::CommandTimes, removals::KeyspaceCounters, state::EventLoop};

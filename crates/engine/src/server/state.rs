@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    commands::CommandTimes,
     removals::KeyspaceCounters,
     settings::{add_import_mode, take_import_mode},
 };
@@ -87,7 +88,7 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    fn read(info: &Info) -> Option<Self> {
+    pub(crate) fn read(info: &Info) -> Option<Self> {
         let busy = Duration::from_micros(info.number("eventloop_duration_sum")?);
         Some(Self { iterations: info.number("eventloop_cycles")?, busy })
     }
@@ -98,10 +99,15 @@ impl EventLoop {
         let iterations = self.iterations.checked_sub(before.iterations).filter(|iterations| *iterations > 0)?;
         Some(self.busy.checked_sub(before.busy)?.div_f64(iterations as f64))
     }
+
+    /// Returns how long all iterations together took since `before`; `None`: the counters were reset.
+    pub fn busy_since(self, before: Self) -> Option<Duration> {
+        self.busy.checked_sub(before.busy)
+    }
 }
 
 /// State of a server at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerState {
     /// Whether expired keys are deleted.
     pub expiry: Expiry,
@@ -118,6 +124,8 @@ pub struct ServerState {
     pub scan: Option<ScanStatistics>,
     /// Iterations of the event loop, where the server reports them.
     pub event_loop: Option<EventLoop>,
+    /// How long commands take, where the server reports that.
+    pub commands: CommandTimes,
     /// Whether deletes go to an append-only file.
     pub is_appending: bool,
     /// What the server counts of the changes of its keys, where the sample asked for that.
@@ -208,6 +216,7 @@ impl ServerState {
             cpu: info.cpu(),
             scan: ScanStatistics::read(info),
             event_loop: EventLoop::read(info),
+            commands: CommandTimes::read(info),
             is_appending: info.text("aof_enabled") == Some("1"),
             counters: KeyspaceCounters::read(info),
         })

@@ -1,11 +1,7 @@
 //! Servers at a distance: a proxy delays every byte, as a network between regions does.
 
 use std::{
-    process::Command,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +10,10 @@ use keysweep_engine::{Checkpoint, Monitor, Options, Outcome, Progress, Stop, Tar
 use keysweep_harness::{DataSet, Delay, Flavor, Proxy, Server};
 use rstest::rstest;
 
-use crate::common::{Once, StopWhen, slow};
+use crate::{
+    common::{Once, StopWhen, slow},
+    cpu_limit::cpu,
+};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -29,108 +28,6 @@ fn a_scan_over_a_long_path_comes_to_its_end() {
     let report = sweep(&target, &options, &(), &Stop::new());
     assert_eq!((report.outcome, report.totals.exact), (Outcome::Done, true), "{report:?}");
     assert_eq!((report.totals.keys_reclaimed, server.held()), (loaded.stale, loaded.live));
-}
-
-/// Returns the CPU of the server's main thread, seconds.
-fn cpu(server: &Server) -> f64 {
-    let info: String = redis::cmd("INFO").arg("cpu").query(&mut server.connection()).expect("INFO");
-    let field = |name: &str| {
-        let value =
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<f64>().ok());
-        value.unwrap_or_else(|| panic!("no {name} in\n{info}"))
-    };
-    field("used_cpu_user_main_thread") + field("used_cpu_sys_main_thread")
-}
-
-/// Returns for how long the server's main thread has waited for a core, seconds: other processes of this machine had it.
-fn waited(server: &Server) -> f64 {
-    let path = format!("/proc/{0}/task/{0}/schedstat", server.pid());
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    text.split(' ').nth(1).and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
-}
-
-/// Notes the time, the server's CPU and its wait for a core at the first slice.
-struct FirstSlice<'a>(&'a Server, Mutex<Option<(Instant, f64, f64)>>);
-
-impl Monitor for FirstSlice<'_> {
-    fn slice(&self, _: Duration) {
-        let mut first = self.1.lock().expect("no panic");
-        first.get_or_insert_with(|| (Instant::now(), cpu(self.0), waited(self.0)));
-    }
-}
-
-/// Asks the server for its size every 2 ms until the first slice has run. Whatever the clients use before the first slice, what
-/// slices cost is measured beside it.
-fn poll(server: &Server, first: &FirstSlice<'_>) {
-    let (begun, mut connection) = (Instant::now(), server.connection());
-    while first.1.lock().expect("no panic").is_none() && begun.elapsed() < Duration::from_secs(20) {
-        let _: u64 = redis::cmd("DBSIZE").query(&mut connection).expect("a size");
-        thread::sleep(2 * MILLI);
-    }
-}
-
-/// Sweeps over a path at a CPU limit, and compares that with the CPU that the server itself has counted. `polls`: whether a client
-/// polls the server until the first slice.
-fn check_cpu_limit(flavor: Flavor, round_trip: Duration, limit: f64, keys: u64, shortest: Duration, polls: bool) {
-    let server = Server::start(flavor);
-    let loaded = DataSet::new().live(keys * 3 / 4).stale(keys / 4).load(&server);
-    let proxy = Proxy::at_distance(&server, Delay::round_trip(round_trip, round_trip / 10));
-    let url = if round_trip.is_zero() { server.url() } else { proxy.url() };
-    let mut options = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
-    options.limits.max_cpu = limit;
-    // Over a long path one cursor can use the limit only with longer slices, several of them with those of the pace.
-    if !shortest.is_zero() {
-        options.limits.max_slice = round_trip.mul_f64(limit / (1.0 - limit) * 1.5).max(shortest);
-    }
-    let first = FirstSlice(&server, Mutex::new(None));
-    let target = url.parse().expect("a target");
-    let report = thread::scope(|scope| {
-        if polls {
-            scope.spawn(|| poll(&server, &first));
-        }
-        sweep(&target, &options, &first, &Stop::new())
-    });
-    let (ended, after, waited_after) = (Instant::now(), cpu(&server), waited(&server));
-    let (begun, before, waited_before) = first.1.into_inner().expect("no panic").expect("a slice");
-    assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
-    let elapsed = (ended - begun).as_secs_f64();
-    let used = (after - before) / elapsed;
-    // Time in which the server waits for a core counts as its own where its clock tells the cost.
-    let with_waits = used + (waited_after - waited_before) / elapsed;
-    let case =
-        format!("{flavor:?} at {round_trip:?}: {:.1} % used of {:.0} %, {elapsed:.1} s", used * 100.0, limit * 100.0);
-    eprintln!("{case}; the report says {:.1} %", report.totals.server_seconds / elapsed * 100.0);
-    assert!(
-        with_waits > limit * 0.8 && used < limit * 1.2,
-        "{case}; {:.1} % with waits for a core",
-        with_waits * 100.0
-    );
-}
-
-#[rstest]
-fn alone_the_cpu_limit_is_kept_by_the_servers_own_count(
-    // Slices of 90 µs, those of the pace normal, cost more besides SCAN than SCAN itself.
-    #[values(
-        (Flavor::Valkey91, 0, 0.25, 400_000, 200, false),
-        (Flavor::Valkey91, 0, 0.05, 100_000, 90, false),
-        (Flavor::Valkey91, 0, 0.05, 100_000, 90, true),
-        (Flavor::Redis70, 22, 0.25, 250_000, 200, false),
-        // Four cursors together.
-        (Flavor::Valkey91, 3, 0.15, 400_000, 0, false),
-    )]
-    (flavor, round_trip, limit, keys, micros, polls): (Flavor, u32, f64, u64, u64, bool),
-) {
-    check_cpu_limit(flavor, round_trip * MILLI, limit, keys, Duration::from_micros(micros), polls);
-}
-
-#[rstest]
-#[ignore = "for make soak: minutes"]
-fn alone_soak_the_cpu_limit_is_kept_by_the_servers_own_count(
-    #[values(Flavor::Redis62, Flavor::Redis70, Flavor::Redis82, Flavor::Valkey81, Flavor::Valkey91)] flavor: Flavor,
-    #[values(0, 22)] round_trip: u32,
-    #[values((0.05, 200_000), (0.25, 600_000), (0.5, 1_000_000))] (limit, keys): (f64, u64),
-) {
-    check_cpu_limit(flavor, round_trip * MILLI, limit, keys, MILLI / 5, false);
 }
 
 /// Asks a server for its size 2,000 times a second until `over`. Returns the p90 of the round trips.
@@ -302,55 +199,4 @@ fn connections_of_several_cursors_that_break_are_opened_again() {
     assert!(cut.was_done());
     assert_eq!((report.outcome, server.held()), (Outcome::Done, loaded.live), "{report:?}");
     assert!(!report.totals.exact || report.totals.keys_reclaimed == loaded.stale, "{report:?}");
-}
-
-/// A scan over a path of 22 ms that takes two seconds and a half, under the guard.
-fn guarded_scan(server: &Server, proxy: &Proxy, monitor: &dyn Monitor) -> u64 {
-    let loaded = DataSet::new().live(20_000).stale(5_000).load(server);
-    // Queries of background saves would take the place of PINGs, and leave too few of them for a p90.
-    let options = Options { throttle_on_save: false, ..slow(10_000) };
-    let report = sweep(&proxy.url().parse().expect("a target"), &options, monitor, &Stop::new());
-    assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
-    report.totals.backoffs
-}
-
-/// These two report no iterations of their event loop. A PING would be as late as the jitter.
-#[rstest]
-fn jitter_of_the_network_that_rises_during_a_scan_is_no_reason_to_back_off(
-    #[values(Flavor::Redis62, Flavor::Redis70)] flavor: Flavor,
-) {
-    let server = Server::start(flavor);
-    let proxy = Proxy::at_distance(&server, Delay::round_trip(22 * MILLI, MILLI));
-    let rise = Once::between(0.1..0.5, |_| proxy.set_delay(Delay::round_trip(30 * MILLI, 20 * MILLI)));
-    assert_eq!(guarded_scan(&server, &proxy, &rise), 0);
-    assert!(rise.was_done());
-}
-
-#[test]
-fn alone_a_server_that_stalls_is_backed_off_from_over_a_distance() {
-    let server = Server::start(Flavor::Redis70);
-    let proxy = Proxy::at_distance(&server, Delay::round_trip(22 * MILLI, MILLI));
-    let (begun, stalling, over) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
-    let signal = |signal: &str| {
-        Command::new("kill").args([signal, &server.pid().to_string()]).status().expect("kill runs");
-    };
-    let backoffs = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(20) {
-                if stalling.load(Ordering::Relaxed) {
-                    signal("-STOP");
-                    thread::sleep(150 * MILLI);
-                    signal("-CONT");
-                }
-                // Long enough for slices that do not wait: the scan's round trips fall into step with the stalls.
-                thread::sleep(60 * MILLI);
-            }
-        });
-        let begin = Once::between(0.1..0.5, |_| stalling.store(true, Ordering::Relaxed));
-        let backoffs = guarded_scan(&server, &proxy, &begin);
-        over.store(true, Ordering::Relaxed);
-        assert!(begin.was_done());
-        backoffs
-    });
-    assert!(backoffs > 0);
 }

@@ -5,7 +5,9 @@ mod calls;
 mod churn;
 #[path = "../common/mod.rs"]
 mod common;
+mod cpu_limit;
 mod distance;
+mod distant_guard;
 mod exactness;
 mod false_success;
 mod faults;
