@@ -192,7 +192,7 @@ fn what_expires_at_the_moment_decides_whether_a_scan_is_too_slow_for_its_chunks(
             (expired? > 5_000).then_some(())
         });
         redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).expect("a reset");
-        let begun = StopWhen::new(|_| true);
+        let begun = StopWhen::new(|progress| progress.keys_scanned > 0);
         let report = sweep(&server.url().parse().expect("a target"), &slow(50), &begun, &begun.stop);
         over.store(true, Ordering::Relaxed);
         report
