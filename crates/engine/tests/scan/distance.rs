@@ -90,8 +90,16 @@ fn plain_loop(proxy: &Proxy) -> Duration {
     }
 }
 
-/// Sweeps 60,000 keys over a path at pace normal, and compares the time with that of a plain loop over as many.
+/// Pairs of a loop and a scan: a busy machine may disturb the one and not the other.
+const ATTEMPTS: u32 = 3;
+
 fn check_speed(flavor: Flavor, round_trip: Duration, jitter: Duration) {
+    let is_fast = (0..ATTEMPTS).any(|_| is_not_slower_than_a_plain_loop(flavor, round_trip, jitter));
+    assert!(is_fast, "slower than a plain loop in each of {ATTEMPTS} attempts");
+}
+
+/// Sweeps 60,000 keys over a path at pace normal, and compares the time with that of a plain loop over as many.
+fn is_not_slower_than_a_plain_loop(flavor: Flavor, round_trip: Duration, jitter: Duration) -> bool {
     let (server, plain) = (Server::start(flavor), Server::start(flavor));
     let loaded = DataSet::new().live(45_000).stale(15_000).load(&server);
     DataSet::new().live(60_000).load(&plain);
@@ -112,7 +120,7 @@ fn check_speed(flavor: Flavor, round_trip: Duration, jitter: Duration) {
     eprintln!("{case}");
     // Next to the server the loop takes hardly longer than that.
     let baseline = if round_trip.is_zero() { BASELINE } else { Duration::ZERO };
-    assert!(took < looped.mul_f64(1.5) + cpu_limit + baseline, "{case}");
+    took < looped.mul_f64(1.5) + cpu_limit + baseline
 }
 
 /// The time in which latency and load are measured before the first slice: twenty PINGs, one every 3 ms.
