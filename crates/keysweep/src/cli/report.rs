@@ -24,7 +24,7 @@ fn sentence(report: &Report) -> String {
         _ => String::new(),
     };
     let latency = match (totals.probe_seconds.baseline_p90, totals.probe_seconds.during_p90) {
-        (Some(before), Some(during)) => format!("; clients' p90 {:+.2} ms", (during - before) * 1e3),
+        (Some(before), Some(during)) => format!("; clients' p90 {}", rise(during - before)),
         _ => String::new(),
     };
     let left = totals.remaining.map(|left| format!("; {:.1} % stale left", left.share * 100.0)).unwrap_or_default();
@@ -33,6 +33,14 @@ fn sentence(report: &Report) -> String {
         Outcome::Failed => "Stopped after reclaiming",
     };
     format!("{begin} {reclaimed}{memory}, in {:.1} s{latency}{left}.", totals.elapsed_seconds)
+}
+
+/// Formats by how many seconds a latency has risen. A server that works answers a little sooner than one that has to be woken up.
+fn rise(seconds: f64) -> String {
+    match seconds * 1e3 {
+        milliseconds if milliseconds < 0.005 => "no higher".to_owned(),
+        milliseconds => format!("+{milliseconds:.2} ms"),
+    }
 }
 
 /// Describes how a scan ended. What the user asked for is no failure of the server.
@@ -183,6 +191,14 @@ mod tests {
         let totals = Totals { backoffs: 3, throttled, ..Totals::default() };
         let text = "3 backoffs, waited 2.0 s for background saves, waited 0.3 s for replicas that lag";
         assert_eq!(slowed(&totals).as_deref(), Some(text));
+    }
+
+    #[test]
+    fn a_latency_that_has_not_risen_is_no_higher() {
+        assert_eq!(
+            [0.000_063, 0.000_004, 0.0, -0.000_03].map(rise),
+            ["+0.06 ms", "no higher", "no higher", "no higher"]
+        );
     }
 
     #[test]

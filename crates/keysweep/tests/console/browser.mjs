@@ -168,6 +168,7 @@ async function everything() {
   await inspect(page, "audit");
   const heights = await page.locator(".trail tbody tr").evaluateAll((rows) => rows.map((row) => row.offsetHeight));
   assert.ok(heights.every((height) => height < 50), `one line an entry: ${heights}`);
+  await inspectCards(page, ".trail", { most: 50, height: 130, mean: 100 });
   const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "JSON" }).click()]);
   const entries = JSON.parse(readFileSync(await file.path(), "utf8"));
   assert.ok(entries.length >= heights.length && entries.some(({ action }) => action === "instance.add"));
@@ -180,6 +181,9 @@ async function everything() {
   await page.getByLabel("Instances with these labels").fill(site);
   await page.getByRole("button", { name: "Survey" }).click();
   await page.getByText("3 of 3 instances").waitFor();
+  const advice = page.locator("#survey").getByText("Attach a replica, or allow samples of the primary.");
+  await advice.first().waitFor();
+  assert.equal(await advice.locator("code").count(), 0, "what is no command does not look like one");
   await inspect(page, "survey");
 
   // An empty project, and a server that does not exist.
