@@ -21,12 +21,21 @@ pub trait HolderHost: Sync {
         true
     }
 
-    /// Reserves the writes of a server process for one holder, until what is returned is dropped. Restores need none.
+    /// Reserves the writes of a server process for one holder, until what is returned is dropped. `is_restore`: for a restore
+    /// alone, which goes on where it cannot be found out whether another holder has them.
     ///
     /// # Errors
     /// The cause: another holder has them, or they cannot be reserved.
-    fn reserve(&self, _run_id: &str) -> Result<Reservation, String> {
+    fn reserve(&self, _server: &ServerProcess, _is_restore: bool) -> Result<Reservation, String> {
         Ok(Box::new(()))
+    }
+
+    /// Confirms a reservation before a further write: it may have ended while this process could not renew it.
+    ///
+    /// # Errors
+    /// The cause: another holder has the writes, or that is unknown.
+    fn confirm(&self, _server: &ServerProcess) -> Result<(), String> {
+        Ok(())
     }
 
     /// Starts a scan of one primary, which has a batch of stale keys.

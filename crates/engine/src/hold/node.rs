@@ -38,7 +38,8 @@ pub struct Node {
     known: Option<BaselineRecord>,
     /// The right to write to a process of the server, and which.
     reservation: Option<(String, Reservation)>,
-    run_id: String,
+    /// The process that was observed last.
+    server: ServerProcess,
     /// Identity of the server process that was written to last.
     written_to: String,
     /// Settings before a write whose reply was lost, and its reason.
@@ -56,6 +57,7 @@ impl Node {
         let run_id = record.as_ref().map(|record| record.run_id.clone()).unwrap_or_default();
         let times = record.as_ref().map(|record| clock.recall(&record.times)).unwrap_or_default();
         let (known, baseline) = (record.clone(), record.map(|record| record.baseline));
+        let server = ServerProcess { address: address.to_string(), run_id: run_id.clone() };
         Self {
             address,
             link: None,
@@ -64,8 +66,8 @@ impl Node {
             known,
             reservation: None,
             clock,
-            written_to: run_id.clone(),
-            run_id,
+            written_to: run_id,
+            server,
             unknown: None,
             reclaimed: 0,
             status: HoldStatus { state: HoldState::Measuring, ..HoldStatus::default() },
@@ -95,7 +97,7 @@ impl Node {
         match self.has_reservation() || self.status.setting.is_none() {
             true => self.record(target),
             false => {
-                let _reservation = host.reserve(&self.run_id).ok()?;
+                let _reservation = host.reserve(&self.server, true).ok()?;
                 host.registry().find(&self.address).ok().flatten().filter(|record| !record.is_restored)
             }
         }
@@ -150,9 +152,10 @@ impl Node {
         let clock = self.clock;
         let now = || clock.now();
         let (mut signals, info) = observe(&mut link, clock.begun()).map_err(failed)?;
-        if signals.run_id != self.run_id {
+        if signals.run_id != self.server.run_id {
             self.reclaimed = 0;
         }
+        self.server = ServerProcess::of(&link, &address, &info);
         if let Some(reading) = &mut signals.reading {
             reading.expired = reading.expired.saturating_sub(self.reclaimed);
         }
@@ -164,7 +167,7 @@ impl Node {
         }
         let (status, action) = self.controller.step(now(), &signals);
         let mut sentence = status.sentence.clone();
-        (self.status, self.run_id) = (status, signals.run_id);
+        self.status = status;
         self.report_unknown(host);
         let is_restore = action == Action::Restore;
         let outcome = match action {
@@ -178,7 +181,7 @@ impl Node {
                 return Ok(());
             }
             Action::Write { parameter, from, value } => {
-                let run_id = self.run_id.clone();
+                let run_id = self.server.run_id.clone();
                 let reserved = self.reserve(host);
                 let outcome = match &reserved {
                     Ok(true) => {
@@ -191,6 +194,10 @@ impl Node {
                     }
                     Err(cause) => Outcome::Failed(format!("{cause}; nothing was written")),
                 };
+                if let Outcome::Failed(cause) | Outcome::PutBack(cause) = &outcome {
+                    // The next observation may be the next attempt, whose reason would hide why this one failed.
+                    self.status.sentence.clone_from(cause);
+                }
                 self.controller.written(now(), outcome.clone());
                 match (&outcome, self.record(&connector.target.to_string())) {
                     // The record is another holder's.
@@ -241,22 +248,22 @@ impl Node {
     /// record. Returns whether there is something to decide on afresh.
     fn reserve(&mut self, host: &dyn HolderHost) -> Result<bool, String> {
         if self.has_reservation() {
-            return Ok(false);
+            return host.confirm(&self.server).map(|()| false);
         }
-        let reservation = Some((self.run_id.clone(), host.reserve(&self.run_id)?));
+        let reservation = Some((self.server.run_id.clone(), host.reserve(&self.server, false)?));
         let found = host.registry().find(&self.address)?;
         let is_new = found != self.known && found.as_ref().is_some_and(|record| record.baseline.is_written());
         if is_new {
             let status = std::mem::take(&mut self.status);
             let fresh = Self::new(self.address.clone(), self.policy, found, self.clock);
-            *self = Self { status, reclaimed: self.reclaimed, ..fresh };
+            *self = Self { status, reclaimed: self.reclaimed, server: self.server.clone(), ..fresh };
         }
         self.reservation = reservation;
         Ok(is_new)
     }
 
     fn has_reservation(&self) -> bool {
-        self.reservation.as_ref().is_some_and(|(run_id, _)| *run_id == self.run_id)
+        self.reservation.as_ref().is_some_and(|(run_id, _)| *run_id == self.server.run_id)
     }
 
     /// Records that nothing was written after all.
@@ -283,7 +290,7 @@ impl Node {
         if !host.is_ours() {
             return None;
         }
-        let reserved = if self.has_reservation() { None } else { Some(host.reserve(&self.run_id)) };
+        let reserved = if self.has_reservation() { None } else { Some(host.reserve(&self.server, true)) };
         if let Some(Err(cause)) = reserved {
             self.status.sentence = format!("{cause}; nothing was restored");
             return None;
@@ -317,7 +324,7 @@ impl Node {
         connector: Connector<'_>,
         host: &dyn HolderHost,
     ) -> Result<(), ShardError> {
-        let server = ServerProcess::of(link, &self.address, info);
+        let server = self.server.clone();
         let is_urgent = self.controller.is_sample_urgent(now, signals);
         if !host.reserve_sample(&server, is_urgent) {
             return Ok(());

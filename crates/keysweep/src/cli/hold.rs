@@ -15,7 +15,7 @@ use std::{
 use clap::Args;
 use keysweep_engine::{
     Address, BaselineRegistry, Change, Failure, FailureKind, HoldPolicy, HoldState, HoldStatus, Holder, HolderHost,
-    Mode, NodeStatus, Options, Outcome, Reservation, Stop, Target, sweep,
+    Mode, NodeStatus, Options, Outcome, Reservation, ServerProcess, Stop, Target, sweep,
 };
 
 use super::{
@@ -199,8 +199,8 @@ impl HolderHost for Foreground {
         true
     }
 
-    fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
-        self.file.reserve(run_id)
+    fn reserve(&self, server: &ServerProcess, _: bool) -> Result<Reservation, String> {
+        self.file.reserve(&server.run_id)
     }
 
     fn scan(&self, address: &Address) {

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::{Holds, LEASE, changes::RecordedChange};
 use crate::{
     model::{HOLD, HoldLease, Instance, Status},
-    store::HoldRenewal,
+    store::{HoldRenewal, ServerReservation},
 };
 
 /// How long a worker may change servers after the store answered last.
@@ -45,6 +45,36 @@ impl Host {
             (Instant::now(), newest.ok().and_then(|tasks| tasks.first().map(|task| task.status)))
         }));
         status
+    }
+
+    fn confirm_in_store(&self, server: &ServerProcess) -> Result<(), Refusal> {
+        let reserved = self.runtime.block_on(self.holds.store.reserve_server(&self.lease, server));
+        let holder = match reserved.map_err(|error| Refusal::Unknown(error.to_string()))? {
+            ServerReservation::Reserved => return Ok(()),
+            ServerReservation::Lost => "another worker holds this instance".to_owned(),
+            // The name of another project's instance is not this one's to read.
+            ServerReservation::Held { project_id, name } if project_id == self.instance.project_id => {
+                format!("the instance {name} holds this server")
+            }
+            ServerReservation::Held { .. } => "an instance of another project holds this server".to_owned(),
+        };
+        Err(Refusal::Other(holder))
+    }
+}
+
+/// Why the writes of a server were not reserved.
+enum Refusal {
+    /// Another instance or worker has them.
+    Other(String),
+    /// The store does not answer.
+    Unknown(String),
+}
+
+impl Refusal {
+    fn into_sentence(self) -> String {
+        match self {
+            Self::Other(sentence) | Self::Unknown(sentence) => sentence,
+        }
     }
 }
 
@@ -106,8 +136,18 @@ impl HolderHost for Host {
         is_recent(self.renewed_at, Instant::now())
     }
 
-    fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
-        self.holds.file.reserve(run_id)
+    /// Other instances on this host are found by the file, also of `keysweep hold`, and those of other hosts by the store.
+    fn reserve(&self, server: &ServerProcess, is_restore: bool) -> Result<Reservation, String> {
+        let reservation = self.holds.file.reserve(&server.run_id)?;
+        match self.confirm_in_store(server) {
+            Err(Refusal::Unknown(_)) if is_restore => {}
+            confirmed => confirmed.map_err(Refusal::into_sentence)?,
+        }
+        Ok(reservation)
+    }
+
+    fn confirm(&self, server: &ServerProcess) -> Result<(), String> {
+        self.confirm_in_store(server).map_err(Refusal::into_sentence)
     }
 
     /// While the store does not answer, the settings are restored all the same.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{
     StoreError,
     db::{DbSession, Row, lock, sql},
+    held_servers::free_servers,
 };
 
 /// Returns the condition that a worker holds or restores the servers of an instance, or should. `hold`: name of the table of holds
@@ -49,6 +50,7 @@ pub(super) async fn held_instance(
 /// `restore.json` keeps its records.
 pub(super) async fn forget_servers(tx: &mut DbSession, instance_id: &str) -> Result<(), StoreError> {
     sql("DELETE FROM hold_baseline WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
+    free_servers(tx, instance_id).await?;
     sql("UPDATE hold SET owner = NULL, expires_at = NULL, epoch = epoch + 1, status = NULL, reported_at = NULL
          WHERE instance_id = $1")
     .bind(instance_id)

@@ -10,6 +10,7 @@ use super::{
     clock::after,
     db::{DbSession, Row, sql},
     held::is_watched,
+    held_servers::free_servers,
     instances::instance,
     json,
 };
@@ -174,7 +175,7 @@ impl Store {
     /// Releases a lease. `changed`: whether a server may have other settings than its own.
     pub async fn release_hold(&self, lease: &HoldLease, changed: bool) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        sql("UPDATE hold SET owner = NULL, expires_at = NULL, changed = $1
+        let released = sql("UPDATE hold SET owner = NULL, expires_at = NULL, changed = $1
              WHERE instance_id = $2 AND owner = $3 AND epoch = $4")
         .bind(changed)
         .bind(&lease.instance_id)
@@ -182,6 +183,9 @@ impl Store {
         .bind(lease.epoch)
         .execute(&mut tx)
         .await?;
+        if released > 0 && !changed {
+            free_servers(&mut tx, &lease.instance_id).await?;
+        }
         self.commit(tx).await
     }
 

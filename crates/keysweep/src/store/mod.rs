@@ -22,6 +22,7 @@ mod estimates;
 mod handle;
 mod health;
 mod held;
+mod held_servers;
 mod hold;
 mod hosts;
 mod instances;
@@ -50,6 +51,7 @@ pub use self::{
     error::StoreError,
     estimates::Pruned,
     handle::Store,
+    held_servers::ServerReservation,
     hold::HoldRenewal,
     inventory::InstanceChanges,
     leases::{Heartbeat, HeartbeatOutcome, TaskResult},

@@ -3,12 +3,21 @@
 
 use std::time::Duration;
 
-use keysweep_harness::{Churn, Flavor, Server, Service, eventually, installation};
+use keysweep_harness::{Churn, Flavor, Installation, Postgres, Server, Service, eventually, installation};
 use serde_json::{Value, json};
 
 /// Longest time until something happens that takes seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(100);
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+const BINARY: &str = env!("CARGO_BIN_EXE_keysweep");
+
+/// Wide limits: on a busy machine cycles take longer, and the server would get its own settings back.
+fn wide() -> Value {
+    json!({
+        "level": "hold", "below": 0.05, "interval_seconds": 1, "settle_floor_seconds": 1,
+        "max_added_stall_ms": 10, "max_added_cpu": 0.2,
+    })
+}
 
 fn effort(server: &Server) -> String {
     let pair: Vec<String> =
@@ -37,12 +46,7 @@ fn heavy_an_instance_is_held_by_one_worker_after_the_other_and_restored_on_reque
     assert_eq!(wrong.status, 400);
     assert!(wrong.body["error"]["message"].as_str().is_some_and(|text| text.contains("invalid below 8")), "{wrong:?}");
 
-    // Wide limits: on a busy machine cycles take longer, and the server would get its own settings back.
-    let policy = json!({
-        "level": "hold", "below": 0.05, "interval_seconds": 1, "settle_floor_seconds": 1,
-        "max_added_stall_ms": 10, "max_added_cpu": 0.2,
-    });
-    set(&service, &path, &policy);
+    set(&service, &path, &wide());
     eventually("the effort is raised", TIMEOUT, || (effort(&server) != own).then_some(()));
     let held = service
         .wait_for(&path, |hold| hold["servers"][0]["setting"]["effort"] != hold["servers"][0]["baseline"]["effort"]);
@@ -72,4 +76,53 @@ fn heavy_an_instance_is_held_by_one_worker_after_the_other_and_restored_on_reque
         assert!(entries.contains(action), "{action} is not in {entries}");
     }
     assert!(entries.contains("keys expire a second"), "a write has its reason: {entries}");
+}
+
+/// Workers on two hosts share no folder. Two names of one server would each take what the other has written for the server's own.
+#[test]
+fn heavy_a_server_with_two_names_is_held_by_one_of_two_workers_with_separate_folders() {
+    let database = Postgres::start();
+    let server = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "2").start();
+    let own = effort(&server);
+    let _churn = Churn::start(&server, 1_500, Duration::from_secs(8));
+    let installation = Installation::on_postgres(BINARY, &database);
+    let (project, cache) = installation.register(&server.url());
+    let other = installation.register_another(&project, "other", &format!("redis://localhost:{}", server.port()), &[]);
+    let path = |instance: &str| format!("/api/v1/projects/{project}/instances/{instance}/hold");
+    let serve = |name: &str| {
+        let folder = installation.folder().join(name);
+        installation.serve_with(&["--no-auth"], &[("XDG_DATA_HOME", folder.to_str().expect("UTF-8"))])
+    };
+    let first = serve("first");
+    set(&first, &path(&cache), &wide());
+    eventually("the effort is raised", TIMEOUT, || (effort(&server) != own).then_some(()));
+    let worker = database.sql("SELECT owner FROM hold");
+    // While the first worker claims nothing, the second one gets the other name of the server.
+    first.pause();
+    let second = serve("second");
+    // More than the first one writes: it wants to write at once.
+    let mut policy = wide();
+    (policy["below"], policy["max_effort"]) = (json!(0.02), json!(10));
+    set(&second, &path(&other), &policy);
+    let is_claimed = format!("SELECT count(*) FROM hold WHERE instance_id = '{other}' AND owner <> '{worker}'");
+    eventually("the second worker holds the other name", TIMEOUT, || (database.sql(&is_claimed) == "1").then_some(()));
+    first.resume();
+    let files = ["first", "second"].map(|name| installation.folder().join(name).join("keysweep/restore.json"));
+    let refused = second.wait_for(&path(&other), |hold| {
+        let sentence = hold["servers"][0]["sentence"].as_str().unwrap_or_default();
+        sentence.contains("holds this server; nothing was written")
+    });
+    assert!(refused.to_string().contains("the instance cache holds this server"), "{refused:#}");
+    assert_eq!(refused["changed"], false, "{refused:#}");
+    assert_eq!(files.map(|file| file.exists()), [true, false], "the second one has recorded nothing");
+
+    // Once the first one has restored the server, the second one holds it, and knows what its own setting is.
+    let restored = second.send("POST", &format!("{}/restore", path(&cache)), JSON, "");
+    assert_eq!(restored.status, 200, "{restored:?}");
+    first.wait_for(&path(&cache), |hold| hold["changed"] == false);
+    let held = second.wait_for(&path(&other), |hold| hold["changed"] == true);
+    eventually("the effort is raised again", TIMEOUT, || (effort(&server) != own).then_some(()));
+    second.send("POST", &format!("{}/restore", path(&other)), JSON, "");
+    second.wait_for(&path(&other), |hold| hold["changed"] == false);
+    assert_eq!(effort(&server), own, "{held:#}");
 }

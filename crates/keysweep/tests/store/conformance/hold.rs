@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use keysweep::{
     model::{HeldServer, HoldLease, Instance, Stored},
-    store::{HoldRenewal, InstanceChanges, StoreError},
+    store::{HoldRenewal, InstanceChanges, ServerReservation, StoreError},
 };
 use keysweep_engine::{
     Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, HoldState, HoldStatus, Parameter, RecordedTimes,
-    stale::CycleSetting,
+    ServerProcess, stale::CycleSetting,
 };
 
 use crate::conformance::fresh::{Fresh, assert_missing, at, plain_instance, time};
@@ -16,6 +16,7 @@ use crate::conformance::fresh::{Fresh, assert_missing, at, plain_instance, time}
 on_every_engine!(
     a_policy_is_stored_and_replaced,
     one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over,
+    one_instance_at_a_time_holds_a_server,
     one_project_gets_a_part_of_the_places_of_a_worker,
     a_worker_without_the_lease_records_nothing,
     an_instance_whose_servers_were_changed_is_claimed_until_they_are_restored,
@@ -87,6 +88,48 @@ async fn one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over(stor
     store.remove_instance(&held.project_id, &held.id).await.expect("removed");
     let gone = store.with_clock(at(66)).renew_hold(&second[0], LEASE, None).await.expect("an answer");
     assert_eq!(gone, HoldRenewal::Gone);
+}
+
+/// Two instances may be names of one server, and their workers may be on two hosts.
+async fn one_instance_at_a_time_holds_a_server(store: Fresh) {
+    let (a, b) = (store.instance_of_its_own("a").await, store.instance_of_its_own("b").await);
+    for instance in [&a, &b] {
+        store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    }
+    let leases = claimed(&store, 1, "one").await;
+    let of = |instance: &Instance| leases.iter().find(|lease| lease.instance_id == instance.id).expect("a lease");
+    let process =
+        |port: u16, run_id: &str| ServerProcess { address: format!("10.0.0.7:{port}"), run_id: run_id.into() };
+    let server = process(6379, "run");
+    let ask = async |second, lease: &HoldLease, server: &ServerProcess| {
+        store.with_clock(at(second)).reserve_server(lease, server).await.expect("an answer")
+    };
+    let held_by =
+        |one: &Instance| ServerReservation::Held { project_id: one.project_id.clone(), name: one.name.clone() };
+    assert_eq!(ask(2, of(&a), &server).await, ServerReservation::Reserved);
+    assert_eq!(ask(3, of(&a), &server).await, ServerReservation::Reserved, "confirmed");
+    assert_eq!(ask(3, of(&b), &server).await, held_by(&a));
+    assert_eq!(ask(3, of(&b), &process(6380, "run")).await, ServerReservation::Reserved, "a run id proves nothing");
+    assert_eq!(ask(3, of(&a), &process(6380, "run")).await, held_by(&b));
+    assert_eq!(ask(3, of(&b), &process(6379, "restarted")).await, held_by(&a), "its worker will see that process");
+
+    // The leases last until second 61. Nothing was written.
+    assert_eq!(ask(70, of(&b), &server).await, ServerReservation::Reserved, "no worker holds the other one");
+    assert_eq!(ask(140, of(&a), &server).await, ServerReservation::Reserved);
+    assert!(store.save_baseline(of(&a), &record(4)).await.expect("saved"));
+    assert_eq!(ask(300, of(&b), &server).await, held_by(&a), "the next worker of the other one adopts what it wrote");
+    store.release_hold(of(&a), true).await.expect("released");
+    assert_eq!(ask(301, of(&a), &server).await, ServerReservation::Lost);
+    assert_eq!(ask(301, of(&b), &server).await, held_by(&a), "a worker has to restore it");
+    let next = claimed(&store, 302, "two").await;
+    let lease = next.iter().find(|lease| lease.instance_id == a.id).expect("a lease");
+    assert_eq!(ask(303, lease, &server).await, ServerReservation::Reserved);
+    store.release_hold(lease, false).await.expect("released");
+    let lease = next.iter().find(|lease| lease.instance_id == b.id).expect("a lease");
+    assert_eq!(ask(304, lease, &server).await, ServerReservation::Reserved, "it has its own settings");
+    store.remove_instance(&b.project_id, &b.id).await.expect("removed");
+    let again = claimed(&store, 400, "three").await;
+    assert_eq!(ask(401, &again[0], &server).await, ServerReservation::Reserved, "with its instance");
 }
 
 async fn one_project_gets_a_part_of_the_places_of_a_worker(store: Fresh) {
