@@ -193,7 +193,7 @@ impl Baseline {
 }
 
 /// The baseline of one server, as it is recorded. Contains no credentials.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaselineRecord {
     /// The target through which the server was found, without credentials.
     pub target: String,

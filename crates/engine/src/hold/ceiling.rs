@@ -1,6 +1,8 @@
 //! Highest effort that keeps the limits, learned from one that broke them.
 
-use super::{alarms::Broken, history::SHIFT, model::Model};
+use serde::{Deserialize, Serialize};
+
+use super::{alarms::Broken, history::SHIFT, model::Model, policy::Policy};
 use crate::stale::CycleSetting;
 
 /// Seconds for which it is remembered. Other programs on the machine may have made the cycles longer, so it is not final.
@@ -14,20 +16,48 @@ pub struct Ceiling {
     /// What was measured above it.
     pub sentence: String,
     hz: u32,
+    seen: Seen,
+}
+
+/// When, and under what, a limit was broken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// The time, seconds.
+    pub at: f64,
+    /// Keys that expired a second.
+    pub rate: f64,
+    /// The limits of the stall, milliseconds, and of the CPU, share of a core.
+    pub limits: [f64; 2],
+}
+
+/// A ceiling in a record, with which the next holder continues.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedCeiling {
+    effort: u8,
+    hz: u32,
     rate: f64,
-    seen_at: f64,
+    limits: [f64; 2],
+    /// Seconds since it was learned, when the record was written.
+    age_seconds: u64,
+    sentence: String,
+}
+
+impl Seen {
+    /// Returns what is the case now.
+    pub fn now(at: f64, rate: f64, policy: &Policy) -> Self {
+        Self { at, rate, limits: [policy.max_added_stall_ms, policy.max_added_cpu] }
+    }
 }
 
 impl Ceiling {
     /// Returns the ceiling below a setting that breaks a limit: the highest effort that keeps the limit, if the loads of two
-    /// efforts have the ratio that the model predicts; without a model one effort lower. `now`, `rate`: when it was seen, and the
-    /// keys that expired a second.
+    /// efforts have the ratio that the model predicts; without a model one effort lower.
     pub fn below(
         broken: &Broken,
         model: Option<&Model<'_>>,
         baseline: CycleSetting,
         found: CycleSetting,
-        (now, rate): (f64, f64),
+        seen: Seen,
     ) -> Self {
         let keeps = |effort: &u8| {
             let added = |model: &Model<'_>, effort| model.cpu(CycleSetting { effort, ..found }) - model.cpu(baseline);
@@ -35,23 +65,43 @@ impl Ceiling {
         };
         let effort = (baseline.effort + 1..found.effort).rev().find(keeps);
         let sentence = format!("at effort {}, {}; it takes {}", found.effort, broken.sentence, broken.needed);
-        Self { effort: effort.unwrap_or(baseline.effort), sentence, hz: found.hz, rate, seen_at: now }
+        Self { effort: effort.unwrap_or(baseline.effort), sentence, hz: found.hz, seen }
     }
 
     /// Returns the ceiling below a setting at which the cycle reached its own time limit.
-    pub fn below_time_limit(baseline: CycleSetting, found: CycleSetting, (now, rate): (f64, f64)) -> Self {
+    pub fn below_time_limit(baseline: CycleSetting, found: CycleSetting, seen: Seen) -> Self {
         Self {
             effort: found.effort.saturating_sub(1).max(baseline.effort),
             sentence: format!("at effort {}, the cycle reached its own time limit", found.effort),
             hz: found.hz,
-            rate,
-            seen_at: now,
+            seen,
         }
     }
 
     /// Whether it still stands: hz is no higher, no fewer keys expire a second, and it is not too old.
     pub fn stands(&self, now: f64, hz: u32, rate: f64) -> bool {
-        hz <= self.hz && rate >= self.rate / SHIFT && now - self.seen_at < REMEMBERED
+        hz <= self.hz && rate >= self.seen.rate / SHIFT && now - self.seen.at < REMEMBERED
+    }
+
+    /// Whether it was learned under the limits of this policy.
+    pub fn is_of(&self, policy: &Policy) -> bool {
+        self.seen.limits == Seen::now(self.seen.at, self.seen.rate, policy).limits
+    }
+
+    /// Returns the ceiling for a record.
+    pub fn recorded(&self, now: f64) -> RecordedCeiling {
+        let Self { effort, hz, seen: Seen { at, rate, limits }, .. } = *self;
+        let age_seconds = (now - at).max(0.0) as u64;
+        RecordedCeiling { effort, hz, rate, limits, age_seconds, sentence: self.sentence.clone() }
+    }
+}
+
+impl RecordedCeiling {
+    /// Returns the ceiling of a record that was written at `recorded_at`, seconds.
+    pub fn ceiling(&self, recorded_at: f64) -> Ceiling {
+        let Self { effort, hz, rate, limits, age_seconds, .. } = *self;
+        let at = recorded_at - age_seconds as f64;
+        Ceiling { effort, hz, seen: Seen { at, rate, limits }, sentence: self.sentence.clone() }
     }
 }
 
@@ -61,6 +111,10 @@ mod tests {
     use crate::stale::{CycleCost, Workload};
 
     const E1: CycleSetting = CycleSetting { effort: 1, hz: 10 };
+
+    fn seen() -> Seen {
+        Seen::now(0.0, 10_000.0, &Policy::default())
+    }
 
     fn below(factor: f64, effort: u8) -> Ceiling {
         let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
@@ -72,7 +126,7 @@ mod tests {
             sentence: "a cycle blocks clients for 1.5 ms more".into(),
             needed: "max_added_stall 1.5 ms".into(),
         };
-        Ceiling::below(&broken, Some(&model), E1, CycleSetting { effort, hz: 10 }, (0.0, 10_000.0))
+        Ceiling::below(&broken, Some(&model), E1, CycleSetting { effort, hz: 10 }, seen())
     }
 
     #[test]
@@ -91,5 +145,19 @@ mod tests {
         assert!(ceiling.stands(3_600.0, 10, 9_000.0) && ceiling.stands(60.0, 10, 20_000.0));
         assert!(!ceiling.stands(60.0, 10, 5_000.0) && !ceiling.stands(60.0, 20, 10_000.0));
         assert!(!ceiling.stands(REMEMBERED, 10, 10_000.0));
+    }
+
+    #[test]
+    fn a_recorded_ceiling_is_the_same_but_for_other_limits() {
+        let ceiling = below(1.3, 8);
+        let text = serde_json::to_string(&ceiling.recorded(3_600.0)).expect("JSON");
+        let recorded: RecordedCeiling = serde_json::from_str(&text).expect("a ceiling");
+        // On another clock, a minute later.
+        let later = recorded.ceiling(-60.0);
+        assert_eq!((later.effort, &later.sentence), (ceiling.effort, &ceiling.sentence));
+        let left = REMEMBERED - 3_660.0;
+        assert!(later.stands(left - 1.0, 10, 9_000.0) && !later.stands(left + 1.0, 10, 9_000.0));
+        assert!(later.is_of(&Policy::default()));
+        assert!(!later.is_of(&Policy { max_added_stall_ms: 2.0, ..Policy::default() }));
     }
 }

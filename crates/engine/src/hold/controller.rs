@@ -13,6 +13,7 @@ use super::{
     policy::{Level, Policy},
     signals::Signals,
     state::HoldStatus,
+    surge::Surge,
     times::Times,
 };
 use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, Share, Workload, is_batch, reversion_seconds};
@@ -42,6 +43,8 @@ pub struct Controller {
     pub(super) back_off: Option<(f64, String)>,
     /// Successive quiet intervals in which a limit was broken.
     pub(super) broken: u32,
+    /// What the last write makes the cycle remove once.
+    pub(super) surge: Surge,
     /// Highest effort that keeps the limits, learned from one that broke them.
     pub(super) ceiling: Option<Ceiling>,
     /// When something was written, within the last day, by this holder or an earlier one.
@@ -82,6 +85,7 @@ impl Controller {
             settle_until: f64::NEG_INFINITY,
             back_off: None,
             broken: 0,
+            surge: Surge::default(),
             ceiling: None,
             writes: VecDeque::new(),
             intended: None,
@@ -97,8 +101,10 @@ impl Controller {
     }
 
     /// Continues with the times of an earlier holder, which wrote to this process of the server last.
-    pub fn after(mut self, Times { writes, settle_until, back_off_until }: Times, run_id: &str) -> Self {
+    pub fn after(mut self, times: Times, run_id: &str) -> Self {
+        let Times { writes, settle_until, back_off_until, ceiling } = times;
         self.recorded_run = run_id.to_owned();
+        self.ceiling = ceiling.filter(|ceiling| ceiling.is_of(&self.policy));
         (self.writes, self.settle_until) = (writes, settle_until);
         self.back_off = Some((back_off_until, "an earlier holder has backed off".into()));
         self
@@ -110,6 +116,7 @@ impl Controller {
             writes: self.writes.clone(),
             settle_until: self.settle_until,
             back_off_until: self.back_off.as_ref().map_or(f64::NEG_INFINITY, |(until, _)| *until),
+            ceiling: self.ceiling.clone(),
         }
     }
 
@@ -152,6 +159,11 @@ impl Controller {
         let share_at = |setting: Option<CycleSetting>| Some(law?.share(setting?));
         let (expected, without) = (share_at(signals.configured), share_at(baseline));
         let Decision { state, sentence, action, advised } = self.decide(now, &signals, model.as_ref());
+        if let Action::Write { parameter, from, value } = action {
+            let to = parameter.with(from, value);
+            let share = self.share.map(|(_, share)| share.share);
+            self.surge = Surge::of(share, model.as_ref(), self.learned.cost, self.history.keys, from, to);
+        }
         // What breaks a limit must not count as usual before it is seen.
         if !has_own {
             self.calibrate(now, &signals, workload.as_ref());
@@ -184,14 +196,16 @@ impl Controller {
         }
         // A value may have come back from the configuration file of the server.
         let before = self.run_id.as_ref().unwrap_or(&self.recorded_run);
-        self.is_restored &= *before == signals.run_id;
+        let is_same = *before == signals.run_id;
+        self.is_restored &= is_same;
+        self.ceiling = self.ceiling.take().filter(|_| is_same);
         self.back_off = self.back_off.take().filter(|(until, _)| self.run_id.is_none() && *until > now);
         self.run_id = Some(signals.run_id.clone());
         (self.history, self.learned, self.alarms) =
             (History::default(), Learned::default(), Alarms::new(signals.replicas));
         (self.share, self.sample, self.sampled_at) = (None, None, None);
         self.scan = Scan::None;
-        (self.is_foreign, self.broken, self.ceiling) = (false, 0, None);
+        (self.is_foreign, self.broken, self.surge) = (false, 0, Surge::default());
         self.held();
     }
 

@@ -2,9 +2,9 @@
 
 use super::{
     action::{Action, Decision, Scan},
-    alarms::{Broken, REPEATED, broken_limit},
+    alarms::{Broken, REPEATED},
     baseline::{Baseline, Parameter},
-    ceiling::Ceiling,
+    ceiling::{Ceiling, Seen},
     controller::Controller,
     model::Model,
     policy::Level,
@@ -18,8 +18,6 @@ use crate::stale::{CycleSetting, HZ_STEP};
 
 /// Seconds with the server's own settings after a limit was broken.
 const BACK_OFF: f64 = 600.0;
-/// Seconds after a write in which the cycle removes what the weaker setting had left: what it takes then says nothing.
-const SURGE: f64 = 15.0;
 /// Settings that are raised or lowered a day, at most.
 const WRITES_A_DAY: usize = 12;
 
@@ -73,23 +71,22 @@ impl Controller {
             return restore(HoldState::Restoring, reason);
         }
         let model = model.filter(|model| self.has_cost(model.workload));
-        let broken = self.broken_limit(now, signals, model, baseline, differs);
+        let broken = self.broken_limit(now, signals, model, baseline, found);
         let is_settling = now < self.settle_until;
         // One interval a little above a limit is chance, or a rise of the load that a higher hz spreads.
         let is_repeated = !is_settling && self.broken >= REPEATED;
-        let seen = (now, self.history.rate().unwrap_or(0.0));
-        let ceiling = broken
-            .as_ref()
-            .filter(|broken| !is_settling && (is_repeated || broken.is_grave()))
-            .map(|broken| Ceiling::below(broken, model, baseline, found, seen));
-        let may_lower = self.failure.is_none() && self.has_writes_left(now, 0);
-        let lower =
-            ceiling.as_ref().map(|ceiling| ceiling.effort).filter(|effort| may_lower && *effort > baseline.effort);
-        let is_grave = |broken: &Broken| broken.is_grave() || (is_repeated && lower.is_none());
-        let grave = broken.as_ref().filter(|broken| is_grave(broken)).map(|broken| broken.sentence.clone());
+        let grave = broken.as_ref().filter(|broken| is_repeated || broken.is_grave());
+        // What a write makes the cycle remove counts as expired.
+        let rate = match is_settling {
+            true => self.history.range().map(|(low, _)| low),
+            false => self.history.rate(),
+        };
+        let seen = Seen::now(now, rate.unwrap_or(0.0), &self.policy);
+        let below = grave.map(|broken| Ceiling::below(broken, model, baseline, found, seen));
         let is_capped = differs && self.history.capped >= REPEATED;
         let capped = is_capped.then(|| Ceiling::below_time_limit(baseline, found, seen));
-        self.ceiling = ceiling.or(capped).or(self.ceiling.take());
+        self.ceiling = below.or(capped).or(self.ceiling.take());
+        let grave = grave.map(|broken| broken.sentence.clone());
         let alarm = self.alarms.check(signals, &self.history, differs).or(grave);
         if let Some(reason) = alarm.clone().filter(|_| differs) {
             self.back_off = Some((now + BACK_OFF, reason));
@@ -128,11 +125,6 @@ impl Controller {
         if let Some(relief) = broken.as_ref().and_then(|broken| self.relief(found, broken)) {
             return self.allowed(now, relief, no_write);
         }
-        if let Some((broken, effort)) = broken.zip(lower) {
-            let weaker = CycleSetting { effort, ..found };
-            let reason = format!("{}: {} keeps the limit", broken.sentence, shown(weaker));
-            return Decision::write(found, (Parameter::Effort, u32::from(effort)), reason);
-        }
         let fresh = self.share.filter(|(at, _)| *at > self.changed_at).map(|(_, share)| share);
         if let Some(reason) = alarm {
             let sentence = format!("{reason}; nothing is raised meanwhile");
@@ -154,29 +146,6 @@ impl Controller {
             None => self.by_measurement(&basis, None),
         };
         self.allowed(now, decision, no_write)
-    }
-
-    /// Returns a limit that the cycle breaks with other settings than the server's own, and counts how often in a row.
-    fn broken_limit(
-        &mut self,
-        now: f64,
-        signals: &Signals,
-        model: Option<&Model<'_>>,
-        baseline: CycleSetting,
-        differs: bool,
-    ) -> Option<Broken> {
-        let is_measured = self.history.range().is_some() || self.history.has_field_ttls;
-        if signals.is_scanning || !is_measured || now - self.changed_at < self.floor().min(SURGE) {
-            return None;
-        }
-        let (load, hz) = (self.history.load?, signals.hz?);
-        let broken = broken_limit(&self.policy, model, baseline, hz, load).filter(|_| differs);
-        // While the share follows a change, the cycle removes more than in steady state.
-        if now < self.settle_until {
-            return broken.filter(Broken::is_grave);
-        }
-        self.broken = if broken.is_some() { self.broken + 1 } else { 0 };
-        broken
     }
 
     /// Returns the write that shortens cycles which block clients for too long: a higher hz, where the operator consents to it.

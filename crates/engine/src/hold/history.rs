@@ -29,6 +29,8 @@ pub struct History {
     unsteady: u32,
     /// When the rate last changed to another level.
     pub shifted_at: Option<f64>,
+    /// Seconds since the observation before.
+    pub seconds: f64,
     /// Share of the main thread that the cycle took since the observation before.
     pub load: Option<f64>,
     /// Successive intervals in which the cycle reached its time limit.
@@ -64,6 +66,7 @@ impl History {
         if seconds <= 0.0 {
             return;
         }
+        self.seconds = seconds;
         let hz = f64::from(signals.hz.unwrap_or(10));
         self.load = before.cycle_seconds.zip(signals.cycle_seconds).map(|(before, after)| (after - before) / seconds);
         self.load = self.load.filter(|load| (0.0..=1.0).contains(load) && !was_scanning);

@@ -24,6 +24,7 @@ mod signals;
 mod simulated;
 mod state;
 mod steady;
+mod surge;
 mod times;
 mod writer;
 mod writes;

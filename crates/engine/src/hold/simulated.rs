@@ -27,6 +27,8 @@ pub struct Server {
     pub keys: f64,
     /// Stale keys as a share of the keys.
     pub share: f64,
+    /// Whether the stale keys are spread evenly, as those of a batch.
+    is_even: bool,
     /// Databases, with as many keys each.
     pub databases: u32,
     pub scan_left: Option<f64>,
@@ -45,6 +47,8 @@ pub struct Server {
     caps: f64,
     /// Keys that were removed a second in the last interval.
     pub removed: f64,
+    /// Share of the main thread that the cycle took in the last interval.
+    pub load: f64,
 }
 
 impl Server {
@@ -59,6 +63,7 @@ impl Server {
             rate,
             keys,
             share: setting.held_share(rate),
+            is_even: false,
             databases: 1,
             scan_left: None,
             is_scan_queued: false,
@@ -70,6 +75,7 @@ impl Server {
             cycle_seconds: 0.0,
             caps: 0.0,
             removed: rate,
+            load: 0.0,
         }
     }
 
@@ -85,19 +91,23 @@ impl Server {
             let reversion = (2.0 * self.share.max(held) * self.keys / self.rate).max(1e-3);
             self.share = held + (self.share - held) * (-seconds / reversion).exp();
         }
-        // A batch is spread evenly: a loop meets half as many of its keys as in steady state, and its time limit bounds it.
+        // A batch is spread evenly: a loop meets half as many of its keys as in steady state. What a weaker setting has left is not.
+        // The time limit of a cycle bounds both.
         let databases = f64::from(self.databases);
-        let wanted = databases * self.setting.held_rate((before / 2.0).min(0.49));
-        let drained = before - (wanted.min(most) - self.rate).max(0.0) * seconds / self.keys;
+        let met = if self.is_even { before / 2.0 } else { before };
+        let wanted = databases * self.setting.held_rate(met.min(0.49));
+        let surplus = (wanted.min(most) - self.rate).max(0.0);
         if before > held {
-            self.share = self.share.min(drained.max(held));
+            self.share = self.share.min((before - surplus * seconds / self.keys).max(held));
             if wanted > most {
-                self.caps += hz * seconds;
+                self.caps += hz * seconds.min((before - held) * self.keys / surplus.max(1.0));
             }
         }
+        self.is_even &= self.share > held * 1.05;
         if self.is_capped {
             self.caps += hz * seconds;
         }
+        let is_scanning = self.scan_left.is_some();
         if let Some(left) = &mut self.scan_left {
             *left -= seconds;
             self.share = self.share.min(0.002);
@@ -109,9 +119,19 @@ impl Server {
         self.removed = (gone / seconds).max(0.0);
         self.expired += self.removed * seconds;
         // Behind a scan the cycle finds little.
-        let cycled = (databases * self.setting.held_rate(self.share.clamp(1e-3, 0.49))).min(self.removed);
+        let (cycled, share) = match is_scanning {
+            true => ((databases * self.setting.held_rate(self.share.clamp(1e-3, 0.49))).min(self.removed), self.share),
+            false => (self.removed, (before + self.share) / 2.0),
+        };
         let steep = self.steep.filter(|(effort, _)| self.setting.effort >= *effort).map_or(1.0, |(_, factor)| factor);
-        self.cycle_seconds += cost.load(cycled, self.share.max(1e-3)) * self.slowness * steep * seconds;
+        self.load = cost.load(cycled, share.max(1e-3)) * self.slowness * steep;
+        self.cycle_seconds += self.load * seconds;
+    }
+
+    /// Returns the load in steady state with another setting.
+    pub fn usual_load(&self, setting: CycleSetting) -> f64 {
+        let share = (setting.held_share(self.rate / f64::from(self.databases)) + self.bias).max(0.001);
+        CycleCost::default().load(self.rate, share) * self.slowness
     }
 
     pub fn scan(&mut self) {
@@ -121,7 +141,7 @@ impl Server {
 
     /// Keys expire together that were not stale before.
     pub fn batch(&mut self, share: f64) {
-        self.share = (self.share + share).min(0.9);
+        (self.share, self.is_even) = ((self.share + share).min(0.9), true);
     }
 
     pub fn restart(&mut self, rewritten: bool) {

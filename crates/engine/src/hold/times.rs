@@ -1,4 +1,5 @@
-//! When one server was written to, and until when nothing may be written: the next holder of the server continues with these.
+//! When one server was written to, until when nothing may be written, and which effort broke a limit: the next holder of the server
+//! continues with these.
 
 use std::{
     collections::VecDeque,
@@ -6,6 +7,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+use super::ceiling::{Ceiling, RecordedCeiling};
 
 /// Seconds for which a write counts.
 pub const DAY: f64 = 86_400.0;
@@ -19,10 +22,12 @@ pub struct Times {
     pub settle_until: f64,
     /// Until when the server keeps its own settings, since a limit was broken or the server was busy.
     pub back_off_until: f64,
+    /// Highest effort that keeps the limits.
+    pub ceiling: Option<Ceiling>,
 }
 
 /// The same times in a record. Remaining times are lengths, so that a clock that was set moves them by no more than their length.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecordedTimes {
     /// When settings were written within the last day, seconds since the Unix epoch, the last one last.
@@ -33,6 +38,9 @@ pub struct RecordedTimes {
     pub settling_seconds: u64,
     /// Seconds from then on in which the server keeps its own settings.
     pub backing_off_seconds: u64,
+    /// Highest effort that keeps the limits, where a higher one has broken them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<RecordedCeiling>,
 }
 
 /// The clock of controllers, which never goes back, beside that of records.
@@ -89,6 +97,7 @@ impl RecordedTimes {
             recorded_at: unix,
             settling_seconds: left(times.settle_until),
             backing_off_seconds: left(times.back_off_until),
+            ceiling: times.ceiling.as_ref().map(|ceiling| ceiling.recorded(now)),
         }
     }
 
@@ -100,6 +109,7 @@ impl RecordedTimes {
             writes: self.writes.iter().map(|at| age(*at)).filter(|age| *age < DAY).map(|age| now - age).collect(),
             settle_until: until(self.settling_seconds),
             back_off_until: until(self.backing_off_seconds),
+            ceiling: self.ceiling.as_ref().map(|ceiling| ceiling.ceiling(until(0))),
         }
     }
 }
@@ -114,18 +124,21 @@ mod tests {
 
     #[test]
     fn times_go_on_in_another_process_with_another_clock() {
-        let times = Times { writes: [-90_000.0, 40.0, 90.0].into(), settle_until: 150.5, back_off_until: 0.0 };
+        let times = Times { writes: [-90_000.0, 40.0, 90.0].into(), settle_until: 150.5, ..Times::default() };
         let recorded = RecordedTimes::of(&times, 100.0, 1_000_000);
         assert_eq!((recorded.writes.as_slice(), recorded.settling_seconds), (&[999_940, 999_990][..], 51));
         let later = recorded.times(5.0, 1_000_020);
-        assert_eq!(later, Times { writes: [-75.0, -25.0].into(), settle_until: 36.0, back_off_until: -15.0 });
+        assert_eq!(
+            later,
+            Times { writes: [-75.0, -25.0].into(), settle_until: 36.0, back_off_until: -15.0, ceiling: None }
+        );
         assert!(recorded.times(5.0, 1_000_000 + 86_400).writes.is_empty(), "they count for a day");
     }
 
     #[test]
     fn a_clock_that_was_set_back_makes_nothing_wait_longer_than_it_would_have() {
-        let times = Times { writes: [90.0].into(), settle_until: 160.0, back_off_until: 700.0 };
+        let times = Times { writes: [90.0].into(), settle_until: 160.0, back_off_until: 700.0, ceiling: None };
         let later = RecordedTimes::of(&times, 100.0, 1_000_000).times(5.0, 0);
-        assert_eq!(later, Times { writes: [5.0].into(), settle_until: 65.0, back_off_until: 605.0 });
+        assert_eq!(later, Times { writes: [5.0].into(), settle_until: 65.0, back_off_until: 605.0, ceiling: None });
     }
 }

@@ -4,6 +4,7 @@ use super::{
     action::{Intention, Outcome},
     baseline::{Baseline, Parameter},
     controller::Controller,
+    surge::Surge,
 };
 use crate::stale::CycleSetting;
 
@@ -54,6 +55,7 @@ impl Controller {
                 self.failure = Some(cause.clone());
                 // Nothing has changed that the share would follow.
                 (self.settle_until, self.broken) = (self.settle_until.max(now + self.floor()), 0);
+                self.surge = Surge::default();
             }
             Outcome::Unknown => self.settle(now),
         }
@@ -65,7 +67,7 @@ impl Controller {
             Outcome::Done(setting) => {
                 self.failure = None;
                 self.leave(setting);
-                self.is_restored = true;
+                (self.is_restored, self.surge) = (true, Surge::default());
                 self.has_left = self.baseline.as_ref().is_some_and(|baseline| baseline.setting() != setting);
                 self.settle(now);
             }

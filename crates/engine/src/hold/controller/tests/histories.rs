@@ -32,25 +32,46 @@ fn history(seed: u64, steps: u32) {
         if random.u8(0..100) >= 8 {
             continue;
         }
-        match random.u8(0..16) {
+        match random.u8(0..20) {
             0 | 1 => world.server.rate = (world.server.rate * 10.0).min(20_000.0),
             2 | 3 => world.server.rate = (world.server.rate / 10.0).max(1.0),
             4 => world.server.batch(0.2),
-            5 => world.is_insane = true,
+            5 => {
+                world.is_insane = true;
+                world.unsettle();
+            }
             6 => world.stores = !world.stores,
             7 => world.server.is_primary = !world.server.is_primary,
-            8 => world.server.restart(random.bool()),
+            8 => {
+                world.server.restart(random.bool());
+                world.unsettle();
+            }
             9 => world.server.is_saving = !world.server.is_saving,
             10 if random.u8(0..3) == 0 => world.refuses = true,
             10 => world.loses_reply = Some(random.bool()),
             11 => world.crash(),
-            12 => world.server.reset_statistics(),
+            12 => {
+                world.server.reset_statistics();
+                world.unsettle();
+            }
             13 => world.server.slowness = [1.0, 1.5, 2.5, 6.0][random.usize(0..4)],
             14 if random.bool() => {
                 let max_effort = random.u8(3..=10);
                 world.allow(Policy { max_effort, max_hz: [None, Some(30)][random.usize(0..2)], ..world.policy });
             }
             14 => world.server.steep = Some((random.u8(2..=8), 1.0 + random.f64())),
+            15 => world.join(),
+            16 => world.clamps = true,
+            17 => world.unsaved = random.u32(1..=3),
+            18 => world.fails_restore = Some(random.bool()),
+            19 if random.u8(0..4) == 0 => {
+                // An operator sets a value that keysweep wrote once: also such a value is left where nothing was to be restored.
+                let written = world.record.as_ref().map(|record| record.baseline.effort.written.clone());
+                if let Some(value) = written.and_then(|written| random.choice(written)) {
+                    world.server.setting.effort = u8::try_from(value).expect("an effort");
+                    foreign |= world.record.as_ref().is_some_and(|record| record.is_restored);
+                }
+            }
             _ if random.u8(0..4) == 0 => {
                 // An operator sets a value that keysweep never wrote.
                 let known = world.record.clone();
@@ -65,7 +86,7 @@ fn history(seed: u64, steps: u32) {
         }
     }
     // In the end: whatever has happened, the server has its own settings, but for a value of others.
-    world.stores = true;
+    (world.stores, world.unsaved, world.fails_restore) = (true, 0, None);
     let left = world.server.setting;
     if random.bool() {
         world.crash();

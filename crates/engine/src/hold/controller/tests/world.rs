@@ -1,5 +1,5 @@
-//! A simulated server with the controller that holds it, and with what operators and crashes do to both. Every write is
-//! checked against the promises of the policy.
+//! A simulated server with the controller that holds it, with a second one that would, and with what operators and crashes do to
+//! them. Every write is checked against the promises of the policy, and what the server's cycles take in truth against its limits.
 
 use std::collections::VecDeque;
 
@@ -9,6 +9,7 @@ use crate::hold::{
     controller::Controller,
     model::Model,
     policy::{Level, Policy},
+    signals::Signals,
     simulated::Server,
     state::HoldState,
     times::{DAY, Times},
@@ -21,8 +22,13 @@ const SCATTER: f64 = 1.25;
 /// Writes a day, at most.
 const WRITES_A_DAY: usize = 12;
 
+/// Factor of a limit that cycles may not exceed in truth, and intervals after which that must have ended: two that are chance, and
+/// those in which a controller measures first.
+const BROKEN: f64 = 2.5;
+const MAX_BROKEN: u32 = 6;
+
 /// What outlives a controller.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     pub baseline: Baseline,
     pub times: Times,
@@ -51,6 +57,19 @@ pub struct World {
     pub queues: bool,
     /// Whether the server refuses the next write.
     pub refuses: bool,
+    /// Whether the server makes something else of the next write.
+    pub clamps: bool,
+    /// Records that cannot be saved, of the next ones.
+    pub unsaved: u32,
+    /// Whether the next restore fails: `Some(true)` after a part of it.
+    pub fails_restore: Option<bool>,
+    /// Another holder of the server, which may not write, with the record that it began with.
+    second: Option<(Controller, Option<Record>)>,
+    /// The record that the first one began with; `None`: it has reserved the server.
+    unreserved: Option<Option<Record>>,
+    /// Successive intervals in which a limit was exceeded in truth, while the controller could end it.
+    exceeded: u32,
+    pub restores: u32,
     pub last_write: f64,
     /// Seconds from then on in which the share follows, and the server process that it does in.
     pub settling: (f64, u32),
@@ -77,6 +96,13 @@ impl World {
             is_insane: false,
             queues: false,
             refuses: false,
+            clamps: false,
+            unsaved: 0,
+            fails_restore: None,
+            second: None,
+            unreserved: None,
+            exceeded: 0,
+            restores: 0,
             last_write: f64::NEG_INFINITY,
             settling: (0.0, 0),
             left: server.setting,
@@ -104,6 +130,7 @@ impl World {
             signals.reading = signals.reading.map(|reading| crate::stale::Reading { at: f64::NAN, ..reading });
             signals.hz = Some(0);
         }
+        self.check_stall(&signals);
         if self.controller.wants_sample(self.now, &signals) {
             let share = self.server.sample(&mut self.random);
             let share = if self.random.u8(0..20) == 0 { Share { share: f64::NAN, ..share } } else { share };
@@ -111,7 +138,9 @@ impl World {
         }
         let (status, action) = self.controller.step(self.now, &signals);
         (self.state, self.sentence) = (status.state, status.sentence);
+        let is_reserved = !matches!(action, Action::Write { .. }) || self.reserve();
         match action {
+            Action::Write { .. } if !is_reserved => {}
             Action::None => {}
             Action::Scan if self.queues => self.server.is_scan_queued = true,
             Action::Scan => self.server.scan(),
@@ -119,12 +148,90 @@ impl World {
             Action::Restore => {
                 let baseline = self.controller.baseline().expect("a baseline").clone();
                 assert!(self.stores, "nothing is written while changes cannot be recorded");
-                let outcome = self.server.restore(&baseline);
-                self.left = self.server.setting;
-                self.controller.restored(self.now, outcome);
-                self.save(true);
+                if let Some(is_partial) = self.fails_restore.take() {
+                    if is_partial && baseline.knows(Parameter::Effort, u32::from(self.server.setting.effort)) {
+                        self.server.setting.effort = baseline.setting().effort;
+                    }
+                    self.controller.restored(self.now, Outcome::Unknown);
+                } else {
+                    let outcome = self.server.restore(&baseline);
+                    (self.left, self.restores) = (self.server.setting, self.restores + 1);
+                    self.controller.restored(self.now, outcome);
+                    self.save(true);
+                }
             }
         }
+        self.step_second(&signals);
+    }
+
+    /// Takes over what another holder has recorded, before the first write. Returns whether the decision stands.
+    fn reserve(&mut self) -> bool {
+        let Some(known) = self.unreserved.take() else { return true };
+        let is_new = self.record != known && self.record.as_ref().is_some_and(|record| record.baseline.is_written());
+        if is_new {
+            self.controller = self.successor();
+        }
+        !is_new
+    }
+
+    /// Another holder sees the same server, and is refused each write while the first one lives.
+    fn step_second(&mut self, signals: &Signals) {
+        let Some((second, _)) = &mut self.second else { return };
+        if second.wants_sample(self.now, signals) {
+            second.sampled(self.now, Some(self.server.sample(&mut self.random)));
+        }
+        if let (_, Action::Write { .. }) = second.step(self.now, signals) {
+            second.written(self.now, Outcome::Failed("another holds this server".into()));
+        }
+    }
+
+    /// Begins to hold the same server a second time.
+    pub fn join(&mut self) {
+        self.second = Some((self.successor(), self.record.clone()));
+    }
+
+    fn successor(&self) -> Controller {
+        match self.record.clone() {
+            Some(Record { baseline, times, is_restored, run_id }) => {
+                Controller::new(self.policy, Some(baseline), is_restored).after(times, &run_id)
+            }
+            None => Controller::new(self.policy, None, false),
+        }
+    }
+
+    /// What was measured before says nothing: controllers measure anew.
+    pub fn unsettle(&mut self) {
+        self.exceeded = 0;
+    }
+
+    /// Returns the server's own settings.
+    fn own(&self) -> CycleSetting {
+        self.record.as_ref().map_or(self.server.file, |record| record.baseline.setting())
+    }
+
+    /// Returns the seconds for which a cycle blocked clients beyond the server's own settings, in the last interval.
+    pub fn true_stall(&self) -> f64 {
+        let (hz, own) = (f64::from(self.server.setting.hz), self.own());
+        self.server.load / hz - self.server.usual_load(own) / f64::from(own.hz)
+    }
+
+    /// A limit that cycles exceed by far in truth is noticed within some intervals, and the server has its own settings then.
+    fn check_stall(&mut self, signals: &Signals) {
+        let can_end = self.stores
+            && signals.is_primary
+            && !signals.is_scanning
+            && self.state != HoldState::Foreign
+            && self.server.setting != self.own();
+        let is_broken = can_end && self.true_stall() * 1e3 > BROKEN * self.policy.max_added_stall_ms;
+        self.exceeded = if is_broken { self.exceeded + 1 } else { 0 };
+        assert!(
+            self.exceeded <= MAX_BROKEN,
+            "a cycle blocks clients for {:.1} ms more in {} intervals in a row: {:?}: {}",
+            self.true_stall() * 1e3,
+            self.exceeded,
+            self.state,
+            self.sentence
+        );
     }
 
     fn write(&mut self, from: CycleSetting, parameter: Parameter, value: u32) {
@@ -154,15 +261,28 @@ impl World {
         }
         let (known, settling) = (self.controller.baseline().cloned(), self.settling_time());
         self.controller.intend(self.now, parameter, value);
-        self.save(false);
+        if !self.save(false) {
+            self.controller.written(self.now, Outcome::Failed("the change cannot be recorded".into()));
+            assert_eq!(self.controller.baseline(), known.as_ref(), "nothing was written");
+            return;
+        }
         if std::mem::take(&mut self.refuses) {
             self.controller.written(self.now, Outcome::Failed("refused".into()));
             assert_eq!(self.controller.baseline(), known.as_ref(), "nothing was written");
             // Nothing but the server's own settings is in the record then, or what was written before.
-            return self.save(!known.is_some_and(|known| known.is_written()));
+            self.save(!known.is_some_and(|known| known.is_written()));
+            return;
         }
         self.count();
         self.settling = (settling, self.server.run);
+        if std::mem::take(&mut self.clamps) {
+            // What the server made of it is recorded before it is put back.
+            self.controller.intend(self.now, parameter, value.div_ceil(2));
+            self.save(false);
+            self.controller.written(self.now, Outcome::PutBack("the server made half of it".into()));
+            self.save(false);
+            return;
+        }
         if self.loses_reply == Some(false) {
             self.loses_reply = None;
             return self.controller.written(self.now, Outcome::Unknown);
@@ -184,14 +304,19 @@ impl World {
         (3.0 * constant).max(self.policy.settle_floor_seconds as f64)
     }
 
-    /// Records what the next controller has to know.
-    fn save(&mut self, is_restored: bool) {
+    /// Records what the next controller has to know. Returns whether it could.
+    fn save(&mut self, is_restored: bool) -> bool {
+        if self.unsaved > 0 {
+            self.unsaved -= 1;
+            return false;
+        }
         let baseline = self.controller.baseline().expect("a baseline").clone();
         let run_id = match (&self.record, is_restored) {
             (Some(record), true) => record.run_id.clone(),
             _ => self.server.run.to_string(),
         };
         self.record = Some(Record { baseline, times: self.controller.times(), is_restored, run_id });
+        true
     }
 
     /// Counts a write: at most twelve a day, whatever has crashed meanwhile.
@@ -224,12 +349,22 @@ impl World {
     /// The operator changes the limits.
     pub fn allow(&mut self, policy: Policy) {
         self.policy = Policy { level: Level::Hold, ..policy };
-        self.controller.set_policy(self.policy);
+        self.set_policy(self.policy);
     }
 
-    /// The operator ends it.
+    fn set_policy(&mut self, policy: Policy) {
+        self.controller.set_policy(policy);
+        if let Some((second, _)) = &mut self.second {
+            second.set_policy(policy);
+        }
+    }
+
+    /// The operator ends it. A holder that has written nothing restores what a dead one has.
     pub fn end(&mut self) {
-        self.controller.set_policy(Policy { level: Level::Observe, ..self.policy });
+        if self.unreserved.take().is_some() {
+            self.controller = self.successor();
+        }
+        self.set_policy(Policy { level: Level::Observe, ..self.policy });
     }
 
     pub fn steps(&mut self, steps: u32) {
@@ -238,14 +373,13 @@ impl World {
         }
     }
 
-    /// The process dies; the next one finds the record.
+    /// The process dies; the next one finds the record, or a second one, which waits for the server, goes on.
     pub fn crash(&mut self) {
-        self.controller = match self.record.clone() {
-            Some(Record { baseline, times, is_restored, run_id }) => {
-                Controller::new(self.policy, Some(baseline), is_restored).after(times, &run_id)
-            }
-            None => Controller::new(self.policy, None, false),
+        (self.controller, self.unreserved) = match self.second.take() {
+            Some((second, known)) => (second, Some(known)),
+            None => (self.successor(), None),
         };
+        self.exceeded = 0;
         (self.server.scan_left, self.server.is_scan_queued) = (None, false);
     }
 }
