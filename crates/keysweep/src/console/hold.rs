@@ -6,6 +6,7 @@ use keysweep_engine::{HoldLevel, HoldPolicy, HoldState};
 use super::{
     fields::Fields,
     format::{self, RelativeTime},
+    hold_limits::LimitField,
 };
 use crate::{
     model::{HeldInstance, HeldServer},
@@ -21,6 +22,8 @@ pub(super) struct HoldForm {
     pub(super) max_effort: String,
     /// Empty: hz is not written.
     pub(super) max_hz: String,
+    /// The limits in the folded part.
+    pub(super) limits: Vec<LimitField>,
     pub(super) level_error: String,
     pub(super) below_error: String,
     pub(super) max_effort_error: String,
@@ -58,6 +61,7 @@ impl HoldForm {
             below: ((policy.below * 1e4).round() / 100.0).to_string(),
             max_effort: policy.max_effort.to_string(),
             max_hz: policy.max_hz.map_or_else(String::new, |hz| hz.to_string()),
+            limits: LimitField::saved(policy),
             ..Self::default()
         }
     }
@@ -69,12 +73,12 @@ impl HoldForm {
             below: text("hold_below"),
             max_effort: text("hold_max_effort"),
             max_hz: text("hold_max_hz"),
+            limits: LimitField::typed(form),
             ..Self::default()
         }
     }
 
-    /// Returns the policy that the form asks for, or the form with an error beside each invalid field. What the form has no
-    /// field for stays as it was.
+    /// Returns the policy that the form asks for, or the form with an error beside each invalid field.
     pub(super) fn policy(mut self, before: HoldPolicy) -> Result<HoldPolicy, Box<Self>> {
         let number = |text: &str, what: &str| text.parse().map_err(|_| format!("Give a whole number as the {what}."));
         let level =
@@ -91,10 +95,15 @@ impl HoldForm {
             text => number(text, "highest hz").map(Some),
         };
         let hz = kept(max_hz.and_then(|max_hz| valid(HoldPolicy { max_hz, ..before })), &mut self.max_hz_error);
-        match (level, below, effort, hz) {
-            (Some(level), Some(HoldPolicy { below, .. }), Some(HoldPolicy { max_effort, .. }), Some(hz)) => {
-                Ok(HoldPolicy { level, below, max_effort, max_hz: hz.max_hz, ..before })
-            }
+        let limits = LimitField::apply(&mut self.limits, before);
+        match (level, below, effort, hz, limits) {
+            (
+                Some(level),
+                Some(HoldPolicy { below, .. }),
+                Some(HoldPolicy { max_effort, .. }),
+                Some(hz),
+                Some(limits),
+            ) => Ok(HoldPolicy { level, below, max_effort, max_hz: hz.max_hz, ..limits }),
             _ => Err(Box::new(self)),
         }
     }
@@ -107,7 +116,13 @@ impl HoldForm {
             ("hold_max_effort", &self.max_effort_error),
             ("hold_max_hz", &self.max_hz_error),
         ];
-        fields.into_iter().find(|(_, error)| !error.is_empty()).map_or("", |(field, _)| field)
+        let limits = self.limits.iter().map(|field| (field.limit.name(), &field.error));
+        fields.into_iter().chain(limits).find(|(_, error)| !error.is_empty()).map_or("", |(field, _)| field)
+    }
+
+    /// Whether a limit in the folded part has an error, so that it must be unfolded.
+    pub(super) fn has_limit_fault(&self) -> bool {
+        self.limits.iter().any(|field| !field.error.is_empty())
     }
 }
 

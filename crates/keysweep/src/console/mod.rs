@@ -14,6 +14,7 @@ mod form_key;
 mod format;
 mod history;
 mod hold;
+mod hold_limits;
 mod instance;
 mod instances;
 mod labels;

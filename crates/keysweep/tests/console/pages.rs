@@ -63,8 +63,16 @@ fn an_instance_is_added_scanned_and_shown_without_script() {
         "the saved level stays selected: {}",
         wrong.text
     );
-    let page = visitor.submit(&format!("{path}/hold"), &ended, &target("8"));
+    let limits = |stall| [&target("8")[..], &[("hold_max_added_stall", stall), ("hold_interval", "30s")]].concat();
+    let wrong = visitor.post(&format!("{path}/hold"), &ended, &limits("99"));
+    let fault = "id=\"hold_max_added_stall-fault\">Invalid max_added_stall_ms 99";
+    assert!(wrong.status == 422 && wrong.text.contains(fault), "{}", wrong.text);
+    assert!(wrong.text.contains("<details open><summary>Limits"), "the error is not folded away: {}", wrong.text);
+    let page = visitor.submit(&format!("{path}/hold"), &ended, &limits("0.5"));
     assert!(page.text.contains("The target is saved") && page.text.contains("value=\"8\""), "{}", page.text);
+    for saved in ["value=\"0.5\"", "value=\"30s\"", "value=\"60s\"", "<details><summary>Limits"] {
+        assert!(page.text.contains(saved), "{saved}: {}", page.text);
+    }
     let audit = visitor.get(&format!("/console/{}/audit", shop.project));
     for action in ["task.create", "instance.add", "hold.set"] {
         assert!(audit.text.contains(action), "{action}: {}", audit.text);
