@@ -4,6 +4,8 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod first_contact;
+mod lost_reply;
+mod memory;
 mod replicas;
 mod sentinel;
 mod tls;

@@ -7,14 +7,17 @@ use std::{
 };
 
 use keysweep_engine::{
-    Address, BaselineRecord, BaselineRegistry, Change, Credentials, FailureKind, HoldLevel, HoldPolicy, Holder,
-    HolderHost, Mode, Options, Outcome, SentinelTls, Stop, Target, restore, sweep,
+    Credentials, FailureKind, HoldLevel, HoldPolicy, Holder, Mode, Options, Outcome, SentinelTls, Stop, Target,
+    restore, sweep,
 };
 use keysweep_harness::{Churn, DataSet, Flavor, Server, eventually, free_port};
 use redis::Connection;
 use rstest::rstest;
 
-use crate::common::{Once, slow};
+use crate::{
+    common::{Once, slow},
+    memory::Memory,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Remark of a restore after which the configuration file may contain a temporary value.
@@ -175,46 +178,6 @@ fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
     assert!(took < Duration::from_secs(25), "a reply is waited for for 30 s; this took {took:?}");
 }
 
-/// Records in memory, and scans nothing.
-#[derive(Default)]
-struct Memory(Mutex<Vec<BaselineRecord>>);
-
-impl BaselineRegistry for Memory {
-    fn find(&self, address: &Address) -> Result<Option<BaselineRecord>, String> {
-        Ok(self.0.lock().expect("no panic").iter().find(|record| record.address == *address).cloned())
-    }
-
-    fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
-        let records = self.0.lock().expect("no panic").clone();
-        Ok(records.into_iter().filter(|record| record.target == target && !record.is_restored).collect())
-    }
-
-    fn save(&self, record: &BaselineRecord) -> Result<(), String> {
-        let mut records = self.0.lock().expect("no panic");
-        records.retain(|one| one.address != record.address);
-        records.push(record.clone());
-        Ok(())
-    }
-}
-
-impl HolderHost for Memory {
-    fn registry(&self) -> &dyn BaselineRegistry {
-        self
-    }
-
-    fn may_write(&self) -> bool {
-        true
-    }
-
-    fn scan(&self, _: &Address) {}
-
-    fn is_scanning(&self, _: &Address) -> bool {
-        false
-    }
-
-    fn changed(&self, _: &Change) {}
-}
-
 /// CONFIG SET is not replicated: the new primary has its own settings, and the old one keeps what was written, also in its file,
 /// since the Sentinels send it CONFIG REWRITE.
 #[test]
@@ -260,7 +223,7 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
         (effort(&watched.primary) == own).then_some(())
     });
     assert!(said.contains(IN_FILE), "{said}");
-    let records = host.0.lock().expect("no panic").clone();
+    let records = host.records();
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(records[0].baseline.setting().effort.to_string(), own[1]);
     let restored = holder.finish(&*dialer, &target, &host);
@@ -270,7 +233,7 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
     watched.primary.kill();
     watched.primary.restart();
     assert_eq!(effort(&watched.primary), raised, "the file was rewritten");
-    let record = host.0.lock().expect("no panic")[0].clone();
+    let record = host.records()[0].clone();
     let restored = restore(&*dialer, &target, &record, &stop);
     assert!(restored.is_done() && restored.to_string().contains(IN_FILE), "{restored}");
     assert_eq!(effort(&watched.primary), own);

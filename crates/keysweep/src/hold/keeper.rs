@@ -16,7 +16,7 @@ use tokio::{
 use super::{Holds, LEASE, host::Host};
 use crate::{
     model::{HeldServer, HoldLease, Instance},
-    store::HoldRenewal,
+    store::{HoldRenewal, Store},
     task::background::wait_for_shutdown,
 };
 
@@ -142,23 +142,37 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
     }
 }
 
-impl Keeper {
-    /// Waits for the end of a round, which servers that do not answer may delay for longer than the lease lasts.
-    async fn wait<T>(&mut self, mut round: JoinHandle<T>) -> Result<T, JoinError> {
-        loop {
-            tokio::select! {
-                done = &mut round => return done,
-                () = tokio::time::sleep(RENEWAL_INTERVAL) => {}
-            }
-            match self.holds.store.renew_hold(&self.lease, LEASE, None).await {
-                Ok(HoldRenewal::Held(..)) => self.renewed_at = Instant::now(),
-                // Nothing is recorded any more, so that nothing is raised; the next renewal ends this keeper.
-                Ok(HoldRenewal::Lost | HoldRenewal::Gone) => {}
-                Err(error) => tracing::debug!(%error, "a lease cannot be renewed; retrying"),
-            }
+/// Waits for the end of a round, which servers that do not answer may delay for longer than the lease lasts, and renews the lease
+/// meanwhile. Returns also when that succeeded last.
+async fn wait<T, R: Future<Output = bool>>(
+    mut round: JoinHandle<T>,
+    interval: Duration,
+    renew: impl Fn() -> R,
+) -> (Result<T, JoinError>, Option<Instant>) {
+    let mut renewed_at = None;
+    loop {
+        tokio::select! {
+            done = &mut round => return (done, renewed_at),
+            () = tokio::time::sleep(interval) => {}
+        }
+        if renew().await {
+            renewed_at = Some(Instant::now());
         }
     }
+}
 
+/// Renews the lease beside a round. Returns whether this worker has it.
+async fn renew(store: Store, lease: HoldLease) -> bool {
+    let renewed = store.renew_hold(&lease, LEASE, None).await;
+    // Without the lease nothing is recorded any more, so that nothing is raised; the next renewal ends this keeper.
+    renewed.inspect_err(|error| tracing::debug!(%error, "a lease cannot be renewed; retrying")).is_ok_and(is_held)
+}
+
+fn is_held(renewal: HoldRenewal) -> bool {
+    matches!(renewal, HoldRenewal::Held(..))
+}
+
+impl Keeper {
     /// One round over the servers of an instance. Returns whether none of them has other settings than its own.
     async fn round(&mut self, instance: &Instance, policy: HoldPolicy) -> bool {
         let (target, dialer) = match self.holds.instances.connect_for_upkeep(instance) {
@@ -185,7 +199,10 @@ impl Keeper {
             let found = holder.round(&*dialer, &target, &host, &stop);
             (holder, found)
         });
-        let (holder, found) = match self.wait(done).await {
+        let (done, renewed_at) =
+            wait(done, RENEWAL_INTERVAL, || renew(self.holds.store.clone(), self.lease.clone())).await;
+        self.renewed_at = renewed_at.unwrap_or(self.renewed_at);
+        let (holder, found) = match done {
             Ok(done) => done,
             Err(panic) => {
                 tracing::error!(%panic, "holder crashed");
@@ -206,5 +223,52 @@ impl Keeper {
             Some(statuses.into_iter().map(|node| HeldServer { address: node.address, status: node.status }).collect());
         self.holder = Some(holder);
         is_settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{model::Project, store::Clock};
+
+    /// A primary that hangs delays a round by seconds, and four of them by more than the lease lasts.
+    #[tokio::test]
+    async fn a_round_that_is_slower_than_the_lease_keeps_it() {
+        let folder = TempDir::new().expect("a folder");
+        let store = Store::open_sqlite(&folder.path().join("keysweep.db")).await.expect("a store");
+        let begun = jiff::Timestamp::UNIX_EPOCH;
+        let project = Project { id: "a".repeat(32), name: "shop".into(), created_at: begun };
+        store.add_project(&project).await.expect("added");
+        let instance = Instance::new("b".repeat(32), project.id, "cache".into(), "redis://one".into(), begun);
+        store.add_instance(&instance).await.expect("added");
+        let policy = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
+        store.set_hold(&instance.id, &policy).await.expect("set");
+        let at = |seconds| store.with_clock(Clock::at(begun + Duration::from_secs(seconds)));
+        let lease = at(0).claim_holds("one", LEASE, 1, 1).await.expect("claimed").remove(0);
+
+        let (seconds, length) = (Cell::new(0), LEASE.as_secs() * 3);
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let end = Cell::new(Some(end));
+        let renewal = async || {
+            seconds.set(seconds.get() + RENEWAL_INTERVAL.as_secs());
+            let now = seconds.get();
+            assert!(renew(at(now), lease.clone()).await, "after {now} s");
+            assert_eq!(at(now + 1).claim_holds("two", LEASE, 1, 1).await.expect("an answer"), []);
+            if now >= length
+                && let Some(end) = end.take()
+            {
+                end.send(()).expect("the round waits");
+            }
+            true
+        };
+        let (waited, renewed_at) = wait(tokio::spawn(ended), Duration::from_millis(1), renewal).await;
+        waited.expect("no panic").expect("it ended");
+        assert!(seconds.get() >= length && renewed_at.is_some(), "{seconds:?}");
+        let late = at(seconds.get() + LEASE.as_secs() + 1).claim_holds("two", LEASE, 1, 1).await.expect("an answer");
+        assert_eq!(late.len(), 1, "without renewals it expires");
     }
 }

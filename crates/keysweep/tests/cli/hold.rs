@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use keysweep_harness::{Churn, Flavor, Installation, KilledOnDrop, Server, eventually, installation};
+use keysweep_harness::{Churn, Cluster, Flavor, Installation, KilledOnDrop, Server, eventually, installation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -185,6 +185,44 @@ fn a_server_that_refuses_config_set_is_left_alone_and_the_remedy_is_said() {
     eventually("the refusal is said", TIMEOUT, || output(data.path()).contains("grant +config|set").then_some(()));
     drop((process, churn));
     assert_eq!(setting(&server), own);
+}
+
+/// A server that is gone must not keep the others from getting their own settings back.
+#[test]
+fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_again() {
+    let raised = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7");
+    let mut cluster = Cluster::launch(&raised, 3, false);
+    let url = cluster.url();
+    let record = |server: &Server| {
+        json!({
+            "target": url, "address": server.address().to_string(), "run_id": "an earlier process",
+            "effort": {"baseline": 2, "written": [7]}, "hz": {"baseline": 10, "written": []},
+        })
+    };
+    let records: Vec<_> = cluster.nodes().iter().map(record).collect();
+    let data = tempfile::tempdir().expect("a folder");
+    let file = data.path().join("restore.json");
+    fs::write(&file, json!({"version": 1, "records": records}).to_string()).expect("written");
+    let mut process = hold(&installation!(), &url, data.path(), &["--interval", "60s"]);
+    eventually("all servers are observed", TIMEOUT, || {
+        let said = output(data.path());
+        cluster.nodes().iter().all(|server| said.contains(&format!("{}: measuring", server.address()))).then_some(())
+    });
+    // The first one in the order in which they are restored.
+    let gone = (0..3).min_by_key(|index| cluster.node(*index).address()).expect("three");
+    cluster.node_mut(gone).kill();
+    let efforts = |cluster: &Cluster| -> Vec<_> {
+        (0..3).filter(|index| *index != gone).map(|index| setting(cluster.node(index))[0].clone()).collect()
+    };
+    assert_eq!(efforts(&cluster), ["7", "7"], "an earlier holder's values are adopted: {}", output(data.path()));
+    kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
+    let restored = eventually("both others are restored", TIMEOUT, || {
+        let file = fs::read_to_string(&file).expect("a file");
+        (file.matches("\"is_restored\": true").count() == 2).then_some(efforts(&cluster))
+    });
+    assert_eq!(restored, ["2", "2"]);
+    // The one that is gone is tried for 20 s, which begin with the restores: the others have not waited for it.
+    assert!(process.try_wait().expect("a child").is_none(), "{}", output(data.path()));
 }
 
 #[test]
