@@ -1,6 +1,7 @@
 //! Why a server must have its own settings now, whatever its stale share is.
 
 use super::{
+    ceiling::{Ceiling, Seen},
     history::History,
     model::Model,
     policy::Policy,
@@ -80,6 +81,24 @@ impl Broken {
     pub fn is_grave(&self) -> bool {
         self.factor > GRAVE
     }
+
+    /// Returns the highest effort that keeps the limit, if the loads of two efforts have the ratio that the model predicts; without
+    /// a model one effort lower.
+    pub fn ceiling(
+        &self,
+        model: Option<&Model<'_>>,
+        baseline: CycleSetting,
+        found: CycleSetting,
+        seen: Seen,
+    ) -> Ceiling {
+        let keeps = |effort: &u8| {
+            let added = |model: &Model<'_>, effort| model.cpu(CycleSetting { effort, ..found }) - model.cpu(baseline);
+            model.is_none_or(|model| added(model, *effort) <= added(model, found.effort) / self.factor)
+        };
+        let effort = (baseline.effort + 1..found.effort).rev().find(keeps);
+        let broken = format!("{}; it takes {}", self.sentence, self.needed);
+        Ceiling::new(effort.unwrap_or(baseline.effort), found, &broken, seen)
+    }
 }
 
 /// Returns which limit of a policy the cycle breaks by what was measured. `model`: what it would take with the server's own
@@ -147,5 +166,24 @@ mod tests {
         assert!(broken(10, 0.04).is_some_and(|stall| stall.is_grave()));
         let cpu = broken(100, 0.05).expect("broken");
         assert!(cpu.sentence.contains("of a core more") && cpu.relieving.is_none(), "{cpu:?}");
+    }
+
+    #[test]
+    fn the_further_a_limit_is_exceeded_the_lower_the_ceiling() {
+        let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
+        let model =
+            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        let below = |factor, effort| {
+            let (sentence, needed) = ("a cycle blocks clients for 1.5 ms more".into(), "max_added_stall 1.5 ms".into());
+            let broken = Broken { factor, relieving: None, sentence, needed };
+            let seen = Seen::now(0.0, 10_000.0, &Policy::default());
+            broken.ceiling(Some(&model), CycleSetting::default(), CycleSetting { effort, hz: 10 }, seen)
+        };
+        let efforts = [1.3, 1.6, 1.9].map(|factor| below(factor, 8).effort);
+        assert!(efforts.is_sorted_by(|higher, lower| higher >= lower) && efforts[0] > efforts[2], "{efforts:?}");
+        assert!(efforts.iter().all(|effort| (2..8).contains(effort)), "{efforts:?}");
+        assert_eq!(below(1.5, 2).effort, 1, "nothing lies between it and the server's own");
+        let sentence = below(1.3, 8).sentence;
+        assert!(sentence.starts_with("at effort 8, a cycle blocks") && sentence.ends_with("1.5 ms"), "{sentence}");
     }
 }

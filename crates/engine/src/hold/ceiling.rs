@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{alarms::Broken, history::SHIFT, model::Model, policy::Policy};
+use super::{history::SHIFT, policy::Policy};
 use crate::stale::CycleSetting;
 
 /// Seconds for which it is remembered. Other programs on the machine may have made the cycles longer, so it is not final.
@@ -50,32 +50,15 @@ impl Seen {
 }
 
 impl Ceiling {
-    /// Returns the ceiling below a setting that breaks a limit: the highest effort that keeps the limit, if the loads of two
-    /// efforts have the ratio that the model predicts; without a model one effort lower.
-    pub fn below(
-        broken: &Broken,
-        model: Option<&Model<'_>>,
-        baseline: CycleSetting,
-        found: CycleSetting,
-        seen: Seen,
-    ) -> Self {
-        let keeps = |effort: &u8| {
-            let added = |model: &Model<'_>, effort| model.cpu(CycleSetting { effort, ..found }) - model.cpu(baseline);
-            model.is_none_or(|model| added(model, *effort) <= added(model, found.effort) / broken.factor)
-        };
-        let effort = (baseline.effort + 1..found.effort).rev().find(keeps);
-        let sentence = format!("at effort {}, {}; it takes {}", found.effort, broken.sentence, broken.needed);
-        Self { effort: effort.unwrap_or(baseline.effort), sentence, hz: found.hz, seen }
+    /// Returns an effort that is not exceeded. `found`: the setting above it, with which a limit was broken.
+    pub fn new(effort: u8, found: CycleSetting, broken: &str, seen: Seen) -> Self {
+        Self { effort, sentence: format!("at effort {}, {broken}", found.effort), hz: found.hz, seen }
     }
 
     /// Returns the ceiling below a setting at which the cycle reached its own time limit.
     pub fn below_time_limit(baseline: CycleSetting, found: CycleSetting, seen: Seen) -> Self {
-        Self {
-            effort: found.effort.saturating_sub(1).max(baseline.effort),
-            sentence: format!("at effort {}, the cycle reached its own time limit", found.effort),
-            hz: found.hz,
-            seen,
-        }
+        let effort = found.effort.saturating_sub(1).max(baseline.effort);
+        Self::new(effort, found, "the cycle reached its own time limit", seen)
     }
 
     /// Whether it still stands: hz is no higher, no fewer keys expire a second, and it is not too old.
@@ -108,40 +91,15 @@ impl RecordedCeiling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stale::{CycleCost, Workload};
 
-    const E1: CycleSetting = CycleSetting { effort: 1, hz: 10 };
-
-    fn seen() -> Seen {
-        Seen::now(0.0, 10_000.0, &Policy::default())
-    }
-
-    fn below(factor: f64, effort: u8) -> Ceiling {
-        let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
-        let model =
-            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
-        let broken = Broken {
-            factor,
-            relieving: None,
-            sentence: "a cycle blocks clients for 1.5 ms more".into(),
-            needed: "max_added_stall 1.5 ms".into(),
-        };
-        Ceiling::below(&broken, Some(&model), E1, CycleSetting { effort, hz: 10 }, seen())
-    }
-
-    #[test]
-    fn the_further_a_limit_is_exceeded_the_lower_the_ceiling() {
-        let efforts = [1.3, 1.6, 1.9].map(|factor| below(factor, 8).effort);
-        assert!(efforts.is_sorted_by(|higher, lower| higher >= lower) && efforts[0] > efforts[2], "{efforts:?}");
-        assert!(efforts.iter().all(|effort| (2..8).contains(effort)), "{efforts:?}");
-        assert_eq!(below(1.5, 2).effort, 1, "nothing lies between it and the server's own");
-        let sentence = below(1.3, 8).sentence;
-        assert!(sentence.starts_with("at effort 8, a cycle blocks") && sentence.ends_with("1.5 ms"), "{sentence}");
+    fn ceiling() -> Ceiling {
+        let found = CycleSetting { effort: 8, hz: 10 };
+        Ceiling::new(6, found, "a cycle blocks clients for 1.5 ms more", Seen::now(0.0, 10_000.0, &Policy::default()))
     }
 
     #[test]
     fn a_ceiling_stands_until_fewer_keys_expire_hz_is_raised_or_it_is_old() {
-        let ceiling = below(1.3, 8);
+        let ceiling = ceiling();
         assert!(ceiling.stands(3_600.0, 10, 9_000.0) && ceiling.stands(60.0, 10, 20_000.0));
         assert!(!ceiling.stands(60.0, 10, 5_000.0) && !ceiling.stands(60.0, 20, 10_000.0));
         assert!(!ceiling.stands(REMEMBERED, 10, 10_000.0));
@@ -149,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_recorded_ceiling_is_the_same_but_for_other_limits() {
-        let ceiling = below(1.3, 8);
+        let ceiling = ceiling();
         let text = serde_json::to_string(&ceiling.recorded(3_600.0)).expect("JSON");
         let recorded: RecordedCeiling = serde_json::from_str(&text).expect("a ceiling");
         // On another clock, a minute later.

@@ -82,7 +82,7 @@ impl Controller {
             false => self.history.rate(),
         };
         let seen = Seen::now(now, rate.unwrap_or(0.0), &self.policy);
-        let below = grave.map(|broken| Ceiling::below(broken, model, baseline, found, seen));
+        let below = grave.map(|broken| broken.ceiling(model, baseline, found, seen));
         let is_capped = differs && self.history.capped >= REPEATED;
         let capped = is_capped.then(|| Ceiling::below_time_limit(baseline, found, seen));
         self.ceiling = below.or(capped).or(self.ceiling.take());

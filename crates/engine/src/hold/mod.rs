@@ -12,6 +12,7 @@ mod history;
 mod holder;
 mod host;
 mod learned;
+mod limits;
 mod model;
 mod node;
 mod observation;

@@ -159,6 +159,12 @@ impl Node {
         if let Some(reading) = &mut signals.reading {
             reading.expired = reading.expired.saturating_sub(self.reclaimed);
         }
+        // Another process may have written: its record says what the server's own settings are.
+        let is_other = self.status.setting.is_some() && signals.configured != self.status.setting;
+        if is_other && !self.has_reservation() {
+            let found = host.registry().find(&address).ok().flatten();
+            self.take_over(found);
+        }
         signals.is_primary &= is_listed.unwrap_or(true);
         (signals.is_scanning, signals.may_write) = (host.is_scanning(&address), host.may_write());
         signals.is_scan_queued = !signals.is_scanning && host.is_scan_queued(&address);
@@ -252,14 +258,20 @@ impl Node {
         }
         let reservation = Some((self.server.run_id.clone(), host.reserve(&self.server, false)?));
         let found = host.registry().find(&self.address)?;
+        let is_new = self.take_over(found);
+        self.reservation = reservation;
+        Ok(is_new)
+    }
+
+    /// Continues with a record that another process has made since this one has read it. Returns whether there is one.
+    fn take_over(&mut self, found: Option<BaselineRecord>) -> bool {
         let is_new = found != self.known && found.as_ref().is_some_and(|record| record.baseline.is_written());
         if is_new {
             let status = std::mem::take(&mut self.status);
             let fresh = Self::new(self.address.clone(), self.policy, found, self.clock);
             *self = Self { status, reclaimed: self.reclaimed, server: self.server.clone(), ..fresh };
         }
-        self.reservation = reservation;
-        Ok(is_new)
+        is_new
     }
 
     fn has_reservation(&self) -> bool {

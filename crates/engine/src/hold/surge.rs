@@ -1,18 +1,10 @@
-//! What a write makes the cycle remove once: the keys that the weaker setting had left. The seconds that this takes break no limit,
-//! and everything else is judged from the first observation after a write.
+//! What a write makes the cycle remove once: the keys that the weaker setting had left. The seconds that this takes break no limit.
 
-use super::{
-    alarms::{Broken, broken_limit},
-    controller::Controller,
-    model::Model,
-    signals::Signals,
-};
-use crate::stale::{CycleCost, CycleSetting, Workload};
+use super::model::Model;
+use crate::stale::{CycleCost, CycleSetting};
 
 /// Factor by which the seconds may exceed the predicted ones.
 const GRAVE: f64 = 2.0;
-/// Part of an interval from which on an observation says what the cycle takes.
-const WHOLE: f64 = 0.5;
 
 /// Seconds of the cycle that a write explains.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -38,73 +30,17 @@ impl Surge {
     }
 
     /// Takes what a write explains off a load that was measured for some seconds. `expected`: the load in steady state.
-    fn take_off(&mut self, load: f64, expected: f64, seconds: f64) -> f64 {
+    pub fn take_off(&mut self, load: f64, expected: f64, seconds: f64) -> f64 {
         let explained = ((load - expected) * seconds).clamp(0.0, self.left);
         self.left -= explained;
         load - explained / seconds
     }
 }
 
-impl Controller {
-    /// Returns a limit that the cycle breaks with other settings than the server's own, and counts how often in a row. While the
-    /// share follows a change, only what exceeds a limit by far.
-    pub(super) fn broken_limit(
-        &mut self,
-        now: f64,
-        signals: &Signals,
-        model: Option<&Model<'_>>,
-        baseline: CycleSetting,
-        found: CycleSetting,
-    ) -> Option<Broken> {
-        let is_measured = self.history.range().is_some() || self.history.has_field_ttls;
-        let is_whole = self.history.seconds >= WHOLE * self.policy.interval().as_secs_f64();
-        if signals.is_scanning || !is_measured || !is_whole {
-            return None;
-        }
-        let load = self.history.load?;
-        let broken = self.broken_by(signals, model, baseline, load).filter(|_| found != baseline);
-        if now < self.settle_until {
-            // Either more keys expire, or the write explains it.
-            let unexplained = self.unexplained(signals, model, baseline, found, load);
-            let least = broken.zip(unexplained).map(|(one, other)| if one.factor < other.factor { one } else { other });
-            return least.filter(Broken::is_grave);
-        }
-        self.broken = if broken.is_some() { self.broken + 1 } else { 0 };
-        broken
-    }
-
-    /// Returns the limit that a load breaks beside what the last write explains. The keys that this has removed count as expired, so
-    /// that the lower of the last two rates is that of the keys that expire.
-    fn unexplained(
-        &mut self,
-        signals: &Signals,
-        model: Option<&Model<'_>>,
-        baseline: CycleSetting,
-        found: CycleSetting,
-        load: f64,
-    ) -> Option<Broken> {
-        let rate = self.history.range().map_or(0.0, |(low, _)| low);
-        let workload = Workload::split(rate, &signals.databases, signals.configured_databases);
-        let model = model.map(|model| Model { workload: &workload, ..model.clone() });
-        let expected = model.as_ref().map_or(0.0, |model| model.cpu(found));
-        let load = self.surge.take_off(load, expected, self.history.seconds);
-        self.broken_by(signals, model.as_ref(), baseline, load)
-    }
-
-    fn broken_by(
-        &self,
-        signals: &Signals,
-        model: Option<&Model<'_>>,
-        baseline: CycleSetting,
-        load: f64,
-    ) -> Option<Broken> {
-        broken_limit(&self.policy, model, baseline, signals.hz?, load)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stale::Workload;
 
     #[test]
     fn a_write_explains_what_it_makes_the_cycle_remove_and_no_more() {

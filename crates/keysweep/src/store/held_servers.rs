@@ -43,6 +43,7 @@ impl Store {
             .execute(&mut tx)
             .await?;
         if held == 0 {
+            self.commit(tx).await?;
             return Ok(ServerReservation::Lost);
         }
         let reserved = sql("INSERT INTO held_server (address, run_id, instance_id) VALUES ($1, $2, $3)
@@ -68,6 +69,8 @@ impl Store {
         .bind(&server.address)
         .one(&mut tx)
         .await?;
+        // The lock of the hold must not outlast this.
+        self.commit(tx).await?;
         Ok(ServerReservation::Held { project_id: holder.get("project_id")?, name: holder.get("name")? })
     }
 }

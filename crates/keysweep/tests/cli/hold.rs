@@ -77,7 +77,9 @@ fn held(installation: &Installation, flavor: Flavor) {
     thread::sleep(LONGEST_TTL * 2);
     let before = churn.mean_share(&server, Duration::from_secs(4));
     let data = tempfile::tempdir().expect("a folder");
-    let mut process = hold(installation, &server.url(), data.path(), &["--below", "8%"]);
+    // On a busy machine cycles take longer, and the server would get its own settings back.
+    let wide = ["--below", "8%", "--max-added-stall", "10", "--max-added-cpu", "20"];
+    let mut process = hold(installation, &server.url(), data.path(), &wide);
     eventually("the target is held", TIMEOUT, || {
         (setting(&server) != own && output(data.path()).contains(": holding: ")).then_some(())
     });

@@ -61,7 +61,9 @@ fn heavy_an_instance_is_held_by_one_worker_after_the_other_and_restored_on_reque
     let raised = effort(&server);
     assert_ne!(raised, own);
     let service = installation.serve(&["--no-auth"]);
-    let adopted = service.wait_for(&path, |hold| hold["reported_at"] != held["reported_at"]);
+    let adopted = eventually("the next worker has reported", TIMEOUT, || {
+        Some(service.get(&path)).filter(|hold| hold["reported_at"] != held["reported_at"])
+    });
     let found = &adopted["servers"][0];
     let efforts = [&found["setting"]["effort"], &found["baseline"]["effort"]].map(Value::to_string);
     assert_eq!(efforts, [raised.clone(), own.clone()], "{adopted:#}");

@@ -69,7 +69,7 @@ fn history(seed: u64, steps: u32) {
                 let written = world.record.as_ref().map(|record| record.baseline.effort.written.clone());
                 if let Some(value) = written.and_then(|written| random.choice(written)) {
                     world.server.setting.effort = u8::try_from(value).expect("an effort");
-                    foreign |= world.record.as_ref().is_some_and(|record| record.is_restored);
+                    foreign |= !world.controller.has_to_restore();
                 }
             }
             _ if random.u8(0..4) == 0 => {

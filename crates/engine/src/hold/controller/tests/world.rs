@@ -65,6 +65,8 @@ pub struct World {
     pub fails_restore: Option<bool>,
     /// Another holder of the server, which may not write, with the record that it began with.
     second: Option<(Controller, Option<Record>)>,
+    /// The settings that were found last.
+    seen: CycleSetting,
     /// The record that the first one began with; `None`: it has reserved the server.
     unreserved: Option<Option<Record>>,
     /// Successive intervals in which a limit was exceeded in truth, while the controller could end it.
@@ -100,6 +102,7 @@ impl World {
             unsaved: 0,
             fails_restore: None,
             second: None,
+            seen: server.setting,
             unreserved: None,
             exceeded: 0,
             restores: 0,
@@ -131,6 +134,10 @@ impl World {
             signals.hz = Some(0);
         }
         self.check_stall(&signals);
+        if self.server.setting != self.seen {
+            self.follow();
+        }
+        self.seen = self.server.setting;
         if self.controller.wants_sample(self.now, &signals) {
             let share = self.server.sample(&mut self.random);
             let share = if self.random.u8(0..20) == 0 { Share { share: f64::NAN, ..share } } else { share };
@@ -174,6 +181,19 @@ impl World {
         !is_new
     }
 
+    /// Holders that have not reserved the server read its record again when they find other settings.
+    fn follow(&mut self) {
+        let is_new = |known: &Option<Record>| {
+            self.record != *known && self.record.as_ref().is_some_and(|record| record.baseline.is_written())
+        };
+        if self.unreserved.as_ref().is_some_and(is_new) {
+            (self.controller, self.unreserved) = (self.successor(), Some(self.record.clone()));
+        }
+        if self.second.as_ref().is_some_and(|(_, known)| is_new(known)) {
+            self.join();
+        }
+    }
+
     /// Another holder sees the same server, and is refused each write while the first one lives.
     fn step_second(&mut self, signals: &Signals) {
         let Some((second, _)) = &mut self.second else { return };
@@ -215,13 +235,23 @@ impl World {
         self.server.load / hz - self.server.usual_load(own) / f64::from(own.hz)
     }
 
+    /// Whether keysweep wrote what the server has, as far as is recorded. The cost of other values is an operator's to bear.
+    fn is_written(&self) -> bool {
+        let knows = |record: &Record| {
+            let setting = self.server.setting;
+            Parameter::ALL.into_iter().all(|parameter| record.baseline.knows(parameter, parameter.of(setting)))
+        };
+        self.record.as_ref().is_some_and(knows)
+    }
+
     /// A limit that cycles exceed by far in truth is noticed within some intervals, and the server has its own settings then.
     fn check_stall(&mut self, signals: &Signals) {
         let can_end = self.stores
             && signals.is_primary
             && !signals.is_scanning
             && self.state != HoldState::Foreign
-            && self.server.setting != self.own();
+            && self.server.setting != self.own()
+            && self.is_written();
         let is_broken = can_end && self.true_stall() * 1e3 > BROKEN * self.policy.max_added_stall_ms;
         self.exceeded = if is_broken { self.exceeded + 1 } else { 0 };
         assert!(
