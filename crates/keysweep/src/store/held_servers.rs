@@ -43,7 +43,7 @@ impl Store {
             .execute(&mut tx)
             .await?;
         if held == 0 {
-            self.commit(tx).await?;
+            tx.roll_back().await;
             return Ok(ServerReservation::Lost);
         }
         let reserved = sql("INSERT INTO held_server (address, run_id, instance_id) VALUES ($1, $2, $3)
@@ -69,8 +69,7 @@ impl Store {
         .bind(&server.address)
         .one(&mut tx)
         .await?;
-        // The lock of the hold must not outlast this.
-        self.commit(tx).await?;
+        tx.roll_back().await;
         Ok(ServerReservation::Held { project_id: holder.get("project_id")?, name: holder.get("name")? })
     }
 }
