@@ -53,9 +53,10 @@ pub(crate) fn most_for_the_cap(limits: Limits) -> u32 {
     caps.into_iter().flatten().min().map_or(MAX_COUNT, |rate| (rate / 20).min(u64::from(MAX_COUNT)) as u32)
 }
 
-/// Returns how many cursors can use these limits together over a path with this round trip.
+/// Returns how many cursors can use these limits together over a path with this round trip. `limits`: those over the path, see
+/// [`Limits::over`].
 pub(crate) fn useful_cursors(limits: Limits, round_trip: Duration) -> usize {
-    let slice = limits.over(round_trip).max_slice.as_secs_f64().max(1e-6);
+    let slice = limits.max_slice.as_secs_f64().max(1e-6);
     let round_trip = round_trip.as_secs_f64();
     if round_trip <= SLICES_PER_ROUND_TRIP * slice {
         return 1;

@@ -88,7 +88,8 @@ impl ShardSweeper<'_> {
             && session.info.is_redis_or_valkey()
             && session.state.0.scan.is_some()
             && Order::is_divided(keys);
-        if is_wanted { useful_cursors(self.limits(), session.link.round_trip()) - 1 } else { 0 }
+        let round_trip = session.link.round_trip();
+        if is_wanted { useful_cursors(self.limits().over(round_trip), round_trip) - 1 } else { 0 }
     }
 
     /// Turns on lazy frees while the sweep runs, where the options ask for it.

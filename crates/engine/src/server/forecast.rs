@@ -38,7 +38,7 @@ impl Forecast {
         let share = limits.guard.map_or(limits.max_cpu, |_| share_beside(limits.max_cpu, clients));
         // Cursors need chunks to walk through, and a server that tells what slices cost.
         let has_several = is_divided && info.is_redis_or_valkey() && state.scan.is_some();
-        let cursors = if has_several { useful_cursors(limits, round_trip) } else { 1 };
+        let cursors = if has_several { useful_cursors(limits.over(round_trip), round_trip) } else { 1 };
         let per_unit = expected_cost(info);
         let speed = |limits, cursors, round_trip| speed(limits, share, per_unit, cursors, round_trip);
         Self {
