@@ -61,6 +61,8 @@ pub struct World {
     pub clamps: bool,
     /// Records that cannot be saved, of the next ones.
     pub unsaved: u32,
+    /// Whether the last record could not be saved: the next controller goes on with what an earlier one says was left.
+    is_outdated: bool,
     /// Whether the next restore fails: `Some(true)` after a part of it.
     pub fails_restore: Option<bool>,
     /// Another holder of the server, which may not write, with the record that it began with.
@@ -100,6 +102,7 @@ impl World {
             refuses: false,
             clamps: false,
             unsaved: 0,
+            is_outdated: false,
             fails_restore: None,
             second: None,
             seen: server.setting,
@@ -286,7 +289,12 @@ impl World {
         }
         let own = self.controller.baseline().expect("a baseline").setting();
         for parameter in Parameter::ALL {
-            let known = [own, self.left].map(|setting| parameter.of(setting));
+            let mut known = [own, self.left].map(|setting| parameter.of(setting)).to_vec();
+            if self.is_outdated
+                && let Some(record) = &self.record
+            {
+                known.extend(&record.baseline.values(parameter).left);
+            }
             assert!(known.contains(&parameter.of(from)), "{from:?}: neither {own:?} nor left, {:?}", self.left);
         }
         let (known, settling) = (self.controller.baseline().cloned(), self.settling_time());
@@ -336,7 +344,8 @@ impl World {
 
     /// Records what the next controller has to know. Returns whether it could.
     fn save(&mut self, is_restored: bool) -> bool {
-        if self.unsaved > 0 {
+        self.is_outdated = self.unsaved > 0;
+        if self.is_outdated {
             self.unsaved -= 1;
             return false;
         }
