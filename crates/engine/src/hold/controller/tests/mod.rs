@@ -4,6 +4,7 @@
 mod handover;
 mod histories;
 mod measured;
+mod second;
 mod world;
 
 use super::*;

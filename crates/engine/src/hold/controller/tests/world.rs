@@ -66,11 +66,11 @@ pub struct World {
     /// Whether the next restore fails: `Some(true)` after a part of it.
     pub fails_restore: Option<bool>,
     /// Another holder of the server, which may not write, with the record that it began with.
-    second: Option<(Controller, Option<Record>)>,
+    pub second: Option<(Controller, Option<Record>)>,
     /// The settings that were found last.
     seen: CycleSetting,
     /// The record that the first one began with; `None`: it has reserved the server.
-    unreserved: Option<Option<Record>>,
+    pub unreserved: Option<Option<Record>>,
     /// Successive intervals in which a limit was exceeded in truth, while the controller could end it.
     exceeded: u32,
     pub restores: u32,
@@ -174,46 +174,8 @@ impl World {
         self.step_second(&signals);
     }
 
-    /// Takes over what another holder has recorded, before the first write. Returns whether the decision stands.
-    fn reserve(&mut self) -> bool {
-        let Some(known) = self.unreserved.take() else { return true };
-        let is_new = self.record != known && self.record.as_ref().is_some_and(|record| record.baseline.is_written());
-        if is_new {
-            self.controller = self.successor();
-        }
-        !is_new
-    }
-
-    /// Holders that have not reserved the server read its record again when they find other settings.
-    fn follow(&mut self) {
-        let is_new = |known: &Option<Record>| {
-            self.record != *known && self.record.as_ref().is_some_and(|record| record.baseline.is_written())
-        };
-        if self.unreserved.as_ref().is_some_and(is_new) {
-            (self.controller, self.unreserved) = (self.successor(), Some(self.record.clone()));
-        }
-        if self.second.as_ref().is_some_and(|(_, known)| is_new(known)) {
-            self.join();
-        }
-    }
-
-    /// Another holder sees the same server, and is refused each write while the first one lives.
-    fn step_second(&mut self, signals: &Signals) {
-        let Some((second, _)) = &mut self.second else { return };
-        if second.wants_sample(self.now, signals) {
-            second.sampled(self.now, Some(self.server.sample(&mut self.random)));
-        }
-        if let (_, Action::Write { .. }) = second.step(self.now, signals) {
-            second.written(self.now, Outcome::Failed("another holds this server".into()));
-        }
-    }
-
-    /// Begins to hold the same server a second time.
-    pub fn join(&mut self) {
-        self.second = Some((self.successor(), self.record.clone()));
-    }
-
-    fn successor(&self) -> Controller {
+    /// Returns the holder that goes on with the record.
+    pub fn successor(&self) -> Controller {
         match self.record.clone() {
             Some(Record { baseline, times, is_restored, run_id }) => {
                 Controller::new(self.policy, Some(baseline), is_restored).after(times, &run_id)
