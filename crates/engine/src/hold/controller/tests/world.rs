@@ -61,8 +61,8 @@ pub struct World {
     pub clamps: bool,
     /// Records that cannot be saved, of the next ones.
     pub unsaved: u32,
-    /// Whether the last record could not be saved: the next controller goes on with what an earlier one says was left.
-    is_outdated: bool,
+    /// Whether the controller knows what was left from a record alone.
+    is_successor: bool,
     /// Whether the next restore fails: `Some(true)` after a part of it.
     pub fails_restore: Option<bool>,
     /// Another holder of the server, which may not write, with the record that it began with.
@@ -102,7 +102,7 @@ impl World {
             refuses: false,
             clamps: false,
             unsaved: 0,
-            is_outdated: false,
+            is_successor: false,
             fails_restore: None,
             second: None,
             seen: server.setting,
@@ -250,13 +250,12 @@ impl World {
             self.check_cost(to);
         }
         let own = self.controller.baseline().expect("a baseline").setting();
+        // A holder that goes on with a record adopts what that says was left, also where the last one could not be saved.
+        if self.is_successor && self.record.as_ref().is_some_and(|record| record.baseline.may_be_left(from)) {
+            self.left = from;
+        }
         for parameter in Parameter::ALL {
-            let mut known = [own, self.left].map(|setting| parameter.of(setting)).to_vec();
-            if self.is_outdated
-                && let Some(record) = &self.record
-            {
-                known.extend(&record.baseline.values(parameter).left);
-            }
+            let known = [own, self.left].map(|setting| parameter.of(setting));
             assert!(known.contains(&parameter.of(from)), "{from:?}: neither {own:?} nor left, {:?}", self.left);
         }
         let (known, settling) = (self.controller.baseline().cloned(), self.settling_time());
@@ -306,8 +305,7 @@ impl World {
 
     /// Records what the next controller has to know. Returns whether it could.
     fn save(&mut self, is_restored: bool) -> bool {
-        self.is_outdated = self.unsaved > 0;
-        if self.is_outdated {
+        if self.unsaved > 0 {
             self.unsaved -= 1;
             return false;
         }
@@ -323,6 +321,7 @@ impl World {
     /// Counts a write: at most twelve a day, whatever has crashed meanwhile.
     fn count(&mut self) {
         (self.last_write, self.writes) = (self.now, self.writes + 1);
+        self.is_successor = false;
         self.day.push_back(self.now);
         self.day.retain(|at| self.now - at < DAY);
         assert!(self.day.len() <= WRITES_A_DAY, "{} writes a day", self.day.len());
@@ -380,7 +379,7 @@ impl World {
             Some((second, known)) => (second, Some(known)),
             None => (self.successor(), None),
         };
-        self.exceeded = 0;
+        (self.exceeded, self.is_successor) = (0, true);
         (self.server.scan_left, self.server.is_scan_queued) = (None, false);
     }
 }
