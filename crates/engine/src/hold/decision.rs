@@ -162,7 +162,11 @@ impl Controller {
     fn beyond_policy(&self, now: f64, found: CycleSetting, baseline: CycleSetting) -> Option<(Parameter, u32)> {
         let max_effort = self.policy.max_effort.max(baseline.effort);
         let max_hz = self.policy.max_hz.unwrap_or(0).max(baseline.hz);
-        if found == baseline || now - self.changed_at < self.floor() {
+        // A write that failed is not tried again at once either.
+        let has_failed = self.failure.is_some() && now < self.settle_until;
+        // An earlier holder may have written last.
+        let changed_at = self.writes.back().map_or(self.changed_at, |written_at| written_at.max(self.changed_at));
+        if found == baseline || has_failed || now - changed_at < self.floor() {
             return None;
         }
         match (found.effort > max_effort, found.hz > max_hz) {

@@ -70,6 +70,10 @@ fn history(seed: u64, steps: u32) {
                 if let Some(value) = written.and_then(|written| random.choice(written)) {
                     world.server.setting.effort = u8::try_from(value).expect("an effort");
                     foreign |= !world.controller.has_to_restore();
+                    // Nothing tells such a value from one that keysweep has left.
+                    if world.controller.baseline().is_some_and(|own| own.may_be_left(world.server.setting)) {
+                        world.left = world.server.setting;
+                    }
                 }
             }
             _ if random.u8(0..4) == 0 => {
