@@ -45,12 +45,6 @@ impl ByteBudget {
         taken.by_owner.entry(owner.clone()).or_default().shares += 1;
         BudgetShare { budget: self.clone(), owner, number: taken.last, bytes: 0 }
     }
-
-    /// Returns the bytes that all shares have taken.
-    #[cfg(test)]
-    pub fn taken(&self) -> usize {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).all
-    }
 }
 
 /// Bytes of one owner, which are given back when the share is dropped.
@@ -103,6 +97,14 @@ impl Drop for BudgetShare {
         if owner.shares == 0 {
             taken.by_owner.remove(&self.owner);
         }
+    }
+}
+
+#[cfg(test)]
+impl ByteBudget {
+    /// Returns the bytes that all shares have taken.
+    pub fn taken(&self) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 }
 

@@ -87,16 +87,7 @@ mod tests {
             ..Cycle::default()
         };
         let finding = Finding { hz: Some(10), effort: Some(1), predicted_share: cycle.predicted_share(), ..finding };
-        PrimaryEstimate {
-            address: "one:1".into(),
-            source: "one:1".into(),
-            finding,
-            databases: Vec::new(),
-            notes: Vec::new(),
-            gap: None,
-            used_memory: None,
-            cycle,
-        }
+        PrimaryEstimate { finding, cycle, ..PrimaryEstimate::default() }
     }
 
     #[test]

@@ -47,9 +47,7 @@ pub fn estimate_rdb(source: impl BufRead, name: &str, now: u64) -> Result<Estima
         finding,
         databases,
         notes: vec![note],
-        gap: None,
-        used_memory: None,
-        cycle: super::cycle::Cycle::default(),
+        ..PrimaryEstimate::default()
     };
     let primaries = vec![primary];
     Ok(Estimate { target: name.to_owned(), total: Finding::total(&primaries), primaries })

@@ -69,10 +69,9 @@ impl Replica {
             baseline: self.link.shortest_ping(BASELINE_PINGS).map_err(failed)?,
             spent: 0.0,
         };
-        let (mut found, mut before) = (Vec::new(), 0.0);
+        let (mut found, mut before, address) = (Vec::new(), 0.0, self.address.clone());
         for line in &lines {
             let spent = pacer.spent;
-            let address = self.address.clone();
             let report = |fraction: f64| {
                 let counted = before + line.keys as f64 * (fraction / upto).min(1.0);
                 request.report(Step::Count { address: &address, fraction: (counted / keys.max(1) as f64).min(1.0) });

@@ -104,7 +104,7 @@ pub struct DatabaseEstimate {
 }
 
 /// What was found of one primary.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PrimaryEstimate {
     /// Address of the primary.
     pub address: String,
@@ -312,16 +312,7 @@ mod tests {
     }
 
     fn primary(finding: Finding) -> PrimaryEstimate {
-        PrimaryEstimate {
-            address: "one:1".into(),
-            source: "one:1".into(),
-            finding,
-            databases: Vec::new(),
-            notes: Vec::new(),
-            gap: None,
-            used_memory: None,
-            cycle: Cycle::default(),
-        }
+        PrimaryEstimate { address: "one:1".into(), source: "one:1".into(), finding, ..PrimaryEstimate::default() }
     }
 
     #[test]

@@ -45,8 +45,13 @@ pub struct RecordedCeiling {
 impl Seen {
     /// Returns what is the case now.
     pub fn now(at: f64, rate: f64, policy: &Policy) -> Self {
-        Self { at, rate, limits: [policy.max_added_stall_ms, policy.max_added_cpu] }
+        Self { at, rate, limits: limits(policy) }
     }
+}
+
+/// Returns the limits of a policy that a ceiling is learned under: of the stall, milliseconds, and of the CPU, share of a core.
+fn limits(policy: &Policy) -> [f64; 2] {
+    [policy.max_added_stall_ms, policy.max_added_cpu]
 }
 
 impl Ceiling {
@@ -68,7 +73,7 @@ impl Ceiling {
 
     /// Whether it was learned under the limits of this policy.
     pub fn is_of(&self, policy: &Policy) -> bool {
-        self.seen.limits == Seen::now(self.seen.at, self.seen.rate, policy).limits
+        self.seen.limits == limits(policy)
     }
 
     /// Returns the ceiling for a record.

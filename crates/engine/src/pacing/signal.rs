@@ -37,7 +37,7 @@ struct Clock {
 /// What the server counts of its event loop and its commands.
 #[derive(Debug, Clone)]
 struct Counters {
-    last: ServerState,
+    /// When the last sample was taken.
     at: Instant,
     /// How long a command has to take to keep other clients waiting.
     long: Duration,
@@ -70,11 +70,10 @@ impl Counted {
 }
 
 impl Counters {
-    /// Takes in a sample. `own`: the share of the time that slices took; `None`: unknown.
-    fn take_in(&mut self, now: Instant, sample: &ServerState, own: Option<f64>) {
-        let before = std::mem::replace(&mut self.last, sample.clone());
+    /// Takes in a sample and the one before it. `own`: the share of the time that slices took; `None`: unknown.
+    fn take_in(&mut self, now: Instant, [before, sample]: [&ServerState; 2], own: Option<f64>) {
         let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.at, now));
-        if let Some(counted) = Counted::between(&before, sample, elapsed, self.long) {
+        if let Some(counted) = Counted::between(before, sample, elapsed, self.long) {
             let iteration = counted.iteration.saturating_sub(self.baseline.iteration);
             self.excess = iteration.max(counted.command.saturating_sub(self.baseline.command));
         }
@@ -110,7 +109,6 @@ impl Signal {
         let counters = last.scan.is_some().then(|| {
             let counted = Counted::between(first, last, elapsed, tolerance).unwrap_or_default();
             Counters {
-                last: last.clone(),
                 at: Instant::now(),
                 long: tolerance,
                 baseline: Counted { iteration: counted.iteration.max(slice), ..counted },
@@ -146,12 +144,12 @@ impl Signal {
         if is_recorded { self.excess() } else { None }
     }
 
-    /// Takes in a sample of the server's state. `own`: the share of the time that slices took since the last one; `None`: unknown.
-    /// Returns what the guard judges.
-    pub fn after_sample(&mut self, now: Instant, sample: &ServerState, own: Option<f64>) -> Option<Duration> {
+    /// Takes in the last two samples of the server's state, the second of them new. `own`: the share of the time that slices took since
+    /// the first one; `None`: unknown. Returns what the guard judges.
+    pub fn after_sample(&mut self, now: Instant, samples: [&ServerState; 2], own: Option<f64>) -> Option<Duration> {
         let is_ping = self.is_ping();
         let counters = self.counters.as_mut()?;
-        counters.take_in(now, sample, own);
+        counters.take_in(now, samples, own);
         (!is_ping).then_some(counters.excess)
     }
 

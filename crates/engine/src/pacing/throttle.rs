@@ -355,7 +355,7 @@ impl<'a> Throttle<'a> {
         if let Some((guard, (busy, own))) = self.guard.as_mut().zip(load) {
             guard.read_load(busy, own);
         }
-        let judged = self.signal.after_sample(now, sample, load.map(|(_, own)| own));
+        let judged = self.signal.after_sample(now, [&self.last_sample, sample], load.map(|(_, own)| own));
         self.judge(judged);
         self.record_cpu(sample.cpu);
     }

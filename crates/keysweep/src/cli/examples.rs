@@ -166,14 +166,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::cli::Cli;
-
-    fn each(command: &Command, path: &str, see: &mut impl FnMut(&Command, &str)) {
-        see(command, path);
-        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
-            each(below, format!("{path} {}", below.get_name()).trim(), see);
-        }
-    }
+    use crate::cli::{Cli, tests::each};
 
     #[test]
     fn every_help_text_has_examples_and_every_one_is_of_a_command() {

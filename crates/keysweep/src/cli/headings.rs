@@ -46,21 +46,11 @@ pub fn group(command: Command) -> Command {
 mod tests {
     use std::collections::BTreeSet;
 
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::cli::{Cli, examples};
-
-    /// Calls `see` with each command, built, and the words that call it.
-    fn each(command: &Command, path: &str, see: &mut impl FnMut(&Command, &str)) {
-        see(command, path);
-        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
-            each(below, format!("{path} {}", below.get_name()).trim(), see);
-        }
-    }
+    use crate::cli::{Cli, tests::each};
 
     fn built() -> Command {
-        let mut command = examples::add(group(Cli::command()));
+        let mut command = Cli::with_help();
         command.build();
         command
     }

@@ -147,6 +147,14 @@ fn finish(result: anyhow::Result<()>) -> Exit {
 mod tests {
     use super::*;
 
+    /// Calls `see` with a command and all below it, each with the words that call it.
+    pub fn each(command: &clap::Command, path: &str, see: &mut impl FnMut(&clap::Command, &str)) {
+        see(command, path);
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            each(below, format!("{path} {}", below.get_name()).trim(), see);
+        }
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();

@@ -56,6 +56,10 @@ pub fn is_verbose() -> bool {
     VERBOSE.load(Ordering::Relaxed)
 }
 
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Prints an error, in the style of the command line's parser and in whole words.
 pub fn error(sentence: &str) {
     let mut table = Table::new();
@@ -69,7 +73,7 @@ pub fn error(sentence: &str) {
 
 /// Prints a note to standard error, unless output is quiet.
 pub fn note(sentence: &str) {
-    if !QUIET.load(Ordering::Relaxed) {
+    if !is_quiet() {
         let _ = writeln!(stderr(), "{sentence}");
     }
 }
@@ -191,7 +195,7 @@ fn in_words(mut table: Table, text: &str) -> String {
 
 /// Returns a bar on standard error, or a hidden one if output is quiet.
 fn bar(length: u64) -> ProgressBar {
-    let target = match QUIET.load(Ordering::Relaxed) || !stderr().is_terminal() {
+    let target = match is_quiet() || !stderr().is_terminal() {
         true => ProgressDrawTarget::hidden(),
         false => ProgressDrawTarget::term_like_with_hz(Box::new(BarTerminal::default()), BAR_RATE),
     };

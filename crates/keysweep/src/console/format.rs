@@ -63,6 +63,11 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1}\u{a0}%", share * 100.0)
 }
 
+/// Formats a share as a person types it into a field for percent.
+pub(super) fn typed_percent(share: f64) -> String {
+    ((share * 1e4).round() / 100.0).to_string()
+}
+
 /// Formats seconds as `0.8 s`, `12 s`, `3 min 20 s` or `2 h 5 min`.
 pub(super) fn seconds(value: f64) -> String {
     let whole = value.max(0.0).round() as u64;

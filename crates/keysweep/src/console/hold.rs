@@ -58,7 +58,7 @@ impl HoldForm {
     fn saved(policy: &HoldPolicy) -> Self {
         Self {
             level: policy.level.to_string(),
-            below: ((policy.below * 1e4).round() / 100.0).to_string(),
+            below: format::typed_percent(policy.below),
             max_effort: policy.max_effort.to_string(),
             max_hz: policy.max_hz.map_or_else(String::new, |hz| hz.to_string()),
             limits: LimitField::saved(policy),

@@ -56,7 +56,7 @@ impl Limit {
     fn shown(self, policy: &HoldPolicy) -> String {
         match self {
             Self::AddedStall => policy.max_added_stall_ms.to_string(),
-            Self::AddedCpu => ((policy.max_added_cpu * 1e4).round() / 100.0).to_string(),
+            Self::AddedCpu => format::typed_percent(policy.max_added_cpu),
             Self::Interval => format!("{}s", policy.interval_seconds),
             Self::SettleFloor => format!("{}s", policy.settle_floor_seconds),
         }

@@ -315,8 +315,6 @@ mod tests {
             target: String::new(),
             total: Finding::default(),
             primaries: vec![PrimaryEstimate {
-                address: String::new(),
-                source: String::new(),
                 finding: Finding {
                     share_of_expiring: Some(0.2),
                     expiry_rate: Some(100.0),
@@ -324,11 +322,7 @@ mod tests {
                     method: Some(method),
                     ..Finding::default()
                 },
-                databases: Vec::new(),
-                notes: Vec::new(),
-                gap: None,
-                used_memory: None,
-                cycle: keysweep_engine::Cycle::default(),
+                ..PrimaryEstimate::default()
             }],
         };
         for (method, least) in [(Method::Sample, 40_000.0), (Method::Replica, 3_600.0), (Method::Info, 3_600.0)] {

@@ -63,18 +63,19 @@ fn a_long_command_stands_out_beside_thousands_of_short_ones() {
         let mut signal = signal(&before, false);
         // In the mean an iteration takes 100 µs: no longer than a slice.
         let now = sample(Some((102_500, 3_250_000)), (102_500, 205_000), debug);
-        let found = signal.after_sample(Instant::now() + SECOND, &now, Some(0.1));
+        let found = signal.after_sample(Instant::now() + SECOND, [&before, &now], Some(0.1));
         assert_eq!(found, expected, "{debug:?} of a second");
     }
 }
 
 #[test]
 fn commands_that_were_long_before_the_scan_are_no_reason() {
-    let mut signal = signal(&sample(Some((1, 1)), (1, 1), (0, 0)), false);
+    let before = sample(Some((1, 1)), (1, 1), (0, 0));
+    let mut signal = signal(&before, false);
     let counters = signal.counters.as_mut().expect("counters");
     counters.baseline.command = 60 * MILLI;
     let now = sample(Some((2_501, 250_001)), (1, 1), (4, 200_000));
-    assert_eq!(signal.after_sample(Instant::now() + SECOND, &now, None), Some(Duration::ZERO));
+    assert_eq!(signal.after_sample(Instant::now() + SECOND, [&before, &now], None), Some(Duration::ZERO));
 }
 
 #[test]
@@ -84,10 +85,11 @@ fn a_late_answer_counts_only_where_the_server_may_have_been_busy() {
     assert_eq!(judged(&mut idle, 30 * MILLI), Some(Duration::ZERO), "before the first sample");
     let mut busy = idle.clone();
     // A fifth of a second in a thousand iterations, none longer than a slice.
-    busy.after_sample(Instant::now() + SECOND, &sample(Some((2_000, 220_000)), (1_500, 3_000), (0, 0)), Some(0.05));
+    let now = sample(Some((2_000, 220_000)), (1_500, 3_000), (0, 0));
+    busy.after_sample(Instant::now() + SECOND, [&before, &now], Some(0.05));
     assert!(judged(&mut busy, 30 * MILLI) > Some(20 * MILLI));
     // As long, and most of it by slices.
-    idle.after_sample(Instant::now() + SECOND, &sample(Some((2_000, 220_000)), (1_500, 3_000), (0, 0)), Some(0.15));
+    idle.after_sample(Instant::now() + SECOND, [&before, &now], Some(0.15));
     assert_eq!(judged(&mut idle, 30 * MILLI), Some(Duration::ZERO));
     let mut unknown = signal(&sample(None, (1, 1), (0, 0)), true);
     assert!(judged(&mut unknown, 30 * MILLI) > Some(20 * MILLI), "a server that does not count iterations");

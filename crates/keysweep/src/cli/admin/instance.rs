@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Output, settings::SettingsArgs};
 use crate::{
     cli::{
-        client::fields::{count, text},
+        client::fields::{count, engine, text},
         connection::ConnectionArgs,
         exit::InvalidInput,
         listing::{Column, List, ListingArgs},
@@ -283,12 +283,8 @@ pub(in crate::cli) async fn confirm(instances: &Instances, instance: &crate::mod
     let name = &instance.name;
     term::note(&match instances.poll(instance).await {
         Ok(stats) => {
-            let engine = match stats.engine.as_str() {
-                "redis" => "Redis",
-                "valkey" => "Valkey",
-                other => other,
-            };
-            format!("{name} added: {engine} {}, {} keys", stats.engine_version, HumanCount(stats.keys))
+            let (engine, version) = (engine(&stats.engine), &stats.engine_version);
+            format!("{name} added: {engine} {version}, {} keys", HumanCount(stats.keys))
         }
         Err(cause) => format!(
             "{name} added, but its server is unreachable: {cause}. Edit the instance in the console, or remove and add it"

@@ -37,6 +37,15 @@ pub fn number(value: &Value) -> String {
     value.as_f64().map_or_else(|| "-".into(), |number| format!("{number:.0}"))
 }
 
+/// Returns the name of a server's engine as its makers write it.
+pub fn engine(name: &str) -> &str {
+    match name {
+        "redis" => "Redis",
+        "valkey" => "Valkey",
+        other => other,
+    }
+}
+
 /// Formats a flag as yes or no.
 pub fn yes(value: &Value) -> String {
     if value.as_bool() == Some(true) { "yes".into() } else { "no".into() }

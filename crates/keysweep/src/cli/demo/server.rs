@@ -16,6 +16,7 @@ use keysweep_engine::{
 };
 
 use super::cleanup::Cleanup;
+use crate::cli::client::fields::engine;
 
 /// How long the server may take to answer after its start.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -85,9 +86,8 @@ impl DemoServer {
 /// The server did not answer.
 pub fn name(link: &mut Link) -> Result<String, LinkError> {
     let info = link.info(&["server"])?.unwrap_or_default();
-    let named = |field, name| info.text(field).map(|version| format!("{name} {version}"));
-    let name = named("valkey_version", "Valkey").or_else(|| named("redis_version", "Redis"));
-    Ok(name.unwrap_or_else(|| "of an unknown version".to_owned()))
+    let version = info.engine_version().unwrap_or("of an unknown version");
+    Ok(format!("{} {version}", engine(info.engine())))
 }
 
 fn find_binary() -> anyhow::Result<PathBuf> {
