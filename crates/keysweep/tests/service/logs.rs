@@ -48,8 +48,9 @@ fn a_line_about_a_task_has_its_id_and_the_id_of_its_request() {
 fn on_a_terminal_the_log_is_text() {
     let installation = Installation::new(BINARY);
     let transcript = installation.folder().join("transcript");
-    let command = format!("{BINARY} serve --listen 127.0.0.1:0 --database {}", installation.database_url());
-    // script(1) runs its child on a terminal.
+    // script(1) runs its child on a terminal. A service outlives the hang-up of that, and so it is killed with script.
+    let serve = format!("{BINARY} serve --listen 127.0.0.1:0 --database {}", installation.database_url());
+    let command = format!("exec setpriv --pdeathsig KILL -- {serve}");
     let terminal = Command::new("script")
         .args(["--quiet", "--flush", "--command", &command])
         .arg(&transcript)
