@@ -16,7 +16,7 @@ use super::{
     surge::Surge,
     times::Times,
 };
-use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, Share, Workload, is_batch, reversion_seconds};
+use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, MIN_SAMPLED_KEYS, Share, Workload, is_batch, reversion_seconds};
 
 /// Seconds between two scans of batches.
 const SCAN_INTERVAL: f64 = 600.0;
@@ -232,15 +232,15 @@ impl Controller {
     fn follow_scan(&mut self, now: f64, signals: &Signals) {
         self.scan = match (self.scan, signals.is_scanning) {
             (_, true) => Scan::Running,
-            (Scan::Running, false) => {
+            (Scan::Asked(at), false) if now <= at || signals.is_scan_queued => self.scan,
+            // One that was asked for has ended within the interval, or could not begin.
+            (Scan::Running | Scan::Asked(_), false) => {
                 // What the scan has left is known at once.
                 (self.changed_at, self.settle_until) = (now, self.settle_until.max(now + self.floor()));
                 self.held();
                 Scan::Ended(now)
             }
-            // It did not start, and does not wait for its turn either.
-            (Scan::Asked(at), false) if now > at && !signals.is_scan_queued => Scan::Ended(now),
-            (scan, _) => scan,
+            (scan, false) => scan,
         };
     }
 
@@ -273,14 +273,18 @@ impl Controller {
         }
     }
 
-    /// Takes in what the cycle takes, in steady state.
+    /// Takes in what the cycle takes, in steady state. How many keys it visits for each that it removes depends on what is stale, which
+    /// is less than the law says for long behind a scan.
     fn calibrate(&mut self, now: f64, signals: &Signals, workload: Option<&Workload>) {
         let (Some(workload), Some(setting), Some(load)) = (workload, signals.configured, self.history.load) else {
             return;
         };
         let is_measured = load * self.policy.interval().as_secs_f64() >= MIN_CYCLE_SECONDS;
-        if is_measured && self.has_cost(workload) && self.is_steady(now, signals) {
-            let expected = self.model(signals, workload).cpu(setting);
+        let may_sample = signals.keys().0 >= MIN_SAMPLED_KEYS;
+        let has_sampled = self.sampled_at.is_some_and(|at| at > self.last_change());
+        if is_measured && self.has_cost(workload) && self.is_steady(now, signals) && (has_sampled || !may_sample) {
+            let sample = self.share.filter(|(at, _)| *at > self.last_change()).map(|(_, share)| share);
+            let expected = self.model(signals, workload).cpu_at(setting, sample);
             self.learned.calibrate(load, expected);
         }
     }

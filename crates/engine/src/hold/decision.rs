@@ -202,6 +202,7 @@ impl Controller {
             }
             (Action::Scan, None) => {
                 self.scan = Scan::Asked(now);
+                self.history.await_scan();
                 decision
             }
             _ => decision,

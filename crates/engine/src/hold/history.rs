@@ -23,6 +23,8 @@ const CAPPED_PART: f64 = 0.02;
 pub struct History {
     before: Option<Before>,
     was_scanning: bool,
+    /// Whether a scan was to begin at the observation before.
+    is_awaited: bool,
     rates: VecDeque<f64>,
     gap: u32,
     reference: Option<f64>,
@@ -59,8 +61,10 @@ impl History {
             cycle_seconds: signals.cycle_seconds,
             time_caps: signals.time_caps,
         };
-        // The keys that a scan reclaims count as expired.
-        let was_scanning = std::mem::replace(&mut self.was_scanning, signals.is_scanning) || signals.is_scanning;
+        // The keys that a scan reclaims count as expired, also if it began and ended since the observation before.
+        let is_over = std::mem::replace(&mut self.is_awaited, signals.is_scan_queued) && !signals.is_scan_queued;
+        let was_scanning =
+            std::mem::replace(&mut self.was_scanning, signals.is_scanning) || signals.is_scanning || is_over;
         let Some(before) = self.before.replace(next) else { return };
         let seconds = now - before.at;
         if seconds <= 0.0 {
@@ -80,6 +84,11 @@ impl History {
             Some(rate) => self.add(now, rate, seconds),
             None => self.miss(),
         }
+    }
+
+    /// Expects a scan before the next observation.
+    pub fn await_scan(&mut self) {
+        self.is_awaited = true;
     }
 
     fn add(&mut self, now: f64, rate: f64, seconds: f64) {

@@ -1,6 +1,6 @@
 //! What a setting of the expiry cycle would hold and cost on one primary: the law, corrected by what was measured there.
 
-use crate::stale::{CycleCost, CycleSetting, Workload};
+use crate::stale::{CycleCost, CycleSetting, Share, Workload};
 
 /// Largest correction of the law that is applied, as a share.
 const MAX_OFFSET: f64 = 0.05;
@@ -39,6 +39,16 @@ impl Model<'_> {
     /// Returns the share of the main thread that the cycle takes.
     pub fn cpu(&self, setting: CycleSetting) -> f64 {
         self.workload.cycle_load(self.effective(setting), self.cost)
+    }
+
+    /// Returns the share of the main thread that the cycle takes where as much is stale as was measured: the law's share, as far as
+    /// the sample allows it.
+    pub fn cpu_at(&self, setting: CycleSetting, sample: Option<Share>) -> f64 {
+        let (law, keys) = (self.law(setting), self.workload.keys() as f64 / self.workload.with_ttl().max(1) as f64);
+        let share = sample.map_or(law, |sample| law.clamp(sample.low, sample.high));
+        let rate = self.workload.rate();
+        let load = |share: f64| self.cost.load(rate, share * keys);
+        self.cpu(setting) * if rate > 0.0 { load(share) / load(law) } else { 1.0 }
     }
 
     /// Returns the seconds for which one cycle blocks clients.

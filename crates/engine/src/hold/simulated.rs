@@ -123,15 +123,20 @@ impl Server {
             true => ((databases * self.setting.held_rate(self.share.clamp(1e-3, 0.49))).min(self.removed), self.share),
             false => (self.removed, (before + self.share) / 2.0),
         };
-        let steep = self.steep.filter(|(effort, _)| self.setting.effort >= *effort).map_or(1.0, |(_, factor)| factor);
-        self.load = cost.load(cycled, share.max(1e-3)) * self.slowness * steep;
+        self.load = cost.load(cycled, share.max(1e-3)) * self.slowness_at(self.setting);
         self.cycle_seconds += self.load * seconds;
     }
 
     /// Returns the load in steady state with another setting.
     pub fn usual_load(&self, setting: CycleSetting) -> f64 {
         let share = (setting.held_share(self.rate / f64::from(self.databases)) + self.bias).max(0.001);
-        CycleCost::default().load(self.rate, share) * self.slowness
+        CycleCost::default().load(self.rate, share) * self.slowness_at(setting)
+    }
+
+    /// Returns how many times as long as usual a cycle takes with a setting.
+    fn slowness_at(&self, setting: CycleSetting) -> f64 {
+        let steep = self.steep.filter(|(effort, _)| setting.effort >= *effort);
+        self.slowness * steep.map_or(1.0, |(_, factor)| factor)
     }
 
     pub fn scan(&mut self) {

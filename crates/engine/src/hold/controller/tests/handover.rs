@@ -6,6 +6,7 @@ use crate::hold::{
     simulated::Server,
     state::HoldState,
 };
+use crate::stale::CycleCost;
 
 /// The next holder continues with the times of the last one.
 #[test]
@@ -80,6 +81,19 @@ fn a_value_that_was_written_before_the_last_one_is_foreign_and_restored() {
     world.end();
     world.steps(3);
     assert_eq!((world.state, world.server.setting), (HoldState::Off, E1), "{}", world.sentence);
+}
+
+/// Behind a scan the cycle visits many keys for each that it removes, which says nothing about what a visit costs.
+#[test]
+fn a_holder_that_begins_behind_a_scan_takes_the_cycle_for_no_dearer() {
+    let mut world = World::new(quick(), Server::new(E1, 1_500.0, 440_000.0), 30);
+    world.server.scan();
+    world.steps(10);
+    assert!(world.server.share < 0.07, "{:?}", world.server);
+    world.crash();
+    world.steps(4);
+    let (learned, real) = (world.controller.learned.cost, CycleCost::default());
+    assert!((0.8..1.25).contains(&(learned.visit / real.visit)), "{learned:?}: {}", world.sentence);
 }
 
 /// A refused value was never there: an operator who follows the advice sets it, and it is the server's own then.

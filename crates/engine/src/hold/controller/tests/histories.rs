@@ -117,6 +117,14 @@ fn whatever_happens_limits_hold_and_the_baseline_comes_back() {
     }
 }
 
+/// A share far below the law's, behind a scan, and a batch in the first interval made cycles look dearer and cheaper than they were.
+#[test]
+fn histories_that_once_broke_a_limit_no_longer_do() {
+    for seed in [35_403, 69_432] {
+        history(seed, 300);
+    }
+}
+
 #[test]
 #[ignore = "for make soak: minutes"]
 fn soak_whatever_happens_limits_hold_and_the_baseline_comes_back() {

@@ -360,6 +360,28 @@ fn a_scan_that_waits_for_its_turn_is_waited_for() {
     assert!(matches!(world.controller.scan, Scan::Ended(_)), "{:?}", world.controller.scan);
 }
 
+/// With an interval of a minute most scans begin and end between two observations.
+#[test]
+fn a_scan_that_ends_within_an_interval_counts_as_one() {
+    let mut server = Server::new(E1, 30.0, 1_000_000.0);
+    server.batch(0.3);
+    let mut world = World::new(Policy { interval_seconds: 60, ..quick() }, server, 4);
+    while world.state != HoldState::Scanning {
+        world.step();
+    }
+    let (rate, scanned_at) = (world.controller.history.rate(), world.now);
+    world.step();
+    assert!(matches!(world.controller.scan, Scan::Ended(_)), "{:?}", world.controller.scan);
+    assert_eq!(world.controller.history.rate(), rate, "the keys that it has reclaimed did not expire");
+    world.steps(3);
+    assert!(
+        world.controller.share.is_some_and(|(at, share)| at > scanned_at && share.high < 0.1),
+        "{}",
+        world.sentence
+    );
+    assert_eq!((world.state, world.writes), (HoldState::Holding, 0), "{}", world.sentence);
+}
+
 /// A floor of ten minutes must not let a limit be broken for ten minutes.
 #[test]
 fn a_limit_that_a_write_breaks_by_far_is_seen_at_once() {

@@ -211,9 +211,7 @@ impl World {
 
     /// A limit that cycles exceed by far in truth is noticed within some intervals, and the server has its own settings then.
     fn check_stall(&mut self, signals: &Signals) {
-        // What a stronger setting alone makes slower is learned as the cost of every setting.
         let can_end = self.stores
-            && self.server.steep.is_none()
             && signals.is_primary
             && !signals.is_scanning
             && self.state != HoldState::Foreign
