@@ -36,7 +36,7 @@ pub const TARGET: f64 = 0.08;
 /// How far the mean may lie above the target, 0–1.
 const TOLERANCE: f64 = 0.005;
 /// Time until as many keys expire as are set, and until the keeper has had its effect.
-const SETTLE: Duration = Duration::from_secs(45);
+const SETTLE: Duration = LONGEST_TTL;
 /// Time that is measured, seconds.
 const SECONDS: usize = 60;
 /// Requests a second of the foreground, and the keys without TTL that it reads. They count as stale: a twentieth of a percent.

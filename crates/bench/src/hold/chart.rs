@@ -1,4 +1,4 @@
-//! The chart of the stale share over time: a panel for each server, a line for each keeper.
+//! The chart of the stale share over time: a panel for each server, a line for each keeper, and what it costs beside.
 
 use std::path::Path;
 
@@ -12,10 +12,11 @@ use super::{HeldServer, Keeper, Run, TARGET};
 const PANEL: (f64, f64) = (940.0, 340.0);
 /// Space around the lines of a panel, pixels: left, above, right (for the labels), below.
 const MARGINS: (f64, f64, f64, f64) = (52.0, 44.0, 320.0, 48.0);
-/// Least distance between two labels, pixels.
-const LABEL: f64 = 18.0;
+/// Least distance between two labels of two lines, and between these lines, pixels.
+const LABEL: f64 = 36.0;
+const LINE: f64 = 15.0;
 
-/// Draws the last round of each keeper.
+/// Draws the last round of each keeper. The figures of the labels are medians of all rounds.
 pub fn draw(path: &Path, servers: &[HeldServer]) -> Result<()> {
     let mut picture = Picture::new(PANEL.0, PANEL.1 * servers.len() as f64);
     for (index, server) in servers.iter().enumerate() {
@@ -45,7 +46,7 @@ fn panel(picture: &mut Picture, top: f64, server: &HeldServer) {
     }
     picture.line("leader", (left, y(TARGET)), (left + width, y(TARGET)));
     let ends: Vec<f64> = runs.iter().map(|run| y(run.shares.last().copied().unwrap_or_default())).collect();
-    let room = (top + above, top + above + height);
+    let room = (top + above, top + above + height - LINE);
     for ((run, end), label) in runs.iter().zip(&ends).zip(apart(&ends, room)) {
         let points: Vec<(f64, f64)> =
             run.shares.iter().enumerate().map(|(second, share)| (x(second), y(*share))).collect();
@@ -57,12 +58,16 @@ fn panel(picture: &mut Picture, top: f64, server: &HeldServer) {
         let dashed = if matches!(run.keeper, Keeper::AutoScan | Keeper::Dcs100) { " dashed" } else { "" };
         picture.polyline(&format!("{class}{dashed}"), &points);
         picture.line("leader", (left + width, *end), (left + width + 10.0, label));
-        let text = format!("{}: {:.1} %", run.keeper.title(), 100.0 * run.mean());
-        picture.text(class, (left + width + 14.0, label), Anchor::Start, &text);
+        let median = |quantity: fn(&Run) -> f64| server.median(run.keeper, quantity).unwrap_or_default();
+        let mean = format!("{}: {:.1} %", run.keeper.title(), 100.0 * median(Run::mean));
+        let (cpu, p99) = (100.0 * median(|run| run.server_cpu), median(|run| run.latency.p99) / 1e3);
+        let cost = format!("server {cpu:.1} % of a core, clients' p99 {p99:.2} ms");
+        picture.text(class, (left + width + 14.0, label), Anchor::Start, &mean);
+        picture.text("lesser", (left + width + 14.0, label + LINE), Anchor::Start, &cost);
     }
 }
 
-/// Returns heights for labels near these, none of them closer to another one than a line of text, in their order.
+/// Returns heights for labels near these, none of them closer to another one than its text is high, in their order.
 fn apart(heights: &[f64], (top, bottom): (f64, f64)) -> Vec<f64> {
     let mut order: Vec<usize> = (0..heights.len()).collect();
     order.sort_by(|one, other| heights[*one].total_cmp(&heights[*other]));
@@ -86,13 +91,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_keep_a_line_apart_and_stay_in_the_panel() {
-        let heights = [100.0, 101.0, 40.0, 102.0, 99.0];
-        let places = apart(&heights, (40.0, 110.0));
+    fn labels_keep_apart_and_stay_in_the_panel() {
+        let heights = [200.0, 201.0, 40.0, 202.0, 199.0];
+        let places = apart(&heights, (40.0, 210.0));
         let mut sorted = places.clone();
         sorted.sort_by(f64::total_cmp);
         assert!(sorted.windows(2).all(|pair| pair[1] - pair[0] >= LABEL - 1e-9), "{places:?}");
-        assert!(sorted.iter().all(|place| (-1.0..=110.0).contains(place)), "{places:?}");
-        assert_eq!(apart(&[50.0, 90.0], (0.0, 100.0)), [50.0, 90.0]);
+        assert!(sorted.iter().all(|place| (39.0..=210.0).contains(place)), "{places:?}");
+        assert_eq!(apart(&[50.0, 90.0], (0.0, 100.0)), [50.0, 90.0], "no nearer than they have to be");
     }
 }
