@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use keysweep_engine::{
     Cycle, Estimate, Finding, Method, PrimaryEstimate, PrimaryVerdict,
-    stale::{Advice, CycleSetting, Gap},
+    stale::{Advice, CycleSetting, Gap, Share},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -212,6 +212,15 @@ pub struct PrimaryPoint {
     pub expiry_rate: Option<f64>,
     /// Bytes that the data of the primary takes.
     pub used_memory: Option<u64>,
+}
+
+impl PrimaryPoint {
+    /// Returns the same point with a measured share, and as many bytes as follow from it.
+    pub fn measured(self, Share { share, low, high }: Share) -> Self {
+        let scaled = |(bytes, before): (u64, f64)| (before > 0.0).then(|| (bytes as f64 * share / before) as u64);
+        let bytes = self.bytes.zip(self.share).and_then(scaled);
+        Self { share: Some(share), share_low: Some(low), share_high: Some(high), approximate: false, bytes, ..self }
+    }
 }
 
 impl From<&EstimatedPrimary> for PrimaryPoint {

@@ -12,6 +12,7 @@ use super::{
     Store, StoreError,
     clock::after,
     db::{DbSession, Row, keys, sql},
+    hold::held_shares,
     instances::{claim_in_turn, stats},
     json,
     marks::{insert_mark, last_scans_of, marks_of},
@@ -24,6 +25,7 @@ use crate::model::{
 const VERSION: u32 = 1;
 /// Microseconds of an hour.
 const HOUR: i64 = 3_600_000_000;
+const HOUR_LENGTH: Duration = Duration::from_secs(3_600);
 /// Hours after which one row a day is kept.
 const HOURLY: i64 = 7 * 24;
 /// Hours after which no row is kept, and no mark.
@@ -77,7 +79,8 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Saves an estimate of an instance as its latest and in its history, and when the next one is due in the background. Settings
+    /// Saves an estimate of an instance as its latest and in its history, and when the next one is due in the background. In the
+    /// history a share that holding the instance has sampled within the last hour stands for a hint or for none. Settings
     /// of the expiry cycle that differ from those of the estimate before, and that keysweep did not write, become marks. `Missing`
     /// when the instance does not exist or has another URL by now.
     pub async fn record_estimate(
@@ -102,7 +105,12 @@ impl Store {
         .bind(latest)
         .execute(&mut tx)
         .await?;
-        let mut primaries: Vec<PrimaryPoint> = found.primaries.iter().map(PrimaryPoint::from).collect();
+        let sampled = held_shares(&mut tx, &instance.id, HOUR_LENGTH, now).await?;
+        let measured = |point: PrimaryPoint| match sampled.iter().find(|(address, _)| *address == point.address) {
+            Some((_, share)) if point.approximate || point.share.is_none() => point.measured(*share),
+            _ => point,
+        };
+        let mut primaries: Vec<PrimaryPoint> = found.primaries.iter().map(PrimaryPoint::from).map(measured).collect();
         if primaries.len() > MAX_PRIMARIES {
             primaries.sort_by_key(|primary| std::cmp::Reverse(primary.keys));
             primaries.truncate(MAX_PRIMARIES);

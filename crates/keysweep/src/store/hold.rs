@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use keysweep_engine::{Address, BaselineRecord, HoldPolicy};
+use jiff::Timestamp;
+use keysweep_engine::{Address, BaselineRecord, HoldPolicy, HoldState, stale::Share};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -241,6 +242,27 @@ impl Store {
             .list(&mut self.reader().await?, |row| from_json(row, "record"))
             .await
     }
+}
+
+/// Returns the last samples of the servers of an instance that is held, with their addresses, if a worker has reported within a time.
+pub(super) async fn held_shares(
+    tx: &mut DbSession,
+    instance_id: &str,
+    within: Duration,
+    now: Timestamp,
+) -> Result<Vec<(String, Share)>, StoreError> {
+    let found = sql("SELECT status FROM hold WHERE instance_id = $1 AND status IS NOT NULL AND reported_at > $2")
+        .bind(instance_id)
+        .bind(now - within)
+        .optional(tx)
+        .await?;
+    // A report that cannot be read, as of another version, is replaced by the next round.
+    let servers = found.and_then(|row| from_json::<Vec<HeldServer>>(&row, "status").ok()).unwrap_or_default();
+    let sampled = |server: HeldServer| match server.status.state {
+        HoldState::Off => None,
+        _ => Some((server.address.to_string(), server.status.share?)),
+    };
+    Ok(servers.into_iter().filter_map(sampled).collect())
 }
 
 async fn mark_changed(tx: &mut DbSession, lease: &HoldLease) -> Result<bool, StoreError> {

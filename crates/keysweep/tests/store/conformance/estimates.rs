@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keysweep::{
     model::{
-        EstimateTotal, EstimatedPrimary, Instance, InstanceEstimate, InstanceStats, LatestEstimate, Mark, MarkKind,
-        PollCode, PollFailure, Reason, Sampling, Stored,
+        EstimateTotal, EstimatedPrimary, HeldServer, Instance, InstanceEstimate, InstanceStats, LatestEstimate, Mark,
+        MarkKind, PollCode, PollFailure, Reason, Sampling, Stored,
     },
     store::{Pruned, Store, TaskResult},
 };
 use keysweep_engine::{
-    Cycle, Finding, Inspection, Method, ServerProcess,
-    stale::{Advice, Code},
+    Address, Cycle, Finding, HoldLevel, HoldPolicy, HoldState, HoldStatus, Inspection, Method, ServerProcess,
+    stale::{Advice, Code, Share},
 };
 use serde_json::json;
 
@@ -30,6 +30,7 @@ on_every_engine!(
     the_latest_estimate_comes_back,
     an_estimate_of_another_version_is_left_out,
     the_history_keeps_an_hour_then_a_day,
+    the_history_of_a_held_instance_has_what_hold_has_sampled,
     estimates_end_with_the_url_of_their_server,
     marks_are_bounded_and_age,
     a_finished_scan_leaves_a_mark,
@@ -224,6 +225,38 @@ async fn an_estimate_of_another_version_is_left_out(store: Fresh) {
     store.record_estimate(&instance, &found, SOON).await.expect("the next one replaces it");
     assert_eq!(store.latest_estimate(&instance.id).await.expect("read").estimate, Some(found));
     assert_eq!(store.estimates_since(&instance.id, time(0)).await.expect("read").len(), 1);
+}
+
+/// Without the consent to sample in the background, the shares of estimates are hints.
+async fn the_history_of_a_held_instance_has_what_hold_has_sampled(store: Fresh) {
+    let instance = store.instance_of_its_own("cache").await;
+    let policy = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
+    store.set_hold(&instance.id, &policy).await.expect("set");
+    let lease = store.with_clock(at(1)).claim_holds("one", LEASE, 10, 10).await.expect("claimed").remove(0);
+    let report = async |second, state, share: f64| {
+        let share = Some(Share { share, low: share / 2.0, high: share * 2.0 });
+        let status = HoldStatus { state, share, ..HoldStatus::default() };
+        let servers = [0, 1].map(|number| HeldServer {
+            address: Address::tcp(format!("10.0.0.{number}"), 6379),
+            status: status.clone(),
+        });
+        store.with_clock(at(second)).renew_hold(&lease, LEASE, Some(&servers)).await.expect("renewed");
+    };
+    let points = async |second| {
+        let found = estimate(time(second), &[0.2, 0.3]);
+        store.with_clock(at(second)).record_estimate(&instance, &found, SOON).await.expect("kept");
+        store.estimates_since(&instance.id, time(0)).await.expect("read").pop().expect("a point").primaries
+    };
+    report(2, HoldState::Holding, 0.06).await;
+    let found = points(3).await;
+    assert_eq!((found[0].share, found[0].approximate), (Some(0.2), false), "a measurement stays");
+    assert_eq!((found[1].share, found[1].share_low, found[1].share_high), (Some(0.06), Some(0.03), Some(0.12)));
+    assert_eq!((found[1].approximate, found[1].bytes), (false, Some((u64::MAX as f64 * 0.06 / 0.3) as u64)));
+    assert_eq!(points(HOUR + 3).await[1].share, Some(0.3), "the report is an hour old");
+    report(HOUR + 4, HoldState::Off, 0.06).await;
+    assert_eq!(points(HOUR + 5).await[1].share, Some(0.3), "nothing is held any more");
+    store.spoil_hold_reports().await;
+    assert_eq!(points(HOUR + 6).await[1].share, Some(0.3));
 }
 
 async fn the_history_keeps_an_hour_then_a_day(store: Fresh) {
