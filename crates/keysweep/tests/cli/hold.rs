@@ -15,7 +15,7 @@ use std::{
     path::Path,
     process::{Output, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use keysweep_harness::{Churn, Cluster, Flavor, Installation, KilledOnDrop, Server, eventually, installation};
@@ -24,8 +24,11 @@ use serde_json::json;
 
 /// Longest time until something happens that takes seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(100);
+/// Longest time until the share is below the target again, after a step of the rate.
+const BACK: Duration = Duration::from_secs(60);
 /// Keys that are set a second, and the longest of their TTLs: the default cycle leaves some 16 % of them stale.
 const RATE: u64 = 1_500;
+const FAST_RATE: u64 = 5 * RATE;
 const LONGEST_TTL: Duration = Duration::from_secs(8);
 
 /// Returns effort and hz.
@@ -60,7 +63,7 @@ fn restore_all(installation: &Installation, data: &Path) -> Output {
 }
 
 #[test]
-fn alone_the_stale_share_is_held_below_the_target_and_the_settings_are_restored_at_the_end() {
+fn alone_the_stale_share_is_held_below_the_target_through_a_step_and_the_settings_are_restored_at_the_end() {
     let installation = installation!();
     thread::scope(|scope| {
         for flavor in [Flavor::Valkey91, Flavor::Redis82] {
@@ -78,13 +81,23 @@ fn held(installation: &Installation, flavor: Flavor) {
     let before = churn.mean_share(&server, Duration::from_secs(4));
     let data = tempfile::tempdir().expect("a folder");
     // On a busy machine cycles take longer, and the server would get its own settings back.
-    let wide = ["--below", "8%", "--max-added-stall", "10", "--max-added-cpu", "20"];
-    let mut process = hold(installation, &server.url(), data.path(), &wide);
+    let wide = "--below 8% --max-effort 9 --max-hz 30 --max-added-stall 10 --max-added-cpu 20";
+    let mut process = hold(installation, &server.url(), data.path(), &wide.split(' ').collect::<Vec<_>>());
     eventually("the target is held", TIMEOUT, || {
         (setting(&server) != own && output(data.path()).contains(": holding: ")).then_some(())
     });
     let after = churn.mean_share(&server, Duration::from_secs(6));
-    println!("{flavor:?}: stale {before:.3} before, {after:.3} held, {:?}", setting(&server));
+    let slow = setting(&server);
+    churn.set_rate(FAST_RATE);
+    let begun = Instant::now();
+    eventually("the setting follows the rate", TIMEOUT, || (setting(&server) != slow).then_some(()));
+    let share = || churn.mean_share(&server, Duration::from_secs(4));
+    eventually("the share is back", BACK, || (share() <= 0.085).then_some(()));
+    println!(
+        "{flavor:?}: stale {before:.3} before, {after:.3} held with {slow:?}; after the step back in {:.0} s with {:?}",
+        begun.elapsed().as_secs_f64(),
+        setting(&server)
+    );
     assert!(before > 0.12, "{before} without anything");
     assert!(after <= 0.085, "{after} is held: {}", output(data.path()));
     kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
