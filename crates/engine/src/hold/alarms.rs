@@ -92,7 +92,7 @@ impl Broken {
         seen: Seen,
     ) -> Ceiling {
         let keeps = |effort: &u8| {
-            let added = |model: &Model<'_>, effort| model.cpu(CycleSetting { effort, ..found }) - model.cpu(baseline);
+            let added = |model: &Model<'_>, effort| model.added_cpu(CycleSetting { effort, ..found }, baseline);
             model.is_none_or(|model| added(model, *effort) <= added(model, found.effort) / self.factor)
         };
         let effort = (baseline.effort + 1..found.effort).rev().find(keeps);
@@ -110,7 +110,7 @@ pub fn broken_limit(
     hz: u32,
     load: f64,
 ) -> Option<Broken> {
-    let (own_stall, own_cpu) = model.map_or((0.0, 0.0), |model| (model.stall(baseline), model.cpu(baseline)));
+    let (own_stall, own_cpu) = model.map_or((0.0, 0.0), |model| (model.own_stall(baseline), model.own_cpu(baseline)));
     let (stall, cpu) = (load / f64::from(hz.max(1)) - own_stall, load - own_cpu);
     let max_stall = policy.max_added_stall_ms / 1e3;
     let (by_stall, by_cpu) = (stall / max_stall, cpu / policy.max_added_cpu);
@@ -120,7 +120,7 @@ pub fn broken_limit(
         false => (format!("a cycle blocks clients for {:.1} ms more", stall * 1e3), stall_limit(stall)),
     };
     // A higher hz takes no less of the core.
-    let relieving = (model.is_some() && by_cpu <= SCATTER).then(|| (own_stall + stall) / (own_stall + max_stall));
+    let relieving = (model.is_some() && by_cpu <= 1.0).then(|| (own_stall + stall) / (own_stall + max_stall));
     (factor > SCATTER).then_some(Broken { factor, relieving, sentence, needed })
 }
 
@@ -156,8 +156,14 @@ mod tests {
     #[test]
     fn a_measured_stall_or_load_above_its_limit_is_named() {
         let workload = Workload::split(1_000.0, &[(100_000, 100_000, None)], 16);
-        let model =
-            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        let model = Model {
+            workload: &workload,
+            cost: CycleCost::default(),
+            offset: 0.0,
+            hz_factor: 1.0,
+            own_factor: 1.0,
+            is_capped: false,
+        };
         let broken = |hz, load| broken_limit(&Policy::default(), Some(&model), CycleSetting::default(), hz, load);
         assert_eq!(broken(10, 0.01), None);
         let stall = broken(10, 0.02).expect("broken");
@@ -171,8 +177,14 @@ mod tests {
     #[test]
     fn the_further_a_limit_is_exceeded_the_lower_the_ceiling() {
         let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
-        let model =
-            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        let model = Model {
+            workload: &workload,
+            cost: CycleCost::default(),
+            offset: 0.0,
+            hz_factor: 1.0,
+            own_factor: 1.0,
+            is_capped: false,
+        };
         let below = |factor, effort| {
             let (sentence, needed) = ("a cycle blocks clients for 1.5 ms more".into(), "max_added_stall 1.5 ms".into());
             let broken = Broken { factor, relieving: None, sentence, needed };

@@ -14,7 +14,7 @@ use super::{
     signals::Signals,
     state::HoldStatus,
     surge::Surge,
-    times::Times,
+    times::{DAY, Times},
 };
 use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, MIN_SAMPLED_KEYS, Share, Workload, is_batch, reversion_seconds};
 
@@ -22,6 +22,8 @@ use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, MIN_SAMPLED_KEYS, Share, Wor
 const SCAN_INTERVAL: f64 = 600.0;
 /// A share has followed a change after so many time constants.
 pub(super) const FOLLOWED: f64 = 3.0;
+/// Scans of batches a day, at most. More often it is no batch that comes back, but the law that does not fit.
+const SCANS_A_DAY: usize = 24;
 /// Settled samples above the target after which it cannot be held.
 const MISSED: u32 = 2;
 
@@ -52,6 +54,8 @@ pub struct Controller {
     /// What is being written: the last of these times counts it already.
     pub(super) intended: Option<Intention>,
     pub(super) scan: Scan,
+    /// When scans were asked for within the last day.
+    pub(super) scans: VecDeque<f64>,
     /// Settled samples above the target while no write would help, and the time of the last.
     pub(super) missed: (u32, f64),
     /// Why the last write failed.
@@ -90,6 +94,7 @@ impl Controller {
             writes: VecDeque::new(),
             intended: None,
             scan: Scan::None,
+            scans: VecDeque::new(),
             missed: (0, f64::NEG_INFINITY),
             failure: None,
             is_foreign: false,
@@ -102,7 +107,8 @@ impl Controller {
 
     /// Continues with the times of an earlier holder, which wrote to this process of the server last.
     pub fn after(mut self, times: Times, run_id: &str) -> Self {
-        let Times { writes, settle_until, back_off_until, ceiling } = times;
+        let Times { writes, settle_until, back_off_until, ceiling, cost } = times;
+        self.learned = Learned::recalled(cost);
         self.recorded_run = run_id.to_owned();
         self.ceiling = ceiling.filter(|ceiling| ceiling.is_of(&self.policy));
         (self.writes, self.settle_until) = (writes, settle_until);
@@ -117,6 +123,7 @@ impl Controller {
             settle_until: self.settle_until,
             back_off_until: self.back_off.as_ref().map_or(f64::NEG_INFINITY, |(until, _)| *until),
             ceiling: self.ceiling.clone(),
+            cost: self.learned.own_cost(),
         }
     }
 
@@ -197,12 +204,14 @@ impl Controller {
         // A value may have come back from the configuration file of the server.
         let before = self.run_id.as_ref().unwrap_or(&self.recorded_run);
         let is_same = *before == signals.run_id;
+        if !is_same {
+            self.learned = self.learned.restarted();
+        }
         self.is_restored &= is_same;
         self.ceiling = self.ceiling.take().filter(|_| is_same);
         self.back_off = self.back_off.take().filter(|(until, _)| self.run_id.is_none() && *until > now);
         self.run_id = Some(signals.run_id.clone());
-        (self.history, self.learned, self.alarms) =
-            (History::default(), Learned::default(), Alarms::new(signals.replicas));
+        (self.history, self.alarms) = (History::default(), Alarms::new(signals.replicas));
         (self.share, self.sample, self.sampled_at) = (None, None, None);
         self.scan = Scan::None;
         (self.is_foreign, self.broken, self.surge) = (false, 0, Surge::default());
@@ -237,6 +246,7 @@ impl Controller {
             (Scan::Running | Scan::Asked(_), false) => {
                 // What the scan has left is known at once.
                 (self.changed_at, self.settle_until) = (now, self.settle_until.max(now + self.floor()));
+                self.sampled_at = None;
                 self.held();
                 Scan::Ended(now)
             }
@@ -251,6 +261,7 @@ impl Controller {
             cost: self.learned.cost,
             offset: self.learned.offset,
             hz_factor: factor.unwrap_or(1.0),
+            own_factor: self.learned.own_factor(),
             is_capped: signals.is_capped,
         }
     }
@@ -267,7 +278,7 @@ impl Controller {
         }
         let model = self.model(signals, workload);
         let law = model.law(setting);
-        // A batch says nothing about the law, unless a scan has just removed it.
+        // A batch says nothing about the law, unless a scan has just removed it, or would be one too many.
         if let Some(share) = sample.filter(|share| !is_batch(share.low, law) || !self.may_scan(now)) {
             self.learned.add(now, share, law);
         }
@@ -281,11 +292,12 @@ impl Controller {
         };
         let is_measured = load * self.policy.interval().as_secs_f64() >= MIN_CYCLE_SECONDS;
         let may_sample = signals.keys().0 >= MIN_SAMPLED_KEYS;
-        let has_sampled = self.sampled_at.is_some_and(|at| at > self.last_change());
+        let has_sampled = self.sampled_at.is_some_and(|at| self.has_followed(at, signals));
         if is_measured && self.has_cost(workload) && self.is_steady(now, signals) && (has_sampled || !may_sample) {
-            let sample = self.share.filter(|(at, _)| *at > self.last_change()).map(|(_, share)| share);
+            let sample = self.share.filter(|(at, _)| self.has_followed(*at, signals)).map(|(_, share)| share);
             let expected = self.model(signals, workload).cpu_at(setting, sample);
-            self.learned.calibrate(load, expected);
+            let is_own = self.baseline.as_ref().is_some_and(|own| own.setting() == setting);
+            self.learned.calibrate(now, load, expected, is_own);
         }
     }
 
@@ -330,12 +342,15 @@ impl Controller {
 
     /// Whether the share has followed the last change of settings and rate.
     pub(super) fn is_steady(&self, now: f64, signals: &Signals) -> bool {
-        let follow = self.reversion(signals).map_or(0.0, |seconds| FOLLOWED * seconds);
-        now >= self.settle_until && now - self.last_change() >= follow && self.history.range().is_some()
+        now >= self.settle_until && self.has_followed(now, signals) && self.history.range().is_some()
     }
 
     pub(super) fn may_scan(&self, now: f64) -> bool {
-        !matches!(self.scan, Scan::Ended(at) if now - at < SCAN_INTERVAL)
+        self.has_scans_left(now) && !matches!(self.scan, Scan::Ended(at) if now - at < SCAN_INTERVAL)
+    }
+
+    pub(super) fn has_scans_left(&self, now: f64) -> bool {
+        self.scans.iter().filter(|at| now - **at < DAY).count() < SCANS_A_DAY
     }
 
     /// Whether the law predicts what the cycle takes.

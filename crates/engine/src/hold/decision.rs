@@ -50,6 +50,13 @@ impl Controller {
                 );
                 return Decision::stay(HoldState::Foreign, sentence);
             }
+            (false, _) if !signals.is_informed() => {
+                let sentence = "INFO is refused; grant +info";
+                return match differs {
+                    true => restore(HoldState::Restoring, sentence),
+                    false => Decision::stay(HoldState::Measuring, sentence),
+                };
+            }
             (false, true) if !signals.is_primary => {
                 return restore(HoldState::Restoring, "the node is no longer a primary");
             }
@@ -82,7 +89,9 @@ impl Controller {
             false => self.history.rate(),
         };
         let seen = Seen::now(now, rate.unwrap_or(0.0), &self.policy);
-        let below = grave.map(|broken| broken.ceiling(model, baseline, found, seen));
+        // What the server's own setting takes has to be known first, to tell which effort breaks a limit.
+        let is_known = self.learned.own_factor() >= 1.0;
+        let below = grave.filter(|_| is_known).map(|broken| broken.ceiling(model, baseline, found, seen));
         let is_capped = differs && self.history.capped >= REPEATED;
         let capped = is_capped.then(|| Ceiling::below_time_limit(baseline, found, seen));
         self.ceiling = below.or(capped).or(self.ceiling.take());
@@ -202,6 +211,8 @@ impl Controller {
             }
             (Action::Scan, None) => {
                 self.scan = Scan::Asked(now);
+                self.scans.retain(|at| now - at < DAY);
+                self.scans.push_back(now);
                 self.history.await_scan();
                 decision
             }

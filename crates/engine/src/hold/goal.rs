@@ -126,10 +126,9 @@ impl Search<'_> {
     /// Returns the part of the nearest limit that a setting takes: above 1 it must not be written.
     fn part(&self, setting: CycleSetting) -> f64 {
         let Self { limits, load, baseline, .. } = *self;
-        let (stall, cpu) = (load.stall(setting), load.cpu(setting));
-        let added_stall = (stall - load.stall(baseline)) / limits.added_stall;
-        let added_cpu = (cpu - load.cpu(baseline)) / limits.added_cpu;
-        added_stall.max(added_cpu).max(stall / (LIMIT_PART * load.cycle_limit(setting)))
+        let added_stall = load.added_stall(setting, baseline) / limits.added_stall;
+        let added_cpu = load.added_cpu(setting, baseline) / limits.added_cpu;
+        added_stall.max(added_cpu).max(load.stall(setting) / (LIMIT_PART * load.cycle_limit(setting)))
     }
 }
 
@@ -153,7 +152,7 @@ mod tests {
     }
 
     fn model(workload: &Workload) -> Model<'_> {
-        Model { workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false }
+        Model { workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, own_factor: 1.0, is_capped: false }
     }
 
     fn search<'a>(model: &'a Model<'a>, max_effort: u8, max_hz: Option<u32>) -> Search<'a> {

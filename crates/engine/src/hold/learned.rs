@@ -16,8 +16,13 @@ pub struct Learned {
     pub offset: f64,
     /// Cost of the cycle.
     pub cost: CycleCost,
-    /// How often the cost was measured.
+    /// How often the cost was measured, and when for the first time.
     measured: u32,
+    first_at: f64,
+    /// Whether it was measured with the server's own setting, too.
+    is_own: bool,
+    /// What it was with that setting in an earlier process of the server; the cost of servers in general.
+    before: CycleCost,
     misfit_since: Option<f64>,
 }
 
@@ -31,7 +36,13 @@ impl Learned {
     /// Fits the cost to a measured load of the main thread in steady state, where the cost until now predicts `expected`. The first
     /// measurement replaces what is known of servers in general. Of the first two the higher one counts: keys that have expired
     /// together make a cycle find more, and so cheaper ones.
-    pub fn calibrate(&mut self, load: f64, expected: f64) {
+    pub fn calibrate(&mut self, now: f64, load: f64, expected: f64, is_own: bool) {
+        if !(load > 0.0 && expected > 0.0) {
+            return;
+        }
+        if self.measured == 0 {
+            self.first_at = now;
+        }
         let cost = self.cost.calibrated(load, expected);
         let weight = match self.measured {
             0 => 1.0,
@@ -40,9 +51,36 @@ impl Learned {
             _ => WEIGHT,
         };
         self.measured = self.measured.saturating_add(1);
+        self.is_own |= is_own;
         let mean = |old: f64, new: f64| old + weight * (new - old);
         self.cost =
             CycleCost { visit: mean(self.cost.visit, cost.visit), removal: mean(self.cost.removal, cost.removal) };
+    }
+
+    /// Returns what is known of another process of the same server.
+    pub fn restarted(&self) -> Self {
+        Self { before: self.own_cost().unwrap_or(self.before), ..Self::default() }
+    }
+
+    /// Returns what is known with the cost that an earlier holder has learned; `None`: it had none.
+    pub fn recalled(cost: Option<CycleCost>) -> Self {
+        let Some(cost) = cost else { return Self::default() };
+        Self { cost, before: cost, measured: 2, is_own: true, ..Self::default() }
+    }
+
+    /// Returns the cost, if it is not that of a stronger setting alone.
+    pub fn own_cost(&self) -> Option<CycleCost> {
+        self.is_own.then_some(self.cost)
+    }
+
+    /// Returns what the server's own setting costs, as a factor of the cost, at least as far as is known.
+    pub fn own_factor(&self) -> f64 {
+        if self.is_own { 1.0 } else { (self.before.visit / self.cost.visit).min(1.0) }
+    }
+
+    /// Whether the cost was measured once only, since a time: chance decides it then.
+    pub fn is_new(&self, since: f64) -> bool {
+        self.measured == 1 && self.first_at > since
     }
 
     /// Whether the model has not fitted this server for an hour.
@@ -72,15 +110,16 @@ mod tests {
     fn a_cost_is_the_higher_of_the_first_two_and_approaches_later_ones() {
         for first_two in [[0.03, 0.02], [0.02, 0.03]] {
             let mut learned = Learned::default();
+            learned.calibrate(0.0, 0.001, 0.0, true);
             let load = |learned: &Learned| learned.cost.load(1_000.0, 0.1);
             for measured in first_two {
                 let expected = load(&learned);
-                learned.calibrate(measured, expected);
+                learned.calibrate(0.0, measured, expected, true);
             }
             assert!((load(&learned) / 0.03 - 1.0).abs() < 1e-3);
             for _ in 0..30 {
                 let expected = load(&learned);
-                learned.calibrate(0.01, expected);
+                learned.calibrate(0.0, 0.01, expected, true);
             }
             assert!((load(&learned) / 0.01 - 1.0).abs() < 1e-3);
         }

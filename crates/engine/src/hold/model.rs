@@ -16,6 +16,9 @@ pub struct Model<'a> {
     pub offset: f64,
     /// Cycles a second that the server runs for each of its setting.
     pub hz_factor: f64,
+    /// What the server's own setting costs, as a factor of what the cost says: less than 1 where that may be the cost of stronger
+    /// settings alone.
+    pub own_factor: f64,
     /// Whether the fast cycle keeps the share at most at the acceptable one of the effort.
     pub is_capped: bool,
 }
@@ -38,22 +41,47 @@ impl Model<'_> {
 
     /// Returns the share of the main thread that the cycle takes.
     pub fn cpu(&self, setting: CycleSetting) -> f64 {
-        self.workload.cycle_load(self.effective(setting), self.cost)
+        self.cpu_at(setting, None)
     }
 
-    /// Returns the share of the main thread that the cycle takes where as much is stale as was measured: the law's share, as far as
-    /// the sample allows it.
+    /// Returns the share of the main thread that the cycle takes where as much is stale as was measured: the expected share, as far
+    /// as the sample allows it.
     pub fn cpu_at(&self, setting: CycleSetting, sample: Option<Share>) -> f64 {
-        let (law, keys) = (self.law(setting), self.workload.keys() as f64 / self.workload.with_ttl().max(1) as f64);
-        let share = sample.map_or(law, |sample| law.clamp(sample.low, sample.high));
-        let rate = self.workload.rate();
-        let load = |share: f64| self.cost.load(rate, share * keys);
-        self.cpu(setting) * if rate > 0.0 { load(share) / load(law) } else { 1.0 }
+        // What the law is off at a weaker setting says less of a stronger one, whose share is smaller.
+        let expected = self.share(setting).max(self.law(setting) / 2.0);
+        let setting = self.effective(setting);
+        let share = sample.map_or(expected, |sample| expected.clamp(sample.low, sample.high));
+        let of_expiring = self.workload.keys() as f64 / self.workload.with_ttl().max(1) as f64;
+        let load = |share: f64| self.cost.load(self.workload.rate(), share * of_expiring);
+        let lawful = load(self.workload.held_share(setting));
+        // Several databases differ in their shares.
+        let factor = if lawful > 0.0 { load(share) / lawful } else { 1.0 };
+        self.workload.cycle_load(setting, self.cost) * factor
     }
 
     /// Returns the seconds for which one cycle blocks clients.
     pub fn stall(&self, setting: CycleSetting) -> f64 {
-        self.workload.stall(self.effective(setting), self.cost)
+        self.cpu(setting) / f64::from(self.effective(setting).hz)
+    }
+
+    /// Returns the share of the main thread that a setting takes beyond the server's own.
+    pub fn added_cpu(&self, setting: CycleSetting, own: CycleSetting) -> f64 {
+        self.cpu(setting) - self.own_cpu(own)
+    }
+
+    /// Returns the seconds for which one cycle blocks clients beyond those with the server's own setting.
+    pub fn added_stall(&self, setting: CycleSetting, own: CycleSetting) -> f64 {
+        self.stall(setting) - self.own_stall(own)
+    }
+
+    /// Returns the share of the main thread that the cycle takes with the server's own setting.
+    pub fn own_cpu(&self, own: CycleSetting) -> f64 {
+        self.cpu(own) * self.own_factor
+    }
+
+    /// Returns the seconds for which one cycle blocks clients with the server's own setting.
+    pub fn own_stall(&self, own: CycleSetting) -> f64 {
+        self.stall(own) * self.own_factor
     }
 
     /// Returns the server's own limit of one cycle, seconds.

@@ -34,7 +34,7 @@ impl Controller {
     /// Whether nothing was sampled yet, or something has changed since the last sample.
     pub fn is_sample_urgent(&self, now: f64, signals: &Signals) -> bool {
         let Some(sampled_at) = self.sampled_at else { return true };
-        let has_moved = self.is_steady(now, signals) && sampled_at < self.last_change();
+        let has_moved = self.is_steady(now, signals) && !self.has_followed(sampled_at, signals);
         // Whether a batch has expired, or more keys expire from now on, decides what is done.
         let has_shifted = self.history.shifted_at.is_some_and(|at| sampled_at < at);
         has_moved || has_shifted
@@ -53,11 +53,10 @@ impl Controller {
         reversion_seconds(share, signals.keys().0, self.history.rate()?)
     }
 
-    /// Whether the last sample was taken after the share had followed the last change. What a scan leaves says nothing about the
-    /// setting.
-    pub(super) fn has_followed(&self, signals: &Signals) -> bool {
-        let Some((at, share)) = self.share else { return false };
-        let share = share.share.max(self.policy.below);
+    /// Whether the share had followed the last change of settings and rate at a time. What a scan leaves follows as slowly, however
+    /// little that is.
+    pub(super) fn has_followed(&self, at: f64, signals: &Signals) -> bool {
+        let share = self.share.map_or(0.0, |(_, share)| share.share).max(self.policy.below);
         let follow = self.history.rate().and_then(|rate| reversion_seconds(share, signals.keys().0, rate));
         at - self.last_change() >= FOLLOWED * follow.unwrap_or(self.floor())
     }

@@ -34,7 +34,7 @@ pub fn remedy(model: &Model<'_>, policy: &Policy, baseline: CycleSetting, curren
     if best.hz > current.hz.max(policy.max_hz.unwrap_or(0)) {
         limits.push(format!("max_hz {}", best.hz));
     }
-    let (stall, cpu) = (model.stall(best) - model.stall(baseline), model.cpu(best) - model.cpu(baseline));
+    let (stall, cpu) = (model.added_stall(best, baseline), model.added_cpu(best, baseline));
     if stall * 1e3 > policy.max_added_stall_ms {
         limits.push(stall_limit(stall));
     }
@@ -74,8 +74,14 @@ mod tests {
 
     fn remedy_at(rate: f64, below: f64) -> String {
         let workload = Workload::split(rate, &[(500_000, 500_000, None)], 16);
-        let model =
-            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        let model = Model {
+            workload: &workload,
+            cost: CycleCost::default(),
+            offset: 0.0,
+            hz_factor: 1.0,
+            own_factor: 1.0,
+            is_capped: false,
+        };
         remedy(&model, &Policy { below, ..Policy::default() }, E1, CycleSetting { effort: 4, hz: 10 })
     }
 

@@ -59,6 +59,11 @@ impl Signals {
         self
     }
 
+    /// Whether the server says who it is (INFO).
+    pub fn is_informed(&self) -> bool {
+        !self.run_id.is_empty() || self.is_primary || self.reading.is_some()
+    }
+
     /// Returns the keys of all databases, and those with a TTL.
     pub fn keys(&self) -> (u64, u64) {
         self.databases

@@ -11,8 +11,10 @@ use super::{
     signals::Signals,
     state::HoldState,
 };
-use crate::stale::{CycleSetting, MIN_SAMPLED_KEYS, Share, Workload, is_batch, percent};
+use crate::stale::{CycleSetting, LIMIT_PART, MIN_SAMPLED_KEYS, Share, Workload, is_batch, percent};
 
+/// Intervals after which the first measurement of the cost is not waited upon.
+const RECENT: f64 = 1.5;
 /// Part of the target above which the expected share is lowered.
 const TRIGGER: f64 = 0.95;
 /// Keys with a TTL below which nothing is worth holding.
@@ -56,7 +58,9 @@ impl Controller {
         if !self.has_sampled(signals) {
             return Decision::stay(HoldState::Measuring, "the share is to be sampled first");
         }
-        if let Some(share) = fresh.filter(|share| share.share > below && is_batch(share.low, expected)) {
+        if let Some(share) = fresh.filter(|share| share.share > below && is_batch(share.low, expected))
+            && self.has_scans_left(now)
+        {
             return match self.may_scan(now) {
                 true => batch(share, expected),
                 false => Decision::stay(
@@ -74,6 +78,10 @@ impl Controller {
         if fewer.share(found) > below * TRIGGER {
             let search = search(&fewer);
             if let Some(write) = search.next(found, search.goal(found).setting) {
+                // A cycle that takes too little to be measured again delays nothing.
+                if self.learned.is_new(now - RECENT * self.policy.interval().as_secs_f64()) {
+                    return Decision::stay(HoldState::Measuring, "what the cycle takes is measured once more");
+                }
                 let next = write.0.with(found, write.1);
                 let reason = format!(
                     "{low:.0} keys expire a second: {} holds {}, {} would hold {}",
@@ -165,7 +173,10 @@ impl Controller {
         if (share.low > below || (share.share > below && self.missed(now))) && may_raise {
             return step(found.effort + 1, "above the target");
         }
-        if share.high < below / 2.0 && found.effort > baseline.effort && self.has_followed(signals) {
+        if share.high < below / 2.0
+            && found.effort > baseline.effort
+            && self.share.is_some_and(|(at, _)| self.has_followed(at, signals))
+        {
             return step(found.effort - 1, "below half of the target");
         }
         if share.share <= below {
@@ -192,7 +203,9 @@ impl Controller {
         let Some(model) = model else {
             let load = self.history.load.unwrap_or(f64::INFINITY) * STEP_LOAD;
             let stall = load / f64::from(signals.hz.unwrap_or(10));
-            return stall * 1e3 <= self.policy.max_added_stall_ms && load <= self.policy.max_added_cpu;
+            return stall * 1e3 <= self.policy.max_added_stall_ms
+                && load <= self.policy.max_added_cpu
+                && stall <= LIMIT_PART * next.cycle_limit();
         };
         let Some((_, rate)) = self.history.range() else { return false };
         let workload = Workload::split(rate, &signals.databases, signals.configured_databases);

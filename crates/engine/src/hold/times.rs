@@ -1,5 +1,5 @@
-//! When one server was written to, until when nothing may be written, and which effort broke a limit: the next holder of the server
-//! continues with these.
+//! When one server was written to, until when nothing may be written, which effort broke a limit, and what the cycle costs: the next
+//! holder of the server continues with these.
 
 use std::{
     collections::VecDeque,
@@ -9,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::ceiling::{Ceiling, RecordedCeiling};
+use crate::stale::CycleCost;
 
 /// Seconds for which a write counts.
 pub const DAY: f64 = 86_400.0;
@@ -24,6 +25,8 @@ pub struct Times {
     pub back_off_until: f64,
     /// Highest effort that keeps the limits.
     pub ceiling: Option<Ceiling>,
+    /// What the cycle costs on this server.
+    pub cost: Option<CycleCost>,
 }
 
 /// The same times in a record. Remaining times are lengths, so that a clock that was set moves them by no more than their length.
@@ -41,6 +44,9 @@ pub struct RecordedTimes {
     /// Highest effort that keeps the limits, where a higher one has broken them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<RecordedCeiling>,
+    /// What the cycle costs on this server, as far as it was measured with the server's own settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CycleCost>,
 }
 
 /// The clock of controllers, which never goes back, beside that of records.
@@ -98,6 +104,7 @@ impl RecordedTimes {
             settling_seconds: left(times.settle_until),
             backing_off_seconds: left(times.back_off_until),
             ceiling: times.ceiling.as_ref().map(|ceiling| ceiling.recorded(now)),
+            cost: times.cost,
         }
     }
 
@@ -110,6 +117,7 @@ impl RecordedTimes {
             settle_until: until(self.settling_seconds),
             back_off_until: until(self.backing_off_seconds),
             ceiling: self.ceiling.as_ref().map(|ceiling| ceiling.ceiling(until(0))),
+            cost: self.cost,
         }
     }
 }
@@ -130,15 +138,18 @@ mod tests {
         let later = recorded.times(5.0, 1_000_020);
         assert_eq!(
             later,
-            Times { writes: [-75.0, -25.0].into(), settle_until: 36.0, back_off_until: -15.0, ceiling: None }
+            Times { writes: [-75.0, -25.0].into(), settle_until: 36.0, back_off_until: -15.0, ..Times::default() }
         );
         assert!(recorded.times(5.0, 1_000_000 + 86_400).writes.is_empty(), "they count for a day");
     }
 
     #[test]
     fn a_clock_that_was_set_back_makes_nothing_wait_longer_than_it_would_have() {
-        let times = Times { writes: [90.0].into(), settle_until: 160.0, back_off_until: 700.0, ceiling: None };
+        let times = Times { writes: [90.0].into(), settle_until: 160.0, back_off_until: 700.0, ..Times::default() };
         let later = RecordedTimes::of(&times, 100.0, 1_000_000).times(5.0, 0);
-        assert_eq!(later, Times { writes: [5.0].into(), settle_until: 65.0, back_off_until: 605.0, ceiling: None });
+        assert_eq!(
+            later,
+            Times { writes: [5.0].into(), settle_until: 65.0, back_off_until: 605.0, ..Times::default() }
+        );
     }
 }

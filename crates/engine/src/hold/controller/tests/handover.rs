@@ -88,10 +88,11 @@ fn a_value_that_was_written_before_the_last_one_is_foreign_and_restored() {
 fn a_holder_that_begins_behind_a_scan_takes_the_cycle_for_no_dearer() {
     let mut world = World::new(quick(), Server::new(E1, 1_500.0, 440_000.0), 30);
     world.server.scan();
-    world.steps(10);
-    assert!(world.server.share < 0.07, "{:?}", world.server);
-    world.crash();
-    world.steps(4);
+    for _ in 0..12 {
+        world.server.advance(5.0);
+    }
+    assert!(world.server.share < 0.08, "{:?}", world.server);
+    world.steps(6);
     let (learned, real) = (world.controller.learned.cost, CycleCost::default());
     assert!((0.8..1.25).contains(&(learned.visit / real.visit)), "{learned:?}: {}", world.sentence);
 }

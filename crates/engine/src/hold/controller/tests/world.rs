@@ -55,6 +55,10 @@ pub struct World {
     pub is_insane: bool,
     /// Whether scans wait for their turn until the test starts them.
     pub queues: bool,
+    /// Whether scans cannot begin.
+    pub fails_scans: bool,
+    /// Scans that were asked for.
+    pub scans: u32,
     /// Whether the server refuses the next write.
     pub refuses: bool,
     /// Whether the server makes something else of the next write.
@@ -99,6 +103,8 @@ impl World {
             has_field_ttls: false,
             is_insane: false,
             queues: false,
+            fails_scans: false,
+            scans: 0,
             refuses: false,
             clamps: false,
             unsaved: 0,
@@ -149,7 +155,9 @@ impl World {
         let (status, action) = self.controller.step(self.now, &signals);
         (self.state, self.sentence) = (status.state, status.sentence);
         let is_reserved = !matches!(action, Action::Write { .. }) || self.reserve();
+        self.scans += u32::from(action == Action::Scan);
         match action {
+            Action::Scan if self.fails_scans => {}
             Action::Write { .. } if !is_reserved => {}
             Action::None => {}
             Action::Scan if self.queues => self.server.is_scan_queued = true,
@@ -337,8 +345,14 @@ impl World {
         let databases = self.server.databases;
         let keys = self.server.keys as u64 / u64::from(databases);
         let workload = Workload::split(rate, &vec![(keys, keys, None); databases as usize], 16);
-        let model =
-            Model { workload: &workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, is_capped: false };
+        let model = Model {
+            workload: &workload,
+            cost: CycleCost::default(),
+            offset: 0.0,
+            hz_factor: 1.0,
+            own_factor: 1.0,
+            is_capped: false,
+        };
         let own = self.controller.baseline().expect("a baseline").setting();
         let (stall, cpu) = (model.stall(to) - model.stall(own), model.cpu(to) - model.cpu(own));
         // Costs are learned from loads that scatter.
