@@ -58,10 +58,10 @@ impl Keeper {
         }
     }
 
-    /// Starts it. `keysweep hold` has reached its target on return.
-    pub fn start(self, server: &Server) -> Result<Kept> {
+    /// Starts it. `keysweep hold` has reached its target on return; `None`: it has given the server its own settings back instead.
+    pub fn start(self, server: &Server) -> Result<Option<Kept>> {
         let (port, address) = (server.port(), server.address());
-        Ok(match self {
+        Ok(Some(match self {
             Self::Nothing => Kept::Nothing,
             Self::RedisCli => Kept::repeated(move || {
                 let binary = Flavor::Redis70.binary().with_file_name("redis-cli");
@@ -85,8 +85,8 @@ impl Keeper {
                     Ok(interval.max(SCAN_PART * wall).saturating_sub(wall))
                 })
             }
-            Self::Hold => Kept::hold(server)?,
-        })
+            Self::Hold => return Kept::hold(server),
+        }))
     }
 }
 
@@ -116,7 +116,7 @@ impl Kept {
         Self::Repeated(sender, thread)
     }
 
-    fn hold(server: &Server) -> Result<Self> {
+    fn hold(server: &Server) -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         let output = folder.path().join("output");
         let file = fs::File::create(&output)?;
@@ -129,7 +129,11 @@ impl Kept {
         loop {
             let said = fs::read_to_string(&output)?;
             if said.contains(": holding: ") {
-                return Ok(Self::Hold(process, folder));
+                return Ok(Some(Self::Hold(process, folder)));
+            }
+            if said.contains(": backing_off: ") {
+                eprintln!("{said}");
+                return Ok(None);
             }
             ensure!(process.try_wait()?.is_none(), "keysweep hold ended: {said}");
             ensure!(begun.elapsed() < HOLDING_TIMEOUT, "keysweep hold does not hold: {said}");
