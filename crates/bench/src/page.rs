@@ -77,8 +77,10 @@ pub fn held(held: &Held) -> Part {
         let backed_off: usize = server.runs.iter().map(|run| run.backed_off).sum();
         if backed_off > 0 {
             let holds = if backed_off == 1 { "One hold" } else { &format!("{backed_off} holds") };
-            let _ =
-                writeln!(page, "\n{holds} backed off before the target was held, and began again on another server.");
+            let _ = writeln!(
+                page,
+                "\n{holds} backed off before the target was held, and began again on another server; the medians are of those that held."
+            );
         }
     }
     ("hold", page)

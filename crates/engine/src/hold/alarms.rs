@@ -127,7 +127,7 @@ pub fn broken_limit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stale::{CycleCost, Workload};
+    use crate::stale::Workload;
 
     fn check(alarms: &mut Alarms, signals: &Signals, differs: bool) -> Option<String> {
         alarms.check(signals, &History::default(), differs)
@@ -156,20 +156,15 @@ mod tests {
     #[test]
     fn a_measured_stall_or_load_above_its_limit_is_named() {
         let workload = Workload::split(1_000.0, &[(100_000, 100_000, None)], 16);
-        let model = Model {
-            workload: &workload,
-            cost: CycleCost::default(),
-            offset: 0.0,
-            hz_factor: 1.0,
-            own_factor: 1.0,
-            is_capped: false,
-        };
+        let model = Model::lawful(&workload);
         let broken = |hz, load| broken_limit(&Policy::default(), Some(&model), CycleSetting::default(), hz, load);
         assert_eq!(broken(10, 0.01), None);
         let stall = broken(10, 0.02).expect("broken");
         assert!(stall.sentence.contains("ms more") && !stall.is_grave(), "{stall:?}");
         assert!(stall.relieving.is_some_and(|factor| (1.0..2.0).contains(&factor)), "{stall:?}");
         assert!(broken(10, 0.04).is_some_and(|stall| stall.is_grave()));
+        // More cycles would take more of the core, whose limit is reached.
+        assert!(broken(10, 0.035).is_some_and(|stall| stall.sentence.contains("ms more") && stall.relieving.is_none()));
         let cpu = broken(100, 0.05).expect("broken");
         assert!(cpu.sentence.contains("of a core more") && cpu.relieving.is_none(), "{cpu:?}");
     }
@@ -177,14 +172,7 @@ mod tests {
     #[test]
     fn the_further_a_limit_is_exceeded_the_lower_the_ceiling() {
         let workload = Workload::split(10_000.0, &[(500_000, 500_000, None)], 16);
-        let model = Model {
-            workload: &workload,
-            cost: CycleCost::default(),
-            offset: 0.0,
-            hz_factor: 1.0,
-            own_factor: 1.0,
-            is_capped: false,
-        };
+        let model = Model::lawful(&workload);
         let below = |factor, effort| {
             let (sentence, needed) = ("a cycle blocks clients for 1.5 ms more".into(), "max_added_stall 1.5 ms".into());
             let broken = Broken { factor, relieving: None, sentence, needed };

@@ -22,8 +22,8 @@ use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, MIN_SAMPLED_KEYS, Share, Wor
 const SCAN_INTERVAL: f64 = 600.0;
 /// A share has followed a change after so many time constants.
 pub(super) const FOLLOWED: f64 = 3.0;
-/// Scans of batches a day, at most. More often it is no batch that comes back, but the law that does not fit.
-const SCANS_A_DAY: usize = 24;
+/// Scans of batches that are asked for a day, at most: where the share comes back behind each, they would go on for ever.
+pub(super) const SCANS_A_DAY: usize = 24;
 /// Settled samples above the target after which it cannot be held.
 const MISSED: u32 = 2;
 
@@ -179,6 +179,7 @@ impl Controller {
             state,
             sentence,
             share: self.share.map(|(_, share)| share),
+            share_seconds: self.share.map(|(at, _)| now - at),
             expected,
             without,
             rate: self.history.rate(),
@@ -191,7 +192,7 @@ impl Controller {
         (status, action)
     }
 
-    /// Begins with a new server process: nothing that was measured holds for it.
+    /// Begins with a new server process: nothing that was measured holds for it but what its cycle costs with its own settings.
     fn begin(&mut self, now: f64, signals: &Signals) {
         // The settings of an earlier holder may have been written just now.
         let is_adopted = self.baseline.as_ref().is_some_and(|own| Some(own.setting()) != signals.configured);
@@ -205,7 +206,7 @@ impl Controller {
         let before = self.run_id.as_ref().unwrap_or(&self.recorded_run);
         let is_same = *before == signals.run_id;
         if !is_same {
-            self.learned = self.learned.restarted();
+            self.learned = Learned::recalled(self.learned.own_cost());
         }
         self.is_restored &= is_same;
         self.ceiling = self.ceiling.take().filter(|_| is_same);

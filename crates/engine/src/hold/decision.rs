@@ -89,9 +89,7 @@ impl Controller {
             false => self.history.rate(),
         };
         let seen = Seen::now(now, rate.unwrap_or(0.0), &self.policy);
-        // What the server's own setting takes has to be known first, to tell which effort breaks a limit.
-        let is_known = self.learned.own_factor() >= 1.0;
-        let below = grave.filter(|_| is_known).map(|broken| broken.ceiling(model, baseline, found, seen));
+        let below = grave.and_then(|broken| self.ceiling_below(broken, signals, model, baseline, found, seen));
         let is_capped = differs && self.history.capped >= REPEATED;
         let capped = is_capped.then(|| Ceiling::below_time_limit(baseline, found, seen));
         self.ceiling = below.or(capped).or(self.ceiling.take());

@@ -114,7 +114,7 @@ impl Search<'_> {
             return Some((Parameter::Effort, u32::from(weaker.effort)));
         }
         let rarer = CycleSetting { hz: current.hz.saturating_sub(HZ_STEP).max(self.baseline.hz), ..current };
-        let may = current.hz > self.baseline.hz && holds(rarer) && self.is_within(rarer);
+        let may = current.hz > self.baseline.hz && holds(rarer) && (rarer == self.baseline || self.is_within(rarer));
         may.then_some((Parameter::Hz, rarer.hz))
     }
 
@@ -143,7 +143,7 @@ fn rates(current: u32, max: Option<u32>) -> impl Iterator<Item = u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stale::{CycleCost, Workload};
+    use crate::stale::Workload;
 
     const E1: CycleSetting = CycleSetting { effort: 1, hz: 10 };
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn model(workload: &Workload) -> Model<'_> {
-        Model { workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, own_factor: 1.0, is_capped: false }
+        Model::lawful(workload)
     }
 
     fn search<'a>(model: &'a Model<'a>, max_effort: u8, max_hz: Option<u32>) -> Search<'a> {

@@ -50,8 +50,8 @@ pub trait HolderHost: Sync {
     }
 
     /// Reserves a sample of a server; `false`: it was sampled a short time ago, for another purpose. `is_urgent`: this holder has
-    /// not sampled it since it began, or since a setting or the expiry rate changed; such a sample does not wait, and reserves
-    /// nothing.
+    /// not sampled it since it began, since a scan, or since a setting or the expiry rate changed; such a sample does not wait, and
+    /// reserves nothing.
     fn reserve_sample(&self, _server: &ServerProcess, _is_urgent: bool) -> bool {
         true
     }

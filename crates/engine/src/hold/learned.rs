@@ -21,8 +21,8 @@ pub struct Learned {
     first_at: f64,
     /// Whether it was measured with the server's own setting, too.
     is_own: bool,
-    /// What it was with that setting in an earlier process of the server; the cost of servers in general.
-    before: CycleCost,
+    /// What it was with that setting before, for an earlier holder or in an earlier process of the server.
+    before: Option<CycleCost>,
     misfit_since: Option<f64>,
 }
 
@@ -39,6 +39,10 @@ impl Learned {
     pub fn calibrate(&mut self, now: f64, load: f64, expected: f64, is_own: bool) {
         if !(load > 0.0 && expected > 0.0) {
             return;
+        }
+        // What was measured with stronger settings alone does not count beside it.
+        if is_own && !self.is_own {
+            self.measured = 0;
         }
         if self.measured == 0 {
             self.first_at = now;
@@ -57,25 +61,22 @@ impl Learned {
             CycleCost { visit: mean(self.cost.visit, cost.visit), removal: mean(self.cost.removal, cost.removal) };
     }
 
-    /// Returns what is known of another process of the same server.
-    pub fn restarted(&self) -> Self {
-        Self { before: self.own_cost().unwrap_or(self.before), ..Self::default() }
+    /// Returns what is known of a server process of which nothing but the cost before was measured; `None`: not even that.
+    pub fn recalled(before: Option<CycleCost>) -> Self {
+        Self { cost: before.unwrap_or_default(), before, ..Self::default() }
     }
 
-    /// Returns what is known with the cost that an earlier holder has learned; `None`: it had none.
-    pub fn recalled(cost: Option<CycleCost>) -> Self {
-        let Some(cost) = cost else { return Self::default() };
-        Self { cost, before: cost, measured: 2, is_own: true, ..Self::default() }
-    }
-
-    /// Returns the cost, if it is not that of a stronger setting alone.
+    /// Returns the last cost that is not that of a stronger setting alone, if there is one.
     pub fn own_cost(&self) -> Option<CycleCost> {
-        self.is_own.then_some(self.cost)
+        if self.is_own { Some(self.cost) } else { self.before }
     }
 
-    /// Returns what the server's own setting costs, as a factor of the cost, at least as far as is known.
+    /// Returns what the server's own setting costs, as a factor of the cost, as far as is known.
     pub fn own_factor(&self) -> f64 {
-        if self.is_own { 1.0 } else { (self.before.visit / self.cost.visit).min(1.0) }
+        match self.is_own {
+            true => 1.0,
+            false => (self.before.unwrap_or_default().visit / self.cost.visit).min(1.0),
+        }
     }
 
     /// Whether the cost was measured once only, since a time: chance decides it then.

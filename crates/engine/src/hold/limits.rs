@@ -2,6 +2,7 @@
 
 use super::{
     alarms::{Broken, broken_limit},
+    ceiling::{Ceiling, Seen},
     controller::Controller,
     model::Model,
     signals::Signals,
@@ -55,6 +56,23 @@ impl Controller {
         let expected = model.as_ref().map_or(0.0, |model| model.cpu(found));
         let load = self.surge.take_off(load, expected, self.history.seconds);
         self.broken_by(signals, model.as_ref(), baseline, load)
+    }
+
+    /// Returns the highest effort that keeps a broken limit. The server's own setting counts as dear as the stronger one: where its cost
+    /// is unknown, it is measured first, before an effort is given up for long.
+    pub(super) fn ceiling_below(
+        &self,
+        broken: &Broken,
+        signals: &Signals,
+        model: Option<&Model<'_>>,
+        baseline: CycleSetting,
+        found: CycleSetting,
+        seen: Seen,
+    ) -> Option<Ceiling> {
+        let model = model.map(|model| Model { own_factor: 1.0, ..model.clone() });
+        let certain = self.broken_by(signals, model.as_ref(), baseline, self.history.load?)?;
+        let least = if certain.factor < broken.factor { &certain } else { broken };
+        Some(least.ceiling(model.as_ref(), baseline, found, seen))
     }
 
     fn broken_by(

@@ -23,6 +23,14 @@ pub struct Model<'a> {
     pub is_capped: bool,
 }
 
+#[cfg(test)]
+impl<'a> Model<'a> {
+    /// Returns the law as it is, with the cost of servers in general.
+    pub fn lawful(workload: &'a Workload) -> Self {
+        Self { workload, cost: CycleCost::default(), offset: 0.0, hz_factor: 1.0, own_factor: 1.0, is_capped: false }
+    }
+}
+
 impl Model<'_> {
     /// Returns the share of all keys that the law predicts.
     pub fn law(&self, setting: CycleSetting) -> f64 {
@@ -47,8 +55,9 @@ impl Model<'_> {
     /// Returns the share of the main thread that the cycle takes where as much is stale as was measured: the expected share, as far
     /// as the sample allows it.
     pub fn cpu_at(&self, setting: CycleSetting, sample: Option<Share>) -> f64 {
-        // What the law is off at a weaker setting says less of a stronger one, whose share is smaller.
-        let expected = self.share(setting).max(self.law(setting) / 2.0);
+        // What the law is off at a weaker setting says less of a stronger one, whose share is smaller and whose keys cost more.
+        let law = self.law(setting);
+        let expected = self.share(setting).clamp(law / 2.0, law);
         let setting = self.effective(setting);
         let share = sample.map_or(expected, |sample| expected.clamp(sample.low, sample.high));
         let of_expiring = self.workload.keys() as f64 / self.workload.with_ttl().max(1) as f64;

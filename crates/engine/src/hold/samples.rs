@@ -1,6 +1,7 @@
 //! When a controller has a server sampled.
 
 use super::{
+    action::Scan,
     controller::{Controller, FOLLOWED},
     policy::Level,
     signals::Signals,
@@ -20,6 +21,7 @@ impl Controller {
             && !signals.is_paused
             && !signals.is_resyncing
             && !signals.is_scanning
+            && !matches!(self.scan, Scan::Asked(_) | Scan::Running)
             && signals.keys().0 >= MIN_SAMPLED_KEYS;
         if !is_possible || now < self.settle_until || self.history.range().is_none() {
             return false;

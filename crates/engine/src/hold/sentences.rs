@@ -68,20 +68,13 @@ fn time(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stale::{CycleCost, Workload};
+    use crate::stale::Workload;
 
     const E1: CycleSetting = CycleSetting { effort: 1, hz: 10 };
 
     fn remedy_at(rate: f64, below: f64) -> String {
         let workload = Workload::split(rate, &[(500_000, 500_000, None)], 16);
-        let model = Model {
-            workload: &workload,
-            cost: CycleCost::default(),
-            offset: 0.0,
-            hz_factor: 1.0,
-            own_factor: 1.0,
-            is_capped: false,
-        };
+        let model = Model::lawful(&workload);
         remedy(&model, &Policy { below, ..Policy::default() }, E1, CycleSetting { effort: 4, hz: 10 })
     }
 

@@ -72,6 +72,9 @@ pub struct HoldStatus {
     pub sentence: String,
     /// The last sample of the stale share.
     pub share: Option<Share>,
+    /// The age of that sample, seconds.
+    #[serde(default)]
+    pub share_seconds: Option<f64>,
     /// The stale share that the current setting holds, by the model.
     pub expected: Option<f64>,
     /// The stale share that the server's own setting would hold, by the model.

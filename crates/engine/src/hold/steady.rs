@@ -4,7 +4,7 @@ use super::{
     action::{Action, Decision},
     baseline::Parameter,
     ceiling::Ceiling,
-    controller::Controller,
+    controller::{Controller, SCANS_A_DAY},
     goal::{Limits, Search},
     model::Model,
     sentences::{remedy, sampled, setting as shown},
@@ -47,6 +47,12 @@ fn batch(share: Share, expected: f64) -> Decision {
     Decision { action: Action::Scan, ..Decision::stay(HoldState::Scanning, sentence) }
 }
 
+/// Says that no scan is left for a batch. Nothing is raised on it either.
+fn used_up(share: Share, expected: f64) -> Decision {
+    let sentence = format!("{}; {SCANS_A_DAY} scans a day are used up", exceeding(share, expected));
+    Decision::stay(HoldState::CannotHold, sentence)
+}
+
 impl Controller {
     /// Decides by the law.
     pub(super) fn by_law(&mut self, basis: &Basis<'_>, model: &Model<'_>) -> Decision {
@@ -58,15 +64,14 @@ impl Controller {
         if !self.has_sampled(signals) {
             return Decision::stay(HoldState::Measuring, "the share is to be sampled first");
         }
-        if let Some(share) = fresh.filter(|share| share.share > below && is_batch(share.low, expected))
-            && self.has_scans_left(now)
-        {
+        if let Some(share) = fresh.filter(|share| share.share > below && is_batch(share.low, expected)) {
             return match self.may_scan(now) {
                 true => batch(share, expected),
-                false => Decision::stay(
+                false if self.has_scans_left(now) => Decision::stay(
                     HoldState::Measuring,
                     format!("{}; the last scan is too recent", exceeding(share, expected)),
                 ),
+                false => used_up(share, expected),
             };
         }
         let at = |rate: f64| Workload::split(rate, &signals.databases, signals.configured_databases);
@@ -159,8 +164,10 @@ impl Controller {
             return Decision::stay(HoldState::Measuring, sentence);
         };
         let expected = model.map(|model| model.share(found)).filter(|expected| is_batch(share.low, *expected));
-        if let Some(expected) = expected.filter(|_| share.share > below && self.may_scan(now)) {
-            return batch(share, expected);
+        match expected.filter(|_| share.share > below) {
+            Some(expected) if self.may_scan(now) => return batch(share, expected),
+            Some(expected) if !self.has_scans_left(now) => return used_up(share, expected),
+            _ => {}
         }
         let step = |effort: u8, why: &str| {
             let next = CycleSetting { effort, ..found };

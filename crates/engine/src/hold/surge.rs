@@ -46,7 +46,7 @@ mod tests {
     fn a_write_explains_what_it_makes_the_cycle_remove_and_no_more() {
         let workload = Workload::split(10_000.0, &[(10_000_000, 10_000_000, None)], 16);
         let cost = CycleCost::default();
-        let model = Model { workload: &workload, cost, offset: 0.0, hz_factor: 1.0, own_factor: 1.0, is_capped: false };
+        let model = Model::lawful(&workload);
         let at = |effort| CycleSetting { effort, hz: 10 };
         let surge = |from, to| Surge::of(Some(0.2), Some(&model), cost, 10_000_000, at(from), at(to));
         let raised = surge(1, 4);

@@ -25,7 +25,6 @@ use crate::model::{
 const VERSION: u32 = 1;
 /// Microseconds of an hour.
 const HOUR: i64 = 3_600_000_000;
-const HOUR_LENGTH: Duration = Duration::from_secs(3_600);
 /// Hours after which one row a day is kept.
 const HOURLY: i64 = 7 * 24;
 /// Hours after which no row is kept, and no mark.
@@ -105,7 +104,7 @@ impl Store {
         .bind(latest)
         .execute(&mut tx)
         .await?;
-        let sampled = held_shares(&mut tx, &instance.id, HOUR_LENGTH, now).await?;
+        let sampled = held_shares(&mut tx, &instance.id, Duration::from_micros(HOUR.unsigned_abs()), now).await?;
         let measured = |point: PrimaryPoint| match sampled.iter().find(|(address, _)| *address == point.address) {
             Some((_, share)) if point.approximate || point.share.is_none() => point.measured(*share),
             _ => point,

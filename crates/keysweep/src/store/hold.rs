@@ -244,7 +244,8 @@ impl Store {
     }
 }
 
-/// Returns the last samples of the servers of an instance that is held, with their addresses, if a worker has reported within a time.
+/// Returns the last samples of the servers of an instance that is held, with their addresses, as far as they were taken and reported
+/// within a time.
 pub(super) async fn held_shares(
     tx: &mut DbSession,
     instance_id: &str,
@@ -260,6 +261,7 @@ pub(super) async fn held_shares(
     let servers = found.and_then(|row| from_json::<Vec<HeldServer>>(&row, "status").ok()).unwrap_or_default();
     let sampled = |server: HeldServer| match server.status.state {
         HoldState::Off => None,
+        _ if server.status.share_seconds.is_none_or(|age| age > within.as_secs_f64()) => None,
         _ => Some((server.address.to_string(), server.status.share?)),
     };
     Ok(servers.into_iter().filter_map(sampled).collect())

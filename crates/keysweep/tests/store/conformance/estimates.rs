@@ -233,9 +233,9 @@ async fn the_history_of_a_held_instance_has_what_hold_has_sampled(store: Fresh) 
     let policy = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
     store.set_hold(&instance.id, &policy).await.expect("set");
     let lease = store.with_clock(at(1)).claim_holds("one", LEASE, 10, 10).await.expect("claimed").remove(0);
-    let report = async |second, state, share: f64| {
+    let report = async |second, state, share: f64, age: f64| {
         let share = Some(Share { share, low: share / 2.0, high: share * 2.0 });
-        let status = HoldStatus { state, share, ..HoldStatus::default() };
+        let status = HoldStatus { state, share, share_seconds: Some(age), ..HoldStatus::default() };
         let servers = [0, 1].map(|number| HeldServer {
             address: Address::tcp(format!("10.0.0.{number}"), 6379),
             status: status.clone(),
@@ -247,16 +247,18 @@ async fn the_history_of_a_held_instance_has_what_hold_has_sampled(store: Fresh) 
         store.with_clock(at(second)).record_estimate(&instance, &found, SOON).await.expect("kept");
         store.estimates_since(&instance.id, time(0)).await.expect("read").pop().expect("a point").primaries
     };
-    report(2, HoldState::Holding, 0.06).await;
+    report(2, HoldState::Holding, 0.06, 600.0).await;
     let found = points(3).await;
     assert_eq!((found[0].share, found[0].approximate), (Some(0.2), false), "a measurement stays");
     assert_eq!((found[1].share, found[1].share_low, found[1].share_high), (Some(0.06), Some(0.03), Some(0.12)));
     assert_eq!((found[1].approximate, found[1].bytes), (false, Some((u64::MAX as f64 * 0.06 / 0.3) as u64)));
     assert_eq!(points(HOUR + 3).await[1].share, Some(0.3), "the report is an hour old");
-    report(HOUR + 4, HoldState::Off, 0.06).await;
+    report(HOUR + 4, HoldState::Off, 0.06, 0.0).await;
     assert_eq!(points(HOUR + 5).await[1].share, Some(0.3), "nothing is held any more");
+    report(HOUR + 6, HoldState::Holding, 0.06, 3_601.0).await;
+    assert_eq!(points(HOUR + 7).await[1].share, Some(0.3), "the sample is an hour old");
     store.spoil_hold_reports().await;
-    assert_eq!(points(HOUR + 6).await[1].share, Some(0.3));
+    assert_eq!(points(HOUR + 8).await[1].share, Some(0.3));
 }
 
 async fn the_history_keeps_an_hour_then_a_day(store: Fresh) {

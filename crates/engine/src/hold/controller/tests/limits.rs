@@ -121,7 +121,8 @@ fn a_cost_that_was_never_measured_with_the_servers_own_settings_is_not_taken_for
         world.steps(10);
         assert_eq!((world.state, world.server.setting), (HoldState::BackingOff, E1), "{}", world.sentence);
         world.steps(400);
-        assert_eq!(world.server.setting.effort > 1, steep.is_none(), "{}", world.sentence);
+        // Then an effort that keeps the limits is held: below the dear ones, or lower on a slow server.
+        assert!((2..5).contains(&world.server.setting.effort), "{}", world.sentence);
     }
 }
 

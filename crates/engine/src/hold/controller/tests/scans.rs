@@ -84,8 +84,20 @@ fn scans_of_batches_do_not_go_on_for_ever() {
     let mut server = Server::new(E1, 1_000.0, 1_000_000.0);
     (server.bias, server.share) = (0.25, 0.4);
     let mut world = World::new(quick(), server, 31);
-    world.steps(10_000);
-    assert_eq!(world.scans, 24, "within {:.0} hours: {}", world.now / 3_600.0, world.sentence);
-    assert_eq!((world.state, world.server.setting), (HoldState::Advising, E1), "{}", world.sentence);
-    assert!(world.sentence.contains("does not fit"), "{}", world.sentence);
+    while world.scans < 24 {
+        world.step();
+        assert!(world.now < 20_000.0, "{} scans: {}", world.scans, world.sentence);
+    }
+    let writes = world.writes;
+    world.steps(5_000);
+    assert_eq!(
+        (world.scans, world.writes),
+        (24, writes),
+        "within {:.0} hours: {}",
+        world.now / 3_600.0,
+        world.sentence
+    );
+    assert_eq!((world.state, world.server.setting), (HoldState::CannotHold, E1), "{}", world.sentence);
+    assert!(world.sentence.contains("24 scans a day are used up"), "{}", world.sentence);
+    assert!(world.controller.learned.misfits(world.now), "{:?}", world.controller.learned);
 }

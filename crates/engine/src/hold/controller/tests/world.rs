@@ -14,7 +14,7 @@ use crate::hold::{
     state::HoldState,
     times::{DAY, Times},
 };
-use crate::stale::{CycleCost, CycleSetting, Share, Workload};
+use crate::stale::{CycleSetting, Share, Workload};
 
 /// Factor by which a raise may exceed a limit, by the costs that the simulated server really has.
 const SCATTER: f64 = 1.25;
@@ -345,14 +345,7 @@ impl World {
         let databases = self.server.databases;
         let keys = self.server.keys as u64 / u64::from(databases);
         let workload = Workload::split(rate, &vec![(keys, keys, None); databases as usize], 16);
-        let model = Model {
-            workload: &workload,
-            cost: CycleCost::default(),
-            offset: 0.0,
-            hz_factor: 1.0,
-            own_factor: 1.0,
-            is_capped: false,
-        };
+        let model = Model::lawful(&workload);
         let own = self.controller.baseline().expect("a baseline").setting();
         let (stall, cpu) = (model.stall(to) - model.stall(own), model.cpu(to) - model.cpu(own));
         // Costs are learned from loads that scatter.
