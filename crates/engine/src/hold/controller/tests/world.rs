@@ -22,9 +22,10 @@ const SCATTER: f64 = 1.25;
 /// Writes a day, at most.
 const WRITES_A_DAY: usize = 12;
 
-/// Factor of a limit that cycles may not exceed in truth, and intervals after which that must have ended: two that are chance, and
-/// those in which a controller measures first.
+/// Factor of a limit that cycles may not exceed in truth, also where stronger settings alone cost more than the law says, and intervals
+/// after which that must have ended: two that are chance, and those in which a controller measures first.
 const BROKEN: f64 = 2.5;
+const BROKEN_STEEP: f64 = 3.0;
 const MAX_BROKEN: u32 = 6;
 
 /// What outlives a controller.
@@ -225,7 +226,8 @@ impl World {
             && self.state != HoldState::Foreign
             && self.server.setting != self.own()
             && self.is_written();
-        let is_broken = can_end && self.true_stall() * 1e3 > BROKEN * self.policy.max_added_stall_ms;
+        let factor = if self.server.steep.is_some() { BROKEN_STEEP } else { BROKEN };
+        let is_broken = can_end && self.true_stall() * 1e3 > factor * self.policy.max_added_stall_ms;
         self.exceeded = if is_broken { self.exceeded + 1 } else { 0 };
         assert!(
             self.exceeded <= MAX_BROKEN,
