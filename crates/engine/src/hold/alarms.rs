@@ -92,7 +92,8 @@ impl Broken {
         seen: Seen,
     ) -> Ceiling {
         let keeps = |effort: &u8| {
-            let added = |model: &Model<'_>, effort| model.added_cpu(CycleSetting { effort, ..found }, baseline);
+            let added =
+                |model: &Model<'_>, effort| model.cpu(CycleSetting { effort, ..found }) - model.own(baseline).cpu;
             model.is_none_or(|model| added(model, *effort) <= added(model, found.effort) / self.factor)
         };
         let effort = (baseline.effort + 1..found.effort).rev().find(keeps);
@@ -110,8 +111,8 @@ pub fn broken_limit(
     hz: u32,
     load: f64,
 ) -> Option<Broken> {
-    let (own_stall, own_cpu) = model.map_or((0.0, 0.0), |model| (model.own_stall(baseline), model.own_cpu(baseline)));
-    let (stall, cpu) = (load / f64::from(hz.max(1)) - own_stall, load - own_cpu);
+    let own = model.map(|model| model.own(baseline)).unwrap_or_default();
+    let (stall, cpu) = (load / f64::from(hz.max(1)) - own.stall, load - own.cpu);
     let max_stall = policy.max_added_stall_ms / 1e3;
     let (by_stall, by_cpu) = (stall / max_stall, cpu / policy.max_added_cpu);
     let factor = by_stall.max(by_cpu);
@@ -120,7 +121,7 @@ pub fn broken_limit(
         false => (format!("a cycle blocks clients for {:.1} ms more", stall * 1e3), stall_limit(stall)),
     };
     // A higher hz takes no less of the core.
-    let relieving = (model.is_some() && by_cpu <= 1.0).then(|| (own_stall + stall) / (own_stall + max_stall));
+    let relieving = (model.is_some() && by_cpu <= 1.0).then(|| (own.stall + stall) / (own.stall + max_stall));
     (factor > SCATTER).then_some(Broken { factor, relieving, sentence, needed })
 }
 

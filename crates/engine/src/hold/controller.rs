@@ -14,7 +14,7 @@ use super::{
     signals::Signals,
     state::HoldStatus,
     surge::Surge,
-    times::{DAY, Times},
+    times::{Times, within_a_day},
 };
 use crate::stale::{CycleSetting, MIN_CYCLE_SECONDS, MIN_SAMPLED_KEYS, Share, Workload, is_batch, reversion_seconds};
 
@@ -351,7 +351,7 @@ impl Controller {
     }
 
     pub(super) fn has_scans_left(&self, now: f64) -> bool {
-        self.scans.iter().filter(|at| now - **at < DAY).count() < SCANS_A_DAY
+        within_a_day(&self.scans, now) < SCANS_A_DAY
     }
 
     /// Whether the law predicts what the cycle takes.

@@ -12,7 +12,7 @@ use super::{
     signals::Signals,
     state::HoldState,
     steady::Basis,
-    times::DAY,
+    times::{DAY, within_a_day},
 };
 use crate::stale::{CycleSetting, HZ_STEP};
 
@@ -184,11 +184,8 @@ impl Controller {
     }
 
     /// Whether more than so many of the changes of a day are left.
-    fn has_writes_left(&mut self, now: f64, reserve: usize) -> bool {
-        while self.writes.front().is_some_and(|at| now - at >= DAY) {
-            self.writes.pop_front();
-        }
-        self.writes.len() + reserve < WRITES_A_DAY
+    fn has_writes_left(&self, now: f64, reserve: usize) -> bool {
+        within_a_day(&self.writes, now) + reserve < WRITES_A_DAY
     }
 
     /// Turns what may not be done into advice.

@@ -126,9 +126,10 @@ impl Search<'_> {
     /// Returns the part of the nearest limit that a setting takes: above 1 it must not be written.
     fn part(&self, setting: CycleSetting) -> f64 {
         let Self { limits, load, baseline, .. } = *self;
-        let added_stall = load.added_stall(setting, baseline) / limits.added_stall;
-        let added_cpu = load.added_cpu(setting, baseline) / limits.added_cpu;
-        added_stall.max(added_cpu).max(load.stall(setting) / (LIMIT_PART * load.cycle_limit(setting)))
+        let (taken, own) = (load.taken(setting), load.own(baseline));
+        let added_stall = (taken.stall - own.stall) / limits.added_stall;
+        let added_cpu = (taken.cpu - own.cpu) / limits.added_cpu;
+        added_stall.max(added_cpu).max(taken.stall / (LIMIT_PART * load.cycle_limit(setting)))
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
         let model = model(&workload);
         let without = search(&model, 9, None).goal(E1);
         assert!(!without.reaches && without.setting.hz == 10, "{without:?}");
-        assert!(model.stall(without.setting) - model.stall(E1) <= 0.001, "{without:?}");
+        assert!(model.taken(without.setting).stall - model.taken(E1).stall <= 0.001, "{without:?}");
         let with = search(&model, 9, Some(30));
         let goal = with.goal(E1);
         assert!(goal.reaches && goal.setting.hz > 10, "{goal:?}");
@@ -190,7 +191,7 @@ mod tests {
     fn the_effort_is_raised_by_one_near_a_limit() {
         let workload = workload(10_000.0);
         let model = model(&workload);
-        let at = |effort| model.stall(CycleSetting { effort, hz: 10 }) - model.stall(E1);
+        let at = |effort| model.taken(CycleSetting { effort, hz: 10 }).stall - model.taken(E1).stall;
         let next = |added_stall| {
             let limits = Limits { added_stall, ..search(&model, 10, None).limits };
             Search { limits, ..search(&model, 10, None) }.next(E1, CycleSetting { effort: 4, hz: 10 })

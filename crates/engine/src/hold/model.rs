@@ -31,20 +31,24 @@ impl<'a> Model<'a> {
     }
 }
 
+/// What the cycle takes with a setting.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Taken {
+    /// Share of the main thread.
+    pub cpu: f64,
+    /// Seconds for which one cycle blocks clients.
+    pub stall: f64,
+}
+
 impl Model<'_> {
     /// Returns the share of all keys that the law predicts.
     pub fn law(&self, setting: CycleSetting) -> f64 {
-        let held = self.workload.held_share(self.effective(setting));
-        if !self.is_capped || self.workload.keys() == 0 {
-            return held;
-        }
-        let acceptable = 0.1 - 0.01 * f64::from(setting.effort.clamp(1, 10) - 1);
-        held.min(acceptable * self.workload.with_ttl() as f64 / self.workload.keys() as f64)
+        self.capped(self.workload.held_share(self.effective(setting)), setting)
     }
 
     /// Returns the share of all keys that a setting holds on this primary.
     pub fn share(&self, setting: CycleSetting) -> f64 {
-        (self.law(setting) + self.offset.clamp(-MAX_OFFSET, MAX_OFFSET)).max(0.0)
+        self.corrected(self.law(setting))
     }
 
     /// Returns the share of the main thread that the cycle takes.
@@ -55,47 +59,46 @@ impl Model<'_> {
     /// Returns the share of the main thread that the cycle takes where as much is stale as was measured: the expected share, as far
     /// as the sample allows it.
     pub fn cpu_at(&self, setting: CycleSetting, sample: Option<Share>) -> f64 {
+        let effective = self.effective(setting);
+        let held = self.workload.held_share(effective);
+        let law = self.capped(held, setting);
         // What the law is off at a weaker setting says less of a stronger one, whose share is smaller and whose keys cost more.
-        let law = self.law(setting);
-        let expected = self.share(setting).clamp(law / 2.0, law);
-        let setting = self.effective(setting);
+        let expected = self.corrected(law).clamp(law / 2.0, law);
         let share = sample.map_or(expected, |sample| expected.clamp(sample.low, sample.high));
         let of_expiring = self.workload.keys() as f64 / self.workload.with_ttl().max(1) as f64;
         let load = |share: f64| self.cost.load(self.workload.rate(), share * of_expiring);
-        let lawful = load(self.workload.held_share(setting));
         // Several databases differ in their shares.
-        let factor = if lawful > 0.0 { load(share) / lawful } else { 1.0 };
-        self.workload.cycle_load(setting, self.cost) * factor
+        let factor = if load(held) > 0.0 { load(share) / load(held) } else { 1.0 };
+        self.workload.cycle_load(effective, self.cost) * factor
     }
 
-    /// Returns the seconds for which one cycle blocks clients.
-    pub fn stall(&self, setting: CycleSetting) -> f64 {
-        self.cpu(setting) / f64::from(self.effective(setting).hz)
+    /// Returns what the cycle takes with a setting.
+    pub fn taken(&self, setting: CycleSetting) -> Taken {
+        let cpu = self.cpu(setting);
+        Taken { cpu, stall: cpu / f64::from(self.effective(setting).hz) }
     }
 
-    /// Returns the share of the main thread that a setting takes beyond the server's own.
-    pub fn added_cpu(&self, setting: CycleSetting, own: CycleSetting) -> f64 {
-        self.cpu(setting) - self.own_cpu(own)
-    }
-
-    /// Returns the seconds for which one cycle blocks clients beyond those with the server's own setting.
-    pub fn added_stall(&self, setting: CycleSetting, own: CycleSetting) -> f64 {
-        self.stall(setting) - self.own_stall(own)
-    }
-
-    /// Returns the share of the main thread that the cycle takes with the server's own setting.
-    pub fn own_cpu(&self, own: CycleSetting) -> f64 {
-        self.cpu(own) * self.own_factor
-    }
-
-    /// Returns the seconds for which one cycle blocks clients with the server's own setting.
-    pub fn own_stall(&self, own: CycleSetting) -> f64 {
-        self.stall(own) * self.own_factor
+    /// Returns what the cycle takes with the server's own setting.
+    pub fn own(&self, own: CycleSetting) -> Taken {
+        let Taken { cpu, stall } = self.taken(own);
+        Taken { cpu: cpu * self.own_factor, stall: stall * self.own_factor }
     }
 
     /// Returns the server's own limit of one cycle, seconds.
     pub fn cycle_limit(&self, setting: CycleSetting) -> f64 {
         self.effective(setting).cycle_limit()
+    }
+
+    fn capped(&self, held: f64, setting: CycleSetting) -> f64 {
+        if !self.is_capped || self.workload.keys() == 0 {
+            return held;
+        }
+        let acceptable = 0.1 - 0.01 * f64::from(setting.effort.clamp(1, 10) - 1);
+        held.min(acceptable * self.workload.with_ttl() as f64 / self.workload.keys() as f64)
+    }
+
+    fn corrected(&self, law: f64) -> f64 {
+        (law + self.offset.clamp(-MAX_OFFSET, MAX_OFFSET)).max(0.0)
     }
 
     fn effective(&self, setting: CycleSetting) -> CycleSetting {

@@ -34,7 +34,8 @@ pub fn remedy(model: &Model<'_>, policy: &Policy, baseline: CycleSetting, curren
     if best.hz > current.hz.max(policy.max_hz.unwrap_or(0)) {
         limits.push(format!("max_hz {}", best.hz));
     }
-    let (stall, cpu) = (model.added_stall(best, baseline), model.added_cpu(best, baseline));
+    let (taken, own) = (model.taken(best), model.own(baseline));
+    let (stall, cpu) = (taken.stall - own.stall, taken.cpu - own.cpu);
     if stall * 1e3 > policy.max_added_stall_ms {
         limits.push(stall_limit(stall));
     }

@@ -14,6 +14,11 @@ use crate::stale::CycleCost;
 /// Seconds for which a write counts.
 pub const DAY: f64 = 86_400.0;
 
+/// Returns how many of these times are less than a day ago.
+pub fn within_a_day(times: &VecDeque<f64>, now: f64) -> usize {
+    times.iter().filter(|at| now - **at < DAY).count()
+}
+
 /// Times in seconds of a controller's clock, which may be before its start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Times {

@@ -5,6 +5,7 @@ use super::{
     baseline::{Baseline, Parameter},
     controller::Controller,
     surge::Surge,
+    times::DAY,
 };
 use crate::stale::CycleSetting;
 
@@ -19,6 +20,7 @@ impl Controller {
                 settle_until: self.settle_until,
                 is_restored: self.is_restored,
             });
+            self.writes.retain(|at| now - at < DAY);
             self.writes.push_back(now);
             self.settle_until = self.settle_until.max(now + self.settling());
             self.is_restored = false;

@@ -105,8 +105,8 @@ impl Store {
         .execute(&mut tx)
         .await?;
         let sampled = held_shares(&mut tx, &instance.id, Duration::from_micros(HOUR.unsigned_abs()), now).await?;
-        let measured = |point: PrimaryPoint| match sampled.iter().find(|(address, _)| *address == point.address) {
-            Some((_, share)) if point.approximate || point.share.is_none() => point.measured(*share),
+        let measured = |point: PrimaryPoint| match sampled.get(&point.address) {
+            Some(share) if point.approximate || point.share.is_none() => point.measured(*share),
             _ => point,
         };
         let mut primaries: Vec<PrimaryPoint> = found.primaries.iter().map(PrimaryPoint::from).map(measured).collect();

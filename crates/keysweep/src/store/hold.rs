@@ -1,6 +1,6 @@
 //! Holding stale shares: policies, the leases of the workers that hold, and the servers' own settings.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use keysweep_engine::{Address, BaselineRecord, HoldPolicy, HoldState, stale::Share};
@@ -244,14 +244,14 @@ impl Store {
     }
 }
 
-/// Returns the last samples of the servers of an instance that is held, with their addresses, as far as they were taken and reported
+/// Returns the last samples of the servers of an instance that is held, by their addresses, as far as they were taken and reported
 /// within a time.
 pub(super) async fn held_shares(
     tx: &mut DbSession,
     instance_id: &str,
     within: Duration,
     now: Timestamp,
-) -> Result<Vec<(String, Share)>, StoreError> {
+) -> Result<HashMap<String, Share>, StoreError> {
     let found = sql("SELECT status FROM hold WHERE instance_id = $1 AND status IS NOT NULL AND reported_at > $2")
         .bind(instance_id)
         .bind(now - within)

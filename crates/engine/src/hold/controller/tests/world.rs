@@ -349,7 +349,8 @@ impl World {
         let workload = Workload::split(rate, &vec![(keys, keys, None); databases as usize], 16);
         let model = Model::lawful(&workload);
         let own = self.controller.baseline().expect("a baseline").setting();
-        let (stall, cpu) = (model.stall(to) - model.stall(own), model.cpu(to) - model.cpu(own));
+        let (taken, own) = (model.taken(to), model.taken(own));
+        let (stall, cpu) = (taken.stall - own.stall, taken.cpu - own.cpu);
         // Costs are learned from loads that scatter.
         assert!(stall * 1e3 <= self.policy.max_added_stall_ms * SCATTER, "{stall} s at {to:?}: {}", self.sentence);
         assert!(cpu <= self.policy.max_added_cpu * SCATTER, "{cpu} at {to:?}: {}", self.sentence);
