@@ -10,7 +10,7 @@ use keysweep_engine::{
     Credentials, FailureKind, HoldLevel, HoldPolicy, Holder, Mode, Options, Outcome, SentinelTls, Stop, Target,
     restore, sweep,
 };
-use keysweep_harness::{Churn, DataSet, Flavor, Server, eventually, free_port};
+use keysweep_harness::{Churn, DataSet, Flavor, Monitored, Server, eventually, free_port};
 use redis::Connection;
 use rstest::rstest;
 
@@ -23,59 +23,36 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Remark of a restore after which the configuration file may contain a temporary value.
 const IN_FILE: &str = "its configuration file may contain a value that keysweep wrote";
 
-/// A primary with a replica, and two Sentinels that monitor them.
-struct Watched {
-    primary: Server,
-    replica: Server,
-    sentinels: Vec<Server>,
+fn monitored(flavor: Flavor) -> Monitored {
+    let monitored = Monitored::of(Server::start(flavor));
+    // As on the primary, so that its keys can be counted once it is one.
+    redis::cmd("DEBUG")
+        .arg("SET-ACTIVE-EXPIRE")
+        .arg(0)
+        .exec(&mut monitored.replica.connection())
+        .expect("DEBUG is allowed");
+    monitored
 }
 
-impl Watched {
-    fn start(flavor: Flavor) -> Self {
-        Self::of(Server::start(flavor))
-    }
-
-    fn of(primary: Server) -> Self {
-        let flavor = primary.flavor();
-        let replica = primary.replica();
-        set_active_expire_off(&replica);
-        let launch = |_| Server::with(flavor).sentinel_of("main", &primary, 2).start();
-        let sentinels: Vec<Server> = (0..2).map(launch).collect();
-        for sentinel in &sentinels {
-            let mut connection = sentinel.connection();
-            eventually("the Sentinels know each other and the replica", TIMEOUT, || {
-                let answer: Vec<String> =
-                    redis::cmd("SENTINEL").arg("MASTER").arg("main").query(&mut connection).expect("an answer");
-                let field =
-                    |name: &str| answer.iter().position(|field| field == name).map(|at| answer[at + 1].as_str());
-                (field("num-slaves") == Some("1") && field("num-other-sentinels") == Some("1")).then_some(())
-            });
-        }
-        Self { primary, replica, sentinels }
-    }
-
-    fn target(&self) -> Target {
-        let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
-        format!("redis-sentinel://{}/main", hosts.join(",")).parse().expect("a target")
-    }
-}
-
-fn set_active_expire_off(server: &Server) {
-    redis::cmd("DEBUG").arg("SET-ACTIVE-EXPIRE").arg(0).exec(&mut server.connection()).expect("DEBUG is allowed");
+fn target(monitored: &Monitored) -> Target {
+    monitored.url().parse().expect("a target")
 }
 
 #[rstest]
 fn the_primary_behind_sentinels_is_swept_also_when_one_of_them_is_down(
     #[values(Flavor::Redis70, Flavor::Valkey91)] flavor: Flavor,
 ) {
-    let mut watched = Watched::start(flavor);
-    let loaded = DataSet::new().live(500).stale(300).load(&watched.primary);
-    let mut target = watched.target();
+    let mut monitored = monitored(flavor);
+    let loaded = DataSet::new().live(500).stale(300).load(&monitored.primary);
+    let mut target = target(&monitored);
     target.seeds.insert(0, format!("127.0.0.1:{}", free_port()).parse().expect("an address"));
-    watched.sentinels[0].kill();
+    monitored.sentinels[0].kill();
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!((report.outcome, report.totals.keys_reclaimed), (Outcome::Done, loaded.stale), "{report:?}");
-    assert_eq!(report.shards[0].address.as_ref().map(ToString::to_string), Some(watched.primary.address().to_string()));
+    assert_eq!(
+        report.shards[0].address.as_ref().map(ToString::to_string),
+        Some(monitored.primary.address().to_string())
+    );
 }
 
 #[rstest]
@@ -87,32 +64,28 @@ fn heavy_a_failover_by_sentinels_during_a_sweep_is_followed(
 }
 
 fn survive_a_failover(flavor: Flavor, planned: bool, at: f64) {
-    let watched = Watched::start(flavor);
-    let loaded = DataSet::new().live(10_000).stale(10_000).load(&watched.primary);
-    let target = watched.target();
-    let shared = Mutex::new(watched);
+    let monitored = monitored(flavor);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&monitored.primary);
+    let target = target(&monitored);
+    let shared = Mutex::new(monitored);
     let fail = Once::between(at..0.9, |_| {
-        let mut watched = shared.lock().expect("no panic");
+        let mut monitored = shared.lock().expect("no panic");
         if planned {
-            let mut connection = watched.sentinels[0].connection();
-            // Refused until the Sentinels have discovered their nodes.
-            eventually("the failover begins", TIMEOUT, || {
-                redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
-            });
+            monitored.fail_over();
         } else {
-            watched.primary.kill();
+            monitored.primary.kill();
         }
     });
     let report = sweep(&target, &slow(6_000), &fail, &Stop::new());
     assert!(fail.was_done());
-    let watched = shared.into_inner().expect("no panic");
+    let monitored = shared.into_inner().expect("no panic");
     assert_eq!(report.outcome, Outcome::Done, "{report:?}");
     assert_eq!(
         report.shards[0].address.as_ref().map(ToString::to_string),
-        Some(watched.replica.address().to_string()),
+        Some(monitored.replica.address().to_string()),
         "{report:?}"
     );
-    assert_eq!(watched.replica.held(), loaded.live, "{report:?}");
+    assert_eq!(monitored.replica.held(), loaded.live, "{report:?}");
 }
 
 #[test]
@@ -164,17 +137,17 @@ fn heavy_after_a_primary_hangs_the_one_that_sentinels_promote_is_swept() {
 }
 
 fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
-    let watched = Watched::start(flavor);
-    let loaded = DataSet::new().live(10_000).stale(10_000).load(&watched.primary);
-    let target = watched.target();
-    let shared = Mutex::new(watched);
+    let monitored = monitored(flavor);
+    let loaded = DataSet::new().live(10_000).stale(10_000).load(&monitored.primary);
+    let target = target(&monitored);
+    let shared = Mutex::new(monitored);
     let hang = Once::between(at..0.9, |_| shared.lock().expect("no panic").primary.pause());
     let begun = std::time::Instant::now();
     let report = sweep(&target, &slow(6_000), &hang, &Stop::new());
     let took = begun.elapsed();
     assert!(hang.was_done());
-    let watched = shared.into_inner().expect("no panic");
-    assert_eq!((report.outcome, watched.replica.held()), (Outcome::Done, loaded.live), "{report:?}");
+    let monitored = shared.into_inner().expect("no panic");
+    assert_eq!((report.outcome, monitored.replica.held()), (Outcome::Done, loaded.live), "{report:?}");
     assert!(took < Duration::from_secs(25), "a reply is waited for for 30 s; this took {took:?}");
 }
 
@@ -182,12 +155,12 @@ fn survive_a_hanging_primary(flavor: Flavor, at: f64) {
 /// since the Sentinels send it CONFIG REWRITE.
 #[test]
 fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a_restart_from_its_rewritten_file() {
-    let mut watched = Watched::of(Server::with(Flavor::Valkey91).config_file().start());
+    let mut monitored = Monitored::of(Server::with(Flavor::Valkey91).config_file().start());
     let effort = |server: &Server| -> Vec<String> {
         redis::cmd("CONFIG").arg("GET").arg("active-expire-effort").query(&mut server.connection()).expect("a value")
     };
-    let own = effort(&watched.primary);
-    let churn = Churn::start(&watched.primary, 1_500, Duration::from_secs(8));
+    let own = effort(&monitored.primary);
+    let churn = Churn::start(&monitored.primary, 1_500, Duration::from_secs(8));
     let policy = HoldPolicy {
         level: HoldLevel::Hold,
         below: 0.05,
@@ -195,7 +168,7 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
         settle_floor_seconds: 1,
         ..HoldPolicy::default()
     };
-    let (target, host, stop, mut holder) = (watched.target(), Memory::default(), Stop::new(), Holder::new(policy));
+    let (target, host, stop, mut holder) = (target(&monitored), Memory::default(), Stop::new(), Holder::new(policy));
     let dialer = target.dialer().expect("a dialer");
     let mut round = || {
         std::thread::sleep(Duration::from_millis(500));
@@ -205,22 +178,19 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
     };
     eventually("the effort is raised", TIMEOUT * 3, || {
         round();
-        (effort(&watched.primary) != own).then_some(())
+        (effort(&monitored.primary) != own).then_some(())
     });
-    assert_eq!(effort(&watched.replica), own, "CONFIG SET is not replicated");
-    let (raised, file) = (effort(&watched.primary), configuration_file(&watched.primary));
+    assert_eq!(effort(&monitored.replica), own, "CONFIG SET is not replicated");
+    let (raised, file) = (effort(&monitored.primary), configuration_file(&monitored.primary));
     assert_ne!(raised, own);
     drop(churn);
-    let mut connection = watched.sentinels[0].connection();
-    eventually("the failover begins", TIMEOUT, || {
-        redis::cmd("SENTINEL").arg("FAILOVER").arg("main").exec(&mut connection).ok()
-    });
+    monitored.fail_over();
     let written = eventually("the Sentinels rewrite the configuration file", TIMEOUT, || written_effort(&file));
     assert_eq!(written, raised[1], "what was temporary is permanent");
     let mut said = String::new();
     eventually("the demoted node has its own settings", TIMEOUT, || {
         said = round();
-        (effort(&watched.primary) == own).then_some(())
+        (effort(&monitored.primary) == own).then_some(())
     });
     assert!(said.contains(IN_FILE), "{said}");
     let records = host.records();
@@ -228,15 +198,15 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
     assert_eq!(records[0].baseline.setting().effort.to_string(), own[1]);
     let restored = holder.finish(&*dialer, &target, &host);
     assert!(restored.iter().all(keysweep_engine::Restored::is_done), "{restored:?}");
-    assert_eq!((effort(&watched.primary), effort(&watched.replica)), (own.clone(), own.clone()));
+    assert_eq!((effort(&monitored.primary), effort(&monitored.replica)), (own.clone(), own.clone()));
     // The file is not corrected: each restart brings the value back, and each restore replaces it.
-    watched.primary.kill();
-    watched.primary.restart();
-    assert_eq!(effort(&watched.primary), raised, "the file was rewritten");
+    monitored.primary.kill();
+    monitored.primary.restart();
+    assert_eq!(effort(&monitored.primary), raised, "the file was rewritten");
     let record = host.records()[0].clone();
     let restored = restore(&*dialer, &target, &record, &stop);
     assert!(restored.is_done() && restored.to_string().contains(IN_FILE), "{restored}");
-    assert_eq!(effort(&watched.primary), own);
+    assert_eq!(effort(&monitored.primary), own);
 }
 
 fn configuration_file(server: &Server) -> PathBuf {
@@ -252,8 +222,8 @@ fn written_effort(path: &Path) -> Option<String> {
 
 #[test]
 fn an_unknown_name_is_reported_with_the_known_ones() {
-    let watched = Watched::start(Flavor::Valkey91);
-    let mut target = watched.target();
+    let monitored = Monitored::of(Server::start(Flavor::Valkey91));
+    let mut target = target(&monitored);
     target.mode = Mode::Sentinel { name: "mian".into(), credentials: Credentials::default(), tls: SentinelTls::Same };
     let report = sweep(&target, &Options::default(), &(), &Stop::new());
     assert_eq!(report.reason, Some(FailureKind::Unsupported));

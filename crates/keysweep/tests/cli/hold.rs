@@ -3,6 +3,8 @@
 
 #[path = "hold/clients.rs"]
 mod clients;
+#[path = "hold/failovers.rs"]
+mod failovers;
 #[path = "hold/kills.rs"]
 mod kills;
 #[path = "hold/soak.rs"]

@@ -1,0 +1,112 @@
+//! Sentinels fail a held primary over: it gets its own settings back, also where `keysweep hold` died before, and the new
+//! primary is held.
+
+use std::fs;
+
+use keysweep_harness::{Churn, Flavor, KilledOnDrop, Monitored, Server, eventually, installation};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{LONGEST_TTL, RATE, TIMEOUT, hold, output, restore_all, setting};
+
+/// On a busy machine cycles take longer, and the server would get its own settings back.
+const WIDE: [&str; 6] = ["--below", "5%", "--max-added-stall", "10", "--max-added-cpu", "20"];
+/// Remark of a restore after which the configuration file may contain a temporary value.
+const IN_FILE: &str = "its configuration file may contain a value that keysweep wrote";
+
+/// Starts a primary, a replica and Sentinels. The operator's settings differ from the defaults, and by server.
+fn monitored(flavor: Flavor) -> Monitored {
+    let monitored = Monitored::of(Server::with(flavor).config_file().start());
+    for (server, effort, hz) in [(&monitored.primary, 2, 11), (&monitored.replica, 1, 12)] {
+        for (directive, value) in [("active-expire-effort", effort), ("hz", hz)] {
+            redis::cmd("CONFIG").arg("SET").arg(directive).arg(value).exec(&mut server.connection()).expect("set");
+        }
+    }
+    monitored
+}
+
+/// Churns until the server's setting is raised.
+fn raise(server: &Server, own: &[String; 2]) -> Churn {
+    let churn = Churn::start(server, RATE, LONGEST_TTL);
+    eventually("a setting is raised", TIMEOUT, || (setting(server) != *own).then_some(()));
+    churn
+}
+
+#[test]
+fn heavy_after_a_failover_by_sentinels_the_old_primary_has_its_own_settings_and_the_new_one_is_held() {
+    let installation = installation!();
+    let monitored = monitored(Flavor::Redis82);
+    let [own, other] = [&monitored.primary, &monitored.replica].map(setting);
+    let data = tempfile::tempdir().expect("a folder");
+    let mut process = hold(&installation, &monitored.url(), data.path(), &WIDE);
+    drop(raise(&monitored.primary, &own));
+    assert_eq!(setting(&monitored.replica), other, "CONFIG SET is not replicated");
+
+    monitored.fail_over();
+    eventually("the demoted server has its own settings", TIMEOUT, || {
+        let is_replica = role(&monitored.primary) == "slave";
+        (is_replica && setting(&monitored.primary) == own).then_some(())
+    });
+    let _churn = raise(&monitored.replica, &other);
+    assert_eq!(setting(&monitored.primary), own);
+
+    kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
+    let exit = eventually("it ends", TIMEOUT, || process.try_wait().expect("a child"));
+    let said = output(data.path());
+    assert_eq!((exit.code(), setting(&monitored.replica)), (Some(0), other), "{said}");
+    assert_eq!(setting(&monitored.primary), own, "{said}");
+}
+
+#[test]
+fn heavy_after_a_kill_and_a_failover_by_sentinels_restore_brings_back_exactly_the_old_primarys_own_settings() {
+    let installation = installation!();
+    let mut monitored = monitored(Flavor::Redis70);
+    let [own, other] = [&monitored.primary, &monitored.replica].map(setting);
+    let data = tempfile::tempdir().expect("a folder");
+    let process = hold(&installation, &monitored.url(), data.path(), &WIDE);
+    drop(raise(&monitored.primary, &own));
+    kill(process);
+    let raised = setting(&monitored.primary);
+    assert_ne!(raised, own);
+
+    monitored.fail_over();
+    eventually("the primary is demoted", TIMEOUT, || (role(&monitored.primary) == "slave").then_some(()));
+    let file = configuration_file(&monitored.primary);
+    eventually("the Sentinels make the raised value permanent", TIMEOUT, || {
+        let file = fs::read_to_string(&file).expect("the server's file");
+        file.lines().any(|line| line == format!("active-expire-effort {}", raised[0])).then_some(())
+    });
+    assert_eq!(setting(&monitored.primary), raised);
+    let restore = || {
+        let restored = restore_all(&installation, data.path());
+        let said = String::from_utf8_lossy(&restored.stdout).into_owned();
+        assert_eq!(restored.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&restored.stderr));
+        assert!(said.contains(IN_FILE), "{said}");
+    };
+    restore();
+    assert_eq!((setting(&monitored.primary), setting(&monitored.replica)), (own.clone(), other));
+
+    // The file still has the raised value, and each restart brings it back.
+    monitored.primary.kill();
+    monitored.primary.restart();
+    assert_eq!(setting(&monitored.primary), raised);
+    restore();
+    assert_eq!(setting(&monitored.primary), own);
+}
+
+fn kill(mut process: KilledOnDrop) {
+    process.kill().expect("it runs");
+    process.wait().expect("a child");
+}
+
+fn role(server: &Server) -> String {
+    info(server, "replication", "role:")
+}
+
+fn configuration_file(server: &Server) -> String {
+    info(server, "server", "config_file:")
+}
+
+fn info(server: &Server, section: &str, field: &str) -> String {
+    let info: String = redis::cmd("INFO").arg(section).query(&mut server.connection()).expect("an answer");
+    info.lines().find_map(|line| line.strip_prefix(field)).expect("a field").to_owned()
+}
