@@ -117,11 +117,22 @@ impl Baseline {
         values.left.push(value);
     }
 
-    /// Takes in what was found: where it is what keysweep may have left, nothing else is.
+    /// Takes in what was found: where it is the server's own value, or what keysweep may have left, nothing else is left.
     pub fn find(&mut self, found: CycleSetting) {
         for parameter in Parameter::ALL {
             let (values, value) = (self.values_mut(parameter), parameter.of(found));
-            if values.left.contains(&value) {
+            if value == values.baseline || values.left.contains(&value) {
+                values.left = vec![value];
+            }
+        }
+    }
+
+    /// Takes in what a new process of the server began with: the value that keysweep wrote last may have come back from the
+    /// configuration file, and counts as left.
+    pub fn come_back(&mut self, found: CycleSetting) {
+        for parameter in Parameter::ALL {
+            let (values, value) = (self.values_mut(parameter), parameter.of(found));
+            if values.written.last() == Some(&value) {
                 values.left = vec![value];
             }
         }

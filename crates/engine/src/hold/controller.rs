@@ -40,6 +40,8 @@ pub struct Controller {
     /// A sample that was taken for the next step.
     pub(super) sample: Option<Share>,
     pub(super) sampled_at: Option<f64>,
+    /// Why the server refused to be sampled last.
+    pub(super) unsampled: Option<String>,
     pub(super) changed_at: f64,
     pub(super) settle_until: f64,
     pub(super) back_off: Option<(f64, String)>,
@@ -63,8 +65,10 @@ pub struct Controller {
     pub(super) is_foreign: bool,
     /// Whether a restore has left a value of someone else.
     pub(super) has_left: bool,
-    /// Whether the baseline is of an earlier hold whose restore is finished.
+    /// Whether the settings to be found follow a finished restore, so that what keysweep never wrote is the server's own.
     pub(super) is_finished: bool,
+    /// Whether the settings to be found are those that a new process of the server began with.
+    pub(super) is_new_process: bool,
     /// Whether nothing is left to restore: what is found was set by others.
     pub(super) is_restored: bool,
     /// The server process that an earlier holder wrote to last.
@@ -85,6 +89,7 @@ impl Controller {
             share: None,
             sample: None,
             sampled_at: None,
+            unsampled: None,
             changed_at: f64::NEG_INFINITY,
             settle_until: f64::NEG_INFINITY,
             back_off: None,
@@ -100,6 +105,7 @@ impl Controller {
             is_foreign: false,
             has_left: false,
             is_finished,
+            is_new_process: false,
             is_restored: is_finished,
             recorded_run: String::new(),
         }
@@ -208,12 +214,14 @@ impl Controller {
         if !is_same {
             self.learned = Learned::recalled(self.learned.own_cost());
         }
+        self.is_finished |= self.is_restored && !is_same;
+        self.is_new_process |= !is_same;
         self.is_restored &= is_same;
         self.ceiling = self.ceiling.take().filter(|_| is_same);
         self.back_off = self.back_off.take().filter(|(until, _)| self.run_id.is_none() && *until > now);
         self.run_id = Some(signals.run_id.clone());
         (self.history, self.alarms) = (History::default(), Alarms::new(signals.replicas));
-        (self.share, self.sample, self.sampled_at) = (None, None, None);
+        (self.share, self.sample, self.sampled_at, self.unsampled) = (None, None, None, None);
         self.scan = Scan::None;
         (self.is_foreign, self.broken, self.surge) = (false, 0, Surge::default());
         self.held();
@@ -222,10 +230,14 @@ impl Controller {
     /// Compares the settings that were found with those that were left, and adopts what an earlier holder wrote.
     fn compare(&mut self, signals: &Signals) {
         let Some(found) = signals.configured else { return };
-        if std::mem::take(&mut self.is_finished)
-            && let Some(baseline) = &mut self.baseline
-        {
-            baseline.follow(found);
+        let (is_finished, is_new) = (std::mem::take(&mut self.is_finished), std::mem::take(&mut self.is_new_process));
+        if let Some(baseline) = &mut self.baseline {
+            if is_finished {
+                baseline.follow(found);
+            }
+            if is_new {
+                baseline.come_back(found);
+            }
         }
         let Some(baseline) = self.baseline.as_mut().filter(|baseline| baseline.is_written()) else {
             // Nothing was written: what is found is the server's own.

@@ -8,7 +8,7 @@ use super::{
     controller::Controller,
     model::Model,
     policy::Level,
-    sentences::{sampled, setting as shown},
+    sentences::{restoring, sampled, setting as shown},
     signals::Signals,
     state::HoldState,
     steady::Basis,
@@ -32,16 +32,24 @@ impl Controller {
         let differs = found != baseline;
         let is_off = self.policy.level == Level::Observe;
         let restore = |state, reason: &str| {
-            let sentence = format!("{reason}; the server's own settings, {}, are restored", shown(baseline));
-            let action = if signals.may_write { Action::Restore } else { Action::None };
-            Decision { action, ..Decision::stay(state, sentence) }
+            let sentence = restoring(reason, baseline);
+            match signals.may_write {
+                true => Decision { action: Action::Restore, ..Decision::stay(state, sentence) },
+                false => Decision::stay(state, format!("{sentence} once changes can be recorded")),
+            }
         };
         match (is_off, differs) {
             (true, true) if self.has_left || self.is_restored => {
                 return Decision::stay(HoldState::Off, format!("{} was set by others and is left", shown(found)));
             }
             (true, true) => return restore(HoldState::Restoring, "holding ends"),
-            (true, false) => return Decision::stay(HoldState::Off, "nothing is held"),
+            (true, false) => {
+                // A server that was restarted has its own settings again, and its record is to say so: what an operator sets
+                // later is not what keysweep left.
+                let is_open = self.has_to_restore() && signals.may_write;
+                let action = if is_open { Action::Restore } else { Action::None };
+                return Decision { action, ..Decision::stay(HoldState::Off, "nothing is held") };
+            }
             (false, _) if self.is_foreign => {
                 let sentence = format!(
                     "{} was found, which is neither the server's own setting nor what keysweep wrote last; nothing is written \
@@ -132,7 +140,7 @@ impl Controller {
         if let Some(relief) = broken.as_ref().and_then(|broken| self.relief(found, broken)) {
             return self.allowed(now, relief, no_write);
         }
-        let fresh = self.share.filter(|(at, _)| *at > self.changed_at).map(|(_, share)| share);
+        let fresh = self.fresh_share(now, signals);
         if let Some(reason) = alarm {
             let sentence = format!("{reason}; nothing is raised meanwhile");
             // What does not pass keeps the share above the target.
@@ -202,7 +210,9 @@ impl Controller {
         match (&decision.action, no_write) {
             (Action::Write { .. } | Action::Scan, Some(why)) => advice(HoldState::Advising, why.to_owned()),
             (Action::Write { .. }, None) if !self.has_writes_left(now, usize::from(is_raise)) => {
-                advice(HoldState::CannotHold, format!("{WRITES_A_DAY} changes a day are used up"))
+                // The target is held where it would be lowered.
+                let state = if is_raise { HoldState::CannotHold } else { HoldState::Holding };
+                advice(state, format!("{WRITES_A_DAY} changes a day are used up"))
             }
             (Action::Scan, None) => {
                 self.scan = Scan::Asked(now);

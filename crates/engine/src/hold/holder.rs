@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    thread,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use super::{
     host::{Change, HolderHost},
     node::Node,
     policy::Policy,
-    restore::{RestoreOutcome, Restored, restore, restore_once},
+    restore::{RestoreOutcome, Restored, Scope, restore_once, restore_within},
     state::HoldStatus,
     times::Clock,
 };
@@ -24,8 +25,9 @@ use crate::{
 
 /// Name of the connections in `CLIENT LIST`.
 const CLIENT_NAME: &str = "keysweep:hold";
-/// How long restoring all servers may take at the end.
+/// How long restoring all servers may take at the end, and how many are restored at a time.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(20);
+const RESTORED_AT_A_TIME: usize = 32;
 
 /// What is known of one server.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,14 +145,7 @@ impl Holder {
         let stop = Stop::new().within(Some(RESTORE_TIMEOUT));
         let name = target.to_string();
         let records: Vec<_> = self.nodes.values_mut().filter_map(|node| node.record_at_end(&name, host)).collect();
-        // Values of others are left, also those that keysweep wrote once.
-        let left = |record: &BaselineRecord| BaselineRecord { baseline: record.baseline.left_only(), ..record.clone() };
-        // A server that cannot be reached keeps none of the others from being restored.
-        let mut attempts: Vec<_> =
-            records.iter().map(|record| (record, restore_once(dialer, target, &left(record), &stop))).collect();
-        attempts.sort_by_key(|(_, restored)| restored.is_none());
-        let restored = attempts.into_iter().map(|(record, restored)| {
-            let restored = restored.unwrap_or_else(|| restore(dialer, target, &left(record), &stop));
+        let ended = |record: &BaselineRecord, restored: Restored| {
             if restored.is_done() {
                 // Where this fails the record says that the server is to be restored, which then changes nothing.
                 let _ = host.registry().save(&restored.recorded(record));
@@ -160,11 +155,32 @@ impl Holder {
                 host.changed(&Change { address, from, to, reason, is_restore: true });
             }
             restored
-        });
-        let restored = restored.collect();
+        };
+        // A server that cannot be reached, or does not answer, keeps none of the others from being restored.
+        let attempts = side_by_side(&records, |record| restore_once(dialer, target, record, Scope::Left, &stop));
+        let (mut restored, mut unreached) = (Vec::new(), Vec::new());
+        for (record, attempt) in records.into_iter().zip(attempts) {
+            match attempt {
+                Some(one) => restored.push(ended(&record, one)),
+                None => unreached.push(record),
+            }
+        }
+        let attempts = side_by_side(&unreached, |record| restore_within(dialer, target, record, Scope::Left, &stop));
+        restored.extend(unreached.iter().zip(attempts).map(|(record, one)| ended(record, one)));
         self.nodes.clear();
         restored
     }
+}
+
+/// Restores servers, several at a time. Returns the results in the order of the records.
+fn side_by_side<R: Send>(records: &[BaselineRecord], restore: impl Fn(&BaselineRecord) -> R + Sync) -> Vec<R> {
+    let chunks = records.chunks(RESTORED_AT_A_TIME).flat_map(|chunk| {
+        thread::scope(|scope| {
+            let threads: Vec<_> = chunk.iter().map(|record| scope.spawn(|| restore(record))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("restoring does not panic")).collect::<Vec<_>>()
+        })
+    });
+    chunks.collect()
 }
 
 fn primaries(connector: Connector<'_>) -> Result<Vec<Address>, ShardError> {

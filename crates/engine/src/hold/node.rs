@@ -7,9 +7,10 @@ use super::{
     baseline::{Baseline, BaselineRecord, Parameter},
     controller::Controller,
     host::{Change, HolderHost, Reservation},
-    observation::observe,
+    observation::{Expired, observe},
     policy::Policy,
-    restore::{self, RestoreOutcome, Restored},
+    restore::{self, RestoreOutcome, Restored, Scope},
+    sentences::restored,
     signals::Signals,
     state::{HoldState, HoldStatus},
     times::Clock,
@@ -40,12 +41,14 @@ pub struct Node {
     reservation: Option<(String, Reservation)>,
     /// The process that was observed last.
     server: ServerProcess,
+    /// Whether it is a replica, though its address was found to be that of a primary.
+    is_elsewhere: bool,
     /// Identity of the server process that was written to last.
     written_to: String,
     /// Settings before a write whose reply was lost, and its reason.
     unknown: Option<(CycleSetting, String)>,
-    /// Keys that samples have reclaimed from this server process: they count as expired there.
-    reclaimed: u64,
+    /// The keys that have expired in this server process, without those that samples have reclaimed.
+    expired: Expired,
     /// What is known of it.
     pub status: HoldStatus,
 }
@@ -68,8 +71,9 @@ impl Node {
             clock,
             written_to: run_id,
             server,
+            is_elsewhere: false,
             unknown: None,
-            reclaimed: 0,
+            expired: Expired::default(),
             status: HoldStatus { state: HoldState::Measuring, ..HoldStatus::default() },
         }
     }
@@ -98,7 +102,9 @@ impl Node {
             true => self.record(target),
             false => {
                 let _reservation = host.reserve(&self.server, true).ok()?;
-                host.registry().find(&self.address).ok().flatten().filter(|record| !record.is_restored)
+                // In another process of the server a value may have come back from the configuration file.
+                let is_open = |record: &BaselineRecord| !record.is_restored || record.run_id != self.server.run_id;
+                host.registry().find(&self.address).ok().flatten().filter(is_open)
             }
         }
     }
@@ -125,6 +131,9 @@ impl Node {
         if was_open && matches!(result, Err(ShardError::Unreachable(_))) && !connector.stop.is_raised() {
             self.link = None;
             result = self.attempt(is_listed, connector, host);
+        }
+        if self.is_elsewhere {
+            self.link = None;
         }
         if let Err(error) = result {
             self.link = None;
@@ -153,11 +162,11 @@ impl Node {
         let now = || clock.now();
         let (mut signals, info) = observe(&mut link, clock.begun()).map_err(failed)?;
         if signals.run_id != self.server.run_id {
-            self.reclaimed = 0;
+            self.expired = Expired::default();
         }
         self.server = ServerProcess::of(&link, &address, &info);
         if let Some(reading) = &mut signals.reading {
-            reading.expired = reading.expired.saturating_sub(self.reclaimed);
+            reading.expired = self.expired.without_samples(reading.expired);
         }
         // Another process may have written: its record says what the server's own settings are.
         let is_other = self.status.setting.is_some() && signals.configured != self.status.setting;
@@ -165,6 +174,8 @@ impl Node {
             let found = host.registry().find(&address).ok().flatten();
             self.take_over(found);
         }
+        // A name may lead to another server by now, which is found by connecting again.
+        self.is_elsewhere = is_listed == Some(true) && !signals.is_primary;
         signals.is_primary &= is_listed.unwrap_or(true);
         (signals.is_scanning, signals.may_write) = (host.is_scanning(&address), host.may_write());
         signals.is_scan_queued = !signals.is_scanning && host.is_scan_queued(&address);
@@ -226,7 +237,10 @@ impl Node {
                     self.link = Some(link);
                     return Ok(());
                 };
-                sentence.push_str(remark);
+                if matches!(outcome, Outcome::Done(_)) {
+                    self.written_to.clone_from(&self.server.run_id);
+                }
+                sentence = restored(sentence, &outcome, remark);
                 self.status.sentence.clone_from(&sentence);
                 self.controller.restored(now(), outcome.clone());
                 outcome
@@ -269,7 +283,7 @@ impl Node {
         if is_new {
             let status = std::mem::take(&mut self.status);
             let fresh = Self::new(self.address.clone(), self.policy, found, self.clock);
-            *self = Self { status, reclaimed: self.reclaimed, server: self.server.clone(), ..fresh };
+            *self = Self { status, expired: self.expired, server: self.server.clone(), ..fresh };
         }
         is_new
     }
@@ -300,6 +314,7 @@ impl Node {
     ) -> Option<(Outcome, &'static str)> {
         let record = self.record(&connector.target.to_string())?;
         if !host.is_ours() {
+            self.status.sentence = "another worker holds this server; nothing was restored".into();
             return None;
         }
         let reserved = if self.has_reservation() { None } else { Some(host.reserve(&self.server, true)) };
@@ -307,7 +322,7 @@ impl Node {
             self.status.sentence = format!("{cause}; nothing was restored");
             return None;
         }
-        let Ok(Restored { outcome, may_be_in_file, .. }) = restore::through(link, &record) else {
+        let Ok(Restored { outcome, may_be_in_file, .. }) = restore::through(link, &record, Scope::Written) else {
             return Some((Outcome::Unknown, ""));
         };
         let outcome = match outcome {
@@ -349,16 +364,15 @@ impl Node {
             false if is_urgent => {}
             false => host.sampled(&server, Duration::ZERO),
         }
-        let share = match found {
+        match found {
             Ok((share, reclaimed)) => {
-                self.reclaimed += reclaimed;
-                share
+                self.expired.sampled(reclaimed);
+                self.controller.sampled(now, share);
             }
             // A right is missing, or the server must not be sampled now.
-            Err(ShardError::Fatal(_)) => None,
+            Err(ShardError::Fatal(failure)) => self.controller.refused_sample(now, failure.message),
             Err(error) => return Err(error),
-        };
-        self.controller.sampled(now, share);
+        }
         Ok(())
     }
 

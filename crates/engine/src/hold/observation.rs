@@ -72,6 +72,29 @@ fn probe(link: &mut Link) -> Result<f64, LinkError> {
     Ok(round_trips[PINGS * 9 / 10])
 }
 
+/// Counts the keys that have expired in a server process, without those that samples have reclaimed: these count as expired there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expired {
+    seen: u64,
+    reclaimed: u64,
+}
+
+impl Expired {
+    /// Returns what the server counts without the samples. A count that falls has begun anew (CONFIG RESETSTAT).
+    pub fn without_samples(&mut self, counted: u64) -> u64 {
+        if counted < self.seen {
+            self.reclaimed = 0;
+        }
+        self.seen = counted;
+        counted.saturating_sub(self.reclaimed)
+    }
+
+    /// Adds the keys that a sample has reclaimed since the server was asked last.
+    pub fn sampled(&mut self, reclaimed: u64) {
+        self.reclaimed += reclaimed;
+    }
+}
+
 /// Replicas by what INFO says about each.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Replicas {
@@ -92,6 +115,19 @@ impl Replicas {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_samples_reclaim_do_not_count_as_expired_also_after_the_statistics_were_reset() {
+        let mut expired = Expired::default();
+        assert_eq!(expired.without_samples(1_000_000), 1_000_000);
+        expired.sampled(300_000);
+        assert_eq!(expired.without_samples(1_300_100), 1_000_100);
+        // CONFIG RESETSTAT: from here on the rate is that of the keys that expire.
+        let rates: Vec<u64> = [500, 700, 900].map(|counted| expired.without_samples(counted)).into();
+        assert_eq!(rates, [500, 700, 900]);
+        expired.sampled(50);
+        assert_eq!(expired.without_samples(1_000), 950);
+    }
 
     #[test]
     fn replicas_are_told_apart_by_their_state() {

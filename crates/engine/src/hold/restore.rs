@@ -27,6 +27,17 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 pub const IN_FILE: &str =
     "; its configuration file may contain a value that keysweep wrote: check active-expire-effort and hz there";
 
+/// Which values a restore replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All that keysweep ever wrote.
+    Written,
+    /// What keysweep may have left in the server process that it wrote to: others may have set any other value, also one that
+    /// keysweep once wrote. In another process such a value may have come back from the configuration file, so that all that
+    /// keysweep ever wrote is replaced.
+    Left,
+}
+
 /// What became of the settings of one server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RestoreOutcome {
@@ -50,6 +61,8 @@ pub enum RestoreOutcome {
 pub struct Restored {
     /// The server.
     pub address: Address,
+    /// Identity of the server process; `None`: the server was not reached, or does not say.
+    pub run_id: Option<String>,
     /// What became of its settings.
     pub outcome: RestoreOutcome,
     /// Whether a written value may be in the server's configuration file: the server was restarted with it, or ran CONFIG
@@ -67,6 +80,10 @@ impl Restored {
             RestoreOutcome::Failed(_) => return record,
         }
         record.is_restored = true;
+        // A value that is found in a later process has come back from the configuration file.
+        if let Some(run_id) = &self.run_id {
+            record.run_id.clone_from(run_id);
+        }
         record
     }
 
@@ -78,9 +95,20 @@ impl Restored {
 
 /// Restores the settings of one server. Retries while it cannot be reached, until the stop is raised or its deadline passes.
 pub fn restore(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, stop: &Stop) -> Restored {
+    restore_within(dialer, target, record, Scope::Written, stop)
+}
+
+/// Restores the settings of one server as [`restore`] does, where they have values of this scope.
+pub fn restore_within(
+    dialer: &dyn Dialer,
+    target: &Target,
+    record: &BaselineRecord,
+    scope: Scope,
+    stop: &Stop,
+) -> Restored {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
     loop {
-        match attempt(connector, record) {
+        match attempt(connector, record, scope) {
             Ok(restored) => return restored,
             Err(ShardError::Unreachable(_)) if !stop.is_raised() => stop.wait_until(Instant::now() + RETRY_INTERVAL),
             Err(error) => {
@@ -91,28 +119,40 @@ pub fn restore(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, st
                     error => error.into_failure(&record.address).message,
                 };
                 let outcome = RestoreOutcome::Failed(failure);
-                return Restored { address: record.address.clone(), outcome, may_be_in_file: false };
+                return Restored { address: record.address.clone(), run_id: None, outcome, may_be_in_file: false };
             }
         }
     }
 }
 
 /// Restores the settings of one server without a second attempt. `None`: it cannot be reached now.
-pub fn restore_once(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, stop: &Stop) -> Option<Restored> {
+pub fn restore_once(
+    dialer: &dyn Dialer,
+    target: &Target,
+    record: &BaselineRecord,
+    scope: Scope,
+    stop: &Stop,
+) -> Option<Restored> {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
-    attempt(connector, record).ok()
+    attempt(connector, record, scope).ok()
 }
 
-fn attempt(connector: Connector<'_>, record: &BaselineRecord) -> Result<Restored, ShardError> {
+fn attempt(connector: Connector<'_>, record: &BaselineRecord, scope: Scope) -> Result<Restored, ShardError> {
     let mut link = connector.open_node(&record.address)?;
-    through(&mut link, record).map_err(|error| ShardError::at(&record.address, error))
+    through(&mut link, record, scope).map_err(|error| ShardError::at(&record.address, error))
 }
 
 /// Restores the settings of the server behind a link.
-pub fn through(link: &mut Link, record: &BaselineRecord) -> Result<Restored, LinkError> {
-    let info = link.info(&["server", "commandstats"])?.unwrap_or_default();
+pub fn through(link: &mut Link, record: &BaselineRecord, scope: Scope) -> Result<Restored, LinkError> {
+    let info = link.info(&["server", "replication", "commandstats"])?.unwrap_or_default();
+    let run_id = info.run_id();
     let before = setting(link)?;
-    let outcome = match writer::restore(link, &record.baseline)? {
+    let is_same_process = run_id.as_ref().is_none_or(|run_id| *run_id == record.run_id);
+    let baseline = match scope {
+        Scope::Left if is_same_process => record.baseline.left_only(),
+        Scope::Left | Scope::Written => record.baseline.clone(),
+    };
+    let outcome = match writer::restore(link, &baseline)? {
         Outcome::Done(now) => match before {
             _ if now != record.baseline.setting() => RestoreOutcome::Foreign(now),
             Some(from) if from != now => RestoreOutcome::Restored { from, to: now },
@@ -124,9 +164,8 @@ pub fn through(link: &mut Link, record: &BaselineRecord) -> Result<Restored, Lin
         Outcome::Unknown => RestoreOutcome::Failed(format!("{}: the connection broke", record.address)),
     };
     let was_written = before.is_some_and(|before| is_written(record, before));
-    let restarted = was_written && info.run_id().is_some_and(|run_id| run_id != record.run_id);
-    let may_be_in_file = record.baseline.is_written() && (restarted || has_rewritten(&info));
-    Ok(Restored { address: record.address.clone(), outcome, may_be_in_file })
+    let may_be_in_file = record.baseline.is_written() && ((was_written && !is_same_process) || has_rewritten(&info));
+    Ok(Restored { address: record.address.clone(), run_id, outcome, may_be_in_file })
 }
 
 /// Whether one of the settings has a value that keysweep wrote and that is not the server's own.
@@ -137,9 +176,14 @@ fn is_written(record: &BaselineRecord, setting: CycleSetting) -> bool {
     })
 }
 
-/// Whether the server has run CONFIG REWRITE since its start. Before Redis 7.0 the subcommands are not counted apart.
+/// Whether the server has, or may have, run CONFIG REWRITE since its start. Before Redis 7.0 the subcommands are not counted
+/// apart: there a primary that was demoted may have, if it has a file.
 fn has_rewritten(info: &Info) -> bool {
-    info.command("config|rewrite").is_some_and(|(calls, _)| calls > 0)
+    let has_run = |command| info.command(command).is_some_and(|(calls, _)| calls > 0);
+    let is_counted_apart = info.command("config").is_none();
+    let is_demoted =
+        info.text("role") == Some("slave") && info.text("config_file").is_some_and(|file| !file.is_empty());
+    has_run("config|rewrite") || (!is_counted_apart && is_demoted)
 }
 
 impl std::fmt::Display for Restored {

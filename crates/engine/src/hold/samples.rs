@@ -11,6 +11,8 @@ use crate::stale::{MIN_SAMPLED_KEYS, Share, reversion_seconds};
 /// Seconds between two samples, at least, and in intervals.
 const MIN_SAMPLE_SECONDS: f64 = 30.0;
 const SAMPLE_INTERVALS: f64 = 5.0;
+/// Times between two samples after which one says nothing of now any more: keys may have become too few for another.
+const FRESH: f64 = 4.0;
 
 impl Controller {
     /// Whether a sample should be taken before the next step.
@@ -28,9 +30,13 @@ impl Controller {
         }
         let Some(sampled_at) = self.sampled_at else { return true };
         let since = now - sampled_at;
+        since >= self.spacing(signals) || (self.is_sample_urgent(now, signals) && since >= self.floor())
+    }
+
+    /// Returns the seconds between two samples while nothing changes.
+    fn spacing(&self, signals: &Signals) -> f64 {
         let spacing = (SAMPLE_INTERVALS * self.policy.interval().as_secs_f64()).max(MIN_SAMPLE_SECONDS);
-        since >= spacing.max(self.reversion(signals).unwrap_or(0.0))
-            || (self.is_sample_urgent(now, signals) && since >= self.floor())
+        spacing.max(self.reversion(signals).unwrap_or(0.0))
     }
 
     /// Whether nothing was sampled yet, or something has changed since the last sample.
@@ -44,9 +50,28 @@ impl Controller {
 
     /// Receives a sample of the stale share, or that none could be taken.
     pub fn sampled(&mut self, now: f64, share: Option<Share>) {
-        self.sampled_at = Some(now);
+        (self.sampled_at, self.unsampled) = (Some(now), None);
         let in_order = |share: &Share| 0.0 <= share.low && share.low <= share.share && share.share <= share.high;
         self.sample = share.filter(in_order).filter(|share| share.high <= 1.0);
+    }
+
+    /// Receives why the server refuses to be sampled. Nothing is raised until it can be: a batch would go unseen.
+    pub fn refused_sample(&mut self, now: f64, cause: String) {
+        (self.sampled_at, self.unsampled) = (Some(now), Some(cause));
+    }
+
+    /// Returns why there is no sample.
+    pub(super) fn no_sample(&self) -> String {
+        match &self.unsampled {
+            Some(cause) => format!("the share cannot be sampled: {cause}"),
+            None => "the share is to be sampled first".to_owned(),
+        }
+    }
+
+    /// Returns the last sample, unless something has changed since, or it is old.
+    pub(super) fn fresh_share(&self, now: f64, signals: &Signals) -> Option<Share> {
+        let is_fresh = |at: f64| at > self.changed_at && now - at <= FRESH * self.spacing(signals);
+        self.share.filter(|(at, _)| is_fresh(*at)).map(|(_, share)| share)
     }
 
     /// Returns the seconds after which the share has returned to what the cycle holds; `None`: the rate is unknown.
@@ -66,6 +91,7 @@ impl Controller {
     /// Whether the share was sampled since the rate last changed, as far as it can be.
     pub(super) fn has_sampled(&self, signals: &Signals) -> bool {
         let shifted_at = self.history.shifted_at.unwrap_or(f64::NEG_INFINITY);
-        signals.keys().0 < MIN_SAMPLED_KEYS || self.sampled_at.is_some_and(|at| at >= shifted_at)
+        signals.keys().0 < MIN_SAMPLED_KEYS
+            || (self.unsampled.is_none() && self.sampled_at.is_some_and(|at| at >= shifted_at))
     }
 }

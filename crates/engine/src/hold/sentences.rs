@@ -1,6 +1,7 @@
 //! Sentences about holding a target, for people: what is done, why, and what would help.
 
 use super::{
+    action::Outcome,
     goal::{Goal, Limits, Search},
     model::Model,
     policy::Policy,
@@ -15,6 +16,22 @@ pub fn sampled(share: Share) -> String {
 /// Formats a setting.
 pub fn setting(setting: CycleSetting) -> String {
     format!("effort {} at hz {}", setting.effort, setting.hz)
+}
+
+/// Says that the server's own settings are restored, and why.
+pub fn restoring(reason: &str, baseline: CycleSetting) -> String {
+    format!("{reason}; the server's own settings, {}, are restored", setting(baseline))
+}
+
+/// Says what became of a restore for which this is the reason. `remark`: for the operator.
+pub fn restored(reason: String, outcome: &Outcome, remark: &str) -> String {
+    match outcome {
+        Outcome::Done(_) => reason + remark,
+        Outcome::Failed(cause) | Outcome::PutBack(cause) => {
+            format!("the server's own settings are not restored: {cause}")
+        }
+        Outcome::Unknown => "the server's own settings may not be restored yet: the connection broke".to_owned(),
+    }
 }
 
 /// Says what would hold a target that is not held within the limits of a policy.

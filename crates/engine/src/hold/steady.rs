@@ -7,7 +7,7 @@ use super::{
     controller::{Controller, SCANS_A_DAY},
     goal::{Limits, Search},
     model::Model,
-    sentences::{remedy, sampled, setting as shown},
+    sentences::{remedy, restoring, sampled, setting as shown},
     signals::Signals,
     state::HoldState,
 };
@@ -62,7 +62,7 @@ impl Controller {
             return Decision::stay(HoldState::Measuring, "how many keys expire a second is being measured");
         };
         if !self.has_sampled(signals) {
-            return Decision::stay(HoldState::Measuring, "the share is to be sampled first");
+            return Decision::stay(HoldState::Measuring, self.no_sample());
         }
         if let Some(share) = fresh.filter(|share| share.share > below && is_batch(share.low, expected)) {
             return match self.may_scan(now) {
@@ -154,13 +154,23 @@ impl Controller {
     pub(super) fn by_measurement(&mut self, basis: &Basis<'_>, model: Option<&Model<'_>>) -> Decision {
         let Basis { now, signals, found, baseline, fresh } = *basis;
         let (below, (keys, with_ttl)) = (self.policy.below, signals.keys());
-        if with_ttl < MIN_HELD && found == baseline {
+        if with_ttl < MIN_HELD {
             let sentence = format!("{with_ttl} keys with a TTL are too few to matter");
-            return Decision::stay(HoldState::Holding, sentence);
+            return match found == baseline {
+                true => Decision::stay(HoldState::Holding, sentence),
+                // Too few for samples, by which the settings would be lowered.
+                false => Decision {
+                    action: Action::Restore,
+                    ..Decision::stay(HoldState::Restoring, restoring(&sentence, baseline))
+                },
+            };
         }
         let Some(share) = fresh else {
-            let why = if keys < MIN_SAMPLED_KEYS { "too few keys for samples" } else { "no sample yet" };
-            let sentence = format!("how the share follows the settings is unknown here, and there are {why}");
+            let why = match keys < MIN_SAMPLED_KEYS {
+                true => "there are too few keys for samples".to_owned(),
+                false => self.no_sample(),
+            };
+            let sentence = format!("how the share follows the settings is unknown here, and {why}");
             return Decision::stay(HoldState::Measuring, sentence);
         };
         let expected = model.map(|model| model.share(found)).filter(|expected| is_batch(share.low, *expected));

@@ -5,6 +5,7 @@ use std::fs;
 
 use keysweep_harness::{Churn, Flavor, KilledOnDrop, Monitored, Server, eventually, installation};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use super::{LONGEST_TTL, RATE, TIMEOUT, hold, output, restore_all, setting};
 
@@ -59,7 +60,8 @@ fn heavy_after_a_failover_by_sentinels_the_old_primary_has_its_own_settings_and_
 #[test]
 fn heavy_after_a_kill_and_a_failover_by_sentinels_restore_brings_back_exactly_the_old_primarys_own_settings() {
     let installation = installation!();
-    let mut monitored = monitored(Flavor::Redis70);
+    // Where CONFIG REWRITE is not counted apart from other CONFIG commands.
+    let mut monitored = monitored(Flavor::Redis62);
     let [own, other] = [&monitored.primary, &monitored.replica].map(setting);
     let data = tempfile::tempdir().expect("a folder");
     let process = hold(&installation, &monitored.url(), data.path(), &WIDE);
@@ -91,6 +93,28 @@ fn heavy_after_a_kill_and_a_failover_by_sentinels_restore_brings_back_exactly_th
     assert_eq!(setting(&monitored.primary), raised);
     restore();
     assert_eq!(setting(&monitored.primary), own);
+}
+
+/// The file has what was written before the last write, which is foreign while the server is held: an operator may have set it.
+#[rstest::rstest]
+fn an_earlier_value_that_came_back_from_the_configuration_file_is_restored_and_said_when_holding_ends(
+    #[values(true, false)] is_restored: bool,
+) {
+    let server = Server::with(Flavor::Valkey81).arg("--active-expire-effort", "4").start();
+    let data = tempfile::tempdir().expect("a folder");
+    let record = json!({
+        "target": server.url(), "address": server.address().to_string(), "run_id": "an earlier process",
+        "is_restored": is_restored, "effort": {"baseline": 3, "written": [4, 7]}, "hz": {"baseline": 10, "written": []},
+    });
+    let contents = json!({"version": 1, "records": [record]}).to_string();
+    fs::write(data.path().join("restore.json"), contents).expect("written");
+    let mut process = hold(&installation!(), &server.url(), data.path(), &WIDE);
+    eventually("the value is found", TIMEOUT, || output(data.path()).contains(": foreign: ").then_some(()));
+    kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
+    let exit = eventually("it ends", TIMEOUT, || process.try_wait().expect("a child"));
+    let said = output(data.path());
+    assert_eq!((exit.code(), setting(&server)), (Some(0), ["3".into(), "10".into()]), "{said}");
+    assert!(said.contains(IN_FILE), "{said}");
 }
 
 fn kill(mut process: KilledOnDrop) {

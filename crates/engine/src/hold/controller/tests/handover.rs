@@ -6,7 +6,7 @@ use crate::hold::{
     simulated::Server,
     state::HoldState,
 };
-use crate::stale::CycleCost;
+use crate::stale::{CycleCost, CycleSetting};
 
 /// The next holder continues with the times of the last one.
 #[test]
@@ -135,4 +135,65 @@ fn what_an_operator_sets_after_a_restore_is_left() {
     world.end();
     world.steps(3);
     assert_eq!((world.state, world.server.setting), (HoldState::Off, raised), "{}", world.sentence);
+}
+
+/// The Sentinels have rewritten the file of a primary before it was restored: each restart brings back what was temporary.
+#[test]
+fn a_restored_replica_that_restarts_with_what_was_written_last_is_restored_again() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 33);
+    world.steps(40);
+    let raised = world.server.setting;
+    (world.server.file, world.server.is_primary) = (raised, false);
+    world.step();
+    assert_eq!(world.server.setting, E1, "{}", world.sentence);
+    for crashes in [false, true] {
+        world.server.restart(false);
+        if crashes {
+            world.crash();
+        }
+        assert_eq!(world.server.setting, raised);
+        world.steps(2);
+        assert_eq!(world.server.setting, E1, "{:?}: {}", world.state, world.sentence);
+    }
+}
+
+/// A restart has brought back the server's own settings before keysweep did: nothing of keysweep is left there.
+#[test]
+fn what_an_operator_sets_after_a_restart_is_left_though_keysweep_wrote_the_same_value_before() {
+    for crashes in [false, true] {
+        let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 34);
+        world.steps(40);
+        let raised = world.server.setting;
+        world.server.restart(false);
+        assert_eq!((world.server.setting, raised != E1), (E1, true));
+        if crashes {
+            world.crash();
+        }
+        world.end();
+        world.steps(2);
+        let record = world.record.clone().expect("a record");
+        assert!(world.state == HoldState::Off && record.is_restored, "{record:?}");
+        world.server.setting = raised;
+        world.controller.set_policy(Policy { level: Level::Advise, ..world.policy });
+        world.steps(20);
+        assert_eq!((world.state, world.server.setting), (HoldState::Foreign, raised), "{}", world.sentence);
+    }
+}
+
+/// After a restore an operator changes the configuration file and restarts the server.
+#[test]
+fn what_a_restored_server_is_restarted_with_is_its_own_where_keysweep_never_wrote_it() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 35);
+    world.steps(40);
+    world.server.is_primary = false;
+    world.step();
+    assert_eq!(world.server.setting, E1, "{}", world.sentence);
+    let own = CycleSetting { effort: 10, hz: 10 };
+    (world.server.file, world.server.is_primary) = (own, true);
+    world.server.restart(false);
+    world.steps(60);
+    assert_eq!((world.state, world.server.setting), (HoldState::Holding, own), "{}", world.sentence);
+    world.end();
+    world.steps(3);
+    assert_eq!((world.state, world.server.setting), (HoldState::Off, own), "{}", world.sentence);
 }

@@ -51,3 +51,37 @@ fn scans_lower_no_effort_that_follows_samples() {
         assert_eq!((world.server.setting, world.writes), held, "{}", world.sentence);
     }
 }
+
+/// Raised on a batch that no sample shows, cycles would block clients for long.
+#[test]
+fn where_samples_are_refused_nothing_is_raised_and_the_reason_is_said() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 36);
+    for _ in 0..60 {
+        world.controller.refused_sample(world.now + 5.0, "grant +multi".into());
+        world.step();
+    }
+    assert_eq!((world.state, world.writes), (HoldState::Measuring, 0), "{}", world.sentence);
+    assert_eq!(world.sentence, "the share cannot be sampled: grant +multi");
+    world.steps(60);
+    assert_eq!((world.state, world.writes > 0), (HoldState::Holding, true), "{}", world.sentence);
+}
+
+#[test]
+fn a_sample_says_nothing_any_more_once_keys_are_too_few_for_another() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 37);
+    world.steps(60);
+    assert_eq!((world.state, world.sentence.contains(" to ")), (HoldState::Holding, true), "{}", world.sentence);
+    world.server.keys = 15_000.0;
+    world.steps(60);
+    assert!(world.sentence.starts_with("about "), "{:?}: {}", world.state, world.sentence);
+}
+
+#[test]
+fn where_hardly_any_keys_with_a_ttl_are_left_the_server_gets_its_own_settings() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 38);
+    world.steps(60);
+    assert_ne!(world.server.setting, E1);
+    (world.server.keys, world.server.rate) = (2_000.0, 60.0);
+    world.steps(40);
+    assert_eq!((world.state, world.server.setting), (HoldState::Holding, E1), "{}", world.sentence);
+}

@@ -221,6 +221,18 @@ fn twelve_changes_a_day_are_enough() {
 }
 
 #[test]
+fn without_a_change_left_a_setting_that_would_be_lowered_holds_the_target_all_the_same() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 39);
+    world.steps(60);
+    let raised = world.server.setting;
+    world.controller.writes = [world.now; 12].into();
+    world.server.rate = 10.0;
+    world.steps(700);
+    assert_eq!((world.state, world.server.setting), (HoldState::Holding, raised), "{}", world.sentence);
+    assert!(world.sentence.contains("12 changes a day are used up"), "{}", world.sentence);
+}
+
+#[test]
 fn while_the_store_is_away_nothing_is_written_and_nothing_is_restored() {
     let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 23);
     world.steps(40);

@@ -265,8 +265,9 @@ impl World {
             self.left = from;
         }
         for parameter in Parameter::ALL {
-            let known = [own, self.left].map(|setting| parameter.of(setting));
-            assert!(known.contains(&parameter.of(from)), "{from:?}: neither {own:?} nor left, {:?}", self.left);
+            let (known, value) = ([own, self.left].map(|setting| parameter.of(setting)), parameter.of(from));
+            let is_known = known.contains(&value) || self.has_come_back(parameter, value);
+            assert!(is_known, "{from:?}: neither {own:?} nor left, {:?}", self.left);
         }
         let (known, settling) = (self.controller.baseline().cloned(), self.settling_time());
         self.controller.intend(self.now, parameter, value);
@@ -305,6 +306,14 @@ impl World {
         self.save(false);
     }
 
+    /// Whether the server began with a value that keysweep wrote to an earlier process of it.
+    fn has_come_back(&self, parameter: Parameter, value: u32) -> bool {
+        let run = self.server.run.to_string();
+        let is_last = |record: &&Record| record.baseline.values(parameter).written.last() == Some(&value);
+        let is_of = |record: &&Record| record.run_id != run && is_last(record);
+        self.record.as_ref().filter(is_of).is_some()
+    }
+
     /// Three time constants of the measured share, or the floor.
     fn settling_time(&self) -> f64 {
         let share = self.controller.share.map_or(self.policy.below, |(_, share)| share.share);
@@ -320,10 +329,7 @@ impl World {
             return false;
         }
         let baseline = self.controller.baseline().expect("a baseline").clone();
-        let run_id = match (&self.record, is_restored) {
-            (Some(record), true) => record.run_id.clone(),
-            _ => self.server.run.to_string(),
-        };
+        let run_id = self.server.run.to_string();
         self.record = Some(Record { baseline, times: self.controller.times(), is_restored, run_id });
         true
     }
