@@ -139,7 +139,11 @@ pub fn restore_once(
 
 fn attempt(connector: Connector<'_>, record: &BaselineRecord, scope: Scope) -> Result<Restored, ShardError> {
     let mut link = connector.open_node(&record.address)?;
-    through(&mut link, record, scope).map_err(|error| ShardError::at(&record.address, error))
+    let mut restored = through(&mut link, record, scope).map_err(|error| ShardError::at(&record.address, error))?;
+    if let RestoreOutcome::Failed(cause) = &mut restored.outcome {
+        cause.insert_str(0, &format!("{}: ", record.address));
+    }
+    Ok(restored)
 }
 
 /// Restores the settings of the server behind a link.
@@ -158,10 +162,8 @@ pub fn through(link: &mut Link, record: &BaselineRecord, scope: Scope) -> Result
             Some(from) if from != now => RestoreOutcome::Restored { from, to: now },
             _ => RestoreOutcome::Unchanged,
         },
-        Outcome::Failed(cause) | Outcome::PutBack(cause) => {
-            RestoreOutcome::Failed(format!("{}: {cause}", record.address))
-        }
-        Outcome::Unknown => RestoreOutcome::Failed(format!("{}: the connection broke", record.address)),
+        Outcome::Failed(cause) | Outcome::PutBack(cause) => RestoreOutcome::Failed(cause),
+        Outcome::Unknown => RestoreOutcome::Failed("the connection broke".to_owned()),
     };
     let was_written = before.is_some_and(|before| is_written(record, before));
     let may_be_in_file = record.baseline.is_written() && ((was_written && !is_same_process) || has_rewritten(&info));

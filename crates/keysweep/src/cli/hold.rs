@@ -127,17 +127,24 @@ pub fn run(args: &HoldArgs) -> Exit {
     };
     let host = Foreground { file, target: target.clone(), stop: stop.clone(), scans: Mutex::default() };
     let (mut holder, mut shown) = (Holder::new(policy), BTreeMap::new());
-    let mut refusal = None;
+    let (mut refusal, mut noted) = (None, None);
     while !stop.is_raised() {
         let begun = Instant::now();
-        if let Err(failure) = holder.round(&*dialer, &target, &host, &stop)
-            && !stop.is_raised()
-        {
-            if holder.statuses().is_empty() && failure.kind != FailureKind::Unreachable {
+        match holder.round(&*dialer, &target, &host, &stop) {
+            Ok(()) => noted = None,
+            Err(_) if stop.is_raised() => {}
+            Err(failure) if holder.statuses().is_empty() && failure.kind != FailureKind::Unreachable => {
                 refusal = Some(failure);
                 break;
             }
-            term::note(&with_options(&failure.message));
+            Err(failure) => {
+                // Once, for as long as it lasts.
+                let note = with_options(&failure.message);
+                if noted.as_ref() != Some(&note) {
+                    term::note(&note);
+                }
+                noted = Some(note);
+            }
         }
         show(&holder.statuses(), &mut shown);
         stop.wait_until(begun + policy.interval());

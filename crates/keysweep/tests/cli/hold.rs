@@ -20,7 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_harness::{Churn, Cluster, Flavor, Installation, KilledOnDrop, Server, eventually, installation};
+use keysweep_harness::{
+    Churn, Cluster, Flavor, Installation, KilledOnDrop, Server, eventually, free_port, installation,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -240,6 +242,60 @@ fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_aga
     assert_eq!(restored, ["2", "2"]);
     // The one that is gone is tried for 20 s, which begin with the restores: the others have not waited for it.
     assert!(process.try_wait().expect("a child").is_none(), "{}", output(data.path()));
+}
+
+/// Each server that does not answer takes seconds to be given up.
+#[test]
+fn servers_that_do_not_answer_keep_no_time_from_one_that_does_when_holding_ends() {
+    let raised = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7");
+    let mut cluster = Cluster::launch(&raised, 6, false);
+    let url = cluster.url();
+    let record = |server: &Server| {
+        json!({
+            "target": url, "address": server.address().to_string(), "run_id": "an earlier process",
+            "effort": {"baseline": 2, "written": [7]}, "hz": {"baseline": 10, "written": []},
+        })
+    };
+    let records: Vec<_> = cluster.nodes().iter().map(record).collect();
+    let data = tempfile::tempdir().expect("a folder");
+    fs::write(data.path().join("restore.json"), json!({"version": 1, "records": records}).to_string())
+        .expect("written");
+    let process = hold(&installation!(), &url, data.path(), &["--interval", "60s"]);
+    eventually("all servers are observed", TIMEOUT, || {
+        let said = output(data.path());
+        cluster.nodes().iter().all(|server| said.contains(&format!("{}: ", server.address()))).then_some(())
+    });
+    // The last one in the order in which they are restored.
+    let answers = (0..6).max_by_key(|index| cluster.node(*index).address()).expect("six");
+    (0..6).filter(|index| *index != answers).for_each(|index| cluster.node_mut(index).pause());
+    kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
+    eventually("the server that answers is restored", TIMEOUT, || {
+        (setting(cluster.node(answers))[0] == "2").then_some(())
+    });
+}
+
+#[test]
+fn a_restore_that_is_refused_is_said_and_is_made_once_the_right_is_granted() {
+    let server = Server::start(Flavor::Redis82);
+    let own = setting(&server);
+    let acl = |words: &[&str]| redis::cmd("ACL").arg(words).exec(&mut server.connection()).expect("a user");
+    acl(&["SETUSER", "holder", "on", ">secret", "~*", "+@all"]);
+    let churn = Churn::start(&server, RATE, LONGEST_TTL);
+    let data = tempfile::tempdir().expect("a folder");
+    let wide = ["--below", "5%", "--max-added-stall", "10", "--max-added-cpu", "20"];
+    let url = format!("redis://holder:secret@{}", server.address());
+    let process = hold(&installation!(), &url, data.path(), &wide);
+    eventually("a setting is raised", TIMEOUT, || (setting(&server) != own).then_some(()));
+    drop(churn);
+    acl(&["SETUSER", "holder", "-config|set"]);
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(free_port()).exec(&mut server.connection()).expect("a replica");
+    eventually("it is said that nothing is restored", TIMEOUT, || {
+        output(data.path()).contains("restoring: the server's own settings are not restored: CONFIG SET").then_some(())
+    });
+    assert_ne!(setting(&server), own);
+    acl(&["SETUSER", "holder", "+config|set"]);
+    eventually("the settings are restored", TIMEOUT, || (setting(&server) == own).then_some(()));
+    drop(process);
 }
 
 #[test]
