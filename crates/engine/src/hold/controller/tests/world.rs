@@ -211,11 +211,8 @@ impl World {
 
     /// Whether keysweep wrote what the server has, as far as is recorded. The cost of other values is an operator's to bear.
     fn is_written(&self) -> bool {
-        let knows = |record: &Record| {
-            let setting = self.server.setting;
-            Parameter::ALL.into_iter().all(|parameter| record.baseline.knows(parameter, parameter.of(setting)))
-        };
-        self.record.as_ref().is_some_and(knows)
+        let knows = |record: &Record, one: Parameter| record.baseline.knows(one, one.of(self.server.setting));
+        self.record.as_ref().is_some_and(|record| Parameter::ALL.into_iter().all(|one| knows(record, one)))
     }
 
     /// A limit that cycles exceed by far in truth is noticed within some intervals, and the server has its own settings then.
@@ -265,9 +262,12 @@ impl World {
             self.left = from;
         }
         for parameter in Parameter::ALL {
-            let (known, value) = ([own, self.left].map(|setting| parameter.of(setting)), parameter.of(from));
-            let is_known = known.contains(&value) || self.has_come_back(parameter, value);
-            assert!(is_known, "{from:?}: neither {own:?} nor left, {:?}", self.left);
+            let value = parameter.of(from);
+            if self.has_come_back(parameter, value) {
+                self.left = parameter.with(self.left, value);
+            }
+            let known = [own, self.left].map(|setting| parameter.of(setting));
+            assert!(known.contains(&value), "{from:?}: neither {own:?} nor left, {:?}", self.left);
         }
         let (known, settling) = (self.controller.baseline().cloned(), self.settling_time());
         self.controller.intend(self.now, parameter, value);
@@ -308,10 +308,8 @@ impl World {
 
     /// Whether the server began with a value that keysweep wrote to an earlier process of it.
     fn has_come_back(&self, parameter: Parameter, value: u32) -> bool {
-        let run = self.server.run.to_string();
-        let is_last = |record: &&Record| record.baseline.values(parameter).written.last() == Some(&value);
-        let is_of = |record: &&Record| record.run_id != run && is_last(record);
-        self.record.as_ref().filter(is_of).is_some()
+        let is_last = |record: &Record| record.baseline.values(parameter).written.last() == Some(&value);
+        self.record.as_ref().is_some_and(|record| record.run_id != self.server.run.to_string() && is_last(record))
     }
 
     /// Three time constants of the measured share, or the floor.
