@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::stale::{MAX_ADVISED_HZ, MAX_EFFORT, MIN_EFFORT};
 
+/// Highest limits that a policy may have: of the additional stall, milliseconds, and of the additional CPU, as a share of a core.
+pub(super) const MAX_ADDED_STALL_MS: f64 = 10.0;
+pub(super) const MAX_ADDED_CPU: f64 = 0.2;
+
 /// What is done about the stale share of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -120,13 +124,13 @@ impl Policy {
             ),
             ((1..=MAX_ADVISED_HZ).contains(&hz), "max_hz", hz.to_string(), "cycles a second from 1 to 100"),
             (
-                (0.1..=10.0).contains(&self.max_added_stall_ms),
+                (0.1..=MAX_ADDED_STALL_MS).contains(&self.max_added_stall_ms),
                 "max_added_stall_ms",
                 self.max_added_stall_ms.to_string(),
                 "milliseconds from 0.1 to 10",
             ),
             (
-                (0.001..=0.2).contains(&self.max_added_cpu),
+                (0.001..=MAX_ADDED_CPU).contains(&self.max_added_cpu),
                 "max_added_cpu",
                 self.max_added_cpu.to_string(),
                 "a share of a core from 0.001 to 0.2 (0.1 to 20 %)",

@@ -4,7 +4,7 @@ use super::{
     action::Outcome,
     goal::{Goal, Limits, Search},
     model::Model,
-    policy::Policy,
+    policy::{MAX_ADDED_CPU, MAX_ADDED_STALL_MS, Policy},
 };
 use crate::stale::{CycleSetting, Share, interval_from_rate, percent};
 
@@ -65,12 +65,19 @@ pub fn remedy(model: &Model<'_>, policy: &Policy, baseline: CycleSetting, curren
 
 /// Names the limit that allows an additional stall of so many seconds.
 pub fn stall_limit(seconds: f64) -> String {
-    format!("max_added_stall {:.1} ms", (seconds * 1e4).ceil() / 10.0)
+    limit("max_added_stall", seconds * 1e3, "ms", MAX_ADDED_STALL_MS)
 }
 
 /// Names the limit that allows an additional share of the main thread.
 pub fn cpu_limit(share: f64) -> String {
-    format!("max_added_cpu {:.1} %", (share * 1e3).ceil() / 10.0)
+    limit("max_added_cpu", share * 1e2, "%", MAX_ADDED_CPU * 1e2)
+}
+
+/// Names a limit with its value, rounded up, and the most that a policy may have where that is less.
+fn limit(name: &str, needed: f64, unit: &str, most: f64) -> String {
+    let needed = (needed * 10.0).ceil() / 10.0;
+    let beyond = if needed > most { format!(" (at most {most} {unit} can be set)") } else { String::new() };
+    format!("{name} {needed:.1} {unit}{beyond}")
 }
 
 /// Formats seconds in whole minutes or hours, rounded down.
@@ -104,6 +111,14 @@ mod tests {
             "{sentence}"
         );
         assert!(sentence.contains("max_added_stall 2."), "{sentence}");
+    }
+
+    #[test]
+    fn a_limit_that_no_policy_can_have_is_said_to_be_one() {
+        assert_eq!(stall_limit(0.00123), "max_added_stall 1.3 ms");
+        assert_eq!(stall_limit(0.0123), "max_added_stall 12.3 ms (at most 10 ms can be set)");
+        assert_eq!(cpu_limit(0.2), "max_added_cpu 20.0 %");
+        assert_eq!(cpu_limit(0.25), "max_added_cpu 25.0 % (at most 20 % can be set)");
     }
 
     #[test]
