@@ -1,7 +1,6 @@
 //! What a holder needs of the service: records in the store and in the file, scans as tasks, changes in the audit trail.
 
 use std::{
-    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +10,7 @@ use keysweep_engine::{
 };
 use tokio::runtime::Handle;
 
-use super::{Holds, LEASE, changes::RecordedChange};
+use super::{Holds, LEASE, changes::RecordedChange, file::merged};
 use crate::{
     model::{HOLD, HoldLease, Instance, Status},
     store::{HoldRenewal, ServerReservation},
@@ -78,19 +77,6 @@ impl Refusal {
     }
 }
 
-/// Returns the records of the store with those of the file. The store may have been lost, or replaced by an older backup, and
-/// `keysweep hold` and `keysweep restore` record in the file alone. A file that cannot be read keeps no server from being restored.
-fn merged(stored: Vec<BaselineRecord>, filed: Vec<BaselineRecord>) -> Vec<BaselineRecord> {
-    let mut filed: BTreeMap<_, _> = filed.into_iter().map(|record| (record.address.clone(), record)).collect();
-    let of_both = |stored: BaselineRecord| match filed.remove(&stored.address) {
-        Some(other) => stored.merged(other),
-        None => stored,
-    };
-    let mut records: Vec<_> = stored.into_iter().map(of_both).collect();
-    records.extend(filed.into_values());
-    records
-}
-
 /// Whether the store has answered lately.
 fn is_recent(renewed_at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(renewed_at) < STORE_TIMEOUT
@@ -100,11 +86,8 @@ impl BaselineRegistry for Host {
     fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
         let stored = self.runtime.block_on(self.holds.store.baselines(&self.lease.instance_id));
         let stored = stored.map_err(|error| error.to_string())?;
-        let is_ours = |record: &BaselineRecord| {
-            record.target == target || stored.iter().any(|stored| stored.address == record.address)
-        };
-        let filed = self.holds.file.records().unwrap_or_default().into_iter().filter(is_ours).collect();
-        Ok(merged(stored, filed).into_iter().filter(|record| !record.is_restored).collect())
+        let known = self.holds.file.beside(stored, target);
+        Ok(known.into_iter().filter(|record| !record.is_restored).collect())
     }
 
     fn find(&self, address: &Address) -> Result<Option<BaselineRecord>, String> {
