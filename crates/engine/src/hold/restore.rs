@@ -10,6 +10,7 @@ use super::{
     writer,
 };
 use crate::{
+    estimate::ServerProcess,
     failure::{FailureKind, ShardError},
     link::{Dialer, Info, Link, LinkError},
     stale::CycleSetting,
@@ -78,20 +79,44 @@ impl Restored {
 
 /// Restores the settings of one server. Retries while it cannot be reached, until the stop is raised or its deadline passes.
 pub fn restore(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, stop: &Stop) -> Restored {
+    restore_reserved(dialer, target, &record.address, stop, |_| Ok(record.clone()))
+}
+
+/// Restores the settings of one server by the record that `reserve` returns for the process that is reached; an error of it says
+/// why nothing may be restored. Retries as [`restore`] does, and reserves again with each attempt.
+pub fn restore_reserved(
+    dialer: &dyn Dialer,
+    target: &Target,
+    address: &Address,
+    stop: &Stop,
+    mut reserve: impl FnMut(&ServerProcess) -> Result<BaselineRecord, String>,
+) -> Restored {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
+    let mut attempt = || {
+        let mut link = connector.open_node(address)?;
+        let failed = |error| ShardError::at(address, error);
+        let info = link.info(&["server"]).map_err(failed)?.unwrap_or_default();
+        match reserve(&ServerProcess::of(&link, address, &info)) {
+            Ok(record) => through(&mut link, &record).map_err(failed),
+            Err(cause) => {
+                let outcome = RestoreOutcome::Failed(format!("{address}: {cause}; nothing was restored"));
+                Ok(Restored { address: address.clone(), outcome, may_be_in_file: false })
+            }
+        }
+    };
     loop {
-        match attempt(connector, record) {
+        match attempt() {
             Ok(restored) => return restored,
             Err(ShardError::Unreachable(_)) if !stop.is_raised() => stop.wait_until(Instant::now() + RETRY_INTERVAL),
             Err(error) => {
                 let failure = match error {
                     ShardError::Stopped(FailureKind::Timeout | FailureKind::Interrupted) => {
-                        format!("{} cannot be reached; run keysweep restore when it can", record.address)
+                        format!("{address} cannot be reached; run keysweep restore when it can")
                     }
-                    error => error.into_failure(&record.address).message,
+                    error => error.into_failure(address).message,
                 };
                 let outcome = RestoreOutcome::Failed(failure);
-                return Restored { address: record.address.clone(), outcome, may_be_in_file: false };
+                return Restored { address: address.clone(), outcome, may_be_in_file: false };
             }
         }
     }
@@ -100,12 +125,8 @@ pub fn restore(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, st
 /// Restores the settings of one server without a second attempt. `None`: it cannot be reached now.
 pub fn restore_once(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, stop: &Stop) -> Option<Restored> {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
-    attempt(connector, record).ok()
-}
-
-fn attempt(connector: Connector<'_>, record: &BaselineRecord) -> Result<Restored, ShardError> {
-    let mut link = connector.open_node(&record.address)?;
-    through(&mut link, record).map_err(|error| ShardError::at(&record.address, error))
+    let mut link = connector.open_node(&record.address).ok()?;
+    through(&mut link, record).ok()
 }
 
 /// Restores the settings of the server behind a link.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Reservation};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Reservation, ServerProcess};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -20,6 +20,8 @@ use crate::folder;
 const NAME: &str = "restore.json";
 /// Name of the file beside it that processes lock while they change it.
 const LOCK: &str = "restore.lock";
+/// Characters of an address and of a run ID in the name of a lock file, at most: a run ID has 40, and file systems take 255 in all.
+const LONGEST_PART: usize = 100;
 /// Version of the format.
 const VERSION: u32 = 1;
 
@@ -153,6 +155,35 @@ fn remember(record: &mut BaselineRecord, earlier: &BaselineRecord) {
     }
 }
 
+/// Why a server was not reserved.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReserved {
+    /// Another process, or another hold of this one, has it.
+    #[error("another keysweep with the folder {} holds this server", .folder.display())]
+    Held {
+        /// The folder that both share.
+        folder: PathBuf,
+    },
+    /// The folder cannot be written to.
+    #[error("{}: {cause}", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// Returns the name of a server's lock file. Its address is a part of it, since servers name their run IDs themselves: one that
+/// has none, or claims that of another one, must not keep that one from being held.
+fn lock_name(server: &ServerProcess) -> String {
+    let plain = |text: &str, longest| -> String {
+        let letter = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
+        text.chars().map(letter).take(longest).collect()
+    };
+    format!("hold-{}-{}.lock", plain(&server.address, LONGEST_PART), plain(&server.run_id, LONGEST_PART))
+}
+
 /// The lock of a server that is held, as long as it exists.
 struct Lock {
     path: PathBuf,
@@ -172,18 +203,17 @@ impl RestoreFile {
     ///
     /// # Errors
     /// Another holder has it, or the folder cannot be written to.
-    pub fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
+    pub fn reserve(&self, server: &ServerProcess) -> Result<Reservation, NotReserved> {
         let folder = folder::of(&self.path);
-        let failed = |error: io::Error| format!("{}: {error}", folder.display());
+        let failed = |cause: io::Error| NotReserved::Folder { folder: folder.to_owned(), cause };
         fs::create_dir_all(folder).map_err(failed)?;
-        let name: String = run_id.chars().filter(char::is_ascii_alphanumeric).collect();
-        let path = folder.join(format!("hold-{name}.lock"));
+        let path = folder.join(lock_name(server));
         loop {
             let file = File::create(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(format!("another keysweep with the folder {} holds this server", folder.display()));
+                    return Err(NotReserved::Held { folder: folder.to_owned() });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -294,12 +324,19 @@ mod tests {
     fn one_holder_at_a_time_has_a_server() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = RestoreFile::in_folder(folder.path()).expect("a file");
-        let first = file.reserve("abc").expect("reserved");
-        let refused = file.reserve("abc").err().expect("taken");
+        let process =
+            |address: &str, run_id: &str| ServerProcess { address: address.to_owned(), run_id: run_id.to_owned() };
+        let server = process("10.0.0.5:6379", "abc");
+        let first = file.reserve(&server).expect("reserved");
+        let refused = file.reserve(&server).err().expect("taken").to_string();
         assert!(refused.contains("another keysweep") && refused.contains("holds this server"), "{refused}");
-        assert!(file.reserve("def").is_ok(), "another server");
+        for (address, run_id) in [("10.0.0.6:6379", "abc"), ("10.0.0.5:6379", "def"), ("/run/redis/a.sock", "")] {
+            assert!(file.reserve(&process(address, run_id)).is_ok(), "another server: {address}, {run_id}");
+        }
         drop(first);
-        assert!(file.reserve("abc").is_ok());
+        assert!(file.reserve(&server).is_ok());
+        let long = process(&"a".repeat(300), &"../".repeat(100));
+        assert!(file.reserve(&long).is_ok());
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "no lock is left");
     }
 

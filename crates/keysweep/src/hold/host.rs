@@ -121,7 +121,7 @@ impl HolderHost for Host {
 
     /// Other instances on this host are found by the file, also of `keysweep hold`, and those of other hosts by the store.
     fn reserve(&self, server: &ServerProcess, is_restore: bool) -> Result<Reservation, String> {
-        let reservation = self.holds.file.reserve(&server.run_id)?;
+        let reservation = self.holds.file.reserve(server).map_err(|error| error.to_string())?;
         match self.confirm_in_store(server) {
             Err(Refusal::Unknown(_)) if is_restore => {}
             confirmed => confirmed.map_err(Refusal::into_sentence)?,

@@ -12,7 +12,7 @@ use keysweep_engine::{HoldLevel, HoldPolicy, PolicyError};
 use serde_json::json;
 
 use self::changes::Changes;
-pub use self::file::RestoreFile;
+pub use self::file::{NotReserved, RestoreFile};
 use crate::{
     instances::{InstanceError, Instances, gone},
     metrics::Counts,
