@@ -71,18 +71,23 @@ pub fn run(args: &RestoreArgs) -> Exit {
         true => records.iter().map(|record| Some(record.target.as_str())).collect(),
         false => vec![args.url.as_deref()],
     };
-    let (targets, stop) = match args.login.prepare_all(&urls) {
+    let (targets, stop) = match args.login.prepare_each(&urls) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
-    let chosen: Vec<(&BaselineRecord, &Target)> = match args.all {
-        true => {
-            let of_inventory = |record: &BaselineRecord| known.iter().find(|one| one.to_string() == record.target);
-            records.iter().zip(&targets).map(|(one, target)| (one, of_inventory(one).unwrap_or(target))).collect()
+    let chosen: Vec<(&BaselineRecord, Result<&Target, &String>)> = match (args.all, &targets[..]) {
+        (false, [Ok(target)]) => of_target(&records, target).map(|record| (record, Ok(target))).collect(),
+        (false, [Err(sentence), ..]) => {
+            term::error(sentence);
+            return Exit::Usage;
         }
-        false => {
-            let target = &targets[0];
-            of_target(&records, target).map(|record| (record, target)).collect()
+        _ => {
+            let of_inventory = |record: &BaselineRecord| known.iter().find(|one| one.to_string() == record.target);
+            records
+                .iter()
+                .zip(&targets)
+                .map(|(one, target)| (one, of_inventory(one).map_or(target.as_ref(), Ok)))
+                .collect()
         }
     };
     if chosen.is_empty() {
@@ -90,7 +95,11 @@ pub fn run(args: &RestoreArgs) -> Exit {
     }
     let mut exit = Exit::Done;
     for (record, target) in chosen {
-        if let Err(cause) = restore(&file, record, target, args.forget, &stop) {
+        // An option that does not fit one server keeps no other one from being restored.
+        let restored = target
+            .map_err(|cause| format!("{}: {cause}; nothing was restored", record.address))
+            .and_then(|target| restore(&file, record, target, args.forget, &stop));
+        if let Err(cause) = restored {
             term::error(&cause);
             exit = Exit::Failed;
         }

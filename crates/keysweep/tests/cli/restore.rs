@@ -10,7 +10,7 @@ use std::{
 
 use keysweep::hold::RestoreFile;
 use keysweep_engine::{Address, BaselineRegistry, Parameter, ServerProcess};
-use keysweep_harness::{Flavor, KilledOnDrop, Server, eventually, free_port, installation};
+use keysweep_harness::{Authority, Flavor, KilledOnDrop, Server, eventually, free_port, installation};
 use serde_json::{Value, json};
 
 use crate::common::stderr;
@@ -122,4 +122,27 @@ fn what_is_written_while_a_restore_waits_for_another_server_is_restored_too() {
     assert_eq!((exit.code(), effort(&server), effort(&gone)), (Some(0), "3".into(), "3".into()));
     let known = file.find(&address(&server)).expect("read").expect("a record");
     assert!(known.is_restored && known.baseline.knows(Parameter::Effort, 9), "{known:?}");
+}
+
+#[test]
+fn an_option_that_does_not_fit_one_server_keeps_no_other_one_from_being_restored() {
+    let plain = raised();
+    let authority = Authority::new();
+    let certificate = authority.issue(&["127.0.0.1"]);
+    let raised_effort = Server::with(Flavor::Redis70).arg("--active-expire-effort", "7");
+    let encrypted = raised_effort.tls(&authority, &certificate, false).start();
+    let target = format!("rediss://{}", encrypted.tls_address().expect("a TLS port"));
+    let mut record_of_encrypted = record(&encrypted, &target);
+    record_of_encrypted["address"] = json!(encrypted.tls_address().expect("a TLS port").to_string());
+    let folder = tempfile::tempdir().expect("a folder");
+    leave(folder.path(), &[record(&plain, &plain.url()), record_of_encrypted]);
+
+    let ca = authority.file();
+    let [data, ca] = [folder.path(), &ca].map(|path| path.to_str().expect("UTF-8"));
+    let words = ["restore", "--all", "--data-dir", data, "--cacert", ca];
+    let restored = installation!().run(&words);
+    let said = stderr(&restored);
+    assert_eq!((restored.status.code(), effort(&encrypted)), (Some(1), "3".into()), "{said}");
+    assert!(said.contains(&format!("{}: ", plain.address())) && said.contains("nothing was restored"), "{said}");
+    assert_eq!(effort(&plain), "7");
 }
