@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Holds, LEASE, host::Host};
 use crate::{
-    model::{HeldServer, HoldLease, Instance},
+    model::{HeldServer, HoldLease, HoldReport, Instance},
     store::{HoldRenewal, Store},
     task::background::wait_for_shutdown,
 };
@@ -78,7 +78,9 @@ struct Keeper {
     due: Instant,
     renewed_at: Instant,
     /// What the last round has found, until it is saved.
-    servers: Option<Vec<HeldServer>>,
+    report: Option<HoldReport>,
+    /// Why the last round failed, which was logged.
+    failure: Option<String>,
     /// Whether all servers have their own settings, as far as is known.
     is_settled: bool,
 }
@@ -89,14 +91,23 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
     let stop = Stop::new();
     let _stop = StopOnDrop(stop.clone());
     let now = Instant::now();
-    let mut keeper =
-        Keeper { holds, lease, stop, holder: None, due: now, renewed_at: now, servers: None, is_settled: false };
+    let mut keeper = Keeper {
+        holds,
+        lease,
+        stop,
+        holder: None,
+        due: now,
+        renewed_at: now,
+        report: None,
+        failure: None,
+        is_settled: false,
+    };
     let mut known: Option<(Instance, HoldPolicy)> = None;
     loop {
-        let renewed = keeper.holds.store.renew_hold(&keeper.lease, LEASE, keeper.servers.as_deref()).await;
+        let renewed = keeper.holds.store.renew_hold(&keeper.lease, LEASE, keeper.report.as_ref()).await;
         match renewed {
             Ok(HoldRenewal::Held(instance, policy)) => {
-                (keeper.renewed_at, keeper.servers) = (Instant::now(), None);
+                (keeper.renewed_at, keeper.report) = (Instant::now(), None);
                 let level = if instance.paused { HoldLevel::Observe } else { policy.level };
                 let policy = HoldPolicy { level, ..policy };
                 if known.as_ref().is_none_or(|(_, before)| *before != policy) {
@@ -124,9 +135,9 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
             keeper.is_settled = keeper.round(instance, *policy).await;
             keeper.due = begun + policy.interval();
             if policy.level == HoldLevel::Observe && keeper.is_settled {
-                let servers = keeper.servers.as_deref();
+                let report = keeper.report.as_ref();
                 // Another worker claims the instance again if this fails.
-                drop(keeper.holds.store.renew_hold(&keeper.lease, LEASE, servers).await);
+                drop(keeper.holds.store.renew_hold(&keeper.lease, LEASE, report).await);
                 drop(keeper.holds.store.release_hold(&keeper.lease, false).await);
                 return;
             }
@@ -178,7 +189,8 @@ impl Keeper {
         let (target, dialer) = match self.holds.instances.connect_for_upkeep(instance) {
             Ok(connection) => connection,
             Err(error) => {
-                tracing::debug!(instance_id = instance.id, %error, "the instance cannot be held");
+                let servers = self.holder.as_ref().map(servers);
+                self.report(instance, servers, Some(error.to_string()));
                 return false;
             }
         };
@@ -206,12 +218,14 @@ impl Keeper {
             Ok(done) => done,
             Err(panic) => {
                 tracing::error!(%panic, "holder crashed");
+                self.report(
+                    instance,
+                    None,
+                    Some("the worker failed with an internal error, which its log shows".into()),
+                );
                 return false;
             }
         };
-        if let Err(failure) = &found {
-            tracing::debug!(instance_id = instance.id, %failure, "not every server of the instance is held");
-        }
         let statuses = holder.statuses();
         let is_settled = found.is_ok()
             && statuses.iter().all(|node| match policy.level {
@@ -219,11 +233,24 @@ impl Keeper {
                 HoldLevel::Observe => node.status.state == HoldState::Off,
                 _ => node.status.setting.is_some() && !node.status.differs(),
             });
-        self.servers =
-            Some(statuses.into_iter().map(|node| HeldServer { address: node.address, status: node.status }).collect());
+        self.report(instance, Some(servers(&holder)), found.err().map(|failure| failure.message));
         self.holder = Some(holder);
         is_settled
     }
+
+    /// Keeps what a round has found until it is saved, and logs each cause of failures once.
+    fn report(&mut self, instance: &Instance, servers: Option<Vec<HeldServer>>, failure: Option<String>) {
+        if let Some(cause) = failure.as_ref().filter(|_| failure != self.failure) {
+            tracing::warn!(instance_id = instance.id, cause, "not every server of the instance is held");
+        }
+        self.failure.clone_from(&failure);
+        self.report = Some(HoldReport { servers, failure });
+    }
+}
+
+/// Returns what a holder knows of each server.
+fn servers(holder: &Holder) -> Vec<HeldServer> {
+    holder.statuses().into_iter().map(|node| HeldServer { address: node.address, status: node.status }).collect()
 }
 
 #[cfg(test)]

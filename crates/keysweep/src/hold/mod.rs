@@ -94,6 +94,7 @@ pub async fn get(store: &Store, instance: &Instance) -> Result<HeldInstance, Hol
         updated_at: instance.created_at,
         changed: false,
         servers: Vec::new(),
+        failure: None,
         reported_at: None,
     };
     Ok(store.hold(&instance.id).await?.unwrap_or_else(unset))
