@@ -10,7 +10,7 @@ use keysweep_engine::{
 };
 use tokio::runtime::Handle;
 
-use super::{Holds, LEASE, changes::RecordedChange, file::merged};
+use super::{Holds, LEASE, NotReserved, changes::RecordedChange, file::merged};
 use crate::{
     model::{HOLD, HoldLease, Instance, Status},
     store::{HoldRenewal, ServerReservation},
@@ -44,6 +44,12 @@ impl Host {
             (Instant::now(), newest.ok().and_then(|tasks| tasks.first().map(|task| task.status)))
         }));
         status
+    }
+
+    /// Logs why `restore.json` cannot be used, and returns a sentence without paths of this host for the users of the API.
+    fn unusable(&self, cause: &str) -> String {
+        tracing::warn!(instance_id = self.instance.id, cause, "restore.json cannot be used");
+        "the worker cannot use its restore.json; its log says why".to_owned()
     }
 
     fn confirm_in_store(&self, server: &ServerProcess) -> Result<(), Refusal> {
@@ -96,7 +102,7 @@ impl BaselineRegistry for Host {
         let filed = match (self.holds.file.find(address), &stored) {
             (Ok(filed), _) => filed,
             (Err(_), Some(_)) => None,
-            (Err(cause), None) => return Err(cause),
+            (Err(cause), None) => return Err(self.unusable(&cause)),
         };
         Ok(merged(stored.into_iter().collect(), filed.into_iter().collect()).pop())
     }
@@ -104,7 +110,7 @@ impl BaselineRegistry for Host {
     fn save(&self, record: &BaselineRecord) -> Result<(), String> {
         let saved = self.runtime.block_on(self.holds.store.save_baseline(&self.lease, record));
         match saved.map_err(|error| error.to_string())? {
-            true => self.holds.file.save(record),
+            true => self.holds.file.save(record).map_err(|cause| self.unusable(&cause)),
             false => Err("another worker holds the instance".into()),
         }
     }
@@ -119,14 +125,16 @@ impl HolderHost for Host {
         is_recent(self.renewed_at, Instant::now())
     }
 
-    /// Other instances on this host are found by the file, also of `keysweep hold`, and those of other hosts by the store.
+    /// Other instances are found by the store, which knows their names, and `keysweep hold` on this host by the file.
     fn reserve(&self, server: &ServerProcess, is_restore: bool) -> Result<Reservation, String> {
-        let reservation = self.holds.file.reserve(server).map_err(|error| error.to_string())?;
         match self.confirm_in_store(server) {
             Err(Refusal::Unknown(_)) if is_restore => {}
             confirmed => confirmed.map_err(Refusal::into_sentence)?,
         }
-        Ok(reservation)
+        self.holds.file.reserve(server).map_err(|refusal| match refusal {
+            NotReserved::Held { .. } => "another keysweep on the worker's host holds this server".to_owned(),
+            NotReserved::Folder { .. } => self.unusable(&refusal.to_string()),
+        })
     }
 
     fn confirm(&self, server: &ServerProcess) -> Result<(), String> {
@@ -190,9 +198,19 @@ impl HolderHost for Host {
 
 #[cfg(test)]
 mod tests {
-    use keysweep_engine::{Baseline, Parameter, RecordedTimes, stale::CycleSetting};
+    use std::sync::Arc;
+
+    use keysweep_engine::{Baseline, HoldLevel, HoldPolicy, Parameter, RecordedTimes, stale::CycleSetting};
 
     use super::*;
+    use crate::{
+        hold::RestoreFile,
+        instances::{AllowedTargets, Instances},
+        model::{Project, now},
+        secrets::Vault,
+        store::Store,
+        task::Tasks,
+    };
 
     fn record(port: u16, recorded_at: u64, effort: u32) -> BaselineRecord {
         let mut baseline = Baseline::of(CycleSetting { effort: 1, hz: 10 });
@@ -205,6 +223,45 @@ mod tests {
             times: RecordedTimes { recorded_at, ..RecordedTimes::default() },
             baseline,
         }
+    }
+
+    /// Two instances of one worker share its store and its folder.
+    #[tokio::test]
+    async fn a_server_of_another_instance_of_the_worker_is_refused_with_the_name_of_that_instance_and_no_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open_sqlite(&folder.path().join("keysweep.db")).await.expect("a store");
+        let vault = Vault::of_store(&store, &folder.path().join("keysweep.key")).await.expect("a vault");
+        let instances = Instances::new(store.clone(), Arc::new(vault), AllowedTargets::default());
+        let file = RestoreFile::in_data(folder.path());
+        let holds = Holds::new(store.clone(), instances, Tasks::new(store.clone()), file.clone());
+        let project = Project { id: "a".repeat(32), name: "shop".into(), created_at: now() };
+        store.add_project(&project).await.expect("added");
+        let policy = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
+        let mut hosts = Vec::new();
+        for name in ["cache", "other"] {
+            let id = project.id.replace('a', &name[..1]);
+            let instance = Instance::new(id, project.id.clone(), name.into(), "redis://one".into(), now());
+            store.add_instance(&instance).await.expect("added");
+            store.set_hold(&instance.id, &policy).await.expect("set");
+            let lease = store.claim_holds("worker", LEASE, 1, 9).await.expect("claimed").remove(0);
+            let (holds, runtime) = (holds.clone(), Handle::current());
+            hosts.push(Host { holds, lease, instance, runtime, renewed_at: Instant::now(), newest: Mutex::default() });
+        }
+        let (first, second) = (hosts.remove(0), hosts.remove(0));
+        let server = ServerProcess { address: "10.0.0.5:6379".into(), run_id: "abc".into() };
+        let answers = tokio::task::spawn_blocking(move || {
+            let refused = |answer: Result<Reservation, String>| answer.err().unwrap_or_default();
+            let reservation = first.reserve(&server, false).expect("reserved");
+            let of_instance = refused(second.reserve(&server, false));
+            drop(reservation);
+            let _foreground = file.reserve(&server).expect("reserved");
+            (of_instance, refused(first.reserve(&server, false)))
+        });
+        let answers = answers.await.expect("no panic");
+        let expected =
+            ("the instance cache holds this server", "another keysweep on the worker's host holds this server");
+        assert_eq!((answers.0.as_str(), answers.1.as_str()), expected);
+        store.close().await;
     }
 
     #[test]
