@@ -72,7 +72,9 @@ fn log_crash(ended: Result<(), tokio::task::JoinError>) {
 struct Keeper {
     holds: Holds,
     lease: HoldLease,
+    /// Ends a round; raised on shutdown.
     stop: Stop,
+    shutdown: watch::Receiver<bool>,
     holder: Option<Holder>,
     /// When the next round is due.
     due: Instant,
@@ -95,6 +97,7 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
         holds,
         lease,
         stop,
+        shutdown: shutdown.clone(),
         holder: None,
         due: now,
         renewed_at: now,
@@ -154,16 +157,22 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
 }
 
 /// Waits for the end of a round, which servers that do not answer may delay for longer than the lease lasts, and renews the lease
-/// meanwhile. Returns also when that succeeded last.
+/// meanwhile. A shutdown raises the stop, which ends the round. Returns also when the lease was renewed last.
 async fn wait<T, R: Future<Output = bool>>(
     mut round: JoinHandle<T>,
     interval: Duration,
     renew: impl Fn() -> R,
+    shutdown: &mut watch::Receiver<bool>,
+    stop: &Stop,
 ) -> (Result<T, JoinError>, Option<Instant>) {
     let mut renewed_at = None;
     loop {
         tokio::select! {
             done = &mut round => return (done, renewed_at),
+            () = wait_for_shutdown(shutdown), if !stop.is_raised() => {
+                stop.raise();
+                continue;
+            }
             () = tokio::time::sleep(interval) => {}
         }
         if renew().await {
@@ -211,8 +220,9 @@ impl Keeper {
             let found = holder.round(&*dialer, &target, &host, &stop);
             (holder, found)
         });
-        let (done, renewed_at) =
-            wait(done, RENEWAL_INTERVAL, || renew(self.holds.store.clone(), self.lease.clone())).await;
+        let (store, lease) = (self.holds.store.clone(), self.lease.clone());
+        let renewal = move || renew(store.clone(), lease.clone());
+        let (done, renewed_at) = wait(done, RENEWAL_INTERVAL, renewal, &mut self.shutdown, &self.stop).await;
         self.renewed_at = renewed_at.unwrap_or(self.renewed_at);
         let (holder, found) = match done {
             Ok(done) => done,
@@ -233,7 +243,9 @@ impl Keeper {
                 HoldLevel::Observe => node.status.state == HoldState::Off,
                 _ => node.status.setting.is_some() && !node.status.differs(),
             });
-        self.report(instance, Some(servers(&holder)), found.err().map(|failure| failure.message));
+        // What a shutdown has cut short has failed for no cause of its own.
+        let failure = found.err().filter(|_| !self.stop.is_raised());
+        self.report(instance, Some(servers(&holder)), failure.map(|failure| failure.message));
         self.holder = Some(holder);
         is_settled
     }
@@ -292,10 +304,26 @@ mod tests {
             }
             true
         };
-        let (waited, renewed_at) = wait(tokio::spawn(ended), Duration::from_millis(1), renewal).await;
+        let (_running, mut shutdown) = watch::channel(false);
+        let stop = Stop::new();
+        let (waited, renewed_at) =
+            wait(tokio::spawn(ended), Duration::from_millis(1), renewal, &mut shutdown, &stop).await;
+        assert!(!stop.is_raised());
         waited.expect("no panic").expect("it ended");
         assert!(seconds.get() >= length && renewed_at.is_some(), "{seconds:?}");
         let late = at(seconds.get() + LEASE.as_secs() + 1).claim_holds("two", LEASE, 1, 1).await.expect("an answer");
         assert_eq!(late.len(), 1, "without renewals it expires");
+    }
+
+    #[tokio::test]
+    async fn a_round_that_waits_for_servers_ends_with_the_shutdown() {
+        let (down, mut shutdown) = watch::channel(false);
+        let stop = Stop::new();
+        let server = stop.clone();
+        let round = tokio::task::spawn_blocking(move || server.wait_until(Instant::now() + Duration::from_secs(3_600)));
+        down.send_replace(true);
+        let (ended, _) = wait(round, RENEWAL_INTERVAL, async || true, &mut shutdown, &stop).await;
+        ended.expect("no panic");
+        assert!(stop.is_raised());
     }
 }
