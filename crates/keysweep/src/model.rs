@@ -35,7 +35,7 @@ pub use self::{
         DEFAULT_TARGET, EstimatePoint, EstimateTotal, EstimatedPrimary, InstanceEstimate, LatestEstimate, Mark,
         MarkKind, PrimaryPoint, Sampling, SettingChange,
     },
-    hold::{HeldInstance, HeldServer, HoldLease},
+    hold::{HeldInstance, HeldServer, HoldLease, HoldReport},
     host::hosts,
     id::{InvalidField, check_id, check_name, is_id, is_name, other_form},
     instance::{Instance, UnreadableField},

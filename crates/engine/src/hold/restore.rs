@@ -10,6 +10,7 @@ use super::{
     writer,
 };
 use crate::{
+    estimate::ServerProcess,
     failure::{FailureKind, ShardError},
     link::{Dialer, Info, Link, LinkError},
     stale::CycleSetting,
@@ -87,6 +88,12 @@ impl Restored {
         record
     }
 
+    /// Nothing was restored, for this cause.
+    fn failed(address: &Address, cause: String) -> Self {
+        let outcome = RestoreOutcome::Failed(cause);
+        Self { address: address.clone(), run_id: None, outcome, may_be_in_file: false }
+    }
+
     /// Whether the server has its own settings, or those of others.
     pub fn is_done(&self) -> bool {
         !matches!(self.outcome, RestoreOutcome::Failed(_))
@@ -107,22 +114,20 @@ pub fn restore_within(
     stop: &Stop,
 ) -> Restored {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
-    loop {
-        match attempt(connector, record, scope) {
-            Ok(restored) => return restored,
-            Err(ShardError::Unreachable(_)) if !stop.is_raised() => stop.wait_until(Instant::now() + RETRY_INTERVAL),
-            Err(error) => {
-                let failure = match error {
-                    ShardError::Stopped(FailureKind::Timeout | FailureKind::Interrupted) => {
-                        format!("{} cannot be reached; run keysweep restore when it can", record.address)
-                    }
-                    error => error.into_failure(&record.address).message,
-                };
-                let outcome = RestoreOutcome::Failed(failure);
-                return Restored { address: record.address.clone(), run_id: None, outcome, may_be_in_file: false };
-            }
-        }
-    }
+    retried(connector, &record.address, scope, |_| Ok(record.clone()))
+}
+
+/// Restores the settings of one server by the record that `reserve` returns for the process that is reached; an error of it says
+/// why nothing may be restored. Retries as [`restore`] does, and reserves again with each attempt.
+pub fn restore_reserved(
+    dialer: &dyn Dialer,
+    target: &Target,
+    address: &Address,
+    stop: &Stop,
+    reserve: impl FnMut(&ServerProcess) -> Result<BaselineRecord, String>,
+) -> Restored {
+    let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
+    retried(connector, address, Scope::Written, reserve)
 }
 
 /// Restores the settings of one server without a second attempt. `None`: it cannot be reached now.
@@ -134,14 +139,49 @@ pub fn restore_once(
     stop: &Stop,
 ) -> Option<Restored> {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
-    attempt(connector, record, scope).ok()
+    attempt(connector, &record.address, scope, |_| Ok(record.clone())).ok()
 }
 
-fn attempt(connector: Connector<'_>, record: &BaselineRecord, scope: Scope) -> Result<Restored, ShardError> {
-    let mut link = connector.open_node(&record.address)?;
-    let mut restored = through(&mut link, record, scope).map_err(|error| ShardError::at(&record.address, error))?;
+fn retried(
+    connector: Connector<'_>,
+    address: &Address,
+    scope: Scope,
+    mut reserve: impl FnMut(&ServerProcess) -> Result<BaselineRecord, String>,
+) -> Restored {
+    let stop = connector.stop;
+    loop {
+        match attempt(connector, address, scope, &mut reserve) {
+            Ok(restored) => return restored,
+            Err(ShardError::Unreachable(_)) if !stop.is_raised() => stop.wait_until(Instant::now() + RETRY_INTERVAL),
+            Err(error) => {
+                let failure = match error {
+                    ShardError::Stopped(FailureKind::Timeout | FailureKind::Interrupted) => {
+                        format!("{address} cannot be reached; run keysweep restore when it can")
+                    }
+                    error => error.into_failure(address).message,
+                };
+                return Restored::failed(address, failure);
+            }
+        }
+    }
+}
+
+fn attempt(
+    connector: Connector<'_>,
+    address: &Address,
+    scope: Scope,
+    mut reserve: impl FnMut(&ServerProcess) -> Result<BaselineRecord, String>,
+) -> Result<Restored, ShardError> {
+    let mut link = connector.open_node(address)?;
+    let failed = |error| ShardError::at(address, error);
+    let info = link.info(&["server"]).map_err(failed)?.unwrap_or_default();
+    let record = match reserve(&ServerProcess::of(&link, address, &info)) {
+        Ok(record) => record,
+        Err(cause) => return Ok(Restored::failed(address, format!("{address}: {cause}; nothing was restored"))),
+    };
+    let mut restored = through(&mut link, &record, scope).map_err(failed)?;
     if let RestoreOutcome::Failed(cause) = &mut restored.outcome {
-        cause.insert_str(0, &format!("{}: ", record.address));
+        cause.insert_str(0, &format!("{address}: "));
     }
     Ok(restored)
 }

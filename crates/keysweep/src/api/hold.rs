@@ -78,6 +78,8 @@ pub struct HoldView {
     changed: bool,
     /// When the worker has reported last; null: not yet.
     reported_at: Option<Timestamp>,
+    /// Why its last round could not find or observe all servers; null: it could.
+    failure: Option<String>,
     /// What it has reported about each server.
     servers: Vec<HeldServerView>,
 }
@@ -165,6 +167,7 @@ impl From<HeldInstance> for HoldView {
             settle_floor_seconds: policy.settle_floor_seconds,
             changed: hold.changed,
             reported_at: hold.reported_at,
+            failure: hold.failure,
             servers: hold.servers.into_iter().map(Into::into).collect(),
         }
     }

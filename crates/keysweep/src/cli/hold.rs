@@ -207,7 +207,7 @@ impl HolderHost for Foreground {
     }
 
     fn reserve(&self, server: &ServerProcess, _: bool) -> Result<Reservation, String> {
-        self.file.reserve(&server.run_id)
+        self.file.reserve(server).map_err(|error| error.to_string())
     }
 
     fn scan(&self, address: &Address) {

@@ -6,7 +6,10 @@ use clap::Args;
 use keysweep_engine::{REQUIRES_PASSWORD, Stop, Target, TargetError};
 
 use super::{Exit, connection::ConnectionArgs, signals::stop_on_signals, term};
-use crate::secrets::{secret_file, secret_from_stdin, secret_variable};
+use crate::{
+    instances::Connection,
+    secrets::{secret_file, secret_from_stdin, secret_variable},
+};
 
 /// Ways to provide a password, for error messages.
 const OPTIONS: &str = "REDISCLI_AUTH, --password-file or --password-stdin";
@@ -57,14 +60,21 @@ impl Login {
     /// # Errors
     /// The exit code, after the error was printed.
     pub fn prepare_all(&self, urls: &[Option<&str>]) -> Result<(Vec<Target>, Stop), Exit> {
+        let (targets, stop) = self.prepare_each(urls)?;
+        let targets = targets.into_iter().collect::<Result<_, _>>().map_err(invalid)?;
+        Ok((targets, stop))
+    }
+
+    /// Returns the target of each URL with the same options, or the sentence that says why an option does not fit it, and a stop
+    /// that signals raise.
+    ///
+    /// # Errors
+    /// The exit code, after the error was printed: a file of an option cannot be read, whatever the URL.
+    pub fn prepare_each(&self, urls: &[Option<&str>]) -> Result<(Vec<Result<Target, String>>, Stop), Exit> {
+        let connection = self.connection.read().map_err(invalid)?;
         // The password is read once: standard input holds it only once.
-        let targets = self.password.read().and_then(|password| {
-            urls.iter().map(|url| self.target(*url, password.as_deref())).collect::<Result<Vec<Target>, String>>()
-        });
-        let targets = targets.map_err(|sentence| {
-            term::error(&sentence);
-            Exit::Usage
-        })?;
+        let password = self.password.read().map_err(invalid)?;
+        let targets = urls.iter().map(|url| self.target(*url, password.as_deref(), &connection)).collect();
         let stop = stop_on_signals().map_err(|error| {
             term::error(&format!("cannot install signal handlers: {error}"));
             Exit::Failed
@@ -73,7 +83,7 @@ impl Login {
     }
 
     /// Builds the target. Precedence of the password: options, URL, environment.
-    fn target(&self, url: Option<&str>, password: Option<&str>) -> Result<Target, String> {
+    fn target(&self, url: Option<&str>, password: Option<&str>, connection: &Connection) -> Result<Target, String> {
         let target = match (&self.socket, url) {
             (Some(path), _) => Target::socket(path),
             (None, url) => url.unwrap_or_default().parse(),
@@ -88,12 +98,18 @@ impl Login {
         if target.credentials.password.is_none() {
             target.credentials.password = secret_variable("REDISCLI_AUTH")?.map(Into::into);
         }
-        self.connection.read()?.check(&mut target)?;
+        connection.check(&mut target)?;
         match target.credentials.username.is_some() && target.credentials.password.is_none() {
             true => Err(format!("--user requires a password; provide it with {OPTIONS}")),
             false => Ok(target),
         }
     }
+}
+
+/// Prints what is wrong with the options.
+fn invalid(sentence: String) -> Exit {
+    term::error(&sentence);
+    Exit::Usage
 }
 
 /// Returns the message of a failure. A missing password gets a remedy: the options that provide one.

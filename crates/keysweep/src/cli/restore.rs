@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Target, restore};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Stop, Target, restore_reserved};
 
 use super::{Exit, hold::restore_file, login::Login, term};
 use crate::{
@@ -71,18 +71,23 @@ pub fn run(args: &RestoreArgs) -> Exit {
         true => records.iter().map(|record| Some(record.target.as_str())).collect(),
         false => vec![args.url.as_deref()],
     };
-    let (targets, stop) = match args.login.prepare_all(&urls) {
+    let (targets, stop) = match args.login.prepare_each(&urls) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
-    let chosen: Vec<(&BaselineRecord, &Target)> = match args.all {
-        true => {
-            let of_inventory = |record: &BaselineRecord| known.iter().find(|one| one.to_string() == record.target);
-            records.iter().zip(&targets).map(|(one, target)| (one, of_inventory(one).unwrap_or(target))).collect()
+    let chosen: Vec<(&BaselineRecord, Result<&Target, &String>)> = match (args.all, &targets[..]) {
+        (false, [Ok(target)]) => of_target(&records, target).map(|record| (record, Ok(target))).collect(),
+        (false, [Err(sentence), ..]) => {
+            term::error(sentence);
+            return Exit::Usage;
         }
-        false => {
-            let target = &targets[0];
-            of_target(&records, target).map(|record| (record, target)).collect()
+        _ => {
+            let of_inventory = |record: &BaselineRecord| known.iter().find(|one| one.to_string() == record.target);
+            records
+                .iter()
+                .zip(&targets)
+                .map(|(one, target)| (one, of_inventory(one).map_or(target.as_ref(), Ok)))
+                .collect()
         }
     };
     if chosen.is_empty() {
@@ -90,31 +95,45 @@ pub fn run(args: &RestoreArgs) -> Exit {
     }
     let mut exit = Exit::Done;
     for (record, target) in chosen {
-        let dialer = match target.dialer().map_err(Failure::from) {
-            Ok(dialer) => dialer,
-            Err(failure) => {
-                term::error(&failure.message);
-                exit = Exit::from(failure.kind);
-                continue;
-            }
-        };
-        let restored = restore(&*dialer, target, record, &stop.within(Some(TIMEOUT)));
-        if !restored.is_done() {
-            term::error(&restored.to_string());
-            exit = Exit::Failed;
-            continue;
-        }
-        term::line(&restored.to_string());
-        let recorded = match args.forget {
-            true => file.remove(&record.address),
-            false => file.save(&restored.recorded(record)),
-        };
-        if let Err(cause) = recorded {
+        // An option that does not fit one server keeps no other one from being restored.
+        let restored = target
+            .map_err(|cause| format!("{}: {cause}; nothing was restored", record.address))
+            .and_then(|target| restore(&file, record, target, args.forget, &stop));
+        if let Err(cause) = restored {
             term::error(&cause);
             exit = Exit::Failed;
         }
     }
     exit
+}
+
+/// Restores one server, unless another process holds it, prints and records that.
+fn restore(
+    file: &RestoreFile,
+    listed: &BaselineRecord,
+    target: &Target,
+    forget: bool,
+    stop: &Stop,
+) -> Result<(), String> {
+    let dialer = target.dialer().map_err(|error| Failure::from(error).message)?;
+    let mut reserved = None;
+    let restored = restore_reserved(&*dialer, target, &listed.address, &stop.within(Some(TIMEOUT)), |server| {
+        // An attempt before this one may have the reservation.
+        reserved = None;
+        let reservation = file.reserve(server).map_err(|error| error.to_string())?;
+        // Another process may have written, or restored and forgotten the server, since the records were listed.
+        let record = file.find(&listed.address)?.ok_or("its record was removed meanwhile")?;
+        reserved = Some((reservation, record.clone()));
+        Ok(record)
+    });
+    let Some((_reservation, record)) = reserved.filter(|_| restored.is_done()) else {
+        return Err(restored.to_string());
+    };
+    term::line(&restored.to_string());
+    match forget {
+        true => file.remove(&record.address),
+        false => file.save(&restored.recorded(&record)),
+    }
 }
 
 /// Returns the records of a target: of all its servers, where it is named as it was held, or by the address of one of them.

@@ -94,11 +94,15 @@ fn held(hold: &HeldInstance) -> Option<String> {
         return None;
     }
     let is_bad = |state| matches!(state, HoldState::CannotHold | HoldState::Foreign | HoldState::BackingOff);
-    let first =
-        hold.servers.iter().max_by_key(|server| (is_bad(server.status.state), server.status.share.map(permille)))?;
+    let target = format::percent(hold.policy.below);
+    let worst =
+        hold.servers.iter().max_by_key(|server| (is_bad(server.status.state), server.status.share.map(permille)));
+    let Some(first) = worst else {
+        return hold.failure.as_ref().map(|failure| format!("Target {target} (not held): {failure}."));
+    };
     let (state, sentence) = (first.status.state.as_str().replace('_', " "), &first.status.sentence);
     let server = if hold.servers.len() == 1 { String::new() } else { format!(", {}", first.address) };
-    Some(format!("Target {} ({state}{server}): {sentence}.", format::percent(hold.policy.below)))
+    Some(format!("Target {target} ({state}{server}): {sentence}."))
 }
 
 /// Returns a share in a form that has an order.
@@ -202,6 +206,7 @@ mod tests {
             updated_at: Timestamp::UNIX_EPOCH,
             changed: false,
             servers: servers.iter().map(server).collect(),
+            failure: None,
             reported_at: None,
         }
     }
@@ -263,6 +268,8 @@ mod tests {
         assert_eq!(found.sentence, "Target 8.0\u{a0}% (cannot hold, b:1): the limits are reached.");
         let held = held_at(HoldLevel::Advise, &[fine]);
         assert_eq!(headline(Vec::new(), &held).sentence, "Target 8.0\u{a0}% (holding): 5.0 % are stale.");
+        let unfound = HeldInstance { failure: Some("b:1 is gone".into()), ..held_at(HoldLevel::Hold, &[]) };
+        assert_eq!(headline(Vec::new(), &unfound).sentence, "Target 8.0\u{a0}% (not held): b:1 is gone.");
         let unreported = held_at(HoldLevel::Hold, &[]);
         assert!(headline(vec![primary("a:1", Code::ScanOnce, 1)], &unreported).sentence.starts_with("The reason"));
     }

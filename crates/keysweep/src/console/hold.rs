@@ -38,6 +38,8 @@ pub(super) struct HoldPart {
     pub(super) levels: [&'static str; 3],
     pub(super) servers: Vec<HeldServerView>,
     pub(super) changed: bool,
+    /// Why the last round did not find or observe all servers, a sentence.
+    pub(super) failure: Option<String>,
     /// When a worker has reported last; `None`: not yet, or nothing is held.
     pub(super) reported: Option<RelativeTime>,
     /// Whether no worker has reported for a long time: nothing watches the limits.
@@ -142,6 +144,8 @@ impl HoldPart {
         let is_due = hold.changed || is_shown && !is_paused;
         let is_overdue = is_due && hold.is_overdue(now);
         let reported = hold.reported_at.filter(|_| is_shown).map(|at| RelativeTime::new(at, now));
+        let what = if hold.policy.level == HoldLevel::Observe { "restored" } else { "held" };
+        let failure = hold.failure.filter(|_| is_shown).map(|cause| format!("Not every server is {what}: {cause}."));
         let servers = if is_shown { hold.servers } else { Vec::new() };
         let mut form = typed.unwrap_or_else(|| HoldForm::saved(&hold.policy));
         // The list cannot show an unknown level. Preselecting the saved one keeps a second save from changing it.
@@ -154,6 +158,7 @@ impl HoldPart {
             levels: HoldLevel::ALL.map(HoldLevel::as_str),
             servers: servers.into_iter().map(HeldServerView::from).collect(),
             changed: hold.changed,
+            failure,
             reported,
             is_overdue,
         }
@@ -225,6 +230,7 @@ mod tests {
             updated_at: now - SignedDuration::from_hours(9),
             changed,
             servers: Vec::new(),
+            failure: None,
             reported_at: Some(now - SignedDuration::from_secs(seconds)),
         };
         for (hold, is_paused, is_overdue) in [

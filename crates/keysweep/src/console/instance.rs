@@ -308,6 +308,12 @@ pub(super) async fn set_auto_scan(
     }
 }
 
+pub(super) async fn restore(State(state): State<ConsoleState>, request: Request) -> Result<Redirect, ConsoleError> {
+    let (context, instance) = state.authorize_instance(request, Role::Operator).await?;
+    state.holds.restore(&instance, context.user()).await?;
+    Ok(to_page(&context, &instance, "restore"))
+}
+
 pub(super) async fn set_hold(State(state): State<ConsoleState>, request: Request) -> Result<Response, ConsoleError> {
     let (context, instance) = state.authorize_instance(request, Role::Admin).await?;
     let form = HoldForm::typed(&context.form);

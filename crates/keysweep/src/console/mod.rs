@@ -92,6 +92,7 @@ pub fn router(state: ConsoleState) -> Router {
         .route("/console/{project}/instances/{instance}/remove", get(back).post(instance::remove))
         .route("/console/{project}/instances/{instance}/auto-scan", get(back).post(instance::set_auto_scan))
         .route("/console/{project}/instances/{instance}/hold", get(back).post(instance::set_hold))
+        .route("/console/{project}/instances/{instance}/restore", get(back).post(instance::restore))
         .route("/console/{project}/instances/{instance}/edit", get(edit::filled).post(edit::change))
         .route("/console/{project}/tasks/{task}", get(task::show))
         .route("/console/{project}/tasks/{task}/cancel", get(back).post(task::cancel))

@@ -130,6 +130,7 @@ fn done(what: &str) -> Option<Notice> {
         "cancel" => "The scan is being cancelled. Keys that it has reclaimed stay reclaimed.",
         "auto-scan" => "The auto-scan is saved.",
         "hold" => "The target is saved. A worker applies it within seconds.",
+        "restore" => "The level is observe. A worker restores the servers' own settings within seconds.",
         "add" => "The instance is added, and its server answers.",
         "save" => "The changes are saved.",
         "test" => "The server answers and can be scanned.",

@@ -2,6 +2,7 @@
 //! no secret: `keysweep restore` needs nothing else but passwords.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io::{self, Write},
     os::unix::fs::MetadataExt,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Reservation};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Reservation, ServerProcess};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -19,6 +20,8 @@ use crate::folder;
 const NAME: &str = "restore.json";
 /// Name of the file beside it that processes lock while they change it.
 const LOCK: &str = "restore.lock";
+/// Characters of an address and of a run ID in the name of a lock file, at most: a run ID has 40, and file systems take 255 in all.
+const LONGEST_PART: usize = 100;
 /// Version of the format.
 const VERSION: u32 = 1;
 
@@ -102,6 +105,17 @@ impl RestoreFile {
         replace().map_err(failed)
     }
 
+    /// Returns what a store has recorded of a target's servers, with what the file knows of them: `keysweep hold` and `keysweep
+    /// restore` record in the file alone, and the store may have been lost, or replaced by an older backup. A file that cannot be
+    /// read keeps no server from being restored.
+    pub(super) fn beside(&self, stored: Vec<BaselineRecord>, target: &str) -> Vec<BaselineRecord> {
+        let is_of_target = |record: &BaselineRecord| {
+            record.target == target || stored.iter().any(|stored| stored.address == record.address)
+        };
+        let filed = self.records().unwrap_or_default().into_iter().filter(is_of_target).collect();
+        merged(stored, filed)
+    }
+
     /// Removes the record of a server: values that are found later count as its own.
     ///
     /// # Errors
@@ -109,6 +123,65 @@ impl RestoreFile {
     pub fn remove(&self, address: &Address) -> Result<(), String> {
         self.change(|records| records.retain(|one| one.address != *address))
     }
+}
+
+/// Returns the records of the store with those of the file. Of two records of a server the later one decides.
+pub(super) fn merged(stored: Vec<BaselineRecord>, filed: Vec<BaselineRecord>) -> Vec<BaselineRecord> {
+    let mut filed: BTreeMap<_, _> = filed.into_iter().map(|record| (record.address.clone(), record)).collect();
+    let of_both = |stored: BaselineRecord| match filed.remove(&stored.address) {
+        Some(other) => stored.merged(other),
+        None => stored,
+    };
+    let mut records: Vec<_> = stored.into_iter().map(of_both).collect();
+    records.extend(filed.into_values());
+    records
+}
+
+/// Adds the values that an earlier record of the server knows as written: the process that saves may have read its own before
+/// another one wrote. A record without any written value takes back what was recorded before a write that did not happen.
+fn remember(record: &mut BaselineRecord, earlier: &BaselineRecord) {
+    let baseline = &mut record.baseline;
+    if !baseline.is_written() {
+        return;
+    }
+    let pairs = [(&mut baseline.effort, &earlier.baseline.effort), (&mut baseline.hz, &earlier.baseline.hz)];
+    for (values, before) in pairs {
+        if values.left.is_empty() {
+            // Without it the last written value would be what keysweep left, which an earlier one is not.
+            values.left.push(values.written.last().copied().unwrap_or(values.baseline));
+        }
+        let more: Vec<u32> = before.written.iter().copied().filter(|value| !values.written.contains(value)).collect();
+        values.written.splice(..0, more);
+    }
+}
+
+/// Why a server was not reserved.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReserved {
+    /// Another process, or another hold of this one, has it.
+    #[error("another keysweep with the folder {} holds this server", .folder.display())]
+    Held {
+        /// The folder that both share.
+        folder: PathBuf,
+    },
+    /// The folder cannot be written to.
+    #[error("{}: {cause}", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// Returns the name of a server's lock file. Its address is a part of it, since servers name their run IDs themselves: one that
+/// has none, or claims that of another one, must not keep that one from being held.
+fn lock_name(server: &ServerProcess) -> String {
+    let plain = |text: &str, longest| -> String {
+        let letter = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
+        text.chars().map(letter).take(longest).collect()
+    };
+    format!("hold-{}-{}.lock", plain(&server.address, LONGEST_PART), plain(&server.run_id, LONGEST_PART))
 }
 
 /// The lock of a server that is held, as long as it exists.
@@ -130,18 +203,17 @@ impl RestoreFile {
     ///
     /// # Errors
     /// Another holder has it, or the folder cannot be written to.
-    pub fn reserve(&self, run_id: &str) -> Result<Reservation, String> {
+    pub fn reserve(&self, server: &ServerProcess) -> Result<Reservation, NotReserved> {
         let folder = folder::of(&self.path);
-        let failed = |error: io::Error| format!("{}: {error}", folder.display());
+        let failed = |cause: io::Error| NotReserved::Folder { folder: folder.to_owned(), cause };
         fs::create_dir_all(folder).map_err(failed)?;
-        let name: String = run_id.chars().filter(char::is_ascii_alphanumeric).collect();
-        let path = folder.join(format!("hold-{name}.lock"));
+        let path = folder.join(lock_name(server));
         loop {
             let file = File::create(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(format!("another keysweep with the folder {} holds this server", folder.display()));
+                    return Err(NotReserved::Held { folder: folder.to_owned() });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -167,6 +239,7 @@ impl BaselineRegistry for RestoreFile {
             let mut record = record.clone();
             if let Some(earlier) = records.iter().find(|one| one.address == record.address) {
                 record.baseline.keep(&earlier.baseline);
+                remember(&mut record, earlier);
             }
             records.retain(|one| one.address != record.address);
             records.push(record);
@@ -193,6 +266,10 @@ mod tests {
         }
     }
 
+    fn at(effort: u8) -> CycleSetting {
+        CycleSetting { effort, hz: 10 }
+    }
+
     #[test]
     fn a_record_replaces_that_of_the_same_server_and_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -201,22 +278,65 @@ mod tests {
         for one in [record(1, 4), record(2, 4), record(1, 7)] {
             file.save(&one).expect("saved");
         }
-        assert_eq!(file.records(), Ok(vec![record(2, 4), record(1, 7)]));
-        assert_eq!(file.find(&Address::tcp("one", 1)), Ok(Some(record(1, 7))));
+        let found = file.records().expect("read");
+        assert_eq!(found[0], record(2, 4));
+        assert_eq!((&found[1].address, &found[1].baseline.effort.left), (&Address::tcp("one", 1), &vec![1, 7]));
+        assert_eq!(file.find(&Address::tcp("one", 1)), Ok(Some(found[1].clone())));
         file.remove(&Address::tcp("one", 2)).expect("removed");
-        assert_eq!(file.records(), Ok(vec![record(1, 7)]));
+        assert_eq!(file.records(), Ok(found[1..].to_vec()));
+    }
+
+    /// A process that has read the record before another one wrote saves what it knows.
+    #[test]
+    fn a_saved_record_keeps_the_values_that_another_process_has_written_meanwhile() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_folder(folder.path()).expect("a file");
+        let mut stale = record(1, 4);
+        stale.baseline.leave(at(1));
+        file.save(&stale).expect("saved");
+        file.save(&record(1, 7)).expect("saved");
+        file.save(&BaselineRecord { is_restored: true, ..stale }).expect("saved");
+        let found = file.find(&Address::tcp("one", 1)).expect("read").expect("a record");
+        assert_eq!((&found.baseline.effort.written, &found.baseline.effort.left), (&vec![7, 4], &vec![1]));
+        assert!(found.is_restored && found.baseline.knows(Parameter::Effort, 7), "{found:?}");
+        assert!(found.baseline.may_be_left(at(1)) && !found.baseline.may_be_left(at(7)), "{found:?}");
+        // The first write of a process did not happen after all.
+        let unwritten = BaselineRecord { baseline: Baseline::of(at(1)), ..found };
+        file.save(&unwritten).expect("saved");
+        assert_eq!(file.records(), Ok(vec![unwritten]));
+    }
+
+    #[test]
+    fn the_file_adds_what_it_alone_has_recorded_to_the_records_of_a_store() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_folder(folder.path()).expect("a file");
+        let of_another = BaselineRecord { target: "redis://another".into(), ..record(3, 2) };
+        for one in [record(1, 7), record(2, 7), of_another] {
+            file.save(&one).expect("saved");
+        }
+        let stored = BaselineRecord { target: "redis://earlier".into(), ..record(1, 4) };
+        let found = file.beside(vec![stored], "redis://one:2");
+        let known: Vec<_> = found.iter().map(|one| (one.address.to_string(), &one.baseline.effort.written)).collect();
+        assert_eq!(known, [("one:1".into(), &vec![7, 4]), ("one:2".into(), &vec![7])]);
     }
 
     #[test]
     fn one_holder_at_a_time_has_a_server() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = RestoreFile::in_folder(folder.path()).expect("a file");
-        let first = file.reserve("abc").expect("reserved");
-        let refused = file.reserve("abc").err().expect("taken");
+        let process =
+            |address: &str, run_id: &str| ServerProcess { address: address.to_owned(), run_id: run_id.to_owned() };
+        let server = process("10.0.0.5:6379", "abc");
+        let first = file.reserve(&server).expect("reserved");
+        let refused = file.reserve(&server).err().expect("taken").to_string();
         assert!(refused.contains("another keysweep") && refused.contains("holds this server"), "{refused}");
-        assert!(file.reserve("def").is_ok(), "another server");
+        for (address, run_id) in [("10.0.0.6:6379", "abc"), ("10.0.0.5:6379", "def"), ("/run/redis/a.sock", "")] {
+            assert!(file.reserve(&process(address, run_id)).is_ok(), "another server: {address}, {run_id}");
+        }
         drop(first);
-        assert!(file.reserve("abc").is_ok());
+        assert!(file.reserve(&server).is_ok());
+        let long = process(&"a".repeat(300), &"../".repeat(100));
+        assert!(file.reserve(&long).is_ok());
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "no lock is left");
     }
 

@@ -1,7 +1,6 @@
 //! What a holder needs of the service: records in the store and in the file, scans as tasks, changes in the audit trail.
 
 use std::{
-    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +10,7 @@ use keysweep_engine::{
 };
 use tokio::runtime::Handle;
 
-use super::{Holds, LEASE, changes::RecordedChange};
+use super::{Holds, LEASE, NotReserved, changes::RecordedChange, file::merged};
 use crate::{
     model::{HOLD, HoldLease, Instance, Status},
     store::{HoldRenewal, ServerReservation},
@@ -47,6 +46,12 @@ impl Host {
         status
     }
 
+    /// Logs why `restore.json` cannot be used, and returns a sentence without paths of this host for the users of the API.
+    fn unusable(&self, cause: &str) -> String {
+        tracing::warn!(instance_id = self.instance.id, cause, "restore.json cannot be used");
+        "the worker cannot use its restore.json; its log says why".to_owned()
+    }
+
     fn confirm_in_store(&self, server: &ServerProcess) -> Result<(), Refusal> {
         let reserved = self.runtime.block_on(self.holds.store.reserve_server(&self.lease, server));
         let holder = match reserved.map_err(|error| Refusal::Unknown(error.to_string()))? {
@@ -78,19 +83,6 @@ impl Refusal {
     }
 }
 
-/// Returns the records of the store with those of the file. The store may have been lost, or replaced by an older backup, and
-/// `keysweep hold` and `keysweep restore` record in the file alone. A file that cannot be read keeps no server from being restored.
-fn merged(stored: Vec<BaselineRecord>, filed: Vec<BaselineRecord>) -> Vec<BaselineRecord> {
-    let mut filed: BTreeMap<_, _> = filed.into_iter().map(|record| (record.address.clone(), record)).collect();
-    let of_both = |stored: BaselineRecord| match filed.remove(&stored.address) {
-        Some(other) => stored.merged(other),
-        None => stored,
-    };
-    let mut records: Vec<_> = stored.into_iter().map(of_both).collect();
-    records.extend(filed.into_values());
-    records
-}
-
 /// Whether the store has answered lately.
 fn is_recent(renewed_at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(renewed_at) < STORE_TIMEOUT
@@ -100,11 +92,8 @@ impl BaselineRegistry for Host {
     fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
         let stored = self.runtime.block_on(self.holds.store.baselines(&self.lease.instance_id));
         let stored = stored.map_err(|error| error.to_string())?;
-        let is_ours = |record: &BaselineRecord| {
-            record.target == target || stored.iter().any(|stored| stored.address == record.address)
-        };
-        let filed = self.holds.file.records().unwrap_or_default().into_iter().filter(is_ours).collect();
-        Ok(merged(stored, filed).into_iter().filter(|record| !record.is_restored).collect())
+        let known = self.holds.file.beside(stored, target);
+        Ok(known.into_iter().filter(|record| !record.is_restored).collect())
     }
 
     fn find(&self, address: &Address) -> Result<Option<BaselineRecord>, String> {
@@ -113,7 +102,7 @@ impl BaselineRegistry for Host {
         let filed = match (self.holds.file.find(address), &stored) {
             (Ok(filed), _) => filed,
             (Err(_), Some(_)) => None,
-            (Err(cause), None) => return Err(cause),
+            (Err(cause), None) => return Err(self.unusable(&cause)),
         };
         Ok(merged(stored.into_iter().collect(), filed.into_iter().collect()).pop())
     }
@@ -121,7 +110,7 @@ impl BaselineRegistry for Host {
     fn save(&self, record: &BaselineRecord) -> Result<(), String> {
         let saved = self.runtime.block_on(self.holds.store.save_baseline(&self.lease, record));
         match saved.map_err(|error| error.to_string())? {
-            true => self.holds.file.save(record),
+            true => self.holds.file.save(record).map_err(|cause| self.unusable(&cause)),
             false => Err("another worker holds the instance".into()),
         }
     }
@@ -136,14 +125,16 @@ impl HolderHost for Host {
         is_recent(self.renewed_at, Instant::now())
     }
 
-    /// Other instances on this host are found by the file, also of `keysweep hold`, and those of other hosts by the store.
+    /// Other instances are found by the store, which knows their names, and `keysweep hold` on this host by the file.
     fn reserve(&self, server: &ServerProcess, is_restore: bool) -> Result<Reservation, String> {
-        let reservation = self.holds.file.reserve(&server.run_id)?;
         match self.confirm_in_store(server) {
             Err(Refusal::Unknown(_)) if is_restore => {}
             confirmed => confirmed.map_err(Refusal::into_sentence)?,
         }
-        Ok(reservation)
+        self.holds.file.reserve(server).map_err(|refusal| match refusal {
+            NotReserved::Held { .. } => "another keysweep on the worker's host holds this server".to_owned(),
+            NotReserved::Folder { .. } => self.unusable(&refusal.to_string()),
+        })
     }
 
     fn confirm(&self, server: &ServerProcess) -> Result<(), String> {
@@ -207,9 +198,19 @@ impl HolderHost for Host {
 
 #[cfg(test)]
 mod tests {
-    use keysweep_engine::{Baseline, Parameter, RecordedTimes, stale::CycleSetting};
+    use std::sync::Arc;
+
+    use keysweep_engine::{Baseline, HoldLevel, HoldPolicy, Parameter, RecordedTimes, stale::CycleSetting};
 
     use super::*;
+    use crate::{
+        hold::RestoreFile,
+        instances::{AllowedTargets, Instances},
+        model::{Project, now},
+        secrets::Vault,
+        store::Store,
+        task::Tasks,
+    };
 
     fn record(port: u16, recorded_at: u64, effort: u32) -> BaselineRecord {
         let mut baseline = Baseline::of(CycleSetting { effort: 1, hz: 10 });
@@ -222,6 +223,45 @@ mod tests {
             times: RecordedTimes { recorded_at, ..RecordedTimes::default() },
             baseline,
         }
+    }
+
+    /// Two instances of one worker share its store and its folder.
+    #[tokio::test]
+    async fn a_server_of_another_instance_of_the_worker_is_refused_with_the_name_of_that_instance_and_no_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open_sqlite(&folder.path().join("keysweep.db")).await.expect("a store");
+        let vault = Vault::of_store(&store, &folder.path().join("keysweep.key")).await.expect("a vault");
+        let instances = Instances::new(store.clone(), Arc::new(vault), AllowedTargets::default());
+        let file = RestoreFile::in_data(folder.path());
+        let holds = Holds::new(store.clone(), instances, Tasks::new(store.clone()), file.clone());
+        let project = Project { id: "a".repeat(32), name: "shop".into(), created_at: now() };
+        store.add_project(&project).await.expect("added");
+        let policy = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
+        let mut hosts = Vec::new();
+        for name in ["cache", "other"] {
+            let id = project.id.replace('a', &name[..1]);
+            let instance = Instance::new(id, project.id.clone(), name.into(), "redis://one".into(), now());
+            store.add_instance(&instance).await.expect("added");
+            store.set_hold(&instance.id, &policy).await.expect("set");
+            let lease = store.claim_holds("worker", LEASE, 1, 9).await.expect("claimed").remove(0);
+            let (holds, runtime) = (holds.clone(), Handle::current());
+            hosts.push(Host { holds, lease, instance, runtime, renewed_at: Instant::now(), newest: Mutex::default() });
+        }
+        let (first, second) = (hosts.remove(0), hosts.remove(0));
+        let server = ServerProcess { address: "10.0.0.5:6379".into(), run_id: "abc".into() };
+        let answers = tokio::task::spawn_blocking(move || {
+            let refused = |answer: Result<Reservation, String>| answer.err().unwrap_or_default();
+            let reservation = first.reserve(&server, false).expect("reserved");
+            let of_instance = refused(second.reserve(&server, false));
+            drop(reservation);
+            let _foreground = file.reserve(&server).expect("reserved");
+            (of_instance, refused(first.reserve(&server, false)))
+        });
+        let answers = answers.await.expect("no panic");
+        let expected =
+            ("the instance cache holds this server", "another keysweep on the worker's host holds this server");
+        assert_eq!((answers.0.as_str(), answers.1.as_str()), expected);
+        store.close().await;
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Holds, LEASE, host::Host};
 use crate::{
-    model::{HeldServer, HoldLease, Instance},
+    model::{HeldServer, HoldLease, HoldReport, Instance},
     store::{HoldRenewal, Store},
     task::background::wait_for_shutdown,
 };
@@ -72,13 +72,17 @@ fn log_crash(ended: Result<(), tokio::task::JoinError>) {
 struct Keeper {
     holds: Holds,
     lease: HoldLease,
+    /// Ends a round; raised on shutdown.
     stop: Stop,
+    shutdown: watch::Receiver<bool>,
     holder: Option<Holder>,
     /// When the next round is due.
     due: Instant,
     renewed_at: Instant,
     /// What the last round has found, until it is saved.
-    servers: Option<Vec<HeldServer>>,
+    report: Option<HoldReport>,
+    /// Why the last round failed, which was logged.
+    failure: Option<String>,
     /// Whether all servers have their own settings, as far as is known.
     is_settled: bool,
 }
@@ -89,14 +93,24 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
     let stop = Stop::new();
     let _stop = StopOnDrop(stop.clone());
     let now = Instant::now();
-    let mut keeper =
-        Keeper { holds, lease, stop, holder: None, due: now, renewed_at: now, servers: None, is_settled: false };
+    let mut keeper = Keeper {
+        holds,
+        lease,
+        stop,
+        shutdown: shutdown.clone(),
+        holder: None,
+        due: now,
+        renewed_at: now,
+        report: None,
+        failure: None,
+        is_settled: false,
+    };
     let mut known: Option<(Instance, HoldPolicy)> = None;
     loop {
-        let renewed = keeper.holds.store.renew_hold(&keeper.lease, LEASE, keeper.servers.as_deref()).await;
+        let renewed = keeper.holds.store.renew_hold(&keeper.lease, LEASE, keeper.report.as_ref()).await;
         match renewed {
             Ok(HoldRenewal::Held(instance, policy)) => {
-                (keeper.renewed_at, keeper.servers) = (Instant::now(), None);
+                (keeper.renewed_at, keeper.report) = (Instant::now(), None);
                 let level = if instance.paused { HoldLevel::Observe } else { policy.level };
                 let policy = HoldPolicy { level, ..policy };
                 if known.as_ref().is_none_or(|(_, before)| *before != policy) {
@@ -124,9 +138,9 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
             keeper.is_settled = keeper.round(instance, *policy).await;
             keeper.due = begun + policy.interval();
             if policy.level == HoldLevel::Observe && keeper.is_settled {
-                let servers = keeper.servers.as_deref();
+                let report = keeper.report.as_ref();
                 // Another worker claims the instance again if this fails.
-                drop(keeper.holds.store.renew_hold(&keeper.lease, LEASE, servers).await);
+                drop(keeper.holds.store.renew_hold(&keeper.lease, LEASE, report).await);
                 drop(keeper.holds.store.release_hold(&keeper.lease, false).await);
                 return;
             }
@@ -143,16 +157,22 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
 }
 
 /// Waits for the end of a round, which servers that do not answer may delay for longer than the lease lasts, and renews the lease
-/// meanwhile. Returns also when that succeeded last.
+/// meanwhile. A shutdown raises the stop, which ends the round. Returns also when the lease was renewed last.
 async fn wait<T, R: Future<Output = bool>>(
     mut round: JoinHandle<T>,
     interval: Duration,
     renew: impl Fn() -> R,
+    shutdown: &mut watch::Receiver<bool>,
+    stop: &Stop,
 ) -> (Result<T, JoinError>, Option<Instant>) {
     let mut renewed_at = None;
     loop {
         tokio::select! {
             done = &mut round => return (done, renewed_at),
+            () = wait_for_shutdown(shutdown), if !stop.is_raised() => {
+                stop.raise();
+                continue;
+            }
             () = tokio::time::sleep(interval) => {}
         }
         if renew().await {
@@ -178,7 +198,8 @@ impl Keeper {
         let (target, dialer) = match self.holds.instances.connect_for_upkeep(instance) {
             Ok(connection) => connection,
             Err(error) => {
-                tracing::debug!(instance_id = instance.id, %error, "the instance cannot be held");
+                let servers = self.holder.as_ref().map(servers);
+                self.report(instance, servers, Some(error.to_string()));
                 return false;
             }
         };
@@ -199,19 +220,22 @@ impl Keeper {
             let found = holder.round(&*dialer, &target, &host, &stop);
             (holder, found)
         });
-        let (done, renewed_at) =
-            wait(done, RENEWAL_INTERVAL, || renew(self.holds.store.clone(), self.lease.clone())).await;
+        let (store, lease) = (self.holds.store.clone(), self.lease.clone());
+        let renewal = move || renew(store.clone(), lease.clone());
+        let (done, renewed_at) = wait(done, RENEWAL_INTERVAL, renewal, &mut self.shutdown, &self.stop).await;
         self.renewed_at = renewed_at.unwrap_or(self.renewed_at);
         let (holder, found) = match done {
             Ok(done) => done,
             Err(panic) => {
                 tracing::error!(%panic, "holder crashed");
+                self.report(
+                    instance,
+                    None,
+                    Some("the worker failed with an internal error, which its log shows".into()),
+                );
                 return false;
             }
         };
-        if let Err(failure) = &found {
-            tracing::debug!(instance_id = instance.id, %failure, "not every server of the instance is held");
-        }
         let statuses = holder.statuses();
         let is_settled = found.is_ok()
             && statuses.iter().all(|node| match policy.level {
@@ -219,11 +243,26 @@ impl Keeper {
                 HoldLevel::Observe => node.status.state == HoldState::Off,
                 _ => node.status.setting.is_some() && !node.status.differs(),
             });
-        self.servers =
-            Some(statuses.into_iter().map(|node| HeldServer { address: node.address, status: node.status }).collect());
+        // What a shutdown has cut short has failed for no cause of its own.
+        let failure = found.err().filter(|_| !self.stop.is_raised());
+        self.report(instance, Some(servers(&holder)), failure.map(|failure| failure.message));
         self.holder = Some(holder);
         is_settled
     }
+
+    /// Keeps what a round has found until it is saved, and logs each cause of failures once.
+    fn report(&mut self, instance: &Instance, servers: Option<Vec<HeldServer>>, failure: Option<String>) {
+        if let Some(cause) = failure.as_ref().filter(|_| failure != self.failure) {
+            tracing::warn!(instance_id = instance.id, cause, "not every server of the instance is held");
+        }
+        self.failure.clone_from(&failure);
+        self.report = Some(HoldReport { servers, failure });
+    }
+}
+
+/// Returns what a holder knows of each server.
+fn servers(holder: &Holder) -> Vec<HeldServer> {
+    holder.statuses().into_iter().map(|node| HeldServer { address: node.address, status: node.status }).collect()
 }
 
 #[cfg(test)]
@@ -265,10 +304,26 @@ mod tests {
             }
             true
         };
-        let (waited, renewed_at) = wait(tokio::spawn(ended), Duration::from_millis(1), renewal).await;
+        let (_running, mut shutdown) = watch::channel(false);
+        let stop = Stop::new();
+        let (waited, renewed_at) =
+            wait(tokio::spawn(ended), Duration::from_millis(1), renewal, &mut shutdown, &stop).await;
+        assert!(!stop.is_raised());
         waited.expect("no panic").expect("it ended");
         assert!(seconds.get() >= length && renewed_at.is_some(), "{seconds:?}");
         let late = at(seconds.get() + LEASE.as_secs() + 1).claim_holds("two", LEASE, 1, 1).await.expect("an answer");
         assert_eq!(late.len(), 1, "without renewals it expires");
+    }
+
+    #[tokio::test]
+    async fn a_round_that_waits_for_servers_ends_with_the_shutdown() {
+        let (down, mut shutdown) = watch::channel(false);
+        let stop = Stop::new();
+        let server = stop.clone();
+        let round = tokio::task::spawn_blocking(move || server.wait_until(Instant::now() + Duration::from_secs(3_600)));
+        down.send_replace(true);
+        let (ended, _) = wait(round, RENEWAL_INTERVAL, async || true, &mut shutdown, &stop).await;
+        ended.expect("no panic");
+        assert!(stop.is_raised());
     }
 }

@@ -12,7 +12,7 @@ use keysweep_engine::{HoldLevel, HoldPolicy, PolicyError};
 use serde_json::json;
 
 use self::changes::Changes;
-pub use self::file::RestoreFile;
+pub use self::file::{NotReserved, RestoreFile};
 use crate::{
     instances::{InstanceError, Instances, gone},
     metrics::Counts,
@@ -94,6 +94,7 @@ pub async fn get(store: &Store, instance: &Instance) -> Result<HeldInstance, Hol
         updated_at: instance.created_at,
         changed: false,
         servers: Vec::new(),
+        failure: None,
         reported_at: None,
     };
     Ok(store.hold(&instance.id).await?.unwrap_or_else(unset))

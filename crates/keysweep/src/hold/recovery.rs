@@ -1,5 +1,5 @@
-//! Restores the servers of one instance from the records in the database, whether a worker runs or not, and forgets servers that
-//! are gone.
+//! Restores the servers of one instance from the records in the database and in `restore.json`, whether a worker runs or not, and
+//! forgets servers that are gone.
 
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ impl Recovery<'_> {
         let before = super::get(self.store, self.instance).await?;
         let policy = HoldPolicy { level: HoldLevel::Observe, ..before.policy };
         super::set(self.store, self.instance, policy, self.by).await?;
-        let servers = self.store.baselines(&self.instance.id).await?.len();
+        let servers = self.records().await?.len();
         let lease = self.lease(servers).await?;
         let result = self.restore(&lease, forget).await;
         let is_left = |restored: &Restored| !restored.is_done() && forget != Forget::Everything;
@@ -81,10 +81,18 @@ impl Recovery<'_> {
         }
     }
 
+    /// Returns the records of the instance's servers, as a worker reads them.
+    async fn records(self) -> Result<Vec<BaselineRecord>, HoldError> {
+        let stored = self.store.baselines(&self.instance.id).await?;
+        // Without a readable URL there is no target whose servers could be found.
+        let target = self.instance.url.value().map(ToString::to_string).unwrap_or_default();
+        Ok(self.file.beside(stored, &target))
+    }
+
     async fn restore(self, lease: &HoldLease, forget: Forget) -> Result<Vec<Restored>, HoldError> {
         let mut all = Vec::new();
         // A worker may have restored some meanwhile.
-        let records = self.store.baselines(&self.instance.id).await?;
+        let records = self.records().await?;
         if records.is_empty() {
             return Ok(all);
         }

@@ -169,7 +169,7 @@ impl FleetGauges {
         self.stale.register(registry);
         registry.register(
             "hold_state",
-            "Servers of an instance whose stale share is to be held, by state",
+            "Servers of an instance whose stale share is to be held, by state; a round that did not find all of them counts as one more that is measured, or restored at the level observe",
             self.hold_state.clone(),
         );
         registry.register(
@@ -212,8 +212,14 @@ impl FleetGauges {
         for hold in holds {
             let of = OfInstance::new(&hold.instance_id);
             // Every state is there: Prometheus sees no increase in a series that first appears as 1.
+            // Where not all servers were found, at least one of them is not held, or not restored, and no server says so.
+            let unfound = hold.failure.as_ref().map(|_| match hold.policy.level {
+                HoldLevel::Observe => HoldState::Restoring,
+                _ => HoldState::Measuring,
+            });
             for state in HoldState::ALL {
-                let servers = hold.servers.iter().filter(|server| server.status.state == state).count();
+                let found = hold.servers.iter().map(|server| server.status.state);
+                let servers = found.chain(unfound).filter(|one| *one == state).count();
                 let of = OfHold { instance_id: hold.instance_id.clone(), state: state.as_str() };
                 self.hold_state.get_or_create(&of).set(servers as u64);
             }

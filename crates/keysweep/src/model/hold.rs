@@ -17,6 +17,8 @@ pub struct HeldInstance {
     pub changed: bool,
     /// What the worker has reported about each server.
     pub servers: Vec<HeldServer>,
+    /// Why its last round could not find or observe all servers, one sentence; `None`: it could.
+    pub failure: Option<String>,
     /// When it has reported that; `None`: not yet.
     pub reported_at: Option<Timestamp>,
 }
@@ -43,6 +45,15 @@ pub struct HeldServer {
     /// What is known.
     #[serde(flatten)]
     pub status: HoldStatus,
+}
+
+/// What a round over the servers of an instance has found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HoldReport {
+    /// What is known of each server; `None`: nothing new.
+    pub servers: Option<Vec<HeldServer>>,
+    /// Why not all servers could be found or observed, one sentence; `None`: they could.
+    pub failure: Option<String>,
 }
 
 /// The right to hold an instance, which one worker has at a time.

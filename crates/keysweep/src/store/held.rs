@@ -51,7 +51,8 @@ pub(super) async fn held_instance(
 pub(super) async fn forget_servers(tx: &mut DbSession, instance_id: &str) -> Result<(), StoreError> {
     sql("DELETE FROM hold_baseline WHERE instance_id = $1").bind(instance_id).execute(tx).await?;
     free_servers(tx, instance_id).await?;
-    sql("UPDATE hold SET owner = NULL, expires_at = NULL, epoch = epoch + 1, status = NULL, reported_at = NULL
+    sql("UPDATE hold SET owner = NULL, expires_at = NULL, epoch = epoch + 1, status = NULL, failure = NULL,
+             reported_at = NULL
          WHERE instance_id = $1")
     .bind(instance_id)
     .execute(tx)

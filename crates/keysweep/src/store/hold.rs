@@ -15,7 +15,7 @@ use super::{
     instances::instance,
     json,
 };
-use crate::model::{HeldInstance, HeldServer, HoldLease, Instance};
+use crate::model::{HeldInstance, HeldServer, HoldLease, HoldReport, Instance};
 
 /// The store's answer to the renewal of a lease.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,18 +140,20 @@ impl Store {
         claimed.as_ref().map(lease).transpose()
     }
 
-    /// Renews a lease and saves what is known of the servers; `None`: nothing new. An expired lease is renewed as long as no other
+    /// Renews a lease and saves what a round has found; `None`: there was none. An expired lease is renewed as long as no other
     /// worker has taken it over.
     pub async fn renew_hold(
         &self,
         lease: &HoldLease,
         renew: Duration,
-        servers: Option<&[HeldServer]>,
+        report: Option<&HoldReport>,
     ) -> Result<HoldRenewal, StoreError> {
         let mut tx = self.begin().await?;
         let now = self.now(&mut tx).await?;
+        let servers = report.and_then(|report| report.servers.as_deref());
         let renewed = sql("UPDATE hold SET expires_at = $1, status = COALESCE($2, status),
-                 reported_at = CASE WHEN $2 IS NULL THEN reported_at ELSE $3 END
+                 failure = CASE WHEN $7 THEN $8 ELSE failure END,
+                 reported_at = CASE WHEN $7 THEN $3 ELSE reported_at END
              WHERE instance_id = $4 AND owner = $5 AND epoch = $6
              RETURNING policy")
         .bind(after(now, renew))
@@ -160,6 +162,8 @@ impl Store {
         .bind(&lease.instance_id)
         .bind(&lease.owner)
         .bind(lease.epoch)
+        .bind(report.is_some())
+        .bind(report.and_then(|report| report.failure.as_deref()))
         .optional(&mut tx)
         .await?;
         let found = sql("SELECT * FROM instance WHERE id = $1").bind(&lease.instance_id).optional(&mut tx).await?;
@@ -286,6 +290,7 @@ fn hold(row: &Row) -> Result<HeldInstance, StoreError> {
         updated_at: row.get("updated_at")?,
         changed: row.get("changed")?,
         servers: servers.map_or_else(|| Ok(Vec::new()), |_| from_json(row, "status"))?,
+        failure: row.get("failure")?,
         reported_at: row.get("reported_at")?,
     })
 }

@@ -70,3 +70,29 @@ fn a_connection_is_tested_without_saving_it_and_a_stored_password_goes_to_its_ow
     let (_, log) = service.terminate();
     assert!(!log.join("").contains("hunter2"));
 }
+
+/// As by the API: setting a target takes the role admin, restoring the servers' own settings the role operator.
+#[test]
+fn an_operator_restores_the_servers_of_a_held_instance_and_a_reader_does_not() {
+    let shop = Shop::with_no_server();
+    let service = shop.installation.serve(&[]);
+    let [mut admin, mut operator, mut reader] =
+        ["admin", "operator", "reader"].map(|role| Visitor::signed_in(&service, role));
+    let (hold, restore) = (format!("{}/hold", shop.page()), format!("{}/restore", shop.page()));
+    let button = "Restore settings";
+    let page = operator.get(&shop.page());
+    assert!(!page.text.contains(button), "nothing is held: {}", page.text);
+    let target = [("hold_level", "hold"), ("hold_below", "8"), ("hold_max_effort", "7"), ("hold_max_hz", "")];
+    assert_eq!(operator.post(&hold, &page, &target).status, 403);
+    let page = admin.get(&shop.page());
+    assert!(admin.submit(&hold, &page, &target).text.contains(button));
+
+    let page = reader.get(&shop.page());
+    assert!(!page.text.contains(button), "{}", page.text);
+    assert_eq!(reader.post(&restore, &page, &[]).status, 403);
+    let page = operator.get(&shop.page());
+    assert!(page.text.contains(button), "{}", page.text);
+    let restored = operator.submit(&restore, &page, &[]);
+    assert!(restored.text.contains("The level is observe."), "{}", restored.text);
+    assert!(restored.text.contains("Level observe, below 8 %"), "{}", restored.text);
+}

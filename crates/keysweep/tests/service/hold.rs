@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keysweep_harness::{Churn, Flavor, Installation, Postgres, Server, Service, eventually, installation};
+use keysweep_harness::{Churn, Flavor, Installation, Postgres, Server, Service, eventually, free_port, installation};
 use serde_json::{Value, json};
 
 /// Longest time until something happens that takes seconds on an idle machine.
@@ -78,6 +78,32 @@ fn heavy_an_instance_is_held_by_one_worker_after_the_other_and_restored_on_reque
         assert!(entries.contains(action), "{action} is not in {entries}");
     }
     assert!(entries.contains("keys expire a second"), "a write has its reason: {entries}");
+}
+
+#[test]
+fn an_instance_whose_servers_are_not_found_says_why_it_is_not_held_and_counts_as_not_held() {
+    let installation = installation!();
+    let port = free_port();
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{port}"));
+    let path = format!("/api/v1/projects/{project}/instances/{instance}/hold");
+    let service = installation.serve(&["--no-auth", "--metrics-listen", "127.0.0.1:0"]);
+    set(&service, &path, &wide());
+    let found = service.wait_for(&path, |hold| !hold["reported_at"].is_null());
+    let failure = found["failure"].as_str().unwrap_or_default();
+    assert!(failure.contains(&format!("127.0.0.1:{port}")), "{found:#}");
+    assert_eq!(found["servers"], json!([]), "{found:#}");
+    let page = service.send("GET", &format!("/console/{project}/instances/{instance}"), &[], "").text;
+    assert!(page.contains(&format!("Not every server is held: {failure}.")), "{page}");
+    assert!(!page.contains("A worker has not reported yet."), "{page}");
+    let shown = |state: &str| format!("keysweep_hold_state{{instance_id=\"{instance}\",state=\"{state}\"}} 1");
+    eventually("the alert of a missed target sees it", TIMEOUT, || {
+        service.scrape().contains(&shown("measuring")).then_some(())
+    });
+    // More rounds: the same cause is logged once.
+    service.wait_for(&path, |hold| hold["reported_at"] != found["reported_at"]);
+    let (_, log) = service.terminate();
+    let warnings = log.iter().filter(|line| line.contains("not every server of the instance is held")).count();
+    assert_eq!(warnings, 1, "{log:#?}");
 }
 
 /// Workers on two hosts share no folder. Two names of one server would each take what the other has written for the server's own.

@@ -3,9 +3,12 @@
 
 use std::{process::Output, time::Duration};
 
-use keysweep::store::Store;
-use keysweep_engine::{Address, Baseline, BaselineRecord, HoldLevel, HoldPolicy, Parameter, stale::CycleSetting};
+use keysweep::{hold::RestoreFile, store::Store};
+use keysweep_engine::{
+    Address, Baseline, BaselineRecord, BaselineRegistry, HoldLevel, HoldPolicy, Parameter, stale::CycleSetting,
+};
 use keysweep_harness::{Flavor, Installation, Server, free_port, installation};
+use serde_json::json;
 
 use crate::common::stderr;
 
@@ -19,22 +22,31 @@ fn address(server: &Server) -> Address {
     server.address().to_string().parse().expect("an address")
 }
 
+/// A record of a server whose effort was raised from 3.
+fn record(target: &str, address: &Address, effort: u32, is_restored: bool) -> BaselineRecord {
+    let mut baseline = Baseline::of(CycleSetting { effort: 3, hz: 10 });
+    baseline.add(Parameter::Effort, effort);
+    let record = json!({
+        "target": target, "address": address, "run_id": "an earlier process", "is_restored": is_restored,
+        "effort": baseline.effort, "hz": baseline.hz,
+    });
+    serde_json::from_value(record).expect("a record")
+}
+
 /// Leaves in the database what a worker leaves that has raised the effort of servers from 3 to 7 and was killed.
+fn leave_raised(installation: &Installation, instance: &str, servers: &[Address]) {
+    let records: Vec<_> = servers.iter().map(|one| record(&format!("redis://{one}"), one, 7, false)).collect();
+    leave(installation, instance, &records);
+}
+
 #[tokio::main]
-async fn leave_raised(installation: &Installation, instance: &str, servers: &[Address]) {
+async fn leave(installation: &Installation, instance: &str, records: &[BaselineRecord]) {
     let store = Store::open_sqlite(&installation.database()).await.expect("a store");
     let policy = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
     store.set_hold(instance, &policy).await.expect("set");
     let lease = store.claim_holds("worker", Duration::from_secs(1), 1, 1).await.expect("claimed").remove(0);
-    for address in servers {
-        let mut baseline = Baseline::of(CycleSetting { effort: 3, hz: 10 });
-        baseline.add(Parameter::Effort, 7);
-        let record: BaselineRecord = serde_json::from_value(serde_json::json!({
-            "target": format!("redis://{address}"), "address": address, "run_id": "an earlier process",
-            "effort": baseline.effort, "hz": baseline.hz,
-        }))
-        .expect("a record");
-        assert!(store.save_baseline(&lease, &record).await.expect("saved"));
+    for record in records {
+        assert!(store.save_baseline(&lease, record).await.expect("saved"));
     }
     store.close().await;
 }
@@ -70,6 +82,30 @@ fn a_held_instance_is_restored_from_the_database_alone_and_can_be_removed_then()
     assert_eq!((&entry["action"], &entry["actor"]), (&"hold.restore".into(), &"(command line)".into()), "{audit:#}");
     assert_eq!((&entry["detail"]["from"]["effort"], &entry["detail"]["to"]["effort"]), (&7.into(), &3.into()));
     assert_eq!(admin(&["remove"]).status.code(), Some(0), "nothing is left to restore");
+}
+
+/// `keysweep hold` in the same folder was killed after a worker had restored the server.
+#[test]
+fn a_value_that_only_restore_json_knows_is_restored_by_an_administrator_too() {
+    let server = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7").start();
+    let other = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7").start();
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    let (target, address) = (server.url(), address(&server));
+    leave(&installation, &instance, &[record(&target, &address, 4, true)]);
+    let file = RestoreFile::in_data(installation.folder());
+    file.save(&record(&target, &address, 7, false)).expect("saved");
+    file.save(&record(&other.url(), &self::address(&other), 7, false)).expect("saved");
+
+    let restored = installation.run(&["admin", "instance", "restore", "cache", "--project", &project]);
+    assert_eq!((restored.status.code(), effort(&server)), (Some(0), "3".into()), "{}", stderr(&restored));
+    assert!(stderr(&restored).contains("restored effort 3"), "{}", stderr(&restored));
+    assert_eq!(effort(&other), "7", "it is no server of this instance");
+    let known = file.find(&address).expect("read").expect("a record");
+    assert!(
+        known.is_restored && [4, 7].iter().all(|effort| known.baseline.effort.written.contains(effort)),
+        "{known:?}"
+    );
 }
 
 #[test]

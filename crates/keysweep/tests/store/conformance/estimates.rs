@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keysweep::{
     model::{
-        EstimateTotal, EstimatedPrimary, HeldServer, Instance, InstanceEstimate, InstanceStats, LatestEstimate, Mark,
-        MarkKind, PollCode, PollFailure, Reason, Sampling, Stored,
+        EstimateTotal, EstimatedPrimary, HeldServer, HoldReport, Instance, InstanceEstimate, InstanceStats,
+        LatestEstimate, Mark, MarkKind, PollCode, PollFailure, Reason, Sampling, Stored,
     },
     store::{Pruned, Store, TaskResult},
 };
@@ -240,7 +240,8 @@ async fn the_history_of_a_held_instance_has_what_hold_has_sampled(store: Fresh) 
             address: Address::tcp(format!("10.0.0.{number}"), 6379),
             status: status.clone(),
         });
-        store.with_clock(at(second)).renew_hold(&lease, LEASE, Some(&servers)).await.expect("renewed");
+        let report = HoldReport { servers: Some(servers.to_vec()), failure: None };
+        store.with_clock(at(second)).renew_hold(&lease, LEASE, Some(&report)).await.expect("renewed");
     };
     let points = async |second| {
         let found = estimate(time(second), &[0.2, 0.3]);

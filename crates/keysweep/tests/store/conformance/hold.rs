@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keysweep::{
-    model::{HeldServer, HoldLease, Instance, Stored},
+    model::{HeldServer, HoldLease, HoldReport, Instance, Stored},
     store::{HoldRenewal, InstanceChanges, ServerReservation, StoreError},
 };
 use keysweep_engine::{
@@ -70,13 +70,21 @@ async fn one_worker_at_a_time_holds_an_instance_and_the_next_one_takes_over(stor
     assert_eq!(claimed(&store, 2, "two").await, []);
     let status = HoldStatus { state: HoldState::Holding, sentence: "held".into(), ..HoldStatus::default() };
     let servers = [HeldServer { address: record(4).address, status }];
-    let renewed = store.with_clock(at(3)).renew_hold(&first[0], LEASE, Some(&servers)).await.expect("renewed");
+    let failure = Some("a server cannot be reached".to_owned());
+    let report = HoldReport { servers: Some(servers.to_vec()), failure: failure.clone() };
+    let renewed = store.with_clock(at(3)).renew_hold(&first[0], LEASE, Some(&report)).await.expect("renewed");
     let HoldRenewal::Held(instance, found) = renewed else { panic!("{renewed:?}") };
     assert_eq!((instance.id, found), (held.id.clone(), policy(HoldLevel::Hold)));
     let quiet = store.with_clock(at(3)).renew_hold(&first[0], LEASE, None).await.expect("renewed");
     assert!(matches!(quiet, HoldRenewal::Held(..)), "{quiet:?}");
     let reported = store.hold(&held.id).await.expect("read").expect("held");
     assert_eq!((reported.servers, reported.reported_at), (servers.to_vec(), Some(time(3))), "kept");
+    assert_eq!(reported.failure, failure);
+    let report = HoldReport::default();
+    store.with_clock(at(4)).renew_hold(&first[0], LEASE, Some(&report)).await.expect("renewed");
+    let reported = store.hold(&held.id).await.expect("read").expect("held");
+    let found = (reported.servers, reported.failure, reported.reported_at);
+    assert_eq!(found, (servers.to_vec(), None, Some(time(4))), "servers without news are kept");
     store.spoil_hold_reports().await;
     let again = store.with_clock(at(4)).renew_hold(&first[0], LEASE, None).await.expect("renewed");
     assert!(matches!(again, HoldRenewal::Held(..)), "a renewal does not read the report: {again:?}");
