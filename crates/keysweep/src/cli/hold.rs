@@ -100,6 +100,21 @@ pub fn restore_file(folder: Option<&PathBuf>) -> anyhow::Result<RestoreFile> {
     }
 }
 
+/// Reserves a server for a command, at its address and at any other one of the same process: a host may have several names. A
+/// service goes by addresses alone, since one project may register a server that claims the run ID of another project's.
+///
+/// # Errors
+/// Another process holds the server, or the folder of the file cannot be written to.
+pub fn reserve(file: &RestoreFile, server: &ServerProcess) -> Result<Reservation, String> {
+    let at = |server: &ServerProcess| file.reserve(server).map_err(|error| error.to_string());
+    let by_address = at(server)?;
+    if server.run_id.is_empty() {
+        return Ok(by_address);
+    }
+    let by_run_id = at(&ServerProcess { address: String::new(), run_id: server.run_id.clone() })?;
+    Ok(Box::new((by_address, by_run_id)))
+}
+
 /// Holds until Ctrl-C or SIGTERM, then restores the servers' own settings.
 pub fn run(args: &HoldArgs) -> Exit {
     let policy = match args.policy() {
@@ -207,7 +222,7 @@ impl HolderHost for Foreground {
     }
 
     fn reserve(&self, server: &ServerProcess, _: bool) -> Result<Reservation, String> {
-        self.file.reserve(server).map_err(|error| error.to_string())
+        reserve(&self.file, server)
     }
 
     fn scan(&self, address: &Address) {
@@ -252,6 +267,23 @@ mod tests {
     struct TestCli {
         #[command(flatten)]
         args: HoldArgs,
+    }
+
+    #[test]
+    fn a_server_is_reserved_once_whatever_its_address_unless_it_has_no_run_id() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = RestoreFile::in_data(folder.path());
+        let ask = |address: &str, run_id: &str| {
+            reserve(&file, &ServerProcess { address: address.to_owned(), run_id: run_id.to_owned() })
+        };
+        let held = ask("127.0.0.1:6379", "abc").expect("reserved");
+        let refused = ask("10.0.0.5:6379", "abc").err().expect("the same process");
+        assert!(refused.contains("another keysweep") && refused.contains("holds this server"), "{refused}");
+        assert!(ask("10.0.0.5:6379", "def").is_ok(), "another process");
+        let _without = ask("10.0.0.6:6379", "").expect("reserved");
+        assert!(ask("10.0.0.7:6379", "").is_ok(), "a server without a run ID blocks no other one");
+        drop(held);
+        assert!(ask("10.0.0.5:6379", "abc").is_ok());
     }
 
     fn policy(line: &str) -> Result<HoldPolicy, String> {

@@ -10,7 +10,12 @@ use std::{
 use clap::Args;
 use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Stop, Target, restore_reserved};
 
-use super::{Exit, hold::restore_file, login::Login, term};
+use super::{
+    Exit,
+    hold::{reserve, restore_file},
+    login::Login,
+    term,
+};
 use crate::{
     hold::RestoreFile,
     inventory::{Inventory, InventoryError},
@@ -120,7 +125,7 @@ fn restore(
     let restored = restore_reserved(&*dialer, target, &listed.address, &stop.within(Some(TIMEOUT)), |server| {
         // An attempt before this one may have the reservation.
         reserved = None;
-        let reservation = file.reserve(server).map_err(|error| error.to_string())?;
+        let reservation = reserve(file, server)?;
         // Another process may have written, or restored and forgotten the server, since the records were listed.
         let record = file.find(&listed.address)?.ok_or("its record was removed meanwhile")?;
         reserved = Some((reservation, record.clone()));
