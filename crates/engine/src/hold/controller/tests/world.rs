@@ -25,7 +25,7 @@ const WRITES_A_DAY: usize = 12;
 /// Factor of a limit that cycles may not exceed in truth, also where stronger settings alone cost more than the law says, and intervals
 /// after which that must have ended: two that are chance, and those in which a controller measures first.
 const BROKEN: f64 = 2.5;
-const BROKEN_STEEP: f64 = 3.0;
+const BROKEN_STEEP: f64 = 3.5;
 const MAX_BROKEN: u32 = 6;
 
 /// What outlives a controller.
