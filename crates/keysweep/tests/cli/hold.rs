@@ -206,11 +206,10 @@ fn a_server_that_refuses_config_set_is_left_alone_and_the_remedy_is_said() {
     assert_eq!(setting(&server), own);
 }
 
-/// A server that is gone must not keep the others from getting their own settings back.
-#[test]
-fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_again() {
+/// Starts a cluster with values that an earlier process wrote, and a `keysweep hold` that has observed all its servers.
+fn adopted(primaries: usize, data: &Path) -> (Cluster, KilledOnDrop) {
     let raised = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7");
-    let mut cluster = Cluster::launch(&raised, 3, false);
+    let cluster = Cluster::launch(&raised, primaries, false);
     let url = cluster.url();
     let record = |server: &Server| {
         json!({
@@ -219,14 +218,20 @@ fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_aga
         })
     };
     let records: Vec<_> = cluster.nodes().iter().map(record).collect();
-    let data = tempfile::tempdir().expect("a folder");
-    let file = data.path().join("restore.json");
-    fs::write(&file, json!({"version": 1, "records": records}).to_string()).expect("written");
-    let mut process = hold(&installation!(), &url, data.path(), &["--interval", "60s"]);
+    fs::write(data.join("restore.json"), json!({"version": 1, "records": records}).to_string()).expect("written");
+    let process = hold(&installation!(), &url, data, &["--interval", "60s"]);
     eventually("all servers are observed", TIMEOUT, || {
-        let said = output(data.path());
+        let said = output(data);
         cluster.nodes().iter().all(|server| said.contains(&format!("{}: ", server.address()))).then_some(())
     });
+    (cluster, process)
+}
+
+/// A server that is gone must not keep the others from getting their own settings back.
+#[test]
+fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_again() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (mut cluster, mut process) = adopted(3, data.path());
     // The first one in the order in which they are restored.
     let gone = (0..3).min_by_key(|index| cluster.node(*index).address()).expect("three");
     cluster.node_mut(gone).kill();
@@ -236,7 +241,7 @@ fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_aga
     assert_eq!(efforts(&cluster), ["7", "7"], "an earlier holder's values are adopted: {}", output(data.path()));
     kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
     let restored = eventually("both others are restored", TIMEOUT, || {
-        let file = fs::read_to_string(&file).expect("a file");
+        let file = fs::read_to_string(data.path().join("restore.json")).expect("a file");
         (file.matches("\"is_restored\": true").count() == 2).then_some(efforts(&cluster))
     });
     assert_eq!(restored, ["2", "2"]);
@@ -247,24 +252,8 @@ fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_aga
 /// Each server that does not answer takes seconds to be given up.
 #[test]
 fn servers_that_do_not_answer_keep_no_time_from_one_that_does_when_holding_ends() {
-    let raised = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7");
-    let mut cluster = Cluster::launch(&raised, 6, false);
-    let url = cluster.url();
-    let record = |server: &Server| {
-        json!({
-            "target": url, "address": server.address().to_string(), "run_id": "an earlier process",
-            "effort": {"baseline": 2, "written": [7]}, "hz": {"baseline": 10, "written": []},
-        })
-    };
-    let records: Vec<_> = cluster.nodes().iter().map(record).collect();
     let data = tempfile::tempdir().expect("a folder");
-    fs::write(data.path().join("restore.json"), json!({"version": 1, "records": records}).to_string())
-        .expect("written");
-    let process = hold(&installation!(), &url, data.path(), &["--interval", "60s"]);
-    eventually("all servers are observed", TIMEOUT, || {
-        let said = output(data.path());
-        cluster.nodes().iter().all(|server| said.contains(&format!("{}: ", server.address()))).then_some(())
-    });
+    let (mut cluster, process) = adopted(6, data.path());
     // The last one in the order in which they are restored.
     let answers = (0..6).max_by_key(|index| cluster.node(*index).address()).expect("six");
     (0..6).filter(|index| *index != answers).for_each(|index| cluster.node_mut(index).pause());
