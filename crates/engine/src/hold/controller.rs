@@ -40,8 +40,8 @@ pub struct Controller {
     /// A sample that was taken for the next step.
     pub(super) sample: Option<Share>,
     pub(super) sampled_at: Option<f64>,
-    /// Why the server refused to be sampled last.
-    pub(super) unsampled: Option<String>,
+    /// When and why the server refused to be sampled last, if that is newer than the last sample.
+    pub(super) unsampled: Option<(f64, String)>,
     pub(super) changed_at: f64,
     pub(super) settle_until: f64,
     pub(super) back_off: Option<(f64, String)>,

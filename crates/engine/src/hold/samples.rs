@@ -25,7 +25,8 @@ impl Controller {
             && !signals.is_scanning
             && !matches!(self.scan, Scan::Asked(_) | Scan::Running)
             && signals.keys().0 >= MIN_SAMPLED_KEYS;
-        if !is_possible || now < self.settle_until || self.history.range().is_none() {
+        let is_refused = self.unsampled.as_ref().is_some_and(|(at, _)| now - at < MIN_SAMPLE_SECONDS);
+        if !is_possible || is_refused || now < self.settle_until || self.history.range().is_none() {
             return false;
         }
         let Some(sampled_at) = self.sampled_at else { return true };
@@ -55,15 +56,15 @@ impl Controller {
         self.sample = share.filter(in_order).filter(|share| share.high <= 1.0);
     }
 
-    /// Receives why the server refuses to be sampled. Nothing is raised until it can be: a batch would go unseen.
+    /// Receives why the server refuses to be sampled. It is asked again soon: a background save refuses samples, too.
     pub fn refused_sample(&mut self, now: f64, cause: String) {
-        (self.sampled_at, self.unsampled) = (Some(now), Some(cause));
+        self.unsampled = Some((now, cause));
     }
 
     /// Returns why there is no sample.
     pub(super) fn no_sample(&self) -> String {
         match &self.unsampled {
-            Some(cause) => format!("the share cannot be sampled: {cause}"),
+            Some((_, cause)) => format!("the share cannot be sampled: {cause}"),
             None => "the share is to be sampled first".to_owned(),
         }
     }
@@ -88,10 +89,9 @@ impl Controller {
         at - self.last_change() >= FOLLOWED * follow.unwrap_or(self.floor())
     }
 
-    /// Whether the share was sampled since the rate last changed, as far as it can be.
+    /// Whether the share was sampled since the rate last changed, as far as there are enough keys: a batch would go unseen.
     pub(super) fn has_sampled(&self, signals: &Signals) -> bool {
         let shifted_at = self.history.shifted_at.unwrap_or(f64::NEG_INFINITY);
-        signals.keys().0 < MIN_SAMPLED_KEYS
-            || (self.unsampled.is_none() && self.sampled_at.is_some_and(|at| at >= shifted_at))
+        signals.keys().0 < MIN_SAMPLED_KEYS || self.sampled_at.is_some_and(|at| at >= shifted_at)
     }
 }

@@ -265,6 +265,7 @@ impl From<HoldError> for ApiError {
         match error {
             HoldError::Policy(error) => Self::Invalid(error.to_string()),
             HoldError::Instance(error) => error.into(),
+            HoldError::File(_) => Self::Server("restore.json cannot be read; the log says why".to_owned()),
         }
     }
 }

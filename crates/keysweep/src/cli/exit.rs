@@ -95,6 +95,7 @@ fn is_of_input(cause: &(dyn Error + 'static)) -> bool {
         return match error {
             HoldError::Policy(_) => true,
             HoldError::Instance(error) => of_instance(error),
+            HoldError::File(_) => false,
         };
     }
     cause.downcast_ref::<InstanceError>().is_some_and(of_instance)

@@ -24,7 +24,11 @@ use super::{
     scan::percent,
     term,
 };
-use crate::{config::data_folder, hold::RestoreFile, units::duration};
+use crate::{
+    config::data_folder,
+    hold::{NotReserved, RestoreFile},
+    units::duration,
+};
 
 /// Arguments of `keysweep hold`.
 #[derive(Debug, Args)]
@@ -105,13 +109,12 @@ pub fn restore_file(folder: Option<&PathBuf>) -> anyhow::Result<RestoreFile> {
 ///
 /// # Errors
 /// Another process holds the server, or the folder of the file cannot be written to.
-pub fn reserve(file: &RestoreFile, server: &ServerProcess) -> Result<Reservation, String> {
-    let at = |server: &ServerProcess| file.reserve(server).map_err(|error| error.to_string());
-    let by_address = at(server)?;
+pub fn reserve(file: &RestoreFile, server: &ServerProcess) -> Result<Reservation, NotReserved> {
+    let by_address = file.reserve(server)?;
     if server.run_id.is_empty() {
         return Ok(by_address);
     }
-    let by_run_id = at(&ServerProcess { address: String::new(), run_id: server.run_id.clone() })?;
+    let by_run_id = file.reserve(&ServerProcess { address: String::new(), run_id: server.run_id.clone() })?;
     Ok(Box::new((by_address, by_run_id)))
 }
 
@@ -222,7 +225,7 @@ impl HolderHost for Foreground {
     }
 
     fn reserve(&self, server: &ServerProcess, _: bool) -> Result<Reservation, String> {
-        reserve(&self.file, server)
+        reserve(&self.file, server).map_err(|refusal| refusal.to_string())
     }
 
     fn scan(&self, address: &Address) {
@@ -277,7 +280,7 @@ mod tests {
             reserve(&file, &ServerProcess { address: address.to_owned(), run_id: run_id.to_owned() })
         };
         let held = ask("127.0.0.1:6379", "abc").expect("reserved");
-        let refused = ask("10.0.0.5:6379", "abc").err().expect("the same process");
+        let refused = ask("10.0.0.5:6379", "abc").err().expect("the same process").to_string();
         assert!(refused.contains("another keysweep") && refused.contains("holds this server"), "{refused}");
         assert!(ask("10.0.0.5:6379", "def").is_ok(), "another process");
         let _without = ask("10.0.0.6:6379", "").expect("reserved");

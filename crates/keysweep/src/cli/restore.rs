@@ -17,7 +17,7 @@ use super::{
     term,
 };
 use crate::{
-    hold::RestoreFile,
+    hold::{NotReserved, RestoreFile},
     inventory::{Inventory, InventoryError},
 };
 
@@ -120,12 +120,22 @@ fn restore(
     forget: bool,
     stop: &Stop,
 ) -> Result<(), String> {
-    let dialer = target.dialer().map_err(|error| Failure::from(error).message)?;
+    let dialer = target
+        .dialer()
+        .map_err(|error| format!("{}: {}; nothing was restored", listed.address, Failure::from(error).message))?;
     let mut reserved = None;
     let restored = restore_reserved(&*dialer, target, &listed.address, &stop.within(Some(TIMEOUT)), |server| {
         // An attempt before this one may have the reservation.
         reserved = None;
-        let reservation = reserve(file, server)?;
+        let reservation = match reserve(file, server) {
+            Ok(reservation) => Some(reservation),
+            Err(refusal @ NotReserved::Held { .. }) => return Err(refusal.to_string()),
+            // A copy of the file may be where nothing can be written. The server is to have its own settings all the same.
+            Err(refusal @ NotReserved::Folder { .. }) => {
+                term::note(&format!("{}: {refusal}; no other keysweep is kept from this server", listed.address));
+                None
+            }
+        };
         // Another process may have written, or restored and forgotten the server, since the records were listed.
         let record = file.find(&listed.address)?.ok_or("its record was removed meanwhile")?;
         reserved = Some((reservation, record.clone()));

@@ -262,6 +262,7 @@ impl From<HoldError> for ConsoleError {
         match error {
             HoldError::Policy(error) => Self::Conflict(error.to_string()),
             HoldError::Instance(error) => error.into(),
+            HoldError::File(_) => Self::Conflict("restore.json cannot be read; the log says why".to_owned()),
         }
     }
 }

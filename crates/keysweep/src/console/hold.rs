@@ -144,8 +144,7 @@ impl HoldPart {
         let is_due = hold.changed || is_shown && !is_paused;
         let is_overdue = is_due && hold.is_overdue(now);
         let reported = hold.reported_at.filter(|_| is_shown).map(|at| RelativeTime::new(at, now));
-        let what = if hold.policy.level == HoldLevel::Observe { "restored" } else { "held" };
-        let failure = hold.failure.filter(|_| is_shown).map(|cause| format!("Not every server is {what}: {cause}."));
+        let failure = hold.failure.filter(|_| is_shown).map(|cause| format!("Not all servers are watched: {cause}."));
         let servers = if is_shown { hold.servers } else { Vec::new() };
         let mut form = typed.unwrap_or_else(|| HoldForm::saved(&hold.policy));
         // The list cannot show an unknown level. Preselecting the saved one keeps a second save from changing it.

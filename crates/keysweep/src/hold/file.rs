@@ -106,14 +106,16 @@ impl RestoreFile {
     }
 
     /// Returns what a store has recorded of a target's servers, with what the file knows of them: `keysweep hold` and `keysweep
-    /// restore` record in the file alone, and the store may have been lost, or replaced by an older backup. A file that cannot be
-    /// read keeps no server from being restored.
-    pub(super) fn beside(&self, stored: Vec<BaselineRecord>, target: &str) -> Vec<BaselineRecord> {
+    /// restore` record in the file alone, and the store may have been lost, or replaced by an older backup.
+    ///
+    /// # Errors
+    /// See [`RestoreFile::records`].
+    pub(super) fn beside(&self, stored: &[BaselineRecord], target: &str) -> Result<Vec<BaselineRecord>, String> {
         let is_of_target = |record: &BaselineRecord| {
             record.target == target || stored.iter().any(|stored| stored.address == record.address)
         };
-        let filed = self.records().unwrap_or_default().into_iter().filter(is_of_target).collect();
-        merged(stored, filed)
+        let filed = self.records()?.into_iter().filter(is_of_target).collect();
+        Ok(merged(stored.to_vec(), filed))
     }
 
     /// Removes the record of a server: values that are found later count as its own.
@@ -135,24 +137,6 @@ pub(super) fn merged(stored: Vec<BaselineRecord>, filed: Vec<BaselineRecord>) ->
     let mut records: Vec<_> = stored.into_iter().map(of_both).collect();
     records.extend(filed.into_values());
     records
-}
-
-/// Adds the values that an earlier record of the server knows as written: the process that saves may have read its own before
-/// another one wrote. A record without any written value takes back what was recorded before a write that did not happen.
-fn remember(record: &mut BaselineRecord, earlier: &BaselineRecord) {
-    let baseline = &mut record.baseline;
-    if !baseline.is_written() {
-        return;
-    }
-    let pairs = [(&mut baseline.effort, &earlier.baseline.effort), (&mut baseline.hz, &earlier.baseline.hz)];
-    for (values, before) in pairs {
-        if values.left.is_empty() {
-            // Without it the last written value would be what keysweep left, which an earlier one is not.
-            values.left.push(values.written.last().copied().unwrap_or(values.baseline));
-        }
-        let more: Vec<u32> = before.written.iter().copied().filter(|value| !values.written.contains(value)).collect();
-        values.written.splice(..0, more);
-    }
 }
 
 /// Why a server was not reserved.
@@ -239,7 +223,6 @@ impl BaselineRegistry for RestoreFile {
             let mut record = record.clone();
             if let Some(earlier) = records.iter().find(|one| one.address == record.address) {
                 record.baseline.keep(&earlier.baseline);
-                remember(&mut record, earlier);
             }
             records.retain(|one| one.address != record.address);
             records.push(record);
@@ -266,10 +249,6 @@ mod tests {
         }
     }
 
-    fn at(effort: u8) -> CycleSetting {
-        CycleSetting { effort, hz: 10 }
-    }
-
     #[test]
     fn a_record_replaces_that_of_the_same_server_and_no_other() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -278,32 +257,10 @@ mod tests {
         for one in [record(1, 4), record(2, 4), record(1, 7)] {
             file.save(&one).expect("saved");
         }
-        let found = file.records().expect("read");
-        assert_eq!(found[0], record(2, 4));
-        assert_eq!((&found[1].address, &found[1].baseline.effort.left), (&Address::tcp("one", 1), &vec![1, 7]));
-        assert_eq!(file.find(&Address::tcp("one", 1)), Ok(Some(found[1].clone())));
+        assert_eq!(file.records(), Ok(vec![record(2, 4), record(1, 7)]));
+        assert_eq!(file.find(&Address::tcp("one", 1)), Ok(Some(record(1, 7))));
         file.remove(&Address::tcp("one", 2)).expect("removed");
-        assert_eq!(file.records(), Ok(found[1..].to_vec()));
-    }
-
-    /// A process that has read the record before another one wrote saves what it knows.
-    #[test]
-    fn a_saved_record_keeps_the_values_that_another_process_has_written_meanwhile() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = RestoreFile::in_folder(folder.path()).expect("a file");
-        let mut stale = record(1, 4);
-        stale.baseline.leave(at(1));
-        file.save(&stale).expect("saved");
-        file.save(&record(1, 7)).expect("saved");
-        file.save(&BaselineRecord { is_restored: true, ..stale }).expect("saved");
-        let found = file.find(&Address::tcp("one", 1)).expect("read").expect("a record");
-        assert_eq!((&found.baseline.effort.written, &found.baseline.effort.left), (&vec![7, 4], &vec![1]));
-        assert!(found.is_restored && found.baseline.knows(Parameter::Effort, 7), "{found:?}");
-        assert!(found.baseline.may_be_left(at(1)) && !found.baseline.may_be_left(at(7)), "{found:?}");
-        // The first write of a process did not happen after all.
-        let unwritten = BaselineRecord { baseline: Baseline::of(at(1)), ..found };
-        file.save(&unwritten).expect("saved");
-        assert_eq!(file.records(), Ok(vec![unwritten]));
+        assert_eq!(file.records(), Ok(vec![record(1, 7)]));
     }
 
     #[test]
@@ -315,7 +272,7 @@ mod tests {
             file.save(&one).expect("saved");
         }
         let stored = BaselineRecord { target: "redis://earlier".into(), ..record(1, 4) };
-        let found = file.beside(vec![stored], "redis://one:2");
+        let found = file.beside(&[stored], "redis://one:2").expect("read");
         let known: Vec<_> = found.iter().map(|one| (one.address.to_string(), &one.baseline.effort.written)).collect();
         assert_eq!(known, [("one:1".into(), &vec![7, 4]), ("one:2".into(), &vec![7])]);
     }

@@ -92,7 +92,11 @@ impl BaselineRegistry for Host {
     fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
         let stored = self.runtime.block_on(self.holds.store.baselines(&self.lease.instance_id));
         let stored = stored.map_err(|error| error.to_string())?;
-        let known = self.holds.file.beside(stored, target);
+        // A file that cannot be read keeps no server from being restored.
+        let known = self.holds.file.beside(&stored, target).unwrap_or_else(|cause| {
+            self.unusable(&cause);
+            stored
+        });
         Ok(known.into_iter().filter(|record| !record.is_restored).collect())
     }
 
@@ -127,14 +131,19 @@ impl HolderHost for Host {
 
     /// Other instances are found by the store, which knows their names, and `keysweep hold` on this host by the file.
     fn reserve(&self, server: &ServerProcess, is_restore: bool) -> Result<Reservation, String> {
+        let reserved = match self.holds.file.reserve(server) {
+            Err(refusal @ NotReserved::Folder { .. }) => {
+                let cause = self.unusable(&refusal.to_string());
+                // A restore is recorded in the store. For any other write the server stays free for workers of other hosts.
+                if is_restore { Ok(Box::new(()) as Reservation) } else { return Err(cause) }
+            }
+            reserved => reserved,
+        };
         match self.confirm_in_store(server) {
             Err(Refusal::Unknown(_)) if is_restore => {}
             confirmed => confirmed.map_err(Refusal::into_sentence)?,
         }
-        self.holds.file.reserve(server).map_err(|refusal| match refusal {
-            NotReserved::Held { .. } => "another keysweep on the worker's host holds this server".to_owned(),
-            NotReserved::Folder { .. } => self.unusable(&refusal.to_string()),
-        })
+        reserved.map_err(|_| "another keysweep on the worker's host holds this server".to_owned())
     }
 
     fn confirm(&self, server: &ServerProcess) -> Result<(), String> {

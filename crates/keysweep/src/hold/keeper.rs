@@ -237,7 +237,9 @@ impl Keeper {
             }
         };
         let statuses = holder.statuses();
-        let is_settled = found.is_ok()
+        // A round that a shutdown cuts short says nothing of the servers that it has not come to.
+        let is_known = found.is_ok() || (self.stop.is_raised() && self.is_settled);
+        let is_settled = is_known
             && statuses.iter().all(|node| match policy.level {
                 // A value of others was left, or the server has its own.
                 HoldLevel::Observe => node.status.state == HoldState::Off,
@@ -253,7 +255,7 @@ impl Keeper {
     /// Keeps what a round has found until it is saved, and logs each cause of failures once.
     fn report(&mut self, instance: &Instance, servers: Option<Vec<HeldServer>>, failure: Option<String>) {
         if let Some(cause) = failure.as_ref().filter(|_| failure != self.failure) {
-            tracing::warn!(instance_id = instance.id, cause, "not every server of the instance is held");
+            tracing::warn!(instance_id = instance.id, cause, "not all servers of the instance are watched");
         }
         self.failure.clone_from(&failure);
         self.report = Some(HoldReport { servers, failure });

@@ -49,6 +49,9 @@ pub enum HoldError {
     /// The instance was removed meanwhile, or the store failed.
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    /// `restore.json` cannot be read.
+    #[error("{0}")]
+    File(String),
 }
 
 impl From<StoreError> for HoldError {

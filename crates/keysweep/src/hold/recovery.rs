@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use keysweep_engine::{
-    BaselineRecord, BaselineRegistry, Change, HoldLevel, HoldPolicy, RestoreOutcome, Restored, Stop, restore,
+    BaselineRecord, BaselineRegistry, Change, HoldLevel, HoldPolicy, Reservation, RestoreOutcome, Restored,
+    ServerProcess, Stop, restore_reserved,
 };
 use serde_json::json;
 
-use super::{HoldError, RestoreFile, changes::RecordedChange};
+use super::{HoldError, NotReserved, RestoreFile, changes::RecordedChange, file::merged};
 use crate::{
     instances::Instances,
     model::{AuditEvent, HoldLease, Instance},
@@ -49,12 +50,38 @@ pub struct Recovery<'a> {
     pub by: Option<&'a str>,
 }
 
+/// Reserves a server in the file, and returns its record with what another process has recorded there meanwhile. A worker that has
+/// lost its lease frees the server at the end of its round.
+///
+/// # Errors
+/// Another process holds the server.
+fn reserve(
+    file: &RestoreFile,
+    server: &ServerProcess,
+    record: &BaselineRecord,
+) -> Result<(Option<Reservation>, BaselineRecord), String> {
+    let begun = Instant::now();
+    let reservation = loop {
+        match file.reserve(server) {
+            Ok(reservation) => break Some(reservation),
+            // The store has the records, and what becomes of them.
+            Err(NotReserved::Folder { .. }) => break None,
+            Err(NotReserved::Held { .. }) if begun.elapsed() < SERVER_TIMEOUT => std::thread::sleep(POLL_INTERVAL),
+            Err(refusal @ NotReserved::Held { .. }) => return Err(refusal.to_string()),
+        }
+    };
+    let filed = file.find(&record.address).ok().flatten();
+    let known = merged(vec![record.clone()], filed.into_iter().collect()).into_iter().next();
+    Ok((reservation, known.unwrap_or_else(|| record.clone())))
+}
+
 impl Recovery<'_> {
     /// Sets the level observe, lets a worker that holds the instance restore its servers, and restores what is left. Returns what
     /// became of each server.
     ///
     /// # Errors
-    /// The store failed, or the connection settings cannot be read. Servers that were reached are restored nevertheless.
+    /// The store failed, the connection settings cannot be read, or the store knows of no server and the file cannot be read. Servers
+    /// that were reached are restored nevertheless.
     pub async fn run(self, forget: Forget) -> Result<Vec<Restored>, HoldError> {
         let before = super::get(self.store, self.instance).await?;
         let policy = HoldPolicy { level: HoldLevel::Observe, ..before.policy };
@@ -86,7 +113,12 @@ impl Recovery<'_> {
         let stored = self.store.baselines(&self.instance.id).await?;
         // Without a readable URL there is no target whose servers could be found.
         let target = self.instance.url.value().map(ToString::to_string).unwrap_or_default();
-        Ok(self.file.beside(stored, &target))
+        match self.file.beside(&stored, &target) {
+            Ok(known) => Ok(known),
+            // Where the store knows of nothing, that the file cannot be read must not pass for nothing to restore.
+            Err(cause) if stored.is_empty() => Err(HoldError::File(cause)),
+            Err(_) => Ok(stored),
+        }
     }
 
     async fn restore(self, lease: &HoldLease, forget: Forget) -> Result<Vec<Restored>, HoldError> {
@@ -97,14 +129,25 @@ impl Recovery<'_> {
             return Ok(all);
         }
         let (target, dialer) = self.instances.connect_to(self.instance)?;
+        let file = self.file.clone();
         let attempts = tokio::task::spawn_blocking(move || {
             let attempt = |record: BaselineRecord| {
-                let restored = restore(&*dialer, &target, &record, &Stop::new().within(Some(SERVER_TIMEOUT)));
-                (record, restored)
+                let (stop, mut reserved) = (Stop::new().within(Some(SERVER_TIMEOUT)), None);
+                let restored = restore_reserved(&*dialer, &target, &record.address, &stop, |server| {
+                    // An attempt before this one may have the reservation.
+                    reserved = None;
+                    let (reservation, record) = reserve(&file, server, &record)?;
+                    reserved = Some((reservation, record.clone()));
+                    Ok(record)
+                });
+                let (reservation, record) = reserved.unwrap_or((None, record));
+                (record, restored, reservation)
             };
             records.into_iter().map(attempt).collect::<Vec<_>>()
         });
-        for (record, restored) in attempts.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+        for (record, restored, _reservation) in
+            attempts.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        {
             if record.is_restored && !restored.is_done() && forget != Forget::Everything {
                 // It had its own settings when it was reached last.
                 continue;

@@ -169,7 +169,7 @@ impl FleetGauges {
         self.stale.register(registry);
         registry.register(
             "hold_state",
-            "Servers of an instance whose stale share is to be held, by state; a round that did not find all of them counts as one more that is measured, or restored at the level observe",
+            "Servers of an instance whose stale share is to be held, by state; a round that did not find or observe all of them adds 1 to measuring, or to restoring at the level observe",
             self.hold_state.clone(),
         );
         registry.register(

@@ -180,7 +180,8 @@ impl Store {
     /// Releases a lease. `changed`: whether a server may have other settings than its own.
     pub async fn release_hold(&self, lease: &HoldLease, changed: bool) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let released = sql("UPDATE hold SET owner = NULL, expires_at = NULL, changed = $1
+        let released = sql("UPDATE hold SET owner = NULL, expires_at = NULL, changed = $1,
+                 failure = CASE WHEN $1 THEN failure END
              WHERE instance_id = $2 AND owner = $3 AND epoch = $4")
         .bind(changed)
         .bind(&lease.instance_id)

@@ -20,9 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_harness::{
-    Churn, Cluster, Flavor, Installation, KilledOnDrop, Server, eventually, free_port, installation,
-};
+use keysweep_harness::{Churn, Cluster, Flavor, Installation, KilledOnDrop, Server, eventually, installation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -277,7 +275,8 @@ fn a_restore_that_is_refused_is_said_and_is_made_once_the_right_is_granted() {
     eventually("a setting is raised", TIMEOUT, || (setting(&server) != own).then_some(()));
     drop(churn);
     acl(&["SETUSER", "holder", "-config|set"]);
-    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(free_port()).exec(&mut server.connection()).expect("a replica");
+    // Nothing listens on that port, and no other test may.
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut server.connection()).expect("a replica");
     eventually("it is said that nothing is restored", TIMEOUT, || {
         output(data.path()).contains("restoring: the server's own settings are not restored: CONFIG SET").then_some(())
     });

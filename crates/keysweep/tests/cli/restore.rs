@@ -96,6 +96,21 @@ fn a_server_that_another_process_holds_is_not_restored_and_its_record_stays() {
     assert_eq!(file.find(&address(&held)).expect("read"), before);
 }
 
+/// The file may be a copy where nothing can be written.
+#[test]
+fn a_server_that_cannot_be_reserved_is_restored_all_the_same() {
+    let server = raised();
+    let folder = tempfile::tempdir().expect("a folder");
+    leave(folder.path(), &[record(&server, &server.url())]);
+    let ServerProcess { address, run_id } = process(&server);
+    // A lock file cannot be made where a folder has its name.
+    fs::create_dir(folder.path().join(format!("hold-{}-{run_id}.lock", address.replace(':', "-")))).expect("made");
+    let restored = restore(&server.url(), folder.path());
+    let said = stderr(&restored);
+    assert_eq!((restored.status.code(), effort(&server)), (Some(0), "3".into()), "{said}");
+    assert!(said.contains("no other keysweep is kept from this server"), "{said}");
+}
+
 /// The restore waits for one server while `keysweep hold` writes to another one and ends.
 #[test]
 fn what_is_written_while_a_restore_waits_for_another_server_is_restored_too() {
@@ -108,9 +123,10 @@ fn what_is_written_while_a_restore_waits_for_another_server_is_restored_too() {
         installation!().command(&["restore", "--all", "--data-dir", folder.path().to_str().expect("UTF-8")]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let knocks = TcpListener::bind(("127.0.0.1", gone.port())).expect("its port is free");
+    knocks.set_nonblocking(true).expect("a listener");
     let mut restore = KilledOnDrop(command.spawn().expect("the binary starts"));
     // It has read the records by the time at which it connects.
-    drop(knocks.accept().expect("it connects"));
+    drop(eventually("it connects", TIMEOUT, || knocks.accept().ok()));
     redis::cmd("CONFIG").arg("SET").arg("active-expire-effort").arg(9).exec(&mut server.connection()).expect("set");
     let mut newer = file.find(&address(&server)).expect("read").expect("a record");
     newer.baseline.add(Parameter::Effort, 9);

@@ -66,6 +66,20 @@ fn where_samples_are_refused_nothing_is_raised_and_the_reason_is_said() {
     assert_eq!((world.state, world.writes > 0), (HoldState::Holding, true), "{}", world.sentence);
 }
 
+/// A background save refuses samples, too, and ends.
+#[test]
+fn a_refusal_changes_nothing_while_an_earlier_sample_still_says_what_is_stale() {
+    let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 40);
+    world.steps(60);
+    let (held, writes) = (world.server.setting, world.writes);
+    for _ in 0..60 {
+        world.controller.refused_sample(world.now + 5.0, "a background save runs".into());
+        world.step();
+        assert_eq!(world.state, HoldState::Holding, "{}", world.sentence);
+    }
+    assert_eq!((world.server.setting, world.writes), (held, writes));
+}
+
 #[test]
 fn a_sample_says_nothing_any_more_once_keys_are_too_few_for_another() {
     let mut world = World::new(quick(), Server::new(E1, 1_000.0, 30_000.0), 37);
