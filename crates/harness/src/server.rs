@@ -114,6 +114,15 @@ impl Server {
         self.connection_to(self.port)
     }
 
+    /// Connects as [`Server::connection`] does, to a server that may close the connection: Sentinels close all clients of one that
+    /// they promote or demote.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or closes the connection.
+    pub fn try_connection(&self) -> RedisResult<Connection> {
+        self.connect(self.port, REPLY_TIMEOUT)
+    }
+
     /// Subscribes a client to the events of expired keys, until the server ends. With it a scan reclaims at most 10,000 keys a
     /// second, so that one of some ten thousand stale keys takes seconds.
     ///
