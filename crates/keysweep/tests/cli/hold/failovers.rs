@@ -104,7 +104,8 @@ fn an_earlier_value_that_came_back_from_the_configuration_file_is_restored_and_s
     let data = tempfile::tempdir().expect("a folder");
     let record = json!({
         "target": server.url(), "address": server.address().to_string(), "run_id": "an earlier process",
-        "is_restored": is_restored, "effort": {"baseline": 3, "written": [4, 7]}, "hz": {"baseline": 10, "written": []},
+        "is_restored": is_restored, "effort": {"baseline": 3, "written": [4, 7], "left": [if is_restored { 3 } else { 7 }]},
+        "hz": {"baseline": 10, "written": []},
     });
     let contents = json!({"version": 1, "records": [record]}).to_string();
     fs::write(data.path().join("restore.json"), contents).expect("written");
