@@ -5,7 +5,8 @@ use std::{process::Output, time::Duration};
 
 use keysweep::{hold::RestoreFile, store::Store};
 use keysweep_engine::{
-    Address, Baseline, BaselineRecord, BaselineRegistry, HoldLevel, HoldPolicy, Parameter, stale::CycleSetting,
+    Address, Baseline, BaselineRecord, BaselineRegistry, HoldLevel, HoldPolicy, Parameter, ServerProcess,
+    stale::CycleSetting,
 };
 use keysweep_harness::{Flavor, Installation, Server, free_port, installation};
 use serde_json::json;
@@ -106,6 +107,26 @@ fn a_value_that_only_restore_json_knows_is_restored_by_an_administrator_too() {
         known.is_restored && [4, 7].iter().all(|effort| known.baseline.effort.written.contains(effort)),
         "{known:?}"
     );
+}
+
+/// `keysweep hold` in the same folder would raise it again, and what it writes meanwhile would not be known.
+#[test]
+fn a_server_that_another_process_holds_is_not_restored_by_an_administrator() {
+    let server = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7").start();
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    leave_raised(&installation, &instance, &[address(&server)]);
+    let info: redis::InfoDict = redis::cmd("INFO").arg("server").query(&mut server.connection()).expect("INFO");
+    let process =
+        ServerProcess { address: server.address().to_string(), run_id: info.get("run_id").expect("a run ID") };
+    let reservation = RestoreFile::in_data(installation.folder()).reserve(&process).expect("reserved");
+    let restore = || installation.run(&["admin", "instance", "restore", "cache", "--project", &project]);
+    let refused = restore();
+    assert_eq!((refused.status.code(), effort(&server)), (Some(1), "7".into()), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("holds this server; nothing was restored"), "{}", stderr(&refused));
+    drop(reservation);
+    let restored = restore();
+    assert_eq!((restored.status.code(), effort(&server)), (Some(0), "3".into()), "{}", stderr(&restored));
 }
 
 #[test]
