@@ -42,7 +42,7 @@ pub use self::{
     hold::{
         Baseline, BaselineRecord, BaselineRegistry, Change, HoldState, HoldStatus, Holder, HolderHost,
         Level as HoldLevel, NodeStatus, Parameter, Policy as HoldPolicy, PolicyError, RecordedTimes, Reservation,
-        RestoreOutcome, Restored, Values, restore, restore_reserved,
+        RestoreOutcome, Restored, Values, restore,
     },
     limits::{Limits, Preset},
     monitor::Monitor,

@@ -84,6 +84,11 @@ impl Decision {
         Self { state, sentence: sentence.into(), action: Action::None, advised: None }
     }
 
+    /// Returns a decision to restore the server's own settings.
+    pub fn restore(state: HoldState, sentence: impl Into<String>) -> Self {
+        Self { action: Action::Restore, ..Self::stay(state, sentence) }
+    }
+
     /// Returns a decision to write one value.
     pub fn write(from: CycleSetting, (parameter, value): (Parameter, u32), sentence: String) -> Self {
         let action = Action::Write { parameter, from, value };

@@ -34,7 +34,7 @@ impl Controller {
         let restore = |state, reason: &str| {
             let sentence = restoring(reason, baseline);
             match signals.may_write {
-                true => Decision { action: Action::Restore, ..Decision::stay(state, sentence) },
+                true => Decision::restore(state, sentence),
                 false => Decision::stay(state, format!("{sentence} once changes can be recorded")),
             }
         };
@@ -43,13 +43,12 @@ impl Controller {
                 return Decision::stay(HoldState::Off, format!("{} was set by others and is left", shown(found)));
             }
             (true, true) => return restore(HoldState::Restoring, "holding ends"),
-            (true, false) => {
-                // A server that was restarted has its own settings again, and its record is to say so: what an operator sets
-                // later is not what keysweep left.
-                let is_open = self.has_to_restore() && signals.may_write;
-                let action = if is_open { Action::Restore } else { Action::None };
-                return Decision { action, ..Decision::stay(HoldState::Off, "nothing is held") };
+            // A server that was restarted has its own settings again, and its record is to say so: what an operator sets later is
+            // not what keysweep left.
+            (true, false) if self.has_to_restore() && signals.may_write => {
+                return Decision::restore(HoldState::Off, "nothing is held");
             }
+            (true, false) => return Decision::stay(HoldState::Off, "nothing is held"),
             (false, _) if self.is_foreign => {
                 let sentence = format!(
                     "{} was found, which is neither the server's own setting nor what keysweep wrote last; nothing is written \

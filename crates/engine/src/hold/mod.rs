@@ -35,7 +35,7 @@ pub use self::{
     holder::{Holder, NodeStatus},
     host::{Change, HolderHost, Reservation},
     policy::{Level, Policy, PolicyError},
-    restore::{RestoreOutcome, Restored, restore, restore_reserved},
+    restore::{RestoreOutcome, Restored, restore},
     state::{HoldState, HoldStatus},
     times::RecordedTimes,
 };

@@ -9,7 +9,7 @@ use super::{
     host::{Change, HolderHost, Reservation},
     observation::{Expired, observe},
     policy::Policy,
-    restore::{self, RestoreOutcome, Restored, Scope},
+    restore::{self, RestoreOutcome, Restored},
     sentences::restored,
     signals::Signals,
     state::{HoldState, HoldStatus},
@@ -322,7 +322,7 @@ impl Node {
             self.status.sentence = format!("{cause}; nothing was restored");
             return None;
         }
-        let Ok(Restored { outcome, may_be_in_file, .. }) = restore::through(link, &record, Scope::Written) else {
+        let Ok(Restored { outcome, may_be_in_file, .. }) = restore::through(link, &record) else {
             return Some((Outcome::Unknown, ""));
         };
         let outcome = match outcome {

@@ -100,12 +100,21 @@ impl Restored {
     }
 }
 
-/// Restores the settings of one server. Retries while it cannot be reached, until the stop is raised or its deadline passes.
-pub fn restore(dialer: &dyn Dialer, target: &Target, record: &BaselineRecord, stop: &Stop) -> Restored {
-    restore_within(dialer, target, record, Scope::Written, stop)
+/// Restores the settings of one server by the record that `reserve` returns, with a reservation, for the process that is reached; an
+/// error of it says why nothing may be restored. Retries while the server cannot be reached, until the stop is raised or its deadline
+/// passes, and reserves again with each attempt. Returns what was reserved, too; `None`: nothing was.
+pub fn restore<R>(
+    dialer: &dyn Dialer,
+    target: &Target,
+    address: &Address,
+    stop: &Stop,
+    reserve: impl FnMut(&ServerProcess) -> Result<(R, BaselineRecord), String>,
+) -> (Restored, Option<(R, BaselineRecord)>) {
+    let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
+    retried(connector, address, Scope::Written, reserve)
 }
 
-/// Restores the settings of one server as [`restore`] does, where they have values of this scope.
+/// Restores the settings of one server, which is reserved, where they have values of this scope. Retries as [`restore`] does.
 pub fn restore_within(
     dialer: &dyn Dialer,
     target: &Target,
@@ -114,20 +123,7 @@ pub fn restore_within(
     stop: &Stop,
 ) -> Restored {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
-    retried(connector, &record.address, scope, |_| Ok(record.clone()))
-}
-
-/// Restores the settings of one server by the record that `reserve` returns for the process that is reached; an error of it says
-/// why nothing may be restored. Retries as [`restore`] does, and reserves again with each attempt.
-pub fn restore_reserved(
-    dialer: &dyn Dialer,
-    target: &Target,
-    address: &Address,
-    stop: &Stop,
-    reserve: impl FnMut(&ServerProcess) -> Result<BaselineRecord, String>,
-) -> Restored {
-    let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
-    retried(connector, address, Scope::Written, reserve)
+    retried(connector, &record.address, scope, |_| Ok(((), record.clone()))).0
 }
 
 /// Restores the settings of one server without a second attempt. `None`: it cannot be reached now.
@@ -139,15 +135,15 @@ pub fn restore_once(
     stop: &Stop,
 ) -> Option<Restored> {
     let connector = Connector { dialer, target, client_name: CLIENT_NAME, stop };
-    attempt(connector, &record.address, scope, |_| Ok(record.clone())).ok()
+    attempt(connector, &record.address, scope, |_| Ok(((), record.clone()))).ok().map(|(restored, _)| restored)
 }
 
-fn retried(
+fn retried<R>(
     connector: Connector<'_>,
     address: &Address,
     scope: Scope,
-    mut reserve: impl FnMut(&ServerProcess) -> Result<BaselineRecord, String>,
-) -> Restored {
+    mut reserve: impl FnMut(&ServerProcess) -> Result<(R, BaselineRecord), String>,
+) -> (Restored, Option<(R, BaselineRecord)>) {
     let stop = connector.stop;
     loop {
         match attempt(connector, address, scope, &mut reserve) {
@@ -160,35 +156,46 @@ fn retried(
                     }
                     error => error.into_failure(address).message,
                 };
-                return Restored::failed(address, failure);
+                return (Restored::failed(address, failure), None);
             }
         }
     }
 }
 
-fn attempt(
+fn attempt<R>(
     connector: Connector<'_>,
     address: &Address,
     scope: Scope,
-    mut reserve: impl FnMut(&ServerProcess) -> Result<BaselineRecord, String>,
-) -> Result<Restored, ShardError> {
+    mut reserve: impl FnMut(&ServerProcess) -> Result<(R, BaselineRecord), String>,
+) -> Result<(Restored, Option<(R, BaselineRecord)>), ShardError> {
     let mut link = connector.open_node(address)?;
     let failed = |error| ShardError::at(address, error);
-    let info = link.info(&["server"]).map_err(failed)?.unwrap_or_default();
-    let record = match reserve(&ServerProcess::of(&link, address, &info)) {
-        Ok(record) => record,
-        Err(cause) => return Ok(Restored::failed(address, format!("{address}: {cause}; nothing was restored"))),
+    let info = ask(&mut link).map_err(failed)?;
+    let (reservation, record) = match reserve(&ServerProcess::of(&link, address, &info)) {
+        Ok(reserved) => reserved,
+        Err(cause) => {
+            return Ok((Restored::failed(address, format!("{address}: {cause}; nothing was restored")), None));
+        }
     };
-    let mut restored = through(&mut link, &record, scope).map_err(failed)?;
+    let mut restored = by_record(&mut link, &info, &record, scope).map_err(failed)?;
     if let RestoreOutcome::Failed(cause) = &mut restored.outcome {
         cause.insert_str(0, &format!("{address}: "));
     }
-    Ok(restored)
+    Ok((restored, Some((reservation, record))))
 }
 
-/// Restores the settings of the server behind a link.
-pub fn through(link: &mut Link, record: &BaselineRecord, scope: Scope) -> Result<Restored, LinkError> {
-    let info = link.info(&["server", "replication", "commandstats"])?.unwrap_or_default();
+/// Restores the settings of the server behind a link, as far as keysweep ever wrote them.
+pub fn through(link: &mut Link, record: &BaselineRecord) -> Result<Restored, LinkError> {
+    let info = ask(link)?;
+    by_record(link, &info, record, Scope::Written)
+}
+
+/// Asks a server who it is, and what it has run.
+fn ask(link: &mut Link) -> Result<Info, LinkError> {
+    Ok(link.info(&["server", "replication", "commandstats"])?.unwrap_or_default())
+}
+
+fn by_record(link: &mut Link, info: &Info, record: &BaselineRecord, scope: Scope) -> Result<Restored, LinkError> {
     let run_id = info.run_id();
     let before = setting(link)?;
     let is_same_process = run_id.as_ref().is_none_or(|run_id| *run_id == record.run_id);
@@ -206,7 +213,7 @@ pub fn through(link: &mut Link, record: &BaselineRecord, scope: Scope) -> Result
         Outcome::Unknown => RestoreOutcome::Failed("the connection broke".to_owned()),
     };
     let was_written = before.is_some_and(|before| is_written(record, before));
-    let may_be_in_file = record.baseline.is_written() && ((was_written && !is_same_process) || has_rewritten(&info));
+    let may_be_in_file = record.baseline.is_written() && ((was_written && !is_same_process) || has_rewritten(info));
     Ok(Restored { address: record.address.clone(), run_id, outcome, may_be_in_file })
 }
 
@@ -221,11 +228,11 @@ fn is_written(record: &BaselineRecord, setting: CycleSetting) -> bool {
 /// Whether the server has, or may have, run CONFIG REWRITE since its start. Before Redis 7.0 the subcommands are not counted
 /// apart: there a primary that was demoted may have, if it has a file.
 fn has_rewritten(info: &Info) -> bool {
-    let has_run = |command| info.command(command).is_some_and(|(calls, _)| calls > 0);
-    let is_counted_apart = info.command("config").is_none();
+    let has_run = info.command("config|rewrite").is_some_and(|(calls, _)| calls > 0);
+    let is_counted_as_one = info.command("config").is_some();
     let is_demoted =
         info.text("role") == Some("slave") && info.text("config_file").is_some_and(|file| !file.is_empty());
-    has_run("config|rewrite") || (!is_counted_apart && is_demoted)
+    has_run || (is_counted_as_one && is_demoted)
 }
 
 impl std::fmt::Display for Restored {

@@ -159,10 +159,7 @@ impl Controller {
             return match found == baseline {
                 true => Decision::stay(HoldState::Holding, sentence),
                 // Too few for samples, by which the settings would be lowered.
-                false => Decision {
-                    action: Action::Restore,
-                    ..Decision::stay(HoldState::Restoring, restoring(&sentence, baseline))
-                },
+                false => Decision::restore(HoldState::Restoring, restoring(&sentence, baseline)),
             };
         }
         let Some(share) = fresh else {

@@ -204,7 +204,7 @@ fn heavy_a_primary_that_sentinels_demote_gets_its_own_settings_back_also_after_a
     monitored.primary.restart();
     assert_eq!(effort(&monitored.primary), raised, "the file was rewritten");
     let record = host.records()[0].clone();
-    let restored = restore(&*dialer, &target, &record, &stop);
+    let (restored, _) = restore(&*dialer, &target, &record.address, &stop, |_| Ok(((), record.clone())));
     assert!(restored.is_done() && restored.to_string().contains(IN_FILE), "{restored}");
     assert_eq!(effort(&monitored.primary), own);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Stop, Target, restore_reserved};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Stop, Target, restore};
 
 use super::{
     Exit,
@@ -103,7 +103,7 @@ pub fn run(args: &RestoreArgs) -> Exit {
         // An option that does not fit one server keeps no other one from being restored.
         let restored = target
             .map_err(|cause| format!("{}: {cause}; nothing was restored", record.address))
-            .and_then(|target| restore(&file, record, target, args.forget, &stop));
+            .and_then(|target| restore_one(&file, record, target, args.forget, &stop));
         if let Err(cause) = restored {
             term::error(&cause);
             exit = Exit::Failed;
@@ -113,7 +113,7 @@ pub fn run(args: &RestoreArgs) -> Exit {
 }
 
 /// Restores one server, unless another process holds it, prints and records that.
-fn restore(
+fn restore_one(
     file: &RestoreFile,
     listed: &BaselineRecord,
     target: &Target,
@@ -123,10 +123,7 @@ fn restore(
     let dialer = target
         .dialer()
         .map_err(|error| format!("{}: {}; nothing was restored", listed.address, Failure::from(error).message))?;
-    let mut reserved = None;
-    let restored = restore_reserved(&*dialer, target, &listed.address, &stop.within(Some(TIMEOUT)), |server| {
-        // An attempt before this one may have the reservation.
-        reserved = None;
+    let (restored, reserved) = restore(&*dialer, target, &listed.address, &stop.within(Some(TIMEOUT)), |server| {
         let reservation = match reserve(file, server) {
             Ok(reservation) => Some(reservation),
             Err(refusal @ NotReserved::Held { .. }) => return Err(refusal.to_string()),
@@ -138,8 +135,7 @@ fn restore(
         };
         // Another process may have written, or restored and forgotten the server, since the records were listed.
         let record = file.find(&listed.address)?.ok_or("its record was removed meanwhile")?;
-        reserved = Some((reservation, record.clone()));
-        Ok(record)
+        Ok((reservation, record))
     });
     let Some((_reservation, record)) = reserved.filter(|_| restored.is_done()) else {
         return Err(restored.to_string());

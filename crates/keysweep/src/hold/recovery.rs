@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use keysweep_engine::{
     BaselineRecord, BaselineRegistry, Change, HoldLevel, HoldPolicy, Reservation, RestoreOutcome, Restored,
-    ServerProcess, Stop, restore_reserved,
+    ServerProcess, Stop, restore,
 };
 use serde_json::json;
 
@@ -132,14 +132,9 @@ impl Recovery<'_> {
         let file = self.file.clone();
         let attempts = tokio::task::spawn_blocking(move || {
             let attempt = |record: BaselineRecord| {
-                let (stop, mut reserved) = (Stop::new().within(Some(SERVER_TIMEOUT)), None);
-                let restored = restore_reserved(&*dialer, &target, &record.address, &stop, |server| {
-                    // An attempt before this one may have the reservation.
-                    reserved = None;
-                    let (reservation, record) = reserve(&file, server, &record)?;
-                    reserved = Some((reservation, record.clone()));
-                    Ok(record)
-                });
+                let stop = Stop::new().within(Some(SERVER_TIMEOUT));
+                let (restored, reserved) =
+                    restore(&*dialer, &target, &record.address, &stop, |server| reserve(&file, server, &record));
                 let (reservation, record) = reserved.unwrap_or((None, record));
                 (record, restored, reservation)
             };

@@ -9,33 +9,20 @@ use std::{
 };
 
 use keysweep::hold::RestoreFile;
-use keysweep_engine::{Address, BaselineRegistry, Parameter, ServerProcess};
+use keysweep_engine::{BaselineRegistry, Parameter, ServerProcess};
 use keysweep_harness::{Authority, Flavor, KilledOnDrop, Server, eventually, free_port, installation};
 use serde_json::{Value, json};
 
-use crate::common::stderr;
+use crate::common::{
+    servers::{address, effort, process},
+    stderr,
+};
 
 /// Longest time until something happens that takes seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn raised() -> Server {
     Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7").start()
-}
-
-fn effort(server: &Server) -> String {
-    let pair: Vec<String> =
-        redis::cmd("CONFIG").arg("GET").arg("active-expire-effort").query(&mut server.connection()).expect("a value");
-    pair[1].clone()
-}
-
-fn address(server: &Server) -> Address {
-    server.address().to_string().parse().expect("an address")
-}
-
-/// Returns how keysweep knows a running server.
-fn process(server: &Server) -> ServerProcess {
-    let info: redis::InfoDict = redis::cmd("INFO").arg("server").query(&mut server.connection()).expect("INFO");
-    ServerProcess { address: server.address().to_string(), run_id: info.get("run_id").expect("a run ID") }
 }
 
 /// A record of a server whose effort was raised from 3 to 7.

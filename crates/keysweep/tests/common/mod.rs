@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses another part of it")]
 
 pub mod sdk;
+pub mod servers;
 pub mod tasks;
 pub mod tokens;
 pub mod web;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use keysweep_harness::{Churn, Flavor, Installation, Postgres, Server, Service, eventually, installation};
 use serde_json::{Value, json};
 
+use crate::common::servers::effort;
+
 /// Longest time until something happens that takes seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(100);
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
@@ -17,12 +19,6 @@ fn wide() -> Value {
         "level": "hold", "below": 0.05, "interval_seconds": 1, "settle_floor_seconds": 1,
         "max_added_stall_ms": 10, "max_added_cpu": 0.2,
     })
-}
-
-fn effort(server: &Server) -> String {
-    let pair: Vec<String> =
-        redis::cmd("CONFIG").arg("GET").arg("active-expire-effort").query(&mut server.connection()).expect("a value");
-    pair[1].clone()
 }
 
 fn set(service: &Service, path: &str, policy: &Value) -> Value {

@@ -5,23 +5,15 @@ use std::{process::Output, time::Duration};
 
 use keysweep::{hold::RestoreFile, store::Store};
 use keysweep_engine::{
-    Address, Baseline, BaselineRecord, BaselineRegistry, HoldLevel, HoldPolicy, Parameter, ServerProcess,
-    stale::CycleSetting,
+    Address, Baseline, BaselineRecord, BaselineRegistry, HoldLevel, HoldPolicy, Parameter, stale::CycleSetting,
 };
 use keysweep_harness::{Flavor, Installation, Server, free_port, installation};
 use serde_json::json;
 
-use crate::common::stderr;
-
-fn effort(server: &Server) -> String {
-    let pair: Vec<String> =
-        redis::cmd("CONFIG").arg("GET").arg("active-expire-effort").query(&mut server.connection()).expect("a value");
-    pair[1].clone()
-}
-
-fn address(server: &Server) -> Address {
-    server.address().to_string().parse().expect("an address")
-}
+use crate::common::{
+    servers::{self, address, effort, process},
+    stderr,
+};
 
 /// A record of a server whose effort was raised from 3.
 fn record(target: &str, address: &Address, effort: u32, is_restored: bool) -> BaselineRecord {
@@ -96,7 +88,7 @@ fn a_value_that_only_restore_json_knows_is_restored_by_an_administrator_too() {
     leave(&installation, &instance, &[record(&target, &address, 4, true)]);
     let file = RestoreFile::in_data(installation.folder());
     file.save(&record(&target, &address, 7, false)).expect("saved");
-    file.save(&record(&other.url(), &self::address(&other), 7, false)).expect("saved");
+    file.save(&record(&other.url(), &servers::address(&other), 7, false)).expect("saved");
 
     let restored = installation.run(&["admin", "instance", "restore", "cache", "--project", &project]);
     assert_eq!((restored.status.code(), effort(&server)), (Some(0), "3".into()), "{}", stderr(&restored));
@@ -116,10 +108,7 @@ fn a_server_that_another_process_holds_is_not_restored_by_an_administrator() {
     let installation = installation!();
     let (project, instance) = installation.register(&server.url());
     leave_raised(&installation, &instance, &[address(&server)]);
-    let info: redis::InfoDict = redis::cmd("INFO").arg("server").query(&mut server.connection()).expect("INFO");
-    let process =
-        ServerProcess { address: server.address().to_string(), run_id: info.get("run_id").expect("a run ID") };
-    let reservation = RestoreFile::in_data(installation.folder()).reserve(&process).expect("reserved");
+    let reservation = RestoreFile::in_data(installation.folder()).reserve(&process(&server)).expect("reserved");
     let restore = || installation.run(&["admin", "instance", "restore", "cache", "--project", &project]);
     let refused = restore();
     assert_eq!((refused.status.code(), effort(&server)), (Some(1), "7".into()), "{}", stderr(&refused));
