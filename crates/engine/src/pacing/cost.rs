@@ -29,7 +29,8 @@ const CALIBRATION: Duration = Duration::from_secs(1);
 const MIN_CALIBRATED: u32 = 20;
 /// Slices from one reading of the statistics to the next, at most. The first readings follow after 1, 2, 4… slices.
 const SLICES_PER_READING: u32 = 200;
-/// Readings, and round trips, that are kept. The median of the readings decides, and a low quantile of the round trips.
+/// Readings, and round trips, that are kept. The median of the readings decides, each counting by its slices, and a low quantile
+/// of the round trips. The first slices meet cold caches and cost up to ten times as much as those that follow.
 const READINGS: usize = 3;
 const ROUND_TRIPS: usize = 16;
 /// Readings in a row that tell nothing, after which round trips decide again: other clients scan all the while.
@@ -87,8 +88,8 @@ pub struct CostMeter {
     per_reclaim: f64,
     /// Seconds of SCAN for each unit of COUNT, before any reading.
     expected: f64,
-    /// The same, by the last readings; the oldest first.
-    readings: Vec<f64>,
+    /// The same, by the last readings, with the slices of each; the oldest first.
+    readings: Vec<(f64, u32)>,
     /// Seconds for each unit of COUNT, by the last round trips; the oldest first.
     round_trips: Vec<f64>,
     overhead: f64,
@@ -187,7 +188,7 @@ impl CostMeter {
 
     /// Returns the seconds of SCAN for each unit of COUNT, as far as the server tells.
     pub fn per_unit(&self) -> Option<f64> {
-        (!self.readings.is_empty() && self.useless < MAX_USELESS).then(|| quantile(&self.readings, 0.5))
+        (!self.readings.is_empty() && self.useless < MAX_USELESS).then(|| weighted_median(&self.readings))
     }
 
     /// Records a reading at `now`, with no slice under way. Returns by how many seconds the slices since the last reading cost
@@ -214,7 +215,7 @@ impl CostMeter {
         self.useless = 0;
         self.calibrate(now, reading);
         let scan = scan.as_secs_f64();
-        keep(&mut self.readings, scan / sums.units.max(1) as f64, READINGS);
+        keep(&mut self.readings, (scan / sums.units.max(1) as f64, sums.slices), READINGS);
         if sums.by_clock == sums.slices {
             return 0.0;
         }
@@ -262,7 +263,20 @@ pub fn quantile(values: &[f64], quantile: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * quantile).round() as usize]
 }
 
-fn keep(values: &mut Vec<f64>, value: f64, most: usize) {
+/// Returns the median of some values, each of which counts as often as its weight says.
+fn weighted_median(values: &[(f64, u32)]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|(value, _), (other, _)| value.total_cmp(other));
+    let all: u64 = sorted.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let mut below = 0;
+    let reaches_half = |(_, weight): &&(f64, u32)| {
+        below += u64::from(*weight);
+        2 * below >= all
+    };
+    sorted.iter().find(reaches_half).map_or(0.0, |(value, _)| *value)
+}
+
+fn keep<T>(values: &mut Vec<T>, value: T, most: usize) {
     if values.len() == most {
         values.remove(0);
     }

@@ -37,6 +37,29 @@ fn a_reading_says_what_slices_cost_and_by_how_much_the_estimate_was_wrong() {
 }
 
 #[test]
+fn the_first_slice_with_its_cold_caches_does_not_outweigh_those_that_follow() {
+    let mut meter = meter();
+    let run = |meter: &mut CostMeter, slices: u64| {
+        for _ in 0..slices {
+            meter.record(&slice(100));
+        }
+    };
+    let micros = |meter: &CostMeter| meter.per_unit().map(|seconds| (seconds * 1e8).round() / 100.0);
+    run(&mut meter, 1);
+    meter.read(Duration::from_millis(1), after(1, 200));
+    assert_eq!(micros(&meter), Some(2.0), "as long as it is all that is known");
+    run(&mut meter, 80);
+    meter.read(Duration::from_millis(70), after(81, 200 + 80 * 40));
+    assert_eq!(micros(&meter), Some(0.4));
+    // A server that has become slower is heard by its second reading.
+    for (at, all, scan) in [(140, 161, 3_400 + 80 * 90), (210, 241, 3_400 + 160 * 90)] {
+        run(&mut meter, 80);
+        meter.read(Duration::from_millis(at), after(all, scan));
+    }
+    assert_eq!(micros(&meter), Some(0.9));
+}
+
+#[test]
 fn the_time_by_the_servers_clock_needs_no_reading() {
     let mut meter = CostMeter::new(1e-6, Some(Clients::default()), true);
     let timed = Measured { scan: Some(Duration::from_micros(90)), reclaimed: 100, ..slice(100) };
