@@ -2,7 +2,8 @@
 
 use super::{
     baseline::{Baseline, Parameter},
-    state::HoldState,
+    policy::Level,
+    state::{HoldState, HoldStatus},
 };
 use crate::stale::CycleSetting;
 
@@ -93,5 +94,40 @@ impl Decision {
     pub fn write(from: CycleSetting, (parameter, value): (Parameter, u32), sentence: String) -> Self {
         let action = Action::Write { parameter, from, value };
         Self { state: HoldState::Settling, sentence, action, advised: Some(parameter.with(from, value)) }
+    }
+}
+
+/// Returns the state of a server after a restore, of which the outcome is `None` where another holder has the server. A server that
+/// keeps raised settings is restoring, whatever the reason to restore them, and one that has its own again is not.
+pub fn after_restore(status: &HoldStatus, level: Level, outcome: Option<&Outcome>) -> HoldState {
+    match (matches!(outcome, Some(Outcome::Done(_))), level) {
+        (true, Level::Observe) => HoldState::Off,
+        (true, _) if status.state == HoldState::Restoring => HoldState::Measuring,
+        (false, _) if status.differs() => HoldState::Restoring,
+        _ => status.state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_restoring_until_it_has_its_own_settings_whatever_the_reason() {
+        let setting = |effort| CycleSetting { effort, hz: 10 };
+        let (own, raised) = (setting(1), setting(7));
+        let (done, failed) = (|| Some(Outcome::Done(own)), || Some(Outcome::Failed("refused".into())));
+        for (level, state, found, outcome, expected) in [
+            (Level::Hold, HoldState::BackingOff, raised, failed(), HoldState::Restoring),
+            (Level::Hold, HoldState::BackingOff, raised, None, HoldState::Restoring),
+            (Level::Hold, HoldState::BackingOff, raised, done(), HoldState::BackingOff),
+            (Level::Advise, HoldState::Restoring, raised, Some(Outcome::Unknown), HoldState::Restoring),
+            (Level::Advise, HoldState::Restoring, raised, done(), HoldState::Measuring),
+            (Level::Observe, HoldState::Restoring, raised, done(), HoldState::Off),
+            (Level::Observe, HoldState::Off, own, None, HoldState::Off),
+        ] {
+            let status = HoldStatus { state, setting: Some(found), baseline: Some(own), ..HoldStatus::default() };
+            assert_eq!(after_restore(&status, level, outcome.as_ref()), expected, "{level:?}, {state:?}");
+        }
     }
 }

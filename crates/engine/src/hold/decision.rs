@@ -8,7 +8,7 @@ use super::{
     controller::Controller,
     model::Model,
     policy::Level,
-    sentences::{restoring, sampled, setting as shown},
+    sentences::{left, restoring, sampled, setting as shown},
     signals::Signals,
     state::HoldState,
     steady::Basis,
@@ -40,7 +40,7 @@ impl Controller {
         };
         match (is_off, differs) {
             (true, true) if self.has_left || self.is_restored => {
-                return Decision::stay(HoldState::Off, format!("{} was set by others and is left", shown(found)));
+                return Decision::stay(HoldState::Off, left(found));
             }
             (true, true) => return restore(HoldState::Restoring, "holding ends"),
             // A server that was restarted has its own settings again, and its record is to say so: what an operator sets later is

@@ -45,6 +45,8 @@ pub struct Holder {
     nodes: BTreeMap<Address, Node>,
     /// Whether the servers that earlier holders have changed are known.
     has_records: bool,
+    /// Whether the record of a server could not be read in the last round.
+    has_unread: bool,
 }
 
 impl std::fmt::Debug for Holder {
@@ -56,7 +58,7 @@ impl std::fmt::Debug for Holder {
 impl Holder {
     /// Returns a holder that has seen nothing yet.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, clock: Clock::new(), nodes: BTreeMap::new(), has_records: false }
+        Self { policy, clock: Clock::new(), nodes: BTreeMap::new(), has_records: false, has_unread: false }
     }
 
     /// Replaces the policy.
@@ -77,6 +79,12 @@ impl Holder {
         let status =
             |(address, node): (&Address, &Node)| NodeStatus { address: address.clone(), status: node.status.clone() };
         self.nodes.iter().map(status).collect()
+    }
+
+    /// Whether some server has something to restore that keysweep wrote, whether it answers or not; `None`: what earlier holders have
+    /// written is not known.
+    pub fn has_to_restore(&self) -> Option<bool> {
+        (self.has_records && !self.has_unread).then(|| self.nodes.values().any(Node::has_to_restore))
     }
 
     /// Observes every primary once and does what its controller decides.
@@ -101,6 +109,7 @@ impl Holder {
             }
             self.has_records = true;
         }
+        self.has_unread = false;
         let found = primaries(connector).map_err(|error| error.into_failure(target.seed()));
         let mut result = found.as_ref().map(|_| ()).map_err(Clone::clone);
         for address in found.iter().flatten() {
@@ -113,6 +122,7 @@ impl Holder {
                     self.nodes.insert(address.clone(), node);
                 }
                 Err(cause) => {
+                    self.has_unread = true;
                     let sentence = format!("whether {address} was changed before is unknown: {cause}");
                     result = Err(Failure::new(FailureKind::Refused, sentence));
                 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    action::{Action, Outcome},
+    action::{Action, Outcome, after_restore},
     baseline::{Baseline, BaselineRecord, Parameter},
     controller::Controller,
     host::{Change, HolderHost, Reservation},
@@ -88,6 +88,11 @@ impl Node {
     pub fn has_own_settings(&self) -> bool {
         !self.controller.baseline().is_some_and(Baseline::is_written)
             || (self.status.setting.is_some() && !self.status.differs())
+    }
+
+    /// Whether something that keysweep wrote is to be restored, as far as is known of a server that does not answer.
+    pub fn has_to_restore(&self) -> bool {
+        self.controller.has_to_restore()
     }
 
     /// Returns the record by which the server is to be restored when holding ends; `None`: there is nothing to restore, or another
@@ -233,14 +238,17 @@ impl Node {
                 outcome
             }
             Action::Restore => {
-                let Some((outcome, remark)) = self.restore(&mut link, connector, host) else {
+                let restore = self.restore(&mut link, connector, host);
+                let outcome = restore.as_ref().map(|(outcome, _)| outcome);
+                self.status.state = after_restore(&self.status, self.policy.level, outcome);
+                let Some((outcome, remark)) = restore else {
                     self.link = Some(link);
                     return Ok(());
                 };
                 if matches!(outcome, Outcome::Done(_)) {
                     self.written_to.clone_from(&self.server.run_id);
                 }
-                sentence = restored(sentence, &outcome, remark);
+                sentence = restored(sentence, &outcome, self.status.baseline, remark);
                 self.status.sentence.clone_from(&sentence);
                 self.controller.restored(now(), outcome.clone());
                 outcome
@@ -328,7 +336,7 @@ impl Node {
         let outcome = match outcome {
             RestoreOutcome::Restored { to, .. } | RestoreOutcome::Foreign(to) => Outcome::Done(to),
             RestoreOutcome::Unchanged => Outcome::Done(record.baseline.setting()),
-            RestoreOutcome::Failed(cause) => Outcome::Failed(cause),
+            RestoreOutcome::Refused(cause) | RestoreOutcome::Failed(cause) => Outcome::Failed(cause),
         };
         Some((outcome, if may_be_in_file { restore::IN_FILE } else { "" }))
     }

@@ -6,7 +6,7 @@ use super::{
     action::Outcome,
     baseline::{BaselineRecord, Parameter},
     observation::setting,
-    sentences::setting as shown,
+    sentences::{left, setting as shown},
     writer,
 };
 use crate::{
@@ -53,6 +53,8 @@ pub enum RestoreOutcome {
     Unchanged,
     /// A setting has a value that keysweep did not write, and was left.
     Foreign(CycleSetting),
+    /// Nothing may be restored: another holder has the server, as the cause says.
+    Refused(String),
     /// Nothing was restored, for this cause.
     Failed(String),
 }
@@ -78,7 +80,7 @@ impl Restored {
         match self.outcome {
             RestoreOutcome::Restored { to: left, .. } | RestoreOutcome::Foreign(left) => record.baseline.leave(left),
             RestoreOutcome::Unchanged => record.baseline.leave(record.baseline.setting()),
-            RestoreOutcome::Failed(_) => return record,
+            RestoreOutcome::Refused(_) | RestoreOutcome::Failed(_) => return record,
         }
         record.is_restored = true;
         // A value that is found in a later process has come back from the configuration file.
@@ -89,14 +91,22 @@ impl Restored {
     }
 
     /// Nothing was restored, for this cause.
-    fn failed(address: &Address, cause: String) -> Self {
-        let outcome = RestoreOutcome::Failed(cause);
+    pub fn failed(address: &Address, cause: String) -> Self {
+        Self::without(address, RestoreOutcome::Failed(cause))
+    }
+
+    fn without(address: &Address, outcome: RestoreOutcome) -> Self {
         Self { address: address.clone(), run_id: None, outcome, may_be_in_file: false }
     }
 
     /// Whether the server has its own settings, or those of others.
     pub fn is_done(&self) -> bool {
-        !matches!(self.outcome, RestoreOutcome::Failed(_))
+        !matches!(self.outcome, RestoreOutcome::Refused(_) | RestoreOutcome::Failed(_))
+    }
+
+    /// Whether another holder has the server, so that it is not gone.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.outcome, RestoreOutcome::Refused(_))
     }
 }
 
@@ -152,7 +162,7 @@ fn retried<R>(
             Err(error) => {
                 let failure = match error {
                     ShardError::Stopped(FailureKind::Timeout | FailureKind::Interrupted) => {
-                        format!("{address} cannot be reached; run keysweep restore when it can")
+                        format!("{address} cannot be reached; nothing was restored")
                     }
                     error => error.into_failure(address).message,
                 };
@@ -174,7 +184,8 @@ fn attempt<R>(
     let (reservation, record) = match reserve(&ServerProcess::of(&link, address, &info)) {
         Ok(reserved) => reserved,
         Err(cause) => {
-            return Ok((Restored::failed(address, format!("{address}: {cause}; nothing was restored")), None));
+            let refused = RestoreOutcome::Refused(format!("{address}: {cause}; nothing was restored"));
+            return Ok((Restored::without(address, refused), None));
         }
     };
     let mut restored = by_record(&mut link, &info, &record, scope).map_err(failed)?;
@@ -244,9 +255,9 @@ impl std::fmt::Display for Restored {
             }
             RestoreOutcome::Unchanged => write!(f, "{address}: has its own settings")?,
             RestoreOutcome::Foreign(found) => {
-                write!(f, "{address}: {} was set by others and is left", shown(*found))?;
+                write!(f, "{address}: {}", left(*found))?;
             }
-            RestoreOutcome::Failed(cause) => f.write_str(cause)?,
+            RestoreOutcome::Refused(cause) | RestoreOutcome::Failed(cause) => f.write_str(cause)?,
         }
         match self.may_be_in_file {
             true => f.write_str(IN_FILE),

@@ -23,9 +23,15 @@ pub fn restoring(reason: &str, baseline: CycleSetting) -> String {
     format!("{reason}; the server's own settings, {}, are restored", setting(baseline))
 }
 
-/// Says what became of a restore for which this is the reason. `remark`: for the operator.
-pub fn restored(reason: String, outcome: &Outcome, remark: &str) -> String {
+/// Says that a setting of others is left.
+pub fn left(found: CycleSetting) -> String {
+    format!("{} was set by others and is left", setting(found))
+}
+
+/// Says what became of a restore for which this is the reason. `own`: the server's own settings. `remark`: for the operator.
+pub fn restored(reason: String, outcome: &Outcome, own: Option<CycleSetting>, remark: &str) -> String {
     match outcome {
+        Outcome::Done(found) if own.is_some_and(|own| own != *found) => left(*found) + remark,
         Outcome::Done(_) => reason + remark,
         Outcome::Failed(cause) | Outcome::PutBack(cause) => {
             format!("the server's own settings are not restored: {cause}")

@@ -154,20 +154,20 @@ impl Controller {
     pub(super) fn by_measurement(&mut self, basis: &Basis<'_>, model: Option<&Model<'_>>) -> Decision {
         let Basis { now, signals, found, baseline, fresh } = *basis;
         let (below, (keys, with_ttl)) = (self.policy.below, signals.keys());
-        if with_ttl < MIN_HELD {
-            let sentence = format!("{with_ttl} keys with a TTL are too few to matter");
+        let few = match (with_ttl < MIN_HELD, keys < MIN_SAMPLED_KEYS) {
+            (true, _) => Some(format!("{with_ttl} keys with a TTL are too few to matter")),
+            (false, true) => Some(format!("no law predicts the share here, and {keys} keys are too few for samples")),
+            (false, false) => None,
+        };
+        if let Some(sentence) = few {
             return match found == baseline {
                 true => Decision::stay(HoldState::Holding, sentence),
-                // Too few for samples, by which the settings would be lowered.
+                // Without samples the settings would never be lowered.
                 false => Decision::restore(HoldState::Restoring, restoring(&sentence, baseline)),
             };
         }
         let Some(share) = fresh else {
-            let why = match keys < MIN_SAMPLED_KEYS {
-                true => "there are too few keys for samples".to_owned(),
-                false => self.no_sample(),
-            };
-            let sentence = format!("how the share follows the settings is unknown here, and {why}");
+            let sentence = format!("how the share follows the settings is unknown here, and {}", self.no_sample());
             return Decision::stay(HoldState::Measuring, sentence);
         };
         let expected = model.map(|model| model.share(found)).filter(|expected| is_batch(share.low, *expected));

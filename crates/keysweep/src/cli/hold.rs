@@ -145,11 +145,11 @@ pub fn run(args: &HoldArgs) -> Exit {
     };
     let host = Foreground { file, target: target.clone(), stop: stop.clone(), scans: Mutex::default() };
     let (mut holder, mut shown) = (Holder::new(policy), BTreeMap::new());
-    let (mut refusal, mut noted) = (None, None);
+    let (mut refusal, mut noted, mut unreached) = (None, None, None);
     while !stop.is_raised() {
         let begun = Instant::now();
         match holder.round(&*dialer, &target, &host, &stop) {
-            Ok(()) => noted = None,
+            Ok(()) => (noted, unreached) = (None, None),
             Err(_) if stop.is_raised() => {}
             Err(failure) if holder.statuses().is_empty() && failure.kind != FailureKind::Unreachable => {
                 refusal = Some(failure);
@@ -162,6 +162,7 @@ pub fn run(args: &HoldArgs) -> Exit {
                     term::note(&note);
                 }
                 noted = Some(note);
+                unreached = Some(failure).filter(|_| holder.statuses().is_empty());
             }
         }
         show(&holder.statuses(), &mut shown);
@@ -171,7 +172,8 @@ pub fn run(args: &HoldArgs) -> Exit {
     for one in &restored {
         term::line(&one.to_string());
     }
-    if let Some(failure) = refusal {
+    // Where no server was ever found, nothing was held either.
+    if let Some(failure) = refusal.or(unreached) {
         return refuse(&failure);
     }
     match restored.iter().all(keysweep_engine::Restored::is_done) {

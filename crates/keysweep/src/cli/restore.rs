@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Stop, Target, restore};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Restored, Stop, Target, restore};
 
 use super::{
     Exit,
@@ -17,7 +17,7 @@ use super::{
     term,
 };
 use crate::{
-    hold::{NotReserved, RestoreFile},
+    hold::{NotReserved, RestoreFile, recovery::Forget},
     inventory::{Inventory, InventoryError},
 };
 
@@ -49,6 +49,9 @@ pub struct RestoreArgs {
     /// Remove the records of restored servers, so that values found later count as their own
     #[arg(long)]
     forget: bool,
+    /// Also remove the records of servers that cannot be restored, which are gone for good
+    #[arg(long, conflicts_with = "forget")]
+    forget_all: bool,
 }
 
 /// Restores and prints what became of each server.
@@ -98,12 +101,17 @@ pub fn run(args: &RestoreArgs) -> Exit {
     if chosen.is_empty() {
         return nothing_chosen(&records, &file);
     }
+    let forget = match (args.forget_all, args.forget) {
+        (true, _) => Forget::Everything,
+        (false, true) => Forget::Restored,
+        (false, false) => Forget::Nothing,
+    };
     let mut exit = Exit::Done;
     for (record, target) in chosen {
         // An option that does not fit one server keeps no other one from being restored.
         let restored = target
             .map_err(|cause| format!("{}: {cause}; nothing was restored", record.address))
-            .and_then(|target| restore_one(&file, record, target, args.forget, &stop));
+            .and_then(|target| restore_one(&file, record, target, forget, &stop));
         if let Err(cause) = restored {
             term::error(&cause);
             exit = Exit::Failed;
@@ -117,7 +125,7 @@ fn restore_one(
     file: &RestoreFile,
     listed: &BaselineRecord,
     target: &Target,
-    forget: bool,
+    forget: Forget,
     stop: &Stop,
 ) -> Result<(), String> {
     let dialer = target
@@ -138,13 +146,27 @@ fn restore_one(
         Ok((reservation, record))
     });
     let Some((_reservation, record)) = reserved.filter(|_| restored.is_done()) else {
-        return Err(restored.to_string());
+        return leave(file, listed, &restored, forget);
     };
     term::line(&restored.to_string());
     match forget {
-        true => file.remove(&record.address),
-        false => file.save(&restored.recorded(&record)),
+        Forget::Nothing => file.save(&restored.recorded(&record)),
+        Forget::Restored | Forget::Everything => file.remove(&record.address),
     }
+}
+
+/// Says of a server that was not restored what becomes of its record. It is no failure that one is gone which had its own settings
+/// when it was reached last.
+fn leave(file: &RestoreFile, listed: &BaselineRecord, restored: &Restored, forget: Forget) -> Result<(), String> {
+    if !forget.leaves(restored) {
+        term::line(&format!("{restored}; its record is removed"));
+        return file.remove(&listed.address);
+    }
+    if !listed.is_restored || restored.run_id.is_some() {
+        return Err(restored.to_string());
+    }
+    term::note(&format!("{restored}; it had its own settings when it was reached last"));
+    Ok(())
 }
 
 /// Returns the records of a target: of all its servers, where it is named as it was held, or by the address of one of them.

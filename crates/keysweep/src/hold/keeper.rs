@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keysweep_engine::{HoldLevel, HoldPolicy, HoldState, Holder, Stop, StopOnDrop};
+use keysweep_engine::{HoldLevel, HoldPolicy, HoldState, Holder, NodeStatus, Stop, StopOnDrop};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -22,6 +22,8 @@ use crate::{
 
 /// Time between two renewals, after which a changed policy is known at the latest.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two attempts to restore servers that do not answer, at most.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two claims.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(2);
 /// Instances that one process holds at a time.
@@ -83,8 +85,8 @@ struct Keeper {
     report: Option<HoldReport>,
     /// Why the last round failed, which was logged.
     failure: Option<String>,
-    /// Whether all servers have their own settings, as far as is known.
-    is_settled: bool,
+    /// Whether all servers have their own settings; `None`: that is not known yet.
+    is_settled: Option<bool>,
 }
 
 /// Holds one instance until shutdown, until another worker has the lease, or until there is nothing left to hold.
@@ -103,7 +105,7 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
         renewed_at: now,
         report: None,
         failure: None,
-        is_settled: false,
+        is_settled: None,
     };
     let mut known: Option<(Instance, HoldPolicy)> = None;
     loop {
@@ -136,19 +138,20 @@ async fn keep(holds: Holds, lease: HoldLease, mut shutdown: watch::Receiver<bool
         {
             let begun = Instant::now();
             keeper.is_settled = keeper.round(instance, *policy).await;
-            keeper.due = begun + policy.interval();
-            if policy.level == HoldLevel::Observe && keeper.is_settled {
+            let is_restoring = policy.level == HoldLevel::Observe;
+            keeper.due = begun + if is_restoring { policy.interval().min(RETRY_INTERVAL) } else { policy.interval() };
+            if is_restoring && keeper.is_settled == Some(true) {
                 let report = keeper.report.as_ref();
                 // Another worker claims the instance again if this fails.
                 drop(keeper.holds.store.renew_hold(&keeper.lease, LEASE, report).await);
-                drop(keeper.holds.store.release_hold(&keeper.lease, false).await);
+                drop(keeper.holds.store.release_hold(&keeper.lease, Some(false)).await);
                 return;
             }
         }
         let pause = keeper.due.saturating_duration_since(Instant::now()).min(RENEWAL_INTERVAL);
         tokio::select! {
             () = wait_for_shutdown(&mut shutdown) => {
-                drop(keeper.holds.store.release_hold(&keeper.lease, !keeper.is_settled).await);
+                drop(keeper.holds.store.release_hold(&keeper.lease, keeper.is_settled.map(|is| !is)).await);
                 return;
             }
             () = tokio::time::sleep(pause.max(Duration::from_millis(200))) => {}
@@ -193,14 +196,16 @@ fn is_held(renewal: HoldRenewal) -> bool {
 }
 
 impl Keeper {
-    /// One round over the servers of an instance. Returns whether none of them has other settings than its own.
-    async fn round(&mut self, instance: &Instance, policy: HoldPolicy) -> bool {
+    /// One round over the servers of an instance. Returns whether none of them has other settings than its own; `None`: that has
+    /// not become known.
+    async fn round(&mut self, instance: &Instance, policy: HoldPolicy) -> Option<bool> {
         let (target, dialer) = match self.holds.instances.connect_for_upkeep(instance) {
             Ok(connection) => connection,
             Err(error) => {
                 let servers = self.holder.as_ref().map(servers);
                 self.report(instance, servers, Some(error.to_string()));
-                return false;
+                let records = self.holds.store.baselines(&instance.id).await.ok()?;
+                return Some(records.iter().all(|record| record.is_restored));
             }
         };
         let mut holder = self.holder.take().unwrap_or_else(|| Holder::new(policy));
@@ -233,18 +238,20 @@ impl Keeper {
                     None,
                     Some("the worker failed with an internal error, which its log shows".into()),
                 );
-                return false;
+                return None;
             }
         };
-        let statuses = holder.statuses();
-        // A round that a shutdown cuts short says nothing of the servers that it has not come to.
-        let is_known = found.is_ok() || (self.stop.is_raised() && self.is_settled);
-        let is_settled = is_known
-            && statuses.iter().all(|node| match policy.level {
-                // A value of others was left, or the server has its own.
-                HoldLevel::Observe => node.status.state == HoldState::Off,
-                _ => node.status.setting.is_some() && !node.status.differs(),
-            });
+        let has_own = |node: &NodeStatus| match policy.level {
+            // A value of others was left, or the server has its own.
+            HoldLevel::Observe => node.status.state == HoldState::Off,
+            _ => node.status.setting.is_some() && !node.status.differs(),
+        };
+        // A server to which nothing was written is not waited for: it may never answer, or refuse CONFIG.
+        let is_settled = match holder.has_to_restore() {
+            Some(true) => Some(found.is_ok() && holder.statuses().iter().all(has_own)),
+            Some(false) => Some(true),
+            None => None,
+        };
         // What a shutdown has cut short has failed for no cause of its own.
         let failure = found.err().filter(|_| !self.stop.is_raised());
         self.report(instance, Some(servers(&holder)), failure.map(|failure| failure.message));

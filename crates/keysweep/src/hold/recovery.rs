@@ -35,6 +35,13 @@ pub enum Forget {
     Everything,
 }
 
+impl Forget {
+    /// Whether a server is still to be restored. One that another holder has is not gone.
+    pub fn leaves(self, restored: &Restored) -> bool {
+        !restored.is_done() && (self != Self::Everything || restored.is_refused())
+    }
+}
+
 /// The servers of one instance that are to have their own settings again.
 #[derive(Clone, Copy)]
 pub struct Recovery<'a> {
@@ -49,6 +56,9 @@ pub struct Recovery<'a> {
     /// Name of the user, for the audit trail.
     pub by: Option<&'a str>,
 }
+
+/// A record, what became of its server, and the reservation of that one.
+type Attempt = (BaselineRecord, Restored, Option<Reservation>);
 
 /// Reserves a server in the file, and returns its record with what another process has recorded there meanwhile. A worker that has
 /// lost its lease frees the server at the end of its round.
@@ -89,9 +99,8 @@ impl Recovery<'_> {
         let servers = self.records().await?.len();
         let lease = self.lease(servers).await?;
         let result = self.restore(&lease, forget).await;
-        let is_left = |restored: &Restored| !restored.is_done() && forget != Forget::Everything;
-        let changed = result.as_ref().map_or(before.changed, |restored| restored.iter().any(is_left));
-        self.store.release_hold(&lease, changed).await?;
+        let changed = result.as_ref().map_or(before.changed, |all| all.iter().any(|restored| forget.leaves(restored)));
+        self.store.release_hold(&lease, Some(changed)).await?;
         result
     }
 
@@ -128,7 +137,32 @@ impl Recovery<'_> {
         if records.is_empty() {
             return Ok(all);
         }
-        let (target, dialer) = self.instances.connect_to(self.instance)?;
+        for (record, restored, _reservation) in self.attempt(records, forget).await? {
+            let is_reached = restored.is_done() || restored.run_id.is_some();
+            if record.is_restored && !is_reached && forget != Forget::Everything {
+                // It had its own settings when it was reached last.
+                continue;
+            }
+            self.record(lease, record, &restored, forget).await?;
+            all.push(restored);
+        }
+        Ok(all)
+    }
+
+    /// Tries to restore the servers of some records. Returns what became of each, with its record as it is known now.
+    async fn attempt(self, records: Vec<BaselineRecord>, forget: Forget) -> Result<Vec<Attempt>, HoldError> {
+        let (target, dialer) = match self.instances.connect_to(self.instance) {
+            Ok(connection) => connection,
+            // Without a readable URL no server will ever be reached.
+            Err(error) if forget == Forget::Everything && self.instance.url.value().is_err() => {
+                let failed = |record: BaselineRecord| {
+                    let restored = Restored::failed(&record.address, format!("{}: {error}", record.address));
+                    (record, restored, None)
+                };
+                return Ok(records.into_iter().map(failed).collect());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let file = self.file.clone();
         let attempts = tokio::task::spawn_blocking(move || {
             let attempt = |record: BaselineRecord| {
@@ -138,19 +172,9 @@ impl Recovery<'_> {
                 let (reservation, record) = reserved.unwrap_or((None, record));
                 (record, restored, reservation)
             };
-            records.into_iter().map(attempt).collect::<Vec<_>>()
+            records.into_iter().map(attempt).collect()
         });
-        for (record, restored, _reservation) in
-            attempts.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-        {
-            if record.is_restored && !restored.is_done() && forget != Forget::Everything {
-                // It had its own settings when it was reached last.
-                continue;
-            }
-            self.record(lease, record, &restored, forget).await?;
-            all.push(restored);
-        }
-        Ok(all)
+        Ok(attempts.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
     }
 
     /// Records what became of a server.
@@ -168,7 +192,7 @@ impl Recovery<'_> {
         }
         let is_forgotten = match restored.is_done() {
             true => forget != Forget::Nothing,
-            false => forget == Forget::Everything,
+            false => !forget.leaves(restored),
         };
         if is_forgotten {
             let (own, project) = (record.baseline.setting(), Some(self.instance.project_id.as_str()));
@@ -177,19 +201,20 @@ impl Recovery<'_> {
             let detail = json!({ "server": record.address, "own": own, "restored": restored.is_done() });
             self.store.with_audit(vec![event.entry(&detail)]).forget_baseline(lease, &record.address).await?;
         }
-        if !restored.is_done() {
-            // The file keeps its record: the server may come back.
-            return Ok(());
-        }
-        let record = restored.recorded(&record);
+        let record = match (restored.is_done(), is_forgotten) {
+            (true, _) => restored.recorded(&record),
+            // The file still knows what was written, should the server come back: as another process, which nothing waits for.
+            (false, true) => BaselineRecord { is_restored: true, run_id: String::new(), ..record },
+            (false, false) => return Ok(()),
+        };
         if !is_forgotten {
             self.store.save_baseline(lease, &record).await?;
         }
-        let recorded = match (self.file.find(&record.address), is_forgotten) {
-            (Ok(None), _) => Ok(()),
-            (Ok(Some(_)), true) => self.file.remove(&record.address),
-            (Ok(Some(_)), false) => self.file.save(&record),
-            (Err(cause), _) => Err(cause),
+        let recorded = match self.file.find(&record.address) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) if is_forgotten && restored.is_done() => self.file.remove(&record.address),
+            Ok(Some(_)) => self.file.save(&record),
+            Err(cause) => Err(cause),
         };
         if let Err(cause) = recorded {
             tracing::warn!(%cause, "restore.json still says that the server is to be restored, which then changes nothing");

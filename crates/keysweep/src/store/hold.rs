@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
-use keysweep_engine::{Address, BaselineRecord, HoldPolicy, HoldState, stale::Share};
+use keysweep_engine::{Address, BaselineRecord, HoldLevel, HoldPolicy, HoldState, stale::Share};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -35,13 +35,22 @@ impl Store {
         found.optional(&mut self.reader().await?).await?.as_ref().map(hold).transpose()
     }
 
-    /// Returns how the instances are held that a worker holds or restores, or should, for metrics.
+    /// Returns how the instances are held that a worker holds or restores, or should, for metrics. The level is the one in effect: while
+    /// an instance is paused, its servers are restored.
     pub async fn holds(&self) -> Result<Vec<HeldInstance>, StoreError> {
+        let in_effect = |row: &Row| {
+            let mut held = hold(row)?;
+            if row.get("paused")? {
+                held.policy.level = HoldLevel::Observe;
+            }
+            Ok(held)
+        };
         sql(format!(
-            "SELECT hold.* FROM hold JOIN instance ON instance.id = hold.instance_id WHERE {} ORDER BY hold.instance_id",
+            "SELECT hold.*, instance.paused FROM hold JOIN instance ON instance.id = hold.instance_id
+             WHERE {} ORDER BY hold.instance_id",
             is_watched("hold")
         ))
-        .list(&mut self.reader().await?, hold)
+        .list(&mut self.reader().await?, in_effect)
         .await
     }
 
@@ -177,19 +186,22 @@ impl Store {
         })
     }
 
-    /// Releases a lease. `changed`: whether a server may have other settings than its own.
-    pub async fn release_hold(&self, lease: &HoldLease, changed: bool) -> Result<(), StoreError> {
+    /// Releases a lease. `changed`: whether a server may have other settings than its own; `None`: as before, since the worker has
+    /// not come to know.
+    pub async fn release_hold(&self, lease: &HoldLease, changed: Option<bool>) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        let released = sql("UPDATE hold SET owner = NULL, expires_at = NULL, changed = $1,
-                 failure = CASE WHEN $1 THEN failure END
-             WHERE instance_id = $2 AND owner = $3 AND epoch = $4")
+        let released = sql("UPDATE hold SET owner = NULL, expires_at = NULL, changed = COALESCE($1, changed),
+                 failure = CASE WHEN COALESCE($1, changed) THEN failure END
+             WHERE instance_id = $2 AND owner = $3 AND epoch = $4
+             RETURNING changed")
         .bind(changed)
         .bind(&lease.instance_id)
         .bind(&lease.owner)
         .bind(lease.epoch)
-        .execute(&mut tx)
+        .optional(&mut tx)
         .await?;
-        if released > 0 && !changed {
+        let is_changed = released.map_or(Ok(true), |row| row.get("changed"))?;
+        if !is_changed {
             free_servers(&mut tx, &lease.instance_id).await?;
         }
         self.commit(tx).await

@@ -293,3 +293,15 @@ fn a_policy_out_of_range_is_refused_with_the_range() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("invalid value '1' for '--below <PERCENT>': expected a percentage from 2 to 30"), "{said}");
 }
+
+#[test]
+fn a_target_that_was_never_reached_was_not_held() {
+    let data = tempfile::tempdir().expect("a folder");
+    // Nothing listens there, and no test may.
+    let mut words = vec!["hold", "redis://127.0.0.1:1", "--data-dir", data.path().to_str().expect("UTF-8")];
+    words.extend(["--interval", "1s", "--timeout", "2s"]);
+    let output = installation!().run(&words);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("127.0.0.1:1"), "{said}");
+}

@@ -76,11 +76,44 @@ fn a_server_that_another_process_holds_is_not_restored_and_its_record_stays() {
     let before = file.find(&address(&held)).expect("read");
     let _reservation = file.reserve(&process(&held)).expect("reserved");
 
-    let refused = installation!().run(&["restore", "--all", "--data-dir", folder.path().to_str().expect("UTF-8")]);
-    let said = stderr(&refused);
-    assert_eq!((refused.status.code(), effort(&held), effort(&free)), (Some(1), "7".into(), "3".into()), "{said}");
-    assert!(said.contains("holds this server; nothing was restored") && said.contains("another keysweep"), "{said}");
-    assert_eq!(file.find(&address(&held)).expect("read"), before);
+    let data = folder.path().to_str().expect("UTF-8");
+    for option in [&[][..], &["--forget-all"]] {
+        let refused = installation!().run(&[&["restore", "--all", "--data-dir", data], option].concat());
+        let said = stderr(&refused);
+        assert_eq!((refused.status.code(), effort(&held), effort(&free)), (Some(1), "7".into(), "3".into()), "{said}");
+        assert!(
+            said.contains("holds this server; nothing was restored") && said.contains("another keysweep"),
+            "{said}"
+        );
+        assert_eq!(file.find(&address(&held)).expect("read"), before);
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_for_good_is_forgotten_on_request_and_no_failure_where_it_was_restored_before() {
+    let server = raised();
+    // Without its password it fails at once, as one does after a timeout that is gone.
+    let gone = Server::with(Flavor::Valkey91).password("secret").start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = format!("redis://{}", gone.address());
+    leave(folder.path(), &[record(&server, &server.url()), record(&gone, &target)]);
+    let data = folder.path().to_str().expect("UTF-8");
+    let restore_all = |options: &[&str]| {
+        let restored = installation!().run(&[&["restore", "--all", "--data-dir", data], options].concat());
+        (restored.status.code(), stderr(&restored))
+    };
+    let (code, said) = restore_all(&[]);
+    assert_eq!((code, effort(&server)), (Some(1), "3".into()), "{said}");
+    let (code, said) = restore_all(&["--forget-all"]);
+    let left = RestoreFile::in_data(folder.path()).records();
+    assert_eq!((code, left), (Some(0), Ok(Vec::new())), "{said}");
+
+    let mut restored = record(&gone, &target);
+    restored["is_restored"] = json!(true);
+    leave(folder.path(), &[restored]);
+    let (code, said) = restore_all(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("it had its own settings when it was reached last"), "{said}");
 }
 
 /// The file may be a copy where nothing can be written.

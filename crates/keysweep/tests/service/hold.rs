@@ -1,7 +1,10 @@
 //! The service holds stale shares: a worker under a lease writes, the next one adopts, and restoring brings back the servers' own
 //! settings.
 
-use std::time::Duration;
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use keysweep_harness::{Churn, Flavor, Installation, Postgres, Server, Service, eventually, installation};
 use serde_json::{Value, json};
@@ -101,6 +104,70 @@ fn an_instance_whose_servers_are_not_found_says_why_it_is_not_held_and_counts_as
     let (_, log) = service.terminate();
     let warnings = log.iter().filter(|line| line.contains("not all servers of the instance are watched")).count();
     assert_eq!(warnings, 1, "{log:#?}");
+}
+
+/// A typing error in a URL, and a managed service that refuses CONFIG: neither may keep the instance from being corrected or removed.
+#[test]
+fn an_instance_to_which_nothing_was_written_is_free_again_as_soon_as_it_is_not_held() {
+    let refusing = Server::start(Flavor::Valkey91);
+    redis::cmd("ACL").arg(&["SETUSER", "default", "-config"]).exec(&mut refusing.connection()).expect("a right less");
+    let installation = installation!();
+    // Nothing listens there, and no test may.
+    let (project, wrong) = installation.register("redis://127.0.0.1:1");
+    let managed = installation.register_another(&project, "managed", &refusing.url(), &[]);
+    let path = |instance: &str| format!("/api/v1/projects/{project}/instances/{instance}");
+    let hold = |instance: &str| format!("{}/hold", path(instance));
+    let service = installation.serve(&["--no-auth"]);
+    for instance in [&wrong, &managed] {
+        set(&service, &hold(instance), &wide());
+    }
+    let reported = |hold: &Value| !hold["reported_at"].is_null();
+    service.wait_for(&hold(&wrong), reported);
+    let refused = service.wait_for(&hold(&managed), reported);
+    assert!(refused.to_string().contains("grant +config|get"), "{refused:#}");
+
+    service.terminate();
+    let service = installation.serve(&["--no-auth"]);
+    for instance in [&wrong, &managed] {
+        assert_eq!(service.get(&hold(instance))["changed"], false, "a shutdown changes nothing");
+        let restored = service.send("POST", &format!("{}/restore", hold(instance)), JSON, "");
+        assert_eq!(restored.status, 200, "{restored:?}");
+    }
+    let spare = Server::start(Flavor::Valkey91);
+    for instance in [&wrong, &managed] {
+        eventually("its URL can be corrected", TIMEOUT, || {
+            let url = json!({"url": spare.url()}).to_string();
+            let answer = service.send("PATCH", &path(instance), JSON, url);
+            assert!([200, 409].contains(&answer.status), "{answer:?}");
+            (answer.status == 200).then_some(())
+        });
+        assert_eq!(service.get(&hold(instance))["failure"], Value::Null);
+        let removed = service.request("DELETE", &path(instance));
+        assert_eq!(removed.status, 204, "{removed:?}");
+    }
+}
+
+/// The server stops answering, and the service is told to end within the round that waits for it.
+#[test]
+fn a_shutdown_within_a_round_leaves_a_server_with_its_own_settings_as_one() {
+    let mut server = Server::start(Flavor::Valkey91);
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    let path = format!("/api/v1/projects/{project}/instances/{instance}/hold");
+    let service = installation.serve(&["--no-auth"]);
+    set(&service, &path, &wide());
+    service.wait_for(&path, |hold| !hold["servers"][0]["setting"].is_null());
+    server.kill();
+    service.wait_for(&path, |hold| !hold["failure"].is_null());
+    let silent = TcpListener::bind(("127.0.0.1", server.port())).expect("its port is free");
+    silent.set_nonblocking(true).expect("a listener");
+    let _waiting = eventually("a round waits for a reply", TIMEOUT, || silent.accept().ok());
+    let begun = Instant::now();
+    let (status, log) = service.terminate();
+    assert!(status == Some(0) && begun.elapsed() < Duration::from_secs(4), "{:?}: {log:#?}", begun.elapsed());
+    let service = installation.serve(&["--no-auth"]);
+    let found = service.get(&path);
+    assert_eq!((&found["changed"], &found["failure"]), (&json!(false), &Value::Null), "{found:#}");
 }
 
 /// Workers on two hosts share no folder. Two names of one server would each take what the other has written for the server's own.

@@ -5,10 +5,12 @@ use std::{process::Output, time::Duration};
 
 use keysweep::{hold::RestoreFile, store::Store};
 use keysweep_engine::{
-    Address, Baseline, BaselineRecord, BaselineRegistry, HoldLevel, HoldPolicy, Parameter, stale::CycleSetting,
+    Address, Baseline, BaselineRecord, BaselineRegistry, HoldLevel, HoldPolicy, Parameter, ServerProcess,
+    stale::CycleSetting,
 };
-use keysweep_harness::{Flavor, Installation, Server, free_port, installation};
+use keysweep_harness::{Churn, Flavor, Installation, Server, free_port, installation};
 use serde_json::json;
+use sqlx::{Connection, SqliteConnection};
 
 use crate::common::{
     servers::{self, address, effort, process},
@@ -35,7 +37,12 @@ fn leave_raised(installation: &Installation, instance: &str, servers: &[Address]
 #[tokio::main]
 async fn leave(installation: &Installation, instance: &str, records: &[BaselineRecord]) {
     let store = Store::open_sqlite(&installation.database()).await.expect("a store");
-    let policy = HoldPolicy { level: HoldLevel::Hold, ..HoldPolicy::default() };
+    let policy = HoldPolicy {
+        level: HoldLevel::Hold,
+        interval_seconds: 3_600,
+        settle_floor_seconds: 1,
+        ..HoldPolicy::default()
+    };
     store.set_hold(instance, &policy).await.expect("set");
     let lease = store.claim_holds("worker", Duration::from_secs(1), 1, 1).await.expect("claimed").remove(0);
     for record in records {
@@ -101,6 +108,80 @@ fn a_value_that_only_restore_json_knows_is_restored_by_an_administrator_too() {
     );
 }
 
+#[test]
+fn a_restore_json_that_cannot_be_read_keeps_no_recorded_server_from_being_restored_and_does_not_pass_for_an_empty_one()
+{
+    let server = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7").start();
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    std::fs::write(installation.folder().join("restore.json"), "{").expect("written");
+    let restore = || installation.run(&["admin", "instance", "restore", "cache", "--project", &project]);
+    let refused = restore();
+    assert_eq!((refused.status.code(), effort(&server)), (Some(1), "7".into()), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("restore.json: not a file of settings to restore"), "{}", stderr(&refused));
+
+    leave_raised(&installation, &instance, &[address(&server)]);
+    let restored = restore();
+    assert_eq!((restored.status.code(), effort(&server)), (Some(0), "3".into()), "{}", stderr(&restored));
+    assert!(stderr(&restored).contains("restored effort 3"), "{}", stderr(&restored));
+}
+
+/// The data folder of the service is read-only, or its disk is full.
+#[test]
+fn heavy_a_service_that_cannot_write_to_its_folder_restores_and_raises_nothing() {
+    let server = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7").start();
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    leave_raised(&installation, &instance, &[address(&server)]);
+    // A lock file cannot be made where a folder has its name.
+    let ServerProcess { address, run_id } = process(&server);
+    let name = format!("hold-{}-{run_id}.lock", address.replace(':', "-"));
+    std::fs::create_dir(installation.folder().join(name)).expect("made");
+    let path = format!("/api/v1/projects/{project}/instances/{instance}/hold");
+    let json_body = &[("content-type", "application/json")][..];
+    let service = installation.serve(&["--no-auth"]);
+    let restored = service.send("POST", &format!("{path}/restore"), json_body, "");
+    assert_eq!(restored.status, 200, "{restored:?}");
+    service.wait_for(&path, |hold| hold["changed"] == false);
+    assert_eq!(effort(&server), "3");
+
+    let _churn = Churn::start(&server, 1_500, Duration::from_secs(8));
+    let policy = json!({
+        "level": "hold", "below": 0.02, "interval_seconds": 1, "settle_floor_seconds": 1,
+        "max_added_stall_ms": 10, "max_added_cpu": 0.2,
+    });
+    assert_eq!(service.send("PUT", &path, json_body, policy.to_string()).status, 200);
+    service.wait_for(&path, |hold| {
+        let sentence = hold["servers"][0]["sentence"].as_str().unwrap_or_default();
+        sentence == "the worker cannot use its restore.json; its log says why; nothing was written"
+    });
+    assert_eq!((service.get(&path)["changed"].as_bool(), effort(&server)), (Some(false), "3".into()));
+    let (_, log) = service.terminate();
+    assert!(log.iter().any(|line| line.contains("restore.json cannot be used")), "{log:#?}");
+}
+
+/// The next round at the interval of the policy would be an hour later.
+#[test]
+fn a_restore_that_did_not_reach_its_server_is_soon_tried_again_whatever_the_interval() {
+    let mut server = Server::with(Flavor::Valkey91).arg("--active-expire-effort", "7").start();
+    let installation = installation!();
+    let (project, instance) = installation.register(&server.url());
+    leave_raised(&installation, &instance, &[address(&server)]);
+    server.kill();
+    let path = format!("/api/v1/projects/{project}/instances/{instance}/hold");
+    let service = installation.serve(&["--no-auth"]);
+    let restore = || service.send("POST", &format!("{path}/restore"), &[("content-type", "application/json")], "");
+    assert_eq!(restore().status, 200);
+    let failed = service.wait_for(&path, |hold| hold["level"] == "observe" && !hold["failure"].is_null());
+    assert_eq!(failed["changed"], true, "{failed:#}");
+    server.restart();
+    let restored = service.wait_for(&path, |hold| hold["changed"] == false);
+    assert_eq!((effort(&server), &restored["failure"]), ("3".into(), &json!(null)), "{restored:#}");
+    let shown = &restored["servers"][0];
+    assert_eq!(shown["state"], "off", "{restored:#}");
+    assert!(shown["sentence"].as_str().is_some_and(|text| text.contains("effort 3")), "{restored:#}");
+}
+
 /// `keysweep hold` in the same folder would raise it again, and what it writes meanwhile would not be known.
 #[test]
 fn a_server_that_another_process_holds_is_not_restored_by_an_administrator() {
@@ -113,9 +194,34 @@ fn a_server_that_another_process_holds_is_not_restored_by_an_administrator() {
     let refused = restore();
     assert_eq!((refused.status.code(), effort(&server)), (Some(1), "7".into()), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("holds this server; nothing was restored"), "{}", stderr(&refused));
+    let words = ["admin", "instance", "restore", "cache", "--project", &project, "--forget-all"];
+    assert_eq!(installation.run(&words).status.code(), Some(1), "it is not gone");
     drop(reservation);
     let restored = restore();
     assert_eq!((restored.status.code(), effort(&server)), (Some(0), "3".into()), "{}", stderr(&restored));
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn spoil_urls(installation: &Installation) {
+    let url = format!("sqlite:{}", installation.database().display());
+    let mut database = SqliteConnection::connect(&url).await.expect("it opens");
+    sqlx::query("UPDATE instance SET url = 'gopher://'").execute(&mut database).await.expect("spoilt");
+}
+
+/// A later version may read URLs more strictly.
+#[test]
+fn servers_behind_a_url_that_cannot_be_read_any_more_are_forgotten_on_request() {
+    let installation = installation!();
+    let (project, instance) = installation.register(&format!("redis://127.0.0.1:{}", free_port()));
+    leave_raised(&installation, &instance, &[Address::tcp("127.0.0.1", free_port())]);
+    spoil_urls(&installation);
+    let admin = |words: &[&str]| installation.run(&[&["admin", "instance"], words, &["--project", &project]].concat());
+    let failed = admin(&["restore", "cache"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
+    assert_eq!(admin(&["remove", "cache"]).status.code(), Some(1));
+    let forgotten = admin(&["restore", "cache", "--forget-all"]);
+    assert_eq!(forgotten.status.code(), Some(0), "{}", stderr(&forgotten));
+    assert_eq!(admin(&["remove", "cache"]).status.code(), Some(0));
 }
 
 #[test]
@@ -126,6 +232,8 @@ fn a_server_that_is_gone_for_good_is_forgotten_on_request() {
     // The instance has no password, so that this one fails at once, as one does after a timeout that is gone.
     let denied = Server::with(Flavor::Valkey91).password("secret").start();
     leave_raised(&installation, &instance, &[address(&server), address(&denied)]);
+    let file = RestoreFile::in_data(installation.folder());
+    file.save(&record(&server.url(), &address(&denied), 7, false)).expect("saved");
     let admin = |words: &[&str]| installation.run(&[&["admin", "--json", "instance"], words].concat());
     let restore = ["restore", "cache", "--project", &project];
     let failed = admin(&restore);
@@ -134,5 +242,9 @@ fn a_server_that_is_gone_for_good_is_forgotten_on_request() {
     assert_eq!(admin(&["remove", "cache", "--project", &project]).status.code(), Some(1));
     let forgotten = admin(&[&restore[..], &["--forget-all"]].concat());
     assert_eq!(forgotten.status.code(), Some(0), "{}", stderr(&forgotten));
+    let known = file.find(&address(&denied)).expect("read").expect("a record");
+    assert!(known.is_restored && known.baseline.effort.written == [7], "it is known, and not waited for: {known:?}");
+    let again = admin(&restore);
+    assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
     assert_eq!(admin(&["remove", "cache", "--project", &project]).status.code(), Some(0));
 }

@@ -266,16 +266,17 @@ fn restored(servers: &[Restored], forget: Forget) -> anyhow::Result<Output> {
     for server in servers {
         term::note(&server.to_string());
     }
-    let left = servers.iter().filter(|server| !server.is_done()).count();
-    if left > 0 && forget != Forget::Everything {
+    if servers.iter().any(|server| forget.leaves(server)) {
+        let left = servers.iter().filter(|server| !server.is_done()).count();
         bail!(
             "{left} of {} servers may have other settings than their own: run this again when they can be reached, or with \
              --forget-all if they are gone for good",
             servers.len()
         );
     }
-    let (restored, left) = ((servers.len() - left).to_string(), left.to_string());
-    Ok(Output::one(&[("restored", &restored), ("forgotten_unreachable", &left)]))
+    let (restored, gone): (Vec<_>, Vec<_>) = servers.iter().partition(|server| server.is_done());
+    let (restored, gone) = (restored.len().to_string(), gone.len().to_string());
+    Ok(Output::one(&[("restored", &restored), ("forgotten_unreachable", &gone)]))
 }
 
 /// Polls a new instance, and prints what its server is, or why it cannot be reached: registration does not require that.

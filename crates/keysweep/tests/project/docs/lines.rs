@@ -79,6 +79,7 @@ pub const SCANS: &[Line] = &[
     good("restore --all --data-dir {data}", "nothing to restore"),
     good("restore --all --inventory {inventory} --data-dir {data}", "nothing to restore"),
     good("restore --socket {socket} --file {data}/restore.json --forget", "nothing to restore"),
+    good("restore --socket {socket} --file {data}/restore.json --forget-all", "nothing to restore"),
     good("restore {locked} --user default --password-file {password} --data-dir {data}", "nothing to restore"),
     good("restore {locked} --password-stdin --data-dir {data}", "nothing to restore"),
     good(

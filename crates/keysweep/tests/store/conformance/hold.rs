@@ -20,6 +20,7 @@ on_every_engine!(
     one_project_gets_a_part_of_the_places_of_a_worker,
     a_worker_without_the_lease_records_nothing,
     an_instance_whose_servers_were_changed_is_claimed_until_they_are_restored,
+    a_worker_that_has_not_come_to_know_leaves_what_was_known,
     a_held_instance_is_neither_moved_nor_removed,
     an_administrator_takes_the_lease_of_a_worker_and_forgets_servers,
     metrics_show_what_a_worker_has_to_hold_or_restore,
@@ -126,13 +127,13 @@ async fn one_instance_at_a_time_holds_a_server(store: Fresh) {
     assert_eq!(ask(140, of(&a), &server).await, ServerReservation::Reserved);
     assert!(store.save_baseline(of(&a), &record(4)).await.expect("saved"));
     assert_eq!(ask(300, of(&b), &server).await, held_by(&a), "the next worker of the other one adopts what it wrote");
-    store.release_hold(of(&a), true).await.expect("released");
+    store.release_hold(of(&a), Some(true)).await.expect("released");
     assert_eq!(ask(301, of(&a), &server).await, ServerReservation::Lost);
     assert_eq!(ask(301, of(&b), &server).await, held_by(&a), "a worker has to restore it");
     let next = claimed(&store, 302, "two").await;
     let lease = next.iter().find(|lease| lease.instance_id == a.id).expect("a lease");
     assert_eq!(ask(303, lease, &server).await, ServerReservation::Reserved);
-    store.release_hold(lease, false).await.expect("released");
+    store.release_hold(lease, Some(false)).await.expect("released");
     let lease = next.iter().find(|lease| lease.instance_id == b.id).expect("a lease");
     assert_eq!(ask(304, lease, &server).await, ServerReservation::Reserved, "it has its own settings");
     store.remove_instance(&b.project_id, &b.id).await.expect("removed");
@@ -181,10 +182,10 @@ async fn an_instance_whose_servers_were_changed_is_claimed_until_they_are_restor
     store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
     let lease = claimed(&store, 1, "one").await.remove(0);
     store.save_baseline(&lease, &record(4)).await.expect("saved");
-    store.release_hold(&lease, true).await.expect("released");
+    store.release_hold(&lease, Some(true)).await.expect("released");
     store.set_hold(&instance.id, &policy(HoldLevel::Observe)).await.expect("set");
     let lease = claimed(&store, 2, "two").await.remove(0);
-    store.release_hold(&lease, false).await.expect("released");
+    store.release_hold(&lease, Some(false)).await.expect("released");
     assert_eq!(claimed(&store, 3, "three").await, [], "there is nothing left to hold or restore");
     store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
     let paused = Instance { paused: true, ..instance.clone() };
@@ -192,6 +193,30 @@ async fn an_instance_whose_servers_were_changed_is_claimed_until_they_are_restor
     assert_eq!(claimed(&store, 4, "four").await, [], "a paused instance is not held");
     store.update_instance(&paused, &Instance { paused: false, ..paused.clone() }).await.expect("resumed");
     assert_eq!(claimed(&store, 5, "five").await.len(), 1);
+}
+
+async fn a_worker_that_has_not_come_to_know_leaves_what_was_known(store: Fresh) {
+    let instance = store.instance_of_its_own("a").await;
+    store.set_hold(&instance.id, &policy(HoldLevel::Hold)).await.expect("set");
+    let known = async || {
+        let held = store.hold(&instance.id).await.expect("read").expect("held");
+        (held.changed, held.failure)
+    };
+    let failure = Some("a server cannot be reached".to_owned());
+    let report = HoldReport { servers: None, failure: failure.clone() };
+    let lease = claimed(&store, 1, "one").await.remove(0);
+    store.with_clock(at(2)).renew_hold(&lease, LEASE, Some(&report)).await.expect("renewed");
+    store.release_hold(&lease, None).await.expect("released");
+    assert_eq!(known().await, (false, None), "nothing was written, and what no worker sees is no failure");
+
+    let lease = claimed(&store, 3, "two").await.remove(0);
+    store.save_baseline(&lease, &record(4)).await.expect("saved");
+    store.with_clock(at(4)).renew_hold(&lease, LEASE, Some(&report)).await.expect("renewed");
+    store.release_hold(&lease, None).await.expect("released");
+    assert_eq!(known().await, (true, failure), "the next worker has to restore it");
+    let lease = claimed(&store, 5, "three").await.remove(0);
+    store.release_hold(&lease, Some(false)).await.expect("released");
+    assert_eq!(known().await, (false, None));
 }
 
 fn assert_held<T: std::fmt::Debug>(result: Result<T, StoreError>, name: &str) {
@@ -222,7 +247,7 @@ async fn a_held_instance_is_neither_moved_nor_removed(store: Fresh) {
     assert_held(store.change_instances(&removed).await, "a");
     assert_held(store.with_clock(at(2)).update_instance(&instance, &moved(&instance)).await, "a");
 
-    store.release_hold(&lease, false).await.expect("released");
+    store.release_hold(&lease, Some(false)).await.expect("released");
     let instance = store.update_instance(&instance, &moved(&instance)).await.expect("its servers are restored");
     assert_eq!(store.baselines(&instance.id).await.expect("read"), [], "records are of the servers before");
     store.remove_instance(&instance.project_id, &instance.id).await.expect("removed");
@@ -253,7 +278,7 @@ async fn an_administrator_takes_the_lease_of_a_worker_and_forgets_servers(store:
     assert!(!store.forget_baseline(&first, &address).await.expect("an answer"), "without the lease");
     assert!(store.forget_baseline(&second, &address).await.expect("forgotten"));
     assert_eq!(store.baselines(&instance.id).await.expect("read"), []);
-    store.release_hold(&second, false).await.expect("released");
+    store.release_hold(&second, Some(false)).await.expect("released");
     let third = admin.claim_hold(&instance.id, "admin", LEASE, false).await.expect("claimed").expect("it is free");
     assert_eq!(third.epoch, second.epoch + 1);
 }
@@ -261,18 +286,19 @@ async fn an_administrator_takes_the_lease_of_a_worker_and_forgets_servers(store:
 async fn metrics_show_what_a_worker_has_to_hold_or_restore(store: Fresh) {
     let shown = async || {
         let holds = store.holds().await.expect("read");
-        holds.into_iter().map(|hold| hold.instance_id).collect::<Vec<_>>()
+        holds.into_iter().map(|hold| (hold.instance_id, hold.policy.level)).collect::<Vec<_>>()
     };
     let instance = store.instance_of_its_own("a").await;
+    let at_level = |level| [(instance.id.clone(), level)];
     store.set_hold(&instance.id, &policy(HoldLevel::Observe)).await.expect("set");
-    assert_eq!(shown().await, [""; 0]);
+    assert_eq!(shown().await, []);
     store.set_hold(&instance.id, &policy(HoldLevel::Advise)).await.expect("set");
-    assert_eq!(shown().await, std::slice::from_ref(&instance.id));
-    let instance = store.paused(&instance, true).await;
-    assert_eq!(shown().await, [""; 0], "no worker reports about a paused instance");
-    let instance = store.paused(&instance, false).await;
+    assert_eq!(shown().await, at_level(HoldLevel::Advise));
+    let paused = store.paused(&instance, true).await;
+    assert_eq!(shown().await, [], "no worker reports about a paused instance");
+    let resumed = store.paused(&paused, false).await;
     let lease = claimed(&store, 1, "one").await.remove(0);
     assert!(store.save_baseline(&lease, &record(4)).await.expect("saved"));
-    store.paused(&instance, true).await;
-    assert_eq!(shown().await, std::slice::from_ref(&instance.id), "its servers have to be restored");
+    store.paused(&resumed, true).await;
+    assert_eq!(shown().await, at_level(HoldLevel::Observe), "its servers have to be restored");
 }
