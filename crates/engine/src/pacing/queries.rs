@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// Share of the wall time by which queries may delay slices, 0–1.
 const SHARE: f64 = 0.05;
+/// How many times as long as the one before a query may take, beyond which it was not the path: the server stalled. After a fork the
+/// next query matters most.
+const STALLED: u32 = 4;
 
 /// A query between slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +88,9 @@ impl Queries {
     /// Records a query that was sent at `sent` and answered at `now`, while a slice was due at `slice_due`.
     pub fn record(&mut self, query: Query, sent: Duration, now: Duration, slice_due: Duration) {
         let index = query as usize;
-        self.took[index] = now.saturating_sub(sent);
+        let usual = std::mem::replace(&mut self.took[index], now.saturating_sub(sent));
         self.due[index] = now + query.interval();
-        let delay = now.saturating_sub(slice_due.max(sent));
+        let delay = now.saturating_sub(slice_due.max(sent)).min(STALLED * usual);
         self.allowed = now.max(self.allowed) + delay.mul_f64((1.0 - SHARE) / SHARE);
         self.may_run = false;
     }
@@ -163,6 +166,19 @@ mod tests {
         assert!(slices > 55_000, "{slices}");
         assert!((55..=60).contains(&states) && (2_200..=2_400).contains(&saves), "{states} and {saves}");
         assert!((2_700..=3_000).contains(&pings), "{pings}");
+    }
+
+    #[test]
+    fn a_server_that_stalls_once_is_soon_asked_again_whether_it_saves() {
+        let (micro, milli) = (Duration::from_micros(1), Duration::from_millis(1));
+        let mut queries = Queries::new(Duration::ZERO, 60 * micro);
+        // The fork of a save stalls the PING that was sent just before it.
+        queries.record(Query::Ping, 20 * milli, 50 * milli, 20 * milli);
+        queries.record_slice();
+        let begun = 51 * milli;
+        assert_eq!(queries.next(begun, begun, true), None, "a slice was delayed");
+        let soon = 60 * milli;
+        assert_eq!(queries.next(soon, soon, true).map(|(query, _)| query), Some(Query::Save));
     }
 
     #[test]

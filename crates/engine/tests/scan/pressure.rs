@@ -85,7 +85,7 @@ fn alone_a_snapshot_during_a_sweep_costs_a_tenth_and_no_client_is_dropped() {
         eprintln!("{guarded} bytes with the guard, {unguarded} without, {idle} without a sweep");
         guarded * 10 < unguarded
     };
-    // About once in ten runs the sweep notices the snapshot late (13 % were copied): then two of three count.
+    // A snapshot is noticed within some 50 ms, in which up to 8 % are copied; more on a busy machine: then two of three count.
     assert!(is_tenth("b:") || (is_tenth("c:") && is_tenth("d:")), "more than a tenth");
     assert_eq!(info(&primary, "stats", "sync_full"), syncs, "no full synchronisation");
     assert_eq!(info(&primary, "replication", "connected_slaves"), 1);
