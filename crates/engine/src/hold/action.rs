@@ -97,13 +97,13 @@ impl Decision {
     }
 }
 
-/// Returns the state of a server after a restore, of which the outcome is `None` where another holder has the server. A server that
+/// Returns the state of a server after a restore; an outcome of `None`: another holder has the server, and restores it. A server that
 /// keeps raised settings is restoring, whatever the reason to restore them, and one that has its own again is not.
 pub fn after_restore(status: &HoldStatus, level: Level, outcome: Option<&Outcome>) -> HoldState {
     match (matches!(outcome, Some(Outcome::Done(_))), level) {
         (true, Level::Observe) => HoldState::Off,
         (true, _) if status.state == HoldState::Restoring => HoldState::Measuring,
-        (false, _) if status.differs() => HoldState::Restoring,
+        (false, _) if status.differs() && outcome.is_some() => HoldState::Restoring,
         _ => status.state,
     }
 }
@@ -119,7 +119,7 @@ mod tests {
         let (done, failed) = (|| Some(Outcome::Done(own)), || Some(Outcome::Failed("refused".into())));
         for (level, state, found, outcome, expected) in [
             (Level::Hold, HoldState::BackingOff, raised, failed(), HoldState::Restoring),
-            (Level::Hold, HoldState::BackingOff, raised, None, HoldState::Restoring),
+            (Level::Hold, HoldState::BackingOff, raised, None, HoldState::BackingOff),
             (Level::Hold, HoldState::BackingOff, raised, done(), HoldState::BackingOff),
             (Level::Advise, HoldState::Restoring, raised, Some(Outcome::Unknown), HoldState::Restoring),
             (Level::Advise, HoldState::Restoring, raised, done(), HoldState::Measuring),

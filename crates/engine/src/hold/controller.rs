@@ -60,6 +60,8 @@ pub struct Controller {
     pub(super) scans: VecDeque<f64>,
     /// Settled samples above the target while no write would help, and the time of the last.
     pub(super) missed: (u32, f64),
+    /// Since when no law has predicted the share.
+    pub(super) lawless_since: Option<f64>,
     /// Why the last write failed.
     pub(super) failure: Option<String>,
     pub(super) is_foreign: bool,
@@ -101,6 +103,7 @@ impl Controller {
             scan: Scan::None,
             scans: VecDeque::new(),
             missed: (0, f64::NEG_INFINITY),
+            lawless_since: None,
             failure: None,
             is_foreign: false,
             has_left: false,
@@ -222,7 +225,7 @@ impl Controller {
         self.run_id = Some(signals.run_id.clone());
         (self.history, self.alarms) = (History::default(), Alarms::new(signals.replicas));
         (self.share, self.sample, self.sampled_at, self.unsampled) = (None, None, None, None);
-        self.scan = Scan::None;
+        (self.scan, self.lawless_since) = (Scan::None, None);
         (self.is_foreign, self.broken, self.surge) = (false, 0, Surge::default());
         self.held();
     }

@@ -45,7 +45,7 @@ pub struct Holder {
     nodes: BTreeMap<Address, Node>,
     /// Whether the servers that earlier holders have changed are known.
     has_records: bool,
-    /// Whether the record of a server could not be read in the last round.
+    /// Whether the record of a server could not be read when the servers were found last.
     has_unread: bool,
 }
 
@@ -109,8 +109,8 @@ impl Holder {
             }
             self.has_records = true;
         }
-        self.has_unread = false;
         let found = primaries(connector).map_err(|error| error.into_failure(target.seed()));
+        self.has_unread &= found.is_err();
         let mut result = found.as_ref().map(|_| ()).map_err(Clone::clone);
         for address in found.iter().flatten() {
             if self.nodes.contains_key(address) {

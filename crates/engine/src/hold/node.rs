@@ -336,7 +336,9 @@ impl Node {
         let outcome = match outcome {
             RestoreOutcome::Restored { to, .. } | RestoreOutcome::Foreign(to) => Outcome::Done(to),
             RestoreOutcome::Unchanged => Outcome::Done(record.baseline.setting()),
-            RestoreOutcome::Refused(cause) | RestoreOutcome::Failed(cause) => Outcome::Failed(cause),
+            RestoreOutcome::Refused(cause) | RestoreOutcome::Unreached(cause) | RestoreOutcome::Failed(cause) => {
+                Outcome::Failed(cause)
+            }
         };
         Some((outcome, if may_be_in_file { restore::IN_FILE } else { "" }))
     }

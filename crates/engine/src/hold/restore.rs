@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     estimate::ServerProcess,
-    failure::{FailureKind, ShardError},
+    failure::ShardError,
     link::{Dialer, Info, Link, LinkError},
     stale::CycleSetting,
-    stop::Stop,
+    stop::{Cause, Stop},
     target::{Address, Target},
     topology::Connector,
 };
@@ -55,6 +55,8 @@ pub enum RestoreOutcome {
     Foreign(CycleSetting),
     /// Nothing may be restored: another holder has the server, as the cause says.
     Refused(String),
+    /// The server was not reached in the time that there was, for this cause.
+    Unreached(String),
     /// Nothing was restored, for this cause.
     Failed(String),
 }
@@ -80,7 +82,7 @@ impl Restored {
         match self.outcome {
             RestoreOutcome::Restored { to: left, .. } | RestoreOutcome::Foreign(left) => record.baseline.leave(left),
             RestoreOutcome::Unchanged => record.baseline.leave(record.baseline.setting()),
-            RestoreOutcome::Refused(_) | RestoreOutcome::Failed(_) => return record,
+            RestoreOutcome::Refused(_) | RestoreOutcome::Unreached(_) | RestoreOutcome::Failed(_) => return record,
         }
         record.is_restored = true;
         // A value that is found in a later process has come back from the configuration file.
@@ -90,23 +92,20 @@ impl Restored {
         record
     }
 
-    /// Nothing was restored, for this cause.
-    pub fn failed(address: &Address, cause: String) -> Self {
-        Self::without(address, RestoreOutcome::Failed(cause))
-    }
-
-    fn without(address: &Address, outcome: RestoreOutcome) -> Self {
+    /// Returns what became of a server of which no more is known.
+    pub fn without(address: &Address, outcome: RestoreOutcome) -> Self {
         Self { address: address.clone(), run_id: None, outcome, may_be_in_file: false }
     }
 
     /// Whether the server has its own settings, or those of others.
     pub fn is_done(&self) -> bool {
-        !matches!(self.outcome, RestoreOutcome::Refused(_) | RestoreOutcome::Failed(_))
+        use RestoreOutcome::{Failed, Refused, Unreached};
+        !matches!(self.outcome, Refused(_) | Unreached(_) | Failed(_))
     }
 
-    /// Whether another holder has the server, so that it is not gone.
-    pub fn is_refused(&self) -> bool {
-        matches!(self.outcome, RestoreOutcome::Refused(_))
+    /// Whether the server was not reached, and may be gone.
+    pub fn is_unreached(&self) -> bool {
+        matches!(self.outcome, RestoreOutcome::Unreached(_))
     }
 }
 
@@ -159,16 +158,22 @@ fn retried<R>(
         match attempt(connector, address, scope, &mut reserve) {
             Ok(restored) => return restored,
             Err(ShardError::Unreachable(_)) if !stop.is_raised() => stop.wait_until(Instant::now() + RETRY_INTERVAL),
-            Err(error) => {
-                let failure = match error {
-                    ShardError::Stopped(FailureKind::Timeout | FailureKind::Interrupted) => {
-                        format!("{address} cannot be reached; nothing was restored")
-                    }
-                    error => error.into_failure(address).message,
-                };
-                return (Restored::failed(address, failure), None);
-            }
+            Err(error) => return (Restored::without(address, ended(address, stop.cause(), error)), None),
         }
+    }
+}
+
+/// Returns what an attempt was that nothing follows.
+fn ended(address: &Address, stopped: Option<Cause>, error: ShardError) -> RestoreOutcome {
+    match (stopped, error) {
+        (Some(Cause::Requested), ShardError::Stopped(_) | ShardError::Unreachable(_)) => {
+            RestoreOutcome::Failed(format!("{address}: interrupted; nothing was restored"))
+        }
+        (_, ShardError::Stopped(_)) => {
+            RestoreOutcome::Unreached(format!("{address} cannot be reached; nothing was restored"))
+        }
+        (_, error @ ShardError::Unreachable(_)) => RestoreOutcome::Unreached(error.into_failure(address).message),
+        (_, error) => RestoreOutcome::Failed(error.into_failure(address).message),
     }
 }
 
@@ -257,7 +262,9 @@ impl std::fmt::Display for Restored {
             RestoreOutcome::Foreign(found) => {
                 write!(f, "{address}: {}", left(*found))?;
             }
-            RestoreOutcome::Refused(cause) | RestoreOutcome::Failed(cause) => f.write_str(cause)?,
+            RestoreOutcome::Refused(cause) | RestoreOutcome::Unreached(cause) | RestoreOutcome::Failed(cause) => {
+                f.write_str(cause)?;
+            }
         }
         match self.may_be_in_file {
             true => f.write_str(IN_FILE),

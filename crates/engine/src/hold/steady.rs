@@ -19,6 +19,8 @@ const RECENT: f64 = 1.5;
 const TRIGGER: f64 = 0.95;
 /// Keys with a TTL below which nothing is worth holding.
 const MIN_HELD: u64 = 3_000;
+/// Seconds without a law after which a raised setting is restored where there are no samples either.
+const LAWLESS: f64 = 3_600.0;
 /// Factor by which one step of the effort raises the load where no law predicts it, at most.
 const STEP_LOAD: f64 = 1.5;
 
@@ -57,6 +59,7 @@ impl Controller {
     /// Decides by the law.
     pub(super) fn by_law(&mut self, basis: &Basis<'_>, model: &Model<'_>) -> Decision {
         let Basis { now, signals, found, baseline, fresh } = *basis;
+        self.lawless_since = None;
         let (below, expected) = (self.policy.below, model.share(found));
         let Some((low, high)) = self.history.range() else {
             return Decision::stay(HoldState::Measuring, "how many keys expire a second is being measured");
@@ -154,16 +157,22 @@ impl Controller {
     pub(super) fn by_measurement(&mut self, basis: &Basis<'_>, model: Option<&Model<'_>>) -> Decision {
         let Basis { now, signals, found, baseline, fresh } = *basis;
         let (below, (keys, with_ttl)) = (self.policy.below, signals.keys());
+        // Bursts of keys that expire come and go, and with them the law.
+        let lawless_since = *self.lawless_since.get_or_insert(now);
         let few = match (with_ttl < MIN_HELD, keys < MIN_SAMPLED_KEYS) {
-            (true, _) => Some(format!("{with_ttl} keys with a TTL are too few to matter")),
-            (false, true) => Some(format!("no law predicts the share here, and {keys} keys are too few for samples")),
+            (true, _) => Some((format!("{with_ttl} keys with a TTL are too few to matter"), true)),
+            (false, true) => {
+                let sentence = format!("no law predicts the share here, and {keys} keys are too few for samples");
+                Some((sentence, now - lawless_since >= LAWLESS))
+            }
             (false, false) => None,
         };
-        if let Some(sentence) = few {
-            return match found == baseline {
-                true => Decision::stay(HoldState::Holding, sentence),
+        if let Some((sentence, is_lasting)) = few {
+            return match (found == baseline, is_lasting) {
+                (true, _) => Decision::stay(HoldState::Holding, sentence),
+                (false, false) => Decision::stay(HoldState::Measuring, sentence),
                 // Without samples the settings would never be lowered.
-                false => Decision::restore(HoldState::Restoring, restoring(&sentence, baseline)),
+                (false, true) => Decision::restore(HoldState::Restoring, restoring(&sentence, baseline)),
             };
         }
         let Some(share) = fresh else {

@@ -11,6 +11,8 @@ const SHARE: f64 = 0.05;
 /// How many times as long as the one before a query may take, beyond which it was not the path: the server stalled. After a fork the
 /// next query matters most.
 const STALLED: u32 = 4;
+/// Time from one stall that does not count to the next.
+const STALL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A query between slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct Queries {
     due: [Duration; Query::ALL.len()],
     /// When the share of the wall time allows the next query that delays a slice.
     allowed: Duration,
+    /// From when on a stall does not count.
+    forgiving: Duration,
     /// How long the last query of each kind took.
     took: [Duration; Query::ALL.len()],
     /// Whether a slice has run since the last query.
@@ -67,7 +71,7 @@ impl Queries {
     /// sent.
     pub fn new(now: Duration, round_trip: Duration) -> Self {
         let due = Query::ALL.map(|query| now + query.interval());
-        Self { due, allowed: now, took: [round_trip; Query::ALL.len()], may_run: true }
+        Self { due, allowed: now, forgiving: now, took: [round_trip; Query::ALL.len()], may_run: true }
     }
 
     /// Returns the query to run before the slice that is due at `slice_due`, and when to send it: so that its reply arrives
@@ -90,7 +94,10 @@ impl Queries {
         let index = query as usize;
         let usual = std::mem::replace(&mut self.took[index], now.saturating_sub(sent));
         self.due[index] = now + query.interval();
-        let delay = now.saturating_sub(slice_due.max(sent)).min(STALLED * usual);
+        let mut delay = now.saturating_sub(slice_due.max(sent));
+        if delay > STALLED * usual && now >= self.forgiving {
+            (delay, self.forgiving) = (STALLED * usual, now + STALL_INTERVAL);
+        }
         self.allowed = now.max(self.allowed) + delay.mul_f64((1.0 - SHARE) / SHARE);
         self.may_run = false;
     }
@@ -179,6 +186,28 @@ mod tests {
         assert_eq!(queries.next(begun, begun, true), None, "a slice was delayed");
         let soon = 60 * milli;
         assert_eq!(queries.next(soon, soon, true).map(|(query, _)| query), Some(Query::Save));
+    }
+
+    #[test]
+    fn a_server_that_stalls_again_and_again_is_asked_less_often() {
+        let (micro, milli) = (Duration::from_micros(1), Duration::from_millis(1));
+        let mut queries = Queries::new(Duration::ZERO, 60 * micro);
+        let (mut now, mut delayed, mut asked) = (Duration::ZERO, Duration::ZERO, 0u32);
+        while now < Duration::from_secs(60) {
+            match queries.next(now, now, true) {
+                Some((query, _)) => {
+                    asked += 1;
+                    // Every other one.
+                    let took = if asked.is_multiple_of(2) { 30 * milli } else { 100 * micro };
+                    queries.record(query, now, now + took, now);
+                    (now, delayed) = (now + took, delayed + took);
+                }
+                None => now += milli,
+            }
+            queries.record_slice();
+        }
+        // A twentieth, and one stall a second.
+        assert!(delayed < Duration::from_secs(3 + 2), "{delayed:?} of a minute, {asked} queries");
     }
 
     #[test]

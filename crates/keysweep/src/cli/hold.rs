@@ -150,7 +150,9 @@ pub fn run(args: &HoldArgs) -> Exit {
         let begun = Instant::now();
         match holder.round(&*dialer, &target, &host, &stop) {
             Ok(()) => (noted, unreached) = (None, None),
-            Err(_) if stop.is_raised() => {}
+            Err(failure) if stop.is_raised() => {
+                unreached = unreached.or(Some(failure)).filter(|_| holder.statuses().is_empty());
+            }
             Err(failure) if holder.statuses().is_empty() && failure.kind != FailureKind::Unreachable => {
                 refusal = Some(failure);
                 break;

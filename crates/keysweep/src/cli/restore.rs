@@ -8,7 +8,9 @@ use std::{
 };
 
 use clap::Args;
-use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Restored, Stop, Target, restore};
+use keysweep_engine::{
+    Address, BaselineRecord, BaselineRegistry, Failure, Restored, ServerProcess, Stop, Target, restore,
+};
 
 use super::{
     Exit,
@@ -49,7 +51,7 @@ pub struct RestoreArgs {
     /// Remove the records of restored servers, so that values found later count as their own
     #[arg(long)]
     forget: bool,
-    /// Also remove the records of servers that cannot be restored, which are gone for good
+    /// Also remove the records of servers that cannot be reached, which are gone for good
     #[arg(long, conflicts_with = "forget")]
     forget_all: bool,
 }
@@ -101,11 +103,7 @@ pub fn run(args: &RestoreArgs) -> Exit {
     if chosen.is_empty() {
         return nothing_chosen(&records, &file);
     }
-    let forget = match (args.forget_all, args.forget) {
-        (true, _) => Forget::Everything,
-        (false, true) => Forget::Restored,
-        (false, false) => Forget::Nothing,
-    };
+    let forget = Forget::of(args.forget, args.forget_all);
     let mut exit = Exit::Done;
     for (record, target) in chosen {
         // An option that does not fit one server keeps no other one from being restored.
@@ -159,10 +157,14 @@ fn restore_one(
 /// when it was reached last.
 fn leave(file: &RestoreFile, listed: &BaselineRecord, restored: &Restored, forget: Forget) -> Result<(), String> {
     if !forget.leaves(restored) {
-        term::line(&format!("{restored}; its record is removed"));
-        return file.remove(&listed.address);
+        // Another holder may have reached it, and know what it wrote from this record alone.
+        let server = ServerProcess { address: listed.address.to_string(), run_id: listed.run_id.clone() };
+        let _reservation = reserve(file, &server).map_err(|refusal| format!("{}: {refusal}", listed.address))?;
+        file.remove(&listed.address)?;
+        term::line(&format!("{restored}; its record was removed"));
+        return Ok(());
     }
-    if !listed.is_restored || restored.run_id.is_some() {
+    if !listed.is_restored || !restored.is_unreached() {
         return Err(restored.to_string());
     }
     term::note(&format!("{restored}; it had its own settings when it was reached last"));

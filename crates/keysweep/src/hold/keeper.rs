@@ -13,7 +13,7 @@ use tokio::{
     task::{JoinError, JoinHandle, JoinSet},
 };
 
-use super::{Holds, LEASE, host::Host};
+use super::{Holds, LEASE, host::Host, recovery};
 use crate::{
     model::{HeldServer, HoldLease, HoldReport, Instance},
     store::{HoldRenewal, Store},
@@ -22,7 +22,7 @@ use crate::{
 
 /// Time between two renewals, after which a changed policy is known at the latest.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
-/// Time between two attempts to restore servers that do not answer, at most.
+/// Time between two attempts to restore servers, at most.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two claims.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(2);
@@ -204,7 +204,8 @@ impl Keeper {
             Err(error) => {
                 let servers = self.holder.as_ref().map(servers);
                 self.report(instance, servers, Some(error.to_string()));
-                let records = self.holds.store.baselines(&instance.id).await.ok()?;
+                let Holds { store, file, .. } = &self.holds;
+                let records = recovery::records(store, file, instance).await.ok()?;
                 return Some(records.iter().all(|record| record.is_restored));
             }
         };

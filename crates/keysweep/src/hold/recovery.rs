@@ -31,14 +31,24 @@ pub enum Forget {
     Nothing,
     /// Those of restored servers: values that are found later count as their own.
     Restored,
-    /// Also those of servers that cannot be restored, which are gone for good.
+    /// Also those of servers that cannot be reached, which are gone for good.
     Everything,
 }
 
 impl Forget {
-    /// Whether a server is still to be restored. One that another holder has is not gone.
+    /// Returns what two options ask for: the records of restored servers, or all.
+    pub fn of(restored: bool, everything: bool) -> Self {
+        match (everything, restored) {
+            (true, _) => Self::Everything,
+            (false, true) => Self::Restored,
+            (false, false) => Self::Nothing,
+        }
+    }
+
+    /// Whether a server is still to be restored. One that answers, or that another holder has, is not gone.
     pub fn leaves(self, restored: &Restored) -> bool {
-        !restored.is_done() && (self != Self::Everything || restored.is_refused())
+        let is_gone = self == Self::Everything && restored.is_unreached();
+        !restored.is_done() && !is_gone
     }
 }
 
@@ -55,6 +65,26 @@ pub struct Recovery<'a> {
     pub instance: &'a Instance,
     /// Name of the user, for the audit trail.
     pub by: Option<&'a str>,
+}
+
+/// Returns the records of the instance's servers, as a worker reads them.
+///
+/// # Errors
+/// The store failed, or knows of no server while the file cannot be read.
+pub(super) async fn records(
+    store: &Store,
+    file: &RestoreFile,
+    instance: &Instance,
+) -> Result<Vec<BaselineRecord>, HoldError> {
+    let stored = store.baselines(&instance.id).await?;
+    // Without a readable URL there is no target whose servers could be found.
+    let target = instance.url.value().map(ToString::to_string).unwrap_or_default();
+    match file.beside(&stored, &target) {
+        Ok(known) => Ok(known),
+        // Where the store knows of nothing, that the file cannot be read must not pass for nothing to restore.
+        Err(cause) if stored.is_empty() => Err(HoldError::File(cause)),
+        Err(_) => Ok(stored),
+    }
 }
 
 /// A record, what became of its server, and the reservation of that one.
@@ -96,11 +126,11 @@ impl Recovery<'_> {
         let before = super::get(self.store, self.instance).await?;
         let policy = HoldPolicy { level: HoldLevel::Observe, ..before.policy };
         super::set(self.store, self.instance, policy, self.by).await?;
-        let servers = self.records().await?.len();
+        let servers = records(self.store, self.file, self.instance).await?.len();
         let lease = self.lease(servers).await?;
         let result = self.restore(&lease, forget).await;
-        let changed = result.as_ref().map_or(before.changed, |all| all.iter().any(|restored| forget.leaves(restored)));
-        self.store.release_hold(&lease, Some(changed)).await?;
+        let changed = result.as_ref().ok().map(|all| all.iter().any(|restored| forget.leaves(restored)));
+        self.store.release_hold(&lease, changed).await?;
         result
     }
 
@@ -117,29 +147,16 @@ impl Recovery<'_> {
         }
     }
 
-    /// Returns the records of the instance's servers, as a worker reads them.
-    async fn records(self) -> Result<Vec<BaselineRecord>, HoldError> {
-        let stored = self.store.baselines(&self.instance.id).await?;
-        // Without a readable URL there is no target whose servers could be found.
-        let target = self.instance.url.value().map(ToString::to_string).unwrap_or_default();
-        match self.file.beside(&stored, &target) {
-            Ok(known) => Ok(known),
-            // Where the store knows of nothing, that the file cannot be read must not pass for nothing to restore.
-            Err(cause) if stored.is_empty() => Err(HoldError::File(cause)),
-            Err(_) => Ok(stored),
-        }
-    }
-
     async fn restore(self, lease: &HoldLease, forget: Forget) -> Result<Vec<Restored>, HoldError> {
         let mut all = Vec::new();
         // A worker may have restored some meanwhile.
-        let records = self.records().await?;
+        let records = records(self.store, self.file, self.instance).await?;
         if records.is_empty() {
             return Ok(all);
         }
         for (record, restored, _reservation) in self.attempt(records, forget).await? {
             let is_reached = restored.is_done() || restored.run_id.is_some();
-            if record.is_restored && !is_reached && forget != Forget::Everything {
+            if record.is_restored && !is_reached && forget.leaves(&restored) {
                 // It had its own settings when it was reached last.
                 continue;
             }
@@ -155,11 +172,12 @@ impl Recovery<'_> {
             Ok(connection) => connection,
             // Without a readable URL no server will ever be reached.
             Err(error) if forget == Forget::Everything && self.instance.url.value().is_err() => {
-                let failed = |record: BaselineRecord| {
-                    let restored = Restored::failed(&record.address, format!("{}: {error}", record.address));
+                let unreached = |record: BaselineRecord| {
+                    let cause = RestoreOutcome::Unreached(format!("{}: {error}", record.address));
+                    let restored = Restored::without(&record.address, cause);
                     (record, restored, None)
                 };
-                return Ok(records.into_iter().map(failed).collect());
+                return Ok(records.into_iter().map(unreached).collect());
             }
             Err(error) => return Err(error.into()),
         };
@@ -169,6 +187,18 @@ impl Recovery<'_> {
                 let stop = Stop::new().within(Some(SERVER_TIMEOUT));
                 let (restored, reserved) =
                     restore(&*dialer, &target, &record.address, &stop, |server| reserve(&file, server, &record));
+                if restored.is_unreached() && forget == Forget::Everything {
+                    // Another holder may have reached it, and know what it wrote from this record alone.
+                    let server = ServerProcess { address: record.address.to_string(), run_id: record.run_id.clone() };
+                    return match reserve(&file, &server, &record) {
+                        Ok((reservation, record)) => (record, restored, reservation),
+                        Err(cause) => {
+                            let refused = RestoreOutcome::Refused(format!("{}: {cause}", record.address));
+                            let restored = Restored::without(&record.address, refused);
+                            (record, restored, None)
+                        }
+                    };
+                }
                 let (reservation, record) = reserved.unwrap_or((None, record));
                 (record, restored, reservation)
             };
@@ -217,7 +247,7 @@ impl Recovery<'_> {
             Err(cause) => Err(cause),
         };
         if let Err(cause) = recorded {
-            tracing::warn!(%cause, "restore.json still says that the server is to be restored, which then changes nothing");
+            tracing::warn!(%cause, "restore.json still says that the server is to be restored");
         }
         Ok(())
     }

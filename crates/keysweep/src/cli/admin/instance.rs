@@ -104,7 +104,7 @@ pub enum Instance {
         /// Remove the records of restored servers, so that values found later count as their own
         #[arg(long)]
         forget: bool,
-        /// Remove all records, also those of servers that are gone for good
+        /// Also remove the records of servers that cannot be reached, which are gone for good
         #[arg(long, conflicts_with = "forget")]
         forget_all: bool,
     },
@@ -228,11 +228,7 @@ impl Instance {
             Self::Resume { instance, project } => set_paused(identity, instances, &project, &instance, false).await,
             Self::Restore { instance, project, forget, forget_all } => {
                 let instance = &instances.find(&identity.project(&project).await?.id, &instance).await?;
-                let forget = match (forget_all, forget) {
-                    (true, _) => Forget::Everything,
-                    (false, true) => Forget::Restored,
-                    (false, false) => Forget::Nothing,
-                };
+                let forget = Forget::of(forget, forget_all);
                 let recovery = Recovery { store, instances, file, instance, by: COMMAND_LINE };
                 restored(&recovery.run(forget).await?, forget)
             }
@@ -266,10 +262,10 @@ fn restored(servers: &[Restored], forget: Forget) -> anyhow::Result<Output> {
     for server in servers {
         term::note(&server.to_string());
     }
-    if servers.iter().any(|server| forget.leaves(server)) {
-        let left = servers.iter().filter(|server| !server.is_done()).count();
+    let left = servers.iter().filter(|server| forget.leaves(server)).count();
+    if left > 0 {
         bail!(
-            "{left} of {} servers may have other settings than their own: run this again when they can be reached, or with \
+            "{left} of {} servers may have other settings than their own: run this again when they can be restored, or with \
              --forget-all if they are gone for good",
             servers.len()
         );
