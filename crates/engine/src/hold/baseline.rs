@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::times::RecordedTimes;
-use crate::{stale::CycleSetting, target::Address};
+use crate::{estimate::ServerProcess, stale::CycleSetting, target::Address};
 
 /// A setting that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +225,11 @@ pub struct BaselineRecord {
 }
 
 impl BaselineRecord {
+    /// Returns the server process that was written to last.
+    pub fn process(&self) -> ServerProcess {
+        ServerProcess { address: self.address.to_string(), run_id: self.run_id.clone() }
+    }
+
     /// Returns the record with what another one of the same server knows: two processes may have recorded in different places.
     /// Settings and times are those of the later one, and every value counts as written that one of them has.
     pub fn merged(self, other: Self) -> Self {

@@ -8,9 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use keysweep_engine::{
-    Address, BaselineRecord, BaselineRegistry, Failure, Restored, ServerProcess, Stop, Target, restore,
-};
+use keysweep_engine::{Address, BaselineRecord, BaselineRegistry, Failure, Restored, Stop, Target, restore};
 
 use super::{
     Exit,
@@ -156,10 +154,10 @@ fn restore_one(
 /// Says of a server that was not restored what becomes of its record. It is no failure that one is gone which had its own settings
 /// when it was reached last.
 fn leave(file: &RestoreFile, listed: &BaselineRecord, restored: &Restored, forget: Forget) -> Result<(), String> {
-    if !forget.leaves(restored) {
+    if forget.gives_up(restored) {
         // Another holder may have reached it, and know what it wrote from this record alone.
-        let server = ServerProcess { address: listed.address.to_string(), run_id: listed.run_id.clone() };
-        let _reservation = reserve(file, &server).map_err(|refusal| format!("{}: {refusal}", listed.address))?;
+        let _reservation =
+            reserve(file, &listed.process()).map_err(|refusal| format!("{}: {refusal}", listed.address))?;
         file.remove(&listed.address)?;
         term::line(&format!("{restored}; its record was removed"));
         return Ok(());

@@ -106,16 +106,27 @@ impl RestoreFile {
     }
 
     /// Returns what a store has recorded of a target's servers, with what the file knows of them: `keysweep hold` and `keysweep
-    /// restore` record in the file alone, and the store may have been lost, or replaced by an older backup.
+    /// restore` record in the file alone, and the store may have been lost, or replaced by an older backup. Returns also why the file
+    /// was not read, which keeps no server in the store from being restored.
     ///
     /// # Errors
-    /// See [`RestoreFile::records`].
-    pub(super) fn beside(&self, stored: &[BaselineRecord], target: &str) -> Result<Vec<BaselineRecord>, String> {
+    /// See [`RestoreFile::records`]; only where the store knows of nothing, since this must not pass for nothing to restore.
+    pub(super) fn beside(
+        &self,
+        stored: Vec<BaselineRecord>,
+        target: &str,
+    ) -> Result<(Vec<BaselineRecord>, Option<String>), String> {
         let is_of_target = |record: &BaselineRecord| {
             record.target == target || stored.iter().any(|stored| stored.address == record.address)
         };
-        let filed = self.records()?.into_iter().filter(is_of_target).collect();
-        Ok(merged(stored.to_vec(), filed))
+        match self.records() {
+            Ok(filed) => {
+                let filed = filed.into_iter().filter(is_of_target).collect();
+                Ok((merged(stored, filed), None))
+            }
+            Err(cause) if stored.is_empty() => Err(cause),
+            Err(cause) => Ok((stored, Some(cause))),
+        }
     }
 
     /// Removes the record of a server: values that are found later count as its own.
@@ -272,7 +283,8 @@ mod tests {
             file.save(&one).expect("saved");
         }
         let stored = BaselineRecord { target: "redis://earlier".into(), ..record(1, 4) };
-        let found = file.beside(&[stored], "redis://one:2").expect("read");
+        let (found, unread) = file.beside(vec![stored], "redis://one:2").expect("read");
+        assert_eq!(unread, None);
         let known: Vec<_> = found.iter().map(|one| (one.address.to_string(), &one.baseline.effort.written)).collect();
         assert_eq!(known, [("one:1".into(), &vec![7, 4]), ("one:2".into(), &vec![7])]);
     }

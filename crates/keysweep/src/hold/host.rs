@@ -92,16 +92,10 @@ impl BaselineRegistry for Host {
     fn unrestored(&self, target: &str) -> Result<Vec<BaselineRecord>, String> {
         let stored = self.runtime.block_on(self.holds.store.baselines(&self.lease.instance_id));
         let stored = stored.map_err(|error| error.to_string())?;
-        let known = match self.holds.file.beside(&stored, target) {
-            Ok(known) => known,
-            // Where the store knows of nothing, that the file cannot be read must not pass for nothing to restore.
-            Err(cause) if stored.is_empty() => return Err(self.unusable(&cause)),
-            // A file that cannot be read keeps no server from being restored.
-            Err(cause) => {
-                self.unusable(&cause);
-                stored
-            }
-        };
+        let (known, unread) = self.holds.file.beside(stored, target).map_err(|cause| self.unusable(&cause))?;
+        if let Some(cause) = unread {
+            self.unusable(&cause);
+        }
         Ok(known.into_iter().filter(|record| !record.is_restored).collect())
     }
 

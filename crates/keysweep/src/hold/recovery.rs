@@ -45,10 +45,14 @@ impl Forget {
         }
     }
 
-    /// Whether a server is still to be restored. One that answers, or that another holder has, is not gone.
+    /// Whether a server counts as gone for good. One that answers, or that another holder has, does not.
+    pub fn gives_up(self, restored: &Restored) -> bool {
+        self == Self::Everything && restored.is_unreached()
+    }
+
+    /// Whether a server is still to be restored.
     pub fn leaves(self, restored: &Restored) -> bool {
-        let is_gone = self == Self::Everything && restored.is_unreached();
-        !restored.is_done() && !is_gone
+        !restored.is_done() && !self.gives_up(restored)
     }
 }
 
@@ -79,12 +83,8 @@ pub(super) async fn records(
     let stored = store.baselines(&instance.id).await?;
     // Without a readable URL there is no target whose servers could be found.
     let target = instance.url.value().map(ToString::to_string).unwrap_or_default();
-    match file.beside(&stored, &target) {
-        Ok(known) => Ok(known),
-        // Where the store knows of nothing, that the file cannot be read must not pass for nothing to restore.
-        Err(cause) if stored.is_empty() => Err(HoldError::File(cause)),
-        Err(_) => Ok(stored),
-    }
+    let (known, _) = file.beside(stored, &target).map_err(HoldError::File)?;
+    Ok(known)
 }
 
 /// A record, what became of its server, and the reservation of that one.
@@ -155,8 +155,7 @@ impl Recovery<'_> {
             return Ok(all);
         }
         for (record, restored, _reservation) in self.attempt(records, forget).await? {
-            let is_reached = restored.is_done() || restored.run_id.is_some();
-            if record.is_restored && !is_reached && forget.leaves(&restored) {
+            if record.is_restored && restored.run_id.is_none() && forget.leaves(&restored) {
                 // It had its own settings when it was reached last.
                 continue;
             }
@@ -187,20 +186,22 @@ impl Recovery<'_> {
                 let stop = Stop::new().within(Some(SERVER_TIMEOUT));
                 let (restored, reserved) =
                     restore(&*dialer, &target, &record.address, &stop, |server| reserve(&file, server, &record));
-                if restored.is_unreached() && forget == Forget::Everything {
-                    // Another holder may have reached it, and know what it wrote from this record alone.
-                    let server = ServerProcess { address: record.address.to_string(), run_id: record.run_id.clone() };
-                    return match reserve(&file, &server, &record) {
-                        Ok((reservation, record)) => (record, restored, reservation),
-                        Err(cause) => {
-                            let refused = RestoreOutcome::Refused(format!("{}: {cause}", record.address));
-                            let restored = Restored::without(&record.address, refused);
-                            (record, restored, None)
-                        }
-                    };
+                // Another holder may have reached a server that is given up, and know what it wrote from this record alone.
+                let reserved = match forget.gives_up(&restored) {
+                    true => reserve(&file, &record.process(), &record).map(Some),
+                    false => Ok(reserved),
+                };
+                match reserved {
+                    Ok(reserved) => {
+                        let (reservation, record) = reserved.unwrap_or((None, record));
+                        (record, restored, reservation)
+                    }
+                    Err(cause) => {
+                        let refused = RestoreOutcome::Refused(format!("{}: {cause}", record.address));
+                        let restored = Restored::without(&record.address, refused);
+                        (record, restored, None)
+                    }
                 }
-                let (reservation, record) = reserved.unwrap_or((None, record));
-                (record, restored, reservation)
             };
             records.into_iter().map(attempt).collect()
         });

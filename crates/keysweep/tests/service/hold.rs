@@ -144,7 +144,7 @@ fn an_instance_to_which_nothing_was_written_is_free_again_as_soon_as_it_is_not_h
     }
 }
 
-/// The server stops answering, and the service is told to end within the round that waits for it.
+/// The server does not reply any more, and the service shuts down within the round that waits for it.
 #[test]
 fn a_shutdown_within_a_round_leaves_a_server_with_its_own_settings_as_one() {
     let mut server = Server::start(Flavor::Valkey91);
