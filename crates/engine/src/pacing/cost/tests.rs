@@ -37,8 +37,8 @@ fn a_reading_says_what_slices_cost_and_by_how_much_the_estimate_was_wrong() {
 }
 
 #[test]
-fn the_first_slice_with_its_cold_caches_does_not_outweigh_those_that_follow() {
-    let mut meter = meter();
+fn the_first_slices_with_their_cold_caches_do_not_outweigh_those_that_follow() {
+    let (mut meter, mut cold) = (meter(), meter());
     let run = |meter: &mut CostMeter, slices: u64| {
         for _ in 0..slices {
             meter.record(&slice(100));
@@ -51,6 +51,14 @@ fn the_first_slice_with_its_cold_caches_does_not_outweigh_those_that_follow() {
     run(&mut meter, 80);
     meter.read(Duration::from_millis(70), after(81, 200 + 80 * 40));
     assert_eq!(micros(&meter), Some(0.4));
+    // Nor do several readings of a few.
+    let (mut slices, mut scan) = (0, 0);
+    for (more, each) in [(1, 200), (2, 150), (80, 40)] {
+        run(&mut cold, more);
+        (slices, scan) = (slices + more, scan + more * each);
+        cold.read(Duration::from_millis(slices), after(slices, scan));
+    }
+    assert_eq!(micros(&cold), Some(0.4));
     // A server that has become slower is heard by its second reading.
     for (at, all, scan) in [(140, 161, 3_400 + 80 * 90), (210, 241, 3_400 + 160 * 90)] {
         run(&mut meter, 80);
